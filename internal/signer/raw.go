@@ -1,0 +1,75 @@
+package signer
+
+import (
+	"context"
+	"time"
+
+	"privyseal/internal/privval"
+)
+
+// signExtensions signs the extension of a precommit for a block, unless the
+// node asked to skip it. It moves no mark: the application may change an
+// extension between two requests, and CometBFT's own signer signs it anew each
+// time (privval/file.go signVote).
+//
+// v0.38 and v0.40 do not tell whether extensions are on, and drop the signature
+// when they are off; without it a node with extensions on panics. v2 wants a
+// second signature, over the raw bytes of its non_rp_extension; other versions
+// skip it. Where there are no such bytes it is a signature over nothing, good
+// for no message, and the same each time.
+func (s *Signer) signExtensions(req *privval.Request, resp *privval.Response) (err error) {
+	if req.Kind != privval.KindPrecommit || req.BlockID.IsNil() || req.SkipExtensionSigning {
+		return nil
+	}
+	if resp.ExtensionSignature, err = s.signVerified(req.ExtensionSignBytes()); err != nil {
+		return err
+	}
+	if len(req.NonRPExtension) > 0 {
+		resp.NonRPExtensionSignature, err = s.signVerified(req.NonRPExtension)
+		return err
+	}
+	if s.empty == nil {
+		if s.empty, err = s.signVerified(nil); err != nil {
+			return err
+		}
+	}
+	resp.NonRPExtensionSignature = s.empty
+	return nil
+}
+
+// checkNonRPExtension refuses bytes that v2 would have signed without chain,
+// height or prefix, before the vote around them raises the mark.
+func (s *Signer) checkNonRPExtension(req *privval.Request) error {
+	switch {
+	case len(req.NonRPExtension) == 0:
+		return nil
+	case !s.c.AllowSignBytes:
+		return refuse(rawBytes, "the vote carries a non_rp_extension, and allow_sign_bytes is off for this chain")
+	case privval.LooksCanonical(req.NonRPExtension):
+		return refuse(rawBytes, "the non_rp_extension could be taken for a vote or proposal")
+	}
+	return nil
+}
+
+// signRaw signs bytes of the node's choice, where the chain's configuration
+// allows that kind, and never what could be taken for a vote or proposal.
+func (s *Signer) signRaw(ctx context.Context, req *privval.Request, e *Event) (privval.Response, error) {
+	msg := req.RawSignBytes()
+	switch {
+	case req.Kind == privval.KindSignBytes && !s.c.AllowSignBytes:
+		return privval.Response{}, refuse(rawBytes, "allow_sign_bytes is off for this chain")
+	case req.Kind == privval.KindRawBytes && !s.c.AllowRawBytes:
+		return privval.Response{}, refuse(rawBytes, "allow_raw_bytes is off for this chain")
+	case len(req.Bytes) == 0:
+		return privval.Response{}, refuse(rawBytes, "there are no bytes to sign")
+	case privval.LooksCanonical(msg):
+		return privval.Response{}, refuse(rawBytes, "the bytes could be taken for a vote or proposal")
+	}
+	if err := s.takeTurn(ctx, e); err != nil {
+		return privval.Response{}, err
+	}
+	defer s.endTurn()
+	defer since(time.Now(), &e.Sign)
+	sig, err := s.signVerified(msg)
+	return privval.Response{Signature: sig}, err
+}

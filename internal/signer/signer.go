@@ -1,0 +1,343 @@
+// Package signer is the only place where a key and a mark meet. Its promise:
+//
+//	Nothing is signed that is not already durable, and what is signed is the
+//	durable bytes.
+//
+// A crash between the store's answer and the signature costs nothing: the same
+// request, or a vote that differs in its timestamp alone, finds the recorded
+// mark and is answered by a signature over the recorded bytes.
+//
+// There is one Signer for a chain and a key, whatever the number of nodes that
+// ask. It moves one mark at a time. A store write whose outcome is unknown
+// poisons it until the mark was loaded again; a load that falls behind what was
+// loaded or acknowledged before is refused.
+//
+// Requests are not trusted. The store is trusted to keep the contract of
+// watermark.Store, the key to sign; its signatures are verified all the same.
+package signer
+
+import (
+	"context"
+	"crypto"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"privyseal/internal/privval"
+	"privyseal/internal/watermark"
+)
+
+// Config says what a Signer signs with and for. ChainID, Key, PubKey, Verify
+// and Store are required.
+type Config struct {
+	ChainID string
+
+	// Key signs. Its Sign method gets the whole message, never a digest, with
+	// crypto.Hash(0), and returns the signature as CometBFT encodes it.
+	Key crypto.Signer
+	// PubKey is what nodes are told.
+	PubKey privval.PubKey
+	// Verify reports whether sig is a signature of PubKey over msg.
+	Verify func(msg, sig []byte) bool
+
+	// Store keeps the mark of ChainID and PubKey. The Signer becomes its only
+	// user; closing it stays with the caller.
+	Store watermark.Store
+	// Heights bounds by how much requests raise the height. The zero value has
+	// the default bounds.
+	Heights watermark.Heights
+
+	// AllowSignBytes and AllowRawBytes let a node have bytes of its own choice
+	// signed (v1's and v2's SignBytes and v2's non_rp_extension; Celestia's raw
+	// bytes). Without them such requests are refused.
+	AllowSignBytes bool
+	AllowRawBytes  bool
+
+	// Nodes is how many nodes ask. With one node, whatever contradicts the mark
+	// contradicts the node itself, also after a restart.
+	Nodes int
+
+	// Observe is told of every request but pings, after the answer is known, by
+	// the goroutine that asked. It may be nil.
+	Observe func(Event)
+}
+
+// Event is what became of one request.
+type Event struct {
+	Node    string
+	Request *privval.Request
+	// Mark is what was signed, or what the request asked for; zero where the
+	// request has none.
+	Mark watermark.Mark
+	// Reason is empty unless the request was refused for good; it is then a
+	// [watermark.Reason]. Conflicts and regressions end in "_same_node" or
+	// "_other_node": who raised the mark, the node that asks or another one.
+	Reason string
+	// Err is the refusal, or what kept the request from being answered.
+	Err error
+	// Repeated says that the recorded mark was signed again.
+	Repeated bool
+	// How long the request waited for its turn, for the store and for the key,
+	// and all of it.
+	Queue, Store, Sign, All time.Duration
+}
+
+// Reasons for a refusal that the rule of package watermark does not know. Like
+// those they are labels, and never change.
+const (
+	wrongChain     watermark.Reason = "wrong_chain"
+	invalidRequest watermark.Reason = "invalid_request"
+	rawBytes       watermark.Reason = "raw_bytes"
+)
+
+// ErrWentBack says that a load returned less than what was loaded or
+// acknowledged before: somebody put an older state in place of ours.
+var ErrWentBack = errors.New("the state went back")
+
+// retryPause is how long a request that cannot be decided now waits before the
+// store is asked again.
+const retryPause = 100 * time.Millisecond
+
+// Signer answers the requests of all nodes for one chain and key. Its methods
+// are safe for concurrent use.
+type Signer struct {
+	c Config
+
+	// turn holds one token. Who took it owns the fields below, up to seen.
+	turn    chan struct{}
+	heights watermark.Heights
+	last    watermark.Saved // as loaded or acknowledged
+	loaded  bool            // false: what the store holds is unknown
+	asker   string          // the node that raised the mark, "" after a start
+	empty   []byte          // signature over no bytes, made when first needed
+
+	seen atomic.Pointer[watermark.Saved] // last, for everybody
+}
+
+// New loads the mark and returns a signer that can sign. An error means that
+// the state cannot be used.
+func New(ctx context.Context, c Config) (*Signer, error) {
+	s := &Signer{c: c, heights: c.Heights, turn: make(chan struct{}, 1)}
+	if err := s.load(ctx); err != nil {
+		return nil, err
+	}
+	s.turn <- struct{}{}
+	return s, nil
+}
+
+// Last returns the last mark that was loaded or acknowledged.
+func (s *Signer) Last() watermark.Saved { return *s.seen.Load() }
+
+// Handle answers one request of a node. A final refusal is a response. An error
+// means that the request could not be decided before ctx ended: the connection
+// is to be closed, and the node will ask again.
+func (s *Signer) Handle(ctx context.Context, node string, req *privval.Request) (privval.Response, error) {
+	if req.Kind == privval.KindPing {
+		return privval.Response{Kind: req.Kind}, nil
+	}
+	start := time.Now()
+	e := Event{Node: node, Request: req}
+	resp, err := s.answer(ctx, req, &e)
+	e.All, e.Err = time.Since(start), err
+	if refused, ok := errors.AsType[*watermark.RefusedError](err); ok {
+		e.Reason = string(refused.Reason) + e.Reason
+		resp, err = privval.Response{Refused: refused.Error()}, nil
+	}
+	resp.Kind = req.Kind
+	if s.c.Observe != nil {
+		s.c.Observe(e)
+	}
+	return resp, err
+}
+
+// answer sorts the requests. What it refuses leaves the mark where it was.
+func (s *Signer) answer(ctx context.Context, req *privval.Request, e *Event) (privval.Response, error) {
+	hasChainID := req.Kind != privval.KindSignBytes
+	switch {
+	case req.Invalid != nil:
+		return privval.Response{}, refuse(invalidRequest, "%v", req.Invalid)
+	case hasChainID && req.ChainID != s.c.ChainID:
+		return privval.Response{}, refuse(wrongChain, "asked for chain %q, this connection is for %q", req.ChainID, s.c.ChainID)
+	}
+	switch req.Kind {
+	case privval.KindPubKey:
+		return privval.Response{PubKey: s.c.PubKey}, nil
+	case privval.KindSignBytes, privval.KindRawBytes:
+		return s.signRaw(ctx, req, e)
+	case privval.KindProposal, privval.KindPrevote, privval.KindPrecommit:
+		if err := s.checkNonRPExtension(req); err != nil {
+			return privval.Response{}, err
+		}
+		return s.sign(ctx, req, e)
+	}
+	return privval.Response{}, refuse(invalidRequest, "a request of kind %v", req.Kind)
+}
+
+// sign is the whole protocol: one turn at a time, the rule, the durable mark,
+// the signature over what is durable.
+func (s *Signer) sign(ctx context.Context, req *privval.Request, e *Event) (privval.Response, error) {
+	if err := s.takeTurn(ctx, e); err != nil {
+		return privval.Response{}, err
+	}
+	defer s.endTurn()
+
+	mark, err := s.record(ctx, markOf(req), e)
+	if err != nil {
+		return privval.Response{}, err
+	}
+	// A crash here loses the signature and nothing else: the node asks again,
+	// and the recorded mark is signed then.
+	defer since(time.Now(), &e.Sign)
+	var resp privval.Response
+	if resp.Signature, err = s.signVerified(mark.SignBytes); err != nil {
+		return privval.Response{}, err
+	}
+	resp.Timestamp = mark.Timestamp()
+	return resp, s.signExtensions(req, &resp)
+}
+
+// record returns the mark to sign, after it became durable. What may pass, a
+// store that fails or a state that has to be loaded again, is tried until ctx
+// ends.
+func (s *Signer) record(ctx context.Context, req watermark.Mark, e *Event) (watermark.Mark, error) {
+	defer since(time.Now(), &e.Store)
+	e.Mark = req
+	for {
+		mark, isNew, err := s.replace(ctx, req, e.Node)
+		switch {
+		case err == nil:
+			e.Mark, e.Repeated = mark, !isNew
+			return mark, nil
+		case isRefusal(err):
+			e.Reason = s.whose(err, e.Node)
+			return watermark.Mark{}, err
+		}
+		pause := time.NewTimer(retryPause)
+		select {
+		case <-ctx.Done():
+			pause.Stop()
+			return watermark.Mark{}, err
+		case <-pause.C:
+		}
+	}
+}
+
+// replace does one attempt of record.
+func (s *Signer) replace(ctx context.Context, req watermark.Mark, node string) (m watermark.Mark, isNew bool, err error) {
+	if !s.loaded {
+		if err := s.load(ctx); err != nil {
+			return m, false, err
+		}
+	}
+	m, isNew, err = watermark.Next(s.last.Mark, req)
+	if err != nil || !isNew {
+		return m, false, err
+	}
+	if err := s.heights.Allow(s.last.Mark, m, time.Now()); err != nil {
+		return m, false, err
+	}
+	saved, err := s.c.Store.Replace(ctx, s.last, m)
+	if err != nil {
+		// The mark may be written, may be written later, or never. Until it was
+		// loaded again nothing can be decided.
+		s.loaded = false
+		return m, false, fmt.Errorf("cannot record %v: %w", m, err)
+	}
+	s.heights.Spend(s.last.Mark, m, time.Now())
+	s.setLast(saved)
+	s.asker = node
+	return m, true, nil
+}
+
+func (s *Signer) load(ctx context.Context) error {
+	saved, err := s.c.Store.Load(ctx)
+	if err != nil {
+		return fmt.Errorf("cannot load the state of chain %s: %w", s.c.ChainID, err)
+	}
+	if before := s.seen.Load(); before != nil {
+		// As a new request, what was loaded would have to be the mark that we
+		// know, or above it.
+		same := saved.Mark.Equal(before.Mark)
+		if !same && !before.Mark.Less(saved.Mark) {
+			return fmt.Errorf("cannot use the state of chain %s, now at %v and before at %v: %w", s.c.ChainID, saved.Mark, before.Mark, ErrWentBack)
+		}
+		if !same {
+			s.asker = ""
+		}
+	}
+	s.loaded = true
+	s.heights.Loaded(saved, time.Now())
+	s.setLast(saved)
+	return nil
+}
+
+func (s *Signer) setLast(saved watermark.Saved) {
+	s.last = saved
+	s.seen.Store(&saved)
+}
+
+// signVerified signs msg and checks the signature: a device or a memory fault
+// must not make the node send one that the chain would reject.
+func (s *Signer) signVerified(msg []byte) ([]byte, error) {
+	sig, err := s.c.Key.Sign(nil, msg, crypto.Hash(0))
+	if err != nil {
+		return nil, fmt.Errorf("cannot sign for chain %s: %w", s.c.ChainID, err)
+	}
+	if !s.c.Verify(msg, sig) {
+		return nil, fmt.Errorf("cannot sign for chain %s: the key made a signature that does not verify", s.c.ChainID)
+	}
+	return sig, nil
+}
+
+// takeTurn waits for the other requests of this chain and key. They are served
+// in the order in which they came.
+func (s *Signer) takeTurn(ctx context.Context, e *Event) error {
+	defer since(time.Now(), &e.Queue)
+	select {
+	case <-s.turn:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("cannot sign for chain %s: other requests are still in work: %w", s.c.ChainID, ctx.Err())
+	}
+}
+
+func (s *Signer) endTurn() { s.turn <- struct{}{} }
+
+// whose returns the suffix that tells a node which contradicts itself, an
+// alarm, from one that comes second, which is routine where two nodes share a
+// key.
+func (s *Signer) whose(err error, node string) string {
+	refused, _ := errors.AsType[*watermark.RefusedError](err)
+	switch refused.Reason {
+	case watermark.Conflict, watermark.UnknownBytes,
+		watermark.HeightRegression, watermark.RoundRegression, watermark.StepRegression:
+	default:
+		return ""
+	}
+	if s.asker == node || s.asker == "" && s.c.Nodes <= 1 {
+		return "_same_node"
+	}
+	return "_other_node"
+}
+
+func isRefusal(err error) bool {
+	_, ok := errors.AsType[*watermark.RefusedError](err)
+	return ok
+}
+
+// refuse returns a final refusal that has nothing to do with the mark.
+func refuse(r watermark.Reason, format string, args ...any) error {
+	return &watermark.RefusedError{Reason: r, Detail: fmt.Sprintf(format, args...)}
+}
+
+func markOf(req *privval.Request) watermark.Mark {
+	steps := map[privval.Kind]watermark.Step{
+		privval.KindProposal:  watermark.StepProposal,
+		privval.KindPrevote:   watermark.StepPrevote,
+		privval.KindPrecommit: watermark.StepPrecommit,
+	}
+	return watermark.Mark{Height: req.Height, Round: req.Round, Step: steps[req.Kind], SignBytes: req.SignBytes()}
+}
+
+func since(start time.Time, d *time.Duration) { *d = time.Since(start) }
