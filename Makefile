@@ -1,0 +1,94 @@
+# privyseal. `make demo` and `make test` are all that a newcomer needs; they
+# build or install what is missing, once, into a cache outside this folder.
+
+SHELL := bash
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+GO      := go
+# Everything that a build depends on is in the commit: the same commit gives the
+# same bytes.
+BUILD   := CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=auto -ldflags '-s -w'
+LINT    := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+
+# What a program consists of: every package of this module that is no test of
+# another program.
+PACKAGES := ./cmd/... ./internal/...
+
+.PHONY: all demo test bench release vectors fuzz install clean check race unit interop nodes
+
+all:
+	@mkdir -p bin
+	$(BUILD) -o bin/privyseal ./cmd/privyseal
+
+# A real chain, signed by privyseal, until interrupted or for BLOCKS blocks.
+demo: all
+	@scripts/setup nodes v0.38.26
+	@$(GO) run ./test/demo -privyseal bin/privyseal $(if $(BLOCKS),-blocks $(BLOCKS))
+
+# Everything that must pass.
+test: setup check unit race interop nodes
+	@echo "make test: everything passed"
+
+setup:
+	@scripts/setup debian
+	@scripts/setup nodes
+.PHONY: setup
+
+check:
+	@echo "== gofmt, vet, staticcheck"
+	@test -z "$$(gofmt -l cmd internal test)" || { gofmt -l cmd internal test; echo "run gofmt -w on these"; exit 1; }
+	@$(GO) mod tidy -diff
+	@$(GO) vet ./...
+	@GOFLAGS=-mod=mod $(GO) run $(LINT) ./...
+	@for os in linux/amd64 linux/arm64 darwin/arm64; do \
+		CGO_ENABLED=0 GOOS=$${os%/*} GOARCH=$${os#*/} $(GO) vet $(PACKAGES) || exit 1; done
+
+unit:
+	@echo "== unit tests, vectors, fuzz seeds, scripts, crash tests"
+	@PRIVYSEAL_REQUIRE_NODES=1 $(GO) test $(PACKAGES) ./test/crash/...
+
+race:
+	@echo "== race detector"
+	@CGO_ENABLED=1 PRIVYSEAL_REQUIRE_NODES=1 $(GO) test -race ./internal/...
+
+# The modules of other programs check our bytes, and we theirs. Each is a Go
+# module of its own, so that none of them is ever linked into privyseal.
+interop:
+	@echo "== against the modules of CometBFT v0.34, v0.38, v0.40 and v1.0"
+	@scripts/interop
+
+nodes:
+	@echo "== real nodes"
+	@PRIVYSEAL_REQUIRE_NODES=1 $(GO) test -count=1 -timeout 20m ./test/e2e
+
+# The table of doc/performance.md, measured now.
+bench: all
+	@cd test/bench && $(GO) run . -privyseal ../../bin/privyseal
+
+# Golden vectors, made anew by the real modules.
+vectors:
+	@scripts/vectors
+
+FUZZTIME ?= 30s
+fuzz:
+	@for pkg in $$($(GO) list $(PACKAGES)); do \
+		for f in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz'); do \
+			echo "== $$pkg $$f"; $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$pkg || exit 1; done; done
+
+# Static binaries; the darwin one has the operator's commands, no state.
+release:
+	@mkdir -p dist
+	@for os in linux/amd64 linux/arm64 darwin/arm64; do \
+		out=dist/privyseal-$(VERSION)-$${os%/*}-$${os#*/}; \
+		GOOS=$${os%/*} GOARCH=$${os#*/} $(BUILD) -o $$out ./cmd/privyseal || exit 1; \
+		ls -l $$out; done
+	@cd dist && sha256sum privyseal-$(VERSION)-* | tee SHA256SUMS
+
+PREFIX ?= /usr/local
+install: all
+	install -D -m 0755 bin/privyseal $(DESTDIR)$(PREFIX)/bin/privyseal
+	install -D -m 0644 systemd/privyseal.service $(DESTDIR)/etc/systemd/system/privyseal.service
+	install -d $(DESTDIR)$(PREFIX)/share/doc/privyseal
+	install -m 0644 README.md SECURITY.md doc/*.md $(DESTDIR)$(PREFIX)/share/doc/privyseal/
+
+clean:
+	rm -rf bin dist

@@ -1,0 +1,148 @@
+// Package arch holds the architecture as a test: who may import what.
+package arch
+
+import (
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"maps"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+const module = "privyseal"
+
+// mayImport is the architecture diagram: each package of ours with what it may
+// import beside the standard library. Arrows point down only. An entry ending
+// in a slash allows all below it.
+var mayImport = map[string]string{
+	// The core, reviewed as one unit.
+	"internal/watermark":  "",
+	"internal/privval":    "google.golang.org/protobuf/encoding/protowire",
+	"internal/secretconn": "golang.org/x/crypto/chacha20poly1305 github.com/gtank/merlin",
+	"internal/noiseconn":  "github.com/flynn/noise google.golang.org/protobuf/encoding/protowire golang.org/x/crypto/chacha20poly1305",
+	"internal/signer":     "internal/privval internal/watermark",
+	"internal/session":    "internal/privval internal/secretconn internal/noiseconn",
+
+	// Public keys, and keys: a room a provider.
+	"internal/pubkey": "github.com/cloudflare/circl/ github.com/decred/dcrd/dcrec/secp256k1/v4/ " +
+		"github.com/decred/dcrd/dcrec/secp256k1/v4 golang.org/x/crypto/",
+	"internal/key/soft": "internal/pubkey github.com/cloudflare/circl/ github.com/decred/dcrd/dcrec/secp256k1/v4/ " +
+		"github.com/decred/dcrd/dcrec/secp256k1/v4 golang.org/x/crypto/",
+
+	// Stores.
+	"internal/filestore": "internal/watermark golang.org/x/sys/unix",
+
+	// The operator's side. It comes after the core and is not trusted by it.
+	"internal/config":  "internal/session github.com/pelletier/go-toml/v2 github.com/pelletier/go-toml/v2/",
+	"internal/migrate": "internal/key/soft internal/privval internal/pubkey internal/session internal/watermark internal/config github.com/pelletier/go-toml/v2 go.yaml.in/yaml/v3 go.yaml.in/yaml/v4 github.com/goccy/go-yaml",
+	"internal/monitor": "internal/privval internal/session internal/signer internal/watermark github.com/prometheus/client_golang/",
+
+	"cmd/privyseal": "internal/config internal/filestore internal/key/soft internal/migrate internal/monitor internal/noiseconn " +
+		"internal/privval internal/pubkey internal/secretconn internal/session internal/signer internal/watermark " +
+		"github.com/spf13/cobra github.com/spf13/pflag golang.org/x/sys/unix",
+
+	// For tests only; no program links these.
+	"internal/watermark/storetest": "internal/watermark",
+	"internal/privval/privvaltest": "internal/privval google.golang.org/protobuf/encoding/protowire",
+}
+
+// testOnly are packages that production code must not import.
+var testOnly = []string{"testing", module + "/internal/watermark/storetest", module + "/internal/privval/privvaltest"}
+
+// modulesOfTheirOwn are folders whose go.mod keeps them out of the program.
+var modulesOfTheirOwn = []string{"test"}
+
+func TestImports(t *testing.T) {
+	root := os.DirFS("../..")
+	seen := map[string]bool{}
+	err := fs.WalkDir(root, ".", func(name string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case d.IsDir() && (slices.Contains(modulesOfTheirOwn, name) || strings.HasPrefix(d.Name(), ".") && name != "." || d.Name() == "testdata"):
+			return fs.SkipDir
+		case d.IsDir() || !strings.HasSuffix(name, ".go") || strings.HasSuffix(name, "_test.go"):
+			return nil
+		}
+		pkg := path.Dir(name)
+		seen[pkg] = true
+		allowed, known := mayImport[pkg]
+		if !known {
+			t.Errorf("%s: package %s has no entry in mayImport: which room is it?", name, pkg)
+			return nil
+		}
+		for _, imp := range imports(t, filepath.Join("../..", name)) {
+			if !isAllowed(pkg, imp, strings.Fields(allowed)) {
+				t.Errorf("%s imports %s, which %s may not", name, imp, pkg)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, pkg := range slices.Sorted(maps.Keys(mayImport)) {
+		if !seen[pkg] {
+			t.Errorf("mayImport has an entry for %s, which does not exist", pkg)
+		}
+	}
+}
+
+func imports(t *testing.T, file string) (list []string) {
+	t.Helper()
+	// In process, so that the test cache notices when a file changes.
+	f, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.ImportsOnly)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, spec := range f.Imports {
+		imp, err := strconv.Unquote(spec.Path.Value)
+		if err != nil {
+			t.Fatal(err)
+		}
+		list = append(list, imp)
+	}
+	return list
+}
+
+func isAllowed(pkg, imp string, allowed []string) bool {
+	isTestPackage := strings.HasSuffix(pkg, "test")
+	if slices.Contains(testOnly, imp) {
+		return isTestPackage && imp == "testing"
+	}
+	if imp == "C" || imp == "unsafe" || imp == "reflect" {
+		return false
+	}
+	first, _, _ := strings.Cut(imp, "/")
+	if first != module && !strings.Contains(first, ".") {
+		return true // standard library
+	}
+	imp = strings.TrimPrefix(imp, module+"/")
+	return slices.ContainsFunc(allowed, func(a string) bool {
+		return a == imp || strings.HasSuffix(a, "/") && strings.HasPrefix(imp, a)
+	})
+}
+
+// TestRulesBite shows that the rules refuse what they are made to refuse.
+func TestRulesBite(t *testing.T) {
+	core := strings.Fields(mayImport["internal/signer"])
+	for _, imp := range []string{
+		"privyseal/internal/filestore", "privyseal/internal/key/soft", "github.com/spf13/cobra",
+		"privyseal/internal/watermark/storetest", "testing", "reflect", "C",
+	} {
+		if isAllowed("internal/signer", imp, core) {
+			t.Errorf("the core may import %s", imp)
+		}
+	}
+	for _, imp := range []string{"context", "crypto/ed25519", "privyseal/internal/watermark"} {
+		if !isAllowed("internal/signer", imp, core) {
+			t.Errorf("the core may not import %s", imp)
+		}
+	}
+}

@@ -1,0 +1,287 @@
+// Package monitor is what a running signer tells: log lines, metrics, health,
+// and the status that `privyseal status` and `privyseal check` ask for over a
+// socket in the home folder.
+//
+// It only listens. It is told of requests and connections after they were
+// decided, never blocks who tells it, and nothing that it says or fails to say
+// changes what is signed. It never sees a secret.
+package monitor
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+
+	"privyseal/internal/privval"
+	"privyseal/internal/session"
+	"privyseal/internal/signer"
+	"privyseal/internal/watermark"
+)
+
+// Monitor gathers what is told about all chains of a process. Its methods are
+// safe for concurrent use.
+type Monitor struct {
+	log     *slog.Logger
+	metrics *metrics
+	version string
+	started time.Time
+
+	mu     sync.Mutex
+	chains []*Chain // in the order of the config
+}
+
+// New returns a monitor without chains.
+func New(log *slog.Logger, version string) *Monitor {
+	return &Monitor{log: log, metrics: newMetrics(version), version: version, started: time.Now()}
+}
+
+// Chain gathers what is told about one chain.
+type Chain struct {
+	log     *slog.Logger
+	id      string
+	metrics *chainMetrics
+
+	mu          sync.Mutex
+	pubKey      string
+	last        func() watermark.Saved // nil: the chain cannot sign
+	problem     string                 // why it cannot
+	signed      Signed
+	lastRefusal *Refusal
+	nodes       []*node
+}
+
+type node struct {
+	name, addr string
+	state      session.State
+	since      time.Time
+	lastError  string
+	reconnects int
+}
+
+// AddChain adds a chain that cannot sign yet.
+func (m *Monitor) AddChain(id string) *Chain {
+	c := &Chain{log: m.log.With("chain_id", id), id: id, metrics: m.metrics.chain(id)}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.chains = append(m.chains, c)
+	return c
+}
+
+// AddNode adds a node that is not dialled yet, and returns what its session
+// reports changes to.
+func (c *Chain) AddNode(name, addr string) func(session.State, error) {
+	n := &node{name: name, addr: addr, since: time.Now()}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.nodes = append(c.nodes, n)
+	c.metrics.nodeState(name, session.Dialling)
+	return func(s session.State, err error) { c.changed(n, s, err) }
+}
+
+// Ready tells that the chain's key and state are loaded. last returns its mark,
+// pubKey is the key as the operator is to see it.
+func (c *Chain) Ready(pubKey string, last func() watermark.Saved) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.pubKey, c.last, c.problem = pubKey, last, ""
+	c.metrics.ready.Set(1)
+	c.metrics.markHeight.Set(float64(last().Mark.Height))
+}
+
+// Failed tells why the chain cannot sign.
+func (c *Chain) Failed(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.last, c.problem = nil, err.Error()
+	c.metrics.ready.Set(0)
+	c.log.Error("this chain cannot sign", "error", err)
+}
+
+func (c *Chain) changed(n *node, s session.State, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	lost := n.state == session.Serving && s == session.Dialling
+	if n.state != s {
+		n.state, n.since = s, time.Now()
+		c.metrics.nodeState(n.name, s)
+	}
+	switch {
+	case lost:
+		n.reconnects++
+		c.metrics.reconnects(n.name)
+		c.log.Warn("lost the node", "node", n.name, "error", err)
+	case s == session.Serving:
+		c.log.Info("serving the node", "node", n.name, "addr", n.addr)
+	case err != nil && err.Error() != n.lastError:
+		// While a node is down every attempt fails alike; said once is enough.
+		c.log.Warn("no connection to the node, dialling on", "node", n.name, "error", err)
+	}
+	switch {
+	case err != nil:
+		n.lastError = err.Error()
+	case s == session.Serving:
+		n.lastError = ""
+	}
+}
+
+// Observe is told of every request; it is the Observe of a signer.Config.
+func (c *Chain) Observe(e signer.Event) {
+	switch {
+	case e.Reason != "":
+		c.refused(e)
+	case e.Err != nil:
+		c.log.Error("cannot answer, closing the connection so that the node asks again", "node", e.Node, "kind", e.Request.Kind.String(), "error", e.Err)
+	case e.Request.Kind != privval.KindPubKey:
+		c.signedOne(e)
+	}
+}
+
+func (c *Chain) signedOne(e signer.Event) {
+	now := time.Now()
+	c.metrics.signed(e, now)
+	if e.Mark.IsZero() {
+		c.log.Info("signed bytes of the node's choice", "node", e.Node, "kind", e.Request.Kind.String(), "bytes", len(e.Request.Bytes))
+		return
+	}
+	if !e.Repeated {
+		c.mu.Lock()
+		c.signed = Signed{Node: e.Node, Time: now}
+		c.mu.Unlock()
+	}
+	if c.log.Enabled(context.Background(), slog.LevelDebug) {
+		c.log.Debug("signed", "node", e.Node, "kind", e.Request.Kind.String(),
+			"height", e.Mark.Height, "round", e.Mark.Round, "step", uint8(e.Mark.Step), "repeated", e.Repeated,
+			"took", e.All, "queue", e.Queue, "store", e.Store, "sign", e.Sign)
+	}
+}
+
+func (c *Chain) refused(e signer.Event) {
+	c.metrics.refused(e.Node, e.Reason)
+	c.mu.Lock()
+	c.lastRefusal = &Refusal{Time: time.Now(), Node: e.Node, Reason: e.Reason, Text: e.Err.Error()}
+	c.mu.Unlock()
+
+	attrs := []any{"node", e.Node, "kind", e.Request.Kind.String(), "reason", e.Reason, "error", e.Err}
+	if refused, ok := errors.AsType[*watermark.RefusedError](e.Err); ok && !refused.Request.IsZero() {
+		attrs = append(attrs, "asked", describe(refused.Request), "mark", describe(refused.Last))
+	}
+	level := slog.LevelWarn
+	if alarming(e.Reason) {
+		level = slog.LevelError
+	}
+	c.log.Log(context.Background(), level, "refused to sign", attrs...)
+}
+
+// alarming reports whether a refusal says that a node contradicts itself or
+// wants something that no healthy node asks for.
+func alarming(reason string) bool {
+	switch reason {
+	case string(watermark.Conflict) + "_same_node", string(watermark.HeightLeap):
+		return true
+	}
+	return false
+}
+
+// describe returns a mark with the block that it is for, which tells an
+// operator at a glance what contradicts what.
+func describe(m watermark.Mark) string {
+	req, err := privval.ParseSignBytes(m.SignBytes)
+	switch {
+	case err != nil:
+		return m.String()
+	case req.BlockID.IsNil():
+		return m.String() + " nil"
+	}
+	const hex = "0123456789ABCDEF"
+	var block []byte
+	for _, b := range req.BlockID.Hash[:6] {
+		block = append(block, hex[b>>4], hex[b&15])
+	}
+	return m.String() + " block " + string(block)
+}
+
+// Snapshot is the state of a running signer, as `privyseal status --json`
+// prints it.
+type Snapshot struct {
+	Version string          `json:"version"`
+	PID     int             `json:"pid"`
+	Started time.Time       `json:"started"`
+	Ready   bool            `json:"ready"` // as /readyz tells it
+	Chains  []ChainSnapshot `json:"chains"`
+}
+
+// ChainSnapshot is the state of one chain.
+type ChainSnapshot struct {
+	ID          string         `json:"chain_id"`
+	PubKey      string         `json:"public_key,omitempty"` // base64
+	Ready       bool           `json:"ready"`                // key and state are loaded
+	Problem     string         `json:"problem,omitempty"`
+	Height      int64          `json:"height"` // of the mark
+	Round       int32          `json:"round"`
+	Step        string         `json:"step"`
+	MarkTime    time.Time      `json:"mark_time"`
+	AgeSeconds  float64        `json:"mark_age_seconds"`
+	Signed      Signed         `json:"last_signed"`
+	LastRefusal *Refusal       `json:"last_refusal,omitempty"`
+	Nodes       []NodeSnapshot `json:"nodes"`
+}
+
+// Signed says which node was served first with the current mark, and when.
+type Signed struct {
+	Node string    `json:"node,omitempty"`
+	Time time.Time `json:"time,omitzero"`
+}
+
+// Refusal is the last request of a chain that was refused for good.
+type Refusal struct {
+	Time   time.Time `json:"time"`
+	Node   string    `json:"node"`
+	Reason string    `json:"reason"`
+	Text   string    `json:"text"`
+}
+
+// NodeSnapshot is the state of one node's connection.
+type NodeSnapshot struct {
+	Name       string    `json:"name"`
+	Addr       string    `json:"addr"`
+	State      string    `json:"state"` // dialling, parked or serving
+	Since      time.Time `json:"since"`
+	Reconnects int       `json:"reconnects"`
+	LastError  string    `json:"last_error,omitempty"`
+}
+
+// Snapshot returns the state of everything now.
+func (m *Monitor) Snapshot() Snapshot {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	s := Snapshot{Version: m.version, PID: os.Getpid(), Started: m.started, Ready: len(m.chains) > 0}
+	for _, c := range m.chains {
+		cs := c.snapshot()
+		s.Chains = append(s.Chains, cs)
+		s.Ready = s.Ready && cs.Ready
+		for _, n := range cs.Nodes {
+			s.Ready = s.Ready && n.State != session.Dialling.String()
+		}
+	}
+	return s
+}
+
+func (c *Chain) snapshot() ChainSnapshot {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	cs := ChainSnapshot{ID: c.id, PubKey: c.pubKey, Ready: c.last != nil, Problem: c.problem, Signed: c.signed, LastRefusal: c.lastRefusal}
+	if c.last != nil {
+		saved := c.last()
+		cs.Height, cs.Round, cs.Step = saved.Mark.Height, saved.Mark.Round, saved.Mark.Step.String()
+		cs.MarkTime, cs.AgeSeconds = saved.Time, time.Since(saved.Time).Seconds()
+	}
+	for _, n := range c.nodes {
+		cs.Nodes = append(cs.Nodes, NodeSnapshot{
+			Name: n.name, Addr: n.addr, State: n.state.String(), Since: n.since, Reconnects: n.reconnects, LastError: n.lastError,
+		})
+	}
+	return cs
+}

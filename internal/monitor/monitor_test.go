@@ -1,0 +1,264 @@
+package monitor
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"privyseal/internal/privval"
+	"privyseal/internal/session"
+	"privyseal/internal/signer"
+	"privyseal/internal/watermark"
+)
+
+// syncBuffer is a log's reader.
+type syncBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (s *syncBuffer) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Write(p)
+}
+
+func (s *syncBuffer) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.String()
+}
+
+func prevote(height int64, block byte) *privval.Request {
+	return &privval.Request{
+		Kind: privval.KindPrevote, ChainID: "chain-1", Height: height,
+		BlockID: privval.BlockID{Hash: bytes.Repeat([]byte{block}, 32), PartsTotal: 1, PartsHash: bytes.Repeat([]byte{block}, 32)},
+	}
+}
+
+func markOf(r *privval.Request) watermark.Mark {
+	return watermark.Mark{Height: r.Height, Step: watermark.StepPrevote, SignBytes: r.SignBytes()}
+}
+
+func signedEvent(height int64) signer.Event {
+	req := prevote(height, 0xAA)
+	return signer.Event{Node: "a", Request: req, Mark: markOf(req), Store: time.Millisecond, All: 2 * time.Millisecond}
+}
+
+func refusedEvent(node string) signer.Event {
+	last, req := prevote(7, 0xAA), prevote(7, 0xBB)
+	_, _, err := watermark.Next(markOf(last), markOf(req))
+	return signer.Event{Node: node, Request: req, Mark: markOf(req), Err: err, Reason: "conflict_same_node"}
+}
+
+func get(t *testing.T, h http.Handler, path string) (int, string) {
+	t.Helper()
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
+	return w.Code, w.Body.String()
+}
+
+// The names and labels are what operators' alerts are written against.
+func TestMetricNames(t *testing.T) {
+	m := New(slog.New(slog.DiscardHandler), "v1")
+	c := m.AddChain("chain-1")
+	changed := c.AddNode("a", "unix:///a")
+	c.Ready("key", func() watermark.Saved { return watermark.Saved{Mark: watermark.Mark{Height: 6}} })
+	changed(session.Parked, nil)
+	changed(session.Serving, nil)
+	c.Observe(signedEvent(7))
+	c.Observe(refusedEvent("a"))
+	changed(session.Dialling, errors.New("gone"))
+
+	_, text := get(t, m.Handler(), "/metrics")
+	var got []string
+	for line := range strings.Lines(text) {
+		if strings.HasPrefix(line, "privyseal_") && !strings.Contains(line, "_bucket{") {
+			got = append(got, regexp.MustCompile(`go1[^"]*|[0-9.e+]+\n$`).ReplaceAllString(line, "N"))
+		}
+	}
+	want := []string{
+		`privyseal_build_info{go_version="N",version="v1"} N`,
+		`privyseal_chain_ready{chain_id="chain-1"} N`,
+		`privyseal_last_signed_height{chain_id="chain-1"} N`,
+		`privyseal_last_signed_timestamp_seconds{chain_id="chain-1",kind="prevote"} N`,
+		`privyseal_mark_height{chain_id="chain-1"} N`,
+		`privyseal_node_reconnects_total{chain_id="chain-1",node="a"} N`,
+		`privyseal_node_state{chain_id="chain-1",node="a",state="dialling"} N`,
+		`privyseal_node_state{chain_id="chain-1",node="a",state="parked"} N`,
+		`privyseal_node_state{chain_id="chain-1",node="a",state="serving"} N`,
+		`privyseal_refused_total{chain_id="chain-1",node="a",reason="conflict_same_node"} N`,
+		`privyseal_sign_duration_seconds_count{chain_id="chain-1",stage="all"} N`,
+		`privyseal_sign_duration_seconds_count{chain_id="chain-1",stage="queue"} N`,
+		`privyseal_sign_duration_seconds_count{chain_id="chain-1",stage="sign"} N`,
+		`privyseal_sign_duration_seconds_count{chain_id="chain-1",stage="store"} N`,
+		`privyseal_sign_duration_seconds_sum{chain_id="chain-1",stage="all"} N`,
+		`privyseal_sign_duration_seconds_sum{chain_id="chain-1",stage="queue"} N`,
+		`privyseal_sign_duration_seconds_sum{chain_id="chain-1",stage="sign"} N`,
+		`privyseal_sign_duration_seconds_sum{chain_id="chain-1",stage="store"} N`,
+		`privyseal_signed_total{chain_id="chain-1",kind="prevote"} N`,
+	}
+	slices.Sort(got)
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("metrics (-want +got):\n%s", diff)
+	}
+}
+
+// Ready means that every chain can sign and every node is connected. A node
+// that has another signer, and so leaves us parked, counts.
+func TestReady(t *testing.T) {
+	m := New(slog.New(slog.DiscardHandler), "v1")
+	ready := func(want int) {
+		t.Helper()
+		if code, body := get(t, m.Handler(), "/readyz"); code != want {
+			t.Errorf("/readyz: %d, want %d:\n%s", code, want, body)
+		}
+	}
+	ready(http.StatusServiceUnavailable) // no chain at all
+	c := m.AddChain("chain-1")
+	changed := c.AddNode("a", "unix:///a")
+	changed(session.Parked, nil)
+	ready(http.StatusServiceUnavailable)
+	c.Ready("key", func() watermark.Saved { return watermark.Saved{} })
+	ready(http.StatusOK)
+	changed(session.Dialling, errors.New("connection refused"))
+	ready(http.StatusServiceUnavailable)
+	changed(session.Parked, nil)
+	c.Failed(errors.New("the state is missing"))
+	ready(http.StatusServiceUnavailable)
+	if code, body := get(t, m.Handler(), "/healthz"); code != http.StatusOK || body != "ok\n" {
+		t.Errorf("/healthz: %d %q", code, body)
+	}
+}
+
+func TestStatusSocket(t *testing.T) {
+	for name, home := range map[string]string{
+		"short": t.TempDir(),
+		"long":  filepath.Join(t.TempDir(), strings.Repeat("a-folder-with-a-long-name/", 5)),
+	} {
+		t.Run(name, func(t *testing.T) {
+			if err := os.MkdirAll(home, 0o700); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := ReadSnapshot(t.Context(), home); !errors.Is(err, ErrNotRunning) {
+				t.Errorf("without a signer: %v", err)
+			}
+			// A killed signer leaves its socket behind.
+			stale, err := ListenStatus(home)
+			if err != nil {
+				t.Fatal(err)
+			}
+			stale.(*statusListener).UnixListener.Close()
+			if _, err := ReadSnapshot(t.Context(), home); !errors.Is(err, ErrNotRunning) {
+				t.Errorf("after a crash: %v", err)
+			}
+
+			l, err := ListenStatus(home)
+			if err != nil {
+				t.Fatal(err)
+			}
+			socket := filepath.Join(home, SocketName)
+			if info, err := os.Stat(socket); err != nil || info.Mode() != fs.ModeSocket|0o600 {
+				t.Errorf("mode %v, %v", info.Mode(), err)
+			}
+			m := New(slog.New(slog.DiscardHandler), "v1")
+			c := m.AddChain("chain-1")
+			changed := c.AddNode("a", "unix:///a")
+			c.Ready("key", func() watermark.Saved { return watermark.Saved{Mark: watermark.Floor(41), Time: time.Unix(1, 0)} })
+			changed(session.Serving, nil)
+			c.Observe(signedEvent(42))
+			c.Observe(refusedEvent("a"))
+
+			ctx, cancel := context.WithCancel(t.Context())
+			served := make(chan error)
+			go func() { served <- m.ServeStatus(ctx, l) }()
+			s, err := ReadSnapshot(t.Context(), home)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := s.Chains[0]
+			if !s.Ready || got.Height != 41 || got.Signed.Node != "a" || got.Nodes[0].State != "serving" || got.LastRefusal.Reason != "conflict_same_node" {
+				t.Errorf("snapshot %+v", s)
+			}
+			if _, err := ListenStatus(home); err == nil || !strings.Contains(err.Error(), "another signer answers") {
+				t.Errorf("a second signer in one home: %v", err)
+			}
+			cancel()
+			if err := <-served; err != nil {
+				t.Error(err)
+			}
+			if _, err := os.Lstat(socket); !errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("the socket stays behind: %v", err)
+			}
+		})
+	}
+}
+
+// An operator sees at a glance what contradicts what, and how bad it is.
+func TestRefusalInLog(t *testing.T) {
+	var log syncBuffer
+	logger := NewLogger(&log, slog.LevelInfo, "journald")
+	c := New(logger.Logger, "v1").AddChain("chain-1")
+	c.Observe(refusedEvent("a"))
+	other := refusedEvent("b")
+	other.Reason = "conflict_other_node"
+	c.Observe(other)
+	c.Observe(signedEvent(8)) // debug
+	logger.Close()
+	lines := strings.Split(strings.TrimSpace(log.String()), "\n")
+	if len(lines) != 2 || !strings.HasPrefix(lines[0], "<3>msg=") || !strings.HasPrefix(lines[1], "<4>msg=") {
+		t.Fatalf("log:\n%s", log.String())
+	}
+	for _, want := range []string{`chain_id=chain-1`, `node=a`, `reason=conflict_same_node`, `asked="7/0/prevote block BBBBBBBBBBBB"`, `mark="7/0/prevote block AAAAAAAAAAAA"`} {
+		if !strings.Contains(lines[0], want) {
+			t.Errorf("no %s in %s", want, lines[0])
+		}
+	}
+}
+
+// A reader that does not read costs lines, never time.
+func TestLogNeverBlocks(t *testing.T) {
+	r, w := net.Pipe() // without a buffer
+	logger := NewLogger(w, slog.LevelDebug, "json")
+	const lines = 3 * queuedLines
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for i := range lines {
+			logger.Info("signed", "n", i)
+		}
+	}()
+	select {
+	case <-done:
+	case <-time.After(10 * time.Second):
+		t.Fatal("logging waits for its reader")
+	}
+	read := make(chan string)
+	go func() {
+		text, _ := io.ReadAll(r)
+		read <- string(text)
+	}()
+	logger.Close()
+	w.Close()
+	text := <-read
+	kept := strings.Count(text, `"msg":"signed"`)
+	if kept < queuedLines || kept >= lines || !strings.Contains(text, "log lines were dropped") {
+		t.Errorf("%d of %d lines kept, and the loss told: %t", kept, lines, strings.Contains(text, "dropped"))
+	}
+}
