@@ -225,6 +225,10 @@ func (s *Signer) record(ctx context.Context, req watermark.Mark, e *Event) (wate
 
 // replace does one attempt of record.
 func (s *Signer) replace(ctx context.Context, req watermark.Mark, node string) (m watermark.Mark, isNew bool, err error) {
+	// A store that is asked too late fails, and poisons us for no reason.
+	if err := ctx.Err(); err != nil {
+		return m, false, fmt.Errorf("cannot record %v: %w", req, err)
+	}
 	if !s.loaded {
 		if err := s.load(ctx); err != nil {
 			return m, false, err

@@ -56,8 +56,10 @@ func (h *Heights) perSecond() float64 {
 // fill it.
 func (h *Heights) Loaded(s Saved, now time.Time) {
 	if !h.loaded {
-		h.level = h.burst() + h.perSecond()*max(0, now.Sub(s.Time).Seconds())
-		h.at = now
+		h.level, h.at = h.burst(), now
+		if !s.Time.IsZero() {
+			h.level += h.perSecond() * max(0, now.Sub(s.Time).Seconds())
+		}
 	}
 	h.loaded, h.first = true, true
 }
@@ -100,8 +102,8 @@ func (h *Heights) Allow(last, req Mark, now time.Time) error {
 
 // Spend takes the raise from last to m out of the bucket.
 func (h *Heights) Spend(last, m Mark, now time.Time) {
-	h.first = false
 	if last.IsZero() {
+		h.first = false
 		return
 	}
 	h.level = h.levelAt(now) - float64(m.Height-last.Height)

@@ -100,7 +100,7 @@ func (m Mark) Equal(n Mark) bool {
 
 // String returns height/round/step.
 func (m Mark) String() string {
-	if m.Round == math.MaxInt32 && m.SignBytes == nil {
+	if m.Round == math.MaxInt32 && len(m.SignBytes) == 0 {
 		return fmt.Sprintf("%d/all/all", m.Height)
 	}
 	return fmt.Sprintf("%d/%d/%s", m.Height, m.Round, m.Step)
@@ -126,7 +126,7 @@ func Next(last, req Mark) (m Mark, isNew bool, err error) {
 		return refuse(StepRegression)
 	case req.Step > last.Step:
 		return req, true, nil
-	case last.SignBytes == nil:
+	case len(last.SignBytes) == 0:
 		return refuse(UnknownBytes)
 	case bytes.Equal(last.SignBytes, req.SignBytes):
 		return last, false, nil
