@@ -1,0 +1,169 @@
+// Package secretconn is CometBFT's SecretConnection, which secures a privval
+// connection over tcp: [Client] runs the handshake on a connection and returns
+// another one whose bytes are encrypted. The bytes on the wire are the same from
+// v0.34 to v2 (p2p/conn/secret_connection.go).
+//
+// It is a Station-to-Station protocol: X25519 keys made for the connection,
+// each side's Ed25519 identity as a signature over the transcript, then records
+// under ChaCha20-Poly1305. It is symmetric, so two Clients can talk to each
+// other.
+//
+// It is not an authentication of the node unless a node id is pinned, and a
+// stock node cannot be pinned: it makes a new identity for its privval listener
+// at every start and takes any signer's. Without a pin the connection is
+// encrypted against those who listen, and open to whoever stands in between.
+//
+// Nothing that comes from the peer is trusted before its signature was
+// verified. What is trusted: the system's randomness and the libraries.
+package secretconn
+
+import (
+	"bufio"
+	"crypto/ecdh"
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"time"
+)
+
+// HandshakeTimeout bounds the handshake from the peer's first byte to its end.
+// It is the time that a node waits for a signer (v0.34 to v1).
+const HandshakeTimeout = 3 * time.Second
+
+// What a peer can do wrong, for errors.Is.
+var (
+	// ErrMalformed: a message that no node sends.
+	ErrMalformed = errors.New("malformed message")
+	// ErrLowOrder: an ephemeral key that makes the shared secret guessable.
+	ErrLowOrder = errors.New("ephemeral key of low order")
+	// ErrReflected: our own ephemeral key, sent back to us.
+	ErrReflected = errors.New("peer sent our own ephemeral key back")
+	// ErrBadSignature: the peer does not hold the key that it shows, or
+	// somebody stands in between.
+	ErrBadSignature = errors.New("signature over the handshake does not verify")
+	// ErrForged: a record that was changed, replayed, left out or reordered.
+	ErrForged = errors.New("record does not authenticate")
+	// ErrExhausted: 2⁶⁴-1 records were sent or received under one key.
+	ErrExhausted = errors.New("no nonces left, dial again")
+)
+
+// PeerMismatchError says that the peer proved another identity than the pinned
+// one. Both ids are as [PeerID] returns them.
+type PeerMismatchError struct {
+	Got, Want string
+}
+
+func (e *PeerMismatchError) Error() string {
+	return fmt.Sprintf("peer has node id %s, but %s is pinned (a stock node makes a new id at every start)", e.Got, e.Want)
+}
+
+// PeerID returns CometBFT's node id of an Ed25519 key, as in tcp://id@host:port:
+// the first 20 bytes of its SHA-256 as 40 lower-case hex digits (p2p/key.go).
+func PeerID(key ed25519.PublicKey) string {
+	sum := sha256.Sum256(key)
+	return hex.EncodeToString(sum[:20])
+}
+
+// Conn is a connection after the handshake. Its methods may be called from
+// several goroutines, as those of every net.Conn.
+//
+// A Read that ends at its deadline loses nothing and can be repeated. A Write
+// that fails ends the writing side, because the peer may have half a record. A
+// record that does not authenticate ends the reading side.
+type Conn struct {
+	conn   net.Conn
+	remote ed25519.PublicKey
+
+	readMu sync.Mutex
+	in     *bufio.Reader
+	recv   half
+	frame  [frameSize]byte // the record being read, in clear
+	rest   []byte          // what of frame is still to be read
+
+	writeMu sync.Mutex
+	send    half
+	out     []byte // sealed records of one write
+}
+
+var _ net.Conn = (*Conn)(nil)
+
+// Client runs the handshake on conn with the identity self and returns the
+// secured connection. wantID pins the peer's node id, as [PeerID] returns it;
+// "" takes any peer.
+//
+// A node's kernel takes a connection long before the node does, so a second
+// signer waits in silence until the first one is gone. Client therefore waits
+// for the peer's first byte without a deadline (close conn to give up), and
+// from there for at most [HandshakeTimeout]. conn must take the 35 bytes that
+// are sent first without a reader on the other side, as every socket does.
+//
+// Errors are those above, a [*PeerMismatchError], or conn's own. After an error
+// conn is of no use; closing it is the caller's part.
+func Client(conn net.Conn, self ed25519.PrivateKey, wantID string) (*Conn, error) {
+	ephemeral, err := ecdh.X25519().GenerateKey(rand.Reader)
+	if err != nil {
+		return nil, fmt.Errorf("cannot make an ephemeral key: %w", err)
+	}
+	return handshake(conn, self, wantID, ephemeral)
+}
+
+func handshake(conn net.Conn, self ed25519.PrivateKey, wantID string, ephemeral *ecdh.PrivateKey) (*Conn, error) {
+	if len(self) != ed25519.PrivateKeySize {
+		return nil, fmt.Errorf("identity key has %d bytes, want %d", len(self), ed25519.PrivateKeySize)
+	}
+	if wantID != "" && !isPeerID(wantID) {
+		return nil, fmt.Errorf("node id %q is not 40 lower-case hex digits", wantID)
+	}
+	c := &Conn{conn: conn, in: bufio.NewReaderSize(conn, readBuffer)}
+	theirs, err := c.swapEphemeral(ephemeral.PublicKey().Bytes())
+	if err != nil {
+		return nil, fmt.Errorf("cannot exchange ephemeral keys: %w", err)
+	}
+	keys, err := derive(ephemeral, theirs)
+	if err != nil {
+		return nil, fmt.Errorf("cannot agree on keys: %w", err)
+	}
+	c.send, c.recv = keys.send, keys.recv
+	if err := c.swapIdentity(self, keys.challenge); err != nil {
+		return nil, fmt.Errorf("cannot authenticate the peer: %w", err)
+	}
+	if got := PeerID(c.remote); wantID != "" && got != wantID {
+		return nil, &PeerMismatchError{Got: got, Want: wantID}
+	}
+	if err := conn.SetDeadline(time.Time{}); err != nil {
+		return nil, fmt.Errorf("cannot clear the handshake's deadline: %w", err)
+	}
+	return c, nil
+}
+
+func isPeerID(s string) bool {
+	b, err := hex.DecodeString(s)
+	return err == nil && len(b) == 20 && hex.EncodeToString(b) == s
+}
+
+// RemoteKey returns the identity that the peer proved in the handshake.
+func (c *Conn) RemoteKey() ed25519.PublicKey { return c.remote }
+
+// Close closes the underlying connection. The protocol has no farewell: the
+// end of the stream is not authenticated.
+func (c *Conn) Close() error { return c.conn.Close() }
+
+// LocalAddr returns the local address of the underlying connection.
+func (c *Conn) LocalAddr() net.Addr { return c.conn.LocalAddr() }
+
+// RemoteAddr returns the remote address of the underlying connection.
+func (c *Conn) RemoteAddr() net.Addr { return c.conn.RemoteAddr() }
+
+// SetDeadline sets the deadlines of the underlying connection.
+func (c *Conn) SetDeadline(t time.Time) error { return c.conn.SetDeadline(t) }
+
+// SetReadDeadline sets the read deadline of the underlying connection.
+func (c *Conn) SetReadDeadline(t time.Time) error { return c.conn.SetReadDeadline(t) }
+
+// SetWriteDeadline sets the write deadline of the underlying connection.
+func (c *Conn) SetWriteDeadline(t time.Time) error { return c.conn.SetWriteDeadline(t) }
