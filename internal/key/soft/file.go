@@ -1,0 +1,246 @@
+package soft
+
+import (
+	"bytes"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+
+	"privyseal/internal/pubkey"
+)
+
+// A key file is four lines of ASCII, each ended by a line feed:
+//
+//	privyseal software key 1
+//	type ed25519
+//	public 11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=
+//	secret nWGxne/9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A=
+//
+// The 1 is the version of the format. The type is CometBFT's name. Public and
+// secret key are base64 in the standard alphabet, padded, unbroken: the public
+// key as in genesis.json; the secret is the seed of RFC 8032 (32 bytes) for
+// ed25519, the scalar (32 bytes, big endian) for secp256k1 and secp256k1eth, and
+// the packed private key of FIPS 204 (4032 bytes) for ml_dsa_65. Nothing else
+// may stand in the file.
+const header = "privyseal software key 1\n"
+
+// maxFileSize bounds in bytes what is read as a key file. The longest is under
+// 9,000 (priv_validator_key.json of an ML-DSA-65 key).
+const maxFileSize = 64 << 10
+
+// encode returns the key file that holds k.
+func encode(k *Key) []byte {
+	secret := k.bytes()
+	defer clear(secret)
+	var b bytes.Buffer
+	b.Grow(maxFileSize) // or growing would leave copies of the secret behind
+	fmt.Fprintf(&b, "%stype %s\npublic ", header, k.Type())
+	b.Write(base64.StdEncoding.AppendEncode(b.AvailableBuffer(), k.public.Bytes()))
+	b.WriteString("\nsecret ")
+	b.Write(base64.StdEncoding.AppendEncode(b.AvailableBuffer(), secret))
+	b.WriteString("\n")
+	return b.Bytes()
+}
+
+// errFormat hides its cause, which could quote the file.
+var errFormat = errors.New("it is torn, or no key file of privyseal; other signers' key files are read by privyseal key import")
+
+// decode reads a key file. What it accepts is, byte for byte, what encode
+// writes.
+func decode(data []byte) (*Key, error) {
+	rest, ok := bytes.CutPrefix(data, []byte(header))
+	if !ok {
+		return nil, errFormat
+	}
+	lines := bytes.Split(rest, []byte("\n"))
+	if len(lines) != 4 {
+		return nil, errFormat
+	}
+	name, ok1 := bytes.CutPrefix(lines[0], []byte("type "))
+	public, ok2 := unbase64(lines[1], "public ")
+	secret, ok3 := unbase64(lines[2], "secret ")
+	defer clear(secret)
+	t, err := pubkey.ParseType(string(name))
+	if err != nil || !ok1 || !ok2 || !ok3 || len(secret) != secretSize(t) {
+		return nil, errFormat
+	}
+	k, err := fromSecret(t, secret)
+	if err != nil {
+		return nil, err
+	}
+	if !bytes.Equal(k.public.Bytes(), public) {
+		return nil, errors.New("its public key does not belong to its secret key")
+	}
+	again := encode(k)
+	defer clear(again)
+	if !bytes.Equal(again, data) {
+		return nil, errFormat
+	}
+	return k, nil
+}
+
+func unbase64(line []byte, name string) ([]byte, bool) {
+	text, ok := bytes.CutPrefix(line, []byte(name))
+	if !ok {
+		return nil, false
+	}
+	b, err := base64.StdEncoding.AppendDecode(nil, text)
+	return b, err == nil
+}
+
+// Create writes k to a new key file of mode 0600 and returns once it is on
+// disk. Missing folders are made with mode 0700. It never overwrites: if
+// anything exists at path, the error is an [fs.ErrExist] and nothing changed.
+func Create(path string, k *Key) error {
+	if err := mkdir(filepath.Dir(path)); err != nil {
+		return fmt.Errorf("cannot make the folder of the key file: %w", err)
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("cannot write the key file %s: %w; keys are never overwritten, choose another path", path, fs.ErrExist)
+	}
+	if err != nil {
+		return fmt.Errorf("cannot write the key file: %w", err)
+	}
+	if err := fill(f, k); err != nil {
+		os.Remove(path) // ours since O_EXCL, and half a key is of no use
+		return fmt.Errorf("cannot write the key file %s: %w", path, err)
+	}
+	return syncDir(filepath.Dir(path))
+}
+
+// fill writes k to f, syncs and closes it.
+func fill(f *os.File, k *Key) error {
+	data := encode(k)
+	defer clear(data)
+	_, err := f.Write(data)
+	if err == nil {
+		err = f.Sync()
+	}
+	return errors.Join(err, f.Close())
+}
+
+// mkdir makes the folder and those above it, each durable before the next.
+func mkdir(dir string) error {
+	if info, err := os.Stat(dir); err == nil && info.IsDir() {
+		return nil
+	}
+	parent := filepath.Dir(dir)
+	if parent != dir {
+		if err := mkdir(parent); err != nil {
+			return err
+		}
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return err
+	}
+	return syncDir(parent)
+}
+
+// syncDir makes the names in a folder durable; without it a power cut can take
+// a file away whose bytes are on disk.
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// Open reads the key file at path. The file has to be a regular one (a
+// symbolic link may lead to it) that belongs to this process's user or to root,
+// with a mode of 0600 or stricter; below the folder credentials, if that is not
+// empty, 0440 is good too (systemd's $CREDENTIALS_DIRECTORY). A missing file is
+// an [fs.ErrNotExist].
+func Open(path, credentials string) (*Key, error) {
+	data, info, err := read(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("cannot open the key file %s: %w; make a key with privyseal key generate, or bring one with privyseal key import", path, fs.ErrNotExist)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot open the key file %s: %w", path, err)
+	}
+	defer clear(data)
+	allowed := fs.FileMode(0o600)
+	if below(path, credentials) {
+		allowed = 0o640
+	}
+	if err := checkMode(path, info, allowed); err != nil {
+		return nil, err
+	}
+	if uid, ok := owner(info); !ok || (uid != os.Geteuid() && uid != 0) {
+		return nil, fmt.Errorf("the key file %s belongs to user %d, not to the one that runs privyseal (%d): chown %d %s", path, uid, os.Geteuid(), os.Geteuid(), path)
+	}
+	k, err := decode(data)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the key file %s: %w", path, err)
+	}
+	return k, nil
+}
+
+// read returns the bytes of the file that path leads to, and what the system
+// says about the very file that was read.
+func read(path string) ([]byte, fs.FileInfo, error) {
+	// O_NONBLOCK, or opening a named pipe would wait for its writer.
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, nil, hidePath(err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, nil, hidePath(err)
+	}
+	if !info.Mode().IsRegular() {
+		return nil, nil, errors.New("it is no regular file")
+	}
+	if info.Size() > maxFileSize {
+		return nil, nil, fmt.Errorf("it has %d bytes, and a key file has at most %d", info.Size(), maxFileSize)
+	}
+	data := make([]byte, info.Size())
+	if _, err := io.ReadFull(f, data); err != nil {
+		clear(data)
+		return nil, nil, errors.New("it changed while it was read")
+	}
+	return data, info, nil
+}
+
+// hidePath takes the path out of err, for callers whose text has it already.
+func hidePath(err error) error {
+	var pathError *fs.PathError
+	if errors.As(err, &pathError) {
+		return pathError.Err
+	}
+	return err
+}
+
+func checkMode(path string, info fs.FileInfo, allowed fs.FileMode) error {
+	if perm := info.Mode().Perm(); perm&^allowed != 0 {
+		return fmt.Errorf("the key file %s has mode %04o, so that others may have read it: chmod 600 %s", path, perm, path)
+	}
+	return nil
+}
+
+func owner(info fs.FileInfo) (uid int, ok bool) {
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return -1, false
+	}
+	return int(stat.Uid), true
+}
+
+// below reports whether path leads to a file in the folder dir or below it.
+func below(path, dir string) bool {
+	if dir == "" {
+		return false
+	}
+	path, err1 := filepath.EvalSymlinks(path)
+	dir, err2 := filepath.EvalSymlinks(dir)
+	rel, err3 := filepath.Rel(dir, path)
+	return errors.Join(err1, err2, err3) == nil && filepath.IsLocal(rel)
+}

@@ -1,0 +1,279 @@
+package soft
+
+import (
+	"bytes"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"privyseal/internal/pubkey"
+)
+
+// The file format, as the comment in file.go has it, with the key of RFC 8032
+// test 1.
+const rfcFile = `privyseal software key 1
+type ed25519
+public 11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=
+secret nWGxne/9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A=
+`
+
+func write(t *testing.T, path, data string, mode fs.FileMode) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(data), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(path, mode); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestCreateAndOpen(t *testing.T) {
+	for _, typ := range pubkey.Types() {
+		k := one(t, typ)
+		dir := t.TempDir()
+		path := filepath.Join(dir, "a", "b", "key")
+		if err := Create(path, k); err != nil {
+			t.Fatal(err)
+		}
+		for name, want := range map[string]fs.FileMode{path: 0o600, filepath.Dir(path): 0o700, filepath.Join(dir, "a"): 0o700} {
+			info, err := os.Stat(name)
+			if err != nil || info.Mode().Perm() != want {
+				t.Errorf("%s has mode %v, %v, want %v", name, info.Mode(), err, want)
+			}
+		}
+		got, err := Open(path, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !got.PublicKey().Equal(k.PublicKey()) || !bytes.Equal(got.bytes(), k.bytes()) {
+			t.Errorf("%s: another key came back", typ)
+		}
+
+		before, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := Create(path, one(t, pubkey.Secp256k1)); !errors.Is(err, fs.ErrExist) || !strings.Contains(err.Error(), "never overwritten") {
+			t.Errorf("%s: Create over a key = %v", typ, err)
+		}
+		after, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(before, after); diff != "" {
+			t.Errorf("%s: Create changed an existing file", typ)
+		}
+	}
+}
+
+// Not even a dangling link is written through.
+func TestCreateFollowsNoLink(t *testing.T) {
+	dir := t.TempDir()
+	path, target := filepath.Join(dir, "key"), filepath.Join(dir, "target")
+	if err := os.Symlink(target, path); err != nil {
+		t.Fatal(err)
+	}
+	if err := Create(path, one(t, pubkey.Ed25519)); !errors.Is(err, fs.ErrExist) {
+		t.Errorf("Create = %v", err)
+	}
+	if _, err := os.Lstat(target); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the link's target exists: %v", err)
+	}
+}
+
+func TestFormatIsAsDocumented(t *testing.T) {
+	k, err := decode([]byte(rfcFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(rfcFile, string(encode(k))); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestOpenModes(t *testing.T) {
+	dir := t.TempDir()
+	credentials := filepath.Join(dir, "credentials")
+	tests := []struct {
+		path string
+		mode fs.FileMode
+		ok   bool
+	}{
+		{"key", 0o600, true},
+		{"key", 0o400, true},
+		{"key", 0o640, false},
+		{"key", 0o440, false},
+		{"key", 0o604, false},
+		{"key", 0o700, false},
+		{"credentials/key", 0o400, true},
+		{"credentials/key", 0o440, true},
+		{"credentials/sub/key", 0o440, true},
+		{"credentials/key", 0o444, false},
+		{"credentials/key", 0o460, false},
+		{"credentialsx/key", 0o440, false},
+	}
+	for _, tt := range tests {
+		path := filepath.Join(dir, tt.path)
+		write(t, path, rfcFile, tt.mode)
+		_, err := Open(path, credentials)
+		if (err == nil) != tt.ok {
+			t.Errorf("Open(%s) with mode %04o = %v", tt.path, tt.mode, err)
+		}
+		if err != nil && !strings.Contains(err.Error(), "chmod 600 "+path) {
+			t.Errorf("the error names no cure: %v", err)
+		}
+		if err := os.Remove(path); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// A link is followed, and what counts is the file that it leads to.
+func TestOpenThroughLinks(t *testing.T) {
+	dir := t.TempDir()
+	credentials := filepath.Join(dir, "credentials")
+	write(t, filepath.Join(dir, "good"), rfcFile, 0o600)
+	write(t, filepath.Join(dir, "loose"), rfcFile, 0o440)
+	write(t, filepath.Join(credentials, "key"), rfcFile, 0o440)
+	for link, target := range map[string]string{
+		"to-good": "good", "to-loose": "loose", "to-key": "credentials/key",
+		"credentials/out": "../loose", "dangling": "nothing",
+	} {
+		if err := os.Symlink(target, filepath.Join(dir, link)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for link, ok := range map[string]bool{
+		"to-good": true, "to-loose": false, "to-key": true, "credentials/out": false, "dangling": false,
+	} {
+		if _, err := Open(filepath.Join(dir, link), credentials); (err == nil) != ok {
+			t.Errorf("Open(%s) = %v", link, err)
+		}
+	}
+}
+
+func TestOpenRefusesAnothersFile(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can give a file away: run make test as root")
+	}
+	path := filepath.Join(t.TempDir(), "key")
+	write(t, path, rfcFile, 0o600)
+	if err := os.Chown(path, 12345, 12345); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(path, ""); err == nil || !strings.Contains(err.Error(), "belongs to user 12345") {
+		t.Errorf("Open = %v", err)
+	}
+	// An import runs as root over the files of the node's user.
+	if _, err := ReadForeign(path, ""); err != nil {
+		t.Errorf("ReadForeign = %v", err)
+	}
+}
+
+func TestOpenRefuses(t *testing.T) {
+	dir := t.TempDir()
+	pipe := filepath.Join(dir, "pipe")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	missing := filepath.Join(dir, "missing")
+	if _, err := Open(missing, ""); !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), "privyseal key generate") {
+		t.Errorf("Open of a missing file = %v", err)
+	}
+	for path, want := range map[string]string{pipe: "no regular file", dir: "no regular file"} {
+		if _, err := Open(path, ""); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("Open(%s) = %v, want an error with %q", path, err, want)
+		}
+	}
+}
+
+func TestDecodeRefuses(t *testing.T) {
+	edit := func(old, new string) string {
+		if !strings.Contains(rfcFile, old) {
+			t.Fatalf("the file has no %q", old)
+		}
+		return strings.Replace(rfcFile, old, new, 1)
+	}
+	tests := []struct{ name, file, want string }{
+		{"empty", "", "torn"},
+		{"torn in the header", rfcFile[:9], "torn"},
+		{"torn in the secret", rfcFile[:len(rfcFile)-9], "torn"},
+		{"no end of line", rfcFile[:len(rfcFile)-1], "torn"},
+		{"more lines", rfcFile + "\n", "torn"},
+		{"zeros", string(make([]byte, 200)), "torn"},
+		{"a later version", edit("key 1", "key 2"), "torn"},
+		{"carriage returns", strings.ReplaceAll(rfcFile, "\n", "\r\n"), "torn"},
+		{"a blank", edit("secret ", "secret  "), "torn"},
+		{"unpadded", edit("f2A=", "f2A"), "torn"},
+		{"loose bits", edit("f2A=", "f2B="), "torn"},
+		{"a broken line", edit("nWGx", "nW\rGx"), "torn"},
+		{"no type", edit("type ed25519\n", ""), "torn"},
+		{"another type", edit("ed25519", "secp256k1"), "its public key does not belong"},
+		{"bls", edit("ed25519", "bls12_381"), "torn"},
+		{"another order", "privyseal software key 1\n" + strings.Join([]string{"public 11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=", "type ed25519", "secret nWGxne/9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A=", ""}, "\n"), "torn"},
+		{"another public key", edit("11qYAY", "22qYAY"), "its public key does not belong"},
+		{"another secret key", edit("nWGxne", "mWGxne"), "its public key does not belong"},
+		{"huge", rfcFile + strings.Repeat("x", maxFileSize), "a key file has at most 65536"},
+	}
+	secret := mustImport(t, []byte(rfcFile), "").bytes()
+	for _, tt := range tests {
+		path := filepath.Join(t.TempDir(), "key")
+		write(t, path, tt.file, 0o600)
+		_, err := Open(path, "")
+		if err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s: Open = %v, want an error with %q", tt.name, err, tt.want)
+		}
+		if err != nil && (leaks(err.Error(), secret) || !strings.Contains(err.Error(), path)) {
+			t.Errorf("%s: the error shows the secret or names no file: %v", tt.name, err)
+		}
+	}
+}
+
+// A packed ML-DSA-65 key holds parts that its public key does not depend on.
+func TestDamagedMLDSA(t *testing.T) {
+	k := one(t, pubkey.MLDSA65)
+	for name, offset := range map[string]int{"rho": 0, "tr": 64, "s1": 200} {
+		b := k.bytes()
+		b[offset] ^= 0x01
+		got, err := fromSecret(pubkey.MLDSA65, b)
+		if err == nil && got.PublicKey().Equal(k.PublicKey()) {
+			t.Errorf("a key with a wrong bit in %s passes", name)
+		}
+	}
+	b := k.bytes()
+	clear(b[1536:]) // all of t0
+	if _, err := fromSecret(pubkey.MLDSA65, b); err == nil {
+		t.Error("a key without its t0 passes")
+	}
+	b = k.bytes()
+	b[200] = 0xff // a coefficient out of range
+	if _, err := fromSecret(pubkey.MLDSA65, b); err == nil {
+		t.Error("a key with a coefficient out of range passes")
+	}
+}
+
+// FuzzDecode: what is accepted is, byte for byte, what encode writes.
+func FuzzDecode(f *testing.F) {
+	f.Add([]byte(rfcFile))
+	for _, v := range readVectors(f) {
+		f.Add(encode(mustImport(f, []byte(v.file), "")))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		k, err := decode(data)
+		if err != nil {
+			return
+		}
+		if !bytes.Equal(encode(k), data) {
+			t.Fatalf("%q was read, and written as %q", data, encode(k))
+		}
+	})
+}

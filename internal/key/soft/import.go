@@ -1,0 +1,188 @@
+package soft
+
+import (
+	"bytes"
+	"crypto/ed25519"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/decred/dcrd/dcrec/secp256k1/v4"
+
+	"privyseal/internal/pubkey"
+)
+
+// ErrExpanded says that a key file holds an Ed25519 key in its expanded form,
+// scalar and prefix without the seed: tmkms reads such keys of 64 bytes, and
+// of 96 as a YubiHSM exports them.
+var ErrExpanded = errors.New("it holds an expanded Ed25519 key, one without its seed, as tmkms reads them from a YubiHSM's export; such keys cannot be imported")
+
+// ErrSealed says that a key file was sealed by an enclave, and cannot be read
+// outside of it.
+var ErrSealed = errors.New("it was sealed by an SGX enclave, and only that enclave can read it")
+
+// errText hides its cause, which could quote the file.
+var errText = errors.New("it is no key file of a known form: priv_validator_key.json, node_key.json, base64 of tmkms, or our own")
+
+// ReadForeign reads the key file of another signer, as [Import] does. The
+// file's mode has to be 0600 or stricter; it may belong to anybody.
+func ReadForeign(path string, as pubkey.Type) (*Key, error) {
+	data, info, err := read(path)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the key file %s: %w", path, err)
+	}
+	defer clear(data)
+	if err := checkMode(path, info, 0o600); err != nil {
+		return nil, err
+	}
+	k, err := Import(data, as)
+	if err != nil {
+		return nil, fmt.Errorf("cannot import the key file %s: %w", path, err)
+	}
+	return k, nil
+}
+
+// Import makes a key of the contents of a key file, white space around it
+// aside:
+//
+//   - CometBFT's priv_validator_key.json and node_key.json, of all four types;
+//     pub_key and address, where they stand, must belong to priv_key;
+//   - tmkms and tmkms-light: base64 of the 32-byte seed of an Ed25519 key;
+//   - cosmos/kms: base64 of the 64 bytes of an Ed25519 key (seed and public
+//     key) or of the 4032 of an ML-DSA-65 key;
+//   - with as one of the two secp256k1 types: the 32-byte scalar in base64
+//     (tmkms) or hex (cosmos/kms);
+//   - our own.
+//
+// as is the type that the key must have; "" is any. An error never quotes the
+// file. It may be [ErrExpanded], [ErrSealed] or [pubkey.ErrBLS].
+func Import(data []byte, as pubkey.Type) (*Key, error) {
+	text := bytes.TrimSpace(data)
+	var k *Key
+	var err error
+	switch {
+	case len(data) > maxFileSize:
+		err = fmt.Errorf("it has more than %d bytes", maxFileSize)
+	case len(text) == 0:
+		err = errors.New("it is empty")
+	case text[0] == '{':
+		k, err = importJSON(text)
+	case bytes.HasPrefix(data, []byte(header)):
+		k, err = decode(data)
+	default:
+		k, err = importText(text, as)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if as != "" && k.Type() != as {
+		return nil, fmt.Errorf("it holds a key of type %s, not of type %s", k.Type(), as)
+	}
+	return k, nil
+}
+
+// importJSON reads a key file of CometBFT (privval.FilePVKey, p2p.NodeKey).
+func importJSON(text []byte) (*Key, error) {
+	var file struct {
+		Address string          `json:"address"`
+		PubKey  json.RawMessage `json:"pub_key"`
+		PrivKey *struct {
+			Type  string `json:"type"`
+			Value []byte `json:"value"`
+		} `json:"priv_key"`
+		Sealed json.RawMessage `json:"seal_key_request"` // of tmkms-light's SGX keys
+	}
+	if err := json.Unmarshal(text, &file); err != nil {
+		return nil, errText
+	}
+	if file.Sealed != nil {
+		return nil, ErrSealed
+	}
+	if file.PrivKey == nil {
+		return nil, errors.New("it has no priv_key")
+	}
+	defer clear(file.PrivKey.Value)
+	k, err := fromCometBFT(file.PrivKey.Type, file.PrivKey.Value)
+	if err != nil {
+		return nil, err
+	}
+	if file.PubKey != nil {
+		if public, err := pubkey.ParseJSON(file.PubKey); err != nil || !public.Equal(k.public) {
+			return nil, errors.New("its pub_key does not belong to its priv_key")
+		}
+	}
+	if address := fmt.Sprintf("%X", k.public.Address()); file.Address != "" && !strings.EqualFold(file.Address, address) {
+		return nil, errors.New("its address does not belong to its priv_key")
+	}
+	return k, nil
+}
+
+// fromCometBFT makes the key that CometBFT writes under a type name
+// (PrivKeyName in the packages of crypto/).
+func fromCometBFT(name string, value []byte) (*Key, error) {
+	switch name {
+	case "tendermint/PrivKeyEd25519":
+		return fromSeedAndPublic(value)
+	case "tendermint/PrivKeySecp256k1":
+		return fromSecret(pubkey.Secp256k1, value)
+	case "tendermint/PrivKeySecp256k1eth":
+		return fromSecret(pubkey.Secp256k1Eth, value)
+	case "cometbft/PrivKeyMlDsa65":
+		return fromSecret(pubkey.MLDSA65, value)
+	case "cometbft/PrivKeyBls12_381":
+		return nil, pubkey.ErrBLS
+	}
+	return nil, errors.New("its priv_key is of an unknown type")
+}
+
+// fromSeedAndPublic takes the 64 bytes that Go's and CometBFT's Ed25519 keys
+// have.
+func fromSeedAndPublic(b []byte) (*Key, error) {
+	if len(b) != ed25519.PrivateKeySize {
+		return nil, fmt.Errorf("a private key of type ed25519 has %d bytes, not %d", ed25519.PrivateKeySize, len(b))
+	}
+	k, err := fromSecret(pubkey.Ed25519, b[:ed25519.SeedSize])
+	if err != nil {
+		return nil, err
+	}
+	if !bytes.Equal(k.public.Bytes(), b[ed25519.SeedSize:]) {
+		return nil, errors.New("its two halves, seed and public key, do not belong together")
+	}
+	return k, nil
+}
+
+// importText reads a key in base64 or hex, whose kind only its length tells.
+func importText(text []byte, as pubkey.Type) (*Key, error) {
+	ecdsa := as == pubkey.Secp256k1 || as == pubkey.Secp256k1Eth
+	digits := bytes.TrimPrefix(text, []byte("0x"))
+	b := make([]byte, 0, len(text))
+	defer func() { clear(b[:cap(b)]) }()
+	var err error
+	if ecdsa && len(digits) == hex.EncodedLen(secp256k1.PrivKeyBytesLen) {
+		b, err = hex.AppendDecode(b, digits)
+	} else {
+		b, err = base64.StdEncoding.Strict().AppendDecode(b, text)
+	}
+	if err != nil {
+		return nil, errText
+	}
+	switch {
+	case ecdsa:
+		return fromSecret(as, b)
+	case len(b) == ed25519.SeedSize && as != pubkey.MLDSA65:
+		return fromSecret(pubkey.Ed25519, b)
+	case len(b) == ed25519.PrivateKeySize:
+		if k, err := fromSeedAndPublic(b); err == nil {
+			return k, nil
+		}
+		return nil, ErrExpanded
+	case len(b) == 96:
+		return nil, ErrExpanded
+	case len(b) == secretSize(pubkey.MLDSA65):
+		return fromSecret(pubkey.MLDSA65, b)
+	}
+	return nil, errText
+}

@@ -1,0 +1,199 @@
+package soft
+
+import (
+	"bytes"
+	"crypto/ed25519"
+	"crypto/sha512"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"privyseal/internal/pubkey"
+)
+
+// The forms in which the key of RFC 8032 test 1 lies around.
+const (
+	rfcSeed = "nWGxne/9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A="
+	rfcPair = "nWGxne/9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2DXWpgBgrEKt9VL/tPJZAc6DuFy89qmIyWvAhpo9wdRGg=="
+	rfcJSON = `{"address":"21FE31DFA154A261626BF854046FD2271B7BED4B","pub_key":{"type":"tendermint/PubKeyEd25519","value":"11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo="},"priv_key":{"type":"tendermint/PrivKeyEd25519","value":"` + rfcPair + `"}}`
+)
+
+// rfcExpanded returns scalar and prefix of the key, as RFC 8032 has them.
+func rfcExpanded(t testing.TB) []byte {
+	t.Helper()
+	seed, err := base64.StdEncoding.DecodeString(rfcSeed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := sha512.Sum512(seed)
+	h[0] &= 248
+	h[31] = h[31]&127 | 64
+	return h[:]
+}
+
+func TestImportForms(t *testing.T) {
+	rfc := mustImport(t, []byte(rfcFile), "").PublicKey()
+	secp, eth, ml := one(t, pubkey.Secp256k1), one(t, pubkey.Secp256k1Eth), one(t, pubkey.MLDSA65)
+	b64, hexed := base64.StdEncoding.EncodeToString, hex.EncodeToString
+	indented := new(bytes.Buffer)
+	if err := json.Indent(indented, []byte(rfcJSON), "", "  "); err != nil {
+		t.Fatal(err)
+	}
+	nodeKey := `{"priv_key":{"type":"tendermint/PrivKeyEd25519","value":"` + rfcPair + `"}}`
+	tests := []struct {
+		name string
+		data string
+		as   pubkey.Type
+		want pubkey.Key
+	}{
+		{"priv_validator_key.json", rfcJSON, "", rfc},
+		{"priv_validator_key.json, indented", indented.String() + "\n", pubkey.Ed25519, rfc},
+		{"node_key.json", nodeKey, "", rfc},
+		{"node_key.json of v0.35", `{"id":"21fe31dfa154a261626bf854046fd2271b7bed4b",` + nodeKey[1:], "", rfc},
+		{"address in lower case", strings.Replace(rfcJSON, "21FE31DFA154A261626BF854046FD2271B7BED4B", rfc.NodeID(), 1), "", rfc},
+		{"softsign of tmkms", rfcSeed, "", rfc},
+		{"softsign of tmkms with a line feed", rfcSeed + "\n", pubkey.Ed25519, rfc},
+		{"64 bytes of cosmos/kms", rfcPair + "\n", "", rfc},
+		{"secp256k1 of tmkms", b64(secp.bytes()), pubkey.Secp256k1, secp.PublicKey()},
+		{"secp256k1eth of cosmos/kms", "0x" + hexed(eth.bytes()) + "\n", pubkey.Secp256k1Eth, eth.PublicKey()},
+		{"secp256k1 in upper-case hex", strings.ToUpper(hexed(secp.bytes())), pubkey.Secp256k1, secp.PublicKey()},
+		{"ml_dsa_65 of cosmos/kms", b64(ml.bytes()), "", ml.PublicKey()},
+		{"our own", rfcFile, "", rfc},
+	}
+	for _, tt := range tests {
+		k, err := Import([]byte(tt.data), tt.as)
+		if err != nil || !k.PublicKey().Equal(tt.want) {
+			t.Errorf("%s: Import = %v, %v, want %v", tt.name, k, err, tt.want)
+		}
+	}
+}
+
+func TestImportRefuses(t *testing.T) {
+	b64 := base64.StdEncoding.EncodeToString
+	edit := func(old, new string) string {
+		if !strings.Contains(rfcJSON, old) {
+			t.Fatalf("the file has no %q", old)
+		}
+		return strings.Replace(rfcJSON, old, new, 1)
+	}
+	expanded := rfcExpanded(t)
+	public := mustImport(t, []byte(rfcSeed), "").PublicKey().Bytes()
+	tests := []struct {
+		name string
+		data string
+		as   pubkey.Type
+		want string
+	}{
+		{"empty", "", "", "it is empty"},
+		{"blank", " \n", "", "it is empty"},
+		{"torn JSON", rfcJSON[:len(rfcJSON)-3], "", "no key file of a known form"},
+		{"JSON and more", rfcJSON + rfcJSON, "", "no key file of a known form"},
+		{"no priv_key", `{"pub_key":null}`, "", "no priv_key"},
+		{"a state file", `{"height":"0","round":0,"step":0}`, "", "no priv_key"},
+		{"another pub_key", edit("11qYAY", "Mm5KPb"), "", "its pub_key does not belong"},
+		{"a torn pub_key", edit("11qYAY", "11"), "", "its pub_key does not belong"},
+		{"another address", edit("21FE", "21FF"), "", "its address does not belong"},
+		{"half a private key", edit(rfcPair, rfcSeed), "", "has 64 bytes, not 32"},
+		{"halves of two keys", edit("2DXWpgB", "2DXWpgC"), "", "its two halves"},
+		{"no base64", edit(rfcPair, "!"), "", "no key file of a known form"},
+		{"bls", edit("tendermint/PrivKeyEd25519", "cometbft/PrivKeyBls12_381"), "", "bls12_381 is not supported"},
+		{"sr25519", edit("tendermint/PrivKeyEd25519", "tendermint/PrivKeySr25519"), "", "unknown type"},
+		{"sealed by SGX", `{"seal_key_request":{"keyname":4},"nonce":[1],"sealed_secret":[2]}`, "", "sealed by an SGX enclave"},
+		{"a KMS ciphertext", "\x01\x02\x02\x00x\xf1\x8c", "", "no key file of a known form"},
+		{"another type than asked for", rfcJSON, pubkey.Secp256k1, "a key of type ed25519, not of type secp256k1"},
+		{"a seed for ml_dsa_65", rfcSeed, pubkey.MLDSA65, "no key file of a known form"},
+		{"64 bytes for secp256k1", rfcPair, pubkey.Secp256k1, "has 32 bytes, not 64"},
+		{"hex without a type", hex.EncodeToString(public), "", "no key file of a known form"},
+		{"a scalar of zero", b64(make([]byte, 32)), pubkey.Secp256k1, "out of the range"},
+		{"a scalar above the order", b64(bytes.Repeat([]byte{0xff}, 32)), pubkey.Secp256k1Eth, "out of the range"},
+		{"31 bytes", b64(make([]byte, 31)), "", "no key file of a known form"},
+		{"64 bytes, expanded", b64(expanded), "", "an expanded Ed25519 key"},
+		{"96 bytes of a YubiHSM", b64(append(expanded, public...)), "", "an expanded Ed25519 key"},
+		{"a damaged ml_dsa_65 key", b64(bytes.Repeat([]byte{0xff}, 4032)), "", "the secret key is damaged"},
+		{"huge", strings.Repeat("A", maxFileSize+4), "", "more than 65536 bytes"},
+	}
+	for _, tt := range tests {
+		k, err := Import([]byte(tt.data), tt.as)
+		if err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s: Import = %v, %v, want an error with %q", tt.name, k, err, tt.want)
+		}
+	}
+	if _, err := Import([]byte(b64(expanded)), ""); !errors.Is(err, ErrExpanded) {
+		t.Errorf("an expanded key gives %v, want ErrExpanded", err)
+	}
+}
+
+// Spoil a key file at each of its bytes: it is refused or gives the same key,
+// and no error shows what is in it.
+func TestImportErrorsDoNotShowTheSecret(t *testing.T) {
+	k := mustImport(t, []byte(rfcJSON), "")
+	pair := append(k.bytes(), k.PublicKey().Bytes()...)
+	for _, file := range []string{rfcJSON, rfcFile, rfcSeed, rfcPair} {
+		for i := range file {
+			for _, c := range []string{"", "!", "\"", "\x00", "A", "\n"} {
+				spoiled := file[:i] + c + file[i+1:]
+				got, err := Import([]byte(spoiled), "")
+				if err != nil && leaks(err.Error(), pair[:32]) {
+					t.Fatalf("%q: the error shows the secret: %v", spoiled, err)
+				}
+				// A seed in base64 has nothing to check it by.
+				if err == nil && file != rfcSeed && !got.PublicKey().Equal(k.PublicKey()) {
+					t.Fatalf("%q gives another key", spoiled)
+				}
+			}
+		}
+	}
+}
+
+func TestReadForeign(t *testing.T) {
+	dir := t.TempDir()
+	good, loose, missing := filepath.Join(dir, "good"), filepath.Join(dir, "loose"), filepath.Join(dir, "missing")
+	write(t, good, rfcJSON, 0o600)
+	write(t, loose, rfcJSON, 0o644)
+	if k, err := ReadForeign(good, pubkey.Ed25519); err != nil || k.Type() != pubkey.Ed25519 {
+		t.Errorf("ReadForeign = %v, %v", k, err)
+	}
+	if _, err := ReadForeign(loose, ""); err == nil || !strings.Contains(err.Error(), "chmod 600 "+loose) {
+		t.Errorf("ReadForeign of a world-readable file = %v", err)
+	}
+	if _, err := ReadForeign(missing, ""); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("ReadForeign of a missing file = %v", err)
+	}
+}
+
+// FuzzImport: whatever is accepted is a whole key, of the type asked for, that
+// goes through our own file.
+func FuzzImport(f *testing.F) {
+	for _, v := range readVectors(f) {
+		f.Add([]byte(v.file), "")
+		f.Add([]byte(v.file), string(v.typ))
+	}
+	for _, data := range []string{rfcJSON, rfcFile, rfcSeed, rfcPair, `{"seal_key_request":{}}`} {
+		f.Add([]byte(data), "")
+		f.Add([]byte(data), "secp256k1")
+	}
+	f.Add([]byte(base64.StdEncoding.EncodeToString(rfcExpanded(f))), "ed25519")
+	f.Add(fmt.Appendf(nil, "0x%064x", 7), "secp256k1eth")
+	f.Fuzz(func(t *testing.T, data []byte, as string) {
+		k, err := Import(data, pubkey.Type(as))
+		if err != nil {
+			return
+		}
+		if as != "" && string(k.Type()) != as {
+			t.Fatalf("asked for %s, got %v", as, k)
+		}
+		again, err := decode(encode(k))
+		if err != nil || !again.PublicKey().Equal(k.PublicKey()) {
+			t.Fatalf("%v does not go through our own file: %v", k, err)
+		}
+		if private, ok := k.Ed25519(); ok && !k.PublicKey().Verify(data, ed25519.Sign(private, data)) {
+			t.Fatalf("%v signs with another key", k)
+		}
+	})
+}

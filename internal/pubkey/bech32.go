@@ -1,0 +1,82 @@
+package pubkey
+
+import (
+	"errors"
+	"strings"
+)
+
+const bech32Alphabet = "qpzry9x8gf2tvdw0s3jn54khce6mua7l"
+
+// bech32 encodes data behind the human-readable part hrp (BIP 173; not
+// bech32m). Keys may exceed the 90 characters of BIP 173, as they do in the
+// Cosmos SDK.
+func bech32(hrp string, data []byte) (string, error) {
+	if len(hrp) < 1 || len(hrp) > 83 {
+		return "", errors.New("a bech32 prefix has 1 to 83 characters")
+	}
+	for _, c := range []byte(hrp) {
+		if c < 33 || c > 126 || (c >= 'A' && c <= 'Z') {
+			return "", errors.New("a bech32 prefix consists of visible ASCII characters, letters in lower case")
+		}
+	}
+	groups := fiveBits(data)
+	var b strings.Builder
+	b.WriteString(hrp)
+	b.WriteByte('1')
+	for _, g := range append(groups, checksum(hrp, groups)...) {
+		b.WriteByte(bech32Alphabet[g])
+	}
+	return b.String(), nil
+}
+
+// fiveBits cuts data into groups of five bits, the last filled with zeros.
+func fiveBits(data []byte) []byte {
+	var out []byte
+	acc, bits := uint(0), 0
+	for _, c := range data {
+		acc, bits = acc<<8|uint(c), bits+8
+		for bits >= 5 {
+			bits -= 5
+			out = append(out, byte(acc>>bits)&31)
+		}
+	}
+	if bits > 0 {
+		out = append(out, byte(acc<<(5-bits))&31)
+	}
+	return out
+}
+
+// checksum returns the six groups that make the polynomial of prefix, groups
+// and themselves equal to 1.
+func checksum(hrp string, groups []byte) []byte {
+	var values []byte
+	for _, c := range []byte(hrp) {
+		values = append(values, c>>5)
+	}
+	values = append(values, 0)
+	for _, c := range []byte(hrp) {
+		values = append(values, c&31)
+	}
+	values = append(append(values, groups...), make([]byte, 6)...)
+	mod := polymod(values) ^ 1
+	out := make([]byte, 6)
+	for i := range out {
+		out[i] = byte(mod>>(5*(5-i))) & 31
+	}
+	return out
+}
+
+func polymod(values []byte) uint32 {
+	generator := [5]uint32{0x3b6a57b2, 0x26508e6d, 0x1ea119fa, 0x3d4233dd, 0x2a1462b3}
+	sum := uint32(1)
+	for _, v := range values {
+		top := sum >> 25
+		sum = sum&0x1ffffff<<5 ^ uint32(v)
+		for i, g := range generator {
+			if top>>i&1 == 1 {
+				sum ^= g
+			}
+		}
+	}
+	return sum
+}
