@@ -1,0 +1,229 @@
+// Package config reads and writes privyseal.toml.
+//
+// It is strict: an unknown, missing or doubled key and a value of the wrong
+// type are errors with their line, and a file that everybody may write is
+// refused. It looks at nothing but that file: whether keys and state exist is
+// for their own packages to say. It never holds a secret.
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+)
+
+// FileName is the name of the config file in the home folder.
+const FileName = "privyseal.toml"
+
+// The defaults of absent keys.
+const (
+	DefaultLevel           = "info"
+	DefaultFormat          = "auto"
+	DefaultHeightBurst     = 100_000
+	DefaultHeightPerSecond = 10
+	DefaultTimeout         = 10 * time.Second
+)
+
+// Config is one privyseal.toml. After [Load] every default is filled in.
+type Config struct {
+	// Listen is the host:port of metrics and health, its host an IP address.
+	// Optional; empty or absent is off. Whatever is not a loopback address is
+	// open to whoever reaches it.
+	Listen string `toml:"listen"`
+
+	Log Log `toml:"log"`
+
+	// Chains has at least one entry, and each id once.
+	Chains []Chain `toml:"chain"`
+
+	dir   string
+	lines map[string]int
+}
+
+// Log says what is logged, and how. Logs go to standard error.
+type Log struct {
+	// Level is debug, info, warn or error. Default info.
+	Level string `toml:"level"`
+	// Format is text, json, or auto: text, with journald's priorities under
+	// systemd. Default auto.
+	Format string `toml:"format"`
+}
+
+// Chain is one chain that is signed for, with one key. Paths are relative to
+// the folder of the config file; see [Config.Path].
+type Chain struct {
+	// ID is the chain id: 1 to 50 of A-Z a-z 0-9 . _ - that do not start with a
+	// point. Required.
+	ID string `toml:"id"`
+	// Provider holds the key. Required; "soft" is a key file.
+	Provider string `toml:"provider"`
+	// Key is the path of the key file. Required. Chains may share a key.
+	Key string `toml:"key"`
+	// State is the path of the state file. Required, and no other chain's.
+	State string `toml:"state"`
+	// Identity is the path of the key by which a node knows this signer.
+	// Required as soon as a node is tcp:// or noise://.
+	Identity string `toml:"identity"`
+	// ImportedFrom are the files from which key and identity were imported.
+	// Optional; `check` fails for as long as one of them exists.
+	ImportedFrom []string `toml:"imported_from"`
+	// Nodes has at least one entry. They share the chain's one mark.
+	Nodes []Node `toml:"node"`
+	// MaxHeight is the highest height that is ever signed. Default 0: no bound.
+	MaxHeight int64 `toml:"max_height"`
+	// HeightBurst is by how many heights the mark may leap at once. Default
+	// 100,000.
+	HeightBurst int64 `toml:"height_burst"`
+	// HeightPerSecond is how many heights a second refill that. Default 10.
+	HeightPerSecond int64 `toml:"height_per_second"`
+	// Timeout ends a connection that was silent for this long after its first
+	// request (CometBFT pings every 2 s). 5s to 5m, default 10s.
+	Timeout Duration `toml:"timeout"`
+	// AllowSignBytes lets a node have bytes signed as they are: SignBytes of
+	// CometBFT v1 and v2, and the non_rp_extension of v2. Default false: it is
+	// an oracle for whoever holds the node.
+	AllowSignBytes bool `toml:"allow_sign_bytes"`
+	// AllowRawBytes does the same for Celestia's SignRawBytes. Default false.
+	AllowRawBytes bool `toml:"allow_raw_bytes"`
+}
+
+// Node is one node of a chain.
+type Node struct {
+	// Name stands in logs and metrics: 1 to 50 of A-Z a-z 0-9 . _ -, each once
+	// in a chain. Default node1, node2, … by position.
+	Name string `toml:"name"`
+	// Addr is what session.ParseAddr reads. Required.
+	Addr string `toml:"addr"`
+	// PeerUID is the user id that the process behind a unix socket must have.
+	// Optional, for unix:// only.
+	PeerUID *uint32 `toml:"peer_uid"`
+}
+
+// Duration is a time.Duration that is written as in "10s" or "2m".
+type Duration struct{ time.Duration }
+
+// UnmarshalText reads what time.ParseDuration reads.
+func (d *Duration) UnmarshalText(text []byte) (err error) {
+	d.Duration, err = time.ParseDuration(string(text))
+	return err
+}
+
+// maxFileSize is far above what a thousand chains need, in bytes.
+const maxFileSize = 1 << 20
+
+// Load reads and checks the config file at path. A file that holds mistakes
+// gives an *[Error] with all of them that can be told at once.
+func Load(path string) (*Config, error) {
+	data, err := read(path)
+	if err != nil {
+		return nil, err
+	}
+	return Parse(path, data)
+}
+
+// Parse reads the config file that holds data; path gives its name in errors
+// and the folder that its paths are relative to.
+func Parse(path string, data []byte) (*Config, error) {
+	doc := scan(data)
+	c := &Config{dir: filepath.Dir(path), lines: doc.lines}
+	if !doc.broken {
+		doc.decode(data, c)
+	}
+	if !doc.broken {
+		c.fill()
+		c.validate(&doc.problems)
+	}
+	if len(doc.problems) > 0 {
+		return nil, newError(path, doc.problems)
+	}
+	return c, nil
+}
+
+// read returns the content of the file at path if only its owner may write it.
+func read(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("there is no %s; make it with `privyseal init --home %s …`: %w", path, filepath.Dir(path), fs.ErrNotExist)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the config: %w", err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("cannot read the config: %w", err)
+	case !info.Mode().IsRegular():
+		return nil, fmt.Errorf("%s is not a regular file", path)
+	case info.Mode().Perm()&0o022 != 0:
+		return nil, fmt.Errorf("%s may be written by others (mode %#o); type `chmod go-w %s`", path, info.Mode().Perm(), path)
+	case info.Size() > maxFileSize:
+		return nil, fmt.Errorf("%s has %d bytes; a config has at most %d", path, info.Size(), maxFileSize)
+	}
+	data, err := io.ReadAll(io.LimitReader(f, maxFileSize+1))
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the config: %w", err)
+	}
+	return data, nil
+}
+
+// fill puts the defaults in place of absent keys.
+func (c *Config) fill() {
+	absent := func(parts ...any) bool {
+		_, found := c.lines[at(parts...)]
+		return !found
+	}
+	if absent("log.level") {
+		c.Log.Level = DefaultLevel
+	}
+	if absent("log.format") {
+		c.Log.Format = DefaultFormat
+	}
+	for i := range c.Chains {
+		ch := &c.Chains[i]
+		for j := range ch.Nodes {
+			if absent("chain", i, "node", j, "name") {
+				ch.Nodes[j].Name = fmt.Sprintf("node%d", j+1)
+			}
+		}
+		if absent("chain", i, "height_burst") {
+			ch.HeightBurst = DefaultHeightBurst
+		}
+		if absent("chain", i, "height_per_second") {
+			ch.HeightPerSecond = DefaultHeightPerSecond
+		}
+		if absent("chain", i, "timeout") {
+			ch.Timeout.Duration = DefaultTimeout
+		}
+	}
+}
+
+// Path returns where a path of the config lies: relative ones start at the
+// folder of the config file.
+func (c *Config) Path(p string) string {
+	if p == "" || filepath.IsAbs(p) {
+		return p
+	}
+	return filepath.Join(c.dir, p)
+}
+
+// Line returns the line, from 1, on which a key stands. Parts name it from the
+// top, as in Line("chain", 0, "node", 1, "addr"). For an absent key it is the
+// line of what should hold it, and 0 if that is absent too.
+func (c *Config) Line(parts ...any) int {
+	return lineOf(c.lines, at(parts...))
+}
+
+// Chain returns the chain with that id.
+func (c *Config) Chain(id string) (Chain, bool) {
+	i := slices.IndexFunc(c.Chains, func(ch Chain) bool { return ch.ID == id })
+	if i < 0 {
+		return Chain{}, false
+	}
+	return c.Chains[i], true
+}

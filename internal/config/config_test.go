@@ -1,0 +1,283 @@
+package config
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+)
+
+// full has every key there is.
+const full = `listen = "127.0.0.1:26661"
+[log]
+level  = "debug"
+format = "json"
+
+[[chain]]
+id       = "chain-1"
+provider = "soft"
+key      = "keys/chain-1.key"
+state    = "/var/lib/privyseal/chain-1.mark"
+identity = "identity.key"
+imported_from = ["/old/priv_validator_key.json"]
+node = [
+  { name = "a", addr = "unix:///run/node/privval.sock", peer_uid = 998 }, # a comment
+  { addr = "tcp://[::1]:26659" },
+]
+max_height = 100
+height_burst = 1_000
+height_per_second = 20
+timeout = "30s"
+allow_sign_bytes = true
+allow_raw_bytes = true
+
+[[chain]]
+id       = "chain-2"
+provider = "soft"
+key      = "keys/chain-1.key"
+state    = "state/chain-2.mark"
+[[chain.node]]
+addr = "unix:///run/node2/privval.sock"
+`
+
+var ignorePlaces = cmpopts.IgnoreUnexported(Config{})
+
+func TestParse(t *testing.T) {
+	got, err := Parse("/home/p/privyseal.toml", []byte(full))
+	if err != nil {
+		t.Fatal(err)
+	}
+	uid := uint32(998)
+	want := &Config{
+		Listen: "127.0.0.1:26661",
+		Log:    Log{"debug", "json"},
+		Chains: []Chain{{
+			ID: "chain-1", Provider: "soft", Key: "keys/chain-1.key", State: "/var/lib/privyseal/chain-1.mark", Identity: "identity.key",
+			ImportedFrom: []string{"/old/priv_validator_key.json"},
+			Nodes:        []Node{{"a", "unix:///run/node/privval.sock", &uid}, {"node2", "tcp://[::1]:26659", nil}},
+			MaxHeight:    100, HeightBurst: 1000, HeightPerSecond: 20, Timeout: Duration{30 * time.Second},
+			AllowSignBytes: true, AllowRawBytes: true,
+		}, {
+			ID: "chain-2", Provider: "soft", Key: "keys/chain-1.key", State: "state/chain-2.mark",
+			Nodes:       []Node{{"node1", "unix:///run/node2/privval.sock", nil}},
+			HeightBurst: 100_000, HeightPerSecond: 10, Timeout: Duration{10 * time.Second},
+		}},
+	}
+	if diff := cmp.Diff(want, got, ignorePlaces); diff != "" {
+		t.Errorf("-want +got\n%s", diff)
+	}
+	for want, parts := range map[int][]any{
+		3:  {"log", "level"},
+		14: {"chain", 0, "node", 0, "peer_uid"},
+		15: {"chain", 0, "node", 1, "name"}, // absent: the node's line
+		24: {"chain", 1, "timeout"},         // absent: the chain's line
+		30: {"chain", 1, "node", 0, "addr"},
+		6:  {"chain"},
+		0:  {"nothing"},
+	} {
+		if got := got.Line(parts...); got != want {
+			t.Errorf("%v: line %d, want %d", parts, got, want)
+		}
+	}
+	for in, want := range map[string]string{"": "", "/abs": "/abs", "keys/k": "/home/p/keys/k"} {
+		if got := got.Path(in); got != want {
+			t.Errorf("path of %q is %q, want %q", in, got, want)
+		}
+	}
+}
+
+func TestRefused(t *testing.T) {
+	cases, err := os.ReadFile("testdata/refused.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range strings.Split(string(cases), "===\n") {
+		file, want, _ := strings.Cut(c, "---\n")
+		_, err := Parse("privyseal.toml", []byte(withoutPreamble(file)))
+		var problems *Error
+		if !errors.As(err, &problems) {
+			t.Errorf("accepted, or another error: %v\n%s", err, file)
+			continue
+		}
+		if diff := cmp.Diff(strings.TrimSpace(want), err.Error()); diff != "" {
+			t.Errorf("-want +got\n%s\n%s", diff, file)
+		}
+	}
+}
+
+// withoutPreamble cuts the comment on testdata/refused.txt itself.
+func withoutPreamble(file string) string {
+	if !strings.HasPrefix(file, "# Config files that are refused.") {
+		return file
+	}
+	lines := strings.SplitAfterN(file, "\n", 3)
+	return lines[2]
+}
+
+// The list of keys is the struct's.
+func TestKeysAreTheStructs(t *testing.T) {
+	var want []string
+	var walk func(prefix string, of reflect.Type)
+	walk = func(prefix string, of reflect.Type) {
+		if prefix != "" {
+			want = append(want, prefix)
+			prefix += "."
+		}
+		switch {
+		case of.Kind() == reflect.Slice:
+			walk(prefix+"*", of.Elem())
+		case of.Kind() == reflect.Struct && of != reflect.TypeFor[Duration]():
+			for i := range of.NumField() {
+				if f := of.Field(i); f.IsExported() {
+					walk(prefix+f.Tag.Get("toml"), f.Type)
+				}
+			}
+		}
+	}
+	walk("", reflect.TypeFor[Config]())
+	slices.Sort(want)
+	if diff := cmp.Diff(want, slices.Sorted(mapKeys)); diff != "" {
+		t.Errorf("-struct +keys\n%s", diff)
+	}
+}
+
+func TestLoadLooksAtTheFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), FileName)
+	if _, err := Load(path); !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), "privyseal init") {
+		t.Errorf("missing file: %v", err)
+	}
+	if err := os.WriteFile(path, []byte(full), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, mode := range []fs.FileMode{0o600, 0o644, 0o620, 0o602, 0o666} {
+		if err := os.Chmod(path, mode); err != nil {
+			t.Fatal(err)
+		}
+		_, err := Load(path)
+		if loose := mode&0o022 != 0; loose != (err != nil) {
+			t.Errorf("mode %#o: %v", mode, err)
+		} else if loose && !strings.Contains(err.Error(), "chmod go-w "+path) {
+			t.Errorf("mode %#o: the error has no cure: %v", mode, err)
+		}
+	}
+	if _, err := Load(filepath.Dir(path)); err == nil {
+		t.Error("a folder was loaded")
+	}
+	if err := errors.Join(os.Chmod(path, 0o600), os.Truncate(path, maxFileSize+1)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Load(path); err == nil || !strings.Contains(err.Error(), "1048577 bytes") {
+		t.Errorf("an oversize file: %v", err)
+	}
+}
+
+func newChain(id string) Chain {
+	ch := NewChain(id)
+	ch.Nodes = []Node{{Name: "node1", Addr: "unix:///run/" + id + ".sock"}}
+	return ch
+}
+
+func TestWriteNewNeverOverwrites(t *testing.T) {
+	path := filepath.Join(t.TempDir(), FileName)
+	want := New(newChain("a"))
+	if err := WriteNew(path, want); err != nil {
+		t.Fatal(err)
+	}
+	got, err := Load(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, got, ignorePlaces); diff != "" {
+		t.Errorf("-written +read\n%s", diff)
+	}
+	info, err := os.Stat(path)
+	if err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("mode %v, %v", info.Mode(), err)
+	}
+	if err := WriteNew(path, New(newChain("b"))); !errors.Is(err, fs.ErrExist) {
+		t.Errorf("overwritten: %v", err)
+	}
+	if err := WriteNew(path+"2", New(NewChain("no-node"))); err == nil {
+		t.Error("wrote a config that does not load")
+	}
+	onlyFile(t, path)
+}
+
+func TestAppendChainTouchesNothingElse(t *testing.T) {
+	path := filepath.Join(t.TempDir(), FileName)
+	before := strings.TrimSuffix(full, "\n") // not even its last line is whole
+	if err := os.WriteFile(path, []byte(before), 0o640); err != nil {
+		t.Fatal(err)
+	}
+	if err := AppendChain(path, newChain("chain-3")); err != nil {
+		t.Fatal(err)
+	}
+	after, err := os.ReadFile(path)
+	if err != nil || !strings.HasPrefix(string(after), full) {
+		t.Fatalf("the old text changed: %v\n%s", err, after)
+	}
+	c, err := Load(path)
+	if err != nil || len(c.Chains) != 3 {
+		t.Fatalf("%v, %v", c, err)
+	}
+	if diff := cmp.Diff(newChain("chain-3"), c.Chains[2]); diff != "" {
+		t.Errorf("-appended +read\n%s", diff)
+	}
+	if info, _ := os.Stat(path); info.Mode().Perm() != 0o640 {
+		t.Errorf("the mode became %v", info.Mode())
+	}
+	if err := AppendChain(path, newChain("chain-3")); err == nil || !strings.Contains(err.Error(), "twice") {
+		t.Errorf("the same chain again: %v", err)
+	}
+	if again, _ := os.ReadFile(path); string(again) != string(after) {
+		t.Error("a refused append changed the file")
+	}
+	onlyFile(t, path)
+}
+
+// onlyFile fails if anything but path is left in its folder.
+func onlyFile(t *testing.T, path string) {
+	t.Helper()
+	entries, err := os.ReadDir(filepath.Dir(path))
+	if err != nil || len(entries) != 1 {
+		t.Errorf("left behind: %v, %v", entries, err)
+	}
+}
+
+// A file that is accepted is the same config after it was written anew.
+func FuzzParse(f *testing.F) {
+	f.Add([]byte(full))
+	f.Add(New(newChain("a")).Render())
+	cases, err := os.ReadFile("testdata/refused.txt")
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, c := range strings.Split(string(cases), "===\n") {
+		file, _, _ := strings.Cut(c, "---\n")
+		f.Add([]byte(file))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		first, err := Parse(FileName, data)
+		if err != nil {
+			if err.Error() == "" {
+				t.Fatal("an empty error")
+			}
+			return
+		}
+		second, err := Parse(FileName, first.Render())
+		if err != nil {
+			t.Fatalf("cannot read what was written: %v\n%s", err, first.Render())
+		}
+		if diff := cmp.Diff(first, second, ignorePlaces, cmpopts.EquateEmpty()); diff != "" {
+			t.Fatalf("-read +written and read\n%s", diff)
+		}
+	})
+}

@@ -1,0 +1,353 @@
+package config
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/pelletier/go-toml/v2"
+	"github.com/pelletier/go-toml/v2/unstable"
+)
+
+// Error holds the mistakes of a config file, sorted by line.
+type Error struct {
+	Path     string
+	Problems []Problem
+}
+
+// Problem is one mistake.
+type Problem struct {
+	Line int // from 1; 0 is the file as a whole
+	Text string
+}
+
+// Error returns one line a mistake, each with file and line.
+func (e *Error) Error() string {
+	lines := make([]string, len(e.Problems))
+	for i, p := range e.Problems {
+		lines[i] = fmt.Sprintf("%s:%d: %s", e.Path, p.Line, p.Text)
+		if p.Line == 0 {
+			lines[i] = fmt.Sprintf("%s: %s", e.Path, p.Text)
+		}
+	}
+	return strings.Join(lines, "\n")
+}
+
+func newError(path string, problems []Problem) *Error {
+	slices.SortStableFunc(problems, func(a, b Problem) int { return a.Line - b.Line })
+	return &Error{Path: path, Problems: slices.Compact(problems)}
+}
+
+// keys are all keys there are, an index into an array written as *, with the
+// type of their values. A test compares them with the struct.
+var keys = map[string]string{
+	"listen":                    "a string",
+	"log":                       "a table",
+	"log.level":                 "a string",
+	"log.format":                "a string",
+	"chain":                     "tables",
+	"chain.*":                   "a table",
+	"chain.*.id":                "a string",
+	"chain.*.provider":          "a string",
+	"chain.*.key":               "a string",
+	"chain.*.state":             "a string",
+	"chain.*.identity":          "a string",
+	"chain.*.imported_from":     "strings",
+	"chain.*.imported_from.*":   "a string",
+	"chain.*.node":              "tables",
+	"chain.*.node.*":            "a table",
+	"chain.*.node.*.name":       "a string",
+	"chain.*.node.*.addr":       "a string",
+	"chain.*.node.*.peer_uid":   "a number",
+	"chain.*.max_height":        "a number",
+	"chain.*.height_burst":      "a number",
+	"chain.*.height_per_second": "a number",
+	"chain.*.timeout":           "a duration",
+	"chain.*.allow_sign_bytes":  "true or false",
+	"chain.*.allow_raw_bytes":   "true or false",
+}
+
+// document is what one walk over the file finds: where each key stands, and
+// which ones are unknown, doubled or of the wrong type.
+type document struct {
+	parser   unstable.Parser
+	lines    map[string]int
+	tables   map[string]int // number of [[…]] headers by path
+	problems []Problem
+	broken   bool // so that decoding makes no sense
+}
+
+// scan walks over the file. The decoder alone would not do: it gives no lines
+// for doubled keys, takes keys in any case, and stops at the first wrong type.
+func scan(data []byte) *document {
+	d := &document{lines: map[string]int{}, tables: map[string]int{}}
+	d.parser.Reset(data)
+	prefix := ""
+	for d.parser.NextExpression() {
+		switch e := d.parser.Expression(); e.Kind {
+		case unstable.Table, unstable.ArrayTable:
+			prefix = d.header(e)
+		case unstable.KeyValue:
+			d.keyValue(prefix, e)
+		}
+	}
+	var syntax *unstable.ParserError
+	if err := d.parser.Error(); errors.As(err, &syntax) {
+		d.fail(d.line(d.parser.Range(syntax.Highlight)), "%s", syntax.Message)
+	} else if err != nil {
+		d.fail(0, "%v", err)
+	}
+	return d
+}
+
+// header notes a [table] or [[table]] and returns its path, or "?" if nothing
+// may stand there.
+func (d *document) header(e *unstable.Node) string {
+	path, line := d.key("", e)
+	if path == "?" {
+		return path
+	}
+	kind := keys[pattern(path)]
+	if e.Kind == unstable.ArrayTable && kind == "tables" {
+		if _, doubled := d.lines[path]; doubled && d.tables[path] == 0 {
+			d.fail(line, "%s is doubled, first on line %d", path, d.lines[path])
+		}
+		element := path + "." + strconv.Itoa(d.tables[path])
+		d.tables[path]++
+		d.note(path, line)
+		d.note(element, line)
+		return element
+	}
+	if e.Kind == unstable.ArrayTable || kind != "a table" {
+		d.fail(line, "%s: want %s", path, written(path, kind))
+		return "?"
+	}
+	d.leaf(path, line)
+	return path
+}
+
+// keyValue notes a key and what its value holds.
+func (d *document) keyValue(prefix string, e *unstable.Node) {
+	if path, line := d.key(prefix, e); path != "?" {
+		d.leaf(path, line)
+		d.value(path, line, e.Value())
+	}
+}
+
+// value checks the type of a value, and walks on into arrays and tables.
+func (d *document) value(path string, line int, v *unstable.Node) {
+	want := keys[pattern(path)]
+	ok := false
+	switch v.Kind {
+	case unstable.String:
+		ok = want == "a string"
+		if want == "a duration" {
+			_, err := time.ParseDuration(string(v.Data))
+			ok = err == nil
+		}
+	case unstable.Integer:
+		ok = want == "a number"
+	case unstable.Bool:
+		ok = want == "true or false"
+	case unstable.Array:
+		ok = want == "tables" || want == "strings"
+	case unstable.InlineTable:
+		ok = want == "a table"
+	}
+	if !ok {
+		d.fail(line, "%s: want %s", path, written(path, want))
+		return
+	}
+	children := v.Children()
+	for i := 0; (v.Kind == unstable.Array || v.Kind == unstable.InlineTable) && children.Next(); {
+		child := children.Node()
+		switch {
+		case child.Kind == unstable.Comment:
+		case v.Kind == unstable.InlineTable:
+			d.keyValue(path, child)
+		default:
+			element := path + "." + strconv.Itoa(i)
+			elementLine := line
+			if first := child.Child(); child.Kind == unstable.InlineTable && first != nil {
+				keys := first.Key()
+				keys.Next()
+				elementLine = d.line(keys.Node().Raw)
+			}
+			d.note(element, elementLine)
+			d.value(element, elementLine, child)
+			i++
+		}
+	}
+}
+
+// key returns the path and line of the (dotted) key of e. For an unknown key,
+// which it reports, the path is "?".
+func (d *document) key(prefix string, e *unstable.Node) (path string, line int) {
+	path = prefix
+	for parts := e.Key(); parts.Next(); {
+		line = d.line(parts.Node().Raw)
+		if path == "?" {
+			continue
+		}
+		parent, name := path, string(parts.Node().Data)
+		path = strings.TrimPrefix(path+"."+name, ".")
+		if strings.ContainsAny(name, ".0123456789") {
+			// A quoted key may hold the point or the number that makes a path.
+			d.fail(line, "unknown key %s%s", path, suggestion(parent, name))
+			path = "?"
+		} else if _, known := keys[pattern(path)]; !known {
+			d.problems = append(d.problems, Problem{line, "unknown key " + path + suggestion(parent, name)})
+			path = "?"
+		} else if !parts.IsLast() {
+			d.note(path, line)
+			if n := d.tables[path]; n > 0 {
+				path += "." + strconv.Itoa(n-1)
+			}
+		}
+	}
+	return path, line
+}
+
+// leaf notes a key that may stand in one place only.
+func (d *document) leaf(path string, line int) {
+	if first, doubled := d.lines[path]; doubled {
+		d.fail(line, "%s is doubled, first on line %d", path, first)
+	}
+	d.note(path, line)
+}
+
+func (d *document) note(path string, line int) {
+	if _, found := d.lines[path]; !found {
+		d.lines[path] = line
+	}
+}
+
+func (d *document) fail(line int, format string, args ...any) {
+	d.problems = append(d.problems, Problem{line, fmt.Sprintf(format, args...)})
+	d.broken = true
+}
+
+func (d *document) line(r unstable.Range) int { return d.parser.Shape(r).Start.Line }
+
+// decode fills c from a file in which every key is known and of its type.
+func (d *document) decode(data []byte, c *Config) {
+	decoder := toml.NewDecoder(bytes.NewReader(data))
+	if len(d.problems) == 0 {
+		decoder.DisallowUnknownFields() // what the walk let through
+	}
+	err := decoder.Decode(c)
+	var at *toml.DecodeError
+	if errors.As(err, &at) {
+		line, _ := at.Position()
+		d.fail(line, "%s", strings.TrimPrefix(at.Error(), "toml: "))
+	} else if err != nil {
+		d.fail(0, "%s", strings.TrimPrefix(err.Error(), "toml: "))
+	}
+}
+
+// at joins names and indices to a path.
+func at(parts ...any) string {
+	words := make([]string, len(parts))
+	for i, p := range parts {
+		words[i] = fmt.Sprint(p)
+	}
+	return strings.Join(words, ".")
+}
+
+// lineOf returns the line of path or of the nearest key above it.
+func lineOf(lines map[string]int, path string) int {
+	for path != "" {
+		if line, found := lines[path]; found {
+			return line
+		}
+		path = path[:max(0, strings.LastIndexByte(path, '.'))]
+	}
+	return 0
+}
+
+// pattern writes the indices in path as *.
+func pattern(path string) string {
+	words := strings.Split(path, ".")
+	for i, w := range words {
+		if _, err := strconv.Atoi(w); err == nil {
+			words[i] = "*"
+		}
+	}
+	return strings.Join(words, ".")
+}
+
+// written says how a value of the kind is written.
+func written(path, kind string) string {
+	name := path[strings.LastIndexByte(path, '.')+1:]
+	switch kind {
+	case "a string":
+		return `a string in quotes`
+	case "strings":
+		return fmt.Sprintf(`%s = ["…", …]`, name)
+	case "tables":
+		if name == "chain" {
+			return "[[chain]]"
+		}
+		return fmt.Sprintf(`%s = [ { name = "…", addr = "…" }, … ]`, name)
+	case "a number":
+		return "a whole number without quotes"
+	case "a duration":
+		return `a duration in quotes, as in "10s"`
+	}
+	return kind
+}
+
+// suggestion names the key that was probably meant.
+func suggestion(parent, name string) string {
+	parent = pattern(parent)
+	best, least := "", 3
+	for _, key := range slices.Sorted(mapKeys) {
+		base, found := strings.CutPrefix(key, parent+".")
+		if parent == "" {
+			base, found = key, true
+		}
+		if !found || strings.ContainsAny(base, ".*") {
+			continue
+		}
+		if n := Distance(strings.ToLower(name), base); n < least {
+			best, least = base, n
+		}
+	}
+	if best == "" {
+		return ""
+	}
+	return "; did you mean " + best + "?"
+}
+
+func mapKeys(yield func(string) bool) {
+	for key := range keys {
+		if !yield(key) {
+			return
+		}
+	}
+}
+
+// Distance is how many letters have to change between two words (Levenshtein).
+func Distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			change := diagonal
+			if a[i] != b[j] {
+				change++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(change, row[j]+1, diagonal+1)
+		}
+	}
+	return row[len(b)]
+}

@@ -1,0 +1,182 @@
+package config
+
+import (
+	"fmt"
+	"math"
+	"net/netip"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"privyseal/internal/session"
+)
+
+// laterProviders are named in the design and are not in this build.
+var laterProviders = []string{"nitro", "nitrokms", "sgx", "yubihsm", "pkcs11", "tpm", "sev", "tdx"}
+
+// checker collects what is wrong with the values.
+type checker struct {
+	*Config
+	problems *[]Problem
+}
+
+func (c *Config) validate(problems *[]Problem) {
+	k := checker{c, problems}
+	if c.Listen != "" {
+		if _, err := netip.ParseAddrPort(c.Listen); err != nil {
+			k.add(at("listen"), `listen: %q is not IP:port, as in "127.0.0.1:26661" ("" is off)`, c.Listen)
+		}
+	}
+	k.oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")
+	k.oneOf("log.format", c.Log.Format, "auto", "text", "json")
+	if len(c.Chains) == 0 {
+		k.add("chain", "no [[chain]]; add one with `privyseal init`")
+	}
+	for i := range c.Chains {
+		k.chain(i)
+	}
+	k.files()
+}
+
+func (k checker) add(path, format string, args ...any) {
+	*k.problems = append(*k.problems, Problem{lineOf(k.lines, path), fmt.Sprintf(format, args...)})
+}
+
+func (k checker) oneOf(path, value string, allowed ...string) {
+	if !slices.Contains(allowed, value) {
+		k.add(path, "%s: %q is not one of %s", path, value, strings.Join(allowed, ", "))
+	}
+}
+
+// chain checks the values of one chain on their own.
+func (k checker) chain(i int) {
+	ch := k.Chains[i]
+	path := at("chain", i)
+	where := fmt.Sprintf("chain %q: ", ch.ID)
+	if _, written := k.lines[at(path, "id")]; !written {
+		where = fmt.Sprintf("chain %d: ", i+1)
+	} else if err := CheckChainID(ch.ID); err != nil {
+		k.add(at(path, "id"), "id: %v", err)
+	}
+	fail := func(key, format string, args ...any) {
+		k.add(at(path, key), "%s%s", where, fmt.Sprintf(format, args...))
+	}
+	values := []struct{ key, value string }{{"id", ch.ID}, {"provider", ch.Provider}, {"key", ch.Key}, {"state", ch.State}}
+	for _, v := range values {
+		if _, written := k.lines[at(path, v.key)]; !written {
+			fail(v.key, "%s is missing", v.key)
+		} else if v.value == "" && v.key != "id" {
+			fail(v.key, "%s is empty", v.key)
+		}
+	}
+	switch {
+	case ch.Provider == "" || ch.Provider == "soft":
+	case slices.Contains(laterProviders, ch.Provider):
+		fail("provider", `provider %q is not in this build; it has "soft"`, ch.Provider)
+	default:
+		fail("provider", `unknown provider %q; this build has "soft"`, ch.Provider)
+	}
+	if _, written := k.lines[at(path, "identity")]; written && ch.Identity == "" {
+		fail("identity", "identity is empty")
+	}
+	if ch.MaxHeight < 0 {
+		fail("max_height", "max_height is below 0")
+	}
+	if ch.HeightBurst < 1 || ch.HeightBurst > math.MaxInt32 {
+		fail("height_burst", "height_burst is not from 1 to %d", math.MaxInt32)
+	}
+	if ch.HeightPerSecond < 1 || ch.HeightPerSecond > 1_000_000 {
+		fail("height_per_second", "height_per_second is not from 1 to 1000000")
+	}
+	if ch.Timeout.Duration < 5*time.Second || ch.Timeout.Duration > 5*time.Minute {
+		fail("timeout", "timeout is not from 5s to 5m")
+	}
+	k.nodes(i, fail)
+}
+
+// nodes checks the nodes of one chain.
+func (k checker) nodes(i int, fail func(key, format string, args ...any)) {
+	ch := k.Chains[i]
+	if len(ch.Nodes) == 0 {
+		fail("node", `no node; add node = [ { addr = "unix:///…" } ]`)
+	}
+	names, addrs := map[string]int{}, map[string]int{}
+	for j, n := range ch.Nodes {
+		node := func(key, format string, args ...any) {
+			fail(at("node", j, key), "node %q: %s", n.Name, fmt.Sprintf(format, args...))
+		}
+		if !ValidName(n.Name) {
+			node("name", "a name has 1 to 50 of A-Z a-z 0-9 . _ - and does not start with a point")
+		} else if first, taken := names[n.Name]; taken {
+			node("name", "the name of node %d too", first+1)
+		}
+		names[n.Name] = j
+		if _, written := k.lines[at("chain", i, "node", j, "addr")]; !written {
+			node("addr", "addr is missing")
+			continue
+		}
+		addr, err := session.ParseAddr(n.Addr)
+		if err != nil {
+			node("addr", "%v", err)
+			continue
+		}
+		if first, taken := addrs[addr.String()]; taken {
+			node("addr", "the address of node %d too", first+1)
+		}
+		addrs[addr.String()] = j
+		if n.PeerUID != nil && addr.Network != "unix" {
+			node("peer_uid", "only a unix:// address has a peer_uid")
+		}
+		if _, written := k.lines[at("chain", i, "identity")]; addr.Network != "unix" && !written {
+			node("addr", "%s:// needs the chain's identity; make the key with `privyseal key generate --out identity.key` and add identity = \"identity.key\"", addr.Network)
+		}
+	}
+}
+
+// files checks that no two chains share an id or a state file, and that no
+// file has two uses.
+func (k checker) files() {
+	ids, uses := map[string]int{}, map[string]string{}
+	use := func(i int, key, file string) {
+		if file == "" {
+			return
+		}
+		file = filepath.Clean(k.Path(file))
+		purpose := key
+		if key == "state" {
+			purpose = fmt.Sprintf("the state of chain %q", k.Chains[i].ID)
+		}
+		if other, taken := uses[file]; taken && (other != purpose || key == "state") {
+			k.add(at("chain", i, key), "chain %q: %s: %s is used as %s too", k.Chains[i].ID, key, file, other)
+		}
+		uses[file] = purpose
+	}
+	for i, ch := range k.Chains {
+		if first, taken := ids[ch.ID]; taken {
+			k.add(at("chain", i, "id"), "chain %q is there twice, first on line %d", ch.ID, k.Line("chain", first, "id"))
+		} else {
+			ids[ch.ID] = i
+		}
+		use(i, "key", ch.Key)
+		use(i, "state", ch.State)
+		use(i, "identity", ch.Identity)
+	}
+}
+
+// CheckChainID tells what is wrong with a chain id. The rule is that of
+// tendermint-rs (chain/id.rs), and makes an id safe as a file name.
+func CheckChainID(id string) error {
+	if !ValidName(id) {
+		return fmt.Errorf("%q is not a chain id: 1 to 50 of A-Z a-z 0-9 . _ - that do not start with a point", id)
+	}
+	return nil
+}
+
+// ValidName reports whether s is 1 to 50 of A-Z a-z 0-9 . _ - that do not start
+// with a point: a node's name.
+func ValidName(s string) bool {
+	return s != "" && len(s) <= 50 && s[0] != '.' && strings.Trim(s, nameChars) == ""
+}
+
+const nameChars = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-"

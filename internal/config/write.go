@@ -1,0 +1,235 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+)
+
+// Render returns c as a commented file. What is absent from it has the
+// default's value in a comment.
+func (c *Config) Render() []byte {
+	var b strings.Builder
+	b.WriteString(`# privyseal: the signer of a CometBFT validator.
+# Paths are relative to the folder of this file. After a change type
+# "privyseal check".
+
+# Metrics and health, as IP:port; "" is off. Whatever is not a loopback address
+# is open to whoever reaches it.
+`)
+	fmt.Fprintf(&b, "listen = %s\n\n[log]\n", quote(c.Listen))
+	fmt.Fprintf(&b, "level  = %s # debug, info, warn or error\n", quote(c.Log.Level))
+	fmt.Fprintf(&b, "format = %s # auto (text, with journald's priorities under systemd), text or json\n", quote(c.Log.Format))
+	for _, ch := range c.Chains {
+		b.WriteString(ch.render())
+	}
+	return []byte(b.String())
+}
+
+// render returns the [[chain]] block, an empty line before it.
+func (ch Chain) render() string {
+	var b strings.Builder
+	line := func(set bool, key, value, comment string) {
+		text := key + " = " + value
+		if !set {
+			text = "# " + text
+		}
+		if comment != "" {
+			text += " # " + comment
+		}
+		b.WriteString(text + "\n")
+	}
+	b.WriteString("\n[[chain]]\n")
+	line(true, "id", quote(ch.ID), "")
+	line(true, "provider", quote(ch.Provider), "")
+	line(true, "key", quote(ch.Key), "")
+	line(true, "state", quote(ch.State), "never copy it; it moves by `privyseal state export`")
+	if ch.Identity != "" {
+		line(true, "identity", quote(ch.Identity), "how a tcp:// or noise:// node knows this signer")
+	}
+	if len(ch.ImportedFrom) > 0 {
+		line(true, "imported_from", quoteAll(ch.ImportedFrom), "`privyseal check` fails while one of these exists")
+	}
+	b.WriteString("node = [\n")
+	for _, n := range ch.Nodes {
+		fmt.Fprintf(&b, "  %s,\n", n.render())
+	}
+	b.WriteString("]\n")
+	line(ch.MaxHeight != 0, "max_height", fmt.Sprint(ch.MaxHeight), "the highest height ever signed; 0 is no bound")
+	line(ch.HeightBurst != DefaultHeightBurst, "height_burst", fmt.Sprint(ch.HeightBurst), "by how many heights the mark may leap at once")
+	line(ch.HeightPerSecond != DefaultHeightPerSecond, "height_per_second", fmt.Sprint(ch.HeightPerSecond), "how many a second refill that")
+	line(ch.Timeout.Duration != DefaultTimeout, "timeout", quote(ch.Timeout.String()), "silence after which a connection ends, 5s to 5m")
+	line(ch.AllowSignBytes, "allow_sign_bytes", fmt.Sprint(ch.AllowSignBytes), "CometBFT v1, v2: signs raw bytes for whoever holds the node")
+	line(ch.AllowRawBytes, "allow_raw_bytes", fmt.Sprint(ch.AllowRawBytes), "Celestia: the same")
+	return b.String()
+}
+
+func (n Node) render() string {
+	text := fmt.Sprintf("{ name = %s, addr = %s", quote(n.Name), quote(n.Addr))
+	if n.PeerUID != nil {
+		text += fmt.Sprintf(", peer_uid = %d", *n.PeerUID)
+	}
+	return text + " }"
+}
+
+// quote returns s as a TOML basic string.
+func quote(s string) string {
+	var b strings.Builder
+	b.WriteByte('"')
+	for _, r := range s {
+		switch {
+		case r == '"' || r == '\\':
+			b.WriteByte('\\')
+			b.WriteRune(r)
+		case r < ' ' || r == 0x7f:
+			fmt.Fprintf(&b, `\u%04X`, r)
+		default:
+			b.WriteRune(r)
+		}
+	}
+	b.WriteByte('"')
+	return b.String()
+}
+
+func quoteAll(list []string) string {
+	quoted := make([]string, len(list))
+	for i, s := range list {
+		quoted[i] = quote(s)
+	}
+	return "[" + strings.Join(quoted, ", ") + "]"
+}
+
+// New returns a config with the defaults that `init` writes.
+func New(chains ...Chain) *Config {
+	return &Config{
+		Listen: "127.0.0.1:26661",
+		Log:    Log{Level: DefaultLevel, Format: DefaultFormat},
+		Chains: chains,
+	}
+}
+
+// NewChain returns a chain with a software key, the usual paths and every
+// default. It has no node yet.
+func NewChain(id string) Chain {
+	return Chain{
+		ID:              id,
+		Provider:        "soft",
+		Key:             "keys/" + id + ".key",
+		State:           "state/" + id + ".mark",
+		HeightBurst:     DefaultHeightBurst,
+		HeightPerSecond: DefaultHeightPerSecond,
+		Timeout:         Duration{DefaultTimeout},
+	}
+}
+
+// WriteNew writes c to path, mode 0600, and returns when it is durable. It
+// never overwrites: fs.ErrExist. A config that [Load] would refuse is not
+// written.
+func WriteNew(path string, c *Config) error {
+	data := c.Render()
+	if _, err := Parse(path, data); err != nil {
+		return err
+	}
+	err := inFolder(path, func(temp string) error {
+		if err := writeFile(temp, data, 0o600); err != nil {
+			return err
+		}
+		defer os.Remove(temp)
+		return os.Link(temp, path) // unlike a rename it fails if path exists
+	})
+	if err != nil {
+		return fmt.Errorf("cannot write the config: %w", err)
+	}
+	return nil
+}
+
+// AppendChain adds ch to the end of the config file at path, and leaves every
+// other byte of it, its mode and its owner as they are. If the result would not
+// load, nothing is written. It returns when the file is durable; a crash leaves
+// the old or the new file.
+func AppendChain(path string, ch Chain) error {
+	// A link stays a link: its target is replaced.
+	target, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		return fmt.Errorf("cannot add the chain: %w", err)
+	}
+	return inFolder(target, func(temp string) error {
+		data, err := read(target)
+		if err != nil {
+			return err
+		}
+		if _, err := Parse(path, data); err != nil {
+			return err
+		}
+		if len(data) > 0 && data[len(data)-1] != '\n' {
+			data = append(data, '\n')
+		}
+		data = append(data, ch.render()...)
+		if _, err := Parse(path, data); err != nil {
+			return err
+		}
+		if err := replace(target, temp, data); err != nil {
+			return fmt.Errorf("cannot add the chain to %s: %w", path, err)
+		}
+		return nil
+	})
+}
+
+// replace puts data in place of the file at path, by way of temp.
+func replace(path, temp string, data []byte) error {
+	info, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	if err := writeFile(temp, data, info.Mode().Perm()); err != nil {
+		return err
+	}
+	defer os.Remove(temp) // gone after the rename
+	if owner, ok := info.Sys().(*syscall.Stat_t); ok {
+		if err := os.Chown(temp, int(owner.Uid), int(owner.Gid)); err != nil {
+			return err
+		}
+	}
+	return os.Rename(temp, path)
+}
+
+// inFolder runs write with the name of a temporary file beside path, keeps
+// other processes that do the same out meanwhile, and syncs the folder after.
+func inFolder(path string, write func(temp string) error) error {
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	defer dir.Close() // and with it the lock
+	if err := syscall.Flock(int(dir.Fd()), syscall.LOCK_EX); err != nil {
+		return fmt.Errorf("cannot lock %s: %w", dir.Name(), err)
+	}
+	temp := path + ".new"
+	// What a crash left is nobody's: the lock is ours.
+	if err := os.Remove(temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := write(temp); err != nil {
+		return err
+	}
+	return dir.Sync()
+}
+
+// writeFile writes a new file and returns when its content is durable.
+func writeFile(path string, data []byte, mode fs.FileMode) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	// The umask may have taken bits that the old file had.
+	err = errors.Join(err, f.Chmod(mode), f.Sync(), f.Close())
+	if err != nil {
+		os.Remove(path)
+	}
+	return err
+}
