@@ -1,0 +1,3 @@
+module privyseal/test/vectors/cases
+
+go 1.26.0
