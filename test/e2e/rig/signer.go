@@ -1,0 +1,127 @@
+package rig
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Signer is privyseal with a home of its own.
+type Signer struct {
+	*Process // nil until Start
+
+	Program string
+	Home    string
+	Listen  string // host:port of the metrics
+}
+
+// InitSigner runs `privyseal init` with a port of its own for the metrics and a
+// log that tells each signature.
+func InitSigner(ctx context.Context, program, home, chainID string, nodes []string, more ...string) (*Signer, error) {
+	args := []string{"init", "--home", home, "--chain-id", chainID}
+	for _, n := range nodes {
+		args = append(args, "--node", n)
+	}
+	if _, err := Output(ctx, program, append(args, more...)...); err != nil {
+		return nil, err
+	}
+	port, err := FreePort()
+	if err != nil {
+		return nil, err
+	}
+	s := &Signer{Program: program, Home: home, Listen: fmt.Sprintf("127.0.0.1:%d", port)}
+	for key, value := range map[string]string{"listen": s.Listen, "level": "debug", "format": "json"} {
+		if err := s.Configure(key, strconv.Quote(value)); err != nil {
+			return nil, err
+		}
+	}
+	return s, nil
+}
+
+// Configure changes the first value of that name in privyseal.toml.
+func (s *Signer) Configure(key, value string) error {
+	path := filepath.Join(s.Home, "privyseal.toml")
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	line := regexp.MustCompile(`(?m)^` + key + `( *)= .*$`)
+	at := line.FindIndex(text)
+	if at == nil {
+		return fmt.Errorf("%s has no %s", path, key)
+	}
+	changed := string(text[:at[0]]) + key + " = " + value + string(text[at[1]:])
+	return os.WriteFile(path, []byte(changed), 0o600)
+}
+
+// Key prints the key in a format of `privyseal key show`.
+func (s *Signer) Key(ctx context.Context, format string) (string, error) {
+	out, err := Output(ctx, s.Program, "key", "show", "--home", s.Home, "--format", format)
+	return strings.TrimSpace(out), err
+}
+
+// Start starts `privyseal start`.
+func (s *Signer) Start() error {
+	p, err := StartProcess("privyseal", filepath.Join(s.Home, "privyseal.log"), s.Program, "start", "--home", s.Home)
+	s.Process = p
+	return err
+}
+
+// Metrics returns the metrics by name and labels, as they are written.
+func (s *Signer) Metrics(ctx context.Context) (map[string]float64, error) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+s.Listen+"/metrics", nil)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	metrics := map[string]float64{}
+	lines := bufio.NewScanner(resp.Body)
+	for lines.Scan() {
+		line := lines.Text()
+		at := strings.LastIndexByte(line, ' ')
+		if strings.HasPrefix(line, "#") || at < 0 {
+			continue
+		}
+		if v, err := strconv.ParseFloat(line[at+1:], 64); err == nil {
+			metrics[line[:at]] = v
+		}
+	}
+	return metrics, lines.Err()
+}
+
+// Signed is one signature as the log tells it.
+type Signed struct {
+	Chain  string        `json:"chain_id"`
+	Node   string        `json:"node"`
+	Kind   string        `json:"kind"`
+	Height int64         `json:"height"`
+	Round  int32         `json:"round"`
+	Took   time.Duration `json:"took"`
+}
+
+// ParseSigned reads a line of privyseal's log; ok is false if it tells no
+// signature.
+func ParseSigned(line []byte) (s Signed, ok bool) {
+	var entry struct {
+		Message string `json:"msg"`
+		Signed
+	}
+	if json.Unmarshal(line, &entry) != nil || entry.Message != "signed" {
+		return Signed{}, false
+	}
+	return entry.Signed, true
+}
