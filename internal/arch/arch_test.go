@@ -32,7 +32,7 @@ var mayImport = map[string]string{
 	// Public keys, and keys: a room a provider.
 	"internal/pubkey": "github.com/cloudflare/circl/ github.com/decred/dcrd/dcrec/secp256k1/v4/ " +
 		"github.com/decred/dcrd/dcrec/secp256k1/v4 golang.org/x/crypto/",
-	"internal/key/soft": "internal/pubkey github.com/cloudflare/circl/ github.com/decred/dcrd/dcrec/secp256k1/v4/ " +
+	"internal/key/soft": "internal/pubkey filippo.io/edwards25519 github.com/cloudflare/circl/ github.com/decred/dcrd/dcrec/secp256k1/v4/ " +
 		"github.com/decred/dcrd/dcrec/secp256k1/v4 golang.org/x/crypto/",
 
 	// Stores.

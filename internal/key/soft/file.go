@@ -24,9 +24,10 @@ import (
 // The 1 is the version of the format. The type is CometBFT's name. Public and
 // secret key are base64 in the standard alphabet, padded, unbroken: the public
 // key as in genesis.json; the secret is the seed of RFC 8032 (32 bytes) for
-// ed25519, the scalar (32 bytes, big endian) for secp256k1 and secp256k1eth, and
-// the packed private key of FIPS 204 (4032 bytes) for ml_dsa_65. Nothing else
-// may stand in the file.
+// ed25519, or scalar and prefix (64 bytes) of a key that came without its seed,
+// the scalar (32 bytes, big endian) for secp256k1 and secp256k1eth, and the
+// packed private key of FIPS 204 (4032 bytes) for ml_dsa_65. Nothing else may
+// stand in the file.
 const header = "privyseal software key 1\n"
 
 // maxFileSize bounds in bytes what is read as a key file. The longest is under
@@ -66,7 +67,10 @@ func decode(data []byte) (*Key, error) {
 	secret, ok3 := unbase64(lines[2], "secret ")
 	defer clear(secret)
 	t, err := pubkey.ParseType(string(name))
-	if err != nil || !ok1 || !ok2 || !ok3 || len(secret) != secretSize(t) {
+	if err != nil || !ok1 || !ok2 || !ok3 {
+		return nil, errFormat
+	}
+	if len(secret) != secretSize(t) && !(t == pubkey.Ed25519 && len(secret) == expandedSize) {
 		return nil, errFormat
 	}
 	k, err := fromSecret(t, secret)

@@ -8,17 +8,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/decred/dcrd/dcrec/secp256k1/v4"
 
 	"privyseal/internal/pubkey"
 )
-
-// ErrExpanded says that a key file holds an Ed25519 key in its expanded form,
-// scalar and prefix without the seed: tmkms reads such keys of 64 bytes, and
-// of 96 as a YubiHSM exports them.
-var ErrExpanded = errors.New("it holds an expanded Ed25519 key, one without its seed, as tmkms reads them from a YubiHSM's export; such keys cannot be imported")
 
 // ErrSealed says that a key file was sealed by an enclave, and cannot be read
 // outside of it.
@@ -50,7 +46,9 @@ func ReadForeign(path string, as pubkey.Type) (*Key, error) {
 //
 //   - CometBFT's priv_validator_key.json and node_key.json, of all four types;
 //     pub_key and address, where they stand, must belong to priv_key;
-//   - tmkms and tmkms-light: base64 of the 32-byte seed of an Ed25519 key;
+//   - tmkms and tmkms-light: base64 of the 32-byte seed of an Ed25519 key, of
+//     the 64 bytes of an expanded one (scalar and prefix, RFC 8032, 5.1.5), or of
+//     the 96 bytes of a YubiHSM's export (scalar backwards, prefix, public key);
 //   - cosmos/kms: base64 of the 64 bytes of an Ed25519 key (seed and public
 //     key) or of the 4032 of an ML-DSA-65 key;
 //   - with as one of the two secp256k1 types: the 32-byte scalar in base64
@@ -58,7 +56,7 @@ func ReadForeign(path string, as pubkey.Type) (*Key, error) {
 //   - our own.
 //
 // as is the type that the key must have; "" is any. An error never quotes the
-// file. It may be [ErrExpanded], [ErrSealed] or [pubkey.ErrBLS].
+// file. It may be [ErrSealed] or [pubkey.ErrBLS].
 func Import(data []byte, as pubkey.Type) (*Key, error) {
 	text := bytes.TrimSpace(data)
 	var k *Key
@@ -178,11 +176,40 @@ func importText(text []byte, as pubkey.Type) (*Key, error) {
 		if k, err := fromSeedAndPublic(b); err == nil {
 			return k, nil
 		}
-		return nil, ErrExpanded
-	case len(b) == 96:
-		return nil, ErrExpanded
+		return importExpanded(b)
+	case len(b) == yubiHSMSize:
+		return importYubiHSM(b)
 	case len(b) == secretSize(pubkey.MLDSA65):
 		return fromSecret(pubkey.MLDSA65, b)
 	}
 	return nil, errText
+}
+
+// yubiHSMSize is the length in bytes of an Ed25519 key as a YubiHSM exports it.
+const yubiHSMSize = expandedSize + ed25519.PublicKeySize
+
+// importYubiHSM takes what stands in a YubiHSM's wrapped export: the scalar in
+// big endian, the prefix, the public key.
+func importYubiHSM(b []byte) (*Key, error) {
+	e := bytes.Clone(b[:expandedSize])
+	defer clear(e)
+	slices.Reverse(e[:32])
+	k, err := importExpanded(e)
+	if err != nil {
+		return nil, err
+	}
+	if !bytes.Equal(k.public.Bytes(), b[expandedSize:]) {
+		return nil, errors.New("its public key does not belong to its secret key")
+	}
+	return k, nil
+}
+
+// importExpanded takes scalar and prefix. As tmkms does, it sets and clears the
+// bits of the scalar that RFC 8032 sets and clears.
+func importExpanded(b []byte) (*Key, error) {
+	e := bytes.Clone(b)
+	defer clear(e)
+	e[0] &= 248
+	e[31] = e[31]&63 | 64
+	return fromExpanded(e)
 }

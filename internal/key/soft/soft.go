@@ -40,9 +40,10 @@ type Key struct {
 
 // secret has one field set.
 type secret struct {
-	pair    *[ed25519.PrivateKeySize]byte // seed and public key
-	scalar  *secp256k1.PrivateKey
-	lattice *mldsa65.PrivateKey
+	pair     *[ed25519.PrivateKeySize]byte // seed and public key
+	expanded *expanded                     // Ed25519 without its seed
+	scalar   *secp256k1.PrivateKey
+	lattice  *mldsa65.PrivateKey
 }
 
 func newPair(private ed25519.PrivateKey) *[ed25519.PrivateKeySize]byte {
@@ -74,7 +75,8 @@ func Generate(t pubkey.Type) (*Key, error) {
 
 // secretSize returns the length in bytes of the secret of a key of type t: the
 // seed of RFC 8032, a scalar, or the packed private key of FIPS 204 (a seed
-// would do, but imported keys have none).
+// would do, but imported keys have none). Ed25519 has a second form, of
+// expandedSize.
 func secretSize(t pubkey.Type) int {
 	if t == pubkey.MLDSA65 {
 		return mldsa65.PrivateKeySize
@@ -86,6 +88,9 @@ func secretSize(t pubkey.Type) int {
 func fromSecret(t pubkey.Type, b []byte) (*Key, error) {
 	if _, err := pubkey.ParseType(string(t)); err != nil {
 		return nil, err
+	}
+	if t == pubkey.Ed25519 && len(b) == expandedSize {
+		return fromExpanded(b)
 	}
 	if len(b) != secretSize(t) {
 		return nil, fmt.Errorf("a secret key of type %s has %d bytes, not %d", t, secretSize(t), len(b))
@@ -118,6 +123,8 @@ func newKey(t pubkey.Type, s *secret) (*Key, error) {
 	switch {
 	case s.pair != nil:
 		b = s.pair[ed25519.SeedSize:]
+	case s.expanded != nil:
+		b = s.expanded.public
 	case s.scalar != nil:
 		b = s.scalar.PubKey().SerializeCompressed()
 	case s.lattice != nil:
@@ -144,6 +151,8 @@ func (k Key) bytes() []byte {
 	switch {
 	case k.secret.pair != nil:
 		return bytes.Clone(k.secret.pair[:ed25519.SeedSize])
+	case k.secret.expanded != nil:
+		return append(bytes.Clone(k.secret.expanded.clamped), k.secret.expanded.prefix...)
 	case k.secret.scalar != nil:
 		return k.secret.scalar.Serialize()
 	case k.secret.lattice != nil:
@@ -175,6 +184,8 @@ func (k Key) Sign(_ io.Reader, message []byte, opts crypto.SignerOpts) ([]byte, 
 	switch {
 	case k.secret.pair != nil:
 		return ed25519.Sign(k.secret.pair[:], message), nil
+	case k.secret.expanded != nil:
+		return k.secret.expanded.sign(message), nil
 	case k.secret.scalar != nil:
 		return k.signECDSA(message)
 	case k.secret.lattice != nil:
@@ -203,7 +214,8 @@ func (k Key) signECDSA(message []byte) ([]byte, error) {
 }
 
 // Ed25519 returns a copy of the key as the standard library has it, for the
-// handshakes that an identity key signs; false if it is of another type.
+// handshakes that an identity key signs; false if it is of another type, or
+// has no seed.
 func (k Key) Ed25519() (ed25519.PrivateKey, bool) {
 	if k.secret.pair == nil {
 		return nil, false
@@ -216,6 +228,9 @@ func (k Key) Ed25519() (ed25519.PrivateKey, bool) {
 func (k Key) Wipe() {
 	if k.secret.pair != nil {
 		clear(k.secret.pair[:])
+	}
+	if k.secret.expanded != nil {
+		k.secret.expanded.wipe()
 	}
 	if k.secret.scalar != nil {
 		k.secret.scalar.Zero()
