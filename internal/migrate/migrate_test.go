@@ -1,0 +1,642 @@
+package migrate
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"privyseal/internal/watermark"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+// settle is short here, and the files of an installation are made old.
+const settle = 50 * time.Millisecond
+
+// install copies testdata/name to a folder of its own, as such installations
+// lie on a host: nobody else reads them, and nothing has changed for an hour.
+// (A repository keeps neither.)
+func install(t *testing.T, name string) string {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), name)
+	if err := os.CopyFS(dir, os.DirFS(filepath.Join("testdata", name))); err != nil {
+		t.Fatal(err)
+	}
+	old := time.Now().Add(-time.Hour)
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		return errors.Join(os.Chmod(path, 0o600), os.Chtimes(path, old, old))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// edit replaces old in a file of the installation, and leaves it old.
+func edit(t *testing.T, path, old, new string) {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(text), old) {
+		t.Fatalf("%s has no %q", path, old)
+	}
+	write(t, path, strings.Replace(string(text), old, new, 1))
+}
+
+func write(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	old := time.Now().Add(-time.Hour)
+	if err := os.Chtimes(path, old, old); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func read(t *testing.T, source, path string) (*Installation, error) {
+	t.Helper()
+	return Read(t.Context(), source, path, settle)
+}
+
+// show is all that was found, with the installation's folder as HOME.
+func show(in *Installation, home string) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "source %s\n", in.Source)
+	for _, w := range in.Warnings {
+		fmt.Fprintf(&b, "warning: %s\n", w)
+	}
+	for _, c := range in.Chains {
+		fmt.Fprintf(&b, "\nchain %s\n", c.ID)
+		fmt.Fprintf(&b, "  key %v\n    from %s\n", c.Key.PublicKey(), c.KeyFile)
+		fmt.Fprintf(&b, "  mark %v %X\n    from %s\n", c.Mark, c.Mark.SignBytes, c.StateFile)
+		for _, n := range c.Nodes {
+			fmt.Fprintf(&b, "  node %s %s\n", n.Name, n.Addr)
+		}
+		if c.Identity != nil {
+			fmt.Fprintf(&b, "  identity %s\n    from %s\n", c.Identity.PublicKey().NodeID(), c.IdentityFile)
+		}
+		fmt.Fprintf(&b, "  max_height %d, timeout %v\n", c.MaxHeight, c.Timeout)
+		for _, w := range c.Warnings {
+			fmt.Fprintf(&b, "  warning: %s\n", w)
+		}
+	}
+	b.WriteString("\nto switch off:\n")
+	for i, s := range in.SwitchOff {
+		fmt.Fprintf(&b, "%d. %s\n", i+1, s)
+	}
+	return strings.ReplaceAll(b.String(), home, "HOME")
+}
+
+// Each signer's installation, whole, against a text that one can proof-read.
+func TestInstallations(t *testing.T) {
+	for _, source := range Sources() {
+		t.Run(source, func(t *testing.T) {
+			home := install(t, source)
+			before := tree(t, home)
+			in, err := read(t, source, home)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := show(in, home)
+			golden := filepath.Join("testdata", source+".golden")
+			if *update {
+				if err := os.WriteFile(golden, []byte(got), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(golden)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(string(want), got); diff != "" {
+				t.Errorf("the installation (-want +got):\n%s", diff)
+			}
+			if diff := cmp.Diff(before, tree(t, home)); diff != "" {
+				t.Errorf("reading changed the installation:\n%s", diff)
+			}
+		})
+	}
+}
+
+// tree returns the contents, modes and times of all files.
+func tree(t *testing.T, dir string) map[string]string {
+	t.Helper()
+	files := map[string]string{}
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		text := ""
+		if !d.IsDir() {
+			data, err := os.ReadFile(path)
+			if err != nil {
+				return err
+			}
+			text = string(data)
+		}
+		files[path] = fmt.Sprintf("%v %v %s", info.Mode(), info.ModTime(), text)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return files
+}
+
+// The folder, a folder in it, or the file itself: all name the installation.
+func TestPaths(t *testing.T) {
+	for _, tt := range []struct{ source, tree, path string }{
+		{"cometbft", "cometbft", "config"},
+		{"tmkms", "tmkms", "tmkms.toml"},
+		{"tmkms-light", "tmkms-light", "tmkms.toml"},
+		{"cosmos-kms", "cosmos-kms", "kms.yaml"},
+	} {
+		home := install(t, tt.tree)
+		if in, err := read(t, tt.source, filepath.Join(home, tt.path)); err != nil || len(in.Chains) == 0 {
+			t.Errorf("%s: Read of %s = %v, %v", tt.source, tt.path, in, err)
+		}
+	}
+	t.Chdir(filepath.Dir(install(t, "tmkms")))
+	in, err := read(t, "tmkms", "tmkms")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if path := in.Chains[0].KeyFile; !filepath.IsAbs(path) {
+		t.Errorf("the key's path is %s", path)
+	}
+}
+
+// What makes an installation unreadable, each with the words that tell why.
+func TestRefusals(t *testing.T) {
+	const (
+		comet      = "config/config.toml"
+		cometKey   = "config/priv_validator_key.json"
+		cometState = "data/priv_validator_state.json"
+	)
+	tests := []struct {
+		source, file, old, new string
+		want                   string
+	}{
+		{"cometbft", comet, "moniker = ", "moniker == ", comet + ": toml"},
+		{"cometbft", comet, "config/genesis.json", "config/nothing.json", "the node's genesis names the chain"},
+		{"cometbft", comet, "config/priv_validator_key.json", "nothing.json", "no such file"},
+		{"cometbft", comet, `laddr = ""`, `laddr = "noise://12D3KooWQ5aaPLn1rhtELyw2ewXJ1V3uTmwqPuHWtZTzVsbXRhYK@0.0.0.0:26659"`, "migrate that signer instead"},
+		{"cometbft", comet, `laddr = ""`, `laddr = "tcp://26659"`, "cannot read priv_validator_laddr"},
+		{"cometbft", "config/genesis.json", `"chain_id"`, `"chainid"`, "it has no chain_id"},
+		{"cometbft", "config/genesis.json", `"test-chain-8SAWOC"`, `7`, "its chain_id is no text"},
+		{"cometbft", "config/genesis.json", `{`, `[`, "it is no JSON object"},
+		{"cometbft", "config/genesis.json", `"test-chain-8SAWOC"`, `"test-chain-9"`, `the state of another chain: what was signed last is of "test-chain-8SAWOC"`},
+		{"cometbft", cometKey, "5ABBA", "5ABBB", "its address does not belong"},
+		{"cometbft", cometState, `"signature": "oHS`, `"signature": "oHT`, "the state of another key"},
+		{"cometbft", cometState, `"height": "11"`, `"height": "12"`, "it contradicts itself: it stands at 12/0/precommit, and what was signed last is of 11/0/precommit"},
+		{"cometbft", cometState, `"height": "11"`, `"height": "10"`, "it contradicts itself"},
+		{"cometbft", cometState, `"step": 3`, `"step": 2`, "it contradicts itself"},
+		{"cometbft", cometState, `"round": 0`, `"round": 1`, "it contradicts itself"},
+		{"cometbft", cometState, `"step": 3`, `"step": 4`, "it has the step 4"},
+		{"cometbft", cometState, `"height": "11"`, `"height": "-11"`, "its height is no number"},
+		{"cometbft", cometState, `"height": "11"`, `"height": "011"`, "its height is no number"},
+		{"cometbft", cometState, `"height": "11"`, `"height": 11`, "it is torn"},
+		{"cometbft", cometState, `"height": "11",`, ``, "it has no height"},
+		{"cometbft", cometState, `"round": 0`, `"round": "0"`, "it is torn"}, // tmkms' form
+		{"cometbft", cometState, `"signbytes": "76`, `"signbytes": "75`, "the length in front does not match"},
+		{"cometbft", cometState, `"signbytes": "76`, `"signbytes": "x6`, "no hex digits"},
+		{"cometbft", cometState, `"signbytes"`, `"sign_bytes"`, "unknown field"},
+		{"cometbft", cometState, "}", "}{}", "something follows its end"},
+
+		{"tmkms", "tmkms.toml", `id = "osmosis-1"`, `id = 1`, "tmkms.toml:13: toml"},
+		{"tmkms", "tmkms.toml", `id = "osmosis-1"`, `id = "osmosis-2"`, `a [[validator]] of the chain "osmosis-1", and no such [[chain]]`},
+		{"tmkms", "tmkms.toml", `id = "osmosis-1"`, `id = "cosmoshub-4"`, `and no such [[chain]]`},
+		{"tmkms", "tmkms.toml", `id = "retired-1"`, `id = "osmosis-1"`, `the chain osmosis-1 stands in it twice`},
+		{"tmkms", "tmkms.toml", `state/sdk-secp-1.json`, `state/cosmoshub-4-consensus.json`, `share the state`},
+		{"tmkms", "tmkms.toml", `["cosmoshub-4", "sdk-secp-1"]`, `["cosmoshub-4"]`, "the chain sdk-secp-1 has no [[providers.softsign]]"},
+		{"tmkms", "tmkms.toml", `"account"`, `"consensus"`, "the chain cosmoshub-4 has 2 keys"},
+		{"tmkms", "tmkms.toml", `"account"`, `"other"`, `unknown type "other"`},
+		{"tmkms", "tmkms.toml", "[[providers.softsign]]\nchain_ids = [\"cosmoshub-4\", \"sdk", "[[providers.yubihsm]]\nadapter = { type = \"usb\" }\n\n[[providers.softsign]]\nchain_ids = [\"cosmoshub-4\", \"other", "lies in a device"},
+		{"tmkms", "tmkms.toml", "secrets/consensus.key", "secrets/nothing.key", "write the whole path there"},
+		{"tmkms", "tmkms.toml", `"30000000"`, `"0"`, `max_height "0" is no height`},
+		{"tmkms", "tmkms.toml", "secret_key = \"secrets/kms-identity.key\"\nprotocol", "protocol", "has no secret_key"},
+		{"tmkms", "tmkms.toml", "10.0.0.2:26658", "10.0.0.2", "a node that cannot be dialled"},
+		{"tmkms", "tmkms.toml", "10.0.0.2:26658", "http://10.0.0.2:26658", "the schemes are"},
+		{"tmkms", "state/cosmoshub-4-consensus.json", `"step":2`, `"step":3`, "tmkms counts from 0 to 2"},
+		{"tmkms", "state/cosmoshub-4-consensus.json", `"round":"1"`, `"round":1`, "it is torn"}, // CometBFT's form
+		{"tmkms", "state/cosmoshub-4-consensus.json", `"round":"1"`, `"round":"2147483647"`, "it has the round 2147483647"},
+		{"tmkms", "state/cosmoshub-4-consensus.json", `"height":"23456789"`, `"height":"0"`, "a step of the height 0"},
+		{"tmkms", "state/cosmoshub-4-consensus.json", `"step":2,`, ``, "it has no height, round or step"},
+
+		{"tmkms-light", "tmkms.toml", "retry = true", "retry = 1", "tmkms.toml:8: toml"},
+		{"tmkms-light", "tmkms.toml", "chain_id = ", "chainid = ", "has no chain_id"},
+		{"tmkms-light", "tmkms.toml", "state_file_path = ", "state = ", "has no state_file_path"},
+		{"tmkms-light", "tmkms.toml", "id_key_path = ", "idkey = ", "a tcp address, and no id_key_path"},
+
+		{"cosmos-kms", "kms.yaml", "chains:", "chains: [", "kms.yaml: yaml"},
+		{"cosmos-kms", "kms.yaml", "chains:", "chains: 7\nold:", "kms.yaml: yaml"},
+		{"cosmos-kms", "kms.yaml", "- id: retired-1", "- state_file: x", "a chain without id"},
+		{"cosmos-kms", "kms.yaml", "- id: retired-1", "- id: evm-1", "twice"},
+		{"cosmos-kms", "kms.yaml", "- id: retired-1", "- id: other-1", "the chain other-1 has 0 keys"},
+		{"cosmos-kms", "kms.yaml", "- evm-1", "- test-chain-8SAWOC", "the chain test-chain-8SAWOC has 2 keys"},
+		{"cosmos-kms", "kms.yaml", "backend: file", "backend: pkcs11", "lies in the backend pkcs11"},
+		{"cosmos-kms", "kms.yaml", "secp256k1eth", "bls", `unknown algorithm "bls"`},
+		{"cosmos-kms", "kms.yaml", "10.0.0.2", "127.0.0.1", "has the node tcp://127.0.0.1:26659 twice"},
+		{"cosmos-kms", "kms.yaml", "chain_id: evm-1\n    addr: noise://12D3", "chain_id: evm-1\n    addr: noise://", "cannot be dialled"},
+		{"cosmos-kms", "kms.yaml", "26659\n    identity_key: identity.json\n    colour", "26659\n    identity_key: nothing.json\n    colour", "no such file"},
+		{"cosmos-kms", "evm.json", `"step": 3`, `"step": 3, "signature": "AAAA"`, "but not both"},
+	}
+	for _, tt := range tests {
+		home := install(t, tt.source)
+		edit(t, filepath.Join(home, tt.file), tt.old, tt.new)
+		in, err := read(t, tt.source, home)
+		if err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s with %q for %q: Read = %v, %v\nwant an error with %q", tt.source, tt.new, tt.old, in, err, tt.want)
+		}
+	}
+}
+
+// The enclaves of tmkms-light are recognised and sent elsewhere.
+func TestEnclavesAreRefused(t *testing.T) {
+	home := install(t, "tmkms-light")
+	for file, want := range map[string]string{
+		"sgx.toml":   "privyseal's SGX provider comes with a later release",
+		"nitro.toml": "privyseal's Nitro provider, which can take it over, comes with a later release",
+	} {
+		if _, err := read(t, "tmkms-light", filepath.Join(home, file)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("Read of %s = %v", file, err)
+		}
+	}
+	tmkms := install(t, "tmkms")
+	if _, err := read(t, "tmkms-light", tmkms); err == nil || !strings.Contains(err.Error(), "privyseal migrate tmkms") {
+		t.Errorf("Read of a config of tmkms = %v", err)
+	}
+}
+
+func TestUnknownSource(t *testing.T) {
+	if _, err := read(t, "horcrux", t.TempDir()); err == nil || !strings.Contains(err.Error(), "cometbft, tmkms, tmkms-light, cosmos-kms") {
+		t.Errorf("Read = %v", err)
+	}
+	for _, source := range Sources() {
+		if _, err := read(t, source, t.TempDir()); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("Read of an empty folder as %s = %v", source, err)
+		}
+	}
+}
+
+// Without a state nobody knows what was signed: the error is typed, and names
+// the way out.
+func TestStateIsMandatory(t *testing.T) {
+	states := map[string]string{
+		"cometbft":    "data/priv_validator_state.json",
+		"tmkms":       "state/cosmoshub-4-consensus.json",
+		"tmkms-light": "state/priv_validator_state.json",
+		"cosmos-kms":  "state/test-chain-8SAWOC.json",
+	}
+	for _, source := range Sources() {
+		spoil := map[string]func(path string){
+			"it is missing": func(path string) {
+				if err := os.Remove(path); err != nil {
+					t.Fatal(err)
+				}
+			},
+			"it is empty":   func(path string) { write(t, path, "") },
+			"it is empty, ": func(path string) { write(t, path, "\n") },
+			"it is torn":    func(path string) { write(t, path, `{"height":"1`) },
+			"it has no":     func(path string) { write(t, path, `{}`) },
+			"65536 bytes":   func(path string) { write(t, path, strings.Repeat(" ", maxStateSize+1)) },
+			"no regular file": func(path string) {
+				if err := errors.Join(os.Remove(path), syscall.Mkfifo(path, 0o600)); err != nil {
+					t.Fatal(err)
+				}
+			},
+		}
+		for want, f := range spoil {
+			home := install(t, source)
+			path := filepath.Join(home, states[source])
+			f(path)
+			in, err := read(t, source, home)
+			var missing *StateError
+			if !errors.As(err, &missing) || missing.Path != path || !strings.Contains(err.Error(), want) {
+				t.Errorf("%s: Read = %v, %v\nwant a *StateError with %q", source, in, err, want)
+				continue
+			}
+			if cure := "privyseal init --chain-id " + missing.ChainID + " --import-key " + missing.KeyFile + " --after-height H"; !strings.Contains(err.Error(), cure) {
+				t.Errorf("%s: the error names no cure: %v", source, err)
+			}
+		}
+	}
+}
+
+// A state that was just written may be written again.
+func TestWaitsForTheStateToSettle(t *testing.T) {
+	home := install(t, "cometbft")
+	path := filepath.Join(home, "data/priv_validator_state.json")
+	now := time.Now()
+	if err := os.Chtimes(path, now, now); err != nil {
+		t.Fatal(err)
+	}
+	const settle = 300 * time.Millisecond
+	if _, err := Read(t.Context(), "cometbft", home, settle); err != nil {
+		t.Fatal(err)
+	}
+	if waited := time.Since(now); waited < settle {
+		t.Errorf("Read did not wait: it took %v", waited)
+	}
+
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	now = time.Now().Add(time.Hour) // by a clock that was ahead
+	if err := os.Chtimes(path, now, now); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Read(ctx, "cometbft", home, time.Hour); !errors.Is(err, context.Canceled) {
+		t.Errorf("Read with an ended context = %v", err)
+	}
+	if _, err := read(t, "cometbft", home); err != nil {
+		t.Errorf("Read of a state from the future = %v", err)
+	}
+}
+
+// A signer that still runs replaces its state while we look.
+func TestRefusesAStateThatChanges(t *testing.T) {
+	home := install(t, "tmkms-light")
+	path := filepath.Join(home, "state", "priv_validator_state.json")
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop, done := make(chan struct{}), make(chan error)
+	go func() { // tmkms-light: a temporary file, renamed
+		for {
+			select {
+			case <-stop:
+				done <- nil
+				return
+			case <-time.After(10 * time.Millisecond):
+			}
+			if err := errors.Join(os.WriteFile(path+".tmp", bytes.TrimSpace(text), 0o600), os.Rename(path+".tmp", path)); err != nil {
+				done <- err
+				return
+			}
+		}
+	}()
+	// The file of an hour ago, seen before the first write, would pass.
+	now := time.Now()
+	if err := os.Chtimes(path, now, now); err != nil {
+		t.Fatal(err)
+	}
+	_, err = Read(t.Context(), "tmkms-light", home, time.Minute)
+	close(stop)
+	var live *LiveError
+	if !errors.As(err, &live) || live.Path != path || !strings.Contains(err.Error(), "repeat this command") {
+		t.Errorf("Read = %v, want a *LiveError", err)
+	}
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A running node holds its databases, however seldom it signs.
+func TestRefusesARunningNode(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("only Linux tells who holds a lock: run make test there")
+	}
+	home := install(t, "cometbft")
+	lock := filepath.Join(home, "data", "state.db", "LOCK")
+	if err := os.MkdirAll(filepath.Dir(lock), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	write(t, lock, "")
+	if _, err := read(t, "cometbft", home); err != nil {
+		t.Fatalf("with a lock that nobody holds: %v", err)
+	}
+	f, err := os.Open(lock)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	_, err = read(t, "cometbft", home)
+	var live *LiveError
+	if !errors.As(err, &live) || !strings.Contains(err.Error(), fmt.Sprintf("process %d", os.Getpid())) {
+		t.Errorf("Read = %v, want a *LiveError with our process", err)
+	}
+	// With a remote signer the node runs on, and its own files rest.
+	edit(t, filepath.Join(home, "config/config.toml"), `laddr = ""`, `laddr = "unix:///run/node/privval.sock"`)
+	if _, err := read(t, "cometbft", home); err != nil {
+		t.Errorf("Read beside a node that has a remote signer = %v", err)
+	}
+}
+
+// Where a node listens is not always where it is dialled.
+func TestListenAddresses(t *testing.T) {
+	for laddr, want := range map[string]string{
+		"tcp://0.0.0.0:26659":           "tcp://127.0.0.1:26659",
+		"tcp://[::]:26659":              "tcp://[::1]:26659",
+		":26659":                        "tcp://127.0.0.1:26659",
+		"tcp://10.1.2.3:26659":          "tcp://10.1.2.3:26659",
+		"node.example.com:26659":        "tcp://node.example.com:26659",
+		"unix:///run/node/privval.sock": "unix:///run/node/privval.sock",
+	} {
+		home := install(t, "cometbft")
+		edit(t, filepath.Join(home, "config/config.toml"), `laddr = ""`, fmt.Sprintf("laddr = %q", laddr))
+		in, err := read(t, "cometbft", home)
+		if err != nil {
+			t.Errorf("%s: %v", laddr, err)
+			continue
+		}
+		c := in.Chains[0]
+		if diff := cmp.Diff([]Node{{"node1", want}}, c.Nodes); diff != "" {
+			t.Errorf("%s: %s", laddr, diff)
+		}
+		if !strings.Contains(strings.Join(c.Warnings, "\n"), "make sure that no other signer has") {
+			t.Errorf("%s: no warning that another signer may have signed: %q", laddr, c.Warnings)
+		}
+	}
+}
+
+// The steps of both families, and what each says was signed.
+func TestMarks(t *testing.T) {
+	at := func(h int64, r int32, s watermark.Step) watermark.Mark {
+		return watermark.Mark{Height: h, Round: r, Step: s}
+	}
+	tests := []struct {
+		source, state string
+		want          watermark.Mark
+		warning       string
+	}{
+		{"cometbft", `{"height":"0","round":0,"step":0}`, watermark.Mark{}, "says that the key never signed"},
+		{"cometbft", `{"height":"7","round":0,"step":0}`, at(7, 0, watermark.StepNone), "does not hold what was signed"},
+		{"cometbft", `{"height":"7","round":2,"step":1}`, at(7, 2, watermark.StepProposal), "does not hold what was signed"},
+		{"cometbft", `{"height":"9223372036854775807","round":0,"step":3}`, at(9223372036854775807, 0, watermark.StepPrecommit), "does not hold what was signed"},
+		{"tmkms-light", `{"height":"0","round":"0","step":0,"block_id":null}`, watermark.Mark{}, "says that the key never signed"},
+		{"tmkms-light", `{"height":"7","round":"0","step":0,"block_id":null}`, at(7, 0, watermark.StepProposal), "nothing is signed again at 7/0/proposal"},
+		{"tmkms-light", `{"height":"7","round":"3","step":1,"block_id":null}`, at(7, 3, watermark.StepPrevote), "nothing is signed again at 7/3/prevote"},
+		{"tmkms-light", `{"height":"7","round":"0","step":2,"block_id":null}`, at(7, 0, watermark.StepPrecommit), "nothing is signed again at 7/0/precommit"},
+	}
+	for _, tt := range tests {
+		home := install(t, tt.source)
+		dir := map[string]string{"cometbft": "data", "tmkms-light": "state"}[tt.source]
+		write(t, filepath.Join(home, dir, "priv_validator_state.json"), tt.state)
+		in, err := read(t, tt.source, home)
+		if err != nil {
+			t.Errorf("%s %s: %v", tt.source, tt.state, err)
+			continue
+		}
+		c := in.Chains[0]
+		if diff := cmp.Diff(tt.want, c.Mark); diff != "" || c.Mark.SignBytes != nil {
+			t.Errorf("%s %s: %s", tt.source, tt.state, diff)
+		}
+		if !strings.Contains(strings.Join(c.Warnings, "\n"), tt.warning) {
+			t.Errorf("%s %s: the warnings are %q, want one with %q", tt.source, tt.state, c.Warnings, tt.warning)
+		}
+	}
+}
+
+// A validator key may not double as the identity (a fault of tmkms-light's SGX
+// recovery leaves such installations), and loose modes are refused.
+func TestKeys(t *testing.T) {
+	home := install(t, "tmkms-light")
+	edit(t, filepath.Join(home, "tmkms.toml"), "secrets/id.key", "secrets/secret.key")
+	in, err := read(t, "tmkms-light", home)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c := in.Chains[0]; c.Identity != nil || !strings.Contains(strings.Join(c.Warnings, "\n"), "is the validator key itself") {
+		t.Errorf("the validator key is taken as identity; the warnings are %q", c.Warnings)
+	}
+	if err := os.Chmod(filepath.Join(home, "secrets/secret.key"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := read(t, "tmkms-light", home); err == nil || !strings.Contains(err.Error(), "chmod 600") {
+		t.Errorf("Read of a world-readable key = %v", err)
+	}
+}
+
+func TestSignsForNoChain(t *testing.T) {
+	home := install(t, "tmkms")
+	write(t, filepath.Join(home, "tmkms.toml"), "[[chain]]\nid = \"retired-1\"\n")
+	if _, err := read(t, "tmkms", home); err == nil || !strings.Contains(err.Error(), "it signs for no chain") {
+		t.Errorf("Read = %v", err)
+	}
+}
+
+func TestLower(t *testing.T) {
+	for _, tt := range [][3]int64{{0, 0, 0}, {0, 5, 5}, {5, 0, 5}, {4, 5, 4}, {5, 4, 4}} {
+		if got := lower(tt[0], tt[1]); got != tt[2] {
+			t.Errorf("lower(%d, %d) = %d, want %d", tt[0], tt[1], got, tt[2])
+		}
+	}
+}
+
+// A home whose path is too long for a socket is dialled by tcp.
+func TestLongHome(t *testing.T) {
+	home := filepath.Join(t.TempDir(), strings.Repeat("x", 120))
+	if err := os.Rename(install(t, "cometbft"), home); err != nil {
+		t.Fatal(err)
+	}
+	in, err := read(t, "cometbft", home)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]Node{{"node1", "tcp://127.0.0.1:26659"}}, in.Chains[0].Nodes); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// The chain id is found wherever it stands, and what is inside other values
+// does not count.
+func TestGenesisChainID(t *testing.T) {
+	for text, want := range map[string]string{
+		`{"chain_id":"a-1"}`: "a-1",
+		`{"app_state":{"chain_id":"b","x":[{"chain_id":"c"},[1e999,null]]},"list":["chain_id","d"],"note":"chain_id","chain_id":"a-1","more":{}}`: "a-1",
+		`{"app_state":{"chain_id":"b"}}`: "",
+		`["chain_id","a-1"]`:             "",
+		`{"chain_id":""}`:                "",
+		`{"chain_id":null}`:              "",
+		`{"app_state":{"chain_id"`:       "",
+		``:                               "",
+	} {
+		path := filepath.Join(t.TempDir(), "genesis.json")
+		write(t, path, text)
+		if got, err := genesisChainID(path); got != want || (err == nil) != (want != "") {
+			t.Errorf("genesisChainID of %s = %q, %v, want %q", text, got, err, want)
+		}
+	}
+}
+
+// FuzzStates: whatever a state file holds, it is refused or gives a mark that
+// says so again.
+func FuzzStates(f *testing.F) {
+	home := f.TempDir()
+	if err := os.CopyFS(home, os.DirFS("testdata/cometbft")); err != nil {
+		f.Fatal(err)
+	}
+	keyFile := filepath.Join(home, "config/priv_validator_key.json")
+	if err := os.Chmod(keyFile, 0o600); err != nil {
+		f.Fatal(err)
+	}
+	key, err := readKey(keyFile, "")
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, name := range []string{"cometbft/data/priv_validator_state.json", "tmkms/state/sdk-secp-1.json", "cosmos-kms/evm.json", "tmkms-light/state/priv_validator_state.json"} {
+		data, err := os.ReadFile(filepath.Join("testdata", name))
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(data)
+	}
+	c := &Chain{ID: "test-chain-8SAWOC", Key: key}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		for name, parse := range map[string]func(*Chain, []byte) (watermark.Mark, error){"cometbft": parseFilePVState, "tmkms": parseTMKMSState} {
+			m, err := parse(c, data)
+			if err != nil {
+				continue
+			}
+			if m.Height < 0 || m.Round < 0 || m.Step > watermark.StepPrecommit || (m.Height == 0 && !m.IsZero()) {
+				t.Fatalf("%s: %q became %v", name, data, m)
+			}
+			if m.SignBytes != nil && !strings.Contains(strings.ToUpper(string(data)), fmt.Sprintf("%X", m.SignBytes)) {
+				t.Fatalf("%s: %q became sign bytes %X", name, data, m.SignBytes)
+			}
+		}
+	})
+}
+
+// FuzzDialAddr: what comes out can be split again.
+func FuzzDialAddr(f *testing.F) {
+	for _, laddr := range []string{"tcp://0.0.0.0:26659", "unix:///x", ":1", "[::]:2", "tcp://"} {
+		f.Add(laddr)
+	}
+	f.Fuzz(func(t *testing.T, laddr string) {
+		addr, err := dialAddr(laddr)
+		if err != nil || strings.HasPrefix(addr, "unix://") {
+			return
+		}
+		if host, _, err := net.SplitHostPort(strings.TrimPrefix(addr, "tcp://")); err != nil || host == "" || host == "0.0.0.0" {
+			t.Fatalf("%q became %q: %v", laddr, addr, err)
+		}
+	})
+}
