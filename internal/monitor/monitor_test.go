@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"io"
 	"io/fs"
 	"log/slog"
 	"net"
@@ -21,6 +20,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"privyseal/internal/oplog"
 	"privyseal/internal/privval"
 	"privyseal/internal/session"
 	"privyseal/internal/signer"
@@ -213,7 +213,7 @@ func TestStatusSocket(t *testing.T) {
 // An operator sees at a glance what contradicts what, and how bad it is.
 func TestRefusalInLog(t *testing.T) {
 	var log syncBuffer
-	logger := NewLogger(&log, slog.LevelInfo, "journald")
+	logger := oplog.New(&log, slog.LevelInfo, "journald")
 	c := New(logger.Logger, "v1").AddChain("chain-1")
 	c.Observe(refusedEvent("a"))
 	other := refusedEvent("b")
@@ -229,36 +229,5 @@ func TestRefusalInLog(t *testing.T) {
 		if !strings.Contains(lines[0], want) {
 			t.Errorf("no %s in %s", want, lines[0])
 		}
-	}
-}
-
-// A reader that does not read costs lines, never time.
-func TestLogNeverBlocks(t *testing.T) {
-	r, w := net.Pipe() // without a buffer
-	logger := NewLogger(w, slog.LevelDebug, "json")
-	const lines = 3 * queuedLines
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		for i := range lines {
-			logger.Info("signed", "n", i)
-		}
-	}()
-	select {
-	case <-done:
-	case <-time.After(10 * time.Second):
-		t.Fatal("logging waits for its reader")
-	}
-	read := make(chan string)
-	go func() {
-		text, _ := io.ReadAll(r)
-		read <- string(text)
-	}()
-	logger.Close()
-	w.Close()
-	text := <-read
-	kept := strings.Count(text, `"msg":"signed"`)
-	if kept < queuedLines || kept >= lines || !strings.Contains(text, "log lines were dropped") {
-		t.Errorf("%d of %d lines kept, and the loss told: %t", kept, lines, strings.Contains(text, "dropped"))
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -126,8 +127,8 @@ func ReadSnapshot(ctx context.Context, home string) (Snapshot, error) {
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			conn, err := d.DialContext(ctx, "unix", path)
-			if err != nil && !errors.Is(err, fs.ErrPermission) {
-				return nil, fmt.Errorf("%w in %s (%v)", ErrNotRunning, home, err)
+			if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) {
+				return nil, fmt.Errorf("%w in %s", ErrNotRunning, home)
 			}
 			return conn, err
 		},
@@ -137,6 +138,9 @@ func ReadSnapshot(ctx context.Context, home string) (Snapshot, error) {
 		return Snapshot{}, err
 	}
 	resp, err := client.Do(req)
+	if outer, ok := errors.AsType[*url.Error](err); ok {
+		err = outer.Err // without the address, which is made up
+	}
 	if err != nil {
 		return Snapshot{}, fmt.Errorf("cannot ask the signer: %w", err)
 	}

@@ -1,4 +1,7 @@
-package monitor
+// Package oplog writes logs without ever making the one who logs wait: lines
+// that nobody reads in time are counted and dropped. It knows nothing of what is
+// logged, and keeps no secret out of it; that is the part of who logs.
+package oplog
 
 import (
 	"context"
@@ -9,17 +12,16 @@ import (
 	"time"
 )
 
-// Logger writes a process's log without ever making the one who logs wait: a
-// reader that does not read costs lines, not signatures.
+// Logger is a log whose reader may be slow, or gone.
 type Logger struct {
 	*slog.Logger
 	lines *lineWriter
 }
 
-// NewLogger returns a logger that writes to w. Level is debug, info, warn or
+// New returns a logger that writes to w. Level is debug, info, warn or
 // error, format text, json, or journald: text behind the priority that systemd
 // strips from each line (sd-daemon(3)), without time, which the journal has.
-func NewLogger(w io.Writer, level slog.Level, format string) *Logger {
+func New(w io.Writer, level slog.Level, format string) *Logger {
 	lines := newLineWriter(w)
 	opts := &slog.HandlerOptions{Level: level}
 	var h slog.Handler
