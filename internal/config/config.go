@@ -29,6 +29,12 @@ const (
 	DefaultTimeout         = 10 * time.Second
 )
 
+// The bounds of Chain.Timeout.
+const (
+	MinTimeout = 5 * time.Second
+	MaxTimeout = 5 * time.Minute
+)
+
 // Config is one privyseal.toml. After [Load] every default is filled in.
 type Config struct {
 	// Listen is the host:port of metrics and health, its host an IP address.

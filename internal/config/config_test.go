@@ -211,13 +211,13 @@ func TestWriteNewNeverOverwrites(t *testing.T) {
 	onlyFile(t, path)
 }
 
-func TestAppendChainTouchesNothingElse(t *testing.T) {
+func TestAppendChainsTouchesNothingElse(t *testing.T) {
 	path := filepath.Join(t.TempDir(), FileName)
 	before := strings.TrimSuffix(full, "\n") // not even its last line is whole
 	if err := os.WriteFile(path, []byte(before), 0o640); err != nil {
 		t.Fatal(err)
 	}
-	if err := AppendChain(path, newChain("chain-3")); err != nil {
+	if err := AppendChains(path, newChain("chain-3")); err != nil {
 		t.Fatal(err)
 	}
 	after, err := os.ReadFile(path)
@@ -234,7 +234,7 @@ func TestAppendChainTouchesNothingElse(t *testing.T) {
 	if info, _ := os.Stat(path); info.Mode().Perm() != 0o640 {
 		t.Errorf("the mode became %v", info.Mode())
 	}
-	if err := AppendChain(path, newChain("chain-3")); err == nil || !strings.Contains(err.Error(), "twice") {
+	if err := AppendChains(path, newChain("chain-3")); err == nil || !strings.Contains(err.Error(), "twice") {
 		t.Errorf("the same chain again: %v", err)
 	}
 	if again, _ := os.ReadFile(path); string(again) != string(after) {

@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"time"
 
 	"privyseal/internal/session"
 )
@@ -89,7 +88,7 @@ func (k checker) chain(i int) {
 	if ch.HeightPerSecond < 1 || ch.HeightPerSecond > 1_000_000 {
 		fail("height_per_second", "height_per_second is not from 1 to 1000000")
 	}
-	if ch.Timeout.Duration < 5*time.Second || ch.Timeout.Duration > 5*time.Minute {
+	if ch.Timeout.Duration < MinTimeout || ch.Timeout.Duration > MaxTimeout {
 		fail("timeout", "timeout is not from 5s to 5m")
 	}
 	k.nodes(i, fail)

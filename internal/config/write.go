@@ -147,11 +147,11 @@ func WriteNew(path string, c *Config) error {
 	return nil
 }
 
-// AppendChain adds ch to the end of the config file at path, and leaves every
-// other byte of it, its mode and its owner as they are. If the result would not
+// AppendChains adds chains to the end of the config file at path, and leaves
+// every other byte of it, its mode and its owner as they are. If the result would not
 // load, nothing is written. It returns when the file is durable; a crash leaves
 // the old or the new file.
-func AppendChain(path string, ch Chain) error {
+func AppendChains(path string, chains ...Chain) error {
 	// A link stays a link: its target is replaced.
 	target, err := filepath.EvalSymlinks(path)
 	if err != nil {
@@ -168,7 +168,9 @@ func AppendChain(path string, ch Chain) error {
 		if len(data) > 0 && data[len(data)-1] != '\n' {
 			data = append(data, '\n')
 		}
-		data = append(data, ch.render()...)
+		for _, ch := range chains {
+			data = append(data, ch.render()...)
+		}
 		if _, err := Parse(path, data); err != nil {
 			return err
 		}

@@ -15,7 +15,7 @@ import (
 
 // maxSignBytes is what every store takes: more than any canonical message has
 // (a proposal with a chain id of 50 bytes and all numbers at their longest).
-const maxSignBytes = 200
+const maxSignBytes = 190
 
 // Run tests one store at a time. open returns a store on a new state that holds
 // the zero mark; Run closes it.

@@ -1,0 +1,72 @@
+// Package filestore keeps one mark in one file of the local disk: the default
+// [watermark.Store].
+//
+// The file holds two records in two slots, written by turns (record.go has the
+// format). A write goes to the slot of the older record with one pwrite and one
+// fdatasync, so the newer one stands untouched until the write is durable.
+//
+// Opening a file locks it against every other process (flock), and a file is
+// bound to the machine and the inode that it was made for: a copy or a restored
+// backup may be older than what the key has signed, and is refused until
+// somebody has looked and said so ([Adopt]). Nothing here ever creates or
+// overwrites state unasked.
+//
+// It is not a defence against root, who can do all that we do, nor against a
+// snapshot of the whole disk rolled back under a stopped process: the file is
+// then what it was. (watermark.Heights limits what that costs.)
+//
+// What is trusted: that fdatasync does what it says on the file systems that
+// are allowed here, and that a sector of 512 bytes holds, after a loss of
+// power, its old or its new content or gives a read error. NVMe demands that of
+// every device (NVM Command Set, AWUPF is at least one logical block). A first
+// slot that reads as garbage is taken for a write that was cut off, for which
+// nothing was signed; two such slots are refused.
+package filestore
+
+import (
+	"io/fs"
+	"time"
+
+	"privyseal/internal/watermark"
+)
+
+// Config says which state is meant.
+type Config struct {
+	// Path of the state file. Required. No symbolic link.
+	Path string
+	// ID is what the marks belong to. Required, except for Inspect. The chain
+	// id is 1 to 50 bytes long.
+	ID watermark.ID
+	// MACKey authenticates the records with HMAC-SHA256. Without it they carry
+	// a plain SHA-256, which finds damage but no forger. A state made with a
+	// key is opened only with that key, and one made without only without.
+	MACKey []byte
+	// Wait makes Open wait for the lock until its context ends. Otherwise a
+	// locked state is ErrLocked at once.
+	Wait bool
+}
+
+// Info is what a state file looks like from outside.
+type Info struct {
+	ID    watermark.ID
+	Saved watermark.Saved
+	// Exported says that the state was handed to another host and is dead here.
+	Exported bool
+	// Torn says that one of the two records is unreadable: a write that was cut
+	// off. It is harmless, and the next write mends it.
+	Torn bool
+	// Bound says that the file is bound to this machine and this inode. False
+	// where that cannot be known (anywhere but on Linux).
+	Bound bool
+	Mode  fs.FileMode
+	// Filesystem is the name of the file system, as in mount(8). Empty where it
+	// cannot be known.
+	Filesystem string
+	// Problem is why Open or Load would refuse the file, an *[Error], or nil.
+	// ID and Saved are zero if it is ErrDamaged.
+	Problem error
+}
+
+func (r *record) saved() watermark.Saved {
+	return watermark.Saved{Mark: r.mark, Version: r.seq, Time: time.Unix(0, r.time)}
+}

@@ -1,0 +1,36 @@
+//go:build !linux
+
+package filestore
+
+import (
+	"context"
+	"os"
+
+	"privyseal/internal/watermark"
+)
+
+// Store is never made on this platform.
+type Store struct{ watermark.Store }
+
+// Torn reports false.
+func (s *Store) Torn() bool { return false }
+
+// Open returns ErrPlatform.
+func Open(_ context.Context, c Config) (*Store, error) { return nil, c.explain("open", ErrPlatform) }
+
+// Create returns ErrPlatform.
+func Create(c Config, _ watermark.Saved) error { return c.explain("create", ErrPlatform) }
+
+// Adopt returns ErrPlatform.
+func Adopt(c Config) error { return c.explain("adopt", ErrPlatform) }
+
+// Raise returns ErrPlatform.
+func Raise(c Config, _ watermark.Saved) error { return c.explain("raise", ErrPlatform) }
+
+// Export returns ErrPlatform.
+func Export(c Config) (watermark.Saved, error) {
+	return watermark.Saved{}, c.explain("export", ErrPlatform)
+}
+
+// examine knows nothing here of file systems and inodes.
+func (c Config) examine(*os.File, *Info) (*binding, error) { return nil, nil }

@@ -1,0 +1,199 @@
+package filestore
+
+import (
+	"bytes"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+
+	"privyseal/internal/watermark"
+)
+
+// The format of a state file, version 1.
+//
+// The file is 128 KiB long. It holds two records of 512 bytes, in slot 0 at
+// offset 0 and in slot 1 at offset 64 KiB; all else is zeros, written as such,
+// so that no later write allocates anything. Record number n stands in slot
+// n mod 2. Numbers rise by one, so the two records of a whole file always carry
+// neighbouring numbers, and the higher one rules.
+//
+// A record, numbers big-endian:
+//
+//	offset size
+//	     0   16  magic and version of the format: "privyseal-mark/1"
+//	    16    1  flags: 1 exported (a tombstone), 2 authenticated by a MAC
+//	    17    1  step: 0 none, 1 proposal, 2 prevote, 3 precommit
+//	    18    2  length of the sign bytes
+//	    20    4  round
+//	    24    8  number of the record, from 1
+//	    32    8  when the mark was written, nanoseconds since 1970, signed
+//	    40    8  height
+//	    48    1  length of the chain id, from 1 to 50
+//	    49   50  chain id
+//	    99    1  zero
+//	   100   32  key (watermark.ID)
+//	   132   32  machine: SHA-256 over "privyseal machine", a zero byte and the
+//	             text of /etc/machine-id; zeros where that file is absent or
+//	             still empty, as in many containers
+//	   164   32  file: SHA-256 over the kernel's handle of the file (type and
+//	             bytes, name_to_handle_at(2): inode and generation)
+//	   196    8  inode, for people
+//	   204  276  sign bytes
+//	   480   32  SHA-256, or HMAC-SHA256 with flag 2, of all that stands before
+//
+// Chain id and sign bytes are filled up with zeros. A mark without sign bytes
+// has the length 0.
+const (
+	slotSize   = 512
+	slotOffset = 64 << 10
+	fileSize   = 128 << 10
+
+	magic       = "privyseal-mark/"
+	version     = '1'
+	sumOffset   = slotSize - sha256.Size
+	chainOffset = 49
+	chainSize   = 50
+	bytesOffset = 204
+
+	// MaxSignBytes is the longest sign bytes that a record takes. A canonical
+	// proposal, the longest message, has at most 187 bytes.
+	MaxSignBytes = sumOffset - bytesOffset
+
+	flagExported = 1
+	flagMAC      = 2
+)
+
+// record is what one slot holds.
+type record struct {
+	seq      uint64
+	time     int64 // nanoseconds since 1970
+	id       watermark.ID
+	mark     watermark.Mark
+	exported bool
+	mac      bool // decoded under a MAC, or to be encoded under one
+	binding  binding
+}
+
+// binding is the machine and the file that a record was written for. The
+// device number is not part of it: it changes from one boot to the next.
+type binding struct {
+	machine [32]byte
+	file    [32]byte
+	inode   uint64
+}
+
+var (
+	// errTorn is a slot that no write of ours has completed.
+	errTorn = errors.New("bad checksum")
+	// errAlien is a slot that was completed, but not by this program, or not
+	// with this key for the MAC. It must not be mistaken for a torn one: the
+	// record in it may be the one that counts.
+	errAlien = errors.New("not a record of ours")
+)
+
+func slotOf(seq uint64) int { return int(seq % 2) }
+
+// check returns why r cannot be encoded.
+func (r *record) check() error {
+	m := &r.mark
+	switch {
+	case r.seq == 0:
+		return errors.New("the number is 0")
+	case len(r.id.ChainID) < 1 || len(r.id.ChainID) > chainSize:
+		return fmt.Errorf("the chain id has %d bytes, not 1 to %d", len(r.id.ChainID), chainSize)
+	case m.Height < 0 || m.Round < 0 || m.Step > watermark.StepPrecommit:
+		return errors.New("the mark is out of range")
+	case len(m.SignBytes) > MaxSignBytes:
+		return fmt.Errorf("%d sign bytes, more than %d", len(m.SignBytes), MaxSignBytes)
+	case m.Step == watermark.StepNone && len(m.SignBytes) > 0:
+		return errors.New("sign bytes of no step")
+	}
+	return nil
+}
+
+// encode writes r, which has passed check, to slot.
+func (r *record) encode(slot *[slotSize]byte, macKey []byte) {
+	b := slot[:]
+	clear(b)
+	copy(b, magic)
+	b[15] = version
+	if r.exported {
+		b[16] |= flagExported
+	}
+	if r.mac {
+		b[16] |= flagMAC
+	}
+	b[17] = byte(r.mark.Step)
+	binary.BigEndian.PutUint16(b[18:], uint16(len(r.mark.SignBytes)))
+	binary.BigEndian.PutUint32(b[20:], uint32(r.mark.Round))
+	binary.BigEndian.PutUint64(b[24:], r.seq)
+	binary.BigEndian.PutUint64(b[32:], uint64(r.time))
+	binary.BigEndian.PutUint64(b[40:], uint64(r.mark.Height))
+	b[48] = byte(len(r.id.ChainID))
+	copy(b[chainOffset:], r.id.ChainID)
+	copy(b[100:], r.id.Key[:])
+	copy(b[132:], r.binding.machine[:])
+	copy(b[164:], r.binding.file[:])
+	binary.BigEndian.PutUint64(b[196:], r.binding.inode)
+	copy(b[bytesOffset:], r.mark.SignBytes)
+	sum := checksum(b[:sumOffset], r.mac, macKey)
+	copy(b[sumOffset:], sum[:])
+}
+
+func checksum(body []byte, mac bool, macKey []byte) [sha256.Size]byte {
+	if !mac {
+		return sha256.Sum256(body)
+	}
+	h := hmac.New(sha256.New, macKey)
+	h.Write(body)
+	return [sha256.Size]byte(h.Sum(nil))
+}
+
+// decode reads the record in slot, which has slotSize bytes. What it accepts
+// encodes to the same bytes. The error wraps errTorn or errAlien.
+func decode(slot, macKey []byte) (record, error) {
+	alien := func(format string, args ...any) (record, error) {
+		return record{}, fmt.Errorf("%w: "+format, append([]any{errAlien}, args...)...)
+	}
+	b := slot
+	if string(b[:15]) != magic {
+		return record{}, errTorn
+	}
+	if b[15] != version {
+		return alien("format %q, this program knows %q", b[15], version)
+	}
+	r := record{exported: b[16]&flagExported != 0, mac: b[16]&flagMAC != 0}
+	if r.mac != (len(macKey) > 0) {
+		return alien("its MAC flag is %t, a key for a MAC is given: %t", r.mac, len(macKey) > 0)
+	}
+	sum := checksum(b[:sumOffset], r.mac, macKey)
+	if !hmac.Equal(sum[:], b[sumOffset:]) {
+		return record{}, errTorn
+	}
+	chainLen, bytesLen := int(b[48]), int(binary.BigEndian.Uint16(b[18:]))
+	round := binary.BigEndian.Uint32(b[20:])
+	height := binary.BigEndian.Uint64(b[40:])
+	if chainLen > chainSize || bytesLen > MaxSignBytes || round > math.MaxInt32 || height > math.MaxInt64 {
+		return alien("a length or number is out of range")
+	}
+	r.seq = binary.BigEndian.Uint64(b[24:])
+	r.time = int64(binary.BigEndian.Uint64(b[32:]))
+	r.id = watermark.ID{ChainID: string(b[chainOffset : chainOffset+chainLen]), Key: [32]byte(b[100:132])}
+	r.binding = binding{machine: [32]byte(b[132:164]), file: [32]byte(b[164:196]), inode: binary.BigEndian.Uint64(b[196:])}
+	r.mark = watermark.Mark{Height: int64(height), Round: int32(round), Step: watermark.Step(b[17])}
+	if bytesLen > 0 {
+		r.mark.SignBytes = bytes.Clone(b[bytesOffset : bytesOffset+bytesLen])
+	}
+	if err := r.check(); err != nil {
+		return alien("%v", err)
+	}
+	var again [slotSize]byte
+	r.encode(&again, macKey)
+	if !bytes.Equal(again[:], b) {
+		return alien("unknown flags, or bytes where zeros belong")
+	}
+	return r, nil
+}
