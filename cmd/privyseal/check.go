@@ -1,0 +1,439 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"privyseal/internal/config"
+	"privyseal/internal/filestore"
+	"privyseal/internal/monitor"
+	"privyseal/internal/pubkey"
+	"privyseal/internal/session"
+	"privyseal/internal/watermark"
+)
+
+func newCheckCommand(a *app) *cobra.Command {
+	var dial bool
+	cmd := &cobra.Command{
+		Use:   "check",
+		Short: "Check config, keys, states and nodes, and say what mends them",
+		Long: `Check config, keys, states, disk, clock and nodes, one row each, with what mends a
+row that failed. It changes nothing, also while "privyseal start" runs; then nodes
+are shown as the running signer sees them. The exit status is 1 if a row failed.
+
+Without a running signer no node is dialled: a node takes whoever connects for its
+signer, and may exit when that one hangs up. --dial does it all the same.`,
+		Args: arguments(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			home, err := a.home()
+			if err != nil {
+				return err
+			}
+			k := &inspection{app: a, home: home, dial: dial}
+			k.all(cmd.Context())
+			if err := k.print(cmd.OutOrStdout()); err != nil {
+				return err
+			}
+			if n := k.failed(); n > 0 {
+				return fmt.Errorf("%d of %d checks failed", n, len(k.rows))
+			}
+			return nil
+		},
+	}
+	cmd.Flags().BoolVar(&dial, "dial", false, "dial the nodes if no signer runs; this can make a node exit")
+	return cmd
+}
+
+type verdict string
+
+const (
+	good   verdict = "ok"
+	unsure verdict = "--" // worth reading, no failure
+	bad    verdict = "FAIL"
+)
+
+// row is one line of the table.
+type row struct {
+	verdict verdict
+	line    int // in the config; 0 is none
+	what    string
+	text    string
+	cure    string
+}
+
+// inspection is one run of `privyseal check`.
+type inspection struct {
+	app  *app
+	home string
+	dial bool
+
+	config  *config.Config
+	running *monitor.Snapshot // nil: no signer runs
+	rows    []row
+}
+
+func (k *inspection) add(v verdict, line int, what, text, cure string) {
+	k.rows = append(k.rows, row{v, line, what, text, cure})
+}
+
+func (k *inspection) failed() int {
+	n := 0
+	for _, r := range k.rows {
+		if r.verdict == bad {
+			n++
+		}
+	}
+	return n
+}
+
+// print writes a row a line, and under a failed one what mends it. Columns are
+// as wide as their widest cell, the last one aside.
+func (k *inspection) print(w io.Writer) error {
+	var b strings.Builder
+	width := 0
+	for _, r := range k.rows {
+		width = max(width, len(r.what))
+	}
+	for _, r := range k.rows {
+		line := ""
+		if r.line > 0 {
+			line = fmt.Sprintf("line %d: ", r.line)
+		}
+		fmt.Fprintf(&b, "%-4s  %-*s  %s%s\n", r.verdict, width, r.what, line, strings.ReplaceAll(r.text, "\n", " "))
+		if r.cure != "" {
+			fmt.Fprintf(&b, "      %-*s  -> %s\n", width, "", r.cure)
+		}
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+func (k *inspection) all(ctx context.Context) {
+	k.checkHome()
+	if !k.checkConfig() {
+		return
+	}
+	k.checkSigner(ctx)
+	k.checkClock()
+	folders := map[string]bool{}
+	for i := range k.config.Chains {
+		k.checkChain(i)
+		if dir := filepath.Dir(k.config.Path(k.config.Chains[i].State)); !folders[dir] {
+			folders[dir] = true
+			k.checkDisk(dir)
+		}
+		k.checkNodes(ctx, i)
+	}
+}
+
+func (k *inspection) checkHome() {
+	info, err := os.Stat(k.home)
+	switch {
+	case err != nil:
+		k.add(bad, 0, "home", err.Error(), k.app.command("init --chain-id ID --node ADDR"))
+	case info.Mode().Perm()&0o022 != 0:
+		k.add(bad, 0, "home", fmt.Sprintf("%s may be written by others (mode %#o)", k.home, info.Mode().Perm()), "`chmod go-w "+shellWord(k.home)+"`")
+	default:
+		k.add(good, 0, "home", withMode(k.home), "")
+	}
+	if uid, known := owner(k.home); known && uid != os.Geteuid() {
+		k.add(unsure, 0, "user", fmt.Sprintf("home belongs to user %d; what follows is what user %d may do", uid, os.Geteuid()), "")
+	}
+}
+
+// withMode returns a path with the mode of what it leads to.
+func withMode(path string) string {
+	info, err := os.Stat(path)
+	if err != nil {
+		return path
+	}
+	return fmt.Sprintf("%s, mode %#o", path, info.Mode().Perm())
+}
+
+// checkConfig reports whether there is a config to go on with.
+func (k *inspection) checkConfig() bool {
+	path := filepath.Join(k.home, config.FileName)
+	c, err := config.Load(path)
+	var mistakes *config.Error
+	if errors.As(err, &mistakes) {
+		for _, p := range mistakes.Problems {
+			k.add(bad, p.Line, "config", p.Text, "edit "+path)
+		}
+		return false
+	}
+	if err != nil {
+		k.add(bad, 0, "config", err.Error(), "")
+		return false
+	}
+	k.config = c
+	k.add(good, 0, "config", withMode(path)+", chains: "+strings.Join(chainIDs(c), ", "), "")
+	if addr, err := netip.ParseAddrPort(c.Listen); err == nil && !addr.Addr().IsLoopback() {
+		k.add(unsure, c.Line("listen"), "listen", c.Listen+" is open to whoever reaches it; it tells heights and node names, and takes no orders", "")
+	}
+	return true
+}
+
+func (k *inspection) checkSigner(ctx context.Context) {
+	s, err := monitor.ReadSnapshot(ctx, k.home)
+	switch {
+	case errors.Is(err, monitor.ErrNotRunning):
+		k.add(unsure, 0, "signer", "not running; "+k.app.command("start")+" starts it", "")
+		return
+	case err != nil:
+		k.add(bad, 0, "signer", err.Error(), "run check as the user that the signer runs as")
+		return
+	}
+	k.running = &s
+	k.add(good, 0, "signer", fmt.Sprintf("running, process %d, version %s", s.PID, s.Version), "")
+	if limit, known := coreLimit(s.PID); known && limit != "0" {
+		k.add(bad, 0, "core dumps", "the running signer may leave its key in a core file", "`prlimit --core=0 --pid "+fmt.Sprint(s.PID)+"`")
+	} else {
+		k.add(good, 0, "core dumps", "off", "")
+	}
+}
+
+func (k *inspection) checkClock() {
+	if synchronised, known := clockSynchronised(); known && !synchronised {
+		k.add(unsure, 0, "clock", "the kernel says that nothing keeps it in time; votes are fine, leap guards and logs are not; see `timedatectl`", "")
+		return
+	}
+	k.add(good, 0, "clock", time.Now().UTC().Format(time.RFC3339), "")
+}
+
+// checkChain checks key, identity, what was imported, and state of a chain.
+func (k *inspection) checkChain(i int) {
+	ch := k.config.Chains[i]
+	if k.running != nil {
+		at := slices.IndexFunc(k.running.Chains, func(c monitor.ChainSnapshot) bool { return c.ID == ch.ID })
+		switch {
+		case at < 0:
+			k.add(bad, k.config.Line("chain", i), ch.ID, "the running signer does not know it: it was added since", "restart the signer, as in `systemctl restart privyseal`")
+		case !k.running.Chains[at].Ready:
+			k.add(bad, k.config.Line("chain", i), ch.ID, "the running signer cannot sign for it: "+k.running.Chains[at].Problem, "mend what the rows below say, and restart the signer")
+		}
+	}
+	line := k.config.Line("chain", i, "key")
+	key, err := publicKey(k.config, ch)
+	if err != nil {
+		k.add(bad, line, ch.ID+" key", err.Error(), "")
+	} else {
+		k.add(good, line, ch.ID+" key", withMode(k.config.Path(ch.Key))+", "+key.String(), "")
+	}
+	if ch.Identity != "" {
+		k.checkIdentity(i)
+	}
+	for _, source := range ch.ImportedFrom {
+		if _, err := os.Lstat(source); !errors.Is(err, fs.ErrNotExist) {
+			k.add(bad, k.config.Line("chain", i, "imported_from"), ch.ID+" import", source+" still holds the key in plain text",
+				"once its old signer is off for good: `shred -u "+shellWord(source)+"`")
+		}
+	}
+	k.checkState(i, key)
+}
+
+func (k *inspection) checkIdentity(i int) {
+	ch := k.config.Chains[i]
+	path, line := k.config.Path(ch.Identity), k.config.Line("chain", i, "identity")
+	key, err := openFile(path)
+	if err != nil {
+		k.add(bad, line, ch.ID+" identity", err.Error(), "")
+		return
+	}
+	defer key.Wipe()
+	if key.Type() != pubkey.Ed25519 {
+		k.add(bad, line, ch.ID+" identity", fmt.Sprintf("%s is of type %s, nodes want ed25519", path, key.Type()), "`privyseal key generate --out FILE`")
+		return
+	}
+	k.add(good, line, ch.ID+" identity", withMode(path)+", node id "+key.PublicKey().NodeID(), "")
+}
+
+func (k *inspection) checkState(i int, key pubkey.Key) {
+	ch := k.config.Chains[i]
+	what, line := ch.ID+" state", k.config.Line("chain", i, "state")
+	fc := filestore.Config{Path: k.config.Path(ch.State)}
+	if !key.IsZero() {
+		fc.ID = watermark.ID{ChainID: ch.ID, Key: key.ID()}
+	}
+	info, err := filestore.Inspect(fc)
+	if err == nil {
+		err = info.Problem
+	}
+	if err != nil {
+		k.add(bad, line, what, err.Error(), "")
+		return
+	}
+	text := fmt.Sprintf("%s, mode %#o%s, %s", fc.Path, info.Mode.Perm(), prefixed(", ", info.Filesystem), markText(info.Saved.Mark))
+	if info.Torn {
+		text += ", its last write was cut off (harmless)"
+	}
+	k.add(good, line, what, text, "")
+	if ahead := time.Until(info.Saved.Time); ahead > 5*time.Second {
+		k.add(bad, 0, ch.ID+" clock", fmt.Sprintf("the state was written %s from now: this clock is behind, or was ahead then", ahead.Round(time.Second)), "`timedatectl status`, and set the clock")
+	}
+}
+
+// slowSync is where a signature's share of a fast chain's step becomes long.
+const (
+	slowSync     = 20 * time.Millisecond
+	hopelessSync = time.Second
+)
+
+// checkDisk measures what each signature waits for: one write of 512 bytes and
+// its sync, beside the state file.
+func (k *inspection) checkDisk(dir string) {
+	took, err := measureSync(dir)
+	text := fmt.Sprintf("%s takes %s a durable write", dir, took.Round(10*time.Microsecond))
+	switch {
+	case err != nil:
+		k.add(bad, 0, "disk", "cannot write in "+dir+": "+err.Error(), "`df "+shellWord(dir)+"`, and run check as the user that the signer runs as")
+	case took > hopelessSync:
+		k.add(bad, 0, "disk", text+"; votes will be late", "move the key `state` to a local SSD: `privyseal state export`, then import")
+	case took > slowSync:
+		k.add(unsure, 0, "disk", text+"; an SSD takes under a millisecond", "")
+	default:
+		k.add(good, 0, "disk", text, "")
+	}
+}
+
+// measureSync returns the median of some durable writes to a new file in dir,
+// which it removes.
+func measureSync(dir string) (time.Duration, error) {
+	f, err := os.CreateTemp(dir, ".privyseal-check-*")
+	if err != nil {
+		return 0, err
+	}
+	defer os.Remove(f.Name())
+	defer f.Close()
+	block := make([]byte, 512)
+	// The first write allocates; the state file was filled when it was made.
+	if _, err := f.WriteAt(block, 0); err != nil {
+		return 0, err
+	}
+	if err := f.Sync(); err != nil {
+		return 0, err
+	}
+	var took [15]time.Duration
+	for i := range took {
+		start := time.Now()
+		if _, err := f.WriteAt(block, 0); err != nil {
+			return 0, err
+		}
+		if err := syncData(f); err != nil {
+			return 0, err
+		}
+		took[i] = time.Since(start)
+	}
+	slices.Sort(took[:])
+	return took[len(took)/2], nil
+}
+
+func (k *inspection) checkNodes(ctx context.Context, i int) {
+	ch := k.config.Chains[i]
+	for j, n := range ch.Nodes {
+		what, line := ch.ID+" node "+n.Name, k.config.Line("chain", i, "node", j, "addr")
+		addr, err := session.ParseAddr(n.Addr)
+		if err != nil {
+			continue // config.Load has refused it
+		}
+		if seen, ok := k.seen(ch.ID, n.Name); ok {
+			k.addSeen(line, what, addr, seen)
+			continue
+		}
+		if addr.Network == "unix" && !k.checkSocket(line, what, addr.Address, n.PeerUID) {
+			continue
+		}
+		switch {
+		case k.running == nil && k.dial:
+			k.dialNode(ctx, line, what, addr)
+		case addr.Network != "unix":
+			k.add(unsure, line, what, addr.String()+", not dialled; the running signer would know", "")
+		}
+	}
+}
+
+// seen returns how the running signer sees a node.
+func (k *inspection) seen(chainID, name string) (monitor.NodeSnapshot, bool) {
+	if k.running == nil {
+		return monitor.NodeSnapshot{}, false
+	}
+	for _, c := range k.running.Chains {
+		for _, n := range c.Nodes {
+			if c.ID == chainID && n.Name == name {
+				return n, true
+			}
+		}
+	}
+	return monitor.NodeSnapshot{}, false
+}
+
+func (k *inspection) addSeen(line int, what string, addr session.Addr, n monitor.NodeSnapshot) {
+	text := fmt.Sprintf("%s, %s for %s", addr, n.State, age(n.Since, time.Now()))
+	if n.State != session.Dialling.String() {
+		k.add(good, line, what, text, "")
+		return
+	}
+	k.add(bad, line, what, text+prefixed("; ", n.LastError), "start the node, with priv_validator_laddr set for "+addr.String()+" in its config.toml")
+}
+
+// checkSocket looks at a unix socket without touching it. It reports whether
+// there is one to dial.
+func (k *inspection) checkSocket(line int, what, path string, peerUID *uint32) bool {
+	info, err := os.Lstat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		if _, err := os.Stat(filepath.Dir(path)); err != nil {
+			k.add(bad, line, what, err.Error(), "make the folder, writable for the node and open for privyseal, or correct the address")
+			return false
+		}
+		k.add(unsure, line, what, path+" is not there: the node is not running, or has no priv_validator_laddr", "")
+		return false
+	case err != nil:
+		k.add(bad, line, what, err.Error(), "let privyseal's user into the folder")
+		return false
+	case info.Mode().Type() != fs.ModeSocket:
+		k.add(bad, line, what, path+" is not a socket", "correct the address")
+		return false
+	}
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	switch {
+	case ok && peerUID != nil && stat.Uid != *peerUID:
+		k.add(bad, line, what, fmt.Sprintf("%s belongs to user %d, not to peer_uid %d", path, stat.Uid, *peerUID), "correct peer_uid, or find out who has made that socket")
+		return false
+	case unix.Access(path, unix.W_OK) != nil:
+		k.add(bad, line, what, path+" may not be opened by this user", "let the node's socket be writable for privyseal's user, as by a common group")
+		return false
+	case ok:
+		k.add(good, line, what, fmt.Sprintf("%s, a socket of user %d, not dialled", path, stat.Uid), "")
+	}
+	return true
+}
+
+// dialNode connects and hangs up, as the operator has asked for.
+func (k *inspection) dialNode(ctx context.Context, line int, what string, addr session.Addr) {
+	network := "tcp"
+	if addr.Network == "unix" {
+		network = "unix"
+	}
+	d := net.Dialer{Timeout: 5 * time.Second}
+	conn, err := d.DialContext(ctx, network, addr.Address)
+	if err != nil {
+		k.add(bad, line, what, err.Error(), "start the node, with priv_validator_laddr set for "+addr.String()+" in its config.toml")
+		return
+	}
+	conn.Close()
+	k.add(good, line, what, addr.String()+" takes connections", "")
+}

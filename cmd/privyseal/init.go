@@ -1,0 +1,198 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"privyseal/internal/config"
+	"privyseal/internal/key/soft"
+	"privyseal/internal/pubkey"
+	"privyseal/internal/session"
+	"privyseal/internal/watermark"
+)
+
+// initFlags are the flags of `privyseal init`.
+type initFlags struct {
+	chainID     string
+	nodes       []string
+	importKey   string
+	importState string
+	from        startFlags
+	keyType     typeFlag
+	form        formatFlags
+}
+
+func newInitCommand(a *app) *cobra.Command {
+	f := &initFlags{}
+	cmd := &cobra.Command{
+		Use:   "init --chain-id ID --node [NAME=]ADDR",
+		Short: "Make config, key and state for a chain, and say what its node needs",
+		Long: `Make config, key and state for a chain in the home folder, print its public key
+and the line for the node's config.toml. With another chain id it adds that chain
+to the config and touches nothing else. Nothing is ever overwritten.
+
+A node's address is unix:///path, tcp://[node-id@]host:port or
+noise://peer-id@host:port; prefer unix on one host, noise (CometBFT v0.40) between
+hosts: over tcp neither side knows who the other is.
+
+An imported key needs one of three: --import-state with the state of its old
+signer, --fresh-state as your word that it has never signed for this chain id, or
+--after-height H, at and below which nothing is ever signed.`,
+		Example: `  privyseal init --chain-id chain-1 --node unix:///run/node/privval.sock
+  privyseal init --chain-id chain-1 --node a=unix:///run/a.sock --node b=noise://12D3KooW…@10.0.0.2:26659 \
+      --import-key priv_validator_key.json --import-state priv_validator_state.json`,
+		Args: arguments(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return f.run(a, cmd.OutOrStdout(), cmd.ErrOrStderr())
+		},
+	}
+	cmd.Flags().StringVar(&f.chainID, "chain-id", "", "chain to sign for")
+	cmd.Flags().StringArrayVar(&f.nodes, "node", nil, "[NAME=]ADDR of a node; may be repeated")
+	cmd.Flags().StringVar(&f.importKey, "import-key", "", "key file of another signer (default: make a new key)")
+	cmd.Flags().StringVar(&f.importState, "import-state", "", "state file of that signer, or one that was exported")
+	f.from.add(cmd)
+	f.keyType.add(cmd, "key-type", "", "type of the key, ed25519 if new")
+	f.form.add(cmd)
+	return cmd
+}
+
+func (f *initFlags) run(a *app, stdout, stderr io.Writer) error {
+	if err := f.check(); err != nil {
+		return err
+	}
+	ch := &newChain{Chain: config.NewChain(f.chainID)}
+	defer ch.wipe()
+	var err error
+	if ch.Nodes, err = f.parseNodes(); err != nil {
+		return err
+	}
+	in, err := newInstaller(a)
+	if err != nil {
+		return err
+	}
+	if err := in.checkFree(f.chainID); err != nil {
+		return err
+	}
+	if err := f.readKey(ch); err != nil {
+		return err
+	}
+	if _, err := formatKey(ch.key.PublicKey(), f.form); err != nil {
+		return err
+	}
+	if ch.saved, err = f.readState(ch.key, stderr); err != nil {
+		return err
+	}
+	if err := in.install(ch); err != nil {
+		return err
+	}
+	if err := ch.report(stdout, f.form); err != nil {
+		return err
+	}
+	if f.importKey != "" {
+		warnPlaintext(stderr, f.importKey)
+	}
+	in.next(stderr)
+	return nil
+}
+
+// check finds what is wrong with the command line alone.
+func (f *initFlags) check() error {
+	if f.chainID == "" {
+		return usagef("--chain-id is missing: the chain_id in the node's genesis.json")
+	}
+	if err := config.CheckChainID(f.chainID); err != nil {
+		return usagef("--chain-id: %w", err)
+	}
+	if err := f.form.check(); err != nil {
+		return err
+	}
+	if _, err := f.keyType.parse(); err != nil {
+		return err
+	}
+	given := f.from.count()
+	if f.importState != "" {
+		given++
+	}
+	switch {
+	case f.importKey == "" && (f.importState != "" || f.from.after != notAfter):
+		return usagef("--import-state and --after-height go with --import-key: a new key has signed nothing")
+	case f.importKey == "":
+		f.from.fresh = true
+	case given == 0:
+		return usagef("an imported key may have signed before; add --import-state FILE with its state, --after-height H to sign nothing at or below a height, or --fresh-state if it has never signed for %s", f.chainID)
+	case given > 1:
+		return usagef("only one of --import-state, --fresh-state and --after-height can be true")
+	}
+	if f.importState != "" {
+		return nil
+	}
+	_, err := f.from.mark()
+	return err
+}
+
+func (f *initFlags) parseNodes() ([]config.Node, error) {
+	if len(f.nodes) == 0 {
+		return nil, usagef("--node is missing: where the node waits for its signer, as in --node unix:///run/node/privval.sock")
+	}
+	var nodes []config.Node
+	names, addrs := map[string]bool{}, map[string]bool{}
+	for i, text := range f.nodes {
+		name := fmt.Sprintf("node%d", i+1)
+		// An = behind a slash or colon is part of an address.
+		if before, after, found := strings.Cut(text, "="); found && !strings.ContainsAny(before, "/:") {
+			name, text = before, after
+		}
+		if !config.ValidName(name) {
+			return nil, usagef("--node %s: a name has 1 to 50 of A-Z a-z 0-9 . _ - and does not start with a point", name)
+		}
+		addr, err := session.ParseAddr(text)
+		if err != nil {
+			return nil, usagef("--node %s: %w", name, err)
+		}
+		if names[name] || addrs[addr.String()] {
+			return nil, usagef("--node %s=%s: name or address is there twice", name, text)
+		}
+		names[name], addrs[addr.String()] = true, true
+		nodes = append(nodes, config.Node{Name: name, Addr: addr.String()})
+	}
+	return nodes, nil
+}
+
+// readKey makes the key, or reads the one to import.
+func (f *initFlags) readKey(ch *newChain) error {
+	t, err := f.keyType.parse()
+	if err != nil {
+		return err
+	}
+	if f.importKey == "" {
+		if t == "" {
+			t = pubkey.Ed25519
+		}
+		ch.key, err = soft.Generate(t)
+		return err
+	}
+	source, err := filepath.Abs(f.importKey)
+	if err != nil {
+		return err
+	}
+	ch.ImportedFrom = []string{source}
+	ch.key, err = soft.ReadForeign(f.importKey, t)
+	return err
+}
+
+// readState returns the state to begin with.
+func (f *initFlags) readState(key *soft.Key, stderr io.Writer) (watermark.Saved, error) {
+	if f.importState == "" {
+		mark, err := f.from.mark()
+		return watermark.Saved{Mark: mark}, err
+	}
+	saved, err := readState(f.importState, f.chainID, key)
+	if err == nil && saved.Mark.IsZero() {
+		fmt.Fprintf(stderr, "%s says that the key has never signed; if that is not certain, remove the chain again and use --after-height\n", f.importState)
+	}
+	return saved, err
+}

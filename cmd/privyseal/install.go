@@ -1,0 +1,303 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+
+	"privyseal/internal/config"
+	"privyseal/internal/filestore"
+	"privyseal/internal/key/soft"
+	"privyseal/internal/pubkey"
+	"privyseal/internal/session"
+	"privyseal/internal/watermark"
+)
+
+// newChain is a chain that is about to be installed.
+type newChain struct {
+	config.Chain
+	key   *soft.Key
+	saved watermark.Saved // the state to begin with
+
+	// identity is a key to take over, nil for the home folder's own, which is
+	// made if it is missing. Neither counts where all nodes are unix sockets.
+	identity *soft.Key
+}
+
+// installer adds chains to a home folder, for init and migrate.
+type installer struct {
+	app    *app
+	home   string
+	path   string         // of the config
+	config *config.Config // nil: there is none yet
+	made   created
+}
+
+// newInstaller looks at what is there.
+func newInstaller(a *app) (*installer, error) {
+	in := &installer{app: a}
+	var err error
+	if in.home, err = a.home(); err != nil {
+		return nil, err
+	}
+	if err := a.checkOwner(); err != nil {
+		return nil, err
+	}
+	in.path = filepath.Join(in.home, config.FileName)
+	if _, err := os.Lstat(in.path); errors.Is(err, fs.ErrNotExist) {
+		return in, nil
+	}
+	if in.config, err = config.Load(in.path); err != nil {
+		return nil, usageError{err}
+	}
+	return in, nil
+}
+
+// checkFree refuses a chain that is in the config already.
+func (in *installer) checkFree(chainID string) error {
+	if in.config == nil {
+		return nil
+	}
+	for i, ch := range in.config.Chains {
+		if ch.ID == chainID {
+			return usagef("chain %q is in %s already, line %d; look at it with %s", chainID, in.path, in.config.Line("chain", i, "id"), in.app.command("check"))
+		}
+	}
+	return nil
+}
+
+// install makes everything or nothing: the config comes last, and what was made
+// before a failure is removed. A crash in between leaves files that the next
+// run refuses to overwrite.
+func (in *installer) install(chains ...*newChain) error {
+	err := in.installAll(chains)
+	if err != nil {
+		in.made.undo()
+	}
+	return err
+}
+
+func (in *installer) installAll(chains []*newChain) error {
+	if err := in.made.folder(in.home); err != nil {
+		return err
+	}
+	configs := make([]config.Chain, len(chains))
+	for i, ch := range chains {
+		for _, step := range []func(*newChain) error{in.addKey, in.addState, in.addIdentity} {
+			if err := step(ch); err != nil {
+				return err
+			}
+		}
+		configs[i] = ch.Chain
+	}
+	if in.config == nil {
+		return config.WriteNew(in.path, config.New(configs...))
+	}
+	return config.AppendChains(in.path, configs...)
+}
+
+func (in *installer) addKey(ch *newChain) error { return in.saveKey(ch.Key, ch.key) }
+
+// saveKey writes a key to a path of the config.
+func (in *installer) saveKey(path string, key *soft.Key) error {
+	path = in.abs(path)
+	if err := in.made.folder(filepath.Dir(path)); err != nil {
+		return err
+	}
+	if err := soft.Create(path, key); err != nil {
+		return err
+	}
+	in.made.file(path)
+	return nil
+}
+
+func (in *installer) addState(ch *newChain) error {
+	path := in.abs(ch.State)
+	if err := in.made.folder(filepath.Dir(path)); err != nil {
+		return err
+	}
+	id := watermark.ID{ChainID: ch.ID, Key: ch.key.PublicKey().ID()}
+	if err := filestore.Create(filestore.Config{Path: path, ID: id}, ch.saved); err != nil {
+		return err
+	}
+	in.made.file(path)
+	return nil
+}
+
+// addIdentity sees to it that a tcp or noise node finds the identity it needs.
+func (in *installer) addIdentity(ch *newChain) (err error) {
+	if !ch.needsIdentity() {
+		ch.identity = nil
+		return nil
+	}
+	ch.Identity = in.identityPath()
+	there, err := in.openIdentity(ch.Identity)
+	switch {
+	case err != nil:
+		return err
+	case there != nil && (ch.identity == nil || there.PublicKey().Equal(ch.identity.PublicKey())):
+		ch.identity = there
+		return nil
+	case there != nil: // chains that were moved here may be known by other names
+		ch.Identity = "keys/" + ch.ID + ".identity"
+	case ch.identity == nil:
+		if ch.identity, err = soft.Generate(pubkey.Ed25519); err != nil {
+			return err
+		}
+	}
+	return in.saveKey(ch.Identity, ch.identity)
+}
+
+func (ch *newChain) needsIdentity() bool {
+	for _, n := range ch.Nodes {
+		if addr, err := session.ParseAddr(n.Addr); err == nil && addr.Network != "unix" {
+			return true
+		}
+	}
+	return false
+}
+
+// identityPath returns the identity that the chains of this home share.
+func (in *installer) identityPath() string {
+	if in.config != nil {
+		for _, ch := range in.config.Chains {
+			if ch.Identity != "" {
+				return ch.Identity
+			}
+		}
+	}
+	return "identity.key"
+}
+
+// openIdentity returns nil if there is no such file.
+func (in *installer) openIdentity(path string) (*soft.Key, error) {
+	path = in.abs(path)
+	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	key, err := openFile(path)
+	if err != nil {
+		return nil, err
+	}
+	if key.Type() != pubkey.Ed25519 {
+		return nil, actf("the identity key %s is of type %s, nodes want ed25519; move it aside", path, key.Type())
+	}
+	return key, nil
+}
+
+// abs returns where a path of the config lies.
+func (in *installer) abs(path string) string {
+	if filepath.IsAbs(path) {
+		return path
+	}
+	return filepath.Join(in.home, path)
+}
+
+// report prints what the operator of the node needs.
+func (ch *newChain) report(w io.Writer, form formatFlags) error {
+	key, err := formatKey(ch.key.PublicKey(), form)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(w, "chain %s\n  public key  %s\n", ch.ID, key)
+	if form.format != "address" {
+		fmt.Fprintf(w, "  address     %X\n", ch.key.PublicKey().Address())
+	}
+	var identity pubkey.Key
+	if ch.identity != nil {
+		identity = ch.identity.PublicKey()
+		fmt.Fprintf(w, "  our node id %s\n  our peer id %s\n", identity.NodeID(), peerID(identity))
+	}
+	for _, n := range ch.Nodes {
+		addr, err := session.ParseAddr(n.Addr)
+		if err != nil {
+			return err
+		}
+		_, err = fmt.Fprintf(w, "in config.toml of node %s:\n  priv_validator_laddr = %q\n", n.Name, listenAddr(addr, identity))
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// next says what to type after an installation.
+func (in *installer) next(w io.Writer) {
+	if in.config != nil {
+		fmt.Fprintln(w, "a signer that runs takes up the chain when it is restarted")
+	}
+	fmt.Fprintf(w, "next: %s, then %s\n", in.app.command("check"), in.app.command("start"))
+}
+
+// listenAddr returns what a node has to listen on to be dialled at addr.
+func listenAddr(addr session.Addr, identity pubkey.Key) string {
+	if addr.Network == "unix" {
+		return addr.String()
+	}
+	host, port, err := net.SplitHostPort(addr.Address)
+	if err != nil {
+		return addr.String() // cannot be: ParseAddr has split it
+	}
+	// A name means whatever it resolves to; a node listens on addresses.
+	if _, err := netip.ParseAddr(host); err != nil {
+		host = "0.0.0.0"
+	}
+	listen := session.Addr{Network: addr.Network, Address: net.JoinHostPort(host, port)}
+	if addr.Network == "noise" {
+		listen.Peer = peerID(identity)
+	}
+	return listen.String()
+}
+
+// wipe takes the secrets out of memory.
+func (ch *newChain) wipe() {
+	for _, key := range []*soft.Key{ch.key, ch.identity} {
+		if key != nil {
+			key.Wipe()
+		}
+	}
+}
+
+// created is what a command has made so far, to be taken back if it fails.
+type created struct{ paths []string }
+
+func (c *created) file(path string) { c.paths = append(c.paths, path) }
+
+// folder makes a folder and what is missing above it, mode 0700, each durable
+// before the next.
+func (c *created) folder(path string) error {
+	if info, err := os.Stat(path); err == nil && info.IsDir() {
+		return nil
+	}
+	if parent := filepath.Dir(path); parent != path {
+		if err := c.folder(parent); err != nil {
+			return err
+		}
+	}
+	if err := os.Mkdir(path, 0o700); err != nil {
+		return err
+	}
+	c.file(path)
+	return syncFolder(filepath.Dir(path))
+}
+
+// syncFolder makes durable which names are in a folder.
+func syncFolder(path string) error {
+	dir, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
+}
+
+// undo removes what was made, the last first; a folder only while it is empty.
+func (c *created) undo() {
+	for i := len(c.paths) - 1; i >= 0; i-- {
+		os.Remove(c.paths[i])
+	}
+}

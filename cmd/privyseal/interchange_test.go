@@ -1,0 +1,95 @@
+package main
+
+import (
+	"bytes"
+	"math"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"privyseal/internal/pubkey"
+	"privyseal/internal/watermark"
+)
+
+func testKey(t testing.TB) pubkey.Key {
+	t.Helper()
+	key, err := pubkey.ParseJSON([]byte(`{"type":"tendermint/PubKeyEd25519","value":"11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo="}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
+// The file of version 1 never changes: a host may wait for years to read it.
+func TestInterchangeIsTheFileOfVersion1(t *testing.T) {
+	want, err := os.ReadFile("testdata/state-v1.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	written := time.Date(2026, 1, 2, 3, 4, 5, 678, time.UTC)
+	saved := watermark.Saved{Mark: watermark.Mark{Height: math.MaxInt64, Round: 3, Step: watermark.StepPrevote, SignBytes: []byte{1, 2, 3}}, Time: written}
+	got, err := encodeInterchange("chain-1", testKey(t), saved, written.Add(time.Hour))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), string(got)); diff != "" {
+		t.Errorf("-want +got\n%s", diff)
+	}
+	chainID, key, again, err := decodeInterchange(got)
+	if err != nil || chainID != "chain-1" || !key.Equal(testKey(t)) {
+		t.Errorf("%q, %v, %v", chainID, key, err)
+	}
+	if diff := cmp.Diff(saved, again); diff != "" {
+		t.Errorf("-written +read\n%s", diff)
+	}
+}
+
+func TestInterchangeKeepsEveryMark(t *testing.T) {
+	for _, mark := range []watermark.Mark{
+		{}, watermark.Floor(0), watermark.Floor(math.MaxInt64), {Height: 1, Step: watermark.StepProposal}, {Height: 1, Step: watermark.StepPrecommit, SignBytes: make([]byte, 276)},
+	} {
+		data, err := encodeInterchange("c", testKey(t), watermark.Saved{Mark: mark, Time: time.Now()}, time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _, saved, err := decodeInterchange(data)
+		if err != nil || !saved.Mark.Equal(mark) {
+			t.Errorf("%v came back as %v, %v", mark, saved.Mark, err)
+		}
+	}
+}
+
+// What is accepted, is written in the same bytes.
+func FuzzInterchange(f *testing.F) {
+	good, err := os.ReadFile("testdata/state-v1.json")
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(good)
+	f.Add(bytes.Replace(good, []byte(`"AQID"`), []byte(`null`), 1))
+	f.Add(bytes.Replace(good, []byte(`"AQID"`), []byte(`""`), 1))
+	f.Add(bytes.Replace(good, []byte(`"round": 3`), []byte(`"round": -3`), 1))
+	f.Add(bytes.Replace(good, []byte(`"round": 3`), []byte(`"round": 3, "round": 4`), 1))
+	f.Add(bytes.Replace(good, []byte(`prevote`), []byte(`step(4)`), 1))
+	f.Add([]byte(`{"height":"5","round":0,"step":1}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		chainID, key, saved, err := decodeInterchange(data)
+		if err != nil {
+			if diff := cmp.Diff(watermark.Saved{}, saved, cmpopts.EquateEmpty()); diff != "" {
+				t.Fatalf("an error and a mark: %s", diff)
+			}
+			return
+		}
+		again, err := encodeInterchange(chainID, key, saved, time.Time{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		cut := func(b []byte) []byte { return b[:bytes.LastIndex(b, []byte(`"exported_at"`))] }
+		if !bytes.Equal(cut(again), cut(data)) {
+			t.Fatalf("read\n%s\nwrote\n%s", data, again)
+		}
+	})
+}

@@ -1,0 +1,214 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"privyseal/internal/filestore"
+	"privyseal/internal/privval"
+	"privyseal/internal/privval/privvaltest"
+	"privyseal/internal/watermark"
+)
+
+// The test binary is privyseal and, under the name node, what a node does.
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"privyseal": main, "node": node})
+}
+
+// Every script is a story of commands in a folder of its own.
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata/script",
+		WorkdirRoot:         diskDir(t),
+		RequireExplicitExec: true,
+		Setup:               func(env *testscript.Env) error { return copyOld(filepath.Join(env.WorkDir, "old")) },
+		Condition: func(name string) (bool, error) {
+			switch name {
+			case "root":
+				return os.Geteuid() == 0, nil
+			case "shm":
+				info, err := os.Stat("/dev/shm")
+				return err == nil && info.IsDir(), nil
+			}
+			return false, fmt.Errorf("unknown condition %q", name)
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"exits":   exits,
+			"await":   await,
+			"replace": replace,
+			"mode":    mode,
+		},
+	})
+}
+
+// copyOld puts the installations of other signers into dir, as they are on a
+// host where they were stopped an hour ago.
+func copyOld(dir string) error {
+	if err := os.CopyFS(dir, os.DirFS("../../internal/migrate/testdata")); err != nil {
+		return err
+	}
+	stopped := time.Now().Add(-time.Hour)
+	return filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		return errors.Join(os.Chmod(path, 0o600), os.Chtimes(path, stopped, stopped))
+	})
+}
+
+// diskDir returns a folder on a file system that may hold state, which is
+// removed after the test. The usual one may be a tmpfs.
+func diskDir(t *testing.T) string {
+	t.Helper()
+	for _, root := range []string{os.TempDir(), "."} {
+		dir, err := os.MkdirTemp(root, "privyseal-test-")
+		if err != nil {
+			continue
+		}
+		t.Cleanup(func() { os.RemoveAll(dir) })
+		err = filestore.Create(filestore.Config{Path: filepath.Join(dir, "probe"), ID: watermark.ID{ChainID: "probe"}}, watermark.Saved{})
+		if err == nil {
+			if dir, err = filepath.Abs(dir); err == nil {
+				return dir
+			}
+		}
+		t.Logf("%s: %v", dir, err)
+	}
+	t.Fatal("no folder on a local disk; set TMPDIR to one")
+	return ""
+}
+
+// exits STATUS COMMAND… runs the command and compares its exit status.
+func exits(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: exits STATUS COMMAND [ARGUMENT…]")
+	}
+	status := 0
+	err := ts.Exec(args[1], args[2:]...)
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		status = exit.ExitCode()
+	} else if err != nil {
+		ts.Fatalf("cannot run %s: %v", args[1], err)
+	}
+	if want := args[0]; want != strconv.Itoa(status) {
+		ts.Fatalf("exit status %d, want %s", status, want)
+	}
+}
+
+// await PATTERN COMMAND… runs the command until its output has the pattern.
+func await(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: await TEXT COMMAND [ARGUMENT…]")
+	}
+	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); {
+		_ = ts.Exec(args[1], args[2:]...) // it may fail until it does not
+		if strings.Contains(ts.ReadFile("stdout"), args[0]) {
+			return
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	ts.Fatalf("%s never printed %q", args[1], args[0])
+}
+
+// replace FILE OLD NEW changes a text in a file, which must be there.
+func replace(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 3 {
+		ts.Fatalf("usage: replace FILE OLD NEW")
+	}
+	path := ts.MkAbs(args[0])
+	data, err := os.ReadFile(path)
+	ts.Check(err)
+	if !bytes.Contains(data, []byte(args[1])) {
+		ts.Fatalf("%s does not hold %q", args[0], args[1])
+	}
+	ts.Check(os.WriteFile(path, bytes.Replace(data, []byte(args[1]), []byte(args[2]), 1), 0o600))
+}
+
+// mode FILE MODE compares the mode of a file.
+func mode(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: mode FILE MODE")
+	}
+	info, err := os.Stat(ts.MkAbs(args[0]))
+	ts.Check(err)
+	if got := fmt.Sprintf("%04o", info.Mode().Perm()); got != args[1] {
+		ts.Fatalf("%s has mode %s, want %s", args[0], got, args[1])
+	}
+}
+
+// node SOCKET CHAIN-ID HEIGHT… waits for a signer on a unix socket, has it sign
+// a prevote for nil at each height, prints a line for each answer, and pings
+// until the signer goes or SIGINT comes.
+func node() {
+	if err := runNode(os.Args[1], os.Args[2], os.Args[3:]); err != nil {
+		fmt.Fprintln(os.Stderr, "node:", err)
+		os.Exit(1)
+	}
+}
+
+func runNode(socket, chainID string, heights []string) error {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	context.AfterFunc(ctx, func() { l.Close() })
+	conn, err := l.Accept()
+	if ctx.Err() != nil {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	r := bufio.NewReader(conn)
+	requests := []privval.Request{{Kind: privval.KindPubKey, ChainID: chainID}}
+	for _, text := range heights {
+		height, err := strconv.ParseInt(text, 10, 64)
+		if err != nil {
+			return err
+		}
+		requests = append(requests, privval.Request{Kind: privval.KindPrevote, ChainID: chainID, Height: height})
+	}
+	for _, req := range requests {
+		resp, err := privvaltest.Call(conn, r, req)
+		if err != nil {
+			return err
+		}
+		answer := "signed"
+		if resp.Refused != "" {
+			answer = resp.Refused
+		}
+		fmt.Printf("%s %d: %s\n", req.Kind, req.Height, answer)
+	}
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+			if _, err := privvaltest.Call(conn, r, privval.Request{Kind: privval.KindPing}); err != nil {
+				return nil // the signer was stopped
+			}
+		}
+	}
+}

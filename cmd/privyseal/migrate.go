@@ -1,0 +1,154 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"privyseal/internal/config"
+	"privyseal/internal/migrate"
+	"privyseal/internal/watermark"
+)
+
+func newMigrateCommand(a *app) *cobra.Command {
+	var dryRun bool
+	cmd := &cobra.Command{
+		Use:   "migrate cometbft|tmkms|tmkms-light|cosmos-kms PATH",
+		Short: "Take over from another signer: key, identity, state and connections",
+		Long: `Take over the installation of another signer: its key, identity, state and
+connection settings. PATH is
+
+  cometbft     the home of a node that signs with its own key
+  tmkms        its tmkms.toml, or the folder with it
+  tmkms-light  the tmkms.toml of its software signer, or the folder with it
+  cosmos-kms   its home, or the kms.yaml in it
+
+Stop the old signer first. Without its state, or while that still changes, nothing
+is taken over. Nothing of the old installation is changed or deleted; at the end
+stands what to switch off there, in order.`,
+		Example:   "  privyseal migrate tmkms /etc/tmkms --dry-run",
+		ValidArgs: migrate.Sources(),
+		Args:      checkSource,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return takeOver(cmd, a, args[0], args[1], dryRun)
+		},
+	}
+	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "show what would be done, and write nothing")
+	return cmd
+}
+
+func checkSource(cmd *cobra.Command, args []string) error {
+	if err := arguments("the old signer", "PATH")(cmd, args); err != nil {
+		return err
+	}
+	if slices.Contains(migrate.Sources(), args[0]) {
+		return nil
+	}
+	hint := ""
+	for _, s := range migrate.Sources() {
+		if config.Distance(args[0], s) < 3 {
+			hint = "did you mean " + s + "? "
+		}
+	}
+	return usagef("cannot migrate from %q; %sit is one of %s", args[0], hint, strings.Join(migrate.Sources(), ", "))
+}
+
+func takeOver(cmd *cobra.Command, a *app, source, path string, dryRun bool) error {
+	stdout, stderr := cmd.OutOrStdout(), cmd.ErrOrStderr()
+	in, err := newInstaller(a)
+	if err != nil {
+		return err
+	}
+	old, err := migrate.Read(cmd.Context(), source, path, migrate.DefaultSettle)
+	if err != nil {
+		return err
+	}
+	chains := make([]*newChain, len(old.Chains))
+	for i, c := range old.Chains {
+		if err := in.checkFree(c.ID); err != nil {
+			return err
+		}
+		if chains[i], err = convert(c, stderr); err != nil {
+			return err
+		}
+		defer chains[i].wipe()
+	}
+	for _, w := range old.Warnings {
+		fmt.Fprintln(stderr, "note:", w)
+	}
+	if dryRun {
+		return showPlan(stdout, in, chains, old.SwitchOff)
+	}
+	if err := in.install(chains...); err != nil {
+		return err
+	}
+	for _, ch := range chains {
+		fmt.Fprintf(stderr, "%s: the state is at %s\n", ch.ID, markText(ch.saved.Mark))
+		if err := ch.report(stdout, formatFlags{format: "json"}); err != nil {
+			return err
+		}
+	}
+	printSteps(stdout, old.SwitchOff)
+	in.next(stderr)
+	return nil
+}
+
+// convert returns the chain as we have it.
+func convert(c migrate.Chain, stderr io.Writer) (*newChain, error) {
+	if err := config.CheckChainID(c.ID); err != nil {
+		return nil, err
+	}
+	info, err := os.Stat(c.StateFile)
+	if err != nil {
+		return nil, fmt.Errorf("cannot tell when the state was written: %w", err)
+	}
+	ch := &newChain{
+		Chain: config.NewChain(c.ID), key: c.Key, identity: c.Identity,
+		saved: watermark.Saved{Mark: c.Mark, Time: info.ModTime()},
+	}
+	for _, n := range c.Nodes {
+		ch.Nodes = append(ch.Nodes, config.Node{Name: n.Name, Addr: n.Addr})
+	}
+	ch.MaxHeight = c.MaxHeight
+	ch.ImportedFrom = []string{c.KeyFile}
+	if c.IdentityFile != "" {
+		ch.ImportedFrom = append(ch.ImportedFrom, c.IdentityFile)
+	}
+	if c.Timeout > 0 {
+		ch.Timeout.Duration = min(max(c.Timeout, config.MinTimeout), config.MaxTimeout)
+	}
+	for _, w := range c.Warnings {
+		fmt.Fprintf(stderr, "note: %s: %s\n", c.ID, w)
+	}
+	if ch.Timeout.Duration != c.Timeout && c.Timeout > 0 {
+		fmt.Fprintf(stderr, "note: %s: the timeout of %s becomes %s\n", c.ID, c.Timeout, ch.Timeout.Round(time.Second))
+	}
+	return ch, nil
+}
+
+// showPlan prints what a run without --dry-run would do.
+func showPlan(w io.Writer, in *installer, chains []*newChain, steps []string) error {
+	fmt.Fprintf(w, "would write, in %s:\n", in.home)
+	for _, ch := range chains {
+		fmt.Fprintf(w, "chain %s\n  key    %s, %s, from %s\n  state  %s, at %s\n", ch.ID, ch.Key, ch.key.PublicKey(), ch.ImportedFrom[0], ch.State, markText(ch.saved.Mark))
+		for _, n := range ch.Nodes {
+			fmt.Fprintf(w, "  node   %s, %s\n", n.Name, n.Addr)
+		}
+	}
+	printSteps(w, steps)
+	_, err := fmt.Fprintln(w, "nothing was written")
+	return err
+}
+
+// printSteps prints the closing list.
+func printSteps(w io.Writer, steps []string) {
+	fmt.Fprintln(w, "\nthen, in this order:")
+	for i, s := range steps {
+		fmt.Fprintf(w, "%2d. %s\n", i+1, s)
+	}
+}

@@ -1,0 +1,259 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"privyseal/internal/config"
+)
+
+const rootHelp = `privyseal signs the blocks of CometBFT validators, and never two conflicting ones.
+
+The first hour:
+
+  privyseal init --chain-id ID --node unix:///run/node/privval.sock
+                      make config, key and state; say what the node needs
+  privyseal check     is everything as it should be?
+  privyseal start     sign, until SIGTERM
+
+While it runs:
+
+  privyseal status    what was signed last, and what each node is doing
+
+Moving in and out:
+
+  privyseal migrate   take over from CometBFT, tmkms, tmkms-light, cosmos-kms
+  privyseal state     init, adopt, show, import, export: what must never be lost
+  privyseal key       generate, import, show
+
+Also: version, completion, help. "privyseal help COMMAND" says more.
+
+All commands find config, keys and state in --home DIR or $PRIVYSEAL_HOME.
+Exit status: 0 done, 1 failed, 2 wrong usage or config, 3 an operator must act.
+`
+
+// app is what the commands share.
+type app struct {
+	homeFlag string
+}
+
+func newRootCommand() *cobra.Command {
+	a := &app{}
+	root := &cobra.Command{
+		Use:           "privyseal",
+		Short:         "Sign the blocks of CometBFT validators, and never two conflicting ones",
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args:          noCommand,
+		RunE:          showHelp,
+	}
+	root.SuggestionsMinimumDistance = 2
+	root.PersistentFlags().StringVar(&a.homeFlag, "home", "", "folder of config, keys and state (default $PRIVYSEAL_HOME)")
+	root.SetFlagErrorFunc(flagError)
+	plainHelp := root.HelpFunc()
+	root.SetHelpFunc(func(cmd *cobra.Command, args []string) {
+		if cmd == root {
+			io.WriteString(cmd.OutOrStdout(), rootHelp)
+			return
+		}
+		plainHelp(cmd, args)
+	})
+	root.AddCommand(
+		newInitCommand(a),
+		newStartCommand(a),
+		newCheckCommand(a),
+		newStatusCommand(a),
+		newKeyCommand(a),
+		newStateCommand(a),
+		newMigrateCommand(a),
+		newVersionCommand(),
+	)
+	return root
+}
+
+func showHelp(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+
+// noCommand refuses the arguments of a command that only has sub-commands.
+func noCommand(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	hint := ""
+	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+		hint = "did you mean `" + cmd.CommandPath() + " " + strings.Join(near, "` or `"+cmd.CommandPath()+" ") + "`? "
+	}
+	return usagef("unknown command %q; %ssee `%s --help`", cmd.CommandPath()+" "+args[0], hint, cmd.CommandPath())
+}
+
+// newGroupCommand returns a command that only has sub-commands.
+func newGroupCommand(use, short string, commands ...*cobra.Command) *cobra.Command {
+	cmd := &cobra.Command{Use: use, Short: short, Args: noCommand, RunE: showHelp}
+	cmd.SuggestionsMinimumDistance = 2
+	cmd.AddCommand(commands...)
+	return cmd
+}
+
+// arguments checks how many arguments there are; names says what they are.
+func arguments(names ...string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		switch {
+		case len(args) < len(names):
+			return usagef("%s is missing: `%s`", names[len(args)], cmd.UseLine())
+		case len(args) > len(names):
+			return usagef("unexpected argument %q; see `%s --help`", args[len(names)], cmd.CommandPath())
+		}
+		return nil
+	}
+}
+
+// atMostOne checks that there is no argument or one.
+func atMostOne(name string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return nil
+		}
+		return arguments(name)(cmd, args)
+	}
+}
+
+// flagError adds to pflag's message the flag that was probably meant.
+func flagError(cmd *cobra.Command, err error) error {
+	hint := ""
+	if name, found := strings.CutPrefix(err.Error(), "unknown flag: --"); found {
+		least := 3
+		cmd.Flags().VisitAll(func(f *pflag.Flag) {
+			if n := config.Distance(name, f.Name); n < least && !f.Hidden {
+				hint, least = "did you mean --"+f.Name+"? ", n
+			}
+		})
+	}
+	return usagef("%w; %ssee `%s --help`", err, hint, cmd.CommandPath())
+}
+
+// home returns the home folder, which need not exist.
+func (a *app) home() (string, error) {
+	if a.homeFlag != "" {
+		return a.homeFlag, nil
+	}
+	if dir := os.Getenv("PRIVYSEAL_HOME"); dir != "" {
+		return dir, nil
+	}
+	return "", usagef("no home folder; add --home DIR or set PRIVYSEAL_HOME, as in `export PRIVYSEAL_HOME=/var/lib/privyseal`")
+}
+
+// checkOwner refuses to make files in a home folder of another user: the signer
+// could not read them.
+func (a *app) checkOwner() error {
+	dir, err := a.home()
+	if err != nil {
+		return err
+	}
+	uid, known := owner(dir)
+	if !known || uid == os.Geteuid() {
+		return nil
+	}
+	return usagef("%s belongs to user %d, who could not use what user %d makes there; type it again behind `sudo -u '#%d'`", dir, uid, os.Geteuid(), uid)
+}
+
+// owner returns to whom a file belongs; it is not known of one that is missing.
+func owner(path string) (uid int, known bool) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return 0, false
+	}
+	stat, known := info.Sys().(*syscall.Stat_t)
+	if !known {
+		return 0, false
+	}
+	return int(stat.Uid), true
+}
+
+// configPath returns where the config is, or would be.
+func (a *app) configPath() (string, error) {
+	dir, err := a.home()
+	if err != nil {
+		return "", err
+	}
+	return filepath.Join(dir, config.FileName), nil
+}
+
+// config loads the config.
+func (a *app) config() (*config.Config, error) {
+	path, err := a.configPath()
+	if err != nil {
+		return nil, err
+	}
+	c, err := config.Load(path)
+	if err != nil {
+		return nil, usageError{err}
+	}
+	return c, nil
+}
+
+// command returns a command line to type next, for the same home.
+func (a *app) command(format string, args ...any) string {
+	line := "privyseal " + fmt.Sprintf(format, args...)
+	if a.homeFlag != "" {
+		line += " --home " + shellWord(a.homeFlag)
+	}
+	return "`" + line + "`"
+}
+
+// shellWord quotes s where a shell would not take it for one word.
+func shellWord(s string) string {
+	const plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.:+@/,="
+	if s != "" && strings.Trim(s, plain) == "" {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}
+
+// chainFlag is --chain-id of the commands that work on one chain.
+type chainFlag struct{ id string }
+
+func (f *chainFlag) add(a *app, cmd *cobra.Command) {
+	cmd.Flags().StringVar(&f.id, "chain-id", "", "which chain; may be left out if there is one")
+	// A failure here is a flag that does not exist: the line above.
+	cobra.CheckErr(cmd.RegisterFlagCompletionFunc("chain-id", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+		c, err := a.config()
+		if err != nil {
+			return nil, cobra.ShellCompDirectiveError
+		}
+		return chainIDs(c), cobra.ShellCompDirectiveNoFileComp
+	}))
+}
+
+// choose loads the config and returns the chain that the flag means.
+func (f *chainFlag) choose(a *app) (*config.Config, config.Chain, error) {
+	c, err := a.config()
+	if err != nil {
+		return nil, config.Chain{}, err
+	}
+	if f.id == "" && len(c.Chains) == 1 {
+		return c, c.Chains[0], nil
+	}
+	ids := strings.Join(chainIDs(c), ", ")
+	if f.id == "" {
+		return nil, config.Chain{}, usagef("there are several chains; add --chain-id with one of %s", ids)
+	}
+	ch, found := c.Chain(f.id)
+	if !found {
+		return nil, config.Chain{}, usagef("chain %q is not in the config, which has %s; add it with %s", f.id, ids, a.command("init --chain-id %s --node ADDR", shellWord(f.id)))
+	}
+	return c, ch, nil
+}
+
+func chainIDs(c *config.Config) []string {
+	ids := make([]string, len(c.Chains))
+	for i, ch := range c.Chains {
+		ids[i] = ch.ID
+	}
+	return ids
+}

@@ -1,0 +1,312 @@
+package main
+
+import (
+	"context"
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"privyseal/internal/config"
+	"privyseal/internal/filestore"
+	"privyseal/internal/key/soft"
+	"privyseal/internal/monitor"
+	"privyseal/internal/oplog"
+	"privyseal/internal/privval"
+	"privyseal/internal/pubkey"
+	"privyseal/internal/session"
+	"privyseal/internal/signer"
+	"privyseal/internal/watermark"
+)
+
+func newStartCommand(a *app) *cobra.Command {
+	var standby bool
+	cmd := &cobra.Command{
+		Use:   "start",
+		Short: "Sign for the nodes in the config until SIGTERM or SIGINT",
+		Long: `Start dials every node in privyseal.toml and signs for it, until SIGTERM or
+SIGINT. What is in flight then is finished, and the exit status is 0.
+
+A chain whose key or state cannot be used is left alone, with the reason in the
+log and in "privyseal status"; the others sign. The exit status is 3 if no chain
+can sign until somebody acts, and 1 if another process holds a state. With
+--standby such a state is waited for: start a second signer so on the same host,
+and it takes over when the first one is gone.`,
+		Args: arguments(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			dir, err := a.home()
+			if err != nil {
+				return err
+			}
+			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGTERM, syscall.SIGINT)
+			defer stop()
+			return start(ctx, dir, standby)
+		},
+	}
+	cmd.Flags().BoolVar(&standby, "standby", false, "wait for a state that another process holds")
+	return cmd
+}
+
+// drainTimeout bounds the wait for what is in flight at the end: an answer and
+// its way to the node.
+const drainTimeout = session.AnswerTimeout + time.Second
+
+// start runs the signer of a home folder until ctx ends.
+func start(ctx context.Context, home string, standby bool) error {
+	cfg, err := config.Load(filepath.Join(home, config.FileName))
+	if err != nil {
+		return usageError{err}
+	}
+	logger := newLogger(cfg.Log)
+	defer logger.Close()
+	if err := forbidCoreDumps(); err != nil {
+		logger.Warn("cannot switch core dumps off", "error", err)
+	}
+
+	d := &daemon{cfg: cfg, log: logger.Logger, monitor: monitor.New(logger.Logger, buildVersion())}
+	defer d.close()
+	if standby {
+		// systemd would take the wait for a start that hangs.
+		d.notify("READY=1\nSTATUS=standby: waiting for the state")
+	}
+	if err := d.open(ctx, standby); err != nil {
+		if ctx.Err() != nil {
+			return nil // stopped while waiting for the state
+		}
+		return err
+	}
+	// From here on the states are ours, and so is the home folder.
+	stop, err := d.listen(home)
+	if err != nil {
+		return err
+	}
+	defer stop()
+	d.notify("READY=1\nSTATUS=" + d.summary())
+	d.log.Info("privyseal started", "version", buildVersion(), "home", home, "chains", d.summary())
+
+	err = d.serve(ctx)
+	d.notify("STOPPING=1")
+	d.log.Info("privyseal stopped")
+	return err
+}
+
+// daemon is what one process signs with.
+type daemon struct {
+	cfg     *config.Config
+	log     *slog.Logger
+	monitor *monitor.Monitor
+	chains  []*chain
+}
+
+// chain is one chain that can sign.
+type chain struct {
+	cfg      config.Chain
+	store    watermark.Store
+	signer   *signer.Signer
+	identity ed25519.PrivateKey // nil without a node that asks for it
+	changed  []func(session.State, error)
+}
+
+// open loads the keys and states of all chains. A chain that fails is told to
+// the monitor and left out, but for a state that another process holds: then
+// that process is running this home folder.
+func (d *daemon) open(ctx context.Context, standby bool) error {
+	var failed error
+	for _, cc := range d.cfg.Chains {
+		c, err := d.openChain(ctx, cc, standby)
+		switch {
+		case errors.Is(err, filestore.ErrLocked) || ctx.Err() != nil:
+			return err
+		case err != nil:
+			failed = errors.Join(failed, fmt.Errorf("chain %s: %w", cc.ID, err))
+		default:
+			d.chains = append(d.chains, c)
+		}
+	}
+	if len(d.chains) == 0 {
+		return actError{fmt.Errorf("no chain can sign:\n%w", failed)}
+	}
+	return nil
+}
+
+func (d *daemon) openChain(ctx context.Context, cc config.Chain, standby bool) (c *chain, err error) {
+	m := d.monitor.AddChain(cc.ID)
+	c = &chain{cfg: cc}
+	for _, n := range cc.Nodes {
+		c.changed = append(c.changed, m.AddNode(n.Name, n.Addr))
+	}
+	defer func() {
+		if err != nil && !errors.Is(err, filestore.ErrLocked) {
+			m.Failed(err)
+		}
+	}()
+	key, err := openKey(d.cfg, cc)
+	if err != nil {
+		return nil, err
+	}
+	if c.identity, err = openIdentity(d.cfg, cc); err != nil {
+		return nil, err
+	}
+	pub := key.PublicKey()
+	store, err := filestore.Open(ctx, filestore.Config{
+		Path: d.cfg.Path(cc.State),
+		ID:   watermark.ID{ChainID: cc.ID, Key: pub.ID()},
+		Wait: standby,
+	})
+	if err != nil {
+		return nil, err
+	}
+	c.signer, err = signer.New(ctx, signer.Config{
+		ChainID:        cc.ID,
+		Key:            key,
+		PubKey:         privval.PubKey{Type: string(pub.Type()), Bytes: pub.Bytes()},
+		Verify:         pub.Verify,
+		Store:          store,
+		Heights:        watermark.Heights{Burst: cc.HeightBurst, PerSecond: cc.HeightPerSecond, Max: cc.MaxHeight},
+		AllowSignBytes: cc.AllowSignBytes,
+		AllowRawBytes:  cc.AllowRawBytes,
+		Nodes:          len(cc.Nodes),
+		Observe:        m.Observe,
+	})
+	if err != nil {
+		store.Close()
+		return nil, err
+	}
+	c.store = store
+	m.Ready(displayKey(pub), c.signer.Last)
+	return c, nil
+}
+
+// openKey is the choice of providers.
+func openKey(cfg *config.Config, cc config.Chain) (*soft.Key, error) {
+	switch cc.Provider {
+	case "soft":
+		return soft.Open(cfg.Path(cc.Key), os.Getenv("CREDENTIALS_DIRECTORY"))
+	}
+	return nil, fmt.Errorf("provider %q is not in this build", cc.Provider)
+}
+
+// openIdentity returns the key that tcp and noise nodes know us by, or nil if
+// the chain names none.
+func openIdentity(cfg *config.Config, cc config.Chain) (ed25519.PrivateKey, error) {
+	if cc.Identity == "" {
+		return nil, nil
+	}
+	key, err := soft.Open(cfg.Path(cc.Identity), os.Getenv("CREDENTIALS_DIRECTORY"))
+	if err != nil {
+		return nil, err
+	}
+	identity, ok := key.Ed25519()
+	if !ok {
+		return nil, fmt.Errorf("identity %s is a %s key; identities are ed25519", cc.Identity, key.Type())
+	}
+	return identity, nil
+}
+
+// listen opens the status socket and, if the config wants it, metrics. stop
+// ends both.
+func (d *daemon) listen(home string) (stop func(), err error) {
+	status, err := monitor.ListenStatus(home)
+	if err != nil {
+		return nil, err
+	}
+	var metrics net.Listener
+	if d.cfg.Listen != "" {
+		if metrics, err = net.Listen("tcp", d.cfg.Listen); err != nil {
+			status.Close()
+			return nil, fmt.Errorf("cannot listen for metrics: %w; free the address or change `listen` in %s", err, config.FileName)
+		}
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var group sync.WaitGroup
+	serve := func(l net.Listener, f func(context.Context, net.Listener) error) {
+		group.Go(func() {
+			if err := f(ctx, l); err != nil {
+				d.log.Error("lost a listener", "error", err)
+			}
+		})
+	}
+	serve(status, d.monitor.ServeStatus)
+	if metrics != nil {
+		serve(metrics, d.monitor.ServeHTTP)
+	}
+	return func() { cancel(); group.Wait() }, nil
+}
+
+// serve runs a session for every node until ctx ends and all are done.
+func (d *daemon) serve(ctx context.Context) error {
+	var group sync.WaitGroup
+	for _, c := range d.chains {
+		for i, n := range c.cfg.Nodes {
+			addr, err := session.ParseAddr(n.Addr)
+			if err != nil {
+				return usageError{err}
+			}
+			s := &session.Session{
+				Addr: addr, PeerUID: n.PeerUID, Identity: c.identity, Idle: c.cfg.Timeout.Duration,
+				Handle: func(ctx context.Context, req *privval.Request) (privval.Response, error) {
+					return c.signer.Handle(ctx, n.Name, req)
+				},
+				Changed: c.changed[i],
+			}
+			group.Go(func() { s.Run(ctx) })
+		}
+	}
+	<-ctx.Done()
+	drained := make(chan struct{})
+	go func() { group.Wait(); close(drained) }()
+	select {
+	case <-drained:
+		return nil
+	case <-time.After(drainTimeout):
+		return errors.New("a signature was still in work when its time was up; the state holds its mark")
+	}
+}
+
+func (d *daemon) close() {
+	for _, c := range d.chains {
+		c.store.Close()
+	}
+}
+
+// summary tells in a line how many chains can sign.
+func (d *daemon) summary() string {
+	return fmt.Sprintf("%d of %d chains can sign", len(d.chains), len(d.cfg.Chains))
+}
+
+func (d *daemon) notify(state string) {
+	if err := notify(state); err != nil {
+		d.log.Warn("cannot notify systemd", "error", err)
+	}
+}
+
+// newLogger writes to standard error in the form that the config asks for.
+func newLogger(c config.Log) *oplog.Logger {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(c.Level)); err != nil {
+		level = slog.LevelInfo
+	}
+	format := c.Format
+	if format == "auto" && os.Getenv("JOURNAL_STREAM") != "" {
+		format = "journald"
+	}
+	return oplog.New(os.Stderr, level, format)
+}
+
+// displayKey is the public key as status shows it.
+func displayKey(k pubkey.Key) string {
+	s, err := k.Format("base64", "")
+	if err != nil {
+		return k.String()
+	}
+	return s
+}
