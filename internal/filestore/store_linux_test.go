@@ -303,6 +303,16 @@ func TestBadFiles(t *testing.T) {
 	}
 }
 
+func TestOwner(t *testing.T) {
+	st := unix.Stat_t{Mode: unix.S_IFREG | 0o600, Size: fileSize}
+	for owner, want := range map[uint32]error{0: nil, 7: nil, 8: ErrUnsafe} {
+		st.Uid = owner
+		if err := checkFile("state", &st, 7); !errors.Is(err, want) {
+			t.Errorf("uid 7 opens a file of uid %d: %v", owner, err)
+		}
+	}
+}
+
 // content returns what is in a regular file.
 func content(path string) string {
 	if fi, err := os.Stat(path); err != nil || !fi.Mode().IsRegular() {

@@ -15,14 +15,16 @@ import (
 // Logger is a log whose reader may be slow, or gone.
 type Logger struct {
 	*slog.Logger
-	lines *lineWriter
+	lines *Queue
 }
 
 // New returns a logger that writes to w. Level is debug, info, warn or
 // error, format text, json, or journald: text behind the priority that systemd
 // strips from each line (sd-daemon(3)), without time, which the journal has.
 func New(w io.Writer, level slog.Level, format string) *Logger {
-	lines := newLineWriter(w)
+	lines := NewQueue(w, func(n int64) []byte {
+		return fmt.Appendf(nil, "level=WARN msg=\"log lines were dropped, nobody read them in time\" lines=%d\n", n)
+	})
 	opts := &slog.HandlerOptions{Level: level}
 	var h slog.Handler
 	switch format {
@@ -37,28 +39,31 @@ func New(w io.Writer, level slog.Level, format string) *Logger {
 }
 
 // Close writes what is still in the queue, for at most a second.
-func (l *Logger) Close() { l.lines.close() }
+func (l *Logger) Close() { l.lines.Close() }
 
 // queuedLines is how many lines wait for a slow reader before lines are
 // dropped: a few hundred kilobytes.
 const queuedLines = 1024
 
-// lineWriter hands each Write to a goroutine that writes it on.
-type lineWriter struct {
+// Queue hands each Write, a line, to a goroutine that writes it on.
+type Queue struct {
 	queue   chan []byte
+	lost    func(n int64) []byte
 	dropped atomic.Int64
 	closing atomic.Bool
 	done    chan struct{}
 }
 
-func newLineWriter(w io.Writer) *lineWriter {
-	l := &lineWriter{queue: make(chan []byte, queuedLines), done: make(chan struct{})}
+// NewQueue returns a queue of a thousand lines in front of w. lost makes the
+// line that tells how many were dropped.
+func NewQueue(w io.Writer, lost func(n int64) []byte) *Queue {
+	l := &Queue{queue: make(chan []byte, queuedLines), lost: lost, done: make(chan struct{})}
 	go l.copyTo(w)
 	return l
 }
 
 // Write queues a copy of line, or counts it as dropped.
-func (l *lineWriter) Write(line []byte) (int, error) {
+func (l *Queue) Write(line []byte) (int, error) {
 	if l.closing.Load() {
 		return len(line), nil
 	}
@@ -71,7 +76,7 @@ func (l *lineWriter) Write(line []byte) (int, error) {
 }
 
 // copyTo writes lines until it meets nil, which close sends.
-func (l *lineWriter) copyTo(w io.Writer) {
+func (l *Queue) copyTo(w io.Writer) {
 	defer close(l.done)
 	for line := range l.queue {
 		if line == nil {
@@ -79,12 +84,13 @@ func (l *lineWriter) copyTo(w io.Writer) {
 		}
 		w.Write(line)
 		if n := l.dropped.Swap(0); n > 0 {
-			fmt.Fprintf(w, "level=WARN msg=\"log lines were dropped, nobody read them in time\" lines=%d\n", n)
+			w.Write(l.lost(n))
 		}
 	}
 }
 
-func (l *lineWriter) close() {
+// Close writes what is still in the queue, for at most a second.
+func (l *Queue) Close() {
 	if l.closing.Swap(true) {
 		return
 	}

@@ -26,6 +26,7 @@ type Heights struct {
 	Burst     int64 // size of the bucket; 0 is DefaultHeightBurst
 	PerSecond int64 // refill; 0 is DefaultHeightPerSecond
 	Max       int64 // highest height that is ever signed; 0 is no bound
+	Floor     int64 // nothing at or below it is signed
 
 	loaded bool
 	level  float64
@@ -77,6 +78,8 @@ func (h *Heights) Allow(last, req Mark, now time.Time) error {
 		return refuse(HeightGap, "no mark was loaded")
 	case h.Max > 0 && req.Height > h.Max:
 		return refuse(HeightMax, fmt.Sprintf("max_height is %d", h.Max))
+	case req.Height <= h.Floor:
+		return refuse(HeightFloor, fmt.Sprintf("nothing is signed up to height %d", h.Floor))
 	case last.IsZero():
 		if req.Height >= MaxFirstHeight {
 			return refuse(HeightLeap, fmt.Sprintf("the first height of a fresh state must be below %d", MaxFirstHeight))

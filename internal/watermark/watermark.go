@@ -146,9 +146,10 @@ const (
 	HeightRegression Reason = "height_regression" // below the mark
 	RoundRegression  Reason = "round_regression"
 	StepRegression   Reason = "step_regression"
-	HeightGap        Reason = "height_gap"  // the first height after a load, and not the mark's next
-	HeightLeap       Reason = "height_leap" // further ahead than the bucket of heights allows
-	HeightMax        Reason = "height_max"  // above the configured highest height
+	HeightGap        Reason = "height_gap"   // the first height after a load, and not the mark's next
+	HeightLeap       Reason = "height_leap"  // further ahead than the bucket of heights allows
+	HeightMax        Reason = "height_max"   // above the configured highest height
+	HeightFloor      Reason = "height_floor" // at or below the configured floor
 )
 
 // RefusedError is a final refusal. Asking again cannot change it. Request is

@@ -216,11 +216,10 @@ func versionsNeverRepeat(t *testing.T, s watermark.Store) {
 }
 
 func contextEnded(t *testing.T, s watermark.Store) {
-	saved := load(t, s)
 	if _, err := s.Load(ended(t)); err == nil {
 		t.Error("Load succeeded after its context had ended")
 	}
-	saved = load(t, s)
+	saved := load(t, s)
 	if _, err := s.Replace(ended(t), saved, at(1)); err == nil {
 		t.Error("Replace succeeded after its context had ended")
 	}

@@ -1,0 +1,250 @@
+package hostlink
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"slices"
+	"testing"
+	"time"
+
+	"privyseal/internal/watermark"
+	"privyseal/internal/watermark/storetest"
+)
+
+var (
+	testID  = watermark.ID{ChainID: "chain-1", Key: [32]byte{1, 2, 3}}
+	testKey = Key{9, 9, 9}
+)
+
+// firstRecord is the record that the making of a key leaves with the host.
+func firstRecord(t testing.TB) []byte {
+	t.Helper()
+	sealed, err := testKey.Seal(testID, Record{Seq: 1, Time: time.Unix(1, 0)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return sealed
+}
+
+// host is an honest host whose store can be made to fail.
+type host struct {
+	fake   *storetest.Fake
+	keeper *Keeper
+}
+
+func newHost(t testing.TB) *host {
+	m, err := HostMark(firstRecord(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	fake := storetest.NewFake(m)
+	return &host{fake: fake, keeper: &Keeper{ID: testID, Store: fake}}
+}
+
+// dial is what an enclave dials StatePort with.
+func (h *host) dial(t testing.TB) func(context.Context) (net.Conn, error) {
+	return func(context.Context) (net.Conn, error) {
+		inside, outside := net.Pipe()
+		go func() {
+			defer outside.Close()
+			id, err := OpenFrame(outside)
+			if err != nil || id != testID {
+				Refuse(outside, errors.New("no such state"))
+				return
+			}
+			h.keeper.Serve(t.Context(), outside)
+		}()
+		return inside, nil
+	}
+}
+
+func (h *host) open(t testing.TB) *Store {
+	return &Store{Dial: h.dial(t), ID: testID, Key: testKey, Boot: [16]byte{7}}
+}
+
+func TestStoreConformance(t *testing.T) {
+	storetest.Run(t, func(t *testing.T) watermark.Store { return newHost(t).open(t) })
+}
+
+// Two enclaves on one state, an honest host between them: each mark has one
+// writer, and the other one is told.
+func TestTwinsOnAnHonestHost(t *testing.T) {
+	storetest.RunShared(t, func(t *testing.T) (a, b watermark.Store) {
+		h := newHost(t)
+		return h.open(t), h.open(t)
+	})
+}
+
+func mark(height int64) watermark.Mark {
+	return watermark.Mark{Height: height, Step: watermark.StepPrevote, SignBytes: []byte{byte(height)}}
+}
+
+// The host's disk fails in every way it can. The enclave's mark is the one it
+// sent last, whatever became of it outside.
+func TestHostStoreFails(t *testing.T) {
+	for name, outcome := range map[string]storetest.Outcome{"before": storetest.Before, "after": storetest.After} {
+		t.Run(name, func(t *testing.T) {
+			h := newHost(t)
+			s := h.open(t)
+			saved, err := s.Load(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			h.fake.Script(outcome)
+			if _, err := s.Replace(t.Context(), saved, mark(5)); err == nil {
+				t.Fatal("acknowledged by a host whose disk failed")
+			}
+			if _, err := s.Replace(t.Context(), saved, mark(6)); err == nil {
+				t.Fatal("not poisoned")
+			}
+			saved, err = s.Load(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !saved.Mark.Equal(mark(5)) {
+				t.Errorf("after the failure the mark is %v, want what was sent", saved.Mark)
+			}
+			// And the host has it.
+			r, err := ReadRecord(h.fake.Saved().Mark.SignBytes)
+			if err != nil || !r.Mark.Equal(mark(5)) {
+				t.Errorf("the host has %v, %v", r.Mark, err)
+			}
+		})
+	}
+}
+
+// liar answers each frame as the test says.
+func liar(t *testing.T, answers ...[]byte) func(context.Context) (net.Conn, error) {
+	return func(context.Context) (net.Conn, error) {
+		inside, outside := net.Pipe()
+		go func() {
+			defer outside.Close()
+			for _, a := range answers {
+				if _, err := readFrame(outside, maxFrame); err != nil {
+					return
+				}
+				if a == nil {
+					io.Copy(io.Discard, outside) // silent
+					return
+				}
+				if writeFrame(outside, a) != nil {
+					return
+				}
+			}
+		}()
+		return inside, nil
+	}
+}
+
+// What a hostile host can answer, and that it gets nothing signed by it: every
+// lie is an error of the store, after which the signer may not sign.
+func TestHostileHost(t *testing.T) {
+	seal := func(key Key, id watermark.ID, seq uint64, m watermark.Mark) []byte {
+		sealed, err := key.Seal(id, Record{Seq: seq, Mark: m})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return sealed
+	}
+	current := seal(testKey, testID, 5, mark(50))
+	frame := func(kind byte, body []byte) []byte { return append([]byte{kind}, body...) }
+	flipped := slices.Clone(current)
+	flipped[40]++
+
+	for name, tc := range map[string]struct {
+		answers [][]byte
+		want    error // nil: any
+	}{
+		"forged record":         {[][]byte{frame('R', flipped)}, ErrForged},
+		"record of another key": {[][]byte{frame('R', seal(Key{1}, testID, 5, mark(50)))}, ErrForged},
+		"another chain's":       {[][]byte{frame('R', seal(testKey, watermark.ID{ChainID: "chain-2", Key: testID.Key}, 5, mark(50)))}, ErrForged},
+		"no record":             {[][]byte{frame('R', nil)}, ErrForged},
+		"a long record":         {[][]byte{frame('R', make([]byte, 900))}, ErrForged},
+		"garbage":               {[][]byte{[]byte("hello")}, nil},
+		"an empty frame":        {[][]byte{{}}, nil},
+		"silence":               {[][]byte{nil}, nil},
+		"ack of another record": {[][]byte{frame('R', current), frame('A', firstRecord(t))}, nil},
+		"moved to an older one": {[][]byte{frame('R', current), frame('M', seal(testKey, testID, 4, mark(40)))}, ErrReplay},
+		"moved to a forged one": {[][]byte{frame('R', current), frame('M', flipped)}, ErrForged},
+		"moved for ever":        {[][]byte{frame('R', current), frame('M', seal(testKey, testID, 6, mark(60))), frame('M', seal(testKey, testID, 7, mark(70)))}, nil},
+		"higher number, lower mark": {
+			[][]byte{frame('R', current), frame('M', seal(testKey, testID, 9, mark(40)))}, ErrReplay},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := &Store{Dial: liar(t, tc.answers...), ID: testID, Key: testKey}
+			ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+			defer cancel()
+			saved, err := s.Load(ctx)
+			if err == nil || tc.want != nil && !errors.Is(err, tc.want) {
+				t.Errorf("Load: %+v, %v, want %v", saved, err, tc.want)
+			}
+			if _, err := s.Replace(t.Context(), saved, mark(99)); err == nil {
+				t.Error("Replace after a lie")
+			}
+		})
+	}
+}
+
+// A host that replays an old record within one boot gets the newer one sent
+// again, and no way back.
+func TestReplayWithinABoot(t *testing.T) {
+	h := newHost(t)
+	s := h.open(t)
+	saved, err := s.Load(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	old := h.fake.Saved().Mark
+	for height := range int64(3) {
+		if saved, err = s.Replace(t.Context(), saved, mark(height+1)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	h.fake.Put(old) // a snapshot of the host's disk
+	h.keeper.loaded = false
+	if saved, err = s.Load(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if !saved.Mark.Equal(mark(3)) {
+		t.Errorf("the mark went back to %v", saved.Mark)
+	}
+	if r, err := ReadRecord(h.fake.Saved().Mark.SignBytes); err != nil || !r.Mark.Equal(mark(3)) {
+		t.Errorf("the host was not told: %v, %v", r, err)
+	}
+	// Authenticated is not fresh: at the next boot the same replay works, and
+	// only a watcher of the attested sequence numbers can tell.
+	h.fake.Put(old)
+	h.keeper.loaded = false
+	reborn := h.open(t)
+	if saved, err := reborn.Load(t.Context()); err != nil || !saved.Mark.IsZero() {
+		t.Errorf("the threat model says that this works: %v, %v", saved, err)
+	}
+	if reborn.Last().Seq >= s.Last().Seq {
+		t.Error("the replay does not show in the sequence number")
+	}
+}
+
+// The law of records, and that no other bytes are one.
+func FuzzRecord(f *testing.F) {
+	f.Add(firstRecord(f))
+	f.Add([]byte{})
+	f.Fuzz(func(t *testing.T, sealed []byte) {
+		if _, err := testKey.Open(testID, sealed); err == nil && !bytes.Equal(sealed, firstRecord(t)) {
+			t.Fatal("a record out of nowhere")
+		}
+		r, err := ReadRecord(sealed)
+		if err != nil {
+			return
+		}
+		again, err := testKey.Seal(testID, r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(again[:len(again)-macSize], sealed[:len(sealed)-macSize]) {
+			t.Fatalf("read %x as %+v, which is %x", sealed, r, again)
+		}
+	})
+}
