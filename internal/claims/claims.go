@@ -1,0 +1,89 @@
+// Package claims is what an attestation document of ours says in its user data:
+// which key this enclave signs with, for which chain, where the key comes from,
+// and how far it has signed. Encoding and decoding, nothing else; package nitro
+// says whether the document around it is genuine.
+package claims
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+)
+
+// MaxSize is how many bytes AWS documents for user data.
+const MaxSize = 512
+
+// The purposes of a document. A document for one is worth nothing for another.
+const (
+	PurposeAttest = "attest" // asked for by an operator
+	PurposeCreate = "create" // made with a new key, wrapped and recorded
+	PurposeImport = "import" // public_key of the document is a key to import under
+	PurposeKMS    = "kms"    // public_key of the document is KMS's recipient
+)
+
+// Claims are the user data, as a JSON object without spaces. Only Purpose and
+// Boot stand in all of them.
+type Claims struct {
+	Version int    `json:"v"` // 1
+	Purpose string `json:"use"`
+	Boot    string `json:"boot"` // 32 hex digits, new with each start of the enclave
+	Chain   string `json:"chain,omitempty"`
+	KeyType string `json:"type,omitempty"` // CometBFT's name
+	// Key is the public key: base64, or "sha256:" and 64 hex digits where it is
+	// longer than 65 bytes.
+	Key    string `json:"key,omitempty"`
+	KMSKey string `json:"kms,omitempty"`    // ARN of the key that wraps it
+	Origin string `json:"origin,omitempty"` // "generated" in an enclave, or "imported"
+	// Seq and Mark are the last record of the state: its number, and
+	// height/round/step.
+	Seq  uint64 `json:"seq,omitempty"`
+	Mark string `json:"mark,omitempty"`
+}
+
+// EncodeKey returns a public key in the form of Claims.Key.
+func EncodeKey(public []byte) string {
+	if len(public) <= 65 {
+		return base64.StdEncoding.EncodeToString(public)
+	}
+	sum := sha256.Sum256(public)
+	return "sha256:" + hex.EncodeToString(sum[:])
+}
+
+// Encode returns the user data.
+func (c Claims) Encode() ([]byte, error) {
+	c.Version = 1
+	b, err := json.Marshal(c)
+	if err == nil && len(b) > MaxSize {
+		err = fmt.Errorf("cannot attest: the claims have %d bytes, more than %d", len(b), MaxSize)
+	}
+	return b, err
+}
+
+// Decode reads user data. What it accepts encodes to the same bytes.
+func Decode(data []byte) (Claims, error) {
+	if len(data) == 0 {
+		return Claims{}, errors.New("the document has no user data: it was not made by privyseal")
+	}
+	var c Claims
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&c); err != nil {
+		return Claims{}, fmt.Errorf("the user data are none of privyseal: %w", err)
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return Claims{}, errors.New("the user data are none of privyseal: something stands behind their end")
+	}
+	if c.Version != 1 {
+		return Claims{}, fmt.Errorf("the user data have version %d, this program knows 1", c.Version)
+	}
+	again, err := c.Encode()
+	if err != nil || !bytes.Equal(again, data) {
+		return Claims{}, errors.New("the user data are none of privyseal: not in canonical form")
+	}
+	return c, nil
+}

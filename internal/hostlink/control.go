@@ -1,0 +1,283 @@
+package hostlink
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"time"
+)
+
+// Request is what a host asks on ControlPort: exactly one field is set. One
+// request, one reply, for as long as the connection lasts. Nothing in it is
+// trusted.
+type Request struct {
+	Hello       *Hello       `json:"hello,omitempty"`
+	Create      *Create      `json:"create,omitempty"`
+	ImportKey   *ImportKey   `json:"import_key,omitempty"`
+	Import      *Import      `json:"import,omitempty"`
+	Boot        *Boot        `json:"boot,omitempty"`
+	Credentials *Credentials `json:"credentials,omitempty"`
+	Attest      *Attest      `json:"attest,omitempty"`
+	NewState    *NewState    `json:"new_state,omitempty"`
+}
+
+// Hello asks who is there.
+type Hello struct{}
+
+// Credentials let the enclave call KMS. They are the host's own, and worth
+// nothing without an attestation document of this image.
+type Credentials struct {
+	AccessKeyID     string    `json:"access_key_id"`
+	SecretAccessKey string    `json:"secret_access_key"`
+	SessionToken    string    `json:"session_token,omitempty"`
+	Expires         time.Time `json:"expires,omitzero"`
+}
+
+// String hides the secrets from whoever prints a request.
+func (c Credentials) String() string { return "credentials of " + c.AccessKeyID }
+
+// GoString does the same for %#v.
+func (c Credentials) GoString() string { return c.String() }
+
+// Create makes a key inside, wraps it, and makes the first record of its state.
+type Create struct {
+	ChainID     string      `json:"chain_id"` // "" for an identity
+	KeyType     string      `json:"key_type"`
+	Credentials Credentials `json:"credentials"`
+}
+
+// Created answers Create, Import and NewState.
+type Created struct {
+	KeyType  string `json:"key_type"`
+	Public   []byte `json:"public"`
+	Wrapped  []byte `json:"wrapped"`
+	Record   []byte `json:"record,omitempty"` // sealed; absent for an identity
+	Document []byte `json:"document"`         // attestation, purpose "create"
+}
+
+// ImportKey asks for a key to import under: the answer is an attestation
+// document, purpose "import", whose public_key is an RSA key of this boot.
+type ImportKey struct {
+	Nonce []byte `json:"nonce,omitempty"`
+}
+
+// Import brings an existing key in.
+type Import struct {
+	ChainID string `json:"chain_id"`
+	KeyType string `json:"key_type"`
+	Public  []byte `json:"public"` // what the secret has to belong to
+
+	// Exactly one of both: the secret under the key of ImportKey
+	// (RSAES-OAEP-SHA256), or a KMS ciphertext of it.
+	Sealed []byte `json:"sealed,omitempty"`
+	KMS    []byte `json:"kms,omitempty"`
+
+	// The state, which is mandatory: its last mark, or a floor, or the word
+	// that the key never signed for this chain.
+	Height    int64  `json:"height,omitempty"`
+	Round     int32  `json:"round,omitempty"`
+	Step      uint8  `json:"step,omitempty"`
+	SignBytes []byte `json:"sign_bytes,omitempty"`
+	Fresh     bool   `json:"fresh,omitempty"`
+
+	Credentials Credentials `json:"credentials"`
+}
+
+// NewState makes a first record for a key whose state is lost, above the floor
+// that the measured policy holds for the chain. Without such a floor it is
+// refused.
+type NewState struct {
+	ChainID     string      `json:"chain_id"`
+	Wrapped     []byte      `json:"wrapped"`
+	AfterHeight int64       `json:"after_height"`
+	Credentials Credentials `json:"credentials"`
+}
+
+// Boot opens the wrapped keys and begins to sign. Sent again, by a host that
+// was restarted, it changes nodes and levels and leaves keys and marks alone.
+type Boot struct {
+	Credentials Credentials `json:"credentials"`
+	Chains      []BootChain `json:"chains"`
+	LogLevel    string      `json:"log_level"`
+}
+
+// BootChain is one chain to sign for.
+type BootChain struct {
+	ID       string     `json:"id"`
+	Wrapped  []byte     `json:"wrapped"`
+	Identity []byte     `json:"identity,omitempty"` // wrapped, for tcp and noise nodes
+	Nodes    []BootNode `json:"nodes"`
+
+	HeightBurst     int64         `json:"height_burst,omitempty"`
+	HeightPerSecond int64         `json:"height_per_second,omitempty"`
+	Idle            time.Duration `json:"idle,omitempty"`
+}
+
+// BootNode is one node. The host connects the enclave to it; the address says
+// which handshake ends inside, and whom to expect.
+type BootNode struct {
+	Name string `json:"name"`
+	Addr string `json:"addr"`
+}
+
+// Attest asks for a document about a chain, purpose "attest".
+type Attest struct {
+	ChainID string `json:"chain_id"`
+	Nonce   []byte `json:"nonce,omitempty"` // at most 512 bytes
+}
+
+// Reply answers a Request. Error is for an operator; Cure is the next thing to
+// do, where there is one.
+type Reply struct {
+	Error string `json:"error,omitempty"`
+	Cure  string `json:"cure,omitempty"`
+
+	Status   *Status  `json:"status,omitempty"`   // Hello, Boot
+	Created  *Created `json:"created,omitempty"`  // Create, Import, NewState
+	Document []byte   `json:"document,omitempty"` // Attest, ImportKey
+}
+
+// Status is what an enclave tells of itself. None of it is attested.
+type Status struct {
+	Version string        `json:"version"`
+	Boot    string        `json:"boot"`   // 32 hex digits
+	Policy  []byte        `json:"policy"` // SHA-256 of the policy file
+	Chains  []ChainStatus `json:"chains,omitempty"`
+}
+
+// ChainStatus is one chain that the enclave was booted with.
+type ChainStatus struct {
+	ID      string `json:"id"`
+	KeyType string `json:"key_type,omitempty"`
+	Public  []byte `json:"public,omitempty"`
+	Problem string `json:"problem,omitempty"` // why it cannot sign
+	Cure    string `json:"cure,omitempty"`
+	Seq     uint64 `json:"seq,omitempty"`
+	Mark    string `json:"mark,omitempty"`
+}
+
+// ReadRequest reads a request. An error ends the connection.
+func ReadRequest(r io.Reader) (Request, error) {
+	payload, err := readFrame(r, maxFrame)
+	if err != nil {
+		return Request{}, err
+	}
+	var req Request
+	if err := decodeStrict(payload, &req); err != nil {
+		return Request{}, err
+	}
+	set := 0
+	for _, is := range []bool{req.Hello != nil, req.Create != nil, req.ImportKey != nil, req.Import != nil,
+		req.Boot != nil, req.Credentials != nil, req.Attest != nil, req.NewState != nil} {
+		if is {
+			set++
+		}
+	}
+	if set != 1 {
+		return Request{}, fmt.Errorf("a request for %d things at once", set)
+	}
+	return req, nil
+}
+
+// WriteReply writes a reply.
+func WriteReply(w io.Writer, reply Reply) error {
+	payload, err := json.Marshal(reply)
+	if err != nil {
+		return err
+	}
+	return writeFrame(w, payload)
+}
+
+// Call sends a request to an enclave and reads its reply. A reply with Error is
+// a *[RefusedError].
+func Call(conn net.Conn, req Request) (Reply, error) {
+	payload, err := json.Marshal(req)
+	if err != nil {
+		return Reply{}, err
+	}
+	if err := writeFrame(conn, payload); err != nil {
+		return Reply{}, fmt.Errorf("cannot ask the enclave: %w", err)
+	}
+	payload, err = readFrame(conn, maxFrame)
+	if err != nil {
+		return Reply{}, fmt.Errorf("no answer from the enclave: %w", err)
+	}
+	var reply Reply
+	if err := decodeStrict(payload, &reply); err != nil {
+		return Reply{}, fmt.Errorf("cannot read the enclave's answer: %w", err)
+	}
+	if reply.Error != "" {
+		return Reply{}, &RefusedError{Text: reply.Error, Cure: reply.Cure}
+	}
+	return reply, nil
+}
+
+// RefusedError is why an enclave did not do what it was asked.
+type RefusedError struct{ Text, Cure string }
+
+func (e *RefusedError) Error() string {
+	if e.Cure == "" {
+		return "the enclave refuses: " + e.Text
+	}
+	return "the enclave refuses: " + e.Text + "; " + e.Cure
+}
+
+func decodeStrict(payload []byte, v any) error {
+	d := json.NewDecoder(bytes.NewReader(payload))
+	d.DisallowUnknownFields()
+	if err := d.Decode(v); err != nil {
+		return fmt.Errorf("malformed message: %w", err)
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return errors.New("malformed message: something stands behind its end")
+	}
+	return nil
+}
+
+// NodeHello is the first frame of a connection to NodePort: which node, by
+// chain id and name. The host answers with a frame that is empty, or says why
+// not; then the bytes of the node follow.
+type NodeHello struct {
+	ChainID string `json:"chain_id"`
+	Node    string `json:"node"`
+}
+
+// OpenNode asks the host on conn to connect it to a node.
+func OpenNode(conn net.Conn, hello NodeHello) error {
+	payload, err := json.Marshal(hello)
+	if err != nil {
+		return err
+	}
+	if err := writeFrame(conn, payload); err != nil {
+		return err
+	}
+	answer, err := readFrame(conn, 1024)
+	if err != nil {
+		return fmt.Errorf("the host does not connect us: %w", err)
+	}
+	if len(answer) > 0 {
+		return fmt.Errorf("the host says: %.1024q", answer)
+	}
+	return nil
+}
+
+// ReadNodeHello reads the first frame of a connection to NodePort.
+func ReadNodeHello(conn net.Conn) (hello NodeHello, err error) {
+	payload, err := readFrame(conn, 1024)
+	if err != nil {
+		return hello, err
+	}
+	return hello, decodeStrict(payload, &hello)
+}
+
+// AnswerNode answers a NodeHello: nil for a connection that stands.
+func AnswerNode(conn net.Conn, err error) error {
+	if err == nil {
+		return writeFrame(conn, nil)
+	}
+	text := err.Error()
+	return writeFrame(conn, []byte(text[:min(len(text), 512)]))
+}

@@ -1,0 +1,221 @@
+// Package policy is what decides an enclave's security: a file that is measured
+// with the image, so that PCR2 and PCR0 name it. The host can choose among
+// measured policies, and nothing within one.
+//
+// Where a decision is not in here, the host may make it: addresses, ports, log
+// level. Chain and public key come authenticated with the wrapped key.
+package policy
+
+import (
+	"bytes"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"slices"
+	"strings"
+)
+
+// File is the name of the policy in the image's second ramdisk.
+const File = "policy.json"
+
+// MaxSize bounds the file in bytes.
+const MaxSize = 1 << 20
+
+// Policy is one policy file: a JSON object with these keys. Unknown, doubled and
+// missing keys are errors; where a key may be absent, its zero value is the
+// strictest.
+type Policy struct {
+	// KMSKey is the ARN of the AWS KMS key under which secrets leave the enclave:
+	// arn:PARTITION:kms:REGION:ACCOUNT:key/ID, no alias. Required.
+	KMSKey string `json:"kms_key"`
+	// KMSEndpoint is the host:port that the host connects us to. Required.
+	KMSEndpoint string `json:"kms_endpoint"`
+	// KMSServerName is the name that the TLS certificate has to have. Required:
+	// for private endpoints it is not the host that is dialled.
+	KMSServerName string `json:"kms_server_name"`
+	// TLSRoots are the roots, PEM, one of which has to stand above KMS's
+	// certificate. Required.
+	TLSRoots string `json:"tls_roots"`
+	// AttestationRoot is the root, PEM, of the attestation documents. Absent, and
+	// in production always, it is AWS's.
+	AttestationRoot string `json:"attestation_root,omitempty"`
+
+	// Chains are the chain ids that may be signed for, and PublicKeys the keys,
+	// base64, that may sign. Absent: any that the wrapped key names.
+	Chains     []string `json:"chains,omitempty"`
+	PublicKeys []string `json:"public_keys,omitempty"`
+
+	// AllowSignBytes and AllowRawBytes let a node have bytes of its own choice
+	// signed; see the config keys of the same names.
+	AllowSignBytes bool `json:"allow_sign_bytes,omitempty"`
+	AllowRawBytes  bool `json:"allow_raw_bytes,omitempty"`
+	// MaxHeight is the highest height that is ever signed. 0: no bound.
+	MaxHeight int64 `json:"max_height,omitempty"`
+	// StateFloor gives, by chain id, the height at and below which nothing is
+	// signed. A chain in here may have a lost state made anew, above its floor.
+	StateFloor map[string]int64 `json:"state_floor,omitempty"`
+}
+
+// Parse reads a policy file.
+func Parse(data []byte) (*Policy, error) {
+	if len(data) > MaxSize {
+		return nil, fmt.Errorf("cannot read the policy: it has more than %d bytes", MaxSize)
+	}
+	var p Policy
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&p); err != nil {
+		return nil, fmt.Errorf("cannot read the policy: %w", err)
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return nil, errors.New("cannot read the policy: something stands behind its end")
+	}
+	if err := doubledKey(data); err != nil {
+		return nil, fmt.Errorf("cannot read the policy: %w", err)
+	}
+	if err := p.check(); err != nil {
+		return nil, fmt.Errorf("cannot use the policy: %w", err)
+	}
+	return &p, nil
+}
+
+// Encode returns the policy in the one form that goes into images, so that the
+// same policy is always measured alike.
+func (p *Policy) Encode() ([]byte, error) {
+	if err := p.check(); err != nil {
+		return nil, fmt.Errorf("cannot use the policy: %w", err)
+	}
+	data, err := json.MarshalIndent(p, "", "  ")
+	return append(data, '\n'), err
+}
+
+// Roots returns the pool of TLSRoots.
+func (p *Policy) Roots() *x509.CertPool {
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM([]byte(p.TLSRoots))
+	return pool
+}
+
+// Region returns the AWS region of the KMS key.
+func (p *Policy) Region() string { return strings.Split(p.KMSKey, ":")[3] }
+
+// AllowsChain reports whether the chain may be signed for.
+func (p *Policy) AllowsChain(id string) bool {
+	return len(p.Chains) == 0 || slices.Contains(p.Chains, id)
+}
+
+// AllowsKey reports whether the public key, base64, may sign.
+func (p *Policy) AllowsKey(public string) bool {
+	return len(p.PublicKeys) == 0 || slices.Contains(p.PublicKeys, public)
+}
+
+func (p *Policy) check() error {
+	if err := checkKeyARN(p.KMSKey); err != nil {
+		return err
+	}
+	host, port, err := net.SplitHostPort(p.KMSEndpoint)
+	if err != nil || host == "" || port == "" {
+		return fmt.Errorf("kms_endpoint %q is not host:port", p.KMSEndpoint)
+	}
+	if p.KMSServerName == "" || strings.ContainsAny(p.KMSServerName, " /:@*") {
+		return fmt.Errorf("kms_server_name %q is no host name", p.KMSServerName)
+	}
+	if err := checkPEM("tls_roots", p.TLSRoots); err != nil {
+		return err
+	}
+	if p.AttestationRoot != "" {
+		if err := checkPEM("attestation_root", p.AttestationRoot); err != nil {
+			return err
+		}
+	}
+	if p.MaxHeight < 0 {
+		return errors.New("max_height is negative")
+	}
+	for id, height := range p.StateFloor {
+		if id == "" || height < 0 {
+			return fmt.Errorf("state_floor of chain %q is %d", id, height)
+		}
+	}
+	return nil
+}
+
+// checkKeyARN wants the ARN of a key itself: an alias can be pointed elsewhere
+// after the policy was measured.
+func checkKeyARN(arn string) error {
+	parts := strings.Split(arn, ":")
+	if len(parts) != 6 || parts[0] != "arn" || !strings.HasPrefix(parts[1], "aws") || parts[2] != "kms" ||
+		parts[3] == "" || len(parts[4]) != 12 || !strings.HasPrefix(parts[5], "key/") || len(arn) > 160 {
+		return fmt.Errorf("kms_key %q is not the ARN of a key, arn:aws:kms:REGION:ACCOUNT:key/ID", arn)
+	}
+	return nil
+}
+
+func checkPEM(name, text string) error {
+	rest := []byte(text)
+	for n := 0; ; n++ {
+		var block *pem.Block
+		block, rest = pem.Decode(rest)
+		if block == nil {
+			if n == 0 || len(bytes.TrimSpace(rest)) > 0 {
+				return fmt.Errorf("%s is not PEM certificates and nothing else", name)
+			}
+			return nil
+		}
+		if _, err := x509.ParseCertificate(block.Bytes); err != nil || block.Type != "CERTIFICATE" {
+			return fmt.Errorf("%s holds something that is no certificate: %v", name, err)
+		}
+	}
+}
+
+// doubledKey finds a key that stands twice in one object, which encoding/json
+// takes without a word.
+func doubledKey(data []byte) error {
+	d := json.NewDecoder(bytes.NewReader(data))
+	type object struct {
+		seen map[string]bool
+		key  bool // the next string is a key
+	}
+	var open []*object
+	for {
+		token, err := d.Token()
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		top := func() *object {
+			if len(open) == 0 {
+				return nil
+			}
+			return open[len(open)-1]
+		}
+		switch t := token.(type) {
+		case json.Delim:
+			switch t {
+			case '{':
+				open = append(open, &object{seen: map[string]bool{}, key: true})
+				continue
+			case '[':
+				open = append(open, nil)
+				continue
+			}
+			open = open[:len(open)-1]
+		case string:
+			if o := top(); o != nil && o.key {
+				if o.seen[t] {
+					return fmt.Errorf("the key %q stands twice", t)
+				}
+				o.seen[t], o.key = true, false
+				continue
+			}
+		}
+		if o := top(); o != nil {
+			o.key = true
+		}
+	}
+}
