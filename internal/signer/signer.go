@@ -140,6 +140,10 @@ func (s *Signer) Handle(ctx context.Context, node string, req *privval.Request) 
 	e := Event{Node: node, Request: req}
 	resp, err := s.answer(ctx, req, &e)
 	e.All, e.Err = time.Since(start), err
+	if err != nil {
+		// Not half of one: a vote without the signature of its extension.
+		resp = privval.Response{}
+	}
 	if refused, ok := errors.AsType[*watermark.RefusedError](err); ok {
 		e.Reason = string(refused.Reason) + e.Reason
 		resp, err = privval.Response{Refused: refused.Error()}, nil
@@ -158,7 +162,7 @@ func (s *Signer) answer(ctx context.Context, req *privval.Request, e *Event) (pr
 	case req.Invalid != nil:
 		return privval.Response{}, refuse(invalidRequest, "%v", req.Invalid)
 	case hasChainID && req.ChainID != s.c.ChainID:
-		return privval.Response{}, refuse(wrongChain, "asked for chain %q, this connection is for %q", req.ChainID, s.c.ChainID)
+		return privval.Response{}, refuse(wrongChain, "asked for chain %.50q, this connection is for %q", req.ChainID, s.c.ChainID)
 	}
 	switch req.Kind {
 	case privval.KindPubKey:
@@ -213,22 +217,19 @@ func (s *Signer) record(ctx context.Context, req watermark.Mark, e *Event) (wate
 			e.Reason = s.whose(err, e.Node)
 			return watermark.Mark{}, err
 		}
-		pause := time.NewTimer(retryPause)
 		select {
 		case <-ctx.Done():
-			pause.Stop()
+		case <-time.After(retryPause):
+		}
+		// Also if both came at once.
+		if ctx.Err() != nil {
 			return watermark.Mark{}, err
-		case <-pause.C:
 		}
 	}
 }
 
 // replace does one attempt of record.
 func (s *Signer) replace(ctx context.Context, req watermark.Mark, node string) (m watermark.Mark, isNew bool, err error) {
-	// A store that is asked too late fails, and poisons us for no reason.
-	if err := ctx.Err(); err != nil {
-		return m, false, fmt.Errorf("cannot record %v: %w", req, err)
-	}
 	if !s.loaded {
 		if err := s.load(ctx); err != nil {
 			return m, false, err
@@ -257,7 +258,7 @@ func (s *Signer) replace(ctx context.Context, req watermark.Mark, node string) (
 func (s *Signer) load(ctx context.Context) error {
 	saved, err := s.c.Store.Load(ctx)
 	if err != nil {
-		return fmt.Errorf("cannot load the state of chain %s: %w", s.c.ChainID, err)
+		return err
 	}
 	if before := s.seen.Load(); before != nil {
 		// As a new request, what was loaded would have to be the mark that we
@@ -300,10 +301,14 @@ func (s *Signer) takeTurn(ctx context.Context, e *Event) error {
 	defer since(time.Now(), &e.Queue)
 	select {
 	case <-s.turn:
-		return nil
+		// A store that is asked too late fails, and poisons us for no reason.
+		if ctx.Err() == nil {
+			return nil
+		}
+		s.endTurn()
 	case <-ctx.Done():
-		return fmt.Errorf("cannot sign for chain %s: other requests are still in work: %w", s.c.ChainID, ctx.Err())
 	}
+	return fmt.Errorf("cannot sign for chain %s: other requests are still in work: %w", s.c.ChainID, ctx.Err())
 }
 
 func (s *Signer) endTurn() { s.turn <- struct{}{} }

@@ -1,17 +1,10 @@
 package signer_test
 
 import (
-	"bytes"
 	"context"
-	"crypto"
-	"crypto/ed25519"
-	"crypto/rand"
-	"errors"
 	"fmt"
-	"io"
 	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -42,18 +35,7 @@ func playFile(t *testing.T, file string, atLeast int) {
 	for _, story := range stories {
 		title, lines, _ := strings.Cut(story, "\n")
 		t.Run(title, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				p := newPlayer(t)
-				for line := range strings.Lines(lines) {
-					line = strings.TrimSpace(line)
-					if line != "" && line[0] != '#' {
-						p.play(line)
-					}
-				}
-				p.key.letGo()
-				synctest.Wait()
-				p.ledger.check(t)
-			})
+			synctest.Test(t, func(t *testing.T) { newPlayer(t).playAll(lines) })
 		})
 	}
 	if len(stories) < atLeast {
@@ -69,18 +51,37 @@ type player struct {
 	c      signer.Config
 	signer *signer.Signer
 	key    *testKey
-	ledger *ledger
-	last   signer.Event
+	ledger ledger
+
+	mu     sync.Mutex
+	events map[string]signer.Event // the last one of each node
 }
 
 func newPlayer(t *testing.T) *player {
-	p := &player{t: t, key: newTestKey(), ledger: newLedger()}
+	p := &player{t: t, key: newTestKey(), events: map[string]signer.Event{}}
 	p.key.durable = func() watermark.Mark { return p.store.Saved().Mark }
-	p.c = signer.Config{
-		ChainID: chain, Key: p.key, PubKey: privval.PubKey{Type: "ed25519", Bytes: p.key.pub()},
-		Verify: p.key.verify, Nodes: 1, Observe: func(e signer.Event) { p.last = e },
+	p.c = config(p.key)
+	p.c.Observe = func(e signer.Event) {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.events[e.Node] = e
 	}
 	return p
+}
+
+func (p *player) playAll(lines string) {
+	for line := range strings.Lines(lines) {
+		line = strings.TrimSpace(line)
+		if line != "" && line[0] != '#' {
+			p.line = line
+			p.play(strings.Fields(line))
+		}
+	}
+	// What still hangs may end now, and its signature may leave.
+	p.key.letGo()
+	synctest.Wait()
+	p.ledger.check(p.t)
+	p.key.check(p.t)
 }
 
 func (p *player) fatalf(format string, args ...any) {
@@ -88,10 +89,8 @@ func (p *player) fatalf(format string, args ...any) {
 	p.t.Fatalf("%s: %s", p.line, fmt.Sprintf(format, args...))
 }
 
-func (p *player) play(line string) {
+func (p *player) play(words []string) {
 	p.t.Helper()
-	p.line = line
-	words := strings.Fields(line)
 	switch words[0] {
 	case "nodes":
 		p.c.Nodes = int(number(p.t, words[1]))
@@ -104,62 +103,143 @@ func (p *player) play(line string) {
 	case "store":
 		p.store.Script(outcomesOf(p.t, words[1:])...)
 	case "key":
-		p.key.script(words[1:])
+		p.key.setScript(words[1:])
 	case "put":
-		p.store.Put(markOf(p.t, words[1:]))
+		p.store.Put(readMark(p.t, words[1:]))
 	case "wait":
 		time.Sleep(duration(p.t, words[1]))
 	case "together":
-		p.together(strings.TrimPrefix(line, "together "))
+		p.together(words[1:])
 	default:
-		ask, want, _ := strings.Cut(line, " -> ")
-		p.ask(strings.Fields(ask), want)
+		p.ask(words)
 	}
 }
 
 func (p *player) setState(words []string) {
-	p.store = storetest.NewFake(watermark.Mark{})
 	switch words[0] {
-	case "missing":
-		p.store.Script(slices.Repeat([]storetest.Outcome{storetest.Before}, 100)...)
 	case "fresh":
+		p.store = storetest.NewFake(watermark.Mark{})
+	case "missing":
+		p.store = storetest.NewFake(watermark.Mark{})
+		p.store.Script(slices.Repeat([]storetest.Outcome{storetest.Before}, 100)...)
 	default:
-		p.store = storetest.NewFake(markOf(p.t, words))
+		p.store = storetest.NewFake(readMark(p.t, words))
 	}
 }
 
-// start starts the process, again if there was one: on the same state, through
-// a store that knows nothing of the last one.
+// start starts the process. A second start is one after a crash: the state is
+// the same, what was in memory is gone.
 func (p *player) start(want []string) {
 	p.t.Helper()
 	if p.signer != nil {
 		p.store = p.store.Another()
 	}
+	p.c.Store = p.store
 	s, err := signer.New(p.t.Context(), p.c)
-	if len(want) > 0 && want[0] == "refused" {
-		if err == nil {
-			p.fatalf("it started")
-		}
-		return
+	if refused := len(want) > 0; refused != (err != nil) {
+		p.fatalf("got %v", err)
 	}
-	_ = s
-	p.fatalf("unreachable")
+	p.signer = s
 }
 
-// ask has a node ask, and compares what becomes of it.
-func (p *player) ask(words []string, want string) {
+// ask plays a line NODE MESSAGE -> OUTCOME.
+func (p *player) ask(words []string) {
 	p.t.Helper()
-	want, after, timed := strings.Cut(want, " after ")
-	begin := time.Now()
-	before := p.store.Saved().Mark
-	got := p.outcome(words[0], request(p.t, words[1:]))
-	if got != want {
-		p.fatalf("got %q (%v)", got, p.last.Err)
+	arrow := slices.Index(words, "->")
+	want, after, timed := strings.Cut(strings.Join(words[arrow+1:], " "), " after ")
+	begin, before := time.Now(), p.store.Saved().Mark
+	if got := p.handle(words[0], request(p.t, words[1:arrow])); got != want {
+		p.fatalf("got %q (%v)", got, p.events[words[0]].Err)
 	}
-	if took := time.Since(begin); timed && took != duration(p.t, after) || !timed && took != 0 {
-		p.fatalf("took %v", took)
+	took := time.Since(begin)
+	if want != "silence" && (timed && took != duration(p.t, after) || !timed && took != 0) {
+		p.fatalf("it took %v", took)
 	}
 	if now := p.store.Saved().Mark; now.Less(before) {
 		p.fatalf("the mark fell from %v to %v", before, now)
 	}
+}
+
+// together plays NODE MESSAGE and NODE MESSAGE -> OUTCOME and OUTCOME, where it
+// is open who is first.
+func (p *player) together(words []string) {
+	p.t.Helper()
+	arrow := slices.Index(words, "->")
+	var asks [][]string
+	for _, s := range strings.Split(strings.Join(words[:arrow], " "), " and ") {
+		asks = append(asks, strings.Fields(s))
+	}
+	got := make([]string, len(asks))
+	var wg sync.WaitGroup
+	for i, ask := range asks {
+		wg.Go(func() { got[i] = p.handle(ask[0], request(p.t, ask[1:])) })
+	}
+	wg.Wait()
+	want := strings.Split(strings.Join(words[arrow+1:], " "), " and ")
+	slices.Sort(got)
+	slices.Sort(want)
+	if !slices.Equal(got, want) {
+		p.fatalf("got %q", got)
+	}
+}
+
+// handle is the session: it closes the connection when the time is up, even
+// where the handler hangs.
+func (p *player) handle(node string, req privval.Request) string {
+	done := make(chan string, 1)
+	go func() {
+		ctx, cancel := context.WithTimeout(p.t.Context(), answerTime)
+		defer cancel()
+		resp, err := p.signer.Handle(ctx, node, &req)
+		done <- p.outcome(node, &req, resp, err)
+	}()
+	select {
+	case outcome := <-done:
+		return outcome
+	case <-time.After(answerTime + time.Second):
+		return "silence"
+	}
+}
+
+// outcome puts an answer into the words of the stories, and checks it against
+// what it claims to be.
+func (p *player) outcome(node string, req *privval.Request, resp privval.Response, err error) string {
+	p.mu.Lock()
+	e := p.events[node]
+	p.mu.Unlock()
+	unsigned := resp.Signature == nil && resp.Timestamp == nil && resp.ExtensionSignature == nil
+	switch {
+	case resp.Kind != req.Kind:
+		return fmt.Sprintf("an answer of kind %v", resp.Kind)
+	case err != nil && unsigned && resp.Refused == "" && e.Reason == "" && e.Err != nil:
+		return "closed"
+	case err == nil && unsigned && resp.Refused != "" && e.Reason != "":
+		return "refused " + e.Reason
+	case err != nil || resp.Refused != "" || e.Reason != "" || e.Err != nil:
+		return fmt.Sprintf("a mixture: %+v, %+v, %v", resp, e, err)
+	}
+	return p.signed(req, resp, e)
+}
+
+func (p *player) signed(req *privval.Request, resp privval.Response, e signer.Event) string {
+	if !p.key.verify(e.Mark.SignBytes, resp.Signature) {
+		return "a signature over other bytes than the mark's"
+	}
+	p.ledger.add(e.Mark)
+	got, err := privval.ParseSignBytes(e.Mark.SignBytes)
+	switch {
+	case err != nil:
+		return err.Error()
+	case got.Kind != req.Kind || got.Height != req.Height || got.Round != req.Round || got.ChainID != req.ChainID:
+		return fmt.Sprintf("signed %+v", got)
+	case req.Kind == privval.KindProposal && resp.Timestamp != nil:
+		return "a proposal with a timestamp"
+	case req.Kind != privval.KindProposal && string(resp.Timestamp) != string(got.Timestamp.Append(nil)):
+		return "another timestamp than the one that was signed"
+	case !e.Repeated && string(e.Mark.SignBytes) != string(req.SignBytes()):
+		return "signed, but not what was asked for"
+	case e.Repeated:
+		return fmt.Sprintf("again %s t%d", nameOf(got.BlockID), got.Timestamp.Seconds)
+	}
+	return "signed"
 }
