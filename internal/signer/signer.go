@@ -110,6 +110,7 @@ type Signer struct {
 	last    watermark.Saved // as loaded or acknowledged
 	loaded  bool            // false: what the store holds is unknown
 	asker   string          // the node that raised the mark, "" after a start
+	tried   attempt         // the last write whose outcome is unknown
 	empty   []byte          // signature over no bytes, made when first needed
 
 	seen atomic.Pointer[watermark.Saved] // last, for everybody
@@ -217,9 +218,11 @@ func (s *Signer) record(ctx context.Context, req watermark.Mark, e *Event) (wate
 			e.Reason = s.whose(err, e.Node)
 			return watermark.Mark{}, err
 		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(retryPause):
+		if !errors.Is(err, watermark.ErrMoved) {
+			select {
+			case <-ctx.Done():
+			case <-time.After(retryPause):
+			}
 		}
 		// Also if both came at once.
 		if ctx.Err() != nil {
@@ -246,8 +249,12 @@ func (s *Signer) replace(ctx context.Context, req watermark.Mark, node string) (
 	if err != nil {
 		// The mark may be written, may be written later, or never. Until it was
 		// loaded again nothing can be decided.
-		s.loaded = false
+		s.loaded, s.tried = false, attempt{m, node}
 		return m, false, fmt.Errorf("cannot record %v: %w", m, err)
+	}
+	if !saved.Mark.Equal(m) {
+		s.loaded = false
+		return m, false, fmt.Errorf("cannot record %v: the store acknowledged %v", m, saved.Mark)
 	}
 	s.heights.Spend(s.last.Mark, m, time.Now())
 	s.setLast(saved)
@@ -268,13 +275,28 @@ func (s *Signer) load(ctx context.Context) error {
 			return fmt.Errorf("cannot use the state of chain %s, now at %v and before at %v: %w", s.c.ChainID, saved.Mark, before.Mark, ErrWentBack)
 		}
 		if !same {
-			s.asker = ""
+			s.asker = s.tried.by(saved.Mark)
+			s.heights.Spend(before.Mark, saved.Mark, time.Now())
 		}
 	}
-	s.loaded = true
+	s.loaded, s.tried = true, attempt{}
 	s.heights.Loaded(saved, time.Now())
 	s.setLast(saved)
 	return nil
+}
+
+// attempt is a write whose outcome is unknown, and the node that asked for it.
+type attempt struct {
+	mark watermark.Mark
+	node string
+}
+
+// by returns the node that raised the mark to m, or "" if that was not us.
+func (a attempt) by(m watermark.Mark) string {
+	if a.mark.IsZero() || !a.mark.Equal(m) {
+		return ""
+	}
+	return a.node
 }
 
 func (s *Signer) setLast(saved watermark.Saved) {

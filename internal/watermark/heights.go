@@ -59,7 +59,8 @@ func (h *Heights) Loaded(s Saved, now time.Time) {
 	if !h.loaded {
 		h.level, h.at = h.burst(), now
 		if !s.Time.IsZero() {
-			h.level += h.perSecond() * max(0, now.Sub(s.Time).Seconds())
+			// A clock that stood at 1970 must not open the bucket for ever.
+			h.level += min(MaxFirstHeight, h.perSecond()*max(0, now.Sub(s.Time).Seconds()))
 		}
 	}
 	h.loaded, h.first = true, true

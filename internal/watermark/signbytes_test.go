@@ -32,6 +32,15 @@ func TestTimestampInsideABlockID(t *testing.T) {
 	}
 }
 
+// What stands behind the timestamp counts like what stands before it.
+func TestVotesOfTwoChains(t *testing.T) {
+	a := vote(1, 'a')
+	b := bytes.Replace(vote(2, 'a'), []byte("chain-1"), []byte("chain-2"), 1)
+	if sameVote(a, b) || !sameVote(a, vote(2, 'a')) {
+		t.Error("votes of two chains are the same")
+	}
+}
+
 func TestSameVoteNeedsVotes(t *testing.T) {
 	a := vote(1, 'a')
 	for name, b := range map[string][]byte{
