@@ -15,6 +15,7 @@ import (
 
 	"github.com/cloudflare/circl/sign/mldsa/mldsa65"
 	"github.com/decred/dcrd/dcrec/secp256k1/v4"
+	//lint:ignore SA1019 the addresses of secp256k1 keys are RIPEMD-160 digests
 	"golang.org/x/crypto/ripemd160" // an old hash, but the one in secp256k1 addresses
 	"golang.org/x/crypto/sha3"
 )
