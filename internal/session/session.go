@@ -121,7 +121,7 @@ func (s *Session) connect(ctx context.Context) (served bool, err error) {
 	// A parked connection may wait for days, also within the handshake.
 	stop := context.AfterFunc(ctx, func() { raw.Close() })
 	conn, err := s.secure(raw)
-	if err != nil || !stop() {
+	if !stop() || err != nil {
 		return false, err
 	}
 	return s.serve(ctx, conn)
