@@ -7,8 +7,8 @@ import (
 	"privyseal/internal/privval"
 )
 
-// signExtensions signs the extension of a precommit for a block, unless the
-// node asked to skip it. It moves no mark: the application may change an
+// signExtensions signs the extension of a vote that has passed the rule. It moves
+// no mark: the application may change an
 // extension between two requests, and CometBFT's own signer signs it anew each
 // time (privval/file.go signVote).
 //
@@ -17,24 +17,59 @@ import (
 // second signature, over the raw bytes of its non_rp_extension; other versions
 // skip it. Where there are no such bytes it is a signature over nothing, good
 // for no message, and the same each time.
-func (s *Signer) signExtensions(req *privval.Request, resp *privval.Response) (err error) {
-	if req.Kind != privval.KindPrecommit || req.BlockID.IsNil() || req.SkipExtensionSigning {
-		return nil
-	}
+func (s *Signer) signExtensions(req *privval.Request) (resp privval.Response, err error) {
 	if resp.ExtensionSignature, err = s.signVerified(req.ExtensionSignBytes()); err != nil {
-		return err
+		return privval.Response{}, err
 	}
 	if len(req.NonRPExtension) > 0 {
 		resp.NonRPExtensionSignature, err = s.signVerified(req.NonRPExtension)
-		return err
+		return resp, err
 	}
 	if s.empty == nil {
 		if s.empty, err = s.signVerified(nil); err != nil {
-			return err
+			return privval.Response{}, err
 		}
 	}
 	resp.NonRPExtensionSignature = s.empty
-	return nil
+	return resp, nil
+}
+
+// extensions are the signatures over a request's extensions in the making.
+type extensions struct {
+	sign func() (privval.Response, error) // nil: there is nothing to sign
+	done chan struct{}                    // nil until started
+	resp privval.Response
+	err  error
+}
+
+// extensionsOf returns what is to be signed beside the vote: the extension of a
+// precommit for a block, unless the node asked to skip it.
+func (s *Signer) extensionsOf(req *privval.Request) *extensions {
+	if req.Kind != privval.KindPrecommit || req.BlockID.IsNil() || req.SkipExtensionSigning {
+		return &extensions{}
+	}
+	return &extensions{sign: func() (privval.Response, error) { return s.signExtensions(req) }}
+}
+
+// start begins to sign, once, in the background.
+func (x *extensions) start() {
+	if x.sign == nil || x.done != nil {
+		return
+	}
+	x.done = make(chan struct{})
+	go func() {
+		defer close(x.done)
+		x.resp, x.err = x.sign()
+	}()
+}
+
+// wait waits for what was started.
+func (x *extensions) wait() error {
+	if x.done == nil {
+		return nil
+	}
+	<-x.done
+	return x.err
 }
 
 // checkNonRPExtension refuses bytes that v2 would have signed without chain,

@@ -187,29 +187,35 @@ func (s *Signer) sign(ctx context.Context, req *privval.Request, e *Event) (priv
 	}
 	defer s.endTurn()
 
-	mark, err := s.record(ctx, markOf(req), e)
+	// The extension has no mark, so it is signed while the disk works.
+	extensions := s.extensionsOf(req)
+	defer extensions.wait() // it uses the key, which is ours for this turn only
+	mark, err := s.record(ctx, markOf(req), e, extensions.start)
 	if err != nil {
 		return privval.Response{}, err
 	}
 	// A crash here loses the signature and nothing else: the node asks again,
 	// and the recorded mark is signed then.
 	defer since(time.Now(), &e.Sign)
-	var resp privval.Response
-	if resp.Signature, err = s.signVerified(mark.SignBytes); err != nil {
+	extensions.start()
+	if err := extensions.wait(); err != nil {
 		return privval.Response{}, err
 	}
+	resp := extensions.resp
 	resp.Timestamp = mark.Timestamp()
-	return resp, s.signExtensions(req, &resp)
+	resp.Signature, err = s.signVerified(mark.SignBytes)
+	return resp, err
 }
 
 // record returns the mark to sign, after it became durable. What may pass, a
 // store that fails or a state that has to be loaded again, is tried until ctx
-// ends.
-func (s *Signer) record(ctx context.Context, req watermark.Mark, e *Event) (watermark.Mark, error) {
+// ends. accepted is called when the rule has taken the mark, before the store is
+// asked.
+func (s *Signer) record(ctx context.Context, req watermark.Mark, e *Event, accepted func()) (watermark.Mark, error) {
 	defer since(time.Now(), &e.Store)
 	e.Mark = req
 	for {
-		mark, isNew, err := s.replace(ctx, req, e.Node)
+		mark, isNew, err := s.replace(ctx, req, e.Node, accepted)
 		switch {
 		case err == nil:
 			e.Mark, e.Repeated = mark, !isNew
@@ -232,7 +238,7 @@ func (s *Signer) record(ctx context.Context, req watermark.Mark, e *Event) (wate
 }
 
 // replace does one attempt of record.
-func (s *Signer) replace(ctx context.Context, req watermark.Mark, node string) (m watermark.Mark, isNew bool, err error) {
+func (s *Signer) replace(ctx context.Context, req watermark.Mark, node string, accepted func()) (m watermark.Mark, isNew bool, err error) {
 	if !s.loaded {
 		if err := s.load(ctx); err != nil {
 			return m, false, err
@@ -245,6 +251,7 @@ func (s *Signer) replace(ctx context.Context, req watermark.Mark, node string) (
 	if err := s.heights.Allow(s.last.Mark, m, time.Now()); err != nil {
 		return m, false, err
 	}
+	accepted()
 	saved, err := s.c.Store.Replace(ctx, s.last, m)
 	if err != nil {
 		// The mark may be written, may be written later, or never. Until it was
