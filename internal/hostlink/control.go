@@ -70,8 +70,8 @@ type Import struct {
 	KeyType string `json:"key_type"`
 	Public  []byte `json:"public"` // what the secret has to belong to
 
-	// Exactly one of both: the secret under the key of ImportKey
-	// (RSAES-OAEP-SHA256), or a KMS ciphertext of it.
+	// Exactly one of both: the secret under the key of ImportKey, see Seal, or a
+	// KMS ciphertext of it.
 	Sealed []byte `json:"sealed,omitempty"`
 	KMS    []byte `json:"kms,omitempty"`
 

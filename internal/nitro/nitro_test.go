@@ -1,0 +1,363 @@
+package nitro
+
+import (
+	"bytes"
+	"encoding/hex"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/fxamacker/cbor/v2"
+	"github.com/google/go-cmp/cmp"
+)
+
+var (
+	madeAt  = time.Date(2024, 9, 7, 14, 37, 39, 0, time.UTC) // of the production document
+	debugAt = time.Date(2024, 9, 7, 14, 38, 6, 0, time.UTC)
+)
+
+// vector reads a file that was made by AWS.
+func vector(t testing.TB, name string) []byte {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join("../../../shared/vectors/nitro", name))
+	if errors.Is(err, os.ErrNotExist) {
+		t.Skipf("%s is missing: the vectors live in shared/vectors beside the repository, and `make test` runs with them there", name)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func mustParse(t testing.TB, raw []byte) *Document {
+	t.Helper()
+	d, err := Parse(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+// A document that AWS signed in 2024.
+func TestProductionDocument(t *testing.T) {
+	d := mustParse(t, vector(t, "attestation-2024.cbor"))
+	if err := d.Verify(Anchor{}, madeAt); err != nil {
+		t.Fatal(err)
+	}
+	ones := bytes.Repeat([]byte{1}, 1024)
+	if err := (Expect{PCRs: map[int][]byte{0: d.PCRs[0]}, Nonce: ones, UserData: ones, PublicKey: ones}).Check(d); err != nil {
+		t.Error(err)
+	}
+	if got := hex.EncodeToString(d.PCRs[0][:16]); got != "e72a46ca80a260fb044a125442f0c7e3" {
+		t.Errorf("PCR0 is %s…", got)
+	}
+	if d.ModuleID != "i-0a22e5c5f24d22174-enc0191cceb4289903f" || len(d.PCRs) != 16 || len(d.CABundle) != 4 {
+		t.Errorf("%s, %d PCRs, %d certificates", d.ModuleID, len(d.PCRs), len(d.CABundle))
+	}
+	if got := ParentPCR("i-0a22e5c5f24d22174"); !bytes.Equal(got[:], d.PCRs[4]) {
+		t.Errorf("PCR4 of the instance is %x in the document, computed %x", d.PCRs[4], got)
+	}
+	if got := d.Time.Format(time.RFC3339Nano); got != "2024-09-07T14:37:39.545Z" {
+		t.Errorf("made at %s", got)
+	}
+}
+
+func TestDebugDocument(t *testing.T) {
+	d := mustParse(t, vector(t, "attestation-debug-2024.cbor"))
+	if err := d.Verify(Anchor{}, debugAt); !errors.Is(err, ErrDebug) {
+		t.Errorf("Verify: %v", err)
+	}
+	if err := (Expect{AnyImage: true}).Check(d); !errors.Is(err, errUnverified) {
+		t.Errorf("Check: %v", err)
+	}
+}
+
+// Every document with one bit flipped is refused: all bits of the wrapper, and
+// one in each byte of the payload (every 16th under the race detector, which
+// slows P-384 down), or all there too, which takes a minute, with
+// PRIVYSEAL_ALL_BITS set.
+func TestFlippedBits(t *testing.T) {
+	raw := vector(t, "attestation-2024.cbor")
+	all := os.Getenv("PRIVYSEAL_ALL_BITS") != ""
+	const workers = 4
+	var wg sync.WaitGroup
+	for w := range workers {
+		wg.Go(func() {
+			b := bytes.Clone(raw)
+			for i := w; i < len(b); i += workers {
+				for bit := range 8 {
+					payload := i >= 9 && i < len(b)-98
+					if payload && !all && (bit != i%8 || underRace && i/workers%16 != 0) {
+						continue
+					}
+					b[i] ^= 1 << bit
+					if d, err := Parse(b); err == nil && d.Verify(Anchor{}, madeAt) == nil {
+						t.Errorf("good with bit %d of byte %d flipped", bit, i)
+					}
+					b[i] ^= 1 << bit
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
+func TestTruncated(t *testing.T) {
+	raw := vector(t, "attestation-2024.cbor")
+	for n := range raw {
+		if _, err := Parse(raw[:n]); !errors.Is(err, ErrMalformed) {
+			t.Fatalf("the first %d bytes: %v", n, err)
+		}
+	}
+	if _, err := Parse(append(bytes.Clone(raw), 0)); !errors.Is(err, ErrMalformed) {
+		t.Errorf("a byte too much: %v", err)
+	}
+}
+
+// The root in the program is the one that AWS publishes.
+func TestRoot(t *testing.T) {
+	if !(Anchor{}).IsAWS() || (Anchor{}).Fingerprint() != awsFingerprint {
+		t.Errorf("the root in the program is %s", Anchor{}.Fingerprint())
+	}
+	published := vector(t, "aws-nitro-root.pem")
+	a, err := ParseAnchor(published)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !a.IsAWS() {
+		t.Errorf("the root that AWS publishes is %s", a.Fingerprint())
+	}
+	if !bytes.Equal(published, awsRoot) {
+		t.Error("aws-root.pem differs from the one that AWS publishes")
+	}
+	for name, text := range map[string]string{
+		"nothing":   "",
+		"two roots": string(published) + string(published),
+		"a key":     "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n",
+		"no DER":    "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+	} {
+		if _, err := ParseAnchor([]byte(text)); err == nil {
+			t.Errorf("%s is taken for a root", name)
+		}
+	}
+}
+
+// Verification depends on the time that the caller gives.
+func TestTime(t *testing.T) {
+	d := mustParse(t, vector(t, "attestation-2024.cbor"))
+	for at, want := range map[string]error{
+		"2024-09-07T14:37:36Z": nil, // first second of the leaf
+		"2024-09-07T17:37:39Z": nil, // last one
+		"2024-09-07T14:37:35Z": ErrTime,
+		"2024-09-07T17:37:40Z": ErrTime,
+		"0001-01-01T00:00:00Z": ErrTime,
+		"2026-01-01T00:00:00Z": ErrTime,
+	} {
+		when, err := time.Parse(time.RFC3339, at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := d.Verify(Anchor{}, when); !errors.Is(err, want) {
+			t.Errorf("at %s: %v, want %v", at, err, want)
+		}
+	}
+}
+
+func TestExpect(t *testing.T) {
+	d := mustParse(t, vector(t, "attestation-2024.cbor"))
+	if err := (Expect{AnyImage: true}).Check(d); !errors.Is(err, errUnverified) {
+		t.Errorf("before Verify: %v", err)
+	}
+	if err := d.Verify(Anchor{}, madeAt); err != nil {
+		t.Fatal(err)
+	}
+	for name, e := range map[string]Expect{
+		"zero":      {},
+		"only PCR1": {PCRs: map[int][]byte{1: d.PCRs[1]}},
+		"only PCR2": {PCRs: map[int][]byte{2: d.PCRs[2]}},
+		"only PCR8": {PCRs: map[int][]byte{8: d.PCRs[8]}, Nonce: d.Nonce},
+	} {
+		if err := e.Check(d); !errors.Is(err, ErrNoImage) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	for name, e := range map[string]Expect{
+		"PCR0":           {PCRs: map[int][]byte{0: d.PCRs[0]}},
+		"PCR1 and PCR2":  {PCRs: map[int][]byte{1: d.PCRs[1], 2: d.PCRs[2]}},
+		"any image":      {AnyImage: true},
+		"any, and PCR 4": {AnyImage: true, PCRs: map[int][]byte{4: d.PCRs[4]}},
+	} {
+		if err := e.Check(d); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	zeros := make([]byte, 48)
+	err := Expect{
+		PCRs:  map[int][]byte{0: zeros, 1: d.PCRs[1], 3: d.PCRs[3], 20: {1, 2}},
+		Nonce: []byte{}, UserData: d.UserData, PublicKey: []byte{3},
+	}.Check(d)
+	var got Mismatches
+	if !errors.As(err, &got) {
+		t.Fatalf("got %v", err)
+	}
+	want := Mismatches{
+		{"PCR0", hex.EncodeToString(d.PCRs[0]), hex.EncodeToString(zeros)},
+		{"PCR20", "", "0102"},
+		{"public key", strings.Repeat("01", 1024), "03"},
+		{"nonce", strings.Repeat("01", 1024), ""},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	if text := err.Error(); !strings.Contains(text, "\n  PCR20: got nothing, want 0102\n") || !strings.HasSuffix(text, "want nothing") {
+		t.Error(text)
+	}
+}
+
+// What the decoder refuses: the production document with its payload changed,
+// which no signature protects yet.
+func TestRefusedPayloads(t *testing.T) {
+	good := mustParse(t, vector(t, "attestation-2024.cbor"))
+	type m = map[string]any
+	with := func(field string, value any) func(m) { return func(p m) { p[field] = value } }
+	pcr := func(key, value any) func(m) { return func(p m) { p["pcrs"].(map[any]any)[key] = value } }
+	long := bytes.Repeat([]byte{1}, 1025)
+	for name, change := range map[string]func(m){
+		"unknown field":            with("extra", 1),
+		"field in capitals":        func(p m) { p["NONCE"] = p["nonce"]; delete(p, "nonce") },
+		"no module id":             func(p m) { delete(p, "module_id") },
+		"empty module id":          with("module_id", ""),
+		"module id null":           with("module_id", nil),
+		"module id as bytes":       with("module_id", []byte("i-1")),
+		"no timestamp":             func(p m) { delete(p, "timestamp") },
+		"timestamp zero":           with("timestamp", 0),
+		"timestamp below zero":     with("timestamp", -5),
+		"timestamp as float":       with("timestamp", 1725719859545.0),
+		"timestamp of year 500000": with("timestamp", uint64(1)<<63),
+		"digest SHA256":            with("digest", "SHA256"),
+		"no PCRs":                  func(p m) { delete(p, "pcrs") },
+		"PCRs as array":            with("pcrs", [][]byte{make([]byte, 48)}),
+		"no PCR0":                  func(p m) { delete(p["pcrs"].(map[any]any), uint64(0)) },
+		"PCR32":                    pcr(32, make([]byte, 48)),
+		"PCR -1":                   pcr(-1, make([]byte, 48)),
+		"PCR by name":              pcr("5", make([]byte, 48)),
+		"PCR of 47 bytes":          pcr(uint64(5), make([]byte, 47)),
+		"PCR null":                 pcr(uint64(5), nil),
+		"PCR as array of numbers":  pcr(uint64(5), make([]int, 48)),
+		"no certificate":           func(p m) { delete(p, "certificate") },
+		"long certificate":         with("certificate", long),
+		"no bundle":                func(p m) { delete(p, "cabundle") },
+		"empty bundle":             with("cabundle", [][]byte{}),
+		"empty CA":                 with("cabundle", [][]byte{{}}),
+		"nine CAs":                 with("cabundle", make([][1]byte, 9)),
+		"long user data":           with("user_data", long),
+		"long nonce":               with("nonce", long),
+		"nonce as text":            with("nonce", "text"),
+		"long public key":          with("public_key", long),
+		"empty public key":         with("public_key", []byte{}),
+		"tagged field":             with("nonce", cbor.Tag{Number: 24, Content: []byte{1}}),
+	} {
+		t.Run(name, func(t *testing.T) {
+			var p m
+			if err := cbor.Unmarshal(good.payload, &p); err != nil {
+				t.Fatal(err)
+			}
+			change(p)
+			body, err := cbor.Marshal(p)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if d, err := Parse(wrap(t, body)); !errors.Is(err, ErrMalformed) {
+				t.Errorf("got %v, %v", d, err)
+			}
+		})
+	}
+}
+
+// wrap puts a payload into a COSE_Sign1 with a signature of zeros.
+func wrap(t testing.TB, body []byte) []byte {
+	t.Helper()
+	raw, err := cbor.Marshal([]any{[]byte(protectedES384), map[int]int{}, body, make([]byte, signatureSize)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return raw
+}
+
+func TestRefusedWrappers(t *testing.T) {
+	raw := vector(t, "attestation-2024.cbor")
+	body := raw[9 : len(raw)-98] // between 84 44 a1013822 a0 59 1d07 … 58 60
+	for name, b := range map[string][]byte{
+		"tagged":                   append([]byte{0xd2}, raw...),
+		"array of unknown length":  append(append([]byte{0x9f}, raw[1:]...), 0xff),
+		"long length of header":    bytes.Replace(raw, []byte("\x84\x44"), []byte("\x84\x58\x04"), 1),
+		"algorithm ES256":          bytes.Replace(raw, []byte("\x38\x22"), []byte("\x26\x00"), 1),
+		"something unprotected":    bytes.Replace(raw, []byte("\xa0\x59"), []byte("\xa1\x01\x02\x59"), 1),
+		"payload is null":          append([]byte("\x84\x44\xa1\x01\x38\x22\xa0\xf6"), raw[len(raw)-98:]...),
+		"repeated field":           wrap(t, append([]byte{0xaa}, append(body[2:len(body):len(body)], "\x65nonce\x41\x01"...)...)),
+		"a megabyte":               make([]byte, 1<<20),
+		"signature as short bytes": append(bytes.Clone(raw[:len(raw)-98]), append([]byte{0x58, 0x5f}, raw[len(raw)-95:]...)...),
+	} {
+		if _, err := Parse(b); !errors.Is(err, ErrMalformed) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// AWS changed the payload's map from a known to an unknown length, and absent
+// fields are null in some documents.
+func TestOtherShapes(t *testing.T) {
+	d := mustParse(t, vector(t, "attestation-2024.cbor"))
+	indefinite := append(append([]byte{0xbf}, d.payload[1:]...), 0xff)
+	same := mustParse(t, wrap(t, indefinite))
+	if same.ModuleID != d.ModuleID || !bytes.Equal(same.Nonce, d.Nonce) || !same.Time.Equal(d.Time) {
+		t.Error("a payload of unknown length reads differently")
+	}
+	var p map[string]any
+	if err := cbor.Unmarshal(d.payload, &p); err != nil {
+		t.Fatal(err)
+	}
+	p["nonce"], p["public_key"], p["user_data"] = nil, nil, []byte{}
+	body, err := cbor.Marshal(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	without := mustParse(t, wrap(t, body))
+	if without.Nonce != nil || without.PublicKey != nil || without.UserData == nil || len(without.UserData) != 0 {
+		t.Errorf("nonce %v, public key %v, user data %v", without.Nonce, without.PublicKey, without.UserData)
+	}
+}
+
+// FuzzParse holds the law for the wrapper, and the limits for what is in it.
+// (The payload has two shapes, and any order of fields, under its signature.)
+func FuzzParse(f *testing.F) {
+	for _, name := range []string{"attestation-2024.cbor", "attestation-debug-2024.cbor"} {
+		if raw, err := os.ReadFile(filepath.Join("../../../shared/vectors/nitro", name)); err == nil {
+			f.Add(raw)
+		}
+	}
+	f.Add([]byte("\x84\x44\xa1\x01\x38\x22\xa0\x41\xa0\x58\x60"))
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		d, err := Parse(raw)
+		if err != nil {
+			if !errors.Is(err, ErrMalformed) || d != nil {
+				t.Errorf("%v with %v", d, err)
+			}
+			return
+		}
+		again, err := cbor.Marshal([]any{[]byte(protectedES384), map[int]int{}, d.payload, d.signature})
+		if err != nil || !bytes.Equal(again, raw) {
+			t.Errorf("accepted %x, which encodes to %x", raw, again)
+		}
+		if len(d.Nonce) > maxFree || len(d.UserData) > maxFree || len(d.PublicKey) > maxFree || len(d.PCRs) > maxPCRs || d.Time.Year() > 9999 {
+			t.Error("beyond the limits")
+		}
+		if path, err := d.path(Anchor{}); err == nil && len(path) != len(d.CABundle)+1 {
+			t.Errorf("a path of %d", len(path))
+		}
+	})
+}

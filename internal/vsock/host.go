@@ -1,0 +1,158 @@
+package vsock
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// handshakeTimeout bounds how long the monitor and the guest may take to accept
+// a connection, if the caller's context does not.
+const handshakeTimeout = 10 * time.Second
+
+// Host is the parent's side of one enclave's vsock.
+type Host struct {
+	// CID is the enclave's, 4 or above.
+	CID uint32
+	// Dir, if set, is the folder with the unix sockets of the monitor; AF_VSOCK is
+	// not touched then. The monitor listens on vsock-CID in it, where the host
+	// dials; a port P that the guest dials is the socket vsock-CID_P, where the
+	// host listens. Whoever may write to the folder may pose as the enclave.
+	Dir string
+}
+
+// Base returns the path of the monitor's socket.
+func (h Host) Base() string { return filepath.Join(h.Dir, fmt.Sprintf("vsock-%d", h.CID)) }
+
+func (h Host) check() error {
+	if h.CID <= CIDParent || h.CID == CIDAny {
+		return fmt.Errorf("%d is no CID of an enclave: it is 4 or above", h.CID)
+	}
+	return nil
+}
+
+// Listen accepts what the enclave dials at port. Its connections are Conns.
+func (h Host) Listen(port uint32) (net.Listener, error) {
+	if err := h.check(); err != nil {
+		return nil, err
+	}
+	if h.Dir != "" {
+		return listenUnix(fmt.Sprintf("%s_%d", h.Base(), port))
+	}
+	l, err := Listen(port)
+	if err != nil {
+		return nil, err
+	}
+	return onlyFrom{l, h.CID}, nil
+}
+
+// onlyFrom closes connections of other peers: another enclave on this instance,
+// or a process on the instance itself.
+type onlyFrom struct {
+	net.Listener
+	cid uint32
+}
+
+func (l onlyFrom) Accept() (net.Conn, error) {
+	for {
+		c, err := l.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		if a, ok := c.RemoteAddr().(Addr); ok && a.CID == l.cid {
+			return c, nil
+		}
+		c.Close()
+	}
+}
+
+// listenUnix takes over the socket that a killed process left behind, and refuses
+// to take one that somebody serves.
+func listenUnix(path string) (net.Listener, error) {
+	l, err := net.Listen("unix", path)
+	if info, statErr := os.Lstat(path); errors.Is(err, syscall.EADDRINUSE) && statErr == nil && info.Mode().Type() == os.ModeSocket {
+		c, dialErr := net.Dial("unix", path)
+		if dialErr == nil {
+			c.Close()
+			return nil, fmt.Errorf("cannot listen on %s: another process does", path)
+		}
+		if !errors.Is(dialErr, syscall.ECONNREFUSED) {
+			return nil, fmt.Errorf("cannot listen: %w", err)
+		}
+		if err := os.Remove(path); err != nil {
+			return nil, fmt.Errorf("cannot listen: %w", err)
+		}
+		l, err = net.Listen("unix", path)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot listen: %w", err)
+	}
+	return l, nil
+}
+
+// Dial connects to what the enclave listens on at port. A port where nobody
+// listens is an error at once.
+func (h Host) Dial(ctx context.Context, port uint32) (Conn, error) {
+	if err := h.check(); err != nil {
+		return nil, err
+	}
+	if h.Dir == "" {
+		return Dial(ctx, h.CID, port)
+	}
+	var d net.Dialer
+	nc, err := d.DialContext(ctx, "unix", h.Base())
+	if err != nil {
+		return nil, fmt.Errorf("cannot dial the enclave's port %d: %w", port, err)
+	}
+	c := nc.(*net.UnixConn)
+	if err := connect(ctx, c, port); err != nil {
+		c.Close()
+		return nil, fmt.Errorf("cannot dial the enclave's port %d: %w", port, err)
+	}
+	return c, nil
+}
+
+// connect asks the monitor for a port of the guest: "CONNECT P\n", "OK n\n".
+func connect(ctx context.Context, c *net.UnixConn, port uint32) error {
+	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
+	defer cancel()
+	stop := context.AfterFunc(ctx, func() { c.SetDeadline(time.Unix(1, 0)) })
+	err := exchange(c, port)
+	if !stop() {
+		return context.Cause(ctx)
+	}
+	return err
+}
+
+func exchange(c *net.UnixConn, port uint32) error {
+	if _, err := fmt.Fprintf(c, "CONNECT %d\n", port); err != nil {
+		return err
+	}
+	// Byte by byte: what follows the line is the guest's.
+	line := make([]byte, 0, len("OK 4294967295\n"))
+	for len(line) < cap(line) {
+		var b [1]byte
+		if _, err := io.ReadFull(c, b[:]); errors.Is(err, io.EOF) {
+			return syscall.ECONNREFUSED
+		} else if err != nil {
+			return err
+		}
+		if b[0] == '\n' {
+			break
+		}
+		line = append(line, b[0])
+	}
+	number, ok := strings.CutPrefix(string(line), "OK ")
+	if _, err := strconv.ParseUint(number, 10, 32); !ok || err != nil {
+		return fmt.Errorf("the monitor answered %q", line)
+	}
+	return nil
+}
