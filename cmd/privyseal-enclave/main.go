@@ -1,0 +1,31 @@
+// Command privyseal-enclave is the first and only process of a Nitro enclave,
+// measured with the image. It has no flags and reads no environment: what it may
+// do stands in the measured policy beside it.
+package main
+
+import (
+	"fmt"
+	"os"
+	"runtime/debug"
+
+	"privyseal/internal/enclave"
+)
+
+func main() {
+	// A panic ends the first process, and with it the enclave. The trace goes to
+	// the console, which a production enclave does not have.
+	defer enclave.Halt()
+	debug.SetTraceback("single")
+	if err := enclave.Start(version()); err != nil {
+		fmt.Fprintln(os.Stderr, "privyseal-enclave:", err)
+	}
+}
+
+// version is that of the module: the measured program is told apart by PCR1.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok || info.Main.Version == "" {
+		return "devel"
+	}
+	return info.Main.Version
+}

@@ -1,0 +1,281 @@
+package enclave
+
+import (
+	"bytes"
+	"context"
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"slices"
+	"sync"
+
+	"privyseal/internal/hostlink"
+	"privyseal/internal/key/nitrokms"
+	"privyseal/internal/key/soft"
+	"privyseal/internal/privval"
+	"privyseal/internal/pubkey"
+	"privyseal/internal/session"
+	"privyseal/internal/signer"
+	"privyseal/internal/watermark"
+)
+
+// chain is one chain that this enclave was booted with. A chain keeps its key
+// and its mark for the life of the enclave; nodes come and go with the host.
+type chain struct {
+	id      string
+	key     *soft.Key // nil: it could not be opened
+	origin  string
+	problem error
+
+	signer *signer.Signer // nil: it cannot sign
+
+	wrapped  []byte // as it was booted with
+	identity ed25519.PrivateKey
+	nodes    []hostlink.BootNode
+	cancel   context.CancelFunc
+	group    *sync.WaitGroup
+}
+
+func (e *enclave) sorted() []*chain {
+	list := make([]*chain, 0, len(e.chains))
+	for _, id := range slices.Sorted(maps.Keys(e.chains)) {
+		list = append(list, e.chains[id])
+	}
+	return list
+}
+
+func (c *chain) status() hostlink.ChainStatus {
+	s := hostlink.ChainStatus{ID: c.id}
+	if c.key != nil {
+		s.KeyType, s.Public = string(c.key.Type()), c.key.PublicKey().Bytes()
+	}
+	if c.problem != nil {
+		s.Problem, s.Cure = c.problem.Error(), cureOf(c.problem)
+	}
+	if c.signer != nil {
+		last := c.signer.Last()
+		s.Seq, s.Mark = last.Version, last.Mark.String()
+	}
+	return s
+}
+
+// bootChains opens what is not open yet, and serves the nodes of the request. A
+// chain that fails is told in the status and does not stop the others.
+func (e *enclave) bootChains(ctx, requestCtx context.Context, b *hostlink.Boot) error {
+	if err := e.level.UnmarshalText([]byte(b.LogLevel)); err != nil {
+		return err
+	}
+	for i := range b.Chains {
+		bc := &b.Chains[i]
+		c := e.chains[bc.ID]
+		if c == nil {
+			c = &chain{id: bc.ID}
+			e.chains[bc.ID] = c
+		}
+		if c.problem = e.bootChain(requestCtx, c, bc, b.Credentials); c.problem != nil {
+			e.log.Error("this chain cannot sign", "chain_id", bc.ID, "error", c.problem)
+			continue
+		}
+		e.serveNodes(ctx, c, bc)
+	}
+	return nil
+}
+
+func (e *enclave) bootChain(ctx context.Context, c *chain, bc *hostlink.BootChain, creds hostlink.Credentials) error {
+	if c.key != nil && !bytes.Equal(c.wrapped, bc.Wrapped) {
+		return &curedError{errors.New("this enclave has another wrapped key open for this chain"), "restart the enclave to use the other one: `privyseal nitro stop`"}
+	}
+	if c.key == nil {
+		key, secret, err := e.open(ctx, creds, bc.Wrapped, bc.ID)
+		if err != nil {
+			return err
+		}
+		c.key, c.origin, c.wrapped = key, secret.Origin, bc.Wrapped
+	}
+	if c.identity == nil && len(bc.Identity) > 0 {
+		key, _, err := e.open(ctx, creds, bc.Identity, "")
+		if err != nil {
+			return fmt.Errorf("identity: %w", err)
+		}
+		var ok bool
+		if c.identity, ok = key.Ed25519(); !ok {
+			return errors.New("the identity is no ed25519 key")
+		}
+	}
+	if c.signer == nil {
+		return e.openSigner(ctx, c, bc)
+	}
+	return nil
+}
+
+// open unwraps a key and holds what it says of itself against the policy and
+// the chain that it is meant for.
+func (e *enclave) open(ctx context.Context, creds hostlink.Credentials, wrapped []byte, chainID string) (*soft.Key, nitrokms.Secret, error) {
+	secret, err := e.c.KMS.Unwrap(ctx, nitrokms.Credentials(creds), wrapped)
+	if err != nil {
+		return nil, nitrokms.Secret{}, err
+	}
+	defer clear(secret.Secret)
+	if secret.ChainID != chainID {
+		return nil, nitrokms.Secret{}, fmt.Errorf("the wrapped key is for chain %q, not %q", secret.ChainID, chainID)
+	}
+	key, err := e.keyOf(secret.KeyType, secret.Secret, secret.Public)
+	if err != nil {
+		return nil, nitrokms.Secret{}, err
+	}
+	if err := e.allowed(chainID, key); err != nil {
+		return nil, nitrokms.Secret{}, err
+	}
+	secret.Secret = nil
+	return key, secret, nil
+}
+
+// keyOf makes a key, and checks that the secret belongs to the public key: a
+// secret that was exchanged gets no further.
+func (e *enclave) keyOf(keyType string, secret, public []byte) (*soft.Key, error) {
+	t, err := pubkey.ParseType(keyType)
+	if err != nil {
+		return nil, err
+	}
+	key, err := soft.FromSecret(t, secret)
+	if err != nil {
+		return nil, err
+	}
+	if !bytes.Equal(key.PublicKey().Bytes(), public) {
+		return nil, errors.New("the secret does not belong to the public key that was expected")
+	}
+	return key, nil
+}
+
+// allowed asks the policy. Identities are not its business.
+func (e *enclave) allowed(chainID string, key *soft.Key) error {
+	if chainID == "" {
+		return nil
+	}
+	if !e.c.Policy.AllowsChain(chainID) {
+		return fmt.Errorf("the measured policy does not name chain %q", chainID)
+	}
+	public, err := key.PublicKey().Format("base64", "")
+	if err != nil {
+		return err
+	}
+	if !e.c.Policy.AllowsKey(public) {
+		return fmt.Errorf("the measured policy does not name the public key %s", public)
+	}
+	return nil
+}
+
+func stateID(chainID string, key *soft.Key) watermark.ID {
+	return watermark.ID{ChainID: chainID, Key: key.PublicKey().ID()}
+}
+
+// recordKey is what the records of a key's state are authenticated with.
+func recordKey(key *soft.Key) (hostlink.Key, error) {
+	k, err := key.Derive("state record 1")
+	return hostlink.Key(k), err
+}
+
+func (e *enclave) openSigner(ctx context.Context, c *chain, bc *hostlink.BootChain) error {
+	mac, err := recordKey(c.key)
+	if err != nil {
+		return err
+	}
+	store := &hostlink.Store{
+		Dial: func(ctx context.Context) (net.Conn, error) { return e.c.Dial(ctx, hostlink.StatePort) },
+		ID:   stateID(c.id, c.key), Key: mac, Boot: e.boot,
+	}
+	pub := c.key.PublicKey()
+	p := e.c.Policy
+	s, err := signer.New(ctx, signer.Config{
+		ChainID: c.id,
+		Key:     c.key,
+		PubKey:  privval.PubKey{Type: string(pub.Type()), Bytes: pub.Bytes()},
+		Verify:  pub.Verify,
+		Store:   store,
+		Heights: watermark.Heights{
+			Burst: bc.HeightBurst, PerSecond: bc.HeightPerSecond, Max: p.MaxHeight, Floor: p.StateFloor[c.id],
+		},
+		AllowSignBytes: p.AllowSignBytes,
+		AllowRawBytes:  p.AllowRawBytes,
+		Nodes:          len(bc.Nodes),
+		Observe:        func(ev signer.Event) { e.observe(c.id, ev) },
+	})
+	if err != nil {
+		return errors.Join(fmt.Errorf("cannot load the state: %w", err), store.Close())
+	}
+	c.signer = s
+	return nil
+}
+
+// serveNodes runs a session for each node, unless those of the last boot are the
+// same and still run.
+func (e *enclave) serveNodes(ctx context.Context, c *chain, bc *hostlink.BootChain) {
+	if c.cancel != nil && slices.Equal(c.nodes, bc.Nodes) {
+		return
+	}
+	c.stop()
+	ctx, c.cancel = context.WithCancel(ctx)
+	c.nodes, c.group = bc.Nodes, &sync.WaitGroup{}
+	for _, n := range bc.Nodes {
+		addr, err := session.ParseAddr(n.Addr)
+		if err != nil || addr.Network != "unix" && c.identity == nil {
+			e.log.Error("cannot serve a node", "chain_id", c.id, "node", n.Name, "error", errors.Join(err, errors.New("tcp and noise need an identity")))
+			continue
+		}
+		s := &session.Session{
+			Addr: addr, Identity: c.identity, Idle: bc.Idle,
+			Dial: func(ctx context.Context) (net.Conn, error) { return e.dialNode(ctx, c.id, n.Name) },
+			Handle: func(ctx context.Context, req *privval.Request) (privval.Response, error) {
+				return c.signer.Handle(ctx, n.Name, req)
+			},
+			Changed: func(st session.State, err error) {
+				change := hostlink.NodeChange{ChainID: c.id, Node: n.Name, State: st.String()}
+				if err != nil {
+					change.Error = err.Error()
+				}
+				send(e.lines, hostlink.Line{Node: &change})
+			},
+		}
+		c.group.Go(func() { s.Run(ctx) })
+	}
+}
+
+func (e *enclave) dialNode(ctx context.Context, chainID, node string) (net.Conn, error) {
+	conn, err := e.c.Dial(ctx, hostlink.NodePort)
+	if err != nil {
+		return nil, err
+	}
+	stop := context.AfterFunc(ctx, func() { conn.Close() })
+	defer stop()
+	if err := hostlink.OpenNode(conn, hostlink.NodeHello{ChainID: chainID, Node: node}); err != nil {
+		conn.Close()
+		return nil, err
+	}
+	return conn, nil
+}
+
+// stop ends the sessions of a chain and waits for what is in flight.
+func (c *chain) stop() {
+	if c.cancel == nil {
+		return
+	}
+	c.cancel()
+	c.group.Wait()
+	c.cancel = nil
+}
+
+// observe tells the host what became of a request.
+func (e *enclave) observe(chainID string, ev signer.Event) {
+	out := hostlink.Event{
+		ChainID: chainID, Node: ev.Node, Kind: ev.Request.Kind.String(),
+		Height: ev.Mark.Height, Round: ev.Mark.Round, Step: uint8(ev.Mark.Step),
+		Reason: ev.Reason, Repeated: ev.Repeated,
+		Queue: ev.Queue, Store: ev.Store, Sign: ev.Sign, All: ev.All,
+	}
+	if ev.Err != nil {
+		out.Error = ev.Err.Error()
+	}
+	send(e.lines, hostlink.Line{Event: &out})
+}

@@ -1,0 +1,221 @@
+// Package enclave is what runs inside: the first process of an enclave, which
+// holds the consensus keys, signs with them through the same core as everywhere,
+// and answers its host.
+//
+// The host is not trusted with anything but liveness. It gives addresses, log
+// level, ciphertexts and its own AWS credentials; what decides security is in
+// the measured policy or comes authenticated with the wrapped key. Secrets are
+// made here or opened here, and leave only encrypted under a data key that KMS
+// gives to this image alone.
+//
+// What is trusted: the hypervisor with its security module, the kernel of the
+// image, AWS KMS behind a TLS connection that ends here.
+package enclave
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"crypto/rsa"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"privyseal/internal/hostlink"
+	"privyseal/internal/key/nitrokms"
+	"privyseal/internal/oplog"
+	"privyseal/internal/policy"
+)
+
+// Module is the security module of an enclave, package nsm's Device.
+type Module interface {
+	// Attest returns a document with these fields; nil leaves a field out.
+	Attest(userData, nonce, publicKey []byte) ([]byte, error)
+	// Random returns n random bytes.
+	Random(n int) ([]byte, error)
+}
+
+// KMS wraps secrets under a key that only this image may use: package
+// nitrokms' Client. Its errors are for an operator.
+type KMS interface {
+	Wrap(ctx context.Context, c nitrokms.Credentials, s nitrokms.Secret) (wrapped []byte, err error)
+	Unwrap(ctx context.Context, c nitrokms.Credentials, wrapped []byte) (nitrokms.Secret, error)
+	// Decrypt opens a plain ciphertext of KMS, which says nothing about origin.
+	Decrypt(ctx context.Context, c nitrokms.Credentials, file []byte) ([]byte, error)
+}
+
+// Config is what an enclave runs with. All fields are required.
+type Config struct {
+	Version string
+	Policy  *policy.Policy
+	Digest  [32]byte // SHA-256 of the policy file
+	Module  Module
+	KMS     KMS
+	// Listen listens on a port for the host; Dial dials a port of the host.
+	Listen func(port uint32) (net.Listener, error)
+	Dial   func(ctx context.Context, port uint32) (net.Conn, error)
+}
+
+const heartbeatPort = hostlink.HeartbeatPort
+
+// Limits on the host.
+const (
+	maxControls    = 8               // connections to ControlPort at once
+	requestTimeout = 2 * time.Minute // KMS included
+	maxNonce       = 512
+)
+
+// enclave is the state of a boot.
+type enclave struct {
+	c     Config
+	boot  [16]byte
+	log   *slog.Logger
+	level *slog.LevelVar
+	lines *oplog.Queue
+
+	// mu is held for each request: the host's requests are few.
+	mu        sync.Mutex
+	chains    map[string]*chain
+	importKey *rsa.PrivateKey // of this boot; nil until somebody asks
+}
+
+// Run serves the host until ctx ends. An error means that the enclave is of no
+// use.
+func Run(ctx context.Context, c Config) error {
+	e := &enclave{c: c, level: new(slog.LevelVar), chains: map[string]*chain{}}
+	if _, err := rand.Read(e.boot[:]); err != nil {
+		return err
+	}
+	e.lines = oplog.NewQueue(&hostWriter{ctx: ctx, dial: c.Dial}, lostLines)
+	defer e.lines.Close()
+	e.log = slog.New(&lineHandler{w: e.lines, level: e.level})
+
+	l, err := c.Listen(hostlink.ControlPort)
+	if err != nil {
+		return fmt.Errorf("cannot listen for the host: %w", err)
+	}
+	defer context.AfterFunc(ctx, func() { l.Close() })()
+	e.log.Info("enclave started", "version", c.Version, "boot", hex.EncodeToString(e.boot[:]), "kms_key", c.Policy.KMSKey)
+
+	slots := make(chan struct{}, maxControls)
+	var group sync.WaitGroup
+	defer group.Wait()
+	for {
+		conn, err := l.Accept()
+		if err != nil {
+			if ctx.Err() != nil {
+				e.stop()
+				return nil
+			}
+			return fmt.Errorf("cannot listen for the host: %w", err)
+		}
+		select {
+		case slots <- struct{}{}:
+			group.Go(func() {
+				e.serve(ctx, conn)
+				<-slots
+			})
+		default:
+			conn.Close() // it has eight others
+		}
+	}
+}
+
+// serve answers one connection of the host.
+func (e *enclave) serve(ctx context.Context, conn net.Conn) {
+	defer conn.Close()
+	defer context.AfterFunc(ctx, func() { conn.Close() })()
+	for {
+		req, err := hostlink.ReadRequest(conn)
+		if err != nil {
+			return
+		}
+		reply := e.handle(ctx, &req)
+		conn.SetWriteDeadline(time.Now().Add(10 * time.Second))
+		if err := hostlink.WriteReply(conn, reply); err != nil {
+			return
+		}
+	}
+}
+
+// handle does what the host asks. An error is a reply, with the cure if there is
+// one.
+func (e *enclave) handle(ctx context.Context, req *hostlink.Request) hostlink.Reply {
+	requestCtx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	var reply hostlink.Reply
+	var err error
+	switch {
+	case req.Hello != nil:
+	case req.Create != nil:
+		reply.Created, err = e.create(requestCtx, req.Create)
+	case req.ImportKey != nil:
+		reply.Document, err = e.attestImportKey(req.ImportKey.Nonce)
+	case req.Import != nil:
+		reply.Created, err = e.importSecret(requestCtx, req.Import)
+	case req.NewState != nil:
+		reply.Created, err = e.newState(requestCtx, req.NewState)
+	case req.Boot != nil:
+		err = e.bootChains(ctx, requestCtx, req.Boot)
+	case req.Credentials != nil:
+		// Only KMS calls need any, and each request carries its own.
+	case req.Attest != nil:
+		reply.Document, err = e.attestChain(req.Attest)
+	default:
+		err = errors.New("an empty request")
+	}
+	if err != nil {
+		e.log.Warn("refused a request of the host", "error", err)
+		return hostlink.Reply{Error: err.Error(), Cure: cureOf(err)}
+	}
+	if req.Hello != nil || req.Boot != nil {
+		reply.Status = e.status()
+	}
+	return reply
+}
+
+// curedError is an error with the next thing to do for an operator.
+type curedError struct {
+	err  error
+	cure string
+}
+
+func (c *curedError) Error() string { return c.err.Error() }
+func (c *curedError) Unwrap() error { return c.err }
+
+func cureOf(err error) string {
+	// A KMS error of package nitrokms brings its own.
+	if c, ok := errors.AsType[interface {
+		error
+		Cure() string
+	}](err); ok {
+		return c.Cure()
+	}
+	if c, ok := errors.AsType[*curedError](err); ok {
+		return c.cure
+	}
+	return ""
+}
+
+func (e *enclave) status() *hostlink.Status {
+	s := &hostlink.Status{Version: e.c.Version, Boot: hex.EncodeToString(e.boot[:]), Policy: bytes.Clone(e.c.Digest[:])}
+	for _, c := range e.sorted() {
+		s.Chains = append(s.Chains, c.status())
+	}
+	return s
+}
+
+// stop ends all sessions; what is in flight is finished.
+func (e *enclave) stop() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, c := range e.chains {
+		c.stop()
+	}
+}

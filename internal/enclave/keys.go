@@ -1,0 +1,222 @@
+package enclave
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"time"
+
+	"privyseal/internal/claims"
+	"privyseal/internal/hostlink"
+	"privyseal/internal/key/nitrokms"
+	"privyseal/internal/key/soft"
+	"privyseal/internal/pubkey"
+	"privyseal/internal/watermark"
+)
+
+// create makes a key. Its wrapped form, its origin and the first record of its
+// state are made together, so that no key exists without a state.
+func (e *enclave) create(ctx context.Context, req *hostlink.Create) (*hostlink.Created, error) {
+	t, err := pubkey.ParseType(req.KeyType)
+	if err != nil {
+		return nil, err
+	}
+	if req.ChainID == "" && t != pubkey.Ed25519 {
+		return nil, errors.New("an identity is an ed25519 key")
+	}
+	key, err := soft.Generate(t)
+	if err != nil {
+		return nil, err
+	}
+	defer key.Wipe()
+	return e.wrap(ctx, req.Credentials, req.ChainID, key, nitrokms.Generated, watermark.Mark{})
+}
+
+// wrap leaves with the host all that a later boot needs: the wrapped key, the
+// first record of its state at m, and a document that binds both.
+func (e *enclave) wrap(ctx context.Context, creds hostlink.Credentials, chainID string, key *soft.Key, origin string, m watermark.Mark) (*hostlink.Created, error) {
+	if err := e.allowed(chainID, key); err != nil {
+		return nil, err
+	}
+	public := key.PublicKey().Bytes()
+	secret := nitrokms.Secret{ChainID: chainID, KeyType: string(key.Type()), Public: public, Secret: key.Secret(), Origin: origin}
+	defer clear(secret.Secret)
+	wrapped, err := e.c.KMS.Wrap(ctx, nitrokms.Credentials(creds), secret)
+	if err != nil {
+		return nil, err
+	}
+	out := &hostlink.Created{KeyType: secret.KeyType, Public: public, Wrapped: wrapped}
+	seq := uint64(0)
+	if chainID != "" {
+		// Far above every number that a lost state of this key can have reached,
+		// so that a twin with that state is never the newer one.
+		seq = uint64(time.Now().Unix()) << 20
+		if out.Record, err = e.firstRecord(chainID, key, seq, m); err != nil {
+			return nil, err
+		}
+	}
+	c := e.claims(claims.PurposeCreate, chainID, key, origin)
+	c.Seq, c.Mark = seq, m.String()
+	out.Document, err = e.attest(c, nil, nil)
+	return out, err
+}
+
+func (e *enclave) firstRecord(chainID string, key *soft.Key, seq uint64, m watermark.Mark) ([]byte, error) {
+	mac, err := recordKey(key)
+	if err != nil {
+		return nil, err
+	}
+	return mac.Seal(stateID(chainID, key), hostlink.Record{Seq: seq, Boot: e.boot, Time: time.Now(), Mark: m})
+}
+
+// newState makes a state anew for a key whose state is lost. Only an image
+// whose policy holds a floor for the chain does so, and only above that floor.
+func (e *enclave) newState(ctx context.Context, req *hostlink.NewState) (*hostlink.Created, error) {
+	floor, ok := e.c.Policy.StateFloor[req.ChainID]
+	switch {
+	case !ok:
+		return nil, &curedError{
+			fmt.Errorf("the measured policy has no state_floor for chain %q, and without one a lost state is never made anew", req.ChainID),
+			"build an image whose policy has a state_floor well above the chain's height, and boot that",
+		}
+	case req.AfterHeight < floor:
+		return nil, fmt.Errorf("height %d is below the measured state_floor of %d", req.AfterHeight, floor)
+	case e.chains[req.ChainID] != nil:
+		return nil, &curedError{errors.New("this enclave signs for the chain already"), "restart the enclave first: `privyseal nitro stop`"}
+	}
+	key, secret, err := e.open(ctx, req.Credentials, req.Wrapped, req.ChainID)
+	if err != nil {
+		return nil, err
+	}
+	defer key.Wipe()
+	return e.wrap(ctx, req.Credentials, req.ChainID, key, secret.Origin, watermark.Floor(req.AfterHeight))
+}
+
+// attestImportKey returns a document whose public_key is what a secret may be
+// encrypted to. The key lives as long as this boot.
+func (e *enclave) attestImportKey(nonce []byte) ([]byte, error) {
+	if e.importKey == nil {
+		private, err := rsa.GenerateKey(rand.Reader, 3072)
+		if err != nil {
+			return nil, err
+		}
+		e.importKey = private
+	}
+	public, err := x509.MarshalPKIXPublicKey(&e.importKey.PublicKey)
+	if err != nil {
+		return nil, err
+	}
+	return e.attest(e.claims(claims.PurposeImport, "", nil, ""), nonce, public)
+}
+
+// importSecret brings an existing key in, with its state. The key's copies
+// elsewhere are beyond us, and its origin says so for ever.
+func (e *enclave) importSecret(ctx context.Context, req *hostlink.Import) (*hostlink.Created, error) {
+	if req.ChainID == "" {
+		return nil, errors.New("only consensus keys are imported")
+	}
+	mark, err := importedMark(req)
+	if err != nil {
+		return nil, err
+	}
+	var plain []byte
+	switch {
+	case len(req.Sealed) > 0 && len(req.KMS) == 0:
+		if plain, err = e.openImport(req); err != nil {
+			return nil, &curedError{err, "fetch the import key of this boot and seal the secret to that"}
+		}
+	case len(req.KMS) > 0 && len(req.Sealed) == 0:
+		if plain, err = e.c.KMS.Decrypt(ctx, nitrokms.Credentials(req.Credentials), req.KMS); err != nil {
+			return nil, err
+		}
+	default:
+		return nil, errors.New("an import is sealed to the import key or a ciphertext of KMS, one of both")
+	}
+	defer clear(plain)
+	key, err := e.importedKey(req, plain)
+	if err != nil {
+		return nil, err
+	}
+	defer key.Wipe()
+	return e.wrap(ctx, req.Credentials, req.ChainID, key, nitrokms.Imported, mark)
+}
+
+func (e *enclave) openImport(req *hostlink.Import) ([]byte, error) {
+	if e.importKey == nil {
+		return nil, errors.New("this boot of the enclave has given out no import key yet")
+	}
+	return req.Open(e.importKey)
+}
+
+// importedKey takes the secret as 32 raw bytes, base64 of them, or CometBFT's
+// and tmkms' key files.
+func (e *enclave) importedKey(req *hostlink.Import, plain []byte) (*soft.Key, error) {
+	t, err := pubkey.ParseType(req.KeyType)
+	if err != nil {
+		return nil, err
+	}
+	key, err := soft.FromSecret(t, plain)
+	if err != nil {
+		if key, err = soft.Import(plain, t); err != nil {
+			return nil, err
+		}
+	}
+	if string(key.PublicKey().Bytes()) != string(req.Public) {
+		return nil, errors.New("the imported secret does not belong to the public key that was expected")
+	}
+	return key, nil
+}
+
+// importedMark reads the state that has to come with an imported key.
+func importedMark(req *hostlink.Import) (watermark.Mark, error) {
+	m := watermark.Mark{Height: req.Height, Round: req.Round, Step: watermark.Step(req.Step), SignBytes: req.SignBytes}
+	if len(m.SignBytes) == 0 {
+		m.SignBytes = nil
+	}
+	switch {
+	case req.Fresh && m.Height == 0 && m.Round == 0 && m.Step == 0 && m.SignBytes == nil:
+		return watermark.Mark{}, nil
+	case req.Fresh || m.Height < 1 || m.Round < 0 || m.Step < watermark.StepProposal || m.Step > watermark.StepPrecommit:
+		return watermark.Mark{}, errors.New("an imported key comes with its state: a mark, or the word that it never signed for this chain")
+	}
+	return m, nil
+}
+
+// attestChain makes a document about a chain that was booted.
+func (e *enclave) attestChain(req *hostlink.Attest) ([]byte, error) {
+	if len(req.Nonce) > maxNonce {
+		return nil, fmt.Errorf("a nonce of %d bytes, more than %d", len(req.Nonce), maxNonce)
+	}
+	c := e.chains[req.ChainID]
+	if c == nil || c.signer == nil {
+		return nil, fmt.Errorf("this enclave does not sign for chain %q", req.ChainID)
+	}
+	last := c.signer.Last()
+	cl := e.claims(claims.PurposeAttest, c.id, c.key, c.origin)
+	cl.Seq, cl.Mark = last.Version, last.Mark.String()
+	return e.attest(cl, req.Nonce, nil)
+}
+
+// claims returns what every document of ours says.
+func (e *enclave) claims(purpose, chainID string, key *soft.Key, origin string) claims.Claims {
+	c := claims.Claims{Purpose: purpose, Boot: hex.EncodeToString(e.boot[:]), Chain: chainID, KMSKey: e.c.Policy.KMSKey, Origin: origin}
+	if key != nil {
+		c.KeyType, c.Key = string(key.Type()), claims.EncodeKey(key.PublicKey().Bytes())
+	}
+	return c
+}
+
+func (e *enclave) attest(c claims.Claims, nonce, publicKey []byte) ([]byte, error) {
+	data, err := c.Encode()
+	if err != nil {
+		return nil, err
+	}
+	if len(nonce) == 0 {
+		nonce = nil
+	}
+	return e.c.Module.Attest(data, nonce, publicKey)
+}

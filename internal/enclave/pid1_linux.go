@@ -1,0 +1,103 @@
+package enclave
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// Init does what the first process of an enclave has to do before anything
+// else: mount the kernel's file systems, talk to the console, feed the kernel's
+// random numbers, and tell the hypervisor's side that we live.
+//
+// module feeds the random numbers; the kernel's own driver does so too.
+func Init(module Module, dial func(port uint32) (net.Conn, error)) error {
+	if err := seedKernel(module); err != nil {
+		return err
+	}
+	conn, err := dial(heartbeatPort)
+	if err != nil {
+		return fmt.Errorf("cannot send the heartbeat: %w", err)
+	}
+	defer conn.Close()
+	return heartbeat(conn)
+}
+
+// Mount mounts devtmpfs, proc and sysfs, and makes the console our standard
+// input, output and error.
+func Mount() error {
+	for _, m := range []struct{ kind, path string }{{"devtmpfs", "/dev"}, {"proc", "/proc"}, {"sysfs", "/sys"}} {
+		err := unix.Mount(m.kind, m.path, m.kind, unix.MS_NOSUID|unix.MS_NOEXEC, "")
+		// A kernel with CONFIG_DEVTMPFS_MOUNT was quicker.
+		if err != nil && !errors.Is(err, unix.EBUSY) {
+			return fmt.Errorf("cannot mount %s on %s: %w", m.kind, m.path, err)
+		}
+	}
+	console, err := unix.Open("/dev/console", unix.O_RDWR, 0)
+	if err != nil {
+		return fmt.Errorf("cannot open the console: %w", err)
+	}
+	for fd := range 3 {
+		if err := unix.Dup3(console, fd, 0); err != nil && !errors.Is(err, unix.EINVAL) {
+			return fmt.Errorf("cannot use the console: %w", err)
+		}
+	}
+	if console > 2 {
+		return unix.Close(console)
+	}
+	return nil
+}
+
+// heartbeat is AWS's handshake with nitro-cli: one byte there, the same back
+// (aws-nitro-enclaves-sdk-bootstrap, init.c).
+func heartbeat(conn net.Conn) error {
+	const beat = 0xB7
+	conn.SetDeadline(time.Now().Add(10 * time.Second))
+	b := []byte{beat}
+	if _, err := conn.Write(b); err != nil {
+		return fmt.Errorf("cannot send the heartbeat: %w", err)
+	}
+	if _, err := io.ReadFull(conn, b); err != nil || b[0] != beat {
+		return fmt.Errorf("the heartbeat was answered by %#x, %v", b[0], err)
+	}
+	return nil
+}
+
+// seedKernel adds entropy of the module to the kernel's, credited. Nothing that
+// needs a random number runs before.
+func seedKernel(module Module) error {
+	seed, err := module.Random(256)
+	if err != nil {
+		return fmt.Errorf("cannot get entropy: %w", err)
+	}
+	f, err := os.OpenFile("/dev/random", os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	// struct rand_pool_info (linux/random.h): entropy in bits, size in bytes, data.
+	info := struct {
+		bits, size int32
+		data       [256]byte
+	}{bits: 256 * 8, size: 256}
+	copy(info.data[:], seed)
+	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, f.Fd(), unix.RNDADDENTROPY, uintptr(unsafe.Pointer(&info))); errno != 0 {
+		return fmt.Errorf("cannot feed the kernel's random numbers: %w", errno)
+	}
+	_, err = io.ReadFull(rand.Reader, seed[:16]) // blocks until the kernel has enough
+	return err
+}
+
+// Halt ends the enclave. It does not return.
+func Halt() {
+	unix.Sync()
+	unix.Reboot(unix.LINUX_REBOOT_CMD_RESTART)
+	select {} // the kernel is on its way
+}

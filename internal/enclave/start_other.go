@@ -1,0 +1,11 @@
+//go:build !linux
+
+package enclave
+
+import "errors"
+
+// Start fails: enclaves run Linux.
+func Start(string) error { return errors.New("enclaves run Linux only") }
+
+// Halt does nothing.
+func Halt() {}
