@@ -3,7 +3,8 @@
 // It is strict: an unknown, missing or doubled key and a value of the wrong
 // type are errors with their line, and a file that everybody may write is
 // refused. It looks at nothing but that file: whether keys and state exist is
-// for their own packages to say. It never holds a secret.
+// for their own packages to say. The only secrets that it can hold are AWS
+// credentials; then nobody but its owner may read the file.
 package config
 
 import (
@@ -27,7 +28,13 @@ const (
 	DefaultHeightBurst     = 100_000
 	DefaultHeightPerSecond = 10
 	DefaultTimeout         = 10 * time.Second
+	DefaultCPUCount        = 2
+	DefaultNitroCLI        = "nitro-cli"
 )
+
+// MinMemoryMiB is the least memory of an enclave, and its default where four
+// times the image is less.
+const MinMemoryMiB = 64
 
 // The bounds of Chain.Timeout.
 const (
@@ -46,6 +53,10 @@ type Config struct {
 
 	// Chains has at least one entry, and each id once.
 	Chains []Chain `toml:"chain"`
+
+	// Enclaves are the AWS Nitro Enclaves of this instance, by name: 1 to 40 of
+	// A-Z a-z 0-9 _ -. One is enough for any number of chains.
+	Enclaves map[string]Enclave `toml:"enclave"`
 
 	dir   string
 	lines map[string]int
@@ -66,21 +77,28 @@ type Chain struct {
 	// ID is the chain id: 1 to 50 of A-Z a-z 0-9 . _ - that do not start with a
 	// point. Required.
 	ID string `toml:"id"`
-	// Provider holds the key. Required; "soft" is a key file.
+	// Provider holds the key. Required; "soft" is a key file, "nitro" an AWS Nitro
+	// Enclave.
 	Provider string `toml:"provider"`
-	// Key is the path of the key file. Required. Chains may share a key.
+	// Enclave is the name of the enclave that signs. Required with the provider
+	// "nitro", for no other.
+	Enclave string `toml:"enclave"`
+	// Key is the path of the key file, or of the wrapped key. Required. Chains with
+	// a key file may share it.
 	Key string `toml:"key"`
 	// State is the path of the state file. Required, and no other chain's.
 	State string `toml:"state"`
-	// Identity is the path of the key by which a node knows this signer.
-	// Required as soon as a node is tcp:// or noise://.
+	// Identity is the path of the key by which a node knows this signer, wrapped
+	// like the key. Required as soon as a node is tcp:// or noise://.
 	Identity string `toml:"identity"`
 	// ImportedFrom are the files from which key and identity were imported.
 	// Optional; `check` fails for as long as one of them exists.
 	ImportedFrom []string `toml:"imported_from"`
 	// Nodes has at least one entry. They share the chain's one mark.
 	Nodes []Node `toml:"node"`
-	// MaxHeight is the highest height that is ever signed. Default 0: no bound.
+	// MaxHeight is the highest height that is ever signed. Default 0: no bound. It
+	// and the two Allows are not for the provider "nitro", whose image has them in
+	// its measured policy.
 	MaxHeight int64 `toml:"max_height"`
 	// HeightBurst is by how many heights the mark may leap at once. Default
 	// 100,000.
@@ -110,6 +128,71 @@ type Node struct {
 	PeerUID *uint32 `toml:"peer_uid"`
 }
 
+// Enclave is one AWS Nitro Enclave. Paths are relative to the folder of the
+// config file.
+type Enclave struct {
+	// EIF is the path of the image. Required.
+	EIF string `toml:"eif"`
+	// CID is the enclave's context id, 4 or above. Optional; without it nitro-cli
+	// chooses.
+	CID uint32 `toml:"cid"`
+	// MemoryMiB is the enclave's memory. At least 64, default four times the image
+	// and at least 64.
+	MemoryMiB int `toml:"memory_mib"`
+	// CPUCount is the number of the enclave's virtual CPUs. 1 to 256, default 2.
+	CPUCount int `toml:"cpu_count"`
+	// NitroCLI is AWS's launcher: a name to look for in $PATH, or a path. Default
+	// nitro-cli.
+	NitroCLI string `toml:"nitro_cli"`
+	// Transport is how host and enclave reach each other. Default "": AF_VSOCK, for
+	// one enclave. Otherwise a folder with unix sockets named as Firecracker names
+	// them: vsock-CID is the monitor's, vsock-CID_PORT ours.
+	Transport string `toml:"transport"`
+	// StopEnclave ends the enclave together with `privyseal start`. Default false:
+	// it waits for the next one, and signs nothing meanwhile.
+	StopEnclave bool `toml:"stop_enclave"`
+	// Credentials are used in place of those that the AWS SDK finds (environment,
+	// shared files, web identity, the instance's role). Optional.
+	Credentials *Credentials `toml:"credentials"`
+}
+
+// Credentials are AWS credentials that do not change. With them the config must
+// have mode 0600 or stricter.
+type Credentials struct {
+	AccessKeyID     string `toml:"access_key_id"`     // required
+	SecretAccessKey Secret `toml:"secret_access_key"` // required
+	SessionToken    Secret `toml:"session_token"`     // optional
+}
+
+// Secret is a text that only [Secret.Reveal] and the config's file show.
+type Secret struct{ text *string } // fmt does not follow a pointer below the top
+
+// NewSecret hides text.
+func NewSecret(text string) Secret { return Secret{&text} }
+
+// Reveal returns the text.
+func (s Secret) Reveal() string {
+	if s.text == nil {
+		return ""
+	}
+	return *s.text
+}
+
+// Equal reports whether both hide the same text.
+func (s Secret) Equal(t Secret) bool { return s.Reveal() == t.Reveal() }
+
+// UnmarshalText hides text.
+func (s *Secret) UnmarshalText(text []byte) error {
+	*s = NewSecret(string(text))
+	return nil
+}
+
+// MarshalText shows nothing, to JSON and slog.
+func (s Secret) MarshalText() ([]byte, error) { return []byte("secret"), nil }
+
+// Format shows nothing, for every verb of fmt.
+func (s Secret) Format(f fmt.State, _ rune) { io.WriteString(f, "secret") }
+
 // Duration is a time.Duration that is written as in "10s" or "2m".
 type Duration struct{ time.Duration }
 
@@ -125,11 +208,26 @@ const maxFileSize = 1 << 20
 // Load reads and checks the config file at path. A file that holds mistakes
 // gives an *[Error] with all of them that can be told at once.
 func Load(path string) (*Config, error) {
-	data, err := read(path)
+	data, mode, err := read(path)
 	if err != nil {
 		return nil, err
 	}
-	return Parse(path, data)
+	c, err := Parse(path, data)
+	if err != nil {
+		return nil, err
+	}
+	return c, c.checkMode(path, mode)
+}
+
+// checkMode refuses a file with credentials that others may read.
+func (c *Config) checkMode(path string, mode fs.FileMode) error {
+	for name, e := range c.Enclaves {
+		if e.Credentials != nil && mode&0o077 != 0 {
+			return newError(path, []Problem{{c.Line("enclave", name, "credentials"),
+				fmt.Sprintf("there are credentials in this file, and others may read it (mode %#o); type `chmod 0600 %s`", mode, path)}})
+		}
+	}
+	return nil
 }
 
 // Parse reads the config file that holds data; path gives its name in errors
@@ -150,32 +248,33 @@ func Parse(path string, data []byte) (*Config, error) {
 	return c, nil
 }
 
-// read returns the content of the file at path if only its owner may write it.
-func read(path string) ([]byte, error) {
+// read returns the content of the file at path if only its owner may write it,
+// and its permissions.
+func read(path string) ([]byte, fs.FileMode, error) {
 	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("there is no %s; make it with `privyseal init --home %s …`: %w", path, filepath.Dir(path), fs.ErrNotExist)
+		return nil, 0, fmt.Errorf("there is no %s; make it with `privyseal init --home %s …`: %w", path, filepath.Dir(path), fs.ErrNotExist)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("cannot read the config: %w", err)
+		return nil, 0, fmt.Errorf("cannot read the config: %w", err)
 	}
 	defer f.Close()
 	info, err := f.Stat()
 	switch {
 	case err != nil:
-		return nil, fmt.Errorf("cannot read the config: %w", err)
+		return nil, 0, fmt.Errorf("cannot read the config: %w", err)
 	case !info.Mode().IsRegular():
-		return nil, fmt.Errorf("%s is not a regular file", path)
+		return nil, 0, fmt.Errorf("%s is not a regular file", path)
 	case info.Mode().Perm()&0o022 != 0:
-		return nil, fmt.Errorf("%s may be written by others (mode %#o); type `chmod go-w %s`", path, info.Mode().Perm(), path)
+		return nil, 0, fmt.Errorf("%s may be written by others (mode %#o); type `chmod go-w %s`", path, info.Mode().Perm(), path)
 	case info.Size() > maxFileSize:
-		return nil, fmt.Errorf("%s has %d bytes; a config has at most %d", path, info.Size(), maxFileSize)
+		return nil, 0, fmt.Errorf("%s has %d bytes; a config has at most %d", path, info.Size(), maxFileSize)
 	}
 	data, err := io.ReadAll(io.LimitReader(f, maxFileSize+1))
 	if err != nil {
-		return nil, fmt.Errorf("cannot read the config: %w", err)
+		return nil, 0, fmt.Errorf("cannot read the config: %w", err)
 	}
-	return data, nil
+	return data, info.Mode().Perm(), nil
 }
 
 // fill puts the defaults in place of absent keys.
@@ -206,6 +305,15 @@ func (c *Config) fill() {
 		if absent("chain", i, "timeout") {
 			ch.Timeout.Duration = DefaultTimeout
 		}
+	}
+	for name, e := range c.Enclaves {
+		if absent("enclave", name, "cpu_count") {
+			e.CPUCount = DefaultCPUCount
+		}
+		if absent("enclave", name, "nitro_cli") {
+			e.NitroCLI = DefaultNitroCLI
+		}
+		c.Enclaves[name] = e
 	}
 }
 

@@ -1,8 +1,11 @@
 package config
 
 import (
+	"bytes"
 	"errors"
+	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -46,6 +49,31 @@ key      = "keys/chain-1.key"
 state    = "state/chain-2.mark"
 [[chain.node]]
 addr = "unix:///run/node2/privval.sock"
+
+[[chain]]
+id       = "chain-3"
+provider = "nitro"
+enclave  = "main"
+key      = "keys/chain-3.wrapped"
+state    = "state/chain-3.mark"
+node     = [ { addr = "unix:///run/node3/privval.sock" } ]
+
+[enclave.main.credentials]
+access_key_id     = "AKIA"
+secret_access_key = "s3cr3t"
+session_token     = "t0k3n"
+
+[enclave.main]
+eif          = "privyseal.eif"
+cid          = 20
+memory_mib   = 128
+cpu_count    = 4
+nitro_cli    = "/usr/bin/nitro-cli"
+transport    = "vsock"
+stop_enclave = true
+
+[enclave.1_other]
+eif = "other.eif"
 `
 
 var ignorePlaces = cmpopts.IgnoreUnexported(Config{})
@@ -69,7 +97,18 @@ func TestParse(t *testing.T) {
 			ID: "chain-2", Provider: "soft", Key: "keys/chain-1.key", State: "state/chain-2.mark",
 			Nodes:       []Node{{"node1", "unix:///run/node2/privval.sock", nil}},
 			HeightBurst: 100_000, HeightPerSecond: 10, Timeout: Duration{10 * time.Second},
+		}, {
+			ID: "chain-3", Provider: "nitro", Enclave: "main", Key: "keys/chain-3.wrapped", State: "state/chain-3.mark",
+			Nodes:       []Node{{"node1", "unix:///run/node3/privval.sock", nil}},
+			HeightBurst: 100_000, HeightPerSecond: 10, Timeout: Duration{10 * time.Second},
 		}},
+		Enclaves: map[string]Enclave{
+			"main": {
+				EIF: "privyseal.eif", CID: 20, MemoryMiB: 128, CPUCount: 4, NitroCLI: "/usr/bin/nitro-cli", Transport: "vsock", StopEnclave: true,
+				Credentials: &Credentials{AccessKeyID: "AKIA", SecretAccessKey: NewSecret("s3cr3t"), SessionToken: NewSecret("t0k3n")},
+			},
+			"1_other": {EIF: "other.eif", CPUCount: 2, NitroCLI: "nitro-cli"},
+		},
 	}
 	if diff := cmp.Diff(want, got, ignorePlaces); diff != "" {
 		t.Errorf("-want +got\n%s", diff)
@@ -81,6 +120,9 @@ func TestParse(t *testing.T) {
 		24: {"chain", 1, "timeout"},         // absent: the chain's line
 		30: {"chain", 1, "node", 0, "addr"},
 		6:  {"chain"},
+		40: {"enclave", "main", "credentials"},
+		47: {"enclave", "main", "cid"},
+		54: {"enclave", "1_other", "cid"}, // absent: the enclave's line
 		0:  {"nothing"},
 	} {
 		if got := got.Line(parts...); got != want {
@@ -132,9 +174,11 @@ func TestKeysAreTheStructs(t *testing.T) {
 			prefix += "."
 		}
 		switch {
-		case of.Kind() == reflect.Slice:
+		case of.Kind() == reflect.Slice || of.Kind() == reflect.Map:
 			walk(prefix+"*", of.Elem())
-		case of.Kind() == reflect.Struct && of != reflect.TypeFor[Duration]():
+		case of.Kind() == reflect.Pointer:
+			walk(strings.TrimSuffix(prefix, "."), of.Elem())
+		case of.Kind() == reflect.Struct && of != reflect.TypeFor[Duration]() && of != reflect.TypeFor[Secret]():
 			for i := range of.NumField() {
 				if f := of.Field(i); f.IsExported() {
 					walk(prefix+f.Tag.Get("toml"), f.Type)
@@ -144,6 +188,7 @@ func TestKeysAreTheStructs(t *testing.T) {
 	}
 	walk("", reflect.TypeFor[Config]())
 	slices.Sort(want)
+	want = slices.Compact(want) // a pointer and what it points to
 	if diff := cmp.Diff(want, slices.Sorted(mapKeys)); diff != "" {
 		t.Errorf("-struct +keys\n%s", diff)
 	}
@@ -154,7 +199,8 @@ func TestLoadLooksAtTheFile(t *testing.T) {
 	if _, err := Load(path); !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), "privyseal init") {
 		t.Errorf("missing file: %v", err)
 	}
-	if err := os.WriteFile(path, []byte(full), 0o600); err != nil {
+	withoutSecrets := strings.Replace(full, full[strings.Index(full, "[enclave.main.credentials]"):strings.Index(full, "[enclave.main]")], "", 1)
+	if err := os.WriteFile(path, []byte(withoutSecrets), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	for _, mode := range []fs.FileMode{0o600, 0o644, 0o620, 0o602, 0o666} {
@@ -176,6 +222,82 @@ func TestLoadLooksAtTheFile(t *testing.T) {
 	}
 	if _, err := Load(path); err == nil || !strings.Contains(err.Error(), "1048577 bytes") {
 		t.Errorf("an oversize file: %v", err)
+	}
+}
+
+// A file with credentials is for its owner alone, and nothing shows them.
+func TestCredentials(t *testing.T) {
+	path := filepath.Join(t.TempDir(), FileName)
+	if err := os.WriteFile(path, []byte(full), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c, err := Load(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if secret := c.Enclaves["main"].Credentials.SecretAccessKey; secret.Reveal() != "s3cr3t" {
+		t.Error("the test has no secret")
+	}
+	var out bytes.Buffer
+	for _, v := range []any{c, *c, c.Enclaves, c.Enclaves["main"], c.Enclaves["main"].Credentials, *c.Enclaves["main"].Credentials, c.Enclaves["main"].Credentials.SecretAccessKey} {
+		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d", "%t", "%p", "%z"} {
+			fmt.Fprintf(&out, verb, v)
+		}
+		slog.New(slog.NewTextHandler(&out, nil)).Info("a", "v", v)
+		slog.New(slog.NewJSONHandler(&out, nil)).Info("a", "v", v)
+	}
+	for _, secret := range []string{"s3cr3t", "t0k3n", fmt.Sprintf("%x", "s3cr3t"), fmt.Sprintf("%X", "s3cr3t")} {
+		if bytes.Contains(out.Bytes(), []byte(secret)) {
+			t.Errorf("%q was printed", secret)
+		}
+	}
+	for _, mode := range []fs.FileMode{0o640, 0o604, 0o610} {
+		if err := os.Chmod(path, mode); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Load(path); err == nil || !strings.Contains(err.Error(), ":40: there are credentials") || !strings.Contains(err.Error(), "chmod 0600 "+path) {
+			t.Errorf("mode %#o: %v", mode, err)
+		}
+	}
+}
+
+func TestAppendAnEnclave(t *testing.T) {
+	path := filepath.Join(t.TempDir(), FileName)
+	if err := WriteNew(path, New(newChain("a"))); err != nil {
+		t.Fatal(err)
+	}
+	ch := newChain("b")
+	ch.Provider, ch.Enclave = "nitro", "main"
+	if err := AppendChains(path, ch); err == nil || !strings.Contains(err.Error(), "there is no [enclave.main]") {
+		t.Errorf("without its enclave: %v", err)
+	}
+	e := NewEnclave("privyseal.eif")
+	e.Credentials = &Credentials{AccessKeyID: "AKIA", SecretAccessKey: NewSecret("s3cr3t")}
+	if err := Append(path, map[string]Enclave{"main": e}, ch); err != nil {
+		t.Fatal(err)
+	}
+	c, err := Load(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := New(newChain("a"), ch)
+	want.Enclaves = map[string]Enclave{"main": e}
+	if diff := cmp.Diff(want, c, ignorePlaces); diff != "" {
+		t.Errorf("-want +got\n%s", diff)
+	}
+	if err := Append(path, map[string]Enclave{"main": e}); err == nil || !strings.Contains(err.Error(), "doubled") {
+		t.Errorf("the same enclave again: %v", err)
+	}
+	// Credentials do not get into a file that others read.
+	before := New(newChain("a")).Render()
+	if err := errors.Join(os.WriteFile(path, before, 0o640), os.Chmod(path, 0o640)); err != nil {
+		t.Fatal(err)
+	}
+	if err := Append(path, map[string]Enclave{"main": e}, ch); err == nil || !strings.Contains(err.Error(), "chmod 0600") {
+		t.Errorf("into a file of mode 0640: %v", err)
+	}
+	if after, _ := os.ReadFile(path); !bytes.Equal(before, after) {
+		t.Error("a refused append changed the file")
 	}
 }
 
@@ -213,28 +335,29 @@ func TestWriteNewNeverOverwrites(t *testing.T) {
 
 func TestAppendChainsTouchesNothingElse(t *testing.T) {
 	path := filepath.Join(t.TempDir(), FileName)
-	before := strings.TrimSuffix(full, "\n") // not even its last line is whole
+	whole := full[:strings.Index(full, "[enclave.main.credentials]")] + "[enclave.main]\neif = \"a.eif\"\n"
+	before := strings.TrimSuffix(whole, "\n") // not even its last line is whole
 	if err := os.WriteFile(path, []byte(before), 0o640); err != nil {
 		t.Fatal(err)
 	}
-	if err := AppendChains(path, newChain("chain-3")); err != nil {
+	if err := AppendChains(path, newChain("chain-4")); err != nil {
 		t.Fatal(err)
 	}
 	after, err := os.ReadFile(path)
-	if err != nil || !strings.HasPrefix(string(after), full) {
+	if err != nil || !strings.HasPrefix(string(after), whole) {
 		t.Fatalf("the old text changed: %v\n%s", err, after)
 	}
 	c, err := Load(path)
-	if err != nil || len(c.Chains) != 3 {
+	if err != nil || len(c.Chains) != 4 {
 		t.Fatalf("%v, %v", c, err)
 	}
-	if diff := cmp.Diff(newChain("chain-3"), c.Chains[2]); diff != "" {
+	if diff := cmp.Diff(newChain("chain-4"), c.Chains[3]); diff != "" {
 		t.Errorf("-appended +read\n%s", diff)
 	}
 	if info, _ := os.Stat(path); info.Mode().Perm() != 0o640 {
 		t.Errorf("the mode became %v", info.Mode())
 	}
-	if err := AppendChains(path, newChain("chain-3")); err == nil || !strings.Contains(err.Error(), "twice") {
+	if err := AppendChains(path, newChain("chain-4")); err == nil || !strings.Contains(err.Error(), "twice") {
 		t.Errorf("the same chain again: %v", err)
 	}
 	if again, _ := os.ReadFile(path); string(again) != string(after) {

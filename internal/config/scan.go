@@ -42,8 +42,8 @@ func newError(path string, problems []Problem) *Error {
 	return &Error{Path: path, Problems: slices.Compact(problems)}
 }
 
-// keys are all keys there are, an index into an array written as *, with the
-// type of their values. A test compares them with the struct.
+// keys are all keys there are, an index into an array and the name of an enclave
+// written as *, with the type of their values. A test compares them with the struct.
 var keys = map[string]string{
 	"listen":                    "a string",
 	"log":                       "a table",
@@ -53,6 +53,7 @@ var keys = map[string]string{
 	"chain.*":                   "a table",
 	"chain.*.id":                "a string",
 	"chain.*.provider":          "a string",
+	"chain.*.enclave":           "a string",
 	"chain.*.key":               "a string",
 	"chain.*.state":             "a string",
 	"chain.*.identity":          "a string",
@@ -69,6 +70,20 @@ var keys = map[string]string{
 	"chain.*.timeout":           "a duration",
 	"chain.*.allow_sign_bytes":  "true or false",
 	"chain.*.allow_raw_bytes":   "true or false",
+	"enclave":                   "a table",
+	"enclave.*":                 "a table",
+	"enclave.*.eif":             "a string",
+	"enclave.*.cid":             "a number",
+	"enclave.*.memory_mib":      "a number",
+	"enclave.*.cpu_count":       "a number",
+	"enclave.*.nitro_cli":       "a string",
+	"enclave.*.transport":       "a string",
+	"enclave.*.stop_enclave":    "true or false",
+	"enclave.*.credentials":     "a table",
+
+	"enclave.*.credentials.access_key_id":     "a string",
+	"enclave.*.credentials.secret_access_key": "a string",
+	"enclave.*.credentials.session_token":     "a string",
 }
 
 // document is what one walk over the file finds: where each key stands, and
@@ -76,7 +91,8 @@ var keys = map[string]string{
 type document struct {
 	parser   unstable.Parser
 	lines    map[string]int
-	tables   map[string]int // number of [[…]] headers by path
+	tables   map[string]int  // number of [[…]] headers by path
+	implied  map[string]bool // in lines only because a header below it was there
 	problems []Problem
 	broken   bool // so that decoding makes no sense
 }
@@ -84,7 +100,7 @@ type document struct {
 // scan walks over the file. The decoder alone would not do: it gives no lines
 // for doubled keys, takes keys in any case, and stops at the first wrong type.
 func scan(data []byte) *document {
-	d := &document{lines: map[string]int{}, tables: map[string]int{}}
+	d := &document{lines: map[string]int{}, tables: map[string]int{}, implied: map[string]bool{}}
 	d.parser.Reset(data)
 	prefix := ""
 	for d.parser.NextExpression() {
@@ -195,7 +211,10 @@ func (d *document) key(prefix string, e *unstable.Node) (path string, line int) 
 		}
 		parent, name := path, string(parts.Node().Data)
 		path = strings.TrimPrefix(path+"."+name, ".")
-		if strings.ContainsAny(name, ".0123456789") {
+		if parent == "enclave" && !validEnclave(name) {
+			d.fail(line, "%q is not the name of an enclave: 1 to 40 of A-Z a-z 0-9 _ -", name)
+			path = "?"
+		} else if parent != "enclave" && strings.ContainsAny(name, ".0123456789") {
 			// A quoted key may hold the point or the number that makes a path.
 			d.fail(line, "unknown key %s%s", path, suggestion(parent, name))
 			path = "?"
@@ -203,6 +222,9 @@ func (d *document) key(prefix string, e *unstable.Node) (path string, line int) 
 			d.problems = append(d.problems, Problem{line, "unknown key " + path + suggestion(parent, name)})
 			path = "?"
 		} else if !parts.IsLast() {
+			if _, found := d.lines[path]; !found && e.Kind == unstable.Table {
+				d.implied[path] = true
+			}
 			d.note(path, line)
 			if n := d.tables[path]; n > 0 {
 				path += "." + strconv.Itoa(n-1)
@@ -214,9 +236,10 @@ func (d *document) key(prefix string, e *unstable.Node) (path string, line int) 
 
 // leaf notes a key that may stand in one place only.
 func (d *document) leaf(path string, line int) {
-	if first, doubled := d.lines[path]; doubled {
+	if first, found := d.lines[path]; found && !d.implied[path] {
 		d.fail(line, "%s is doubled, first on line %d", path, first)
 	}
+	delete(d.implied, path)
 	d.note(path, line)
 }
 
@@ -269,11 +292,11 @@ func lineOf(lines map[string]int, path string) int {
 	return 0
 }
 
-// pattern writes the indices in path as *.
+// pattern writes the indices and the name of an enclave in path as *.
 func pattern(path string) string {
 	words := strings.Split(path, ".")
 	for i, w := range words {
-		if _, err := strconv.Atoi(w); err == nil {
+		if _, err := strconv.Atoi(w); err == nil || i == 1 && words[0] == "enclave" {
 			words[i] = "*"
 		}
 	}
@@ -288,6 +311,10 @@ func written(path, kind string) string {
 		return `a string in quotes`
 	case "strings":
 		return fmt.Sprintf(`%s = ["…", …]`, name)
+	case "a table":
+		if strings.HasPrefix(path, "enclave") {
+			return "a table, as in [enclave.main]"
+		}
 	case "tables":
 		if name == "chain" {
 			return "[[chain]]"

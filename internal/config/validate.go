@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"maps"
 	"math"
 	"net/netip"
 	"path/filepath"
@@ -12,7 +13,7 @@ import (
 )
 
 // laterProviders are named in the design and are not in this build.
-var laterProviders = []string{"nitro", "nitrokms", "sgx", "yubihsm", "pkcs11", "tpm", "sev", "tdx"}
+var laterProviders = []string{"sgx", "yubihsm", "pkcs11", "tpm", "sev", "tdx"}
 
 // checker collects what is wrong with the values.
 type checker struct {
@@ -35,6 +36,10 @@ func (c *Config) validate(problems *[]Problem) {
 	for i := range c.Chains {
 		k.chain(i)
 	}
+	for _, name := range slices.Sorted(maps.Keys(c.Enclaves)) {
+		k.enclave(name)
+	}
+	k.enclaves()
 	k.files()
 }
 
@@ -70,12 +75,13 @@ func (k checker) chain(i int) {
 		}
 	}
 	switch {
-	case ch.Provider == "" || ch.Provider == "soft":
+	case ch.Provider == "" || ch.Provider == "soft" || ch.Provider == "nitro":
 	case slices.Contains(laterProviders, ch.Provider):
-		fail("provider", `provider %q is not in this build; it has "soft"`, ch.Provider)
+		fail("provider", `provider %q is not in this build; it has "soft" and "nitro"`, ch.Provider)
 	default:
-		fail("provider", `unknown provider %q; this build has "soft"`, ch.Provider)
+		fail("provider", `unknown provider %q; this build has "soft" and "nitro"`, ch.Provider)
 	}
+	k.inEnclave(i, fail)
 	if _, written := k.lines[at(path, "identity")]; written && ch.Identity == "" {
 		fail("identity", "identity is empty")
 	}
@@ -92,6 +98,83 @@ func (k checker) chain(i int) {
 		fail("timeout", "timeout is not from 5s to 5m")
 	}
 	k.nodes(i, fail)
+}
+
+// inEnclave checks what only chains in an enclave have, and what they have not.
+func (k checker) inEnclave(i int, fail func(key, format string, args ...any)) {
+	ch := k.Chains[i]
+	_, written := k.lines[at("chain", i, "enclave")]
+	if ch.Provider != "nitro" {
+		if written {
+			fail("enclave", `enclave is for the provider "nitro"`)
+		}
+		return
+	}
+	if _, found := k.Enclaves[ch.Enclave]; !written {
+		fail("enclave", "enclave is missing: the name of an [enclave.NAME]")
+	} else if !found {
+		fail("enclave", "there is no [enclave.%s]", ch.Enclave)
+	}
+	for _, key := range []string{"max_height", "allow_sign_bytes", "allow_raw_bytes"} {
+		if _, written := k.lines[at("chain", i, key)]; written {
+			fail(key, "%s of a chain in an enclave is in the measured policy of the image", key)
+		}
+	}
+}
+
+// enclave checks the values of one enclave.
+func (k checker) enclave(name string) {
+	e := k.Enclaves[name]
+	written := func(key string) bool {
+		_, found := k.lines[at("enclave", name, key)]
+		return found
+	}
+	fail := func(key, format string, args ...any) {
+		k.add(at("enclave", name, key), "enclave %s: %s", name, fmt.Sprintf(format, args...))
+	}
+	if !written("eif") {
+		fail("eif", "eif is missing: the image, as of `privyseal nitro build`")
+	} else if e.EIF == "" {
+		fail("eif", "eif is empty")
+	}
+	if written("cid") && (e.CID < 4 || e.CID == math.MaxUint32) {
+		fail("cid", "cid is not from 4 to 4294967294")
+	}
+	if written("memory_mib") && (e.MemoryMiB < MinMemoryMiB || e.MemoryMiB > 1<<20) {
+		fail("memory_mib", "memory_mib is not from %d to %d", MinMemoryMiB, 1<<20)
+	}
+	if e.CPUCount < 1 || e.CPUCount > 256 {
+		fail("cpu_count", "cpu_count is not from 1 to 256")
+	}
+	if e.NitroCLI == "" {
+		fail("nitro_cli", "nitro_cli is empty")
+	}
+	if e.Credentials != nil && (e.Credentials.AccessKeyID == "" || e.Credentials.SecretAccessKey.Reveal() == "") {
+		fail("credentials", "credentials need access_key_id and secret_access_key")
+	}
+}
+
+// enclaves checks that no two enclaves are in each other's way.
+func (k checker) enclaves() {
+	used := map[string]string{}
+	for _, name := range slices.Sorted(maps.Keys(k.Enclaves)) {
+		e := k.Enclaves[name]
+		place := "AF_VSOCK, whose ports they would share; one enclave signs for any number of chains"
+		if e.Transport != "" {
+			if e.CID == 0 {
+				continue
+			}
+			place = fmt.Sprintf("CID %d in %s", e.CID, filepath.Clean(k.Path(e.Transport)))
+		}
+		if other, taken := used[place]; taken {
+			k.add(at("enclave", name), "enclave %s: it and enclave %s both have %s", name, other, place)
+		}
+		used[place] = name
+	}
+}
+
+func validEnclave(name string) bool {
+	return ValidName(name) && len(name) <= 40 && !strings.Contains(name, ".")
 }
 
 // nodes checks the nodes of one chain.
@@ -128,7 +211,11 @@ func (k checker) nodes(i int, fail func(key, format string, args ...any)) {
 			node("peer_uid", "only a unix:// address has a peer_uid")
 		}
 		if _, written := k.lines[at("chain", i, "identity")]; addr.Network != "unix" && !written {
-			node("addr", "%s:// needs the chain's identity; make the key with `privyseal key generate --out identity.key` and add identity = \"identity.key\"", addr.Network)
+			cure := fmt.Sprintf("make the key with `privyseal key generate --out %s` and add identity = \"identity.key\"", k.Path("identity.key"))
+			if ch.Provider == "nitro" {
+				cure = "`privyseal init --provider nitro` makes the key inside, doc/nitro.md tells how"
+			}
+			node("addr", "%s:// needs the chain's identity; %s", addr.Network, cure)
 		}
 	}
 }

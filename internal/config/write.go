@@ -4,8 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 )
@@ -24,28 +26,63 @@ func (c *Config) Render() []byte {
 	fmt.Fprintf(&b, "listen = %s\n\n[log]\n", quote(c.Listen))
 	fmt.Fprintf(&b, "level  = %s # debug, info, warn or error\n", quote(c.Log.Level))
 	fmt.Fprintf(&b, "format = %s # auto (text, with journald's priorities under systemd), text or json\n", quote(c.Log.Format))
+	for _, name := range slices.Sorted(maps.Keys(c.Enclaves)) {
+		b.WriteString(c.Enclaves[name].render(name))
+	}
 	for _, ch := range c.Chains {
 		b.WriteString(ch.render())
 	}
 	return []byte(b.String())
 }
 
+// liner writes keys, those that are not set as comments.
+type liner struct{ strings.Builder }
+
+func (b *liner) line(set bool, key, value, comment string) {
+	if !set {
+		b.WriteString("# ")
+	}
+	b.WriteString(key + " = " + value)
+	if comment != "" {
+		b.WriteString(" # " + comment)
+	}
+	b.WriteByte('\n')
+}
+
+// render returns the [enclave.NAME] block, an empty line before it.
+func (e Enclave) render(name string) string {
+	var b liner
+	fmt.Fprintf(&b, "\n[enclave.%s]\n", name)
+	b.line(true, "eif", quote(e.EIF), "the image, as of `privyseal nitro build`")
+	b.line(e.CID != 0, "cid", fmt.Sprint(max(e.CID, 16)), "without it nitro-cli chooses")
+	b.line(e.MemoryMiB != 0, "memory_mib", fmt.Sprint(max(e.MemoryMiB, MinMemoryMiB)), "default: four times the image")
+	b.line(e.CPUCount != DefaultCPUCount, "cpu_count", fmt.Sprint(e.CPUCount), "")
+	b.line(e.NitroCLI != DefaultNitroCLI, "nitro_cli", quote(e.NitroCLI), "")
+	if e.Transport != "" {
+		b.line(true, "transport", quote(e.Transport), "in place of AF_VSOCK: a folder of unix sockets, as Firecracker's")
+	}
+	b.line(e.StopEnclave, "stop_enclave", fmt.Sprint(e.StopEnclave), "end it together with `privyseal start`")
+	if c := e.Credentials; c != nil {
+		fmt.Fprintf(&b, "\n[enclave.%s.credentials]\n", name)
+		b.line(true, "access_key_id", quote(c.AccessKeyID), "")
+		b.line(true, "secret_access_key", quote(c.SecretAccessKey.Reveal()), "")
+		if token := c.SessionToken.Reveal(); token != "" {
+			b.line(true, "session_token", quote(token), "")
+		}
+	}
+	return b.String()
+}
+
 // render returns the [[chain]] block, an empty line before it.
 func (ch Chain) render() string {
-	var b strings.Builder
-	line := func(set bool, key, value, comment string) {
-		text := key + " = " + value
-		if !set {
-			text = "# " + text
-		}
-		if comment != "" {
-			text += " # " + comment
-		}
-		b.WriteString(text + "\n")
-	}
+	var b liner
+	line := b.line
 	b.WriteString("\n[[chain]]\n")
 	line(true, "id", quote(ch.ID), "")
 	line(true, "provider", quote(ch.Provider), "")
+	if ch.Enclave != "" {
+		line(true, "enclave", quote(ch.Enclave), "")
+	}
 	line(true, "key", quote(ch.Key), "")
 	line(true, "state", quote(ch.State), "never copy it; it moves by `privyseal state export`")
 	if ch.Identity != "" {
@@ -59,10 +96,15 @@ func (ch Chain) render() string {
 		fmt.Fprintf(&b, "  %s,\n", n.render())
 	}
 	b.WriteString("]\n")
-	line(ch.MaxHeight != 0, "max_height", fmt.Sprint(ch.MaxHeight), "the highest height ever signed; 0 is no bound")
+	if ch.Provider != "nitro" {
+		line(ch.MaxHeight != 0, "max_height", fmt.Sprint(ch.MaxHeight), "the highest height ever signed; 0 is no bound")
+	}
 	line(ch.HeightBurst != DefaultHeightBurst, "height_burst", fmt.Sprint(ch.HeightBurst), "by how many heights the mark may leap at once")
 	line(ch.HeightPerSecond != DefaultHeightPerSecond, "height_per_second", fmt.Sprint(ch.HeightPerSecond), "how many a second refill that")
 	line(ch.Timeout.Duration != DefaultTimeout, "timeout", quote(ch.Timeout.String()), "silence after which a connection ends, 5s to 5m")
+	if ch.Provider == "nitro" {
+		return b.String()
+	}
 	line(ch.AllowSignBytes, "allow_sign_bytes", fmt.Sprint(ch.AllowSignBytes), "CometBFT v1, v2: signs raw bytes for whoever holds the node")
 	line(ch.AllowRawBytes, "allow_raw_bytes", fmt.Sprint(ch.AllowRawBytes), "Celestia: the same")
 	return b.String()
@@ -126,6 +168,11 @@ func NewChain(id string) Chain {
 	}
 }
 
+// NewEnclave returns an enclave with every default.
+func NewEnclave(eif string) Enclave {
+	return Enclave{EIF: eif, CPUCount: DefaultCPUCount, NitroCLI: DefaultNitroCLI}
+}
+
 // WriteNew writes c to path, mode 0600, and returns when it is durable. It
 // never overwrites: fs.ErrExist. A config that [Load] would refuse is not
 // written.
@@ -151,14 +198,17 @@ func WriteNew(path string, c *Config) error {
 // every other byte of it, its mode and its owner as they are. If the result would not
 // load, nothing is written. It returns when the file is durable; a crash leaves
 // the old or the new file.
-func AppendChains(path string, chains ...Chain) error {
+func AppendChains(path string, chains ...Chain) error { return Append(path, nil, chains...) }
+
+// Append does the same with chains and with enclaves, by name, that they need.
+func Append(path string, enclaves map[string]Enclave, chains ...Chain) error {
 	// A link stays a link: its target is replaced.
 	target, err := filepath.EvalSymlinks(path)
 	if err != nil {
 		return fmt.Errorf("cannot add the chain: %w", err)
 	}
 	return inFolder(target, func(temp string) error {
-		data, err := read(target)
+		data, mode, err := read(target)
 		if err != nil {
 			return err
 		}
@@ -168,10 +218,17 @@ func AppendChains(path string, chains ...Chain) error {
 		if len(data) > 0 && data[len(data)-1] != '\n' {
 			data = append(data, '\n')
 		}
+		for _, name := range slices.Sorted(maps.Keys(enclaves)) {
+			data = append(data, enclaves[name].render(name)...)
+		}
 		for _, ch := range chains {
 			data = append(data, ch.render()...)
 		}
-		if _, err := Parse(path, data); err != nil {
+		c, err := Parse(path, data)
+		if err != nil {
+			return err
+		}
+		if err := c.checkMode(path, mode); err != nil {
 			return err
 		}
 		if err := replace(target, temp, data); err != nil {

@@ -163,8 +163,6 @@ func (e *enclave) handle(ctx context.Context, req *hostlink.Request) hostlink.Re
 		reply.Created, err = e.newState(requestCtx, req.NewState)
 	case req.Boot != nil:
 		err = e.bootChains(ctx, requestCtx, req.Boot)
-	case req.Credentials != nil:
-		// Only KMS calls need any, and each request carries its own.
 	case req.Attest != nil:
 		reply.Document, err = e.attestChain(req.Attest)
 	default:

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"time"
 )
@@ -14,14 +15,13 @@ import (
 // request, one reply, for as long as the connection lasts. Nothing in it is
 // trusted.
 type Request struct {
-	Hello       *Hello       `json:"hello,omitempty"`
-	Create      *Create      `json:"create,omitempty"`
-	ImportKey   *ImportKey   `json:"import_key,omitempty"`
-	Import      *Import      `json:"import,omitempty"`
-	Boot        *Boot        `json:"boot,omitempty"`
-	Credentials *Credentials `json:"credentials,omitempty"`
-	Attest      *Attest      `json:"attest,omitempty"`
-	NewState    *NewState    `json:"new_state,omitempty"`
+	Hello     *Hello     `json:"hello,omitempty"`
+	Create    *Create    `json:"create,omitempty"`
+	ImportKey *ImportKey `json:"import_key,omitempty"`
+	Import    *Import    `json:"import,omitempty"`
+	Boot      *Boot      `json:"boot,omitempty"`
+	Attest    *Attest    `json:"attest,omitempty"`
+	NewState  *NewState  `json:"new_state,omitempty"`
 }
 
 // Hello asks who is there.
@@ -39,8 +39,11 @@ type Credentials struct {
 // String hides the secrets from whoever prints a request.
 func (c Credentials) String() string { return "credentials of " + c.AccessKeyID }
 
-// GoString does the same for %#v.
-func (c Credentials) GoString() string { return c.String() }
+// Format does the same for every verb.
+func (c Credentials) Format(f fmt.State, _ rune) { io.WriteString(f, c.String()) }
+
+// LogValue does the same for slog, whatever its handler.
+func (c Credentials) LogValue() slog.Value { return slog.StringValue(c.String()) }
 
 // Create makes a key inside, wraps it, and makes the first record of its state.
 type Create struct {
@@ -171,7 +174,7 @@ func ReadRequest(r io.Reader) (Request, error) {
 	}
 	set := 0
 	for _, is := range []bool{req.Hello != nil, req.Create != nil, req.ImportKey != nil, req.Import != nil,
-		req.Boot != nil, req.Credentials != nil, req.Attest != nil, req.NewState != nil} {
+		req.Boot != nil, req.Attest != nil, req.NewState != nil} {
 		if is {
 			set++
 		}

@@ -8,7 +8,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"privyseal/internal/session"
-	"privyseal/internal/signer"
 )
 
 // The names, labels and meanings of the metrics never change: operators'
@@ -25,6 +24,8 @@ type metrics struct {
 	state        *prometheus.GaugeVec
 	reconnected  *prometheus.CounterVec
 	ready        *prometheus.GaugeVec
+	enclaveUp    *prometheus.GaugeVec
+	enclaveRuns  *prometheus.CounterVec
 }
 
 // durationBuckets spans a signature from memory, 50 µs, to the time at which a
@@ -54,11 +55,13 @@ func newMetrics(version string) *metrics {
 		state:       gauge("node_state", "1 for the state that the connection to the node is in.", "chain_id", "node", "state"),
 		reconnected: counter("node_reconnects_total", "Connections that ended after the node was served.", "chain_id", "node"),
 		ready:       gauge("chain_ready", "1 if key and state of the chain are loaded.", "chain_id"),
+		enclaveUp:   gauge("enclave_up", "1 if the enclave runs.", "enclave"),
+		enclaveRuns: counter("enclave_starts_total", "How often the enclave was launched or found running.", "enclave"),
 	}
 	build := gauge("build_info", "1, with what was built.", "version", "go_version")
 	build.WithLabelValues(version, runtime.Version()).Set(1)
 	m.registry.MustRegister(m.signedTotal, m.refusedTotal, m.duration, m.lastHeight, m.lastTime, m.markHeight,
-		m.state, m.reconnected, m.ready, build, collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+		m.state, m.reconnected, m.ready, m.enclaveUp, m.enclaveRuns, build, collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
 
@@ -85,10 +88,9 @@ func (m *metrics) chain(id string) *chainMetrics {
 	}
 }
 
-func (c *chainMetrics) signed(e signer.Event, now time.Time) {
-	kind := e.Request.Kind.String()
-	c.all.signedTotal.WithLabelValues(c.id, kind).Inc()
-	c.all.lastTime.WithLabelValues(c.id, kind).Set(float64(now.UnixNano()) / 1e9)
+func (c *chainMetrics) signed(e Outcome, now time.Time) {
+	c.all.signedTotal.WithLabelValues(c.id, e.Kind).Inc()
+	c.all.lastTime.WithLabelValues(c.id, e.Kind).Set(float64(now.UnixNano()) / 1e9)
 	c.queue.Observe(e.Queue.Seconds())
 	c.store.Observe(e.Store.Seconds())
 	c.sign.Observe(e.Sign.Seconds())
@@ -96,6 +98,19 @@ func (c *chainMetrics) signed(e signer.Event, now time.Time) {
 	if !e.Mark.IsZero() {
 		c.lastHeight.Set(float64(e.Mark.Height))
 		c.markHeight.Set(float64(e.Mark.Height))
+	}
+}
+
+// Enclave adds an enclave, and returns what is told when it was found or launched,
+// and when it is gone.
+func (m *Monitor) Enclave(name string) func(up bool) {
+	up, starts := m.metrics.enclaveUp.WithLabelValues(name), m.metrics.enclaveRuns.WithLabelValues(name)
+	return func(is bool) {
+		up.Set(0)
+		if is {
+			up.Set(1)
+			starts.Inc()
+		}
 	}
 }
 

@@ -29,6 +29,11 @@ type Monitor struct {
 	version string
 	started time.Time
 
+	// Attest returns an attestation document about a chain, as raw CBOR, with the
+	// caller's nonce in it. It is nil where keys are in no enclave; it is set
+	// before the status is served.
+	Attest func(ctx context.Context, chainID string, nonce []byte) ([]byte, error)
+
 	mu     sync.Mutex
 	chains []*Chain // in the order of the config
 }
@@ -129,21 +134,41 @@ func (c *Chain) changed(n *node, s session.State, err error) {
 
 // Observe is told of every request; it is the Observe of a signer.Config.
 func (c *Chain) Observe(e signer.Event) {
+	c.Note(Outcome{
+		Node: e.Node, Kind: e.Request.Kind.String(), Mark: e.Mark, Bytes: len(e.Request.Bytes), Reason: e.Reason, Err: e.Err, Repeated: e.Repeated,
+		Queue: e.Queue, Store: e.Store, Sign: e.Sign, All: e.All,
+	})
+}
+
+// Outcome is what became of one request of a node, whoever decided it; see
+// [signer.Event]. Node, Kind and Reason become labels.
+type Outcome struct {
+	Node, Kind              string
+	Mark                    watermark.Mark
+	Bytes                   int // that were of the node's choice
+	Reason                  string
+	Err                     error
+	Repeated                bool
+	Queue, Store, Sign, All time.Duration
+}
+
+// Note is told of a request that was decided elsewhere, as in an enclave.
+func (c *Chain) Note(o Outcome) {
 	switch {
-	case e.Reason != "":
-		c.refused(e)
-	case e.Err != nil:
-		c.log.Error("cannot answer, closing the connection so that the node asks again", "node", e.Node, "kind", e.Request.Kind.String(), "error", e.Err)
-	case e.Request.Kind != privval.KindPubKey:
-		c.signedOne(e)
+	case o.Reason != "":
+		c.refused(o)
+	case o.Err != nil:
+		c.log.Error("cannot answer, closing the connection so that the node asks again", "node", o.Node, "kind", o.Kind, "error", o.Err)
+	case o.Kind != privval.KindPubKey.String():
+		c.signedOne(o)
 	}
 }
 
-func (c *Chain) signedOne(e signer.Event) {
+func (c *Chain) signedOne(e Outcome) {
 	now := time.Now()
 	c.metrics.signed(e, now)
 	if e.Mark.IsZero() {
-		c.log.Info("signed bytes of the node's choice", "node", e.Node, "kind", e.Request.Kind.String(), "bytes", len(e.Request.Bytes))
+		c.log.Info("signed bytes of the node's choice", "node", e.Node, "kind", e.Kind, "bytes", e.Bytes)
 		return
 	}
 	if !e.Repeated {
@@ -152,19 +177,19 @@ func (c *Chain) signedOne(e signer.Event) {
 		c.mu.Unlock()
 	}
 	if c.log.Enabled(context.Background(), slog.LevelDebug) {
-		c.log.Debug("signed", "node", e.Node, "kind", e.Request.Kind.String(),
+		c.log.Debug("signed", "node", e.Node, "kind", e.Kind,
 			"height", e.Mark.Height, "round", e.Mark.Round, "step", uint8(e.Mark.Step), "repeated", e.Repeated,
 			"took", e.All, "queue", e.Queue, "store", e.Store, "sign", e.Sign)
 	}
 }
 
-func (c *Chain) refused(e signer.Event) {
+func (c *Chain) refused(e Outcome) {
 	c.metrics.refused(e.Node, e.Reason)
 	c.mu.Lock()
 	c.lastRefusal = &Refusal{Time: time.Now(), Node: e.Node, Reason: e.Reason, Text: e.Err.Error()}
 	c.mu.Unlock()
 
-	attrs := []any{"node", e.Node, "kind", e.Request.Kind.String(), "reason", e.Reason, "error", e.Err}
+	attrs := []any{"node", e.Node, "kind", e.Kind, "reason", e.Reason, "error", e.Err}
 	if refused, ok := errors.AsType[*watermark.RefusedError](e.Err); ok && !refused.Request.IsZero() {
 		attrs = append(attrs, "asked", describe(refused.Request), "mark", describe(refused.Last))
 	}

@@ -84,6 +84,7 @@ func TestMetricNames(t *testing.T) {
 	c.Observe(signedEvent(7))
 	c.Observe(refusedEvent("a"))
 	changed(session.Dialling, errors.New("gone"))
+	m.Enclave("main")(true)
 
 	_, text := get(t, m.Handler(), "/metrics")
 	var got []string
@@ -95,6 +96,8 @@ func TestMetricNames(t *testing.T) {
 	want := []string{
 		`privyseal_build_info{go_version="N",version="v1"} N`,
 		`privyseal_chain_ready{chain_id="chain-1"} N`,
+		`privyseal_enclave_starts_total{enclave="main"} N`,
+		`privyseal_enclave_up{enclave="main"} N`,
 		`privyseal_last_signed_height{chain_id="chain-1"} N`,
 		`privyseal_last_signed_timestamp_seconds{chain_id="chain-1",kind="prevote"} N`,
 		`privyseal_mark_height{chain_id="chain-1"} N`,
@@ -116,6 +119,48 @@ func TestMetricNames(t *testing.T) {
 	slices.Sort(got)
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("metrics (-want +got):\n%s", diff)
+	}
+}
+
+// What an enclave tells counts like what is decided here.
+func TestOutcomesFromElsewhere(t *testing.T) {
+	var here, elsewhere [2]string
+	for i, told := range []*[2]string{&here, &elsewhere} {
+		var log syncBuffer
+		m := New(slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})), "v1")
+		c := m.AddChain("chain-1")
+		for _, e := range []signer.Event{signedEvent(7), refusedEvent("a")} {
+			if i == 0 {
+				c.Observe(e)
+				continue
+			}
+			c.Note(Outcome{Node: e.Node, Kind: e.Request.Kind.String(), Mark: e.Mark, Reason: e.Reason, Err: e.Err, Store: e.Store, All: e.All})
+		}
+		_, metrics := get(t, m.Handler(), "/metrics")
+		for line := range strings.Lines(metrics) {
+			if strings.HasPrefix(line, "privyseal_") && !strings.Contains(line, "timestamp") {
+				told[0] += line
+			}
+		}
+		told[1] = regexp.MustCompile(`time=\S+ `).ReplaceAllString(log.String(), "")
+	}
+	if diff := cmp.Diff(here, elsewhere); diff != "" || here[1] == "" {
+		t.Errorf("-here +elsewhere\n%s", diff)
+	}
+}
+
+// An enclave that was launched anew counts once more.
+func TestEnclaveMetrics(t *testing.T) {
+	m := New(slog.New(slog.DiscardHandler), "v1")
+	up := m.Enclave("main")
+	for _, is := range []bool{true, false, true, false} {
+		up(is)
+	}
+	_, text := get(t, m.Handler(), "/metrics")
+	for _, want := range []string{`privyseal_enclave_up{enclave="main"} 0`, `privyseal_enclave_starts_total{enclave="main"} 2`} {
+		if !strings.Contains(text, want+"\n") {
+			t.Errorf("there is no %s", want)
+		}
 	}
 }
 

@@ -96,6 +96,7 @@ func (m *Monitor) ServeStatus(ctx context.Context, l net.Listener) error {
 		w.Header().Set("Content-Type", "application/json")
 		json.NewEncoder(w).Encode(m.Snapshot())
 	})
+	mux.HandleFunc("POST /attest", m.serveAttest)
 	return serve(ctx, l, mux)
 }
 
@@ -115,9 +116,26 @@ func serve(ctx context.Context, l net.Listener, h http.Handler) error {
 // ReadSnapshot asks the signer that runs in the home folder. It returns
 // [ErrNotRunning] if there is none.
 func ReadSnapshot(ctx context.Context, home string) (Snapshot, error) {
-	path, done, err := socketPath(home)
+	_, body, err := ask(ctx, home, http.MethodGet, "/status", nil)
 	if err != nil {
 		return Snapshot{}, err
+	}
+	var s Snapshot
+	if err := json.Unmarshal(body, &s); err != nil {
+		return Snapshot{}, fmt.Errorf("cannot read the signer's status: %w", err)
+	}
+	return s, nil
+}
+
+// maxAnswer bounds in bytes what a signer answers: the status of some thousand
+// chains.
+const maxAnswer = 1 << 22
+
+// ask sends one request to the signer that runs in the home folder.
+func ask(ctx context.Context, home, method, target string, body io.Reader) (status int, answer []byte, err error) {
+	path, done, err := socketPath(home)
+	if err != nil {
+		return 0, nil, err
 	}
 	defer done()
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
@@ -133,23 +151,23 @@ func ReadSnapshot(ctx context.Context, home string) (Snapshot, error) {
 			return conn, err
 		},
 	}}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://privyseal/status", nil)
+	req, err := http.NewRequestWithContext(ctx, method, "http://privyseal"+target, body)
 	if err != nil {
-		return Snapshot{}, err
+		return 0, nil, err
 	}
 	resp, err := client.Do(req)
 	if outer, ok := errors.AsType[*url.Error](err); ok {
 		err = outer.Err // without the address, which is made up
 	}
 	if err != nil {
-		return Snapshot{}, fmt.Errorf("cannot ask the signer: %w", err)
+		return 0, nil, fmt.Errorf("cannot ask the signer: %w", err)
 	}
 	defer resp.Body.Close()
-	var s Snapshot
-	if err := json.NewDecoder(io.LimitReader(resp.Body, 1<<22)).Decode(&s); err != nil {
-		return Snapshot{}, fmt.Errorf("cannot read the signer's status: %w", err)
+	answer, err = io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	if err != nil {
+		return 0, nil, fmt.Errorf("cannot read the signer's answer: %w", err)
 	}
-	return s, nil
+	return resp.StatusCode, answer, nil
 }
 
 // listenPrivate listens on a socket that only its owner may use. The socket

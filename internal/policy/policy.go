@@ -155,24 +155,24 @@ func checkKeyARN(arn string) error {
 }
 
 func checkPEM(name, text string) error {
-	rest := []byte(text)
-	for n := 0; ; n++ {
+	rest := bytes.TrimSpace([]byte(text))
+	for n := 0; n == 0 || len(rest) > 0; n++ {
+		begins := bytes.HasPrefix(rest, []byte("-----BEGIN CERTIFICATE-----"))
 		var block *pem.Block
 		block, rest = pem.Decode(rest)
-		if block == nil {
-			if n == 0 || len(bytes.TrimSpace(rest)) > 0 {
-				return fmt.Errorf("%s is not PEM certificates and nothing else", name)
-			}
-			return nil
+		if block == nil || !begins || len(block.Headers) > 0 {
+			return fmt.Errorf("%s is not PEM certificates and nothing else", name)
 		}
+		rest = bytes.TrimSpace(rest)
 		if _, err := x509.ParseCertificate(block.Bytes); err != nil || block.Type != "CERTIFICATE" {
 			return fmt.Errorf("%s holds something that is no certificate: %v", name, err)
 		}
 	}
+	return nil
 }
 
-// doubledKey finds a key that stands twice in one object, which encoding/json
-// takes without a word.
+// doubledKey finds a key that stands twice in one object, and one of the policy's
+// own in capitals, which encoding/json takes without a word.
 func doubledKey(data []byte) error {
 	d := json.NewDecoder(bytes.NewReader(data))
 	type object struct {
@@ -209,6 +209,9 @@ func doubledKey(data []byte) error {
 			if o := top(); o != nil && o.key {
 				if o.seen[t] {
 					return fmt.Errorf("the key %q stands twice", t)
+				}
+				if len(open) == 1 && strings.Trim(t, "abcdefghijklmnopqrstuvwxyz_") != "" {
+					return fmt.Errorf("unknown key %q", t)
 				}
 				o.seen[t], o.key = true, false
 				continue

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"google.golang.org/protobuf/encoding/protowire"
 
 	"privyseal/internal/privval"
@@ -125,6 +126,32 @@ func TestDecodeFails(t *testing.T) {
 	}
 }
 
+// unvectored is what no module among the vectors can say: v2's second
+// extension, and Celestia's request.
+func unvectored() []privval.Request {
+	return []privval.Request{
+		precommit(func(r *privval.Request) { r.NonRPExtension = []byte("raw") }),
+		precommit(func(r *privval.Request) {
+			r.Extension, r.ExtensionSignature = []byte("ext"), []byte{1}
+			r.NonRPExtension, r.NonRPExtensionSignature = []byte("raw"), []byte{2}
+			r.SkipExtensionSigning = true
+		}),
+		{Kind: privval.KindRawBytes, ChainID: "chain-1", Bytes: []byte{0xff}, UniqueID: "id"},
+	}
+}
+
+func TestDecodeUnvectored(t *testing.T) {
+	for _, want := range unvectored() {
+		got, err := privval.Decode(privvaltest.EncodeRequest(want))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("(-want +got):\n%s", diff)
+		}
+	}
+}
+
 // FuzzDecode has the law of the decoder: what is accepted is what would be
 // encoded, and what is signed for it is canonical and reads back.
 func FuzzDecode(f *testing.F) {
@@ -134,6 +161,9 @@ func FuzzDecode(f *testing.F) {
 				f.Add(v.request)
 			}
 		}
+	}
+	for _, r := range unvectored() {
+		f.Add(privvaltest.EncodeRequest(r))
 	}
 	f.Fuzz(func(t *testing.T, payload []byte) {
 		before := bytes.Clone(payload)

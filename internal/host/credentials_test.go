@@ -1,0 +1,184 @@
+package host
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"privyseal/internal/hostlink"
+)
+
+// No way of printing shows them, wherever they stand.
+func TestCredentialsAreNeverPrinted(t *testing.T) {
+	source := fixed(time.Unix(1e9, 0))
+	c, err := source.Credentials(t.Context())
+	if err != nil || c.Reveal().SecretAccessKey != "s3cr3t-access" {
+		t.Fatal("the test has no secret")
+	}
+	values := []any{c, &c, source, []Credentials{c}, map[string]Credentials{"": c}, struct{ c Credentials }{c}, struct{ C *Credentials }{&c}, Config{Credentials: source}}
+	var out bytes.Buffer
+	for _, v := range values {
+		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d", "%t", "%c", "%U", "%b", "%o", "%e", "%p", "%w", "%z"} {
+			fmt.Fprintf(&out, verb, v)
+		}
+		fmt.Fprint(&out, v)
+		for _, h := range []slog.Handler{slog.NewTextHandler(&out, nil), slog.NewJSONHandler(&out, nil)} {
+			slog.New(h).Info("a", "v", v, slog.Group("g", slog.Any("v", v)))
+		}
+		if b, err := json.Marshal(v); err == nil {
+			out.Write(b)
+		}
+	}
+	for _, secret := range []string{"s3cr3t", "AKIA-TEST", fmt.Sprintf("%x", "s3cr3t"), fmt.Sprintf("%X", "s3cr3t")} {
+		if bytes.Contains(out.Bytes(), []byte(secret)) {
+			t.Errorf("%q was printed", secret)
+		}
+	}
+	if got := fmt.Sprintf("%d", c); got != "credentials until 2001-09-09T01:46:40Z" {
+		t.Errorf("printed as %q", got)
+	}
+	if _, err := json.Marshal(c); err == nil {
+		t.Error("credentials became JSON")
+	}
+}
+
+// sourceFunc finds credentials by a function.
+type sourceFunc func() (Credentials, error)
+
+func (f sourceFunc) Credentials(context.Context) (Credentials, error) { return f() }
+
+// Without credentials an enclave whose keys are open is booted all the same; for
+// one whose keys are not, the missing credentials are part of the reason.
+func TestWithoutCredentials(t *testing.T) {
+	m := newMachine(t)
+	m.guestsAre(func(g *guest) {
+		g.answer = func(b *hostlink.Boot) hostlink.Reply {
+			s := &hostlink.Status{Boot: g.bootID, Policy: g.policy[:]}
+			c := hostlink.ChainStatus{ID: "chain-1", KeyType: "tendermint/PubKeyEd25519", Public: []byte{9}}
+			if b.Credentials.AccessKeyID == "" {
+				c = hostlink.ChainStatus{ID: "chain-1", Problem: "KMS wants to know who asks"}
+			}
+			s.Chains = append(s.Chains, c)
+			return hostlink.Reply{Status: s}
+		}
+	})
+	s := m.setup()
+	var calls atomic.Int64
+	s.config.Credentials = sourceFunc(func() (Credentials, error) {
+		if calls.Add(1) == 1 {
+			return Credentials{}, errors.New("no role")
+		}
+		return fixed(time.Time{}).Credentials(t.Context())
+	})
+	s.run(t, quick)
+	s.w.signs(t)
+	want := []string{"the enclave refuses: KMS wants to know who asks\nno role", "signs with tendermint/PubKeyEd25519 09"}
+	if diff := cmp.Diff(want, s.w.status); diff != "" {
+		t.Errorf("-want +got\n%s", diff)
+	}
+}
+
+// isolated makes the SDK see nothing of this machine.
+func isolated(t *testing.T) {
+	for _, v := range os.Environ() {
+		if name, _, _ := strings.Cut(v, "="); strings.HasPrefix(name, "AWS_") {
+			t.Setenv(name, "")
+			os.Unsetenv(name)
+		}
+	}
+	t.Setenv("HOME", t.TempDir())
+	t.Setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://127.0.0.1:1")
+}
+
+func TestDefaultChain(t *testing.T) {
+	source := DefaultChain{Region: "eu-central-1"}
+	t.Run("environment", func(t *testing.T) {
+		isolated(t)
+		t.Setenv("AWS_ACCESS_KEY_ID", "AKIA-ENV")
+		t.Setenv("AWS_SECRET_ACCESS_KEY", "secret")
+		t.Setenv("AWS_SESSION_TOKEN", "token")
+		c, err := source.Credentials(t.Context())
+		want := hostlink.Credentials{AccessKeyID: "AKIA-ENV", SecretAccessKey: "secret", SessionToken: "token"}
+		if diff := cmp.Diff(want, c.Reveal()); diff != "" || err != nil {
+			t.Errorf("%v\n%s", err, diff)
+		}
+	})
+	t.Run("shared file, also after it was rotated", func(t *testing.T) {
+		isolated(t)
+		path := filepath.Join(t.TempDir(), "credentials")
+		t.Setenv("AWS_SHARED_CREDENTIALS_FILE", path)
+		for _, id := range []string{"AKIA-ONE", "AKIA-TWO"} {
+			text := "[default]\naws_access_key_id = " + id + "\naws_secret_access_key = secret\n"
+			if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			c, err := source.Credentials(t.Context())
+			if err != nil || c.Reveal().AccessKeyID != id || !c.Expires().IsZero() {
+				t.Errorf("%s: %+v, %v", id, c.Reveal().AccessKeyID, err)
+			}
+		}
+	})
+	t.Run("the role of the instance, IMDSv2", func(t *testing.T) {
+		isolated(t)
+		expires := time.Now().Add(time.Hour).UTC().Truncate(time.Second)
+		metadata(t, true, expires)
+		c, err := source.Credentials(t.Context())
+		want := hostlink.Credentials{AccessKeyID: "ASIA-ROLE", SecretAccessKey: "secret", SessionToken: "token", Expires: expires}
+		if diff := cmp.Diff(want, c.Reveal()); diff != "" || err != nil {
+			t.Errorf("%v\n%s", err, diff)
+		}
+	})
+	t.Run("no fall back to IMDSv1", func(t *testing.T) {
+		isolated(t)
+		asked := metadata(t, false, time.Now().Add(time.Hour))
+		if _, err := source.Credentials(t.Context()); err == nil || !strings.Contains(err.Error(), "attach a role to the instance") {
+			t.Errorf("%v", err)
+		}
+		if n := asked.Load(); n > 0 {
+			t.Errorf("IMDSv1 was asked %d times", n)
+		}
+	})
+}
+
+// metadata plays the instance's metadata service. It returns how often it was
+// asked without a token.
+func metadata(t *testing.T, v2 bool, expires time.Time) *atomic.Int64 {
+	untold := new(atomic.Int64)
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case r.Method == http.MethodPut && r.URL.Path == "/latest/api/token" && v2:
+			w.Header().Set("X-Aws-Ec2-Metadata-Token-Ttl-Seconds", "60")
+			io.WriteString(w, "the-token")
+		case r.Method == http.MethodPut:
+			w.WriteHeader(http.StatusForbidden)
+		case r.Header.Get("X-Aws-Ec2-Metadata-Token") != "the-token":
+			untold.Add(1)
+			w.WriteHeader(http.StatusUnauthorized)
+		case strings.HasSuffix(r.URL.Path, "/security-credentials/"):
+			io.WriteString(w, "role")
+		case strings.HasSuffix(r.URL.Path, "/security-credentials/role"):
+			json.NewEncoder(w).Encode(map[string]any{
+				"Code": "Success", "AccessKeyId": "ASIA-ROLE", "SecretAccessKey": "secret", "Token": "token", "Expiration": expires, "LastUpdated": time.Now(),
+			})
+		default:
+			w.WriteHeader(http.StatusNotFound)
+		}
+	}))
+	t.Cleanup(s.Close)
+	t.Setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", s.URL)
+	return untold
+}

@@ -1,0 +1,441 @@
+package host
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"privyseal/internal/hostlink"
+)
+
+const launchCall = "run-enclave --eif-path /images/our.eif --memory 64 --cpu-count 2 --enclave-name privyseal-main"
+
+func TestLaunchAndBoot(t *testing.T) {
+	m := newMachine(t)
+	boots := make(chan *hostlink.Boot, 10)
+	m.guestsAre(func(g *guest) { g.boots = boots })
+	s := m.setup()
+	s.config.Chains[0].Nodes = []Node{{Name: "a", Addr: "tcp://127.0.0.1:1", Network: "tcp", Address: "127.0.0.1:1"}}
+	s.config.Chains[0].HeightBurst = 7
+	stop := s.run(t, quick)
+	s.w.signs(t)
+	want := &hostlink.Boot{
+		Credentials: hostlink.Credentials{AccessKeyID: "AKIA-TEST", SecretAccessKey: "s3cr3t-access", SessionToken: "s3cr3t-session"},
+		Chains: []hostlink.BootChain{{
+			ID: "chain-1", Wrapped: []byte("wrapped"), Identity: []byte("identity"), HeightBurst: 7,
+			Nodes: []hostlink.BootNode{{Name: "a", Addr: "tcp://127.0.0.1:1"}},
+		}},
+		LogLevel: "info",
+	}
+	if diff := cmp.Diff(want, <-boots); diff != "" {
+		t.Errorf("-want +got\n%s", diff)
+	}
+	// SIGTERM: the enclave stays.
+	if err := stop(); err != nil {
+		t.Error(err)
+	}
+	if diff := cmp.Diff([]string{launchCall}, m.told()); diff != "" {
+		t.Errorf("nitro-cli: -want +got\n%s", diff)
+	}
+	if log := s.logs.String(); strings.Contains(log, "s3cr3t") || !strings.Contains(log, "launched the enclave") {
+		t.Errorf("the log:\n%s", log)
+	}
+
+	// The next host finds it and boots it again.
+	again := m.setup()
+	stop = again.run(t, quick)
+	again.w.signs(t)
+	if diff := cmp.Diff(want.Chains[0].Wrapped, (<-boots).Chains[0].Wrapped); diff != "" {
+		t.Errorf("-want +got\n%s", diff)
+	}
+	if err := stop(); err != nil || len(m.told()) != 1 || len(m.guests()) != 1 {
+		t.Errorf("%v; nitro-cli was told %q", err, m.told())
+	}
+}
+
+func TestStopEnclave(t *testing.T) {
+	m := newMachine(t)
+	s := m.setup()
+	s.config.StopEnclave, s.config.Launcher.CID = true, 20
+	stop := s.run(t, quick)
+	s.w.signs(t)
+	if err := stop(); err != nil {
+		t.Error(err)
+	}
+	want := []string{launchCall + " --enclave-cid 20", "terminate-enclave --enclave-id i-0-enc1"}
+	if diff := cmp.Diff(want, m.told()); diff != "" {
+		t.Errorf("-want +got\n%s", diff)
+	}
+}
+
+// What is not ours is left alone, with StopEnclave too, and the operator is told.
+func TestForeignEnclaves(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		in   []guest
+		cid  uint32
+		want string
+	}{
+		{"our name, another image", []guest{{name: ourName, image: otherImage}}, 0, "runs another image"},
+		{"our name, one PCR differs", []guest{{name: ourName, image: Measurements{ourImage.PCR0, ourImage.PCR1, otherImage.PCR2, ""}}}, 0, "runs another image"},
+		{"our name, debug mode", []guest{{name: ourName, image: ourImage, flags: "DEBUG_MODE"}}, 0, "debug mode"},
+		{"our name, no measurements", []guest{{name: ourName}}, 0, "version 1.2"},
+		{"our name, another CID", []guest{{name: ourName, image: ourImage, cid: 40}}, 41, "runs with CID 40"},
+		{"our name twice", []guest{{name: ourName, image: ourImage, cid: 40}, {name: ourName, image: ourImage, cid: 41}}, 0, "are both called"},
+		{"our CID", []guest{{name: "somebody's", image: ourImage, cid: 40}}, 40, "CID 40 belongs to"},
+		{"on its way out", []guest{{name: ourName, image: ourImage, state: "TERMINATING"}}, 0, "waiting for it to end"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			m := newMachine(t)
+			for i := range c.in {
+				g := &c.in[i]
+				g.m, g.id = m, fmt.Sprint("foreign-", i)
+				g.cid = max(g.cid, 30)
+				if g.state == "" {
+					g.state = "RUNNING"
+				}
+				if g.flags == "" {
+					g.flags = "NONE"
+				}
+				g.boots = make(chan *hostlink.Boot, 10)
+				m.runs(g)
+			}
+			s := m.setup()
+			s.config.Launcher.CID, s.config.StopEnclave = c.cid, true
+			stop := s.run(t, quick)
+			s.w.says(t, c.want)
+			calls := 0
+			m.until("it looks again", func() bool {
+				if calls == 0 {
+					calls = len(m.calls)
+				}
+				return len(m.calls) > calls+2
+			})
+			if err := stop(); err != nil {
+				t.Error(err)
+			}
+			if told := m.told(); told != nil || len(m.guests()) != len(c.in) {
+				t.Errorf("nitro-cli was told %q", told)
+			}
+			for _, g := range m.guests() {
+				if len(g.boots) > 0 {
+					t.Errorf("%s was booted", g.id)
+				}
+			}
+		})
+	}
+}
+
+// An enclave of somebody else does not keep ours from running.
+func TestOtherEnclavesRunBeside(t *testing.T) {
+	m := newMachine(t)
+	m.runs(&guest{m: m, id: "foreign", name: "somebody's", cid: 30, state: "RUNNING", flags: "NONE", image: ourImage})
+	s := m.setup()
+	stop := s.run(t, quick)
+	s.w.signs(t)
+	if err := stop(); err != nil || len(m.guests()) != 2 {
+		t.Errorf("%v, %d enclaves", err, len(m.guests()))
+	}
+}
+
+func TestImageExchangedAfterItWasMeasured(t *testing.T) {
+	m := newMachine(t)
+	m.imageIs(otherImage)
+	s := m.setup()
+	s.run(t, quick)
+	s.w.says(t, "is not the one that was measured")
+	if got := m.told()[:2]; got[0] != launchCall || got[1] != "terminate-enclave --enclave-id i-0-enc1" {
+		t.Errorf("nitro-cli was told %q", got)
+	}
+}
+
+func TestEnclaveDiesAndIsLaunchedAnew(t *testing.T) {
+	m := newMachine(t)
+	s := m.setup()
+	ups := make(chan bool, 100)
+	s.config.Up = func(up bool) { ups <- up }
+	s.config.Chains[0].Nodes = []Node{{Name: "a", Addr: "unix:///x", Network: "unix", Address: "/x"}}
+	s.run(t, quick)
+	for life := range 4 {
+		s.w.signs(t)
+		if up := <-ups; !up {
+			t.Error("up before it was")
+		}
+		m.guests()[0].kill()
+		if up := <-ups; up {
+			t.Error("not told that it is gone")
+		}
+		s.w.until(t, "the status told of the death", func() bool {
+			n := 0
+			for _, text := range s.w.status {
+				if strings.Contains(text, "the enclave ended") {
+					n++
+				}
+			}
+			return n > life
+		})
+	}
+	s.w.signs(t)
+	s.w.until(t, "its nodes are told as lost", func() bool { return len(s.w.nodes) >= 4 && s.w.nodes[0] == "a dialling" })
+}
+
+func TestAsk(t *testing.T) {
+	m := newMachine(t)
+	s := m.setup()
+	req := hostlink.Request{Attest: &hostlink.Attest{ChainID: "chain-1", Nonce: []byte{1}}}
+	h, err := New(s.config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.Ask(t.Context(), req); err == nil || !strings.Contains(err.Error(), "privyseal status") {
+		t.Errorf("before there is an enclave: %v", err)
+	}
+	m.guestsAre(func(g *guest) { g.document = []byte("document") })
+	s.run(t, quick)
+	s.w.signs(t)
+	if reply, err := s.host.Ask(t.Context(), req); err != nil || string(reply.Document) != "document" {
+		t.Errorf("%+v, %v", reply, err)
+	}
+	if _, err := s.host.Ask(t.Context(), hostlink.Request{NewState: &hostlink.NewState{}}); err == nil {
+		t.Error("the guest refused, and we did not")
+	}
+}
+
+func TestBackoff(t *testing.T) {
+	b := backoff{first: time.Second, longest: 5 * time.Second}
+	var got []time.Duration
+	for range 6 {
+		got = append(got, b.next())
+	}
+	b.reset()
+	got = append(got, b.next(), b.next())
+	s := time.Second
+	if diff := cmp.Diff([]time.Duration{0, s, 2 * s, 4 * s, 5 * s, 5 * s, 0, s}, got); diff != "" {
+		t.Errorf("-want +got\n%s", diff)
+	}
+}
+
+// An enclave that runs and says nothing is ended after a while.
+func TestSilentEnclave(t *testing.T) {
+	m := newMachine(t)
+	m.guestsAre(func(g *guest) {
+		if g.id == "i-0-enc1" {
+			g.deaf = true
+		}
+	})
+	s := m.setup()
+	p := quick
+	p.silence, p.patience = 100*time.Millisecond, 50*time.Millisecond
+	s.run(t, p)
+	s.w.signs(t)
+	want := []string{launchCall, "terminate-enclave --enclave-id i-0-enc1", launchCall}
+	if diff := cmp.Diff(want, m.told()); diff != "" {
+		t.Errorf("-want +got\n%s", diff)
+	}
+}
+
+// vsock does not promise to tell that the other side is gone.
+func TestEnclaveDiesWithoutAWord(t *testing.T) {
+	m := newMachine(t)
+	m.guestsAre(func(g *guest) { g.deaf = g.id == "i-0-enc1" })
+	s := m.setup()
+	s.run(t, quick)
+	m.until("the host asks whether it runs", func() bool { return len(m.calls) > 3 })
+	m.mu.Lock()
+	m.running = nil // its connections stay
+	m.mu.Unlock()
+	s.w.signs(t)
+}
+
+func TestAnotherPolicy(t *testing.T) {
+	m := newMachine(t)
+	boots := make(chan *hostlink.Boot, 10)
+	m.guestsAre(func(g *guest) { g.policy, g.boots = [32]byte{9}, boots })
+	s := m.setup()
+	s.config.StopEnclave = true
+	stop := s.run(t, quick)
+	s.w.says(t, "another policy")
+	if err := stop(); err != nil || len(boots) > 0 {
+		t.Errorf("%v, %d boots: it was given credentials", err, len(boots))
+	}
+}
+
+// What KMS refuses reaches the operator with its cure, and is tried again.
+func TestChainThatCannotSign(t *testing.T) {
+	m := newMachine(t)
+	boots := 0
+	m.guestsAre(func(g *guest) {
+		g.answer = func(b *hostlink.Boot) hostlink.Reply {
+			boots++
+			s := &hostlink.Status{Boot: g.bootID, Policy: g.policy[:]}
+			switch boots {
+			case 1:
+				return hostlink.Reply{Error: "not now", Cure: "wait"}
+			case 2:
+				s.Chains = []hostlink.ChainStatus{{ID: "chain-1", Problem: "KMS refuses PCR0", Cure: "name PCR0 in the key policy"}}
+			case 3: // an answer about another chain
+				s.Chains = []hostlink.ChainStatus{{ID: "chain-2"}}
+			default:
+				s.Chains = []hostlink.ChainStatus{{ID: "chain-1", KeyType: "tendermint/PubKeyEd25519", Public: []byte{9}}}
+			}
+			return hostlink.Reply{Status: s}
+		}
+	})
+	s := m.setup()
+	s.run(t, quick)
+	s.w.signs(t)
+	want := []string{
+		"the enclave refuses: not now; wait",
+		"the enclave refuses: KMS refuses PCR0; name PCR0 in the key policy",
+		"the enclave does not know the chain that it was booted with",
+		"signs with tendermint/PubKeyEd25519 09",
+	}
+	if diff := cmp.Diff(want, s.w.status); diff != "" {
+		t.Errorf("-want +got\n%s", diff)
+	}
+}
+
+func TestMistakesInTheConfig(t *testing.T) {
+	m := newMachine(t)
+	s := m.setup()
+	s.config.Chains = append(s.config.Chains, s.config.Chains[0])
+	if _, err := New(s.config); err == nil || !strings.Contains(err.Error(), "twice") {
+		t.Errorf("a chain twice: %v", err)
+	}
+	s.config.Chains = nil
+	if _, err := New(s.config); err == nil {
+		t.Error("no chain")
+	}
+}
+
+// A process on the instance holds the ports: the enclave is not touched.
+func TestPortsAreTaken(t *testing.T) {
+	m := newMachine(t)
+	first := m.setup()
+	first.run(t, quick)
+	first.w.signs(t)
+	second := m.setup()
+	second.config.StopEnclave = true
+	stop := second.run(t, quick)
+	second.w.says(t, "does another privyseal run on this instance?")
+	if err := stop(); err != nil || len(m.told()) != 1 {
+		t.Errorf("%v; nitro-cli was told %q", err, m.told())
+	}
+}
+
+func TestLaunchErrors(t *testing.T) {
+	e19 := "[ E19 ] File operation failure. Such error appears when …\nFile: '%s', failing operation: 'Open'.\n\nFor more details, please visit …\n"
+	for _, c := range []struct {
+		stderr, code, cure string
+	}{
+		{fmt.Sprintf(e19, "/dev/nitro_enclaves"), "E19", "usermod -aG ne"},
+		{fmt.Sprintf(e19, "/sys/module/nitro_enclaves/parameters/ne_cpus"), "E19", "enable --now nitro-enclaves-allocator"},
+		{fmt.Sprintf(e19, "/images/our.eif"), "E19", "/images/our.eif"},
+		{"[ E22 ] Insufficient CPUs available in the pool.", "E22", "cpu_count to 2 or more"},
+		{"[ E26 ] Insufficient memory requested.", "E26", "four times the image"},
+		{"Start allocating memory...\n[ E27 ] Insufficient memory available.\n\nFailed connections: 1\n[ E39 ] Enclave process connection failure.", "E27", "memory_mib to 64 or more"},
+		{"[ E29 ] Ioctl failure.", "E29", "CID 20 may belong"},
+		{"[ E36 ] Enclave boot failure.", "E36", "nitro measure"},
+		{"[ E39 ] Enclave process connection failure.", "E39", "/var/log/nitro_enclaves"},
+		{"something else\n", "", ""},
+	} {
+		m := newMachine(t)
+		m.fails(func(command string) *cliAnswer {
+			if command == "run-enclave" {
+				return &cliAnswer{Stderr: c.stderr, Code: 1}
+			}
+			return nil
+		})
+		s := m.setup()
+		s.config.Launcher.CID = 20
+		_, _, err := s.config.Launcher.Ensure(t.Context())
+		e, ok := errors.AsType[*LaunchError](err)
+		if !ok || e.Code != c.code || !strings.Contains(e.Cure, c.cure) || (e.Cure == "") != (c.cure == "") || e.Detail == "" {
+			t.Errorf("%.20q: %v", c.stderr, err)
+		}
+	}
+}
+
+func TestLauncherMissing(t *testing.T) {
+	m := newMachine(t)
+	l := m.setup().config.Launcher
+	for _, path := range []string{"no-such-nitro-cli", "/no/such/nitro-cli"} {
+		l.Path = path
+		if _, _, err := l.Ensure(t.Context()); err == nil || !strings.Contains(err.Error(), "aws-nitro-enclaves-cli") {
+			t.Errorf("%s: %v", path, err)
+		}
+	}
+	l.Path = t.TempDir()
+	if _, _, err := l.Ensure(t.Context()); err == nil {
+		t.Error("a folder was run")
+	}
+}
+
+// Whatever nitro-cli prints: an error, and nothing is launched on a guess.
+func TestNitroCLIPrintsSomethingElse(t *testing.T) {
+	entry := func(keys string) string {
+		return `[{"EnclaveName": "privyseal-main", "EnclaveID": "i-0-enc1", "EnclaveCID": 17, "State": "RUNNING", "Flags": "NONE"` + keys + `}]`
+	}
+	for name, stdout := range map[string]string{
+		"nothing":         "",
+		"no array":        `{"EnclaveID": "x"}`,
+		"two values":      "[] []",
+		"cut off":         entry("")[:50],
+		"without id":      `[{"State": "RUNNING"}]`,
+		"without state":   `[{"EnclaveID": "x"}]`,
+		"a huge CID":      `[{"EnclaveID": "x", "State": "RUNNING", "EnclaveCID": 4294967296}]`,
+		"a short PCR":     entry(`, "Measurements": {"PCR0": "00"}`),
+		"a PCR of others": entry(`, "Measurements": {"PCR2": "` + strings.Repeat("zz", 48) + `"}`),
+		"too much":        `[` + strings.Repeat(" ", maxOutput) + `]`,
+		"too many":        `[` + strings.Repeat(`{"EnclaveID": "x", "State": "RUNNING"},`, maxEnclaves) + `{"EnclaveID": "x", "State": "RUNNING"}]`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := newMachine(t)
+			m.fails(func(string) *cliAnswer { return &cliAnswer{Stdout: stdout} })
+			if _, _, err := m.setup().config.Launcher.Ensure(t.Context()); err == nil {
+				t.Error("accepted")
+			}
+			if told := m.told(); told != nil {
+				t.Errorf("nitro-cli was told %q", told)
+			}
+		})
+	}
+}
+
+func FuzzDescription(f *testing.F) {
+	f.Add([]byte(`[{"EnclaveName": "privyseal-main", "EnclaveID": "i-0-enc1", "ProcessID": 7, "EnclaveCID": 17, "State": "RUNNING", "Flags": "NONE", "Measurements": {"HashAlgorithm": "Sha384 { ... }", "PCR0": "` + ourImage.PCR0 + `"}, "Metadata": {}}]`))
+	f.Add([]byte(`[]`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		list, err := parseDescription(data)
+		if err != nil {
+			return
+		}
+		for _, e := range list {
+			if e.ID == "" || e.State == "" || len(e.Measured.PCR0) != 0 && len(e.Measured.PCR0) != 96 {
+				t.Fatalf("accepted %+v", e)
+			}
+		}
+	})
+}
+
+func TestDebugModeIsForRunOnly(t *testing.T) {
+	m := newMachine(t)
+	l := m.setup().config.Launcher
+	e, err := l.Launch(t.Context(), true)
+	if err != nil || !e.Debug {
+		t.Fatalf("%+v, %v", e, err)
+	}
+	if _, _, err := l.Ensure(t.Context()); !errors.Is(err, ErrTaken) {
+		t.Errorf("adopted in debug mode: %v", err)
+	}
+	if err := l.Stop(t.Context(), e.ID); err != nil {
+		t.Error(err)
+	}
+	if err := l.Stop(t.Context(), e.ID); err == nil {
+		t.Error("stopped twice")
+	}
+}

@@ -1,0 +1,433 @@
+package host
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"regexp"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// Launcher finds, launches and ends one enclave by way of AWS's nitro-cli, and
+// touches no other.
+type Launcher struct {
+	// Path is nitro-cli's: a name to look for in $PATH, or a path. Required.
+	Path string
+	// Name is the enclave's, by which it is known again. Required, and unique on
+	// the instance.
+	Name string
+	// CID is the enclave's context id, 4 or above; 0 leaves the choice to
+	// nitro-cli.
+	CID uint32
+	// EIF is the path of the image. Required.
+	EIF string
+	// MemoryMiB and CPUs are what the enclave gets. Required.
+	MemoryMiB, CPUs int
+	// Want is what an enclave of the image measures. Required: an enclave that
+	// measures something else is not ours.
+	Want Measurements
+}
+
+// Measurements are registers as nitro-cli prints them: SHA-384 in lower-case
+// hex. PCR8 is empty for an image that nobody signed.
+type Measurements struct{ PCR0, PCR1, PCR2, PCR8 string }
+
+// EnclaveName returns the name under which nitro-cli knows the enclave that the
+// config calls name.
+func EnclaveName(name string) string { return "privyseal-" + name }
+
+// Enclave is one enclave as nitro-cli describes it.
+type Enclave struct {
+	ID, Name string
+	CID      uint32
+	State    string // RUNNING, TERMINATING or EMPTY
+	Debug    bool
+	// Measured is what nitro-cli computed from the image at launch; all empty
+	// before its version 1.2. It is no proof: an attestation document is.
+	Measured Measurements
+}
+
+// ErrTaken says that somebody else's enclave is in the way.
+var ErrTaken = errors.New("another enclave is in the way")
+
+// Ensure returns our enclave: the one that runs, or a new one. It never makes a
+// second one, and fails where it cannot tell.
+func (l *Launcher) Ensure(ctx context.Context) (e Enclave, adopted bool, err error) {
+	found, err := l.Find(ctx)
+	switch {
+	case err != nil:
+		return Enclave{}, false, err
+	case found != nil && found.State != "RUNNING":
+		return Enclave{}, false, fmt.Errorf("enclave %s is %s; waiting for it to end", found.ID, found.State)
+	case found != nil:
+		return *found, true, l.check(*found)
+	}
+	e, err = l.Launch(ctx, false)
+	return e, false, err
+}
+
+// Find returns the enclave of our name, whatever it measures, or nil.
+func (l *Launcher) Find(ctx context.Context) (*Enclave, error) {
+	all, err := l.Describe(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var own *Enclave
+	for i := range all {
+		e := &all[i]
+		switch {
+		case e.Name == l.Name && own != nil:
+			return nil, fmt.Errorf("%w: %s and %s are both called %s; end one with `nitro-cli terminate-enclave --enclave-id ID`", ErrTaken, own.ID, e.ID, l.Name)
+		case e.Name == l.Name:
+			own = e
+		case l.CID != 0 && e.CID == l.CID:
+			return nil, fmt.Errorf("%w: CID %d belongs to enclave %s (%s); give another `cid` to ours in the config, or none", ErrTaken, l.CID, e.ID, e.Name)
+		}
+	}
+	return own, nil
+}
+
+// check says why a running enclave of our name is not the one that the config
+// means.
+func (l *Launcher) check(e Enclave) error {
+	end := fmt.Sprintf("end it with `privyseal nitro stop`; the next start launches the image of the config (enclave %s)", e.ID)
+	got, want := e.Measured, l.Want
+	switch {
+	case e.Debug:
+		return fmt.Errorf("%w: %s runs in debug mode, where KMS refuses it and its console is open; %s", ErrTaken, l.Name, end)
+	case l.CID != 0 && e.CID != l.CID:
+		return fmt.Errorf("%w: %s runs with CID %d, the config says %d; %s", ErrTaken, l.Name, e.CID, l.CID, end)
+	case got.PCR0 == "" || got.PCR1 == "" || got.PCR2 == "":
+		return fmt.Errorf("nitro-cli does not tell what %s measures; bring it to version 1.2 or later", l.Name)
+	case got != want:
+		return fmt.Errorf("%w: %s runs another image (PCR0 %.12s…, the config's has %.12s…); %s", ErrTaken, l.Name, got.PCR0, want.PCR0, end)
+	}
+	return nil
+}
+
+// Launch launches the image. In debug mode, which is for a look at the console
+// only, KMS does not know the enclave.
+//
+// An enclave that measures something else than Want, because the file was
+// exchanged after it was measured, is ended again.
+func (l *Launcher) Launch(ctx context.Context, debug bool) (Enclave, error) {
+	args := []string{"--eif-path", l.EIF, "--memory", strconv.Itoa(l.MemoryMiB), "--cpu-count", strconv.Itoa(l.CPUs), "--enclave-name", l.Name}
+	if l.CID != 0 {
+		args = append(args, "--enclave-cid", strconv.FormatUint(uint64(l.CID), 10))
+	}
+	if debug {
+		args = append(args, "--debug-mode")
+	}
+	// A launch that was begun is finished: a killed nitro-cli leaves an enclave
+	// that is half there.
+	stdout, err := l.run(context.WithoutCancel(ctx), launchTimeout, "run-enclave", args...)
+	if err != nil {
+		return Enclave{}, err
+	}
+	var reply struct{ EnclaveID string }
+	err = decode(stdout, &reply)
+	if err == nil && reply.EnclaveID == "" {
+		err = errors.New("there is no EnclaveID")
+	}
+	if err != nil {
+		return Enclave{}, fmt.Errorf("cannot read what nitro-cli run-enclave printed: %w", err)
+	}
+	e, err := l.launched(ctx, reply.EnclaveID)
+	if err != nil || debug {
+		return e, err
+	}
+	if err := l.check(e); err != nil {
+		return Enclave{}, errors.Join(fmt.Errorf("the image %s is not the one that was measured; start privyseal again: %w", l.EIF, err), l.Stop(ctx, e.ID))
+	}
+	return e, nil
+}
+
+// launched returns the description of an enclave that was launched just now.
+func (l *Launcher) launched(ctx context.Context, id string) (Enclave, error) {
+	all, err := l.Describe(context.WithoutCancel(ctx))
+	if err != nil {
+		return Enclave{}, err
+	}
+	for _, e := range all {
+		if e.ID == id && e.CID > 3 {
+			return e, nil
+		}
+	}
+	return Enclave{}, fmt.Errorf("enclave %s ended as soon as it was launched; look at its console with `privyseal nitro run --debug` and `privyseal nitro console`", id)
+}
+
+// Alive reports whether an enclave still runs.
+func (l *Launcher) Alive(ctx context.Context, id string) (bool, error) {
+	all, err := l.Describe(ctx)
+	if err != nil {
+		return false, err
+	}
+	for _, e := range all {
+		if e.ID == id {
+			return e.State == "RUNNING", nil
+		}
+	}
+	return false, nil
+}
+
+// Stop ends an enclave, and returns when it has ended. What the host acknowledged
+// is durable, so nothing is lost.
+func (l *Launcher) Stop(ctx context.Context, id string) error {
+	stdout, err := l.run(context.WithoutCancel(ctx), stopTimeout, "terminate-enclave", "--enclave-id", id)
+	if err != nil {
+		return err
+	}
+	var reply struct {
+		EnclaveID  string
+		Terminated bool
+	}
+	if err := decode(stdout, &reply); err != nil {
+		return fmt.Errorf("cannot read what nitro-cli terminate-enclave printed: %w", err)
+	}
+	if !reply.Terminated {
+		return fmt.Errorf("nitro-cli did not end enclave %s", id)
+	}
+	return nil
+}
+
+// Describe returns all enclaves of this instance that we may see.
+func (l *Launcher) Describe(ctx context.Context) ([]Enclave, error) {
+	stdout, err := l.DescribeJSON(ctx)
+	if err != nil {
+		return nil, err
+	}
+	list, err := parseDescription(stdout)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read what nitro-cli describe-enclaves printed: %w", err)
+	}
+	return list, nil
+}
+
+// DescribeJSON returns what nitro-cli prints about all enclaves, as it is.
+func (l *Launcher) DescribeJSON(ctx context.Context) ([]byte, error) {
+	return l.run(ctx, describeTimeout, "describe-enclaves")
+}
+
+// Console copies the console of an enclave in debug mode to w, until that ends
+// or ctx does.
+func (l *Launcher) Console(ctx context.Context, id string, w io.Writer) error {
+	cmd := exec.CommandContext(ctx, l.Path, "console", "--enclave-id", id)
+	var stderr bytes.Buffer
+	cmd.Env, cmd.Stdout, cmd.Stderr, cmd.WaitDelay = environment(), w, &stderr, time.Second
+	err := cmd.Run()
+	if ctx.Err() != nil || err == nil {
+		return nil
+	}
+	return l.explain("console", err, stderr.String())
+}
+
+// maxEnclaves is far above the four that an instance may have.
+const maxEnclaves = 64
+
+// parseDescription reads the array of describe-enclaves. Keys that later
+// versions add are no error; what we rely on has to be there and in range.
+func parseDescription(stdout []byte) ([]Enclave, error) {
+	var list []struct {
+		EnclaveName  *string
+		EnclaveID    string
+		EnclaveCID   uint32
+		State, Flags string
+		Measurements map[string]string
+	}
+	if err := decode(stdout, &list); err != nil {
+		return nil, err
+	}
+	if len(list) > maxEnclaves {
+		return nil, fmt.Errorf("%d enclaves", len(list))
+	}
+	out := make([]Enclave, 0, len(list))
+	for _, in := range list {
+		if in.EnclaveID == "" || in.State == "" {
+			return nil, errors.New("an enclave without EnclaveID or State")
+		}
+		e := Enclave{ID: in.EnclaveID, CID: in.EnclaveCID, State: in.State, Debug: in.Flags != "NONE"}
+		if in.EnclaveName != nil {
+			e.Name = *in.EnclaveName
+		}
+		m := in.Measurements
+		e.Measured = Measurements{PCR0: m["PCR0"], PCR1: m["PCR1"], PCR2: m["PCR2"], PCR8: m["PCR8"]}
+		for _, pcr := range []string{e.Measured.PCR0, e.Measured.PCR1, e.Measured.PCR2, e.Measured.PCR8} {
+			if pcr != "" && (len(pcr) != 96 || strings.Trim(pcr, "0123456789abcdef") != "") {
+				return nil, fmt.Errorf("%.100q is not the value of a PCR", pcr)
+			}
+		}
+		out = append(out, e)
+	}
+	return out, nil
+}
+
+// decode reads one JSON value and nothing behind it.
+func decode(data []byte, v any) error {
+	d := json.NewDecoder(bytes.NewReader(data))
+	if err := d.Decode(v); err != nil {
+		return err
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return errors.New("something stands behind its end")
+	}
+	return nil
+}
+
+// How long nitro-cli may take, and how much it may say.
+const (
+	describeTimeout = 20 * time.Second
+	launchTimeout   = 2 * time.Minute
+	stopTimeout     = time.Minute
+	maxOutput       = 1 << 20
+)
+
+// run runs nitro-cli and returns what it printed.
+//
+// Its output goes to files that have no name: the process of an enclave is a
+// child of nitro-cli and may keep the descriptors, and would keep us waiting at
+// the end of a pipe, or be killed when we close it.
+func (l *Launcher) run(ctx context.Context, timeout time.Duration, command string, args ...string) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	var files [2]*os.File
+	for i := range files {
+		f, err := os.CreateTemp("", "privyseal-nitro-cli")
+		if err != nil {
+			return nil, fmt.Errorf("cannot run nitro-cli: %w", err)
+		}
+		defer f.Close()
+		if err := os.Remove(f.Name()); err != nil {
+			return nil, fmt.Errorf("cannot run nitro-cli: %w", err)
+		}
+		files[i] = f
+	}
+	cmd := exec.CommandContext(ctx, l.Path, append([]string{command}, args...)...)
+	cmd.Env, cmd.Stdout, cmd.Stderr = environment(), files[0], files[1]
+	// Ctrl-C in our terminal is not meant for the enclave.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	runErr := cmd.Run()
+	if ctx.Err() != nil {
+		runErr = context.Cause(ctx)
+	}
+	stdout, err := contents(files[0])
+	if err != nil {
+		return nil, fmt.Errorf("cannot read what nitro-cli %s printed: %w", command, err)
+	}
+	if runErr != nil {
+		stderr, err := contents(files[1])
+		return nil, errors.Join(l.explain(command, runErr, string(stderr)), err)
+	}
+	return stdout, nil
+}
+
+// environment is ours but for the variables of AWS: nitro-cli needs none, and a
+// process keeps its own for as long as it lives.
+func environment() []string {
+	var env []string
+	for _, v := range os.Environ() {
+		if !strings.HasPrefix(v, "AWS_") {
+			env = append(env, v)
+		}
+	}
+	return env
+}
+
+func contents(f *os.File) ([]byte, error) {
+	data, err := io.ReadAll(io.NewSectionReader(f, 0, maxOutput+1))
+	if err == nil && len(data) > maxOutput {
+		err = fmt.Errorf("more than %d bytes", maxOutput)
+	}
+	return data, err
+}
+
+// LaunchError is why nitro-cli did not do what it was told.
+type LaunchError struct {
+	Command string // of nitro-cli
+	Code    string // its own, as "E27", or empty
+	Detail  string // what it said, or empty
+	Cure    string // what to do next, or empty
+	Err     error
+}
+
+func (e *LaunchError) Error() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "nitro-cli %s failed: %v", e.Command, e.Err)
+	if e.Detail != "" {
+		fmt.Fprintf(&b, ": %s", e.Detail)
+	}
+	if e.Cure != "" {
+		fmt.Fprintf(&b, "; %s", e.Cure)
+	}
+	return b.String()
+}
+
+func (e *LaunchError) Unwrap() error { return e.Err }
+
+// errorCode is how nitro-cli marks its errors. The first is the cause: the later
+// ones say that its own parts could not reach each other after it.
+var errorCode = regexp.MustCompile(`\[ (E[0-9]{2}) \] ([^\n]*)(?:\n(File: [^\n]*))?`)
+
+// explain makes an error of what nitro-cli said, with the cure where we know one.
+func (l *Launcher) explain(command string, err error, stderr string) error {
+	e := &LaunchError{Command: command, Err: err, Detail: strings.TrimSpace(stderr)}
+	if m := errorCode.FindStringSubmatch(stderr); m != nil {
+		e.Code, e.Detail = m[1], strings.TrimSpace(m[1]+": "+m[2]+" "+m[3])
+	}
+	if len(e.Detail) > 600 {
+		e.Detail = strings.ToValidUTF8(e.Detail[:600], "") + "…"
+	}
+	switch {
+	case errors.Is(err, exec.ErrNotFound) || errors.Is(err, fs.ErrNotExist):
+		e.Cure = "install it (on Amazon Linux: `dnf install aws-nitro-enclaves-cli`) or name its path with `nitro_cli` in the config"
+	case errors.Is(err, fs.ErrPermission):
+		e.Cure = "make it executable for this user"
+	case errors.Is(err, context.DeadlineExceeded):
+		e.Cure = "look at /var/log/nitro_enclaves/nitro_enclaves.log"
+	default:
+		e.Cure = l.cure(e.Code, e.Detail)
+	}
+	return e
+}
+
+// cure returns the next step after an error code of nitro-cli
+// (src/common/document_errors.rs in aws/aws-nitro-enclaves-cli).
+func (l *Launcher) cure(code, detail string) string {
+	const allocator = "in /etc/nitro_enclaves/allocator.yaml and type `systemctl restart nitro-enclaves-allocator`"
+	switch code {
+	case "E07", "E18":
+		return "add this user to the group ne: `usermod -aG ne USER`"
+	case "E19":
+		switch {
+		case strings.Contains(detail, "/dev/nitro_enclaves"):
+			return "launch the instance with enclaves enabled, and add this user to the group ne: `usermod -aG ne USER`"
+		case strings.Contains(detail, "ne_cpus"):
+			return "type `systemctl enable --now nitro-enclaves-allocator`, on an instance that was launched with enclaves enabled"
+		}
+		return "this user has to be able to read " + l.EIF + " and to write to /var/log/nitro_enclaves"
+	case "E21", "E22":
+		return fmt.Sprintf("raise cpu_count to %d or more %s", l.CPUs, allocator)
+	case "E26":
+		return "raise `memory_mib` of the enclave in the config: it has to be four times the image"
+	case "E27", "E31", "E35":
+		return fmt.Sprintf("raise memory_mib to %d or more %s", l.MemoryMiB, allocator)
+	case "E29", "E33":
+		if l.CID != 0 {
+			return fmt.Sprintf("CID %d may belong to an enclave of another user: give another `cid` in the config, or none", l.CID)
+		}
+		return "look at /var/log/nitro_enclaves for what the driver refused"
+	case "E36":
+		return "the image did not come up: is its signing certificate still valid? `privyseal nitro measure` tells, and `privyseal nitro run --debug` with `privyseal nitro console` shows it booting"
+	case "E39":
+		return "look at /var/log/nitro_enclaves/nitro_enclaves.log"
+	}
+	return ""
+}

@@ -1,0 +1,210 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+
+	"privyseal/internal/hostlink"
+	"privyseal/internal/vsock"
+)
+
+const (
+	// helloTimeout bounds the first frame of a connection.
+	helloTimeout = 10 * time.Second
+	// dialTimeout is the session's own.
+	dialTimeout = 5 * time.Second
+)
+
+// port is one port that the enclave dials.
+type port struct {
+	number uint32
+	limit  int // of connections at once
+	handle func(context.Context, vsock.Conn)
+}
+
+func (h *Host) ports() []port {
+	nodes := 0
+	for _, c := range h.Chains {
+		nodes += len(c.Nodes)
+	}
+	return []port{
+		{hostlink.StatePort, 4 + 2*len(h.Chains), h.state},
+		{hostlink.NodePort, 4 + 2*nodes, h.node},
+		{hostlink.KMSPort, maxKMS, h.kms},
+		{hostlink.LogPort, 4, h.logs},
+	}
+}
+
+// accept serves a port until ctx ends and all its connections have ended.
+func (h *Host) accept(ctx context.Context, l net.Listener, p port) {
+	defer context.AfterFunc(ctx, func() { l.Close() })()
+	slots := make(chan struct{}, p.limit)
+	var group sync.WaitGroup
+	defer group.Wait()
+	for {
+		conn, err := l.Accept()
+		if ctx.Err() != nil {
+			if err == nil {
+				conn.Close()
+			}
+			return
+		}
+		if err != nil {
+			h.once.warn(h.Log, "cannot accept a connection of the enclave", err)
+			pause(ctx, 100*time.Millisecond)
+			continue
+		}
+		c, ok := conn.(vsock.Conn)
+		select {
+		case slots <- struct{}{}:
+		default:
+			ok = false
+			h.once.warn(h.Log, "closed a connection of the enclave", fmt.Errorf("%d connections to port %d at once", p.limit, p.number))
+		}
+		if !ok {
+			conn.Close()
+			continue
+		}
+		group.Go(func() {
+			defer func() { <-slots }()
+			defer c.Close()
+			defer context.AfterFunc(ctx, func() { c.Close() })()
+			p.handle(ctx, c)
+		})
+	}
+}
+
+// lookNow asks for a look at the enclave: a connection that it keeps for ever has
+// ended.
+func (h *Host) lookNow() {
+	select {
+	case h.poke <- struct{}{}:
+	default:
+	}
+}
+
+// state keeps the state of a chain.
+func (h *Host) state(ctx context.Context, conn vsock.Conn) {
+	defer h.lookNow()
+	conn.SetDeadline(time.Now().Add(helloTimeout))
+	id, err := hostlink.OpenFrame(conn)
+	if err != nil {
+		h.ended("the enclave asks for no state", err)
+		return
+	}
+	keeper := h.states[id]
+	if keeper == nil {
+		err := fmt.Errorf("no chain %.50q with the key %x… in the config: do key file and state belong together?", id.ChainID, id.Key[:6])
+		h.ended("the enclave asks for a state that we do not keep", err)
+		h.ended("", hostlink.Refuse(conn, err))
+		return
+	}
+	conn.SetDeadline(time.Time{})
+	h.ended("cannot keep the state of "+id.ChainID, keeper.Serve(ctx, conn))
+}
+
+// node connects the enclave to one of its nodes.
+func (h *Host) node(ctx context.Context, conn vsock.Conn) {
+	conn.SetDeadline(time.Now().Add(helloTimeout))
+	hello, err := hostlink.ReadNodeHello(conn)
+	if err != nil {
+		h.ended("the enclave asks for no node", err)
+		return
+	}
+	c := h.chains[hello.ChainID]
+	if c == nil || c.nodes[hello.Node] == nil {
+		err := fmt.Errorf("no node %.50q of chain %.50q in the config", hello.Node, hello.ChainID)
+		h.ended("the enclave asks for a node that it was not given", err)
+		h.ended("", hostlink.AnswerNode(conn, err))
+		return
+	}
+	n := c.nodes[hello.Node]
+	outside, err := n.dial(ctx)
+	if answerErr := hostlink.AnswerNode(conn, err); err != nil || answerErr != nil {
+		if outside != nil {
+			outside.Close()
+		}
+		return // the enclave tells what came of it
+	}
+	conn.SetDeadline(time.Time{})
+	c.Observer.Node(n.Name, "parked", nil)
+	defer context.AfterFunc(ctx, func() { outside.Close() })()
+	h.ended("", vsock.Pipe(conn, outside))
+}
+
+// dial connects to the node. The handshake is the enclave's part.
+func (n *Node) dial(ctx context.Context) (vsock.Conn, error) {
+	d := net.Dialer{
+		Timeout: dialTimeout,
+		// Nothing else tells a parked connection from a dead one.
+		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 3},
+	}
+	conn, err := d.DialContext(ctx, n.Network, n.Address)
+	if err != nil {
+		return nil, err
+	}
+	if unix, ok := conn.(*net.UnixConn); ok && n.PeerUID != nil {
+		if err := checkPeerUID(unix, *n.PeerUID); err != nil {
+			conn.Close()
+			return nil, err
+		}
+	}
+	c, ok := conn.(vsock.Conn)
+	if !ok {
+		conn.Close()
+		return nil, fmt.Errorf("%s is no network of a node", n.Network)
+	}
+	return c, nil
+}
+
+// maxKMS is how many connections to KMS an enclave has at once: it keeps one
+// open, and opens keys one by one.
+const maxKMS = 8
+
+func (h *Host) kms(ctx context.Context, conn vsock.Conn) {
+	if err := ProxyKMS(ctx, conn, h.KMS, h.life); err != nil {
+		h.once.warn(h.Log, "the enclave's connection to KMS ended", err)
+	}
+}
+
+// ProxyKMS copies between a connection of the enclave and target, a host:port,
+// until both ends are done, for at most life. There is nothing that the enclave
+// could say to be connected elsewhere; TLS ends inside.
+func ProxyKMS(ctx context.Context, conn vsock.Conn, target string, life time.Duration) error {
+	d := net.Dialer{Timeout: dialTimeout}
+	outside, err := d.DialContext(ctx, "tcp", target)
+	if err != nil {
+		return fmt.Errorf("cannot reach KMS: %w; may this instance reach %s?", err, target)
+	}
+	defer outside.Close()
+	defer context.AfterFunc(ctx, func() { outside.Close() })()
+	end := time.Now().Add(life)
+	if err := errors.Join(conn.SetDeadline(end), outside.SetDeadline(end)); err != nil {
+		return err
+	}
+	// An idle connection that reached its end is nothing to tell.
+	if err := vsock.Pipe(conn, outside.(*net.TCPConn)); err != nil && !errors.Is(err, os.ErrDeadlineExceeded) && !isEnd(err) {
+		return fmt.Errorf("lost the connection to KMS at %s: %w", target, err)
+	}
+	return nil
+}
+
+// ended logs why a connection ended, unless it just did. An empty message is for
+// what is not worth a line.
+func (h *Host) ended(message string, err error) {
+	if err != nil && message != "" && !isEnd(err) {
+		h.once.warn(h.Log, message, err)
+	}
+}
+
+// isEnd reports whether err says that the other side is gone, or that we closed.
+func isEnd(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, net.ErrClosed) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
+}

@@ -1,0 +1,439 @@
+package host
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"privyseal/internal/filestore"
+	"privyseal/internal/hostlink"
+	"privyseal/internal/vsock"
+	"privyseal/internal/watermark"
+	"privyseal/internal/watermark/storetest"
+)
+
+// launched runs the host and returns its guest, ready.
+func (m *machine) launched(s *setup) *guest {
+	m.t.Helper()
+	s.run(m.t, quick)
+	s.w.signs(m.t)
+	return m.guests()[0]
+}
+
+func at(height int64) watermark.Mark {
+	return watermark.Mark{Height: height, Step: watermark.StepPrecommit, SignBytes: []byte{1, 2, 3}}
+}
+
+func TestStateIsKept(t *testing.T) {
+	m := newMachine(t)
+	s := m.setup()
+	g := m.launched(s)
+	store := g.store(chain1)
+	defer store.Close()
+	saved, err := store.Load(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if saved, err = store.Replace(t.Context(), saved, at(5)); err != nil {
+		t.Fatal(err)
+	}
+	kept, err := hostlink.ReadRecord(s.fake.Saved().Mark.SignBytes)
+	if err != nil || kept.Seq != 2 || !kept.Mark.Equal(at(5)) {
+		t.Errorf("kept %+v, %v", kept, err)
+	}
+	s.w.until(t, "the record was told", func() bool { return cmp.Equal(s.w.acked, []uint64{2}) })
+
+	// A disk that fails: an error, no acknowledgement; then it works again.
+	s.fake.Script(storetest.Before)
+	if _, err := store.Replace(t.Context(), saved, at(6)); err == nil || !strings.Contains(err.Error(), "the host cannot keep the state") {
+		t.Errorf("on a failing disk: %v", err)
+	}
+	if saved, err = store.Load(t.Context()); err != nil || saved.Mark.Height != 6 {
+		t.Errorf("loaded %+v, %v", saved, err)
+	}
+	if _, err = store.Replace(t.Context(), saved, at(7)); err != nil {
+		t.Error(err)
+	}
+}
+
+// The state outlives the enclave, and an older record does not get past it.
+func TestStateAcrossLives(t *testing.T) {
+	m := newMachine(t)
+	s := m.setup()
+	g := m.launched(s)
+	store := g.store(chain1)
+	saved, err := store.Load(t.Context())
+	if err == nil {
+		_, err = store.Replace(t.Context(), saved, at(5))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.kill()
+	m.until("a second life", func() bool { return m.launches == 2 && len(m.running) == 1 })
+	g = m.guests()[0]
+	g.mustDial(hostlink.StatePort).Close()
+	next := g.store(chain1)
+	if saved, err := next.Load(t.Context()); err != nil || saved.Version != 2 || saved.Mark.Height != 5 {
+		t.Errorf("loaded %+v, %v", saved, err)
+	}
+}
+
+func TestUnknownStateIsRefused(t *testing.T) {
+	m := newMachine(t)
+	g := m.launched(m.setup())
+	for _, id := range []watermark.ID{{ChainID: "chain-1", Key: [32]byte{6}}, {ChainID: "chain-2", Key: chain1.Key}} {
+		if _, err := g.store(id).Load(t.Context()); err == nil || !strings.Contains(err.Error(), "do key file and state belong together?") {
+			t.Errorf("%v: %v", id, err)
+		}
+	}
+}
+
+// Two processes cannot both keep a state: the second one does not get its file.
+func TestTwoHostsOnOneState(t *testing.T) {
+	m := newMachine(t)
+	s := m.setup()
+	// Under the package: temporary folders may lie in memory, where no state may.
+	dir, err := os.MkdirTemp(".", ".state")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	c := filestore.Config{Path: filepath.Join(dir, "chain-1.mark"), ID: chain1}
+	if err := filestore.Create(c, s.fake.Saved()); errors.Is(err, filestore.ErrPlatform) || errors.Is(err, filestore.ErrUnsafe) {
+		t.Skipf("no file system for states here: %v; run the tests on a local disk", err)
+	} else if err != nil {
+		t.Fatal(err)
+	}
+	store, err := filestore.Open(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	s.config.Chains[0].Store = store
+	g := m.launched(s)
+	inside := g.store(chain1)
+	saved, err := inside.Load(t.Context())
+	if err == nil {
+		_, err = inside.Replace(t.Context(), saved, at(5))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := filestore.Open(t.Context(), c); !errors.Is(err, filestore.ErrLocked) {
+		t.Errorf("opened twice: %v", err)
+	}
+}
+
+// node plays a node that says who it is and echoes.
+func node(t *testing.T, network, address string) string {
+	l, err := net.Listen(network, address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer conn.Close()
+				io.WriteString(conn, network)
+				io.Copy(conn, conn)
+			}()
+		}
+	}()
+	return l.Addr().String()
+}
+
+func TestNodes(t *testing.T) {
+	m := newMachine(t)
+	s := m.setup()
+	socket := node(t, "unix", filepath.Join(m.dir, "node.sock"))
+	uid, nobody := uint32(os.Geteuid()), uint32(12345)
+	s.config.Chains[0].Nodes = []Node{
+		{Name: "unix", Network: "unix", Address: socket, PeerUID: &uid},
+		{Name: "tcp", Network: "tcp", Address: node(t, "tcp", "127.0.0.1:0")},
+		{Name: "stranger", Network: "unix", Address: socket, PeerUID: &nobody},
+		{Name: "down", Network: "unix", Address: filepath.Join(m.dir, "nobody.sock")},
+	}
+	g := m.launched(s)
+	for _, name := range []string{"unix", "tcp"} {
+		conn := g.mustDial(hostlink.NodePort)
+		if err := hostlink.OpenNode(conn, hostlink.NodeHello{ChainID: "chain-1", Node: name}); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		io.WriteString(conn, " says hello")
+		conn.CloseWrite()
+		if got, err := io.ReadAll(conn); string(got) != name+" says hello" || err != nil {
+			t.Errorf("%s: %q, %v", name, got, err)
+		}
+		s.w.until(t, "parked", func() bool { return strings.Contains(strings.Join(s.w.nodes, ","), name+" parked") })
+	}
+	for _, c := range []struct{ chain, node, want string }{
+		{"chain-1", "down", "no such file"},
+		{"chain-1", "stranger", "peer_uid wants 12345"},
+		{"chain-1", "other", "no node"},
+		{"chain-2", "unix", "no node"},
+		{"", "", "no node"},
+		{"chain-1", strings.Repeat("x", 500), "no node"},
+	} {
+		err := hostlink.OpenNode(g.mustDial(hostlink.NodePort), hostlink.NodeHello{ChainID: c.chain, Node: c.node})
+		if err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s of %q: %v", c.node, c.chain, err)
+		}
+	}
+}
+
+// The proxy reaches the one host of the policy, whatever the enclave sends.
+func TestKMSProxy(t *testing.T) {
+	m := newMachine(t)
+	s := m.setup()
+	s.config.KMS = node(t, "tcp", "127.0.0.1:0")
+	g := m.launched(s)
+	conn := g.mustDial(hostlink.KMSPort)
+	request := []byte("CONNECT 127.0.0.1:22 HTTP/1.1\r\nHost: elsewhere\r\n\r\n")
+	conn.Write(request)
+	conn.CloseWrite()
+	if got, err := io.ReadAll(conn); !bytes.Equal(got, append([]byte("tcp"), request...)) || err != nil {
+		t.Errorf("%q, %v", got, err)
+	}
+
+	// At most eight at once; the next one is closed unread.
+	var open []vsock.Conn
+	for end := time.Now().Add(10 * time.Second); len(open) < maxKMS; {
+		c := g.mustDial(hostlink.KMSPort)
+		if _, err := io.ReadFull(c, make([]byte, 3)); err == nil {
+			open = append(open, c)
+		} else if time.Now().After(end) { // the one above has left its place
+			t.Fatalf("%d at once: %v", len(open)+1, err)
+		}
+	}
+	if n, err := g.mustDial(hostlink.KMSPort).Read(make([]byte, 1)); n > 0 || err == nil {
+		t.Error("one connection too many")
+	}
+	for _, c := range open {
+		c.Close()
+	}
+	for end := time.Now().Add(10 * time.Second); ; {
+		c := g.mustDial(hostlink.KMSPort)
+		n, _ := c.Read(make([]byte, 3))
+		c.Close()
+		if n == 3 {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatal("the slots are not free again")
+		}
+	}
+}
+
+func TestKMSOutOfReach(t *testing.T) {
+	m := newMachine(t)
+	s := m.setup()
+	g := m.launched(s)
+	if _, err := g.mustDial(hostlink.KMSPort).Read(make([]byte, 1)); err == nil {
+		t.Error("connected")
+	}
+	if log := s.logs.String(); !strings.Contains(log, "cannot reach KMS") || !strings.Contains(log, "may this instance reach 127.0.0.1:1?") {
+		t.Errorf("the log:\n%s", log)
+	}
+}
+
+// A connection to KMS does not live for ever.
+func TestKMSConnectionEnds(t *testing.T) {
+	target := node(t, "tcp", "127.0.0.1:0")
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	done := make(chan error, 1)
+	go func() {
+		conn, err := l.Accept()
+		if err == nil {
+			defer conn.Close()
+			err = ProxyKMS(context.Background(), conn.(*net.TCPConn), target, 30*time.Millisecond)
+		}
+		done <- err
+	}()
+	conn, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(10 * time.Second))
+	if _, err := io.ReadAll(conn); err != nil {
+		t.Error(err)
+	}
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
+// Garbage on every port ends that connection, and nothing else.
+func TestGarbageAndFloods(t *testing.T) {
+	m := newMachine(t)
+	s := m.setup()
+	s.config.Chains[0].Nodes = []Node{{Name: "unix", Network: "unix", Address: node(t, "unix", filepath.Join(m.dir, "node.sock"))}}
+	g := m.launched(s)
+	garbage := make([]byte, 4096)
+	for _, port := range []uint32{hostlink.StatePort, hostlink.NodePort, hostlink.LogPort} {
+		for range 40 {
+			rand.Read(garbage)
+			garbage[0] = 0xff // the length of a frame far over the limit
+			conn := g.mustDial(port)
+			conn.Write(garbage)
+			conn.Write([]byte("\n"))
+			if _, err := io.Copy(io.Discard, conn); errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Errorf("port %d: garbage is waited for", port)
+			}
+			conn.Close()
+		}
+		// Silent ones, up to the limit of the port and over it.
+		for range 50 {
+			g.mustDial(port)
+		}
+	}
+	// Those that hold nothing but a place are put out after a while; here the
+	// enclave ends them itself.
+	g.kill()
+	m.until("a second life", func() bool { return m.launches == 2 && len(m.running) == 1 })
+	g = m.guests()[0]
+	g.mustDial(hostlink.StatePort).Close()
+	if _, err := g.store(chain1).Load(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+func line(t *testing.T, l hostlink.Line) []byte {
+	t.Helper()
+	b, err := l.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func TestLinesOfTheEnclave(t *testing.T) {
+	m := newMachine(t)
+	s := m.setup()
+	s.config.Chains[0].Nodes = []Node{{Name: "a", Network: "unix", Address: "/nowhere"}}
+	g := m.launched(s)
+	conn := g.mustDial(hostlink.LogPort)
+	for _, l := range []hostlink.Line{
+		{Log: &hostlink.LogRecord{Level: 1000, Message: "from inside\nlevel=ERROR msg=forged", Attrs: [][2]string{{"key", "va\nlue"}}}},
+		{Event: &hostlink.Event{ChainID: "chain-1", Node: "invented", Kind: "prevote"}},
+		{Event: &hostlink.Event{ChainID: "invented", Node: "a", Kind: "prevote"}},
+		{Node: &hostlink.NodeChange{ChainID: "chain-1", Node: "invented", State: "serving"}},
+		{Event: &hostlink.Event{ChainID: "chain-1", Node: "a", Kind: "prevote", Height: 5}},
+		{Node: &hostlink.NodeChange{ChainID: "chain-1", Node: "a", State: "serving", Error: "oh"}},
+	} {
+		conn.Write(line(t, l))
+	}
+	s.w.until(t, "the last line", func() bool { return len(s.w.nodes) > 0 })
+	if len(s.w.events) != 1 || s.w.events[0].Height != 5 || s.w.nodes[0] != "a serving" {
+		t.Errorf("events %v, nodes %v", s.w.events, s.w.nodes)
+	}
+	if log := s.logs.String(); !strings.Contains(log, `level=ERROR msg="from inside\nlevel=ERROR msg=forged" key="va\nlue"`) {
+		t.Errorf("the log:\n%s", log)
+	}
+	// A line that is none ends the connection.
+	io.WriteString(conn, "{}\n")
+	if _, err := conn.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+		t.Errorf("after garbage: %v", err)
+	}
+}
+
+// stalled is a slog.Handler that hangs on what comes from inside.
+type stalled struct {
+	slog.Handler
+	hang chan struct{}
+	here chan struct{}
+}
+
+func (h stalled) Handle(ctx context.Context, r slog.Record) error {
+	if r.Message == "from inside" {
+		select {
+		case h.here <- struct{}{}:
+		default:
+		}
+		<-h.hang
+	}
+	return h.Handler.Handle(ctx, r)
+}
+
+// Who reads the log may hang: state, nodes and control go on.
+func TestStalledLogReader(t *testing.T) {
+	m := newMachine(t)
+	s := m.setup()
+	h := stalled{s.config.Log.Handler(), make(chan struct{}), make(chan struct{}, 1)}
+	s.config.Log = slog.New(h)
+	defer close(h.hang)
+	s.config.Chains[0].Nodes = []Node{{Name: "unix", Network: "unix", Address: node(t, "unix", filepath.Join(m.dir, "node.sock"))}}
+	g := m.launched(s)
+	logs := g.mustDial(hostlink.LogPort)
+	b := line(t, hostlink.Line{Log: &hostlink.LogRecord{Message: "from inside"}})
+	for range 3 {
+		logs.Write(b)
+	}
+	<-h.here
+	store := g.store(chain1)
+	saved, err := store.Load(t.Context())
+	for height := int64(1); err == nil && height <= 50; height++ {
+		saved, err = store.Replace(t.Context(), saved, at(height))
+	}
+	if err != nil {
+		t.Error(err)
+	}
+	if err := hostlink.OpenNode(g.mustDial(hostlink.NodePort), hostlink.NodeHello{ChainID: "chain-1", Node: "unix"}); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestLogFlood(t *testing.T) {
+	m := newMachine(t)
+	s := m.setup()
+	s.config.Chains[0].Nodes = []Node{{Name: "a", Network: "unix", Address: "/nowhere"}}
+	g := m.launched(s)
+	conn := g.mustDial(hostlink.LogPort)
+	b := line(t, hostlink.Line{Log: &hostlink.LogRecord{Message: "flood"}})
+	b = bytes.Repeat(b, 20*floodBurst)
+	conn.Write(b)
+	conn.Write(line(t, hostlink.Line{Event: &hostlink.Event{ChainID: "chain-1", Node: "a", Kind: "prevote"}}))
+	s.w.until(t, "what came behind the flood", func() bool { return len(s.w.events) == 1 })
+	if n := strings.Count(s.logs.String(), "msg=flood"); n < floodBurst || n > 3*floodBurst {
+		t.Errorf("%d of %d lines were logged", n, 20*floodBurst)
+	}
+}
+
+func TestLimiter(t *testing.T) {
+	l := newLimiter()
+	now := time.Unix(1, 0)
+	for i := range floodBurst {
+		if ok, _ := l.allow(now); !ok {
+			t.Fatalf("record %d is dropped", i)
+		}
+	}
+	for range 5 {
+		if ok, _ := l.allow(now); ok {
+			t.Fatal("one too many")
+		}
+	}
+	if ok, lost := l.allow(now.Add(time.Second / floodRate)); !ok || lost != 5 {
+		t.Errorf("a moment later: %t, lost %d", ok, lost)
+	}
+}

@@ -1,0 +1,92 @@
+package hostlink
+
+import (
+	"bytes"
+	"crypto/rand"
+	"crypto/rsa"
+	"encoding/json"
+	"errors"
+	"slices"
+	"testing"
+	"time"
+)
+
+// A sealed secret opens with its key, for the chain, key and state that it was
+// sealed with, and for nothing else.
+func TestSeal(t *testing.T) {
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, secret := range [][]byte{make([]byte, 32), bytes.Repeat([]byte{7}, 4032)} { // ed25519, ML-DSA-65
+		imp := Import{ChainID: "chain-1", KeyType: "ed25519", Public: []byte{1}, Height: 41, Step: 2, SignBytes: []byte{9}}
+		if err := imp.Seal(&key.PublicKey, secret); err != nil {
+			t.Fatal(err)
+		}
+		if bytes.Contains(imp.Sealed, secret) {
+			t.Error("the secret shows")
+		}
+		// Whoever carries it adds its credentials, and it crosses the wall as JSON.
+		imp.Credentials = Credentials{AccessKeyID: "id", Expires: time.Unix(1, 0)}
+		wire, err := json.Marshal(imp)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var inside Import
+		if err := json.Unmarshal(wire, &inside); err != nil {
+			t.Fatal(err)
+		}
+		got, err := inside.Open(key)
+		if err != nil || !bytes.Equal(got, secret) {
+			t.Fatalf("opened to %x, %v", got, err)
+		}
+		for name, change := range map[string]func(*Import){
+			"chain":      func(i *Import) { i.ChainID = "chain-2" },
+			"type":       func(i *Import) { i.KeyType = "secp256k1" },
+			"public key": func(i *Import) { i.Public = []byte{2} },
+			"height":     func(i *Import) { i.Height-- },
+			"round":      func(i *Import) { i.Round++ },
+			"step":       func(i *Import) { i.Step-- },
+			"sign bytes": func(i *Import) { i.SignBytes = nil },
+			"fresh":      func(i *Import) { i.Fresh = true },
+		} {
+			bad := inside
+			change(&bad)
+			if _, err := bad.Open(key); !errors.Is(err, ErrNotSealed) {
+				t.Errorf("with another %s: %v", name, err)
+			}
+		}
+	}
+}
+
+// Each changed byte and each truncation is refused, with one error.
+func TestSealedIsWhole(t *testing.T) {
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	imp := Import{ChainID: "chain-1", Fresh: true}
+	if err := imp.Seal(&key.PublicKey, []byte("secret")); err != nil {
+		t.Fatal(err)
+	}
+	sealed := imp.Sealed
+	for i := 0; i < len(sealed); i += 5 {
+		imp.Sealed = slices.Clone(sealed)
+		imp.Sealed[i] ^= 1
+		if _, err := imp.Open(key); !errors.Is(err, ErrNotSealed) {
+			t.Errorf("byte %d changed: %v", i, err)
+		}
+		imp.Sealed = sealed[:i]
+		if _, err := imp.Open(key); !errors.Is(err, ErrNotSealed) {
+			t.Errorf("cut to %d bytes: %v", i, err)
+		}
+	}
+	other, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	imp.Sealed = sealed
+	if _, err := imp.Open(other); !errors.Is(err, ErrNotSealed) {
+		t.Errorf("with another key: %v", err)
+	}
+}
