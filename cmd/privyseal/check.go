@@ -20,6 +20,7 @@ import (
 
 	"privyseal/internal/config"
 	"privyseal/internal/filestore"
+	"privyseal/internal/hostlink"
 	"privyseal/internal/monitor"
 	"privyseal/internal/pubkey"
 	"privyseal/internal/session"
@@ -238,7 +239,11 @@ func (k *inspection) checkChain(i int) {
 	}
 	for _, source := range ch.ImportedFrom {
 		if _, err := os.Lstat(source); !errors.Is(err, fs.ErrNotExist) {
-			k.add(bad, k.config.Line("chain", i, "imported_from"), ch.ID+" import", source+" still holds the key in plain text",
+			what := " still holds the key in plain text"
+			if ch.Provider == "nitro" {
+				what = " still holds a ciphertext of the key, which opens without its chain being named"
+			}
+			k.add(bad, k.config.Line("chain", i, "imported_from"), ch.ID+" import", source+what,
 				"once its old signer is off for good: `shred -u "+shellWord(source)+"`")
 		}
 	}
@@ -248,6 +253,15 @@ func (k *inspection) checkChain(i int) {
 func (k *inspection) checkIdentity(i int) {
 	ch := k.config.Chains[i]
 	path, line := k.config.Path(ch.Identity), k.config.Line("chain", i, "identity")
+	if ch.Provider == "nitro" {
+		_, _, public, err := readWrapped(path, "")
+		if err != nil {
+			k.add(bad, line, ch.ID+" identity", err.Error(), "")
+			return
+		}
+		k.add(good, line, ch.ID+" identity", withMode(path)+", wrapped, node id "+public.NodeID(), "")
+		return
+	}
 	key, err := openFile(path)
 	if err != nil {
 		k.add(bad, line, ch.ID+" identity", err.Error(), "")
@@ -276,11 +290,17 @@ func (k *inspection) checkState(i int, key pubkey.Key) {
 		k.add(bad, line, what, err.Error(), "")
 		return
 	}
-	text := fmt.Sprintf("%s, mode %#o%s, %s", fc.Path, info.Mode.Perm(), prefixed(", ", info.Filesystem), markText(info.Saved.Mark))
+	text := fmt.Sprintf("%s, mode %#o%s, %s", fc.Path, info.Mode.Perm(), prefixed(", ", info.Filesystem), markText(enclaveMark(ch, info.Saved.Mark)))
 	if info.Torn {
 		text += ", its last write was cut off (harmless)"
 	}
 	k.add(good, line, what, text, "")
+	if ch.Provider == "nitro" {
+		if _, err := hostlink.ReadRecord(info.Saved.Mark.SignBytes); err != nil {
+			k.add(bad, line, what, "it holds no record of an enclave: "+err.Error(), "")
+		}
+		k.add(unsure, line, what, "whoever takes this instance over can hand an older one to an enclave that starts; doc/nitro.md has the alarm that tells", "")
+	}
 	if ahead := time.Until(info.Saved.Time); ahead > 5*time.Second {
 		k.add(bad, 0, ch.ID+" clock", fmt.Sprintf("the state was written %s from now: this clock is behind, or was ahead then", ahead.Round(time.Second)), "`timedatectl status`, and set the clock")
 	}

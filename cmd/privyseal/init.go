@@ -17,6 +17,8 @@ import (
 
 // initFlags are the flags of `privyseal init`.
 type initFlags struct {
+	provider    string
+	nitro       nitroInitFlags
 	chainID     string
 	nodes       []string
 	importKey   string
@@ -41,15 +43,28 @@ hosts: over tcp neither side knows who the other is.
 
 An imported key needs one of three: --import-state with the state of its old
 signer, --fresh-state as your word that it has never signed for this chain id, or
---after-height H, at and below which nothing is ever signed.`,
+--after-height H, at and below which nothing is ever signed.
+
+With --provider nitro the key is made inside an enclave of the image --eif, which
+is launched if it does not run yet, and leaves it only encrypted under the KMS key.
+The document by which the enclave attests that is verified and printed. An existing
+key comes in with --import-sealed or --import-kms; doc/nitro.md is the guide.`,
 		Example: `  privyseal init --chain-id chain-1 --node unix:///run/node/privval.sock
+  privyseal init --provider nitro --eif privyseal.eif --chain-id chain-1 --node unix:///run/node/privval.sock
   privyseal init --chain-id chain-1 --node a=unix:///run/a.sock --node b=noise://12D3KooW…@10.0.0.2:26659 \
       --import-key priv_validator_key.json --import-state priv_validator_state.json`,
 		Args: arguments(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := f.check(cmd); err != nil {
+				return err
+			}
+			if f.provider == "nitro" {
+				return f.nitro.run(cmd.Context(), a, f, cmd.OutOrStdout(), cmd.ErrOrStderr())
+			}
 			return f.run(a, cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
 	}
+	cmd.Flags().StringVar(&f.provider, "provider", "soft", "who holds the key: soft (a file) or nitro (an AWS Nitro Enclave)")
 	cmd.Flags().StringVar(&f.chainID, "chain-id", "", "chain to sign for")
 	cmd.Flags().StringArrayVar(&f.nodes, "node", nil, "[NAME=]ADDR of a node; may be repeated")
 	cmd.Flags().StringVar(&f.importKey, "import-key", "", "key file of another signer (default: make a new key)")
@@ -57,13 +72,11 @@ signer, --fresh-state as your word that it has never signed for this chain id, o
 	f.from.add(cmd)
 	f.keyType.add(cmd, "key-type", "", "type of the key, ed25519 if new")
 	f.form.add(cmd)
+	f.nitro.add(cmd)
 	return cmd
 }
 
 func (f *initFlags) run(a *app, stdout, stderr io.Writer) error {
-	if err := f.check(); err != nil {
-		return err
-	}
 	ch := &newChain{Chain: config.NewChain(f.chainID)}
 	defer ch.wipe()
 	var err error
@@ -100,7 +113,10 @@ func (f *initFlags) run(a *app, stdout, stderr io.Writer) error {
 }
 
 // check finds what is wrong with the command line alone.
-func (f *initFlags) check() error {
+func (f *initFlags) check(cmd *cobra.Command) error {
+	if f.provider != "soft" && f.provider != "nitro" {
+		return usagef("--provider %.20q is not soft or nitro", f.provider)
+	}
 	if f.chainID == "" {
 		return usagef("--chain-id is missing: the chain_id in the node's genesis.json")
 	}
@@ -112,6 +128,14 @@ func (f *initFlags) check() error {
 	}
 	if _, err := f.keyType.parse(); err != nil {
 		return err
+	}
+	if f.provider == "nitro" {
+		return f.nitro.check(f)
+	}
+	for _, name := range f.nitro.names() {
+		if cmd.Flags().Changed(name) {
+			return usagef("--%s goes with --provider nitro", name)
+		}
 	}
 	given := f.from.count()
 	if f.importState != "" {
@@ -190,7 +214,7 @@ func (f *initFlags) readState(key *soft.Key, stderr io.Writer) (watermark.Saved,
 		mark, err := f.from.mark()
 		return watermark.Saved{Mark: mark}, err
 	}
-	saved, err := readState(f.importState, f.chainID, key)
+	saved, err := readState(f.importState, f.chainID, key.PublicKey())
 	if err == nil && saved.Mark.IsZero() {
 		fmt.Fprintf(stderr, "%s says that the key has never signed; if that is not certain, remove the chain again and use --after-height\n", f.importState)
 	}

@@ -153,8 +153,11 @@ func (in *installer) addIdentity(ch *newChain) (err error) {
 	return in.saveKey(ch.Identity, ch.identity)
 }
 
-func (ch *newChain) needsIdentity() bool {
-	for _, n := range ch.Nodes {
+func (ch *newChain) needsIdentity() bool { return needsIdentity(ch.Nodes) }
+
+// needsIdentity reports whether a node has to know who we are.
+func needsIdentity(nodes []config.Node) bool {
+	for _, n := range nodes {
 		if addr, err := session.ParseAddr(n.Addr); err == nil && addr.Network != "unix" {
 			return true
 		}
@@ -166,7 +169,7 @@ func (ch *newChain) needsIdentity() bool {
 func (in *installer) identityPath() string {
 	if in.config != nil {
 		for _, ch := range in.config.Chains {
-			if ch.Identity != "" {
+			if ch.Provider == "soft" && ch.Identity != "" {
 				return ch.Identity
 			}
 		}
@@ -200,17 +203,25 @@ func (in *installer) abs(path string) string {
 
 // report prints what the operator of the node needs.
 func (ch *newChain) report(w io.Writer, form formatFlags) error {
-	key, err := formatKey(ch.key.PublicKey(), form)
+	var identity pubkey.Key
+	if ch.identity != nil {
+		identity = ch.identity.PublicKey()
+	}
+	return reportChain(w, ch.Chain, ch.key.PublicKey(), identity, form)
+}
+
+// reportChain prints the public key of a chain, and what its nodes need. identity
+// is zero if there is none.
+func reportChain(w io.Writer, ch config.Chain, public, identity pubkey.Key, form formatFlags) error {
+	key, err := formatKey(public, form)
 	if err != nil {
 		return err
 	}
 	fmt.Fprintf(w, "chain %s\n  public key  %s\n", ch.ID, key)
 	if form.format != "address" {
-		fmt.Fprintf(w, "  address     %X\n", ch.key.PublicKey().Address())
+		fmt.Fprintf(w, "  address     %X\n", public.Address())
 	}
-	var identity pubkey.Key
-	if ch.identity != nil {
-		identity = ch.identity.PublicKey()
+	if !identity.IsZero() {
 		fmt.Fprintf(w, "  our node id %s\n  our peer id %s\n", identity.NodeID(), peerID(identity))
 	}
 	for _, n := range ch.Nodes {

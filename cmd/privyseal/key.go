@@ -17,8 +17,8 @@ import (
 )
 
 func newKeyCommand(a *app) *cobra.Command {
-	return newGroupCommand("key", "Generate, import and show keys",
-		newKeyGenerateCommand(), newKeyImportCommand(), newKeyShowCommand(a))
+	return newGroupCommand("key", "Generate, import, show and seal keys",
+		newKeyGenerateCommand(), newKeyImportCommand(), newKeyShowCommand(a), newKeySealCommand())
 }
 
 // formatFlags say how a public key is printed.
@@ -189,6 +189,9 @@ func (a *app) keyToShow(chain *chainFlag, args []string, identity bool) (pubkey.
 			return publicKey(c, ch)
 		case ch.Identity == "":
 			return pubkey.Key{}, usagef("chain %q has no identity key; only tcp:// and noise:// nodes need one", ch.ID)
+		case ch.Provider == "nitro":
+			_, _, key, err := readWrapped(c.Path(ch.Identity), "")
+			return key, err
 		}
 		path = c.Path(ch.Identity)
 	}
@@ -211,6 +214,13 @@ func openFile(path string) (*soft.Key, error) {
 
 // publicKey returns the public key of a chain.
 func publicKey(c *config.Config, ch config.Chain) (pubkey.Key, error) {
+	if ch.Provider == "nitro" {
+		_, _, key, err := readWrapped(c.Path(ch.Key), ch.ID)
+		if err != nil {
+			return pubkey.Key{}, actError{err}
+		}
+		return key, nil
+	}
 	key, err := openKey(c, ch)
 	if err != nil {
 		return pubkey.Key{}, actError{err}

@@ -27,7 +27,10 @@ import (
 
 // The test binary is privyseal and, under the name node, what a node does.
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"privyseal": main, "node": node})
+	testscript.Main(m, map[string]func(){
+		"privyseal": main, "node": node,
+		"nitro-cli": fakenitrocli, "nitro-cli-by-hand": nitroCLI, "enclave": fakeenclave, "aws-encrypt": awsencrypt,
+	})
 }
 
 // Every script is a story of commands in a folder of its own.
@@ -36,11 +39,17 @@ func TestScripts(t *testing.T) {
 		Dir:                 "testdata/script",
 		WorkdirRoot:         diskDir(t),
 		RequireExplicitExec: true,
-		Setup:               func(env *testscript.Env) error { return copyOld(filepath.Join(env.WorkDir, "old")) },
+		Setup: func(env *testscript.Env) error {
+			return errors.Join(copyOld(filepath.Join(env.WorkDir, "old")), writeNitroParts(env.WorkDir), nitroVectors(env.WorkDir),
+				nitroSetup(env.Setenv, env.Defer))
+		},
 		Condition: func(name string) (bool, error) {
 			switch name {
 			case "root":
 				return os.Geteuid() == 0, nil
+			case "vectors":
+				_, err := os.Stat("../../../shared/vectors/nitro")
+				return err == nil, nil
 			case "shm":
 				info, err := os.Stat("/dev/shm")
 				return err == nil && info.IsDir(), nil

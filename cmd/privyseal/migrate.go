@@ -17,6 +17,7 @@ import (
 
 func newMigrateCommand(a *app) *cobra.Command {
 	var dryRun bool
+	nitro := &nitroMigrateFlags{}
 	cmd := &cobra.Command{
 		Use:   "migrate cometbft|tmkms|tmkms-light|cosmos-kms PATH",
 		Short: "Take over from another signer: key, identity, state and connections",
@@ -25,19 +26,27 @@ connection settings. PATH is
 
   cometbft     the home of a node that signs with its own key
   tmkms        its tmkms.toml, or the folder with it
-  tmkms-light  the tmkms.toml of its software signer, or the folder with it
+  tmkms-light  the tmkms.toml of its software signer or its Nitro helper, or the
+               folder with it
   cosmos-kms   its home, or the kms.yaml in it
 
 Stop the old signer first. Without its state, or while that still changes, nothing
 is taken over. Nothing of the old installation is changed or deleted; at the end
-stands what to switch off there, in order.`,
-		Example:   "  privyseal migrate tmkms /etc/tmkms --dry-run",
+stands what to switch off there, in order.
+
+tmkms-light in a Nitro enclave goes into an enclave of ours: give the image with
+--eif and the validator's public key with --public-key. The KMS key stays the same;
+its policy has to let the new image in.`,
+		Example: `  privyseal migrate tmkms /etc/tmkms --dry-run
+  privyseal migrate tmkms-light /home/ec2-user/.tmkms --eif privyseal.eif --public-key 11qYAYKx…`,
 		ValidArgs: migrate.Sources(),
 		Args:      checkSource,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return takeOver(cmd, a, args[0], args[1], dryRun)
+			return takeOver(cmd, a, args[0], args[1], nitro, dryRun)
 		},
 	}
+	nitro.enclave.add(cmd)
+	cmd.Flags().StringVar(&nitro.publicKey, "public-key", "", "the validator's public key, where an enclave holds the key")
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "show what would be done, and write nothing")
 	return cmd
 }
@@ -58,7 +67,7 @@ func checkSource(cmd *cobra.Command, args []string) error {
 	return usagef("cannot migrate from %q; %sit is one of %s", args[0], hint, strings.Join(migrate.Sources(), ", "))
 }
 
-func takeOver(cmd *cobra.Command, a *app, source, path string, dryRun bool) error {
+func takeOver(cmd *cobra.Command, a *app, source, path string, nitro *nitroMigrateFlags, dryRun bool) error {
 	stdout, stderr := cmd.OutOrStdout(), cmd.ErrOrStderr()
 	in, err := newInstaller(a)
 	if err != nil {
@@ -68,11 +77,19 @@ func takeOver(cmd *cobra.Command, a *app, source, path string, dryRun bool) erro
 	if err != nil {
 		return err
 	}
-	chains := make([]*newChain, len(old.Chains))
-	for i, c := range old.Chains {
+	for _, c := range old.Chains {
 		if err := in.checkFree(c.ID); err != nil {
 			return err
 		}
+		if c.KMS != nil {
+			return nitro.takeOver(cmd, a, in, old, c, dryRun)
+		}
+	}
+	if nitro.publicKey != "" || nitro.enclave.eif != "" {
+		return usagef("--public-key and --eif are for a key that an enclave holds, and this one is in a file")
+	}
+	chains := make([]*newChain, len(old.Chains))
+	for i, c := range old.Chains {
 		if chains[i], err = convert(c, stderr); err != nil {
 			return err
 		}

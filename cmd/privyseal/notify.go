@@ -3,6 +3,7 @@ package main
 import (
 	"net"
 	"os"
+	"time"
 )
 
 // notify tells systemd the state of the service, if it runs us (sd_notify(3):
@@ -18,6 +19,10 @@ func notify(state string) error {
 		return err
 	}
 	defer conn.Close()
+	// Nobody may wait for a manager that does not read.
+	if err := conn.SetWriteDeadline(time.Now().Add(time.Second)); err != nil {
+		return err
+	}
 	_, err = conn.Write([]byte(state))
 	return err
 }

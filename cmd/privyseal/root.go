@@ -31,7 +31,12 @@ Moving in and out:
 
   privyseal migrate   take over from CometBFT, tmkms, tmkms-light, cosmos-kms
   privyseal state     init, adopt, show, import, export: what must never be lost
-  privyseal key       generate, import, show
+  privyseal key       generate, import, show, seal
+
+In an AWS Nitro Enclave (doc/nitro.md):
+
+  privyseal nitro     build the image, make KMS policies, run, attest
+  privyseal verify    check an attestation document, offline, anywhere
 
 Also: version, completion, help. "privyseal help COMMAND" says more.
 
@@ -73,6 +78,8 @@ func newRootCommand() *cobra.Command {
 		newKeyCommand(a),
 		newStateCommand(a),
 		newMigrateCommand(a),
+		newNitroCommand(a),
+		newVerifyCommand(),
 		newVersionCommand(),
 	)
 	return root

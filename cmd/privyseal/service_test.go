@@ -14,13 +14,27 @@ import (
 	"time"
 )
 
-// TestUnit has systemd read the unit that we ship, and compares what it says
+// TestUnits has systemd read the units that we ship, and compares what they say
 // with what the program does.
-func TestUnit(t *testing.T) {
+func TestUnits(t *testing.T) {
+	common := []string{"Type=notify", "Restart=always", "RestartPreventExitStatus=2 3", "LimitCORE=0", "Before=cometbft.service"}
+	for name, want := range map[string][]string{
+		"privyseal.service": common,
+		// The enclave outlives the service, and nothing but its device is open.
+		"privyseal-nitro.service": append([]string{
+			"KillMode=process", "SupplementaryGroups=ne", "DevicePolicy=closed", "DeviceAllow=/dev/nitro_enclaves rw",
+			"RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_VSOCK",
+		}, common...),
+	} {
+		t.Run(name, func(t *testing.T) { checkUnit(t, name, want) })
+	}
+}
+
+func checkUnit(t *testing.T, name string, lines []string) {
 	if _, err := exec.LookPath("systemd-analyze"); err != nil {
 		require(t, "systemd-analyze is missing; `scripts/setup debian` brings it")
 	}
-	unit, err := os.ReadFile("../../systemd/privyseal.service")
+	unit, err := os.ReadFile(filepath.Join("../../systemd", name))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -29,8 +43,7 @@ func TestUnit(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir := t.TempDir()
-	file := filepath.Join(dir, "privyseal.service")
+	file := filepath.Join(t.TempDir(), name)
 	installed := bytes.ReplaceAll(unit, []byte("/usr/local/bin/privyseal"), []byte(exe))
 	if err := os.WriteFile(file, installed, 0o644); err != nil {
 		t.Fatal(err)
@@ -39,7 +52,7 @@ func TestUnit(t *testing.T) {
 	if err != nil || len(out) > 0 {
 		t.Errorf("systemd-analyze verify: %v\n%s", err, out)
 	}
-	for _, want := range []string{"Type=notify", "Restart=always", "RestartPreventExitStatus=2 3", "LimitCORE=0", "Before=cometbft.service"} {
+	for _, want := range lines {
 		if !bytes.Contains(unit, []byte("\n"+want+"\n")) {
 			t.Errorf("the unit has no %s", want)
 		}

@@ -105,6 +105,7 @@ type daemon struct {
 	log     *slog.Logger
 	monitor *monitor.Monitor
 	chains  []*chain
+	hosts   []*nitroHost
 }
 
 // chain is one chain that can sign.
@@ -121,18 +122,29 @@ type chain struct {
 // that process is running this home folder.
 func (d *daemon) open(ctx context.Context, standby bool) error {
 	var failed error
+	var inEnclaves []*nitroChain
 	for _, cc := range d.cfg.Chains {
-		c, err := d.openChain(ctx, cc, standby)
+		var c *chain
+		var n *nitroChain
+		var err error
+		if cc.Provider == "nitro" {
+			n, err = d.openNitroChain(ctx, cc, standby)
+		} else {
+			c, err = d.openChain(ctx, cc, standby)
+		}
 		switch {
 		case errors.Is(err, filestore.ErrLocked) || ctx.Err() != nil:
 			return err
 		case err != nil:
 			failed = errors.Join(failed, fmt.Errorf("chain %s: %w", cc.ID, err))
+		case n != nil:
+			inEnclaves = append(inEnclaves, n)
 		default:
 			d.chains = append(d.chains, c)
 		}
 	}
-	if len(d.chains) == 0 {
+	failed = errors.Join(failed, d.openNitro(inEnclaves))
+	if len(d.chains) == 0 && len(d.hosts) == 0 {
 		return actError{fmt.Errorf("no chain can sign:\n%w", failed)}
 	}
 	return nil
@@ -261,12 +273,12 @@ func (d *daemon) serve(ctx context.Context) error {
 			group.Go(func() { s.Run(ctx) })
 		}
 	}
-	<-ctx.Done()
+	err := d.serveNitro(ctx)
 	drained := make(chan struct{})
 	go func() { group.Wait(); close(drained) }()
 	select {
 	case <-drained:
-		return nil
+		return err
 	case <-time.After(drainTimeout):
 		return errors.New("a signature was still in work when its time was up; the state holds its mark")
 	}
@@ -276,11 +288,22 @@ func (d *daemon) close() {
 	for _, c := range d.chains {
 		c.store.Close()
 	}
+	for _, h := range d.hosts {
+		for _, c := range h.chains {
+			c.store.Close()
+		}
+	}
 }
 
 // summary tells in a line how many chains can sign.
 func (d *daemon) summary() string {
-	return fmt.Sprintf("%d of %d chains can sign", len(d.chains), len(d.cfg.Chains))
+	ready := 0
+	for _, c := range d.monitor.Snapshot().Chains {
+		if c.Ready {
+			ready++
+		}
+	}
+	return fmt.Sprintf("%d of %d chains can sign", ready, len(d.cfg.Chains))
 }
 
 func (d *daemon) notify(state string) {

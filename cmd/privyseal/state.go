@@ -14,7 +14,6 @@ import (
 
 	"privyseal/internal/config"
 	"privyseal/internal/filestore"
-	"privyseal/internal/key/soft"
 	"privyseal/internal/migrate"
 	"privyseal/internal/privval"
 	"privyseal/internal/pubkey"
@@ -88,6 +87,12 @@ signed. Take a height that the chain has not reached yet, minutes ahead.`,
 			if err != nil {
 				return err
 			}
+			if ch.Provider == "nitro" {
+				if from.fresh {
+					return usagef("a key in an enclave has a state from its first day on; a lost one is made anew with --after-height H only, by an image whose policy has a state_floor for chain %q", ch.ID)
+				}
+				return newEnclaveState(cmd.Context(), a, c, ch, from.after, cmd.OutOrStdout())
+			}
 			fc, _, err := stateOf(c, ch)
 			if err == nil {
 				err = a.checkOwner()
@@ -142,7 +147,7 @@ signs twice and is slashed. When in doubt move the file aside, and use
 				return err
 			}
 			if info.Problem == nil {
-				_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s: nothing to adopt, the state is in order at %s\n", ch.ID, markText(info.Saved.Mark))
+				_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s: nothing to adopt, the state is in order at %s\n", ch.ID, markText(enclaveMark(ch, info.Saved.Mark)))
 				return err
 			}
 			if !errors.Is(info.Problem, filestore.ErrCopied) {
@@ -150,12 +155,12 @@ signs twice and is slashed. When in doubt move the file aside, and use
 			}
 			if !yes {
 				return actf("%s is at %s, written %s. To adopt it is to say that this key has signed nothing newer on %s, and that no other copy signs; if that is wrong, the validator is slashed. To say so type %s",
-					fc.Path, markText(info.Saved.Mark), info.Saved.Time.Format(time.RFC3339), ch.ID, a.command("state adopt --chain-id %s --yes", ch.ID))
+					fc.Path, markText(enclaveMark(ch, info.Saved.Mark)), info.Saved.Time.Format(time.RFC3339), ch.ID, a.command("state adopt --chain-id %s --yes", ch.ID))
 			}
 			if err := filestore.Adopt(fc); err != nil {
 				return err
 			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: adopted %s, at %s\n", ch.ID, fc.Path, markText(info.Saved.Mark))
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: adopted %s, at %s\n", ch.ID, fc.Path, markText(enclaveMark(ch, info.Saved.Mark)))
 			return err
 		},
 	}
@@ -188,6 +193,7 @@ file.`,
 			if err != nil {
 				return err
 			}
+			info.Saved.Mark = enclaveMark(ch, info.Saved.Mark)
 			if err := showState(cmd.OutOrStdout(), fc.Path, info, asJSON); err != nil {
 				return err
 			}
@@ -385,16 +391,17 @@ by itself.`,
 			if err != nil {
 				return err
 			}
-			key, err := openKey(c, ch)
-			if err != nil {
-				return actError{err}
-			}
-			defer key.Wipe()
-			saved, err := readState(args[0], ch.ID, key)
+			fc, key, err := stateOf(c, ch)
 			if err != nil {
 				return err
 			}
-			fc := filestore.Config{Path: c.Path(ch.State), ID: watermark.ID{ChainID: ch.ID, Key: key.PublicKey().ID()}}
+			saved, err := readState(args[0], ch.ID, key)
+			if err == nil {
+				err = checkRecord(ch, saved.Mark)
+			}
+			if err != nil {
+				return err
+			}
 			err = filestore.Raise(fc, saved)
 			if errors.Is(err, filestore.ErrMissing) {
 				err = filestore.Create(fc, saved)
@@ -406,7 +413,7 @@ by itself.`,
 			if err != nil {
 				return err
 			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: %s is at %s\n", ch.ID, fc.Path, markText(info.Saved.Mark))
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: %s is at %s\n", ch.ID, fc.Path, markText(enclaveMark(ch, info.Saved.Mark)))
 			return err
 		},
 	}
@@ -416,7 +423,7 @@ by itself.`,
 
 // readState reads a state from elsewhere, which has to be that of the chain and
 // the key, as far as its format says so.
-func readState(path, chainID string, key *soft.Key) (watermark.Saved, error) {
+func readState(path, chainID string, key pubkey.Key) (watermark.Saved, error) {
 	fail := func(format string, args ...any) (watermark.Saved, error) {
 		return watermark.Saved{}, actf("cannot import the state %s: %w; nothing was changed", path, fmt.Errorf(format, args...))
 	}
@@ -437,8 +444,8 @@ func readState(path, chainID string, key *soft.Key) (watermark.Saved, error) {
 		return fail("%w", err)
 	case id != chainID:
 		return fail("it is of chain %q, not %q", id, chainID)
-	case !owner.Equal(key.PublicKey()):
-		return fail("it is of another key, %v, not %v", owner, key.PublicKey())
+	case !owner.Equal(key):
+		return fail("it is of another key, %v, not %v", owner, key)
 	}
 	return saved, nil
 }

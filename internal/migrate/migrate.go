@@ -44,6 +44,13 @@ type Chain struct {
 	Key     *soft.Key
 	KeyFile string // where the key lay, in plain text
 
+	// KMS is the key as a ciphertext of AWS KMS, where only an enclave may read
+	// it. Then Key is nil, Public is what the operator says, and KeyFile holds the
+	// ciphertext. Region is the KMS key's.
+	KMS    []byte
+	Public pubkey.Key
+	Region string
+
 	// Mark is the last message that was signed. If it is zero, the state says
 	// that the key never signed; a Warning tells so.
 	Mark      watermark.Mark
@@ -81,7 +88,8 @@ func Sources() []string { return []string{"cometbft", "tmkms", "tmkms-light", "c
 //   - cometbft: the home of a node that signs with its own key, or the config
 //     folder in it;
 //   - tmkms: its tmkms.toml, or the folder with it;
-//   - tmkms-light: the tmkms.toml of its software signer, or the folder with it;
+//   - tmkms-light: the tmkms.toml of its software signer or of its Nitro helper,
+//     or the folder with it;
 //   - cosmos-kms: its home, or the kms.yaml in it.
 //
 // A state file has to be older than settle and may not change between two
@@ -152,11 +160,11 @@ func (in *Installation) readStates(ctx context.Context, settle time.Duration) er
 	for i := range in.Chains {
 		c := &in.Chains[i]
 		if c.Mark, err = c.parseState(c, states[i]); err != nil {
-			return &StateError{ChainID: c.ID, Path: c.StateFile, KeyFile: c.KeyFile, Err: err}
+			return &StateError{ChainID: c.ID, Path: c.StateFile, KeyFile: c.KeyFile, KMS: c.KMS != nil, Err: err}
 		}
 		switch {
 		case c.Mark.IsZero():
-			c.warn("the state %s says that the key never signed on this chain; if that is not certain (the state was reset, or made afresh), start above the chain's height instead: privyseal init --import-key %s --after-height H", c.StateFile, c.KeyFile)
+			c.warn("the state %s says that the key never signed on this chain; if that is not certain (the state was reset, or made afresh), start above the chain's height instead: privyseal init %s %s --after-height H", c.StateFile, importFlag(c.KMS != nil), c.KeyFile)
 		case c.Mark.SignBytes == nil:
 			c.warn("the state %s does not hold what was signed last, so nothing is signed again at %v", c.StateFile, c.Mark)
 		}
@@ -179,7 +187,13 @@ func (in *Installation) switchOff() []string {
 	steps := append(slices.Clone(in.before), "Start privyseal, then the nodes, and wait until privyseal status shows new signatures.")
 	var keys, identities, states []string
 	for _, c := range in.Chains {
-		keys = appendOnce(keys, c.KeyFile)
+		if c.KMS != nil {
+			steps = append(steps,
+				"Put a policy of privyseal nitro policy in the place of the KMS key's: without the old image, and without kms:Encrypt and kms:Decrypt for anybody else.",
+				fmt.Sprintf("Delete the old ciphertext of the key, here and in every backup; it opens without its chain being named: rm %s", c.KeyFile))
+		} else {
+			keys = appendOnce(keys, c.KeyFile)
+		}
 		identities = appendOnce(identities, c.IdentityFile)
 		states = appendOnce(states, c.StateFile)
 	}
@@ -240,6 +254,14 @@ func (c *Chain) connect(n connection) error {
 	}
 	c.Timeout = max(c.Timeout, n.timeout)
 	return c.identify(n.identity)
+}
+
+// public returns the public key, as far as it is known.
+func (c *Chain) public() pubkey.Key {
+	if c.Key != nil {
+		return c.Key.PublicKey()
+	}
+	return c.Public
 }
 
 // lower returns the lower of two bounds, where 0 is none.

@@ -86,7 +86,11 @@ func show(in *Installation, home string) string {
 	}
 	for _, c := range in.Chains {
 		fmt.Fprintf(&b, "\nchain %s\n", c.ID)
-		fmt.Fprintf(&b, "  key %v\n    from %s\n", c.Key.PublicKey(), c.KeyFile)
+		if c.KMS != nil {
+			fmt.Fprintf(&b, "  ciphertext of %d bytes, region %s\n    from %s\n", len(c.KMS), c.Region, c.KeyFile)
+		} else {
+			fmt.Fprintf(&b, "  key %v\n    from %s\n", c.Key.PublicKey(), c.KeyFile)
+		}
 		fmt.Fprintf(&b, "  mark %v %X\n    from %s\n", c.Mark, c.Mark.SignBytes, c.StateFile)
 		for _, n := range c.Nodes {
 			fmt.Fprintf(&b, "  node %s %s\n", n.Name, n.Addr)
@@ -108,16 +112,17 @@ func show(in *Installation, home string) string {
 
 // Each signer's installation, whole, against a text that one can proof-read.
 func TestInstallations(t *testing.T) {
-	for _, source := range Sources() {
-		t.Run(source, func(t *testing.T) {
-			home := install(t, source)
+	for _, name := range append(Sources(), "tmkms-light-nitro") {
+		t.Run(name, func(t *testing.T) {
+			source := strings.TrimSuffix(name, "-nitro")
+			home := install(t, name)
 			before := tree(t, home)
 			in, err := read(t, source, home)
 			if err != nil {
 				t.Fatal(err)
 			}
 			got := show(in, home)
-			golden := filepath.Join("testdata", source+".golden")
+			golden := filepath.Join("testdata", name+".golden")
 			if *update {
 				if err := os.WriteFile(golden, []byte(got), 0o644); err != nil {
 					t.Fatal(err)
@@ -274,20 +279,31 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
-// The enclaves of tmkms-light are recognised and sent elsewhere.
+// An SGX enclave of tmkms-light is recognised, and a Nitro one that lacks
+// something.
 func TestEnclavesAreRefused(t *testing.T) {
 	home := install(t, "tmkms-light")
-	for file, want := range map[string]string{
-		"sgx.toml":   "privyseal's SGX provider comes with a later release",
-		"nitro.toml": "privyseal's Nitro provider, which can take it over, comes with a later release",
-	} {
-		if _, err := read(t, "tmkms-light", filepath.Join(home, file)); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("Read of %s = %v", file, err)
-		}
+	if _, err := read(t, "tmkms-light", filepath.Join(home, "sgx.toml")); err == nil || !strings.Contains(err.Error(), "privyseal's SGX provider comes with a later release") {
+		t.Errorf("Read of sgx.toml = %v", err)
 	}
 	tmkms := install(t, "tmkms")
 	if _, err := read(t, "tmkms-light", tmkms); err == nil || !strings.Contains(err.Error(), "privyseal migrate tmkms") {
 		t.Errorf("Read of a config of tmkms = %v", err)
+	}
+	for _, tt := range []struct{ old, new, want string }{
+		{"aws_region", "aws_regoin", "no aws_region"},
+		{"secrets/secret.key", "secrets/none.key", "the wrapped key of chain testchain-1"},
+		{"secrets/secret.key", "secrets/empty.key", "is empty"},
+		{"state/priv", "state/no_priv", "--provider nitro --import-kms"},
+		{`"5000000"`, `"many"`, "is no height"},
+		{"unix:///run", "ftp:///run", "cannot be dialled"},
+	} {
+		nitro := install(t, "tmkms-light-nitro")
+		write(t, filepath.Join(nitro, "secrets/empty.key"), "")
+		edit(t, filepath.Join(nitro, "tmkms.toml"), tt.old, tt.new)
+		if _, err := read(t, "tmkms-light", nitro); err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s for %s: Read = %v, want an error with %q", tt.new, tt.old, err, tt.want)
+		}
 	}
 }
 

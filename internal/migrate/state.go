@@ -25,12 +25,22 @@ type StateError struct {
 	ChainID string
 	Path    string
 	KeyFile string
+	KMS     bool // KeyFile holds a ciphertext of AWS KMS
 	Err     error
 }
 
 func (e *StateError) Error() string {
-	return fmt.Sprintf("the state of chain %s, %s: %v; look for a newer copy; if there is none, import the key with a height that the chain has long passed, and nothing at or below it is signed: privyseal init --chain-id %s --import-key %s --after-height H",
-		e.ChainID, e.Path, e.Err, e.ChainID, e.KeyFile)
+	return fmt.Sprintf("the state of chain %s, %s: %v; look for a newer copy; if there is none, import the key with a height that the chain has long passed, and nothing at or below it is signed: privyseal init --chain-id %s %s %s --after-height H",
+		e.ChainID, e.Path, e.Err, e.ChainID, importFlag(e.KMS), e.KeyFile)
+}
+
+// importFlag is the flag of privyseal init that takes a key file, or a
+// ciphertext of KMS.
+func importFlag(kms bool) string {
+	if kms {
+		return "--provider nitro --import-kms"
+	}
+	return "--import-key"
 }
 
 func (e *StateError) Unwrap() error { return e.Err }
@@ -67,7 +77,7 @@ func settled(ctx context.Context, chains []Chain, settle time.Duration) ([][]byt
 	for i, c := range chains {
 		s, err := readState(c.StateFile)
 		if err != nil {
-			return nil, &StateError{ChainID: c.ID, Path: c.StateFile, KeyFile: c.KeyFile, Err: err}
+			return nil, &StateError{ChainID: c.ID, Path: c.StateFile, KeyFile: c.KeyFile, KMS: c.KMS != nil, Err: err}
 		}
 		first[i] = s
 		if quiet := s.info.ModTime().Add(settle); quiet.After(until) {
@@ -215,8 +225,8 @@ func checkSignBytes(c *Chain, m watermark.Mark, signature []byte) error {
 		return fmt.Errorf("it is the state of another chain: what was signed last is of %q", r.ChainID)
 	case signed.Less(m) || m.Less(signed):
 		return fmt.Errorf("it contradicts itself: it stands at %v, and what was signed last is of %v", m, signed)
-	case !c.Key.PublicKey().Verify(m.SignBytes, signature):
-		return fmt.Errorf("it is the state of another key: its signature is not one of %v", c.Key.PublicKey())
+	case !c.public().Verify(m.SignBytes, signature):
+		return fmt.Errorf("it is the state of another key: its signature is not one of %v", c.public())
 	}
 	return nil
 }

@@ -3,7 +3,7 @@ package migrate
 import (
 	"encoding/json"
 
-	"privyseal/internal/key/soft"
+	"privyseal/internal/pubkey"
 	"privyseal/internal/watermark"
 )
 
@@ -14,8 +14,8 @@ const MaxStateSize = maxStateSize
 // CometBFT and cosmos/kms, which has to belong to the chain and the key, or that
 // of tmkms and tmkms-light, which says nothing about either. The zero mark is a
 // state that says that nothing was signed yet.
-func ParseState(data []byte, chainID string, key *soft.Key) (watermark.Mark, error) {
-	c := &Chain{ID: chainID, Key: key}
+func ParseState(data []byte, chainID string, key pubkey.Key) (watermark.Mark, error) {
+	c := &Chain{ID: chainID, Public: key}
 	var fields map[string]json.RawMessage
 	if err := json.Unmarshal(data, &fields); err == nil {
 		if _, found := fields["block_id"]; found {

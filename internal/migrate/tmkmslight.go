@@ -25,6 +25,15 @@ type lightConfig struct {
 
 	SealedKeyFile string `toml:"sealed_consensus_key_path"`
 	EnclavePath   string `toml:"enclave_path"` // SGX
+
+	// Nitro (providers/nitro/nitro-helper/src/config.rs).
+	SealedIDKeyFile string `toml:"sealed_id_key_path"`
+	Region          string `toml:"aws_region"`
+	CID             uint32 `toml:"enclave_config_cid"`
+	ConfigPort      uint32 `toml:"enclave_config_port"`
+	StatePort       uint32 `toml:"enclave_state_port"`
+	NodePort        uint32 `toml:"enclave_tendermint_conn"`
+	Credentials     any    `toml:"credentials"`
 }
 
 // readTMKMSLight reads the tmkms.toml of tmkms-light.
@@ -37,6 +46,9 @@ func readTMKMSLight(path string) (*Installation, error) {
 	}
 	if err := cfg.check(path); err != nil {
 		return nil, err
+	}
+	if cfg.SealedKeyFile != "" {
+		return in.readNitro(&cfg, filepath.Dir(path))
 	}
 	dir := filepath.Dir(path)
 	c := Chain{
@@ -70,23 +82,70 @@ func (cfg *lightConfig) check(path string) error {
 	switch {
 	case cfg.SealedKeyFile != "" && cfg.EnclavePath != "":
 		return errors.New("this is tmkms-light in SGX, whose key only its enclave can read; privyseal's SGX provider comes with a later release")
-	case cfg.SealedKeyFile != "":
-		return errors.New("this is tmkms-light in a Nitro enclave, whose key AWS KMS gives to enclaves only; privyseal's Nitro provider, which can take it over, comes with a later release")
 	case cfg.Address == "" && cfg.ChainID == "" && cfg.KeyFile == "":
 		return fmt.Errorf("%s is no config of tmkms-light; if it has [[chain]], it is one of tmkms: privyseal migrate tmkms", path)
+	}
+	key := [2]string{"consensus_key_path", cfg.KeyFile}
+	if cfg.SealedKeyFile != "" {
+		key = [2]string{"aws_region", cfg.Region}
 	}
 	for _, needed := range [][2]string{
 		{"address", cfg.Address},
 		{"chain_id", cfg.ChainID},
-		{"consensus_key_path", cfg.KeyFile},
+		key,
 		{"state_file_path", cfg.StateFile},
 	} {
 		if needed[1] == "" {
 			return fmt.Errorf("%s has no %s", path, needed[0])
 		}
 	}
-	if cfg.IDKeyFile == "" && !strings.HasPrefix(cfg.Address, "unix://") {
+	if cfg.IDKeyFile == "" && cfg.SealedKeyFile == "" && !strings.HasPrefix(cfg.Address, "unix://") {
 		return fmt.Errorf("%s has a tcp address, and no id_key_path", path)
 	}
 	return nil
+}
+
+// maxCiphertext bounds a CiphertextBlob of KMS in bytes.
+const maxCiphertext = 6144
+
+// readNitro reads what the host of tmkms-light's enclave has. The key is a
+// ciphertext of KMS without an encryption context, and its public half stands
+// nowhere.
+func (in *Installation) readNitro(cfg *lightConfig, dir string) (*Installation, error) {
+	in.before = []string{
+		"Stop tmkms-light on every host that has it, and keep it from starting again (systemctl disable): its helper (tmkms-nitro-helper), its vsock-proxy, and the enclave, which still holds the key: nitro-cli terminate-enclave --enclave-id ID. It and privyseal must never run at the same time.",
+	}
+	c := Chain{
+		ID:         cfg.ChainID,
+		KeyFile:    resolve(dir, cfg.SealedKeyFile),
+		StateFile:  resolve(dir, cfg.StateFile),
+		Region:     cfg.Region,
+		parseState: parseTMKMSState,
+	}
+	var err error
+	if c.KMS, _, err = readFile(c.KeyFile, maxCiphertext); err != nil {
+		return nil, fmt.Errorf("the wrapped key of chain %s: %w", c.ID, err)
+	}
+	if len(c.KMS) == 0 {
+		return nil, fmt.Errorf("the wrapped key of chain %s, %s, is empty", c.ID, c.KeyFile)
+	}
+	maxHeight, err := parseMaxHeight(cfg.MaxHeight)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.connect(connection{addr: tmkmsAddr(cfg.Address)}); err != nil {
+		return nil, err
+	}
+	if maxHeight != 0 {
+		c.warn("max_height %d belongs into the measured policy now: privyseal nitro policy-file --max-height %d", maxHeight, maxHeight)
+	}
+	if !strings.HasPrefix(cfg.Address, "unix://") {
+		c.warn("tmkms-light did not dial %s, a vsock-proxy did; make sure that it is the node's address", c.Nodes[0].Addr)
+		c.warn("the identity is made anew inside the enclave; a node that pins the signer's id has to be told the new one")
+	}
+	if cfg.Credentials != nil {
+		in.warn("its AWS credentials were not taken over: give the instance a role, or write them into [enclave.NAME.credentials]")
+	}
+	in.Chains = []Chain{c}
+	return in, nil
 }

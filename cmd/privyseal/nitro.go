@@ -1,0 +1,10 @@
+package main
+
+import "github.com/spf13/cobra"
+
+func newNitroCommand(a *app) *cobra.Command {
+	return newGroupCommand("nitro", "Build, run and attest an AWS Nitro Enclave",
+		newNitroBuildCommand(), newNitroMeasureCommand(), newNitroPolicyFileCommand(), newNitroPolicyCommand(),
+		newNitroImportKeyCommand(a), newNitroAttestCommand(a),
+		newNitroRunCommand(a), newNitroInfoCommand(a), newNitroConsoleCommand(a), newNitroStopCommand(a), newNitroProxyCommand(a))
+}

@@ -1,0 +1,56 @@
+package main
+
+import (
+	"encoding/base64"
+	"encoding/hex"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"privyseal/internal/monitor"
+)
+
+func newNitroAttestCommand(a *app) *cobra.Command {
+	var chain chainFlag
+	var nonce, out string
+	cmd := &cobra.Command{
+		Use:   "attest [--nonce HEX]",
+		Short: "Have the running enclave attest the key that it signs with",
+		Long: `Have the enclave of the running signer attest its key, and print the document in
+base64: which image it is, which key it signs with, where that key comes from, and
+how far it has signed. "privyseal verify" checks the document, anywhere.
+
+Whoever wants to know that the document is new gives you a nonce, such as 32 random
+bytes in hex.`,
+		Example: "  privyseal nitro attest --nonce $(openssl rand -hex 32) > attestation.b64",
+		Args:    arguments(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			bytes, err := hex.DecodeString(nonce)
+			if err != nil || len(bytes) > monitor.MaxNonce {
+				return usagef("--nonce is not hex of at most %d bytes", monitor.MaxNonce)
+			}
+			_, ch, err := chain.choose(a)
+			if err != nil {
+				return err
+			}
+			home, err := a.home()
+			if err != nil {
+				return err
+			}
+			doc, err := monitor.ReadAttestation(cmd.Context(), home, ch.ID, bytes)
+			if err != nil {
+				return err
+			}
+			text := base64.StdEncoding.EncodeToString(doc) + "\n"
+			if out != "" {
+				return writeNew(out, []byte(text), 0o644)
+			}
+			_, err = fmt.Fprint(cmd.OutOrStdout(), text)
+			return err
+		},
+	}
+	chain.add(a, cmd)
+	cmd.Flags().StringVar(&nonce, "nonce", "", "bytes in hex that the document is to hold")
+	cmd.Flags().StringVar(&out, "out", "", "write it to this file (default: standard output)")
+	return cmd
+}

@@ -1,0 +1,316 @@
+package main
+
+import (
+	"bytes"
+	"debug/elf"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"privyseal/internal/eif"
+	"privyseal/internal/policy"
+)
+
+// The most that is read, in bytes. Images have at most 16 MiB; those of others
+// may be large.
+const (
+	maxImage = 1 << 30
+	maxInput = 256 << 20
+)
+
+// cmdlines are the kernels' command lines, those of nitro-cli but for panic=1: a
+// program that has ended is started again at once, and not after 30 s.
+func cmdlines() map[eif.Arch]string {
+	return map[eif.Arch]string{
+		eif.AMD64: "reboot=k panic=1 pci=off nomodules console=ttyS0 i8042.noaux i8042.nomux i8042.nopnp i8042.dumbkbd random.trust_cpu=on",
+		eif.ARM64: "reboot=k panic=1 pci=off nomodules console=ttyS0 random.trust_cpu=on",
+	}
+}
+
+// buildFlags are the flags of `privyseal nitro build`.
+type buildFlags struct {
+	kernel, program, policy, cmdline string
+	signKey, signCert                string
+	out                              string
+	asJSON                           bool
+}
+
+func newNitroBuildCommand() *cobra.Command {
+	f := &buildFlags{}
+	cmd := &cobra.Command{
+		Use:   "build --kernel FILE --policy FILE --out FILE",
+		Short: "Build an enclave image, and print its measurements",
+		Long: `Build an enclave image from a kernel, the enclave's program and a policy file, and
+print its measurements. The same files give the same image, bit for bit, anywhere.
+
+The program goes into the first ramdisk, so that PCR1 (kernel and program) is the
+same for all who use a release; the policy goes into the second, so that PCR2 is
+the policy. PCR0 is all of it. With --sign-key and --sign-cert (P-384, PEM) the
+image is signed, and PCR8 is the certificate.`,
+		Example: "  privyseal nitro build --kernel bzImage --policy policy.json --out privyseal.eif",
+		Args:    arguments(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return f.run(cmd.OutOrStdout())
+		},
+	}
+	cmd.Flags().StringVar(&f.kernel, "kernel", "", "bzImage (amd64) or Image (arm64)")
+	cmd.Flags().StringVar(&f.program, "program", "", "static program to run inside (default: privyseal-enclave beside this program)")
+	cmd.Flags().StringVar(&f.policy, "policy", "", "policy file, as of `privyseal nitro policy-file`")
+	cmd.Flags().StringVar(&f.cmdline, "cmdline", "", "kernel's command line (default: that of nitro-cli, with panic=1)")
+	cmd.Flags().StringVar(&f.signKey, "sign-key", "", "PEM file of the key that signs the image")
+	cmd.Flags().StringVar(&f.signCert, "sign-cert", "", "PEM file of its certificate")
+	cmd.Flags().StringVar(&f.out, "out", "", "image to make")
+	cmd.Flags().BoolVar(&f.asJSON, "json", false, "print the measurements as nitro-cli does")
+	return cmd
+}
+
+func (f *buildFlags) run(stdout io.Writer) error {
+	switch {
+	case f.kernel == "":
+		return usagef("--kernel FILE is missing; doc/nitro.md says which to choose")
+	case f.policy == "":
+		return usagef("--policy FILE is missing; make one with `privyseal nitro policy-file`")
+	case f.out == "":
+		return usagef("--out FILE is missing: where the image goes")
+	case (f.signKey == "") != (f.signCert == ""):
+		return usagef("--sign-key and --sign-cert go together")
+	}
+	src, err := f.source()
+	if err != nil {
+		return err
+	}
+	im, err := eif.Build(src)
+	if err != nil {
+		return err
+	}
+	if err := writeNew(f.out, im.Encode(), 0o644); err != nil {
+		return err
+	}
+	return printMeasurements(stdout, im, f.asJSON)
+}
+
+// source reads what the image is made of.
+func (f *buildFlags) source() (src eif.Source, err error) {
+	if src.Kernel, err = readBounded(f.kernel, maxInput); err != nil {
+		return src, err
+	}
+	p, err := readPolicy(f.policy)
+	if err != nil {
+		return src, err
+	}
+	second, err := policyRamdisk(p)
+	if err != nil {
+		return src, err
+	}
+	program, arch, err := f.readProgram()
+	if err != nil {
+		return src, err
+	}
+	first, err := eif.ProgramRamdisk(program)
+	if err != nil {
+		return src, err
+	}
+	src.Arch, src.Ramdisks, src.Cmdline = arch, [][]byte{first, second}, f.cmdline
+	if src.Cmdline == "" {
+		src.Cmdline = cmdlines()[arch]
+	}
+	// Not measured, and the same whoever builds: the version of what is inside is
+	// in PCR1.
+	src.About = eif.Description{Name: "privyseal", Version: "1", Tool: "privyseal nitro build", ToolVersion: "1", OperatingSystem: "Linux", KernelVersion: "unknown"}
+	if f.signKey == "" {
+		return src, nil
+	}
+	key, err := readBounded(f.signKey, 1<<16)
+	if err != nil {
+		return src, err
+	}
+	defer clear(key)
+	cert, err := readBounded(f.signCert, 1<<16)
+	if err != nil {
+		return src, err
+	}
+	src.Sign, err = eif.NewSigner(key, cert)
+	return src, err
+}
+
+// readProgram reads the program, which has to run without anything else.
+func (f *buildFlags) readProgram() ([]byte, eif.Arch, error) {
+	path := f.program
+	if path == "" {
+		own, err := os.Executable()
+		if err != nil {
+			return nil, "", fmt.Errorf("cannot tell where the enclave's program is: %w; add --program FILE", err)
+		}
+		path = filepath.Join(filepath.Dir(own), "privyseal-enclave")
+	}
+	program, err := readBounded(path, maxInput)
+	if errors.Is(err, fs.ErrNotExist) && f.program == "" {
+		return nil, "", usagef("there is no %s; add --program FILE, which `make` builds as bin/privyseal-enclave", path)
+	}
+	if err != nil {
+		return nil, "", err
+	}
+	file, err := elf.NewFile(bytes.NewReader(program))
+	if err != nil {
+		return nil, "", fmt.Errorf("%s is no program for Linux: %w", path, err)
+	}
+	arch, known := map[elf.Machine]eif.Arch{elf.EM_X86_64: eif.AMD64, elf.EM_AARCH64: eif.ARM64}[file.Machine]
+	if !known {
+		return nil, "", fmt.Errorf("%s is for %s; enclaves have x86-64 or arm64", path, file.Machine)
+	}
+	for _, p := range file.Progs {
+		if p.Type == elf.PT_INTERP {
+			return nil, "", fmt.Errorf("%s is not static: the enclave has no libraries", path)
+		}
+	}
+	return program, arch, nil
+}
+
+func newNitroMeasureCommand() *cobra.Command {
+	asJSON := false
+	cmd := &cobra.Command{
+		Use:   "measure FILE",
+		Short: "Print the measurements of an enclave image",
+		Long: `Print the measurements of an enclave image, ours or nitro-cli's: what the
+hypervisor computes when it is launched, and attestation documents and KMS
+policies name. A wrong checksum or signature is an error.`,
+		Args: arguments("FILE"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			im, err := readImage(args[0])
+			if err != nil {
+				return err
+			}
+			return printMeasurements(cmd.OutOrStdout(), im, asJSON)
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print them as nitro-cli does")
+	return cmd
+}
+
+// printMeasurements prints the registers of an image, and who signed it.
+func printMeasurements(w io.Writer, im *eif.Image, asJSON bool) error {
+	m, by := im.Measure(), im.SignedBy()
+	if asJSON {
+		out := struct{ Measurements map[string]string }{map[string]string{
+			"HashAlgorithm": "Sha384 { ... }", "PCR0": m.PCR0.String(), "PCR1": m.PCR1.String(), "PCR2": m.PCR2.String(),
+		}}
+		if by != nil {
+			out.Measurements["PCR8"] = m.PCR8.String()
+		}
+		e := json.NewEncoder(w)
+		e.SetIndent("", "  ")
+		return e.Encode(out)
+	}
+	_, err := fmt.Fprintf(w, "PCR0 %s\nPCR1 %s\nPCR2 %s\n", m.PCR0, m.PCR1, m.PCR2)
+	switch {
+	case err != nil:
+	case by == nil:
+		_, err = fmt.Fprintln(w, "PCR8 zero: the image is not signed")
+	default:
+		c := by.Certificate
+		_, err = fmt.Fprintf(w, "PCR8 %s\n     signed by %q; starts from %s to %s\n", m.PCR8, c.Subject, c.NotBefore.UTC().Format(time.RFC3339), c.NotAfter.UTC().Format(time.RFC3339))
+	}
+	return err
+}
+
+func readImage(path string) (*eif.Image, error) {
+	data, err := readBounded(path, maxImage)
+	if err != nil {
+		return nil, err
+	}
+	im, err := eif.Parse(data)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return im, nil
+}
+
+func readPolicy(path string) (*policy.Policy, error) {
+	data, err := readBounded(path, policy.MaxSize)
+	if err != nil {
+		return nil, err
+	}
+	p, err := policy.Parse(data)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return p, nil
+}
+
+// policyRamdisk returns the second ramdisk of an image with this policy.
+func policyRamdisk(p *policy.Policy) ([]byte, error) {
+	data, err := p.Encode()
+	if err != nil {
+		return nil, err
+	}
+	return eif.FileRamdisk(policy.File, data)
+}
+
+// imagePolicy returns the policy of an image of ours, nil for any other.
+func imagePolicy(im *eif.Image) (*policy.Policy, error) {
+	disks := im.Ramdisks()
+	if len(disks) != 2 {
+		return nil, nil
+	}
+	// The ramdisk holds one file: a header of 110 bytes in which the size is the
+	// seventh number, its name, its data. What is built from them again has to be
+	// the same ramdisk.
+	const header = 110
+	d := disks[1]
+	start := (header + len(policy.File) + 1 + 3) &^ 3
+	if len(d) < start {
+		return nil, nil
+	}
+	size, err := strconv.ParseUint(string(d[6+6*8:6+7*8]), 16, 31)
+	if err != nil || uint64(len(d)-start) < size {
+		return nil, nil
+	}
+	data := d[start:][:size]
+	again, err := eif.FileRamdisk(policy.File, data)
+	if err != nil || !bytes.Equal(again, d) {
+		return nil, nil
+	}
+	return policy.Parse(data)
+}
+
+// readBounded reads a regular file of at most limit bytes.
+func readBounded(path string, limit int64) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if err != nil {
+		return nil, err
+	}
+	if int64(len(data)) > limit {
+		return nil, fmt.Errorf("%s has more than %d bytes", path, limit)
+	}
+	return data, nil
+}
+
+// writeNew makes a file that is not there yet, and returns when it is durable.
+func writeNew(path string, data []byte, mode fs.FileMode) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
+	if errors.Is(err, fs.ErrExist) {
+		return usagef("%s is there already, and nothing is overwritten; move it away or choose another name", path)
+	}
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	err = errors.Join(err, f.Sync(), f.Close(), syncFolder(filepath.Dir(path)))
+	if err != nil {
+		os.Remove(path)
+	}
+	return err
+}

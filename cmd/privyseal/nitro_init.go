@@ -1,0 +1,432 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"privyseal/internal/claims"
+	"privyseal/internal/config"
+	"privyseal/internal/filestore"
+	"privyseal/internal/hostlink"
+	"privyseal/internal/key/nitrokms"
+	"privyseal/internal/pubkey"
+	"privyseal/internal/watermark"
+)
+
+// nitroInitFlags are those of `privyseal init --provider nitro`.
+type nitroInitFlags struct {
+	enclave      enclaveFlags
+	importSealed string
+	importKMS    string
+	publicKey    string
+}
+
+func (f *nitroInitFlags) add(cmd *cobra.Command) {
+	f.enclave.add(cmd)
+	fl := cmd.Flags()
+	fl.StringVar(&f.importSealed, "import-sealed", "", "existing key, as of `privyseal key seal`")
+	fl.StringVar(&f.importKMS, "import-kms", "", "existing key as a ciphertext of `aws kms encrypt` or tmkms-light, opened this once")
+	fl.StringVar(&f.publicKey, "public-key", "", "public key that --import-kms has to open to")
+}
+
+// names are the flags that mean nothing without the provider nitro.
+func (f *nitroInitFlags) names() []string {
+	return []string{
+		"enclave", "eif", "cid", "memory-mib", "cpu-count", "nitro-cli", "transport", "region", "kms-key",
+		"import-sealed", "import-kms", "public-key",
+	}
+}
+
+// enclaveChain is a chain whose key an enclave has made or taken in.
+type enclaveChain struct {
+	config.Chain
+	key, identity made
+}
+
+func newEnclaveChain(id string) *enclaveChain {
+	ch := &enclaveChain{Chain: config.NewChain(id)}
+	ch.Provider, ch.Key = "nitro", "keys/"+id+".wrapped"
+	return ch
+}
+
+// made is a wrapped key with what came with it; the zero made is none.
+type made struct {
+	public pubkey.Key
+	*hostlink.Created
+	claims claims.Claims
+}
+
+// run makes a chain in an enclave.
+func (f *nitroInitFlags) run(ctx context.Context, a *app, i *initFlags, stdout, stderr io.Writer) error {
+	ch := newEnclaveChain(i.chainID)
+	var err error
+	if ch.Nodes, err = i.parseNodes(); err != nil {
+		return err
+	}
+	in, err := newInstaller(a)
+	if err != nil {
+		return err
+	}
+	if err := in.checkFree(i.chainID); err != nil {
+		return err
+	}
+	imp, old, err := f.imported(i, stderr)
+	if err != nil {
+		return err
+	}
+	if f.importKMS != "" {
+		source, err := filepath.Abs(f.importKMS)
+		if err != nil {
+			return err
+		}
+		ch.ImportedFrom = []string{source}
+	}
+	e, err := f.enclave.open(ctx, a, in.config, true)
+	if err != nil {
+		return err
+	}
+	defer e.close()
+	if old != "" && old != e.boot {
+		return fmt.Errorf("the key was sealed to an enclave that has ended (boot %s, this is %s); type `privyseal nitro import-key` and seal it anew", old, e.boot)
+	}
+	if err := ch.make(ctx, in, e, i.keyType, imp); err != nil {
+		return err
+	}
+	if err := in.installInEnclave(ch, e); err != nil {
+		return err
+	}
+	if err := ch.report(stdout, in, e, i.form); err != nil {
+		return err
+	}
+	if f.importKMS != "" {
+		fmt.Fprintf(stderr, "the file that `aws kms encrypt` was given still holds the key in plain text: `shred -u` it, wherever it is; and remove the old ciphertext %s, which opens without our chain and key being named\n", f.importKMS)
+	}
+	if f.importSealed != "" {
+		fmt.Fprintf(stderr, "the key still lies in plain text where it was sealed; once its old signer is off for good, `shred -u` it there. %s is of no use any more\n", f.importSealed)
+	}
+	in.next(stderr)
+	return nil
+}
+
+// check finds what is wrong with the command line alone.
+func (f *nitroInitFlags) check(i *initFlags) error {
+	state := i.from.count()
+	if i.importState != "" {
+		state++
+	}
+	switch {
+	case i.importKey != "":
+		return usagef("a key file never comes near an enclave's host: seal it with `privyseal key seal`, where it lies, and give --import-sealed; doc/nitro.md tells how")
+	case f.importSealed != "" && f.importKMS != "":
+		return usagef("only one of --import-sealed and --import-kms can be meant")
+	case f.importSealed != "" && (state > 0 || f.publicKey != "" || i.keyType.name != ""):
+		return usagef("public key and state are in the sealed file; --import-state, --fresh-state, --after-height, --public-key and --key-type do not go with it")
+	case f.importKMS != "" && f.publicKey == "":
+		return usagef("--public-key KEY is missing: what --import-kms has to open to; the validator's public key, or what tmkms-light printed")
+	case f.importKMS != "" && state != 1:
+		return usagef("an imported key may have signed before; add one of --import-state FILE with its state, --after-height H to sign nothing at or below a height, or --fresh-state if it has never signed for %s", i.chainID)
+	case f.importSealed == "" && f.importKMS == "" && (state > 0 || f.publicKey != ""):
+		return usagef("--import-state, --fresh-state, --after-height and --public-key go with --import-kms: a new key has signed nothing")
+	}
+	return nil
+}
+
+// imported returns the request for an existing key, nil for a new one, and the
+// boot of the enclave that it was sealed to.
+func (f *nitroInitFlags) imported(i *initFlags, stderr io.Writer) (imp *hostlink.Import, boot string, err error) {
+	switch {
+	case f.importSealed != "":
+		s, _, imp, err := readSealed(f.importSealed)
+		if err != nil {
+			return nil, "", err
+		}
+		if s.ChainID != i.chainID {
+			return nil, "", usagef("the key in %s was sealed for chain %q, not %q", f.importSealed, s.ChainID, i.chainID)
+		}
+		return imp, s.Boot, nil
+	case f.importKMS != "":
+		imp, err := f.importedByKMS(i, stderr)
+		return imp, "", err
+	}
+	return nil, "", nil
+}
+
+func (f *nitroInitFlags) importedByKMS(i *initFlags, stderr io.Writer) (*hostlink.Import, error) {
+	key, err := parsePublicKey(f.publicKey)
+	if err != nil {
+		return nil, usagef("--public-key: %w", err)
+	}
+	if t, err := i.keyType.parse(); err != nil || t != "" && t != key.Type() {
+		return nil, usagef("--key-type %s is not that of --public-key, %s", i.keyType.name, key.Type())
+	}
+	ciphertext, err := readCiphertext(f.importKMS)
+	if err != nil {
+		return nil, err
+	}
+	var mark watermark.Mark
+	if i.importState == "" {
+		mark, err = i.from.mark()
+	} else {
+		var saved watermark.Saved
+		saved, err = readState(i.importState, i.chainID, key)
+		mark = saved.Mark
+		if err == nil && mark.IsZero() {
+			fmt.Fprintf(stderr, "%s says that the key has never signed; if that is not certain, remove the chain again and use --after-height\n", i.importState)
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	imp := newImport(i.chainID, key, mark)
+	imp.KMS = ciphertext
+	return imp, nil
+}
+
+// readCiphertext reads what the enclave takes for a ciphertext of KMS: raw, as
+// tmkms-light keeps it, base64, or the JSON that `aws kms encrypt` prints.
+func readCiphertext(path string) ([]byte, error) {
+	data, err := readBounded(path, 16<<10)
+	if err == nil && len(data) == 0 {
+		err = fmt.Errorf("%s is empty", path)
+	}
+	return data, err
+}
+
+// make has the enclave make or import the key, and make an identity if the nodes
+// need one that is not there yet.
+func (ch *enclaveChain) make(ctx context.Context, in *installer, e *enclaveLink, t typeFlag, imp *hostlink.Import) error {
+	typ, err := t.parse()
+	if err != nil {
+		return err
+	}
+	if typ == "" {
+		typ = pubkey.Ed25519
+	}
+	creds, err := e.credentials(ctx)
+	if err != nil {
+		return err
+	}
+	req := hostlink.Request{Create: &hostlink.Create{ChainID: ch.ID, KeyType: string(typ), Credentials: creds}}
+	if imp != nil {
+		imp.Credentials = creds
+		req = hostlink.Request{Import: imp}
+	}
+	if ch.key, err = e.make(ctx, ch.ID, req); err != nil {
+		return err
+	}
+	if !needsIdentity(ch.Nodes) {
+		return nil
+	}
+	ch.Identity = in.wrappedIdentity()
+	if there, err := readIdentity(in.abs(ch.Identity)); err != nil || !there.public.IsZero() {
+		ch.identity = there
+		return err
+	}
+	ch.identity, err = e.make(ctx, "", hostlink.Request{Create: &hostlink.Create{KeyType: string(pubkey.Ed25519), Credentials: creds}})
+	return err
+}
+
+// make asks for a key and verifies that the answer is what was asked for: the
+// document is of this image and boot, and names the key.
+func (e *enclaveLink) make(ctx context.Context, chainID string, req hostlink.Request) (m made, err error) {
+	reply, err := e.call(ctx, req)
+	if err != nil {
+		return m, err
+	}
+	if reply.Created == nil || len(reply.Created.Wrapped) == 0 {
+		return m, errors.New("the enclave sent no key")
+	}
+	m.Created = reply.Created
+	t, err := pubkey.ParseType(m.KeyType)
+	if err != nil {
+		return m, err
+	}
+	if m.public, err = pubkey.New(t, m.Public); err != nil {
+		return m, err
+	}
+	if m.claims, err = e.verify(m.Document, claims.PurposeCreate); err != nil {
+		return m, fmt.Errorf("the enclave's attestation is not good, nothing was installed: %w", err)
+	}
+	if err := m.check(chainID, req); err != nil {
+		return m, fmt.Errorf("the enclave attests something else than it was asked for, nothing was installed: %w", err)
+	}
+	return m, nil
+}
+
+// check holds what came back against what was asked for.
+func (m *made) check(chainID string, req hostlink.Request) error {
+	origin, mark := "generated", watermark.Mark{}
+	if imp := req.Import; imp != nil {
+		origin = "imported"
+		mark = watermark.Mark{Height: imp.Height, Round: imp.Round, Step: watermark.Step(imp.Step)}
+		if m.KeyType != imp.KeyType || !bytes.Equal(m.Public, imp.Public) {
+			return errors.New("another public key")
+		}
+	}
+	if c := req.Create; c != nil && m.KeyType != c.KeyType {
+		return fmt.Errorf("a key of type %s", m.KeyType)
+	}
+	h, err := nitrokms.Inspect(m.Wrapped)
+	if err != nil {
+		return err
+	}
+	c := m.claims
+	switch {
+	case c.Chain != chainID || c.KeyType != m.KeyType || c.Key != claims.EncodeKey(m.Public) || c.Origin != origin:
+		return fmt.Errorf("a key %s of chain %q, %s", c.Key, c.Chain, c.Origin)
+	case h.ChainID != chainID || h.KeyARN != c.KMSKey || !bytes.Equal(h.Public, m.Public):
+		return errors.New("the wrapped key is another one")
+	case chainID == "":
+		return nil
+	}
+	r, err := hostlink.ReadRecord(m.Record)
+	switch {
+	case err != nil:
+		return err
+	case r.Seq != c.Seq || r.Mark.String() != c.Mark || c.Mark != mark.String():
+		return fmt.Errorf("a state at %s", c.Mark)
+	}
+	return nil
+}
+
+// wrappedIdentity returns the identity that the enclaves' chains of this home
+// share.
+func (in *installer) wrappedIdentity() string {
+	if in.config != nil {
+		for _, ch := range in.config.Chains {
+			if ch.Provider == "nitro" && ch.Identity != "" {
+				return ch.Identity
+			}
+		}
+	}
+	return "identity.wrapped"
+}
+
+// readIdentity reads a wrapped identity; without a file it is the zero made.
+func readIdentity(path string) (m made, err error) {
+	_, _, m.public, err = readWrapped(path, "")
+	if errors.Is(err, fs.ErrNotExist) {
+		return made{}, nil
+	}
+	return m, err
+}
+
+// documentPath is where the attestation document of a wrapped key lies.
+func documentPath(wrapped string) string {
+	return wrapped[:len(wrapped)-len(filepath.Ext(wrapped))] + ".attestation"
+}
+
+// installInEnclave makes everything or nothing, as install does.
+func (in *installer) installInEnclave(ch *enclaveChain, e *enclaveLink) error {
+	err := in.addFromEnclave(ch, e)
+	if err != nil {
+		in.made.undo()
+	}
+	return err
+}
+
+func (in *installer) addFromEnclave(ch *enclaveChain, e *enclaveLink) error {
+	if err := in.made.folder(in.home); err != nil {
+		return err
+	}
+	if err := in.addWrapped(ch.Key, ch.key); err != nil {
+		return err
+	}
+	if ch.identity.Created != nil {
+		if err := in.addWrapped(ch.Identity, ch.identity); err != nil {
+			return err
+		}
+	}
+	mark, err := hostlink.HostMark(ch.key.Record)
+	if err != nil {
+		return err
+	}
+	path := in.abs(ch.State)
+	if err := in.made.folder(filepath.Dir(path)); err != nil {
+		return err
+	}
+	id := watermark.ID{ChainID: ch.ID, Key: ch.key.public.ID()}
+	if err := filestore.Create(filestore.Config{Path: path, ID: id}, watermark.Saved{Mark: mark}); err != nil {
+		return err
+	}
+	in.made.file(path)
+	ch.Enclave = e.name
+	enclaves := map[string]config.Enclave{}
+	if e.isNew {
+		enclaves[e.name] = e.config
+	}
+	if in.config != nil {
+		return config.Append(in.path, enclaves, ch.Chain)
+	}
+	c := config.New(ch.Chain)
+	c.Enclaves = enclaves
+	return config.WriteNew(in.path, c)
+}
+
+// addWrapped writes a wrapped key, and the document that came with it.
+func (in *installer) addWrapped(path string, m made) error {
+	path = in.abs(path)
+	if err := in.made.folder(filepath.Dir(path)); err != nil {
+		return err
+	}
+	if err := writeNew(path, m.Wrapped, 0o600); err != nil {
+		return err
+	}
+	in.made.file(path)
+	if err := writeNew(documentPath(path), encodeDocument(m.Document), 0o600); err != nil {
+		return err
+	}
+	in.made.file(documentPath(path))
+	return nil
+}
+
+// report prints what the operator needs, now that all of it was verified.
+func (ch *enclaveChain) report(w io.Writer, in *installer, e *enclaveLink, form formatFlags) error {
+	if e.policy.AttestationRoot != "" {
+		fmt.Fprintln(w, "WARNING: this image is for tests: its policy names an attestation root that is not AWS's, so that what is verified here proves nothing")
+	}
+	if err := reportChain(w, ch.Chain, ch.key.public, ch.identity.public, form); err != nil {
+		return err
+	}
+	origin := "made inside the enclave, and nowhere else in the clear"
+	if ch.key.claims.Origin == "imported" {
+		origin = "imported: copies of it may exist"
+	}
+	fmt.Fprintf(w, `attestation (base64; verified: this image, this boot, this key):
+%s%s is %s
+
+back up, on another machine:
+  %s    opens in this image only; without it the key is gone
+  %s    proves where the key comes from
+  %s    the image, and its policy file
+never back up:
+  %s    an old copy would let it sign twice
+`, encodeDocument(ch.key.Document), "the key", origin,
+		in.abs(ch.Key), documentPath(in.abs(ch.Key)), e.config.EIF, in.abs(ch.State))
+	if ch.identity.Created != nil {
+		fmt.Fprintf(w, "the identity in %s can be made anew; nodes that pin it have to be told then\n", in.abs(ch.Identity))
+	}
+	_, err := fmt.Fprintf(w, "pin the KMS key now:\n  privyseal nitro policy --role ARN --eif %s --chain-id %s%s\n", shellWord(e.config.EIF), ch.ID, ch.pins())
+	return err
+}
+
+// pins returns the flags that pin the keys in the KMS key's policy.
+func (ch *enclaveChain) pins() string {
+	text := ""
+	for _, key := range []pubkey.Key{ch.key.public, ch.identity.public} {
+		if key.IsZero() {
+			continue
+		}
+		if base64, err := key.Format("base64", ""); err == nil {
+			text += " --public-key " + shellWord(base64)
+		}
+	}
+	return text
+}

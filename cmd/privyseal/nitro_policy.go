@@ -1,0 +1,321 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"privyseal/internal/awspolicy"
+	"privyseal/internal/config"
+	"privyseal/internal/eif"
+	"privyseal/internal/key/nitrokms"
+	"privyseal/internal/policy"
+)
+
+// policyFileFlags are the flags of `privyseal nitro policy-file`.
+type policyFileFlags struct {
+	kmsKey, endpoint, serverName string
+	tlsRoots, attestationRoot    string
+	fips                         bool
+	chains, publicKeys, floors   []string
+	maxHeight                    int64
+	signBytes, rawBytes          bool
+}
+
+func newNitroPolicyFileCommand() *cobra.Command {
+	f := &policyFileFlags{}
+	cmd := &cobra.Command{
+		Use:   "policy-file --kms-key ARN",
+		Short: "Print the policy that goes into an enclave image",
+		Long: `Print the policy file for "privyseal nitro build": what decides the enclave's
+security, and is measured with it. Redirect it to a file, and keep that file: with
+it anybody can compute PCR2.
+
+The endpoint is AWS's public one of the key's region, or with --fips the FIPS one.
+For a private (VPC) endpoint name it with --endpoint; the name in its certificate
+stays that of the public one unless --server-name says otherwise. The roots are
+Amazon Trust Services' unless --tls-roots names others.`,
+		Example: "  privyseal nitro policy-file --kms-key arn:aws:kms:eu-central-1:111122223333:key/… > policy.json",
+		Args:    arguments(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			p, err := f.policy()
+			if err != nil {
+				return err
+			}
+			data, err := p.Encode()
+			if err != nil {
+				return usageError{err}
+			}
+			if f.attestationRoot != "" {
+				fmt.Fprintln(cmd.ErrOrStderr(), "warning: with --attestation-root the image is for tests: it believes an enclave that is none of AWS")
+			}
+			_, err = cmd.OutOrStdout().Write(data)
+			return err
+		},
+	}
+	fl := cmd.Flags()
+	fl.StringVar(&f.kmsKey, "kms-key", "", "ARN of the KMS key that wraps the enclave's keys")
+	fl.StringVar(&f.endpoint, "endpoint", "", "host[:port] of KMS, if not AWS's public one")
+	fl.StringVar(&f.serverName, "server-name", "", "name in the certificate of the endpoint")
+	fl.BoolVar(&f.fips, "fips", false, "the FIPS endpoint of the region")
+	fl.StringVar(&f.tlsRoots, "tls-roots", "", "PEM file of the roots above that certificate (default: Amazon Trust Services)")
+	fl.StringVar(&f.attestationRoot, "attestation-root", "", "PEM file of another root of attestation documents; for tests only")
+	fl.StringArrayVar(&f.chains, "chain", nil, "chain that may be signed for (default: any that the wrapped key names); may be repeated")
+	fl.StringArrayVar(&f.publicKeys, "public-key", nil, "key, base64, that may sign (default: any); may be repeated")
+	fl.Int64Var(&f.maxHeight, "max-height", 0, "highest height that is ever signed; 0 is no bound")
+	fl.StringArrayVar(&f.floors, "state-floor", nil, "CHAIN=HEIGHT: nothing at or below it is signed, and a lost state may be made anew above it; may be repeated")
+	fl.BoolVar(&f.signBytes, "allow-sign-bytes", false, "let nodes have bytes of their choice signed (CometBFT v1, v2)")
+	fl.BoolVar(&f.rawBytes, "allow-raw-bytes", false, "the same for Celestia")
+	return cmd
+}
+
+func (f *policyFileFlags) policy() (*policy.Policy, error) {
+	if f.kmsKey == "" {
+		return nil, usagef("--kms-key ARN is missing, as in --kms-key arn:aws:kms:eu-central-1:111122223333:key/…")
+	}
+	p, err := policy.ForAWS(f.kmsKey, f.fips)
+	if err != nil {
+		if f.endpoint == "" || f.fips {
+			return nil, usageError{err}
+		}
+		p = &policy.Policy{KMSKey: f.kmsKey, TLSRoots: policy.AWSRoots()}
+	}
+	if f.endpoint != "" {
+		host, _, found := strings.Cut(f.endpoint, ":")
+		p.KMSEndpoint, p.KMSServerName = f.endpoint, cmp.Or(p.KMSServerName, host)
+		if !found {
+			p.KMSEndpoint += ":443"
+		}
+	}
+	p.KMSServerName = cmp.Or(f.serverName, p.KMSServerName)
+	for path, text := range map[string]*string{f.tlsRoots: &p.TLSRoots, f.attestationRoot: &p.AttestationRoot} {
+		if path == "" {
+			continue
+		}
+		data, err := readBounded(path, policy.MaxSize)
+		if err != nil {
+			return nil, err
+		}
+		*text = string(data)
+	}
+	p.Chains, p.PublicKeys, p.MaxHeight = f.chains, f.publicKeys, f.maxHeight
+	p.AllowSignBytes, p.AllowRawBytes = f.signBytes, f.rawBytes
+	for _, id := range f.chains {
+		if err := config.CheckChainID(id); err != nil {
+			return nil, usagef("--chain: %w", err)
+		}
+	}
+	p.StateFloor, err = parseFloors(f.floors)
+	return p, err
+}
+
+// parseFloors reads CHAIN=HEIGHT.
+func parseFloors(texts []string) (map[string]int64, error) {
+	if len(texts) == 0 {
+		return nil, nil
+	}
+	floors := map[string]int64{}
+	for _, text := range texts {
+		id, number, _ := strings.Cut(text, "=")
+		height, err := strconv.ParseInt(number, 10, 64)
+		if err != nil || height < 1 || config.CheckChainID(id) != nil {
+			return nil, usagef("--state-floor %s is not CHAIN=HEIGHT", text)
+		}
+		floors[id] = height
+	}
+	return floors, nil
+}
+
+// keyPolicyFlags are the flags of `privyseal nitro policy`.
+type keyPolicyFlags struct {
+	role, eif, instance, check string
+	also, admins               []string
+	parts, signed, debug       bool
+	chainIDs, publicKeys       []string
+}
+
+func newNitroPolicyCommand() *cobra.Command {
+	f := &keyPolicyFlags{}
+	cmd := &cobra.Command{
+		Use:   "policy (--role ARN --eif FILE | --check FILE)",
+		Short: "Print the policy of the KMS key, or judge one",
+		Long: `Print the key policy of the KMS key that wraps the enclave's keys: the role of the
+instance may use it in the image --eif only (PCR0), on an instance with that role
+(PCR3); nobody else may use it at all. --pcr1-pcr2 and --pcr8 name the image's
+parts and its signer as well, --instance binds to one instance: then the key is
+lost with that instance.
+
+After "privyseal init" has printed the public keys, pin them with --chain-id and
+--public-key (the consensus key's, and the identity's if there is one): then the
+KMS key opens nothing else.
+
+--also lets a second image in, for an upgrade; take it out again afterwards.
+--debug prints a policy for an enclave in debug mode, whose memory and console its
+host can read: for trying things out, with a KMS key that guards nothing.
+
+--check FILE reads what "aws kms get-key-policy" printed and names everybody who
+can get around the enclave. The exit status is 1 if there is anybody but those who
+may replace the policy, or if something is not understood.`,
+		Example: `  privyseal nitro policy --role arn:aws:iam::111122223333:role/validator --eif privyseal.eif > key-policy.json
+  aws kms get-key-policy --key-id … --policy-name default > now.json; privyseal nitro policy --check now.json --eif privyseal.eif`,
+		Args: arguments(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if f.check != "" {
+				return f.runCheck(cmd.OutOrStdout())
+			}
+			return f.print(cmd.OutOrStdout(), cmd.ErrOrStderr())
+		},
+	}
+	fl := cmd.Flags()
+	fl.StringVar(&f.role, "role", "", "ARN of the instance's IAM role")
+	fl.StringVar(&f.eif, "eif", "", "the enclave's image")
+	fl.StringArrayVar(&f.also, "also", nil, "another image that may use the key, for an upgrade; may be repeated")
+	fl.StringArrayVar(&f.admins, "admin", nil, "ARN that may change and delete the key (default: whoever the account lets); may be repeated")
+	fl.BoolVar(&f.parts, "pcr1-pcr2", false, "name kernel and program (PCR1) and policy (PCR2) too")
+	fl.BoolVar(&f.signed, "pcr8", false, "name the certificate that signed the image too")
+	fl.StringVar(&f.instance, "instance", "", "id of the only instance that may use the key; the key is lost with it")
+	fl.BoolVar(&f.debug, "debug", false, "for an enclave in debug mode, which guards nothing")
+	fl.StringArrayVar(&f.chainIDs, "chain-id", nil, "pin the keys: their chain; may be repeated")
+	fl.StringArrayVar(&f.publicKeys, "public-key", nil, "pin the keys: a public key, as init printed it; may be repeated")
+	fl.StringVar(&f.check, "check", "", "judge the key policy in this file")
+	return cmd
+}
+
+// images returns the measurements of --eif and --also.
+func (f *keyPolicyFlags) images() (list []awspolicy.Image, err error) {
+	paths := f.also
+	if f.eif != "" {
+		paths = append([]string{f.eif}, paths...)
+	}
+	for _, path := range paths {
+		im, err := readImage(path)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, imageOf(im.Measure()))
+	}
+	return list, nil
+}
+
+func imageOf(m eif.Measurements) awspolicy.Image {
+	return awspolicy.Image{PCR0: m.PCR0[:], PCR1: m.PCR1[:], PCR2: m.PCR2[:], PCR8: m.PCR8[:]}
+}
+
+func (f *keyPolicyFlags) print(stdout, stderr io.Writer) error {
+	switch {
+	case f.role == "":
+		return usagef("--role ARN is missing: the IAM role of the instance")
+	case f.eif == "" && !f.debug:
+		return usagef("--eif FILE is missing: the image that may use the key")
+	case f.debug && (len(f.also) > 0 || f.signed):
+		return usagef("in debug mode all measurements of an image are zero: --also and --pcr8 mean nothing there")
+	}
+	images, err := f.images()
+	if err != nil {
+		return err
+	}
+	if f.debug {
+		images = []awspolicy.Image{imageOf(eif.Measurements{})}
+	}
+	p := awspolicy.KeyPolicy{Role: f.role, Admins: f.admins, Images: images, Parts: f.parts, Signed: f.signed, Instance: f.instance}
+	if err := f.pin(&p); err != nil {
+		return err
+	}
+	data, err := p.JSON()
+	if err != nil {
+		return usageError{err}
+	}
+	if f.debug {
+		fmt.Fprintln(stderr, "WARNING: with this policy the KMS key serves any enclave in debug mode, whose memory and console its host can read. Never wrap a validator's key under it.")
+	}
+	if f.instance != "" {
+		fmt.Fprintf(stderr, "warning: what is wrapped under this policy opens on instance %s only; when that is terminated, the key is lost unless an administrator has changed the policy before\n", f.instance)
+	}
+	if len(f.publicKeys) == 0 {
+		fmt.Fprintln(stderr, "note: no key is pinned yet; after init, add --chain-id and --public-key and put the policy again")
+	}
+	if len(f.also) > 0 {
+		fmt.Fprintln(stderr, "note: every image in it can use the key; take the old one out once the new one signs")
+	}
+	_, err = stdout.Write(data)
+	return err
+}
+
+// pin fills in the encryption context of the pinned keys. An identity is wrapped
+// for no chain.
+func (f *keyPolicyFlags) pin(p *awspolicy.KeyPolicy) error {
+	if (len(f.publicKeys) == 0) != (len(f.chainIDs) == 0) {
+		return usagef("--chain-id and --public-key pin keys together")
+	}
+	p.Context, p.Optional = map[string][]string{}, map[string][]string{}
+	add := func(to map[string][]string, name, value string) {
+		if !slices.Contains(to[name], value) {
+			to[name] = append(to[name], value)
+		}
+	}
+	for _, text := range f.publicKeys {
+		key, err := parsePublicKey(text)
+		if err != nil {
+			return usagef("--public-key: %w", err)
+		}
+		for name, value := range nitrokms.EncryptionContext("", key.Bytes()) {
+			add(p.Context, name, value)
+		}
+		for _, chain := range f.chainIDs {
+			for name, value := range nitrokms.EncryptionContext(chain, key.Bytes()) {
+				if _, always := p.Context[name]; !always {
+					add(p.Optional, name, value)
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// runCheck judges a policy.
+func (f *keyPolicyFlags) runCheck(w io.Writer) error {
+	text, err := readBounded(f.check, 1<<20)
+	if err != nil {
+		return err
+	}
+	images, err := f.images()
+	if err != nil {
+		return err
+	}
+	found, err := awspolicy.Check(text, images)
+	if err != nil {
+		return fmt.Errorf("%s: %w", f.check, err)
+	}
+	count := map[awspolicy.Kind]int{}
+	words := map[awspolicy.Kind]string{awspolicy.Enclave: "ok  ", awspolicy.Rewrite: "--  ", awspolicy.Unclear: "FAIL", awspolicy.Bypass: "FAIL"}
+	var b strings.Builder
+	for _, x := range found {
+		count[x.Kind]++
+		who := ""
+		if x.Who != "" {
+			who = fmt.Sprintf("%s may %s: ", x.Who, strings.Join(x.Actions, ", "))
+		}
+		fmt.Fprintf(&b, "%s  %s: %s%s\n", words[x.Kind], x.Statement, who, x.Text)
+	}
+	if count[awspolicy.Enclave] == 0 {
+		b.WriteString("--    no enclave may use the key: nothing would ever be signed with it\n")
+	}
+	if len(images) == 0 {
+		b.WriteString("--    no --eif was given: the PCRs above were not compared with an image\n")
+	}
+	b.WriteString(`--    not in a key policy, so not checked: grants (aws kms list-grants), and that the
+      key is of origin AWS_KMS and of one region (aws kms describe-key)
+`)
+	if _, err := io.WriteString(w, b.String()); err != nil {
+		return err
+	}
+	if n := count[awspolicy.Bypass] + count[awspolicy.Unclear]; n > 0 {
+		return fmt.Errorf("%d ways around the enclave, or that may be; put a policy of `privyseal nitro policy` in its place", n)
+	}
+	return nil
+}

@@ -1,0 +1,265 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os/signal"
+	"slices"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"privyseal/internal/config"
+	"privyseal/internal/host"
+	"privyseal/internal/vsock"
+)
+
+// The single steps of what `privyseal start` does with an enclave.
+
+// runningFlags say which running enclave is meant.
+type runningFlags struct{ name, nitroCLI string }
+
+func (f *runningFlags) add(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&f.name, "enclave", "", "name of the enclave in the config (default: its only one, or "+defaultEnclave+")")
+	f.addCLI(cmd)
+}
+
+func (f *runningFlags) addCLI(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&f.nitroCLI, "nitro-cli", "", "AWS's launcher (default: that of the config, or "+config.DefaultNitroCLI+")")
+}
+
+// launcher returns a launcher for the enclave, which cannot launch. A config is
+// not needed.
+func (f *runningFlags) launcher(a *app) (*host.Launcher, error) {
+	c, err := existingConfig(a)
+	if err != nil {
+		return nil, err
+	}
+	name, e := cmp.Or(f.name, defaultEnclave), config.NewEnclave("")
+	if c != nil {
+		if f.name == "" && len(c.Enclaves) == 1 {
+			name = slices.Collect(maps.Keys(c.Enclaves))[0]
+		}
+		if known, found := c.Enclaves[name]; found {
+			e = known
+		} else if f.name != "" {
+			return nil, usagef("there is no [enclave.%s] in the config", f.name)
+		}
+	}
+	return &host.Launcher{Path: cmp.Or(f.nitroCLI, e.NitroCLI), Name: host.EnclaveName(name)}, nil
+}
+
+// find returns the enclave that runs under the name, or an error if none does.
+func (f *runningFlags) find(ctx context.Context, a *app) (*host.Launcher, *host.Enclave, error) {
+	l, err := f.launcher(a)
+	if err != nil {
+		return nil, nil, err
+	}
+	e, err := l.Find(ctx)
+	if err == nil && e == nil {
+		err = fmt.Errorf("no enclave %s runs here; %s shows all that do", l.Name, a.command("nitro info"))
+	}
+	return l, e, err
+}
+
+// existingConfig returns the config, or nil if there is none.
+func existingConfig(a *app) (*config.Config, error) {
+	path, err := a.configPath()
+	if err != nil {
+		return nil, nil // without a home folder there is none
+	}
+	c, err := config.Load(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, usageError{err}
+	}
+	return c, nil
+}
+
+func newNitroRunCommand(a *app) *cobra.Command {
+	f := &enclaveFlags{}
+	debug := false
+	cmd := &cobra.Command{
+		Use:   "run [--debug]",
+		Short: "Launch the enclave, and nothing else",
+		Long: `Launch the enclave, unless it runs already. It signs nothing until "privyseal
+start" serves it, which finds it running.
+
+With --debug its console can be read with "privyseal nitro console". In an
+attestation its measurements are then zeros: KMS refuses it, unless the key's
+policy was made for that, and so does "privyseal start".`,
+		Args: arguments(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := existingConfig(a)
+			if err != nil {
+				return err
+			}
+			l, _, err := f.launcher(c)
+			if err != nil {
+				return err
+			}
+			what := "launched"
+			var e host.Enclave
+			if debug {
+				e, err = launchDebug(cmd.Context(), l)
+				what = "launched in debug mode"
+			} else {
+				var adopted bool
+				if e, adopted, err = l.Ensure(cmd.Context()); adopted {
+					what = "runs already"
+				}
+			}
+			if err != nil {
+				return err
+			}
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s %s: %s, CID %d\n", l.Name, what, e.ID, e.CID)
+			return err
+		},
+	}
+	f.add(cmd)
+	cmd.Flags().BoolVar(&debug, "debug", false, "let its console be read; KMS refuses it then")
+	return cmd
+}
+
+func launchDebug(ctx context.Context, l *host.Launcher) (host.Enclave, error) {
+	running, err := l.Find(ctx)
+	if err != nil {
+		return host.Enclave{}, err
+	}
+	if running != nil {
+		return host.Enclave{}, fmt.Errorf("%s runs already (%s); end it with `privyseal nitro stop`", l.Name, running.ID)
+	}
+	return l.Launch(ctx, true)
+}
+
+// launcher returns the launcher of the enclave that the flags mean, and what its
+// image says.
+func (f *enclaveFlags) launcher(c *config.Config) (*host.Launcher, *enclaveLink, error) {
+	e := &enclaveLink{}
+	var err error
+	if e.name, e.config, e.isNew, err = f.choose(c); err != nil {
+		return nil, nil, err
+	}
+	if e.image, e.policy, err = f.readImage(e.config.EIF); err != nil {
+		return nil, nil, err
+	}
+	l, err := e.launcher()
+	return l, e, err
+}
+
+func newNitroInfoCommand(a *app) *cobra.Command {
+	f := &runningFlags{}
+	cmd := &cobra.Command{
+		Use:   "info",
+		Short: "Print what nitro-cli says of the enclaves on this instance, JSON",
+		Args:  arguments(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			l, err := f.launcher(a)
+			if err != nil {
+				return err
+			}
+			text, err := l.DescribeJSON(cmd.Context())
+			if err != nil {
+				return err
+			}
+			_, err = cmd.OutOrStdout().Write(text)
+			return err
+		},
+	}
+	f.addCLI(cmd)
+	return cmd
+}
+
+func newNitroConsoleCommand(a *app) *cobra.Command {
+	f := &runningFlags{}
+	cmd := &cobra.Command{
+		Use:   "console",
+		Short: "Print the console of an enclave in debug mode, until it ends",
+		Args:  arguments(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGTERM, syscall.SIGINT)
+			defer stop()
+			l, e, err := f.find(ctx, a)
+			if err != nil {
+				return err
+			}
+			if !e.Debug {
+				return fmt.Errorf("%s is not in debug mode, so nobody can read its console; its log is in that of `privyseal start`", l.Name)
+			}
+			return l.Console(ctx, e.ID, cmd.OutOrStdout())
+		},
+	}
+	f.add(cmd)
+	return cmd
+}
+
+func newNitroStopCommand(a *app) *cobra.Command {
+	f := &runningFlags{}
+	cmd := &cobra.Command{
+		Use:   "stop",
+		Short: "End the enclave",
+		Long: `End the enclave of the config, and no other. All that it signed is in the state.
+
+A "privyseal start" that runs launches it anew, from the image that was there when
+it was started: for another image stop that first.`,
+		Args: arguments(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			l, e, err := f.find(cmd.Context(), a)
+			if err != nil {
+				return err
+			}
+			if err := l.Stop(cmd.Context(), e.ID); err != nil {
+				return err
+			}
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s ended: %s\n", l.Name, e.ID)
+			return err
+		},
+	}
+	f.add(cmd)
+	return cmd
+}
+
+func newNitroProxyCommand(a *app) *cobra.Command {
+	f := &enclaveFlags{}
+	cmd := &cobra.Command{
+		Use:   "proxy",
+		Short: "Connect the running enclave to KMS, and nothing else, until SIGINT",
+		Long: `Connect the running enclave to the KMS endpoint that its policy names, until SIGTERM
+or SIGINT. "privyseal start" and "privyseal init" do this by themselves.`,
+		Args: arguments(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGTERM, syscall.SIGINT)
+			defer stop()
+			c, err := existingConfig(a)
+			if err != nil {
+				return err
+			}
+			l, e, err := f.launcher(c)
+			if err != nil {
+				return err
+			}
+			running, err := l.Find(ctx)
+			if err != nil {
+				return err
+			}
+			if running == nil {
+				return fmt.Errorf("%s does not run; launch it with `privyseal nitro run`", l.Name)
+			}
+			if err := e.serveKMS(ctx, vsock.Host{CID: running.CID, Dir: e.config.Transport}); err != nil {
+				return err
+			}
+			defer e.close()
+			fmt.Fprintf(cmd.ErrOrStderr(), "connecting %s to %s\n", l.Name, e.policy.KMSEndpoint)
+			<-ctx.Done()
+			return nil
+		},
+	}
+	f.add(cmd)
+	return cmd
+}

@@ -1,0 +1,362 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"privyseal/internal/config"
+	"privyseal/internal/filestore"
+	"privyseal/internal/host"
+	"privyseal/internal/hostlink"
+	"privyseal/internal/key/nitrokms"
+	"privyseal/internal/monitor"
+	"privyseal/internal/policy"
+	"privyseal/internal/pubkey"
+	"privyseal/internal/session"
+	"privyseal/internal/watermark"
+)
+
+// nitroChain is one chain that an enclave signs for. It is the host's observer.
+type nitroChain struct {
+	cfg     config.Chain
+	log     *slog.Logger
+	monitor *monitor.Chain
+	nodes   map[string]*nitroNode
+
+	wrapped, identity []byte
+	header            nitrokms.Header
+	id                watermark.ID
+	store             watermark.Store
+	saved             atomic.Pointer[watermark.Saved] // the last durable record
+	settled           func()                          // is told when it can sign, or cannot
+}
+
+type nitroNode struct {
+	changed func(session.State, error)
+	serving atomic.Bool
+}
+
+// openNitroChain reads what the host has of a chain: wrapped keys and state.
+func (d *daemon) openNitroChain(ctx context.Context, cc config.Chain, standby bool) (c *nitroChain, err error) {
+	m := d.monitor.AddChain(cc.ID)
+	c = &nitroChain{cfg: cc, log: d.log.With("chain_id", cc.ID), monitor: m, nodes: map[string]*nitroNode{}}
+	c.settled = func() { d.notify("STATUS=" + d.summary()) }
+	for _, n := range cc.Nodes {
+		c.nodes[n.Name] = &nitroNode{changed: m.AddNode(n.Name, n.Addr)}
+	}
+	defer func() {
+		if err != nil && !errors.Is(err, filestore.ErrLocked) {
+			m.Failed(err)
+		}
+	}()
+	var public pubkey.Key
+	if c.wrapped, c.header, public, err = readWrapped(d.cfg.Path(cc.Key), cc.ID); err != nil {
+		return nil, err
+	}
+	if cc.Identity != "" {
+		if c.identity, _, _, err = readWrapped(d.cfg.Path(cc.Identity), ""); err != nil {
+			return nil, err
+		}
+	}
+	c.id = watermark.ID{ChainID: cc.ID, Key: public.ID()}
+	store, err := filestore.Open(ctx, filestore.Config{Path: d.cfg.Path(cc.State), ID: c.id, Wait: standby})
+	if err != nil {
+		return nil, err
+	}
+	saved, err := store.Load(ctx)
+	if err == nil {
+		var last hostlink.Record
+		if last, err = hostlink.ReadRecord(saved.Mark.SignBytes); err != nil {
+			err = fmt.Errorf("the state %s holds no record of an enclave: %w", d.cfg.Path(cc.State), err)
+		}
+		c.Acked(last)
+	}
+	if err != nil {
+		store.Close()
+		return nil, err
+	}
+	c.store = store
+	return c, nil
+}
+
+// maxWrapped bounds a wrapped key in bytes.
+const maxWrapped = 64 << 10
+
+// readWrapped reads a wrapped key, which has to be for the chain; "" is an
+// identity. What it says of itself only the enclave can verify.
+func readWrapped(path, chainID string) ([]byte, nitrokms.Header, pubkey.Key, error) {
+	fail := func(err error) ([]byte, nitrokms.Header, pubkey.Key, error) {
+		return nil, nitrokms.Header{}, pubkey.Key{}, fmt.Errorf("cannot use the wrapped key %s: %w", path, err)
+	}
+	wrapped, err := readBounded(path, maxWrapped)
+	if err != nil {
+		return fail(err)
+	}
+	h, err := nitrokms.Inspect(wrapped)
+	if err != nil {
+		return fail(err)
+	}
+	if h.ChainID != chainID {
+		return fail(fmt.Errorf("it is for chain %q, not %q", h.ChainID, chainID))
+	}
+	t, err := pubkey.ParseType(h.KeyType)
+	if err != nil {
+		return fail(err)
+	}
+	public, err := pubkey.New(t, h.Public)
+	if err != nil {
+		return fail(err)
+	}
+	return wrapped, h, public, nil
+}
+
+// Status implements host.Observer.
+func (c *nitroChain) Status(keyType string, public []byte, problem error) {
+	defer c.settled()
+	if problem == nil {
+		problem = c.checkPublic(keyType, public)
+	}
+	if problem != nil {
+		c.monitor.Failed(problem)
+		return
+	}
+	c.log.Info("the enclave signs for this chain")
+	c.monitor.Ready(base64.StdEncoding.EncodeToString(public), func() watermark.Saved { return *c.saved.Load() })
+}
+
+// checkPublic checks that the enclave has the key that its file names.
+func (c *nitroChain) checkPublic(keyType string, public []byte) error {
+	t, err := pubkey.ParseType(keyType)
+	if err != nil {
+		return fmt.Errorf("the enclave has a key of an unknown type: %w", err)
+	}
+	key, err := pubkey.New(t, public)
+	if err != nil {
+		return fmt.Errorf("the enclave's public key is none: %w", err)
+	}
+	if key.ID() != c.id.Key {
+		return fmt.Errorf("the enclave has another key, %v", key)
+	}
+	return nil
+}
+
+// Acked implements host.Observer.
+func (c *nitroChain) Acked(r hostlink.Record) {
+	c.saved.Store(&watermark.Saved{Mark: r.Mark, Version: r.Seq, Time: r.Time})
+}
+
+// Event implements host.Observer.
+func (c *nitroChain) Event(e hostlink.Event) {
+	o := monitor.Outcome{
+		Node: e.Node, Kind: label(e.Kind), Reason: e.Reason, Repeated: e.Repeated,
+		Mark:  watermark.Mark{Height: e.Height, Round: e.Round, Step: watermark.Step(e.Step)},
+		Queue: e.Queue, Store: e.Store, Sign: e.Sign, All: e.All,
+	}
+	if e.Reason != "" {
+		o.Reason = label(e.Reason)
+	}
+	if e.Error != "" || e.Reason != "" {
+		o.Err = errors.New(cmp.Or(e.Error, e.Reason))
+	}
+	c.monitor.Note(o)
+	// The line that told of the connection may have been dropped.
+	if n := c.nodes[e.Node]; n != nil && !n.serving.Load() {
+		c.Node(e.Node, session.Serving.String(), nil)
+	}
+}
+
+// label returns s if it can be the label of a metric of ours, which are few.
+func label(s string) string {
+	if s == "" || len(s) > 40 || strings.Trim(s, "abcdefghijklmnopqrstuvwxyz_") != "" {
+		return "other"
+	}
+	return s
+}
+
+// Node implements host.Observer.
+func (c *nitroChain) Node(name, state string, err error) {
+	n := c.nodes[name]
+	if n == nil {
+		return
+	}
+	for _, s := range []session.State{session.Dialling, session.Parked, session.Serving} {
+		if s.String() == state {
+			n.serving.Store(s == session.Serving)
+			n.changed(s, err)
+		}
+	}
+}
+
+// nitroHost is one enclave with its chains.
+type nitroHost struct {
+	host   *host.Host
+	chains []*nitroChain
+}
+
+// openNitro makes a host for each enclave that has a chain. A failure is told to
+// its chains, which are left out.
+func (d *daemon) openNitro(chains []*nitroChain) (failed error) {
+	byEnclave := map[string][]*nitroChain{}
+	for _, c := range chains {
+		byEnclave[c.cfg.Enclave] = append(byEnclave[c.cfg.Enclave], c)
+	}
+	for _, name := range slices.Sorted(maps.Keys(byEnclave)) {
+		h, err := d.newNitroHost(name, byEnclave[name])
+		if h != nil {
+			d.hosts = append(d.hosts, h)
+		}
+		if err != nil {
+			failed = errors.Join(failed, fmt.Errorf("enclave %s: %w", name, err))
+		}
+	}
+	if len(d.hosts) > 0 {
+		d.monitor.Attest = d.attest
+	}
+	return failed
+}
+
+// newNitroHost makes the host of an enclave for those chains that it can sign for,
+// and says why not for the others. Without any it is nil.
+func (d *daemon) newNitroHost(name string, chains []*nitroChain) (*nitroHost, error) {
+	hc, p, err := d.hostConfig(name)
+	h := &nitroHost{}
+	var failed error
+	for _, c := range chains {
+		chainErr := err
+		if err == nil {
+			chainErr = c.allowedBy(p)
+		}
+		var hostChain host.Chain
+		if chainErr == nil {
+			hostChain, chainErr = c.forHost()
+		}
+		if chainErr != nil {
+			failed = errors.Join(failed, fmt.Errorf("chain %s: %w", c.cfg.ID, chainErr))
+			c.monitor.Failed(chainErr)
+			c.store.Close()
+			continue
+		}
+		hc.Chains = append(hc.Chains, hostChain)
+		h.chains = append(h.chains, c)
+	}
+	if len(h.chains) == 0 {
+		return nil, failed
+	}
+	if h.host, err = host.New(hc); err != nil {
+		return nil, errors.Join(failed, err)
+	}
+	return h, failed
+}
+
+// hostConfig returns the host's config of an enclave, without chains, and the
+// policy of its image.
+func (d *daemon) hostConfig(name string) (hc host.Config, p *policy.Policy, err error) {
+	e := &enclaveLink{name: name, config: d.cfg.Enclaves[name]}
+	e.config.EIF, e.config.Transport = d.cfg.Path(e.config.EIF), d.cfg.Path(e.config.Transport)
+	if e.image, e.policy, err = (&enclaveFlags{}).readImage(e.config.EIF); err != nil {
+		return hc, nil, err
+	}
+	launcher, err := e.launcher()
+	if err != nil {
+		return hc, nil, err
+	}
+	digest, err := policyDigest(e.policy)
+	return host.Config{
+		Launcher: launcher, Dir: e.config.Transport, Policy: digest, KMS: e.policy.KMSEndpoint, Credentials: credentialsOf(e),
+		LogLevel: d.cfg.Log.Level, StopEnclave: e.config.StopEnclave, Log: d.log.With("enclave", name), Up: d.monitor.Enclave(name),
+	}, e.policy, err
+}
+
+// policyDigest returns the hash of a policy as the enclave tells it.
+func policyDigest(p *policy.Policy) ([32]byte, error) {
+	data, err := p.Encode()
+	return sha256.Sum256(data), err
+}
+
+// credentialsOf returns where the credentials for an enclave come from.
+func credentialsOf(e *enclaveLink) host.Source {
+	if c := e.config.Credentials; c != nil {
+		return host.Static{Value: host.NewCredentials(hostlink.Credentials{
+			AccessKeyID: c.AccessKeyID, SecretAccessKey: c.SecretAccessKey.Reveal(), SessionToken: c.SessionToken.Reveal(),
+		})}
+	}
+	return host.DefaultChain{Region: e.policy.Region()}
+}
+
+// allowedBy says at once what the enclave would say of its policy.
+func (c *nitroChain) allowedBy(p *policy.Policy) error {
+	switch {
+	case c.header.KeyARN != p.KMSKey:
+		return fmt.Errorf("the key of chain %s is wrapped under %s, and the policy of the image names %s", c.cfg.ID, c.header.KeyARN, p.KMSKey)
+	case !p.AllowsChain(c.cfg.ID):
+		return fmt.Errorf("the policy of the image does not name chain %s", c.cfg.ID)
+	case !p.AllowsKey(base64.StdEncoding.EncodeToString(c.header.Public)):
+		return fmt.Errorf("the policy of the image does not name the public key of chain %s", c.cfg.ID)
+	}
+	return nil
+}
+
+func (c *nitroChain) forHost() (host.Chain, error) {
+	out := host.Chain{
+		ID: c.id, Wrapped: c.wrapped, Identity: c.identity, Store: c.store, Observer: c,
+		HeightBurst: c.cfg.HeightBurst, HeightPerSecond: c.cfg.HeightPerSecond, Idle: c.cfg.Timeout.Duration,
+	}
+	for _, n := range c.cfg.Nodes {
+		addr, err := session.ParseAddr(n.Addr)
+		if err != nil {
+			return out, err
+		}
+		network := "tcp"
+		if addr.Network == "unix" {
+			network = "unix"
+		}
+		out.Nodes = append(out.Nodes, host.Node{Name: n.Name, Addr: n.Addr, Network: network, Address: addr.Address, PeerUID: n.PeerUID})
+	}
+	return out, nil
+}
+
+// attest asks the enclave of a chain for a document.
+func (d *daemon) attest(ctx context.Context, chainID string, nonce []byte) ([]byte, error) {
+	for _, h := range d.hosts {
+		for _, c := range h.chains {
+			if c.cfg.ID == chainID {
+				reply, err := h.host.Ask(ctx, hostlink.Request{Attest: &hostlink.Attest{ChainID: chainID, Nonce: nonce}})
+				return reply.Document, err
+			}
+		}
+	}
+	return nil, fmt.Errorf("chain %s is in no enclave", chainID)
+}
+
+// stopTimeout bounds the wait for nitro-cli at the end.
+const stopTimeout = 75 * time.Second
+
+// serveNitro runs the hosts until ctx ends and all are done.
+func (d *daemon) serveNitro(ctx context.Context) error {
+	errs := make(chan error, len(d.hosts))
+	for _, h := range d.hosts {
+		go func() { errs <- h.host.Run(ctx) }()
+	}
+	<-ctx.Done()
+	timeout := time.After(stopTimeout)
+	var failed error
+	for range d.hosts {
+		select {
+		case err := <-errs:
+			failed = errors.Join(failed, err)
+		case <-timeout:
+			return errors.Join(failed, errors.New("nitro-cli did not answer when the time was up; look with `privyseal nitro info` what runs"))
+		}
+	}
+	return failed
+}

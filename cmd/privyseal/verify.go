@@ -1,0 +1,487 @@
+package main
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"privyseal/internal/claims"
+	"privyseal/internal/eif"
+	"privyseal/internal/nitro"
+	"privyseal/internal/policy"
+	"privyseal/internal/pubkey"
+)
+
+// imageFlags say which enclave image is expected.
+type imageFlags struct {
+	eif, pcr0, pcr1, policy string
+	any                     bool
+	pcr3, pcr4, pcr8        string
+}
+
+func (f *imageFlags) add(cmd *cobra.Command) {
+	fl := cmd.Flags()
+	fl.StringVar(&f.eif, "eif", "", "the image that is expected")
+	fl.StringVar(&f.pcr0, "pcr0", "", "PCR0 of the image that is expected, hex")
+	fl.StringVar(&f.pcr1, "pcr1", "", "PCR1 of the release that is expected, hex; goes with --policy")
+	fl.StringVar(&f.policy, "policy", "", "policy file of the image that is expected; goes with --pcr1")
+	fl.StringVar(&f.pcr3, "pcr3", "", "PCR3 that is expected, hex, or the ARN of the IAM role")
+	fl.StringVar(&f.pcr4, "pcr4", "", "PCR4 that is expected, hex, or the id of the instance")
+	fl.StringVar(&f.pcr8, "pcr8", "", "PCR8 that is expected, hex: the certificate that signed the image")
+}
+
+// expectation is what a document is held against.
+type expectation struct {
+	pcrs   map[int][]byte
+	named  bool // they name an image
+	anchor nitro.Anchor
+}
+
+// read turns the flags into an expectation.
+func (f *imageFlags) read() (e expectation, err error) {
+	e.pcrs = map[int][]byte{}
+	var p *policy.Policy
+	switch {
+	case f.policy != "" && f.pcr1 == "":
+		return e, usagef("--policy goes with --pcr1: the kernel and program of a release")
+	case f.pcr1 != "" && f.policy == "":
+		return e, usagef("--pcr1 goes with --policy: kernel and program prove nothing about the policy that they run with")
+	case f.any && (f.eif != "" || f.pcr0 != "" || f.pcr1 != ""):
+		return e, usagef("--any-image says that no image is expected; it does not go with --eif, --pcr0 or --pcr1")
+	}
+	if f.eif != "" {
+		im, err := readImage(f.eif)
+		if err != nil {
+			return e, err
+		}
+		m := im.Measure()
+		e.pcrs[0], e.pcrs[1], e.pcrs[2] = m.PCR0[:], m.PCR1[:], m.PCR2[:]
+		if im.SignedBy() != nil {
+			e.pcrs[8] = m.PCR8[:]
+		}
+		if p, err = imagePolicy(im); err != nil {
+			return e, fmt.Errorf("%s: %w", f.eif, err)
+		}
+	}
+	if f.policy != "" {
+		if p, err = readPolicy(f.policy); err != nil {
+			return e, err
+		}
+		second, err := policyRamdisk(p)
+		if err != nil {
+			return e, err
+		}
+		pcr2 := eif.PCR2(second)
+		if err := e.expect(2, pcr2[:], "--policy"); err != nil {
+			return e, err
+		}
+	}
+	for i, text := range map[int]string{0: f.pcr0, 1: f.pcr1, 3: f.pcr3, 4: f.pcr4, 8: f.pcr8} {
+		if text == "" {
+			continue
+		}
+		value, err := parsePCR(i, text)
+		if err != nil {
+			return e, err
+		}
+		if err := e.expect(i, value, fmt.Sprintf("--pcr%d", i)); err != nil {
+			return e, err
+		}
+	}
+	if p != nil && p.AttestationRoot != "" {
+		e.anchor, err = nitro.ParseAnchor([]byte(p.AttestationRoot))
+	}
+	e.named = e.pcrs[0] != nil || e.pcrs[1] != nil && e.pcrs[2] != nil
+	return e, err
+}
+
+// expect adds a register. Two flags that contradict each other cannot be meant.
+func (e *expectation) expect(i int, value []byte, flag string) error {
+	if old := e.pcrs[i]; old != nil && !bytes.Equal(old, value) {
+		return usagef("%s and --eif name different images: PCR%d is %x and %x", flag, i, value, old)
+	}
+	e.pcrs[i] = value
+	return nil
+}
+
+// parsePCR reads a register: hex, or for 3 and 4 what it is the hash of.
+func parsePCR(i int, text string) ([]byte, error) {
+	if i == 3 && strings.HasPrefix(text, "arn:") || i == 4 && strings.HasPrefix(text, "i-") {
+		pcr := nitro.ParentPCR(text)
+		return pcr[:], nil
+	}
+	value, err := hex.DecodeString(text)
+	if err != nil || len(value) != 48 {
+		return nil, usagef("--pcr%d %.100q is not 96 hex digits", i, text)
+	}
+	if i < 3 && bytes.Count(value, []byte{0}) == 48 {
+		return nil, usagef("--pcr%d zero is that of an enclave in debug mode, which proves nothing", i)
+	}
+	return value, nil
+}
+
+// verifyFlags are the flags of `privyseal verify`.
+type verifyFlags struct {
+	image     imageFlags
+	chainID   string
+	publicKey string
+	kmsKey    string
+	nonce     string
+	at        string
+}
+
+func newVerifyCommand() *cobra.Command {
+	f := &verifyFlags{}
+	cmd := &cobra.Command{
+		Use:   "verify FILE (--eif FILE | --pcr0 HEX | --pcr1 HEX --policy FILE | --any-image)",
+		Short: "Check an attestation document, offline",
+		Long: `Check an attestation document of a Nitro enclave, offline: its signature and its
+certificates up to AWS's root, the time, the image that made it, and what it says
+about a validator's key. FILE is raw or base64, of "privyseal init", "privyseal
+nitro attest" or tmkms-light; - is standard input.
+
+Anybody can have a document of just any program, so the image has to be named: by
+the file itself, by PCR0, or by PCR1 of a release (kernel and program) with the
+policy file. --any-image checks a document without, and proves nothing about
+privyseal.
+
+A document is valid for three hours. To check an older one, say with --at when you
+received it. Only a --nonce of your own, that was given to "privyseal nitro
+attest", proves that a document is new.
+
+The exit status is 1 if anything is not as expected, or no image is named.`,
+		Example: "  privyseal verify attestation.b64 --eif privyseal.eif --chain-id chain-1 --nonce 5f1d…",
+		Args:    arguments("FILE"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			raw, err := readDocument(args[0], cmd.InOrStdin())
+			if err != nil {
+				return err
+			}
+			v, err := f.verify(raw)
+			if err != nil {
+				return err
+			}
+			return v.report(cmd.OutOrStdout())
+		},
+	}
+	f.image.add(cmd)
+	fl := cmd.Flags()
+	fl.BoolVar(&f.image.any, "any-image", false, "expect no image; proves nothing about privyseal")
+	fl.StringVar(&f.chainID, "chain-id", "", "chain that is expected")
+	fl.StringVar(&f.publicKey, "public-key", "", "public key that is expected, in any format")
+	fl.StringVar(&f.kmsKey, "kms-key", "", "ARN of the KMS key that is expected")
+	fl.StringVar(&f.nonce, "nonce", "", "nonce that is expected, hex")
+	fl.StringVar(&f.at, "at", "", "when the document was received, as 2026-11-20T12:00:00Z (default: now)")
+	return cmd
+}
+
+// readDocument reads a document that is raw or in base64, also with the title
+// that tmkms-light prints before it.
+func readDocument(path string, stdin io.Reader) ([]byte, error) {
+	var data []byte
+	var err error
+	if path == "-" {
+		data, err = io.ReadAll(io.LimitReader(stdin, 1<<16))
+	} else {
+		data, err = readBounded(path, 1<<16)
+	}
+	if err != nil {
+		return nil, err
+	}
+	// An array of four, as no text in base64 begins.
+	if len(data) > 0 && data[0] == 0x84 {
+		return data, nil
+	}
+	text := string(data)
+	if i := strings.LastIndex(text, ":"); i >= 0 {
+		text = text[i+1:]
+	}
+	raw, err := base64.StdEncoding.DecodeString(strings.Join(strings.Fields(text), ""))
+	if err != nil {
+		return nil, fmt.Errorf("%s is no attestation document, raw or in base64", path)
+	}
+	return raw, nil
+}
+
+// verified is a document that is genuine and as expected.
+type verified struct {
+	doc    *nitro.Document
+	anchor nitro.Anchor
+	named  bool
+	nonce  bool
+	at     time.Time
+	told   told
+}
+
+// told is what a document says in its user data.
+type told struct {
+	claims  claims.Claims
+	key     pubkey.Key // zero if it is only known by its hash, or not at all
+	ours    bool
+	foreign bool // tmkms-light's
+}
+
+// verify checks a document against the flags.
+func (f *verifyFlags) verify(raw []byte) (*verified, error) {
+	e, err := f.image.read()
+	if err != nil {
+		return nil, err
+	}
+	v := &verified{anchor: e.anchor, named: e.named, nonce: f.nonce != "", at: time.Now()}
+	if f.at != "" {
+		if v.at, err = time.Parse(time.RFC3339, f.at); err != nil {
+			return nil, usagef("--at %.40q is not a time as 2026-11-20T12:00:00Z", f.at)
+		}
+	}
+	want := nitro.Expect{PCRs: e.pcrs, AnyImage: f.image.any}
+	if f.nonce != "" {
+		if want.Nonce, err = hex.DecodeString(f.nonce); err != nil {
+			return nil, usagef("--nonce %.80q is not hex", f.nonce)
+		}
+	}
+	if v.doc, err = nitro.Parse(raw); err != nil {
+		return nil, err
+	}
+	if err := v.doc.Verify(v.anchor, v.at); err != nil {
+		return nil, withCure(err, v.doc)
+	}
+	checkErr := want.Check(v.doc)
+	if !e.named && !f.image.any {
+		return nil, fmt.Errorf("%w; add --eif FILE, --pcr0 HEX, or --pcr1 HEX with --policy FILE; with --any-image the document is checked all the same", checkErr)
+	}
+	var mismatches nitro.Mismatches
+	if checkErr != nil {
+		m, ok := checkErr.(nitro.Mismatches)
+		if !ok {
+			return nil, checkErr
+		}
+		mismatches = m
+	}
+	if v.told, err = tellFrom(v.doc); err != nil && !f.image.any {
+		return nil, err
+	}
+	if mismatches = append(mismatches, f.compare(v.told)...); len(mismatches) > 0 {
+		return nil, mismatches
+	}
+	return v, nil
+}
+
+// withCure adds what to do about a document of another time.
+func withCure(err error, d *nitro.Document) error {
+	if strings.Contains(err.Error(), nitro.ErrTime.Error()) {
+		return fmt.Errorf("%w; if you received it earlier, say when with --at (it says that it was made at %s)", err, d.Time.Format(time.RFC3339))
+	}
+	return err
+}
+
+// tellFrom reads the user data.
+func tellFrom(d *nitro.Document) (told, error) {
+	if light, ok := lightClaims(d.UserData); ok {
+		return light, nil
+	}
+	c, err := claims.Decode(d.UserData)
+	if err != nil {
+		return told{}, err
+	}
+	t := told{claims: c, ours: true}
+	if c.Key == "" || strings.HasPrefix(c.Key, "sha256:") {
+		return t, nil
+	}
+	raw, err := base64.StdEncoding.DecodeString(c.Key)
+	if err != nil {
+		return told{}, fmt.Errorf("the document's public key is no base64: %w", err)
+	}
+	typ, err := pubkey.ParseType(c.KeyType)
+	if err == nil {
+		t.key, err = pubkey.New(typ, raw)
+	}
+	return t, err
+}
+
+// lightClaims reads the user data of tmkms-light (key generation of its Nitro
+// provider): a public key and the name of a KMS key, both in base64.
+func lightClaims(data []byte) (told, bool) {
+	var light struct {
+		PubKey []byte `json:"pubkey"`
+		KeyID  []byte `json:"key_id"`
+	}
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&light); err != nil || len(light.KeyID) == 0 {
+		return told{}, false
+	}
+	key, err := pubkey.New(pubkey.Ed25519, light.PubKey)
+	if err != nil {
+		return told{}, false
+	}
+	return told{foreign: true, key: key, claims: claims.Claims{
+		KeyType: string(pubkey.Ed25519), Key: claims.EncodeKey(light.PubKey), KMSKey: string(light.KeyID),
+	}}, true
+}
+
+// compare holds the flags against what the document says of a key.
+func (f *verifyFlags) compare(t told) (m nitro.Mismatches) {
+	if f.chainID != "" && t.claims.Chain != f.chainID {
+		m = append(m, nitro.Mismatch{Field: "chain id", Got: t.claims.Chain, Want: f.chainID})
+	}
+	if f.kmsKey != "" && t.claims.KMSKey != f.kmsKey {
+		m = append(m, nitro.Mismatch{Field: "KMS key", Got: t.claims.KMSKey, Want: f.kmsKey})
+	}
+	if f.publicKey != "" && !t.hasKey(f.publicKey) {
+		m = append(m, nitro.Mismatch{Field: "public key", Got: t.claims.Key, Want: f.publicKey})
+	}
+	return m
+}
+
+// hasKey reports whether the document is about the public key in text.
+func (t told) hasKey(text string) bool {
+	if !t.key.IsZero() {
+		return isPublicKey(t.key, text)
+	}
+	if key, err := parsePublicKey(text); err == nil {
+		return t.claims.Key == claims.EncodeKey(key.Bytes()) && t.claims.KeyType == string(key.Type())
+	}
+	return t.claims.Key != "" && t.claims.Key == text
+}
+
+// report prints what the document proves, and what it does not.
+func (v *verified) report(w io.Writer) error {
+	var b strings.Builder
+	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
+	if !v.anchor.IsAWS() {
+		line("NOT AWS: the policy of this image names an attestation root of its own, %s.\nWhoever holds its key can make any document. This is for tests; it proves nothing about a real enclave.\n", v.anchor.Fingerprint())
+	}
+	who := "AWS's hypervisor"
+	if !v.anchor.IsAWS() {
+		who = "somebody below that root"
+	}
+	line("the document is genuine: %s signed it at %s, not in debug mode", who, v.doc.Time.UTC().Truncate(time.Second).Format(time.RFC3339))
+	line("enclave     %s", v.doc.ModuleID)
+	for _, i := range []int{0, 1, 2, 3, 4, 8} {
+		if value := v.doc.PCRs[i]; value != nil {
+			line("PCR%d        %x", i, value)
+		}
+	}
+	v.reportClaims(line)
+	line("\nit proves:")
+	for _, text := range v.proves() {
+		line("  + %s", text)
+	}
+	line("it does not prove:")
+	for _, text := range v.provesNot() {
+		line("  - %s", text)
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// reportClaims prints the user data.
+func (v *verified) reportClaims(line func(format string, args ...any)) {
+	c := v.told.claims
+	if !v.told.ours && !v.told.foreign {
+		if v.doc.UserData != nil {
+			sum := sha256.Sum256(v.doc.UserData)
+			line("user data   %d bytes that are none of privyseal, SHA-256 %x", len(v.doc.UserData), sum)
+		}
+		return
+	}
+	fields := [][2]string{
+		{"purpose", c.Purpose}, {"chain", c.Chain}, {"key type", c.KeyType}, {"origin", c.Origin},
+		{"KMS key", c.KMSKey}, {"boot", c.Boot}, {"mark", c.Mark},
+	}
+	if v.told.foreign {
+		fields[0][1] = "key generation of tmkms-light"
+	}
+	for _, f := range fields {
+		if f[1] != "" {
+			line("%-11s %s", f[0], f[1])
+		}
+	}
+	if c.Seq > 0 {
+		line("%-11s %d", "sequence", c.Seq)
+	}
+	if v.told.key.IsZero() {
+		if c.Key != "" {
+			line("public key  %s", c.Key)
+		}
+		return
+	}
+	line("public key")
+	for _, format := range pubkey.Formats() {
+		if text, err := v.told.key.Format(format, ""); err == nil {
+			line("  %-11s %s", format, text)
+		}
+	}
+}
+
+// proves returns what follows from the document, given that all of it is as
+// expected.
+func (v *verified) proves() (list []string) {
+	c := v.told.claims
+	what := "some enclave"
+	if v.named {
+		what = "an enclave of the expected image"
+	}
+	switch {
+	case v.told.foreign:
+		list = append(list, fmt.Sprintf("%s said that it made the key above and had it encrypted under the KMS key named %q", what, c.KMSKey))
+	case !v.told.ours || !v.named:
+		list = append(list, what+" made the document")
+	case c.Purpose == claims.PurposeKMS || c.Purpose == claims.PurposeImport:
+		list = append(list, what+" holds the private half of the document's own public key, which is for "+map[string]string{
+			claims.PurposeKMS: "KMS to encrypt to", claims.PurposeImport: "sealing a key to be imported",
+		}[c.Purpose])
+	default:
+		held := "holds the key above in this boot, and signs with it under the rule of that image"
+		if c.Purpose == claims.PurposeCreate {
+			held = "wrapped the key above under the KMS key above, with the first record of its state"
+		}
+		list = append(list, what+" "+held)
+		if c.Origin == "generated" {
+			list = append(list, "the key was made inside an enclave that the KMS key's policy let in, and was written nowhere but encrypted")
+		}
+		if c.Mark != "" {
+			list = append(list, fmt.Sprintf("it had signed up to %s, record %d, in boot %s", c.Mark, c.Seq, c.Boot))
+		}
+	}
+	if v.nonce {
+		list = append(list, "the document was made after the nonce was chosen")
+	}
+	return list
+}
+
+// provesNot returns what a reader could believe all the same.
+func (v *verified) provesNot() (list []string) {
+	c := v.told.claims
+	if !v.named {
+		list = append(list, "anything about privyseal: any program in an enclave of anybody can say the same")
+	}
+	if !v.nonce {
+		list = append(list, "that it is fresh: without a nonce of yours it can be an old one, shown again")
+	}
+	key := v.named && v.told.ours && c.Key != ""
+	switch {
+	case v.told.foreign:
+		list = append(list, "that the key is used safely: tmkms-light's state is its host's word")
+	case key && c.Origin == "imported":
+		list = append(list, "that the key is nowhere else: it was imported, and copies may exist")
+	case key:
+		list = append(list, "that no other image ever held the key: see the history of the KMS key's policy (CloudTrail)")
+	}
+	if key {
+		list = append(list, "that no second enclave runs with an older state: compare boot, sequence and mark over time")
+	}
+	if v.doc.PCRs[3] == nil || slices.Equal(v.doc.PCRs[3], make([]byte, 48)) {
+		list = append(list, "on whose instance it runs: the instance has no IAM role")
+	}
+	return list
+}

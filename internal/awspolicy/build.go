@@ -1,0 +1,222 @@
+// Package awspolicy writes and judges the policy of the AWS KMS key under which
+// an enclave's keys are wrapped.
+//
+// The key policy is the lock on that key: who may have a wrapped key opened, and
+// in which image. It is AWS's to enforce, and whoever may replace it holds the
+// lock; nothing here can change that, only say who it is. The package is pure:
+// it asks AWS nothing, and sees neither grants nor IAM policies.
+//
+// Elements, operators and how they are evaluated: AWS's IAM User Guide, "IAM
+// JSON policy element reference" and "Policy evaluation logic"; actions and the
+// keys kms:RecipientAttestation:…: AWS KMS Developer Guide.
+package awspolicy
+
+import (
+	"bytes"
+	"crypto/sha512"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// Image are the measurements of one enclave image, 48 bytes each. All of them
+// are zero in debug mode.
+type Image struct {
+	PCR0, PCR1, PCR2 []byte
+	PCR8             []byte // nil or zero of an image that is not signed
+}
+
+// KeyPolicy is what a key policy is made of.
+type KeyPolicy struct {
+	// Role is the ARN of the IAM role of the instance. Required; its hash is PCR3.
+	Role string
+	// Admins are the ARNs of those who may change and delete the key, this policy
+	// included. None: whoever the role's account lets.
+	Admins []string
+	// Images are the ones that may have keys made and opened. At least one.
+	Images []Image
+	// Parts asks for PCR1 and PCR2 beside PCR0, Signed for PCR8.
+	Parts, Signed bool
+	// Instance is the id (i-…) of the only instance that may; empty is any. Its
+	// hash is PCR4.
+	Instance string
+	// Context are encryption context keys that have to be there, with the values
+	// that they may have, and Optional those that may also be absent. None: any.
+	Context, Optional map[string][]string
+}
+
+// document and statement have the order in which a person reads them.
+type document struct {
+	Version   string
+	Id        string
+	Statement []statement
+}
+
+type statement struct {
+	Sid       string
+	Effect    string
+	Principal principalField
+	Action    list
+	Resource  string
+	Condition map[string]map[string]list `json:",omitempty"`
+}
+
+// principalField is "*", or ARNs.
+type principalField []string
+
+// MarshalJSON writes one of the forms that IAM reads.
+func (p principalField) MarshalJSON() ([]byte, error) {
+	if len(p) == 0 {
+		return []byte(`"*"`), nil
+	}
+	return json.Marshal(map[string]list{"AWS": list(p)})
+}
+
+// list is a list that is written without brackets if it has one element.
+type list []string
+
+// MarshalJSON writes one of the forms that IAM reads.
+func (l list) MarshalJSON() ([]byte, error) {
+	if len(l) == 1 {
+		return json.Marshal(l[0])
+	}
+	return json.Marshal([]string(l))
+}
+
+const attestation = "kms:RecipientAttestation:"
+
+// adminActions manage a key without using it. None of them is in powers but
+// PutKeyPolicy, without which a policy could never be mended.
+var adminActions = list{
+	"kms:DescribeKey", "kms:GetKeyPolicy", "kms:GetKeyRotationStatus", "kms:ListAliases", "kms:ListGrants",
+	"kms:ListKeyPolicies", "kms:ListKeyRotations", "kms:ListResourceTags",
+	"kms:PutKeyPolicy", "kms:RevokeGrant", "kms:UpdateKeyDescription", "kms:TagResource", "kms:UntagResource",
+	"kms:CreateAlias", "kms:UpdateAlias", "kms:DeleteAlias",
+	"kms:EnableKeyRotation", "kms:DisableKeyRotation", "kms:RotateKeyOnDemand",
+	"kms:EnableKey", "kms:DisableKey", "kms:ScheduleKeyDeletion", "kms:CancelKeyDeletion",
+}
+
+// JSON returns the policy as `aws kms create-key --policy` takes it.
+func (p KeyPolicy) JSON() ([]byte, error) {
+	account, err := p.check()
+	if err != nil {
+		return nil, fmt.Errorf("cannot make a key policy: %w", err)
+	}
+	admins := p.Admins
+	if len(admins) == 0 {
+		admins = []string{account}
+	}
+	pcr0 := values(p.Images, func(i Image) []byte { return i.PCR0 })
+	doc := document{Version: "2012-10-17", Id: "privyseal", Statement: []statement{
+		{
+			Sid: "ManageTheKeyWithoutUsingIt", Effect: "Allow", Principal: admins, Resource: "*",
+			Action: adminActions,
+		}, {
+			Sid: "UseItInTheEnclave", Effect: "Allow", Principal: principalField{p.Role}, Resource: "*",
+			Action:    list{"kms:Decrypt", "kms:GenerateDataKey"},
+			Condition: p.conditions(pcr0),
+		}, {
+			// A key that is absent from a request, as it is without attestation,
+			// is not equal to any value.
+			Sid: "NothingWithoutAttestation", Effect: "Deny", Resource: "*",
+			Action:    list{"kms:Decrypt", "kms:GenerateDataKey*", "kms:DeriveSharedSecret"},
+			Condition: map[string]map[string]list{"StringNotEqualsIgnoreCase": {attestation + "PCR0": pcr0}},
+		}, {
+			Sid: "NoWayAround", Effect: "Deny", Resource: "*",
+			Action: list{"kms:ReEncrypt*", "kms:CreateGrant", "kms:Encrypt", "kms:ReplicateKey", "kms:ImportKeyMaterial"},
+		},
+	}}
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	e.SetIndent("", "  ")
+	err = e.Encode(doc)
+	return b.Bytes(), err
+}
+
+// conditions returns what a request of the role's enclave has to meet.
+func (p KeyPolicy) conditions(pcr0 list) map[string]map[string]list {
+	pcrs := map[string]list{
+		attestation + "PCR0": pcr0,
+		attestation + "PCR3": {parentPCR(p.Role)},
+	}
+	if p.Parts {
+		pcrs[attestation+"PCR1"] = values(p.Images, func(i Image) []byte { return i.PCR1 })
+		pcrs[attestation+"PCR2"] = values(p.Images, func(i Image) []byte { return i.PCR2 })
+	}
+	if p.Signed {
+		pcrs[attestation+"PCR8"] = values(p.Images, func(i Image) []byte { return i.PCR8 })
+	}
+	if p.Instance != "" {
+		pcrs[attestation+"PCR4"] = list{parentPCR(p.Instance)}
+	}
+	c := map[string]map[string]list{"StringEqualsIgnoreCase": pcrs}
+	for operator, pinned := range map[string]map[string][]string{"StringEquals": p.Context, "StringEqualsIfExists": p.Optional} {
+		for key, allowed := range pinned {
+			if c[operator] == nil {
+				c[operator] = map[string]list{}
+			}
+			c[operator]["kms:EncryptionContext:"+key] = allowed
+		}
+	}
+	return c
+}
+
+// parentPCR returns PCR3 of a role's ARN, and PCR4 of an instance's id.
+func parentPCR(text string) string {
+	sum := sha512.Sum384(append(make([]byte, sha512.Size384), text...))
+	return hex.EncodeToString(sum[:])
+}
+
+// values returns one register of all images in hex, each value once.
+func values(images []Image, register func(Image) []byte) (l list) {
+	seen := map[string]bool{}
+	for _, i := range images {
+		if v := hex.EncodeToString(register(i)); !seen[v] {
+			seen[v] = true
+			l = append(l, v)
+		}
+	}
+	return l
+}
+
+// check returns the ARN of the account of the role.
+func (p KeyPolicy) check() (account string, err error) {
+	parts := strings.SplitN(p.Role, ":", 6)
+	if len(parts) != 6 || parts[0] != "arn" || !strings.HasPrefix(parts[1], "aws") || parts[2] != "iam" || parts[3] != "" ||
+		!isAccount(parts[4]) || !strings.HasPrefix(parts[5], "role/") || strings.ContainsAny(p.Role, "*? ") {
+		return "", fmt.Errorf("%q is not the ARN of a role, arn:aws:iam::ACCOUNT:role/NAME", p.Role)
+	}
+	for _, a := range p.Admins {
+		if !strings.HasPrefix(a, "arn:") || strings.ContainsAny(a, "*? ") {
+			return "", fmt.Errorf("%q is not the ARN of an administrator, as in arn:aws:iam::ACCOUNT:user/NAME", a)
+		}
+		if a == p.Role {
+			return "", errors.New("the role of the instance must not manage the key: it could replace this policy")
+		}
+	}
+	if len(p.Images) == 0 {
+		return "", errors.New("no image is allowed")
+	}
+	for _, i := range p.Images {
+		if len(i.PCR0) != 48 || len(i.PCR1) != 48 || len(i.PCR2) != 48 {
+			return "", errors.New("an image has a measurement that is not 48 bytes long")
+		}
+		if p.Signed && len(bytes.Trim(i.PCR8, "\x00")) == 0 {
+			return "", errors.New("PCR8 is asked for, and an image is not signed")
+		}
+	}
+	if p.Instance != "" && !isInstance(p.Instance) {
+		return "", fmt.Errorf("%q is not an instance id, i- and 8 or 17 hex digits", p.Instance)
+	}
+	return strings.Join(append(parts[:5], "root"), ":"), nil
+}
+
+func isAccount(s string) bool { return len(s) == 12 && strings.Trim(s, "0123456789") == "" }
+
+func isInstance(s string) bool {
+	digits, found := strings.CutPrefix(s, "i-")
+	return found && (len(digits) == 8 || len(digits) == 17) && strings.Trim(digits, "0123456789abcdef") == ""
+}

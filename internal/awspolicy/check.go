@@ -1,0 +1,387 @@
+package awspolicy
+
+import (
+	"encoding/hex"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Kind says how bad a finding is.
+type Kind int
+
+// The kinds, from harmless to bad.
+const (
+	Enclave Kind = iota // somebody may use the key in an expected image, as it should be
+	Rewrite             // somebody may replace the policy, and so all that it says
+	Unclear             // something was not understood, and may let anybody do anything
+	Bypass              // somebody gets around the enclave
+)
+
+// Finding is one thing about a policy.
+type Finding struct {
+	Kind      Kind
+	Statement string   // which one, for people
+	Who       string   // principal, for people; empty if Unclear
+	Actions   []string // what the principal may do
+	Text      string   // what follows from it
+}
+
+// power is an action by which somebody could get around the enclave.
+type power struct {
+	action string
+	// attested actions take an attestation document, and a condition on it.
+	// Without, a condition that wants one is never met.
+	attested bool
+	means    string
+}
+
+func powers() []power {
+	const (
+		opens  = "opens wrapped keys"
+		forges = "wraps a key that it knows, and passes it off as made in the enclave"
+	)
+	return []power{
+		{"kms:Decrypt", true, opens},
+		{"kms:ReEncryptFrom", false, "moves wrapped keys under a KMS key of its own"},
+		{"kms:CreateGrant", false, "gives these rights to others"},
+		{"kms:ReplicateKey", false, "makes a replica of the KMS key with another policy"},
+		{"kms:GenerateDataKey", true, forges},
+		{"kms:Encrypt", false, forges},
+		{"kms:ReEncryptTo", false, forges},
+		{"kms:ImportKeyMaterial", false, "makes the KMS key one that it knows"},
+		{"kms:PutKeyPolicy", false, "replaces this policy"},
+	}
+}
+
+// Check reads a key policy, or what `aws kms get-key-policy` prints, and names
+// every principal that can use the KMS key other than from inside one of the
+// images, or replace the policy. Without images any image is as good as another,
+// as long as the policy names it. It errs on the bad side: a condition that it
+// does not understand does not count, and a denial only where it is certain.
+//
+// It cannot see grants, replicas, IAM policies, or where the key's material
+// comes from. The error is for text that is no policy.
+func Check(text []byte, images []Image) ([]Finding, error) {
+	rules, unknown, err := parse(text)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the key policy: %w", err)
+	}
+	var found []Finding
+	for _, u := range unknown {
+		found = append(found, Finding{Kind: Unclear, Statement: u.where, Text: "not understood: " + u.what})
+	}
+	var denials []rule
+	for _, r := range rules {
+		if !r.allow {
+			denials = append(denials, r)
+		}
+	}
+	for _, r := range rules {
+		if r.allow {
+			found = append(found, judge(r, denials, images)...)
+		}
+	}
+	return found, nil
+}
+
+// judge returns what follows from one Allow, with one finding for each
+// principal and kind.
+func judge(r rule, denials []rule, images []Image) (found []Finding) {
+	limits := r.limits()
+	for _, who := range r.named() {
+		group := map[string]int{}
+		for _, p := range powers() {
+			if !r.covers(p.action) {
+				continue
+			}
+			kind, means, possible := verdict(limits, who, p, denials, images)
+			if !possible {
+				continue
+			}
+			key := fmt.Sprint(kind, means)
+			at, known := group[key]
+			if !known {
+				at = len(found)
+				group[key] = at
+				found = append(found, Finding{Kind: kind, Statement: r.name, Who: who.String() + r.remark(), Text: means})
+			}
+			found[at].Actions = append(found[at].Actions, p.action)
+		}
+	}
+	return found
+}
+
+// verdict says what a principal can do with a power, after all denials.
+func verdict(limits registers, who principal, p power, denials []rule, images []Image) (k Kind, means string, possible bool) {
+	if len(limits) > 0 && !p.attested {
+		return 0, "", false // the condition is never met
+	}
+	for _, d := range denials {
+		if !d.everything || !d.covers(p.action) || !d.includes(who) {
+			continue
+		}
+		guard, certain := d.guard(p.attested)
+		switch {
+		case !certain:
+		case len(guard) == 0 || !p.attested:
+			return 0, "", false
+		default:
+			limits = limits.and(guard)
+		}
+	}
+	if p.action == "kms:PutKeyPolicy" {
+		return Rewrite, p.means, true
+	}
+	if !p.attested {
+		return Bypass, p.means, true
+	}
+	if !limits.nameImage() {
+		if len(limits) > 0 {
+			return Bypass, p.means + ", in any image with " + limits.String(), true
+		}
+		return Bypass, p.means + ", in any enclave or in none", true
+	}
+	if limits.empty() {
+		return 0, "", false // no document meets it
+	}
+	if bad := limits.unexpected(images); bad != "" {
+		return Bypass, p.means + ", " + bad, true
+	}
+	return Enclave, "in the enclave only: " + limits.String(), true
+}
+
+// registers are the values that the attestation must have, in lower-case hex.
+type registers map[int][]string
+
+// and returns what meets both.
+func (r registers) and(other registers) registers {
+	both := registers{}
+	for i, values := range r {
+		both[i] = values
+	}
+	for i, values := range other {
+		mine, there := both[i]
+		if !there {
+			both[i] = values
+			continue
+		}
+		both[i] = slices.DeleteFunc(slices.Clone(mine), func(v string) bool { return !slices.Contains(values, v) })
+	}
+	return both
+}
+
+func (r registers) nameImage() bool {
+	_, whole := r[0]
+	_, kernel := r[1]
+	_, program := r[2]
+	return whole || kernel && program
+}
+
+func (r registers) empty() bool {
+	for _, values := range r {
+		if len(values) == 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// unexpected says what is wrong with the images that r lets through, if
+// anything is.
+func (r registers) unexpected(images []Image) string {
+	var names []string
+	if _, whole := r[0]; whole {
+		for _, v := range r[0] {
+			if !slices.ContainsFunc(images, func(i Image) bool { return hex.EncodeToString(i.PCR0) == v }) {
+				names = append(names, v)
+			}
+		}
+	} else {
+		for _, kernel := range r[1] {
+			for _, program := range r[2] {
+				if !slices.ContainsFunc(images, func(i Image) bool {
+					return hex.EncodeToString(i.PCR1) == kernel && hex.EncodeToString(i.PCR2) == program
+				}) {
+					names = append(names, kernel+" with "+program)
+				}
+			}
+		}
+	}
+	for i := range 3 {
+		for _, v := range r[i] {
+			if strings.Trim(v, "0") == "" {
+				return "in an enclave in debug mode, which hides nothing from its host"
+			}
+		}
+	}
+	if len(images) > 0 && len(names) > 0 {
+		return "in another image: " + strings.Join(names, ", ")
+	}
+	return ""
+}
+
+// String lists the registers for people.
+func (r registers) String() string {
+	var parts []string
+	for i := range maxPCR {
+		if values, there := r[i]; there {
+			parts = append(parts, fmt.Sprintf("PCR%d %s", i, strings.Join(values, " or ")))
+		}
+	}
+	return strings.Join(parts, ", ")
+}
+
+const maxPCR = 32
+
+// limits returns the registers that an Allow demands. Only plain equality with
+// whole values counts: IfExists and ForAllValues hold where nothing is attested.
+func (r rule) limits() registers {
+	l := registers{}
+	for _, c := range r.conditions {
+		if c.operator != "StringEquals" && c.operator != "StringEqualsIgnoreCase" {
+			continue
+		}
+		if i, ok := register(c.key); ok && areMeasurements(c.values) {
+			l = l.and(registers{i: lower(c.values)})
+		}
+	}
+	return l
+}
+
+// guard returns what a request has to attest to escape a Deny: nothing, for one
+// without conditions, lets nobody escape. If it is not certain, whoever meets
+// the conditions otherwise may.
+func (r rule) guard(attested bool) (escape registers, certain bool) {
+	switch len(r.conditions) {
+	case 0:
+		return nil, true
+	case 1:
+	default:
+		return nil, false // all conditions have to hold, or nothing is denied
+	}
+	c := r.conditions[0]
+	i, ok := register(c.key)
+	switch c.operator {
+	case "StringNotEquals", "StringNotEqualsIgnoreCase":
+		return registers{i: lower(c.values)}, ok && areMeasurements(c.values)
+	case "Null":
+		return nil, ok && !attested && slices.Equal(c.values, []string{"true"})
+	}
+	return nil, false
+}
+
+// register returns which PCR a condition key is about.
+func register(key string) (i int, ok bool) {
+	name := strings.ToLower(key)
+	name, ok = strings.CutPrefix(name, strings.ToLower(attestation))
+	if !ok {
+		return 0, false
+	}
+	if name == "imagesha384" {
+		return 0, true
+	}
+	number, ok := strings.CutPrefix(name, "pcr")
+	i, err := strconv.Atoi(number)
+	return i, ok && err == nil && i >= 0 && i < maxPCR && strconv.Itoa(i) == number
+}
+
+func areMeasurements(values []string) bool {
+	for _, v := range values {
+		if b, err := hex.DecodeString(v); err != nil || len(b) != 48 {
+			return false
+		}
+	}
+	return len(values) > 0
+}
+
+func lower(values []string) []string {
+	l := make([]string, len(values))
+	for i, v := range values {
+		l[i] = strings.ToLower(v)
+	}
+	return l
+}
+
+// covers reports whether a statement is about an action. Case does not count.
+func (r rule) covers(action string) bool {
+	matches := slices.ContainsFunc(r.actions, func(pattern string) bool {
+		return wildcard(strings.ToLower(pattern), strings.ToLower(action))
+	})
+	return matches != r.notAction
+}
+
+// wildcard reports whether text matches a pattern with * and ?. It goes back to
+// the last * only, which is enough, and keeps it linear in both.
+func wildcard(pattern, text string) bool {
+	i, j, star, mark := 0, 0, -1, 0
+	for j < len(text) {
+		switch {
+		case i < len(pattern) && pattern[i] == '*':
+			star, mark = i, j
+			i++
+		case i < len(pattern) && (pattern[i] == '?' || pattern[i] == text[j]):
+			i++
+			j++
+		case star >= 0:
+			mark++
+			i, j = star+1, mark
+		default:
+			return false
+		}
+	}
+	return strings.Trim(pattern[i:], "*") == ""
+}
+
+// named returns whom an Allow is for.
+func (r rule) named() []principal {
+	if !r.notPrincipal {
+		return r.principals
+	}
+	// All but some is as good as all: it holds for everybody elsewhere, too.
+	return []principal{{id: "*"}}
+}
+
+// remark returns what else an Allow is bound to, for people. It may shut
+// everybody out, but that is for them to judge.
+func (r rule) remark() string {
+	var parts []string
+	if r.notPrincipal {
+		var but []string
+		for _, p := range r.principals {
+			but = append(but, p.String())
+		}
+		parts = append(parts, "except "+strings.Join(but, " and "))
+	}
+	for _, c := range r.conditions {
+		if _, ok := register(c.key); ok && (c.operator == "StringEquals" || c.operator == "StringEqualsIgnoreCase") {
+			continue
+		}
+		parts = append(parts, fmt.Sprintf("if %s %s %s", c.key, c.operator, strings.Join(c.values, " or ")))
+	}
+	if len(parts) == 0 {
+		return ""
+	}
+	return ", " + strings.Join(parts, ", ")
+}
+
+// includes reports whether a Deny certainly is for a principal. An account
+// stands for those whom its IAM policies let, and only a Deny for all hits each
+// of them.
+func (r rule) includes(who principal) bool {
+	if !r.notPrincipal {
+		return slices.ContainsFunc(r.principals, func(p principal) bool {
+			return p.kind == "" && p.everyone() || p.everyone() && who.kind != "Service" || p == who && !who.account()
+		})
+	}
+	session := func(p principal) bool { return strings.Contains(p.id, ":sts:") }
+	if who.everyone() || who.account() || session(who) {
+		return false
+	}
+	// Whether naming a role excepts its sessions, and an account its roles, is
+	// subtle; what is near to an exception counts as one.
+	return !slices.ContainsFunc(r.principals, func(p principal) bool {
+		return p == who || p.everyone() || p.account() || session(p)
+	})
+}

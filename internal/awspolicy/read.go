@@ -1,0 +1,318 @@
+package awspolicy
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// maxPolicy bounds a policy in bytes; AWS allows 32 KiB, before it is quoted
+// into another document.
+const maxPolicy = 128 << 10
+
+// rule is one statement, as it was written.
+type rule struct {
+	name  string // for people: its number from 1 and its Sid
+	allow bool
+
+	principals   []principal
+	notPrincipal bool // all but principals
+	actions      []string
+	notAction    bool // all but actions
+	everything   bool // Resource is "*"
+	conditions   []condition
+}
+
+// principal is one entry of a Principal or NotPrincipal element.
+type principal struct {
+	kind string // AWS, Service, Federated, CanonicalUser; "" for a bare "*"
+	id   string // an account is its 12 digits
+}
+
+func (p principal) everyone() bool { return p.id == "*" && (p.kind == "" || p.kind == "AWS") }
+
+func (p principal) account() bool { return p.kind == "AWS" && isAccount(p.id) }
+
+// String says who it is, for people.
+func (p principal) String() string {
+	switch {
+	case p.everyone():
+		return `everyone ("*"), in this account and in all others`
+	case p.account():
+		return "account " + p.id + ": its root user, and every user and role to which an IAM policy there gives it"
+	case p.kind == "AWS" && !strings.HasPrefix(p.id, "arn:"):
+		return "the principal with the unique id " + p.id + " (deleted, or of another account)"
+	case p.kind == "AWS":
+		return p.id
+	}
+	return p.kind + " " + p.id
+}
+
+// condition is one line of a Condition element: an operator, a key, and values.
+type condition struct {
+	operator, key string
+	values        []string
+}
+
+// unclear is something that is not understood.
+type unclear struct{ where, what string }
+
+// parse reads a policy, or what `aws kms get-key-policy` prints around it. What
+// it does not understand within a statement it returns beside the rules.
+func parse(text []byte) (rules []rule, unknown []unclear, err error) {
+	root, err := decodeObject(text)
+	if err != nil {
+		return nil, nil, err
+	}
+	if inner, ok := root["Policy"].(string); ok {
+		if root, err = decodeObject([]byte(inner)); err != nil {
+			return nil, nil, err
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(root)) {
+		if name != "Version" && name != "Id" && name != "Statement" {
+			unknown = append(unknown, unclear{"the policy", fmt.Sprintf("the element %q", name)})
+		}
+	}
+	var statements []any
+	switch s := root["Statement"].(type) {
+	case []any:
+		statements = s
+	case map[string]any:
+		statements = []any{s}
+	default:
+		return nil, nil, errors.New("it has no Statement: is it the output of `aws kms get-key-policy`?")
+	}
+	for i, s := range statements {
+		fields, ok := s.(map[string]any)
+		if !ok {
+			return nil, nil, fmt.Errorf("statement %d is no object", i+1)
+		}
+		r, problems := parseRule(i+1, fields)
+		rules = append(rules, r)
+		for _, p := range problems {
+			unknown = append(unknown, unclear{r.name, p})
+		}
+	}
+	return rules, unknown, nil
+}
+
+// parseRule reads one statement. A problem in an Allow makes it wider here than
+// it is, one in a Deny narrower: so that nobody is overlooked.
+func parseRule(number int, fields map[string]any) (r rule, problems []string) {
+	r.name = fmt.Sprintf("statement %d", number)
+	if sid, ok := fields["Sid"].(string); ok && sid != "" {
+		r.name += " (" + sid + ")"
+	}
+	problem := func(format string, args ...any) { problems = append(problems, fmt.Sprintf(format, args...)) }
+	switch fields["Effect"] {
+	case "Allow":
+		r.allow = true
+	case "Deny":
+	default:
+		problem("the Effect %v, taken for Allow", fields["Effect"])
+		r.allow = true
+	}
+	for _, name := range slices.Sorted(maps.Keys(fields)) {
+		value, ok := fields[name], true
+		switch name {
+		case "Sid", "Effect":
+		case "Principal", "NotPrincipal":
+			r.principals, ok = parsePrincipals(value)
+			r.notPrincipal = name == "NotPrincipal"
+		case "Action", "NotAction":
+			r.actions, ok = texts(value)
+			ok = ok && !slices.ContainsFunc(r.actions, func(a string) bool { return a != "*" && !strings.Contains(a, ":") })
+			r.notAction = name == "NotAction"
+		case "Resource":
+			var resources []string
+			resources, ok = texts(value)
+			for _, res := range resources {
+				r.everything = r.everything || res == "*"
+			}
+		case "NotResource": // other keys or none: an Allow stays, a Deny is not counted
+		case "Condition":
+			r.conditions, ok = parseConditions(value)
+		default:
+			problem("the element %q", name)
+			continue
+		}
+		if !ok {
+			problem("the form of %s", name)
+		}
+	}
+	for _, pair := range [][2]string{{"Principal", "NotPrincipal"}, {"Action", "NotAction"}} {
+		_, one := fields[pair[0]]
+		_, other := fields[pair[1]]
+		if one == other {
+			problem("that it has both or neither of %s and %s", pair[0], pair[1])
+		}
+	}
+	if len(problems) > 0 {
+		r.doubt(problems)
+	}
+	return r, problems
+}
+
+// doubt makes a rule that was not understood count for the worst.
+func (r *rule) doubt(problems []string) {
+	if !r.allow {
+		r.principals, r.notPrincipal = nil, false // denies nobody
+		return
+	}
+	r.conditions = nil
+	if len(r.principals) == 0 {
+		r.principals = []principal{{id: "*"}}
+	}
+	if len(r.actions) == 0 || slices.Contains(problems, "the form of Action") || slices.Contains(problems, "the form of NotAction") {
+		r.actions, r.notAction = []string{"kms:*"}, false
+	}
+}
+
+func parsePrincipals(value any) (list []principal, ok bool) {
+	if value == "*" {
+		return []principal{{id: "*"}}, true
+	}
+	fields, ok := value.(map[string]any)
+	if !ok {
+		return nil, false
+	}
+	for _, kind := range slices.Sorted(maps.Keys(fields)) {
+		ids, isText := texts(fields[kind])
+		if !isText {
+			return nil, false
+		}
+		switch kind {
+		case "AWS", "Service", "Federated", "CanonicalUser":
+		default:
+			ok = false
+		}
+		for _, id := range ids {
+			// Wildcards within a name do not exist here.
+			ok = ok && (id == "*" || id != "" && !strings.ContainsAny(id, "*?"))
+			list = append(list, principal{kind, accountOf(id)})
+		}
+	}
+	return list, ok && len(list) > 0
+}
+
+// accountOf returns the 12 digits of an account that is written as an ARN, and
+// any other text as it is.
+func accountOf(id string) string {
+	parts := strings.Split(id, ":")
+	if len(parts) == 6 && parts[0] == "arn" && parts[2] == "iam" && parts[5] == "root" && isAccount(parts[4]) {
+		return parts[4]
+	}
+	return id
+}
+
+func parseConditions(value any) (list []condition, ok bool) {
+	operators, ok := value.(map[string]any)
+	if !ok {
+		return nil, false
+	}
+	for _, operator := range slices.Sorted(maps.Keys(operators)) {
+		keys, isObject := operators[operator].(map[string]any)
+		if !isObject {
+			return nil, false
+		}
+		for _, key := range slices.Sorted(maps.Keys(keys)) {
+			values, isText := texts(keys[key])
+			if !isText {
+				return nil, false
+			}
+			list = append(list, condition{operator, key, values})
+		}
+	}
+	return list, true
+}
+
+// texts returns a text, a list of texts, or booleans and numbers as texts.
+func texts(value any) (list []string, ok bool) {
+	switch v := value.(type) {
+	case string:
+		return []string{v}, true
+	case bool, json.Number:
+		return []string{fmt.Sprint(v)}, true
+	case []any:
+		for _, e := range v {
+			one, ok := texts(e)
+			if !ok || len(one) != 1 {
+				return nil, false
+			}
+			list = append(list, one[0])
+		}
+		return list, len(list) > 0
+	}
+	return nil, false
+}
+
+// decodeObject reads one JSON object. `aws … --output text` prints the policy's
+// name, default, behind it.
+func decodeObject(text []byte) (map[string]any, error) {
+	if len(text) > maxPolicy {
+		return nil, fmt.Errorf("it has more than %d bytes", maxPolicy)
+	}
+	d := json.NewDecoder(bytes.NewReader(text))
+	d.UseNumber()
+	value, err := decode(d, 0)
+	if err != nil {
+		return nil, fmt.Errorf("it is no JSON: %w", err)
+	}
+	object, ok := value.(map[string]any)
+	if !ok {
+		return nil, errors.New("it is no JSON object")
+	}
+	tail := string(bytes.TrimSpace(text[d.InputOffset():]))
+	if tail != "" && tail != "default" {
+		return nil, fmt.Errorf("something follows its end: %.40q", tail)
+	}
+	return object, nil
+}
+
+// decode reads one value. A key that stands twice in one object is an error:
+// encoding/json would take the last, and AWS may take another.
+func decode(d *json.Decoder, depth int) (any, error) {
+	token, err := d.Token()
+	if err != nil {
+		return nil, err
+	}
+	if depth > 16 {
+		return nil, errors.New("it is nested too deep")
+	}
+	switch token {
+	case json.Delim('{'):
+		object := map[string]any{}
+		for d.More() {
+			key, err := d.Token()
+			if err != nil {
+				return nil, err
+			}
+			name := key.(string)
+			if _, twice := object[name]; twice {
+				return nil, fmt.Errorf("the key %q stands twice", name)
+			}
+			if object[name], err = decode(d, depth+1); err != nil {
+				return nil, err
+			}
+		}
+		_, err := d.Token()
+		return object, err
+	case json.Delim('['):
+		array := []any{}
+		for d.More() {
+			element, err := decode(d, depth+1)
+			if err != nil {
+				return nil, err
+			}
+			array = append(array, element)
+		}
+		_, err := d.Token()
+		return array, err
+	}
+	return token, nil
+}
