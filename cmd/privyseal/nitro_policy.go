@@ -175,7 +175,7 @@ may replace the policy, or if something is not understood.`,
 	fl.StringVar(&f.role, "role", "", "ARN of the instance's IAM role")
 	fl.StringVar(&f.eif, "eif", "", "the enclave's image")
 	fl.StringArrayVar(&f.also, "also", nil, "another image that may use the key, for an upgrade; may be repeated")
-	fl.StringArrayVar(&f.admins, "admin", nil, "ARN that may change and delete the key (default: whoever the account lets); may be repeated")
+	fl.StringArrayVar(&f.admins, "admin", nil, "ARN that may change and delete the key (default: whoever the KMS key's account lets); may be repeated")
 	fl.BoolVar(&f.parts, "pcr1-pcr2", false, "name kernel and program (PCR1) and policy (PCR2) too")
 	fl.BoolVar(&f.signed, "pcr8", false, "name the certificate that signed the image too")
 	fl.StringVar(&f.instance, "instance", "", "id of the only instance that may use the key; the key is lost with it")
@@ -226,6 +226,9 @@ func (f *keyPolicyFlags) print(stdout, stderr io.Writer) error {
 	if err := f.pin(&p); err != nil {
 		return err
 	}
+	if err := f.defaultAdmin(&p, stderr); err != nil {
+		return err
+	}
 	data, err := p.JSON()
 	if err != nil {
 		return usageError{err}
@@ -244,6 +247,30 @@ func (f *keyPolicyFlags) print(stdout, stderr io.Writer) error {
 	}
 	_, err = stdout.Write(data)
 	return err
+}
+
+// defaultAdmin lets the account of the KMS key manage it, where the image says
+// which that is; it may be another one than the role's.
+func (f *keyPolicyFlags) defaultAdmin(p *awspolicy.KeyPolicy, stderr io.Writer) error {
+	if f.eif == "" {
+		return nil
+	}
+	im, err := readImage(f.eif)
+	if err != nil {
+		return err
+	}
+	own, err := imagePolicy(im)
+	if err != nil || own == nil {
+		return err
+	}
+	key, role := strings.Split(own.KMSKey, ":"), strings.Split(f.role, ":")
+	if len(p.Admins) == 0 {
+		p.Admins = []string{"arn:" + key[1] + ":iam::" + key[4] + ":root"}
+	}
+	if len(role) > 4 && role[4] != key[4] {
+		fmt.Fprintf(stderr, "note: the KMS key is in account %s, the role in %s; give the role an IAM policy in its own account too, for kms:Decrypt and kms:GenerateDataKey on %s\n", key[4], role[4], own.KMSKey)
+	}
+	return nil
 }
 
 // pin fills in the encryption context of the pinned keys. An identity is wrapped

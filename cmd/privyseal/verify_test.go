@@ -1,0 +1,165 @@
+package main
+
+import (
+	"bytes"
+	"encoding/base64"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"privyseal/internal/claims"
+	"privyseal/internal/eif"
+	"privyseal/internal/key/soft"
+	"privyseal/internal/nitro"
+	"privyseal/internal/pubkey"
+)
+
+// testDocument returns a document with these user data, verified below a test
+// root.
+func testDocument(t *testing.T, userData []byte) *verified {
+	t.Helper()
+	root := filepath.Join(t.TempDir(), "root")
+	if err := newAuthority(root, "test.nitro-enclaves"); err != nil {
+		t.Fatal(err)
+	}
+	module, err := newTestModule(root, eif.Measurements{PCR0: eif.PCR{1}, PCR1: eif.PCR{2}, PCR2: eif.PCR{3}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := module.Attest(userData, nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pem, err := os.ReadFile(root + ".pem")
+	if err != nil {
+		t.Fatal(err)
+	}
+	anchor, err := nitro.ParseAnchor(pem)
+	if err != nil {
+		t.Fatal(err)
+	}
+	doc, err := nitro.Parse(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := doc.Verify(anchor, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	v := &verified{doc: doc, anchor: anchor, named: true}
+	if v.told, err = tellFrom(doc); err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
+func reported(t *testing.T, v *verified) string {
+	t.Helper()
+	var b bytes.Buffer
+	if err := v.report(&b); err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
+}
+
+// A document of tmkms-light's key generation is read, and not taken for ours.
+func TestVerifyLight(t *testing.T) {
+	public := make([]byte, 32)
+	public[0] = 1
+	b64 := base64.StdEncoding.EncodeToString
+	v := testDocument(t, fmt.Appendf(nil, `{"pubkey":%q,"key_id":%q}`, b64(public), b64([]byte("alias/validator"))))
+	text := reported(t, v)
+	for _, want := range []string{
+		"purpose     key generation of tmkms-light", "KMS key     alias/validator", "  base64      " + b64(public),
+		"  + an enclave of the expected image said that it made the key above", "tmkms-light's state is its host's word",
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("the report has no %q:\n%s", want, text)
+		}
+	}
+	if strings.Contains(text, "origin") {
+		t.Errorf("it has an origin:\n%s", text)
+	}
+	for _, tt := range []struct {
+		flags verifyFlags
+		bad   int
+	}{
+		{verifyFlags{publicKey: b64(public), kmsKey: "alias/validator"}, 0},
+		{verifyFlags{publicKey: b64(make([]byte, 32))}, 1},
+		{verifyFlags{chainID: "chain-1", kmsKey: "alias/other"}, 2},
+	} {
+		if m := tt.flags.compare(v.told); len(m) != tt.bad {
+			t.Errorf("%+v: %v", tt.flags, m)
+		}
+	}
+}
+
+// What a document proves depends on what it is for, and where the key is from.
+func TestVerifyPurposes(t *testing.T) {
+	boot := strings.Repeat("0f", 16)
+	key := base64.StdEncoding.EncodeToString(make([]byte, 32))
+	for name, tt := range map[string]struct {
+		claims      claims.Claims
+		want, never string
+	}{
+		"kms":       {claims.Claims{Purpose: claims.PurposeKMS, Boot: boot}, "for KMS to encrypt to", "the key above"},
+		"import":    {claims.Claims{Purpose: claims.PurposeImport, Boot: boot}, "sealing a key to be imported", "the key above"},
+		"generated": {claims.Claims{Purpose: claims.PurposeAttest, Boot: boot, Chain: "c", KeyType: "ed25519", Key: key, Origin: "generated", Seq: 5, Mark: "9/0/prevote"}, "it had signed up to 9/0/prevote, record 5, in boot " + boot, "copies may exist"},
+		"imported":  {claims.Claims{Purpose: claims.PurposeCreate, Boot: boot, Chain: "c", KeyType: "ed25519", Key: key, Origin: "imported"}, "copies may exist", "made inside an enclave"},
+		"long":      {claims.Claims{Purpose: claims.PurposeAttest, Boot: boot, Chain: "c", KeyType: "ml_dsa_65", Key: claims.EncodeKey(make([]byte, 1952)), Origin: "generated"}, "public key  sha256:", "bech32"},
+	} {
+		data, err := tt.claims.Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		v := testDocument(t, data)
+		text := reported(t, v)
+		if !strings.Contains(text, tt.want) || strings.Contains(text, tt.never) || !strings.Contains(text, "NOT AWS") {
+			t.Errorf("%s:\n%s", name, text)
+		}
+		// Without an image nothing is said about the key, whatever the document says.
+		v.named = false
+		if text := reported(t, v); strings.Contains(text, "+ an enclave of the expected image") || strings.Contains(text, "+ the key was made") {
+			t.Errorf("%s, of any image:\n%s", name, text)
+		}
+	}
+}
+
+// A public key is recognised in every form in which we print one.
+func TestIsPublicKey(t *testing.T) {
+	for _, typ := range pubkey.Types() {
+		key, err := soft.Generate(typ)
+		if err != nil {
+			t.Fatal(err)
+		}
+		other, err := soft.Generate(typ)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, format := range pubkey.Formats() {
+			for _, prefix := range []string{"", "crocnclconspub"} {
+				text, err := key.PublicKey().Format(format, prefix)
+				if err != nil {
+					continue // that type has no such format
+				}
+				if !isPublicKey(key.PublicKey(), text) || !isPublicKey(key.PublicKey(), text+"\n") {
+					t.Errorf("%s: %s is not recognised", typ, text)
+				}
+				if isPublicKey(other.PublicKey(), text) {
+					t.Errorf("%s: %s is recognised as another key", typ, text)
+				}
+			}
+		}
+	}
+	for _, text := range []string{"", "1", "x", "{}", "cosmosvalconspub1"} {
+		key, err := soft.Generate(pubkey.Ed25519)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if isPublicKey(key.PublicKey(), text) {
+			t.Errorf("%q is a public key", text)
+		}
+	}
+}

@@ -1,0 +1,125 @@
+package claims
+
+import (
+	"bytes"
+	"encoding/base64"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+var boot = strings.Repeat("0f", 16)
+
+func longest() Claims {
+	return Claims{
+		Version: 1, Purpose: PurposeAttest, Boot: boot, Chain: strings.Repeat("c", 50), KeyType: "secp256k1eth", Key: EncodeKey(make([]byte, 65)),
+		KMSKey: "arn:aws-us-gov:kms:us-gov-west-1:111122223333:key/mrk-1234567890abcdef1234567890abcdef",
+		Origin: "generated", Seq: 1<<64 - 1, Mark: "9223372036854775807/2147483647/precommit",
+	}
+}
+
+func TestEncode(t *testing.T) {
+	for name, tt := range map[string]struct {
+		claims Claims
+		want   string
+	}{
+		"kms": {Claims{Purpose: PurposeKMS, Boot: boot}, `{"v":1,"use":"kms","boot":"` + boot + `"}`},
+		"attest": {
+			Claims{Purpose: PurposeAttest, Boot: boot, Chain: "chain-1", KeyType: "ed25519", Key: "AAAA", KMSKey: "arn", Origin: "imported", Seq: 7, Mark: "5/0/prevote"},
+			`{"v":1,"use":"attest","boot":"` + boot + `","chain":"chain-1","type":"ed25519","key":"AAAA","kms":"arn","origin":"imported","seq":7,"mark":"5/0/prevote"}`,
+		},
+	} {
+		got, err := tt.claims.Encode()
+		if err != nil || string(got) != tt.want {
+			t.Errorf("%s: %s, %v\nwant %s", name, got, err, tt.want)
+		}
+		back, err := Decode(got)
+		tt.claims.Version = 1
+		if diff := cmp.Diff(tt.claims, back); diff != "" || err != nil {
+			t.Errorf("%s: %v %s", name, err, diff)
+		}
+	}
+}
+
+// The longest claims that there are fit into what AWS documents; longer ones are
+// an error, and never cut.
+func TestSize(t *testing.T) {
+	c := longest()
+	data, err := c.Encode()
+	if err != nil || len(data) > MaxSize {
+		t.Fatalf("%d bytes, %v", len(data), err)
+	}
+	c.Chain += strings.Repeat("c", MaxSize-len(data)+1)
+	if data, err := c.Encode(); err == nil && len(data) > MaxSize {
+		t.Errorf("%d bytes, and no error", len(data))
+	} else if err == nil {
+		t.Errorf("no error")
+	}
+}
+
+func TestEncodeKey(t *testing.T) {
+	for n, want := range map[int]string{
+		32: base64.StdEncoding.EncodeToString(make([]byte, 32)),
+		65: base64.StdEncoding.EncodeToString(make([]byte, 65)),
+		66: "sha256:",
+	} {
+		if got := EncodeKey(make([]byte, n)); !strings.HasPrefix(got, want) || len(got) > 7+64+24 {
+			t.Errorf("of %d bytes: %s", n, got)
+		}
+	}
+	if EncodeKey(make([]byte, 1952)) == EncodeKey(append(make([]byte, 1951), 1)) {
+		t.Error("two long keys look alike")
+	}
+}
+
+func TestRefused(t *testing.T) {
+	good := `{"v":1,"use":"attest","boot":"` + boot + `","chain":"chain-1"}`
+	if _, err := Decode([]byte(good)); err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range map[string]string{
+		"empty":               "",
+		"of tmkms-light":      `{"pubkey":"AAAA","key_id":"AAAA"}`,
+		"another version":     strings.Replace(good, `"v":1`, `"v":2`, 1),
+		"no version":          strings.Replace(good, `"v":1,`, ``, 1),
+		"an unknown key":      strings.Replace(good, `"use"`, `"usage"`, 1),
+		"a doubled key":       strings.Replace(good, `"chain":"chain-1"`, `"chain":"chain-0","chain":"chain-1"`, 1),
+		"a key in capitals":   strings.Replace(good, `"chain"`, `"Chain"`, 1),
+		"spaces":              strings.Replace(good, `,`, `, `, 1),
+		"another order":       `{"use":"attest","v":1,"boot":"` + boot + `"}`,
+		"an explicit nothing": strings.Replace(good, `"chain":"chain-1"`, `"chain":""`, 1),
+		"an escape":           strings.Replace(good, `chain-1`, `chain\u002d1`, 1),
+		"something behind it": good + "{}",
+		"a line feed":         good + "\n",
+		"cut off":             good[:len(good)-1],
+		"too long":            strings.Replace(good, `chain-1`, strings.Repeat("c", MaxSize), 1),
+	} {
+		if text == good {
+			t.Errorf("%s: the test changes nothing", name)
+		}
+		if c, err := Decode([]byte(text)); err == nil {
+			t.Errorf("%s: accepted as %+v", name, c)
+		}
+	}
+}
+
+// What is accepted encodes to the same bytes.
+func FuzzDecode(f *testing.F) {
+	data, err := longest().Encode()
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(data)
+	f.Add([]byte(`{"v":1,"use":"","boot":""}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		c, err := Decode(data)
+		if err != nil {
+			return
+		}
+		again, err := c.Encode()
+		if err != nil || !bytes.Equal(again, data) {
+			t.Fatalf("%q became %q, %v", data, again, err)
+		}
+	})
+}
