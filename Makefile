@@ -7,6 +7,9 @@ GO      := go
 # Everything that a build depends on is in the commit: the same commit gives the
 # same bytes.
 BUILD   := CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=auto -ldflags '-s -w'
+# The measured program leaves out what differs between two checkouts of the same
+# code: only what runs is measured.
+BUILD_ENCLAVE := CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags '-s -w -buildid='
 LINT    := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 # What a program consists of: every package of this module that is no test of
@@ -18,6 +21,7 @@ PACKAGES := ./cmd/... ./internal/...
 all:
 	@mkdir -p bin
 	$(BUILD) -o bin/privyseal ./cmd/privyseal
+	$(BUILD_ENCLAVE) -o bin/privyseal-enclave ./cmd/privyseal-enclave
 
 # A real chain, signed by privyseal, until interrupted or for BLOCKS blocks.
 demo: all
@@ -41,6 +45,13 @@ check:
 	@GOFLAGS=-mod=mod $(GO) run $(LINT) ./...
 	@for os in linux/amd64 linux/arm64 darwin/arm64; do \
 		CGO_ENABLED=0 GOOS=$${os%/*} GOARCH=$${os#*/} $(GO) vet $(PACKAGES) || exit 1; done
+	@$(GO) list -deps -f '{{if not .Standard}}{{.ImportPath}}{{end}}' ./cmd/privyseal-enclave | \
+		diff cmd/privyseal-enclave/packages.txt - || { echo "the measured program links other packages: run make packages, and mean it"; exit 1; }
+
+# What is linked into the measured program, for review.
+packages:
+	$(GO) list -deps -f '{{if not .Standard}}{{.ImportPath}}{{end}}' ./cmd/privyseal-enclave >cmd/privyseal-enclave/packages.txt
+.PHONY: packages
 
 unit:
 	@echo "== unit tests, vectors, fuzz seeds, scripts, crash tests"
@@ -81,11 +92,16 @@ release:
 		out=dist/privyseal-$(VERSION)-$${os%/*}-$${os#*/}; \
 		GOOS=$${os%/*} GOARCH=$${os#*/} $(BUILD) -o $$out ./cmd/privyseal || exit 1; \
 		ls -l $$out; done
-	@cd dist && sha256sum privyseal-$(VERSION)-* | tee SHA256SUMS
+	@for arch in amd64 arm64; do \
+		out=dist/privyseal-enclave-$(VERSION)-linux-$$arch; \
+		GOOS=linux GOARCH=$$arch $(BUILD_ENCLAVE) -o $$out ./cmd/privyseal-enclave || exit 1; ls -l $$out; done
+	@cd dist && sha256sum privyseal-*$(VERSION)-* | tee SHA256SUMS
 
 PREFIX ?= /usr/local
 install: all
 	install -D -m 0755 bin/privyseal $(DESTDIR)$(PREFIX)/bin/privyseal
+	install -D -m 0755 bin/privyseal-enclave $(DESTDIR)$(PREFIX)/bin/privyseal-enclave
+	install -D -m 0644 systemd/privyseal-nitro.service $(DESTDIR)/etc/systemd/system/privyseal-nitro.service
 	install -D -m 0644 systemd/privyseal.service $(DESTDIR)/etc/systemd/system/privyseal.service
 	install -d $(DESTDIR)$(PREFIX)/share/doc/privyseal
 	install -m 0644 README.md SECURITY.md doc/*.md $(DESTDIR)$(PREFIX)/share/doc/privyseal/

@@ -37,10 +37,10 @@ func cmdlines() map[eif.Arch]string {
 
 // buildFlags are the flags of `privyseal nitro build`.
 type buildFlags struct {
-	kernel, program, policy, cmdline string
-	signKey, signCert                string
-	out                              string
-	asJSON                           bool
+	kernel, program, module, policy, cmdline string
+	signKey, signCert                        string
+	out                                      string
+	asJSON                                   bool
 }
 
 func newNitroBuildCommand() *cobra.Command {
@@ -63,7 +63,8 @@ image is signed, and PCR8 is the certificate.`,
 	}
 	cmd.Flags().StringVar(&f.kernel, "kernel", "", "bzImage (amd64) or Image (arm64)")
 	cmd.Flags().StringVar(&f.program, "program", "", "static program to run inside (default: privyseal-enclave beside this program)")
-	cmd.Flags().StringVar(&f.policy, "policy", "", "policy file, as of `privyseal nitro policy-file`")
+	cmd.Flags().StringVar(&f.module, "nsm-module", "", "nsm.ko, for a kernel without the driver built in (AWS's own)")
+	cmd.Flags().StringVar(&f.policy, "policy", "", "policy file, as of privyseal nitro policy-file")
 	cmd.Flags().StringVar(&f.cmdline, "cmdline", "", "kernel's command line (default: that of nitro-cli, with panic=1)")
 	cmd.Flags().StringVar(&f.signKey, "sign-key", "", "PEM file of the key that signs the image")
 	cmd.Flags().StringVar(&f.signCert, "sign-cert", "", "PEM file of its certificate")
@@ -114,7 +115,13 @@ func (f *buildFlags) source() (src eif.Source, err error) {
 	if err != nil {
 		return src, err
 	}
-	first, err := eif.ProgramRamdisk(program)
+	var module []byte
+	if f.module != "" {
+		if module, err = readBounded(f.module, maxInput); err != nil {
+			return src, err
+		}
+	}
+	first, err := eif.ProgramRamdisk(program, module)
 	if err != nil {
 		return src, err
 	}

@@ -272,7 +272,7 @@ func nitroHome(t *testing.T, cfg func(*config.Config)) (home string, in *nitroIn
 	check(err)
 	second, err := policyRamdisk(p)
 	check(err)
-	first, err := eif.ProgramRamdisk([]byte("program"))
+	first, err := eif.ProgramRamdisk([]byte("program"), nil)
 	check(err)
 	im, err := eif.Build(eif.Source{Arch: eif.AMD64, Kernel: []byte("kernel"), Cmdline: "reboot=k", Ramdisks: [][]byte{first, second}})
 	check(err, os.WriteFile(filepath.Join(home, "our.eif"), im.Encode(), 0o600))

@@ -90,17 +90,24 @@ func pad(b *bytes.Buffer) {
 // ProgramRamdisk returns the first ramdisk of an image whose /init is one static
 // program: the program, a console for what it says before it has mounted
 // anything, and the folders to mount on.
-func ProgramRamdisk(program []byte) ([]byte, error) {
+//
+// module is the driver nsm.ko, which the program loads first, for a kernel that
+// does not have it built in; nil leaves it out.
+func ProgramRamdisk(program, module []byte) ([]byte, error) {
 	if len(program) == 0 {
 		return nil, errors.New("cannot make a ramdisk: the program is empty")
 	}
-	return Archive([]File{
+	files := []File{
 		{Name: "dev", Mode: ModeDir | 0o755},
 		{Name: "dev/console", Mode: ModeDevice | 0o600, Major: 5, Minor: 1},
 		{Name: "proc", Mode: ModeDir | 0o755},
 		{Name: "sys", Mode: ModeDir | 0o755},
 		{Name: "init", Mode: ModeRegular | 0o755, Data: program},
-	})
+	}
+	if len(module) > 0 {
+		files = append(files, File{Name: "nsm.ko", Mode: ModeRegular | 0o444, Data: module})
+	}
+	return Archive(files)
 }
 
 // FileRamdisk returns a ramdisk with one file that everybody may read, in the

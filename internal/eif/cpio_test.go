@@ -9,7 +9,7 @@ import (
 // The archive is ASCII apart from its padding, and so its golden file can be
 // proof-read. "cpio -it" lists the same.
 func TestArchive(t *testing.T) {
-	got, err := ProgramRamdisk([]byte("the program"))
+	got, err := ProgramRamdisk([]byte("the program"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -54,7 +54,7 @@ func TestArchiveRefuses(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if _, err := ProgramRamdisk(nil); err == nil {
+	if _, err := ProgramRamdisk(nil, nil); err == nil {
 		t.Error("a ramdisk without a program")
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"os"
 	"time"
@@ -51,6 +52,27 @@ func Mount() error {
 	}
 	if console > 2 {
 		return unix.Close(console)
+	}
+	return nil
+}
+
+// moduleFile is the driver of the security module in images whose kernel does
+// not have it built in, such as those that AWS ships with nitro-cli. It is
+// measured with the program.
+const moduleFile = "/nsm.ko"
+
+// LoadModule loads the driver, if the image has one.
+func LoadModule() error {
+	f, err := os.Open(moduleFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if err := unix.FinitModule(int(f.Fd()), "", 0); err != nil && !errors.Is(err, unix.EEXIST) {
+		return fmt.Errorf("cannot load the driver of the NSM: %w", err)
 	}
 	return nil
 }

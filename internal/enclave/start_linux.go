@@ -22,6 +22,9 @@ func Start(version string) error {
 	if err := Mount(); err != nil {
 		return err
 	}
+	if err := LoadModule(); err != nil {
+		return err
+	}
 	module, err := nsm.Open("/dev/nsm")
 	if err != nil {
 		return err
