@@ -30,6 +30,8 @@ demo: all
 
 # Everything that must pass.
 test: setup check unit race interop nodes
+	@if command -v apt-get >/dev/null; then $(MAKE) --no-print-directory test-nitro; \
+		else echo "== Nitro: skipped, QEMU comes as Debian packages and this is no Debian"; fi
 	@echo "make test: everything passed"
 
 setup:
@@ -70,6 +72,24 @@ interop:
 nodes:
 	@echo "== real nodes"
 	@PRIVYSEAL_REQUIRE_NODES=1 $(GO) test -count=1 -timeout 20m ./test/e2e
+
+# The real enclave image, booted in QEMU, with a security module and a KMS of the
+# tests' own around it. Brings QEMU and builds the kernel, once.
+test-nitro: nitro-setup
+	@echo "== the enclave in QEMU"
+	@PRIVYSEAL_REQUIRE_NITRO=1 PRIVYSEAL_REQUIRE_NODES=1 $(GO) test -count=1 -p 1 -timeout 20m ./test/nitro/...
+
+# The same chain as `make demo`, signed from inside the enclave.
+demo-nitro: all nitro-setup
+	@scripts/setup nodes v0.38.26
+	@$(GO) run ./test/nitro/demo $(if $(BLOCKS),-blocks $(BLOCKS))
+
+nitro-setup:
+	@scripts/setup qemu
+	@scripts/setup qemu-nitro
+	@scripts/setup debian-kernel amd64
+	@kernel/build --arch amd64 >/dev/null
+.PHONY: test-nitro demo-nitro nitro-setup
 
 # The table of doc/performance.md, measured now.
 bench: all
