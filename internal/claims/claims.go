@@ -43,6 +43,10 @@ type Claims struct {
 	// height/round/step.
 	Seq  uint64 `json:"seq,omitempty"`
 	Mark string `json:"mark,omitempty"`
+	// Start is the number of the record that this boot began with. Below the Seq
+	// of an earlier document of another boot it proves that the host replayed an
+	// old state, whatever was signed since.
+	Start uint64 `json:"start,omitempty"`
 }
 
 // EncodeKey returns a public key in the form of Claims.Key.

@@ -30,6 +30,7 @@ type chain struct {
 	problem error
 
 	signer *signer.Signer // nil: it cannot sign
+	start  uint64         // number of the record that it began with
 
 	wrapped  []byte // as it was booted with
 	identity ed25519.PrivateKey
@@ -205,7 +206,7 @@ func (e *enclave) openSigner(ctx context.Context, c *chain, bc *hostlink.BootCha
 	if err != nil {
 		return errors.Join(fmt.Errorf("cannot load the state: %w", err), store.Close())
 	}
-	c.signer = s
+	c.signer, c.start = s, s.Last().Version
 	return nil
 }
 

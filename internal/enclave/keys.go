@@ -197,7 +197,7 @@ func (e *enclave) attestChain(req *hostlink.Attest) ([]byte, error) {
 	}
 	last := c.signer.Last()
 	cl := e.claims(claims.PurposeAttest, c.id, c.key, c.origin)
-	cl.Seq, cl.Mark = last.Version, last.Mark.String()
+	cl.Seq, cl.Mark, cl.Start = last.Version, last.Mark.String(), c.start
 	return e.attest(cl, req.Nonce, nil)
 }
 

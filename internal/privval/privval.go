@@ -151,6 +151,17 @@ func ReadFrame(r *bufio.Reader, buf []byte) ([]byte, error) {
 	return buf, nil
 }
 
+// FrameBuffered reports whether the next frame is in r's buffer, so that
+// ReadFrame does not wait for the node.
+func FrameBuffered(r *bufio.Reader) bool {
+	b, err := r.Peek(r.Buffered())
+	if err != nil {
+		return false
+	}
+	size, n := binary.Uvarint(b)
+	return n > 0 && size <= uint64(len(b)-n)
+}
+
 // readLength reads a uvarint in its shortest form, at most MaxRequest.
 func readLength(r *bufio.Reader) (uint64, error) {
 	var raw [3]byte // 2^21-1 is above MaxRequest

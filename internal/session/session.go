@@ -74,8 +74,8 @@ type Session struct {
 	PeerUID *uint32
 	// Identity proves to tcp and noise nodes who we are. Required for both.
 	Identity ed25519.PrivateKey
-	// Idle ends a connection that is silent for so long after its handshake or
-	// its first request. 0 is DefaultIdle.
+	// Idle ends a connection that is silent for so long, and up to a second more,
+	// after its handshake or its first request. 0 is DefaultIdle.
 	Idle time.Duration
 
 	// Handle answers one request. Its context ends AnswerTimeout after the
@@ -185,16 +185,18 @@ func (s *Session) noise(conn net.Conn) (net.Conn, error) {
 func (s *Session) serve(ctx context.Context, conn net.Conn) (served bool, err error) {
 	// The end of ctx interrupts the wait for the next request and nothing else.
 	defer context.AfterFunc(ctx, func() { conn.SetReadDeadline(time.Unix(1, 0)) })()
-	idle := s.Idle
-	if idle == 0 {
-		idle = DefaultIdle
+	limits := deadlines{conn: conn, idle: s.Idle}
+	if limits.idle == 0 {
+		limits.idle = DefaultIdle
 	}
+	dog := watchdog{conn: conn}
+	defer dog.stop()
 	r := bufio.NewReader(conn)
 	var in, out []byte
 	for {
 		// A node that did its part of a handshake has taken us, and pings.
 		if served || s.Addr.Network != "unix" {
-			conn.SetReadDeadline(time.Now().Add(idle))
+			limits.extend()
 		}
 		if ctx.Err() != nil {
 			return served, nil
@@ -202,7 +204,9 @@ func (s *Session) serve(ctx context.Context, conn net.Conn) (served bool, err er
 		if _, err := r.Peek(1); err != nil {
 			return served, s.ended(served, err)
 		}
-		conn.SetReadDeadline(time.Now().Add(messageTimeout))
+		if !privval.FrameBuffered(r) {
+			limits.message()
+		}
 		if in, err = privval.ReadFrame(r, in); err != nil {
 			return served, fmt.Errorf("cannot serve %s: %w", s.Addr, err)
 		}
@@ -214,12 +218,12 @@ func (s *Session) serve(ctx context.Context, conn net.Conn) (served bool, err er
 			served = true
 			s.changed(Serving, nil)
 		}
-		resp, err := s.answer(ctx, conn, &req)
+		resp, err := s.answer(ctx, &dog, &req)
 		if err != nil {
 			return served, fmt.Errorf("cannot answer %s: %w", s.Addr, err)
 		}
 		out = resp.AppendFrame(out[:0])
-		conn.SetWriteDeadline(time.Now().Add(messageTimeout))
+		limits.extend()
 		if _, err := conn.Write(out); err != nil {
 			return served, fmt.Errorf("cannot answer %s: %w", s.Addr, err)
 		}
@@ -229,15 +233,13 @@ func (s *Session) serve(ctx context.Context, conn net.Conn) (served bool, err er
 // answer has the request handled, even if ctx ends meanwhile. When its time is
 // up the connection is closed under it: the handler may sit in a system call
 // that cannot be interrupted, and the node should not wait for that.
-func (s *Session) answer(ctx context.Context, conn net.Conn, req *privval.Request) (privval.Response, error) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), AnswerTimeout)
-	defer cancel()
-	defer context.AfterFunc(ctx, func() {
-		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-			conn.Close()
-		}
-	})()
-	return s.Handle(ctx, req)
+func (s *Session) answer(ctx context.Context, dog *watchdog, req *privval.Request) (privval.Response, error) {
+	now := time.Now()
+	answering := newAnswerContext(ctx, now)
+	defer answering.release()
+	dog.begin(now)
+	defer dog.end()
+	return s.Handle(answering, req)
 }
 
 // ended says in an operator's words why no request came.
