@@ -132,7 +132,7 @@ func TestOneWriteOneSync(t *testing.T) {
 		if c.name != "write" {
 			continue
 		}
-		if got := strings.Join(names, " "); strings.HasPrefix(c.args[1], "released") && got != "newfstatat pwrite64 fdatasync write" {
+		if got := strings.Join(names, " "); strings.HasPrefix(c.args[1], "released") && got != "statx pwrite64 fdatasync write" {
 			t.Errorf("a write of the store is %s", got)
 		}
 		names = nil

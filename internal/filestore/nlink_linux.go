@@ -1,0 +1,6 @@
+//go:build !amd64
+
+package filestore
+
+// nlink has the type of Stat_t's field.
+type nlink = uint32
