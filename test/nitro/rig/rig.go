@@ -1,0 +1,69 @@
+// Package rig is the world around an enclave, for tests: it boots an enclave
+// image in QEMU and plays what AWS has there: the hypervisor that reads and
+// measures the image, vsock, the security module that signs attestation
+// documents, and KMS. The documents are signed under a test root.
+//
+// QEMU emulates the processor (no KVM) and nothing else of this: the devices are
+// here, on the other side of vhost-user sockets. vsock ends in unix sockets, named
+// as Firecracker names them; AF_VSOCK of the machine that runs the tests is never
+// touched. scripts/setup qemu brings QEMU.
+//
+// It shares no code with what it tests: it reads and measures images, makes and
+// checks documents, signatures of requests and key policies by itself.
+package rig
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+)
+
+// cache returns the folder that scripts/setup builds into, by its rule.
+func cache() (string, error) {
+	if dir := os.Getenv("PRIVYSEAL_CACHE"); dir != "" {
+		return filepath.Abs(dir)
+	}
+	if dir := os.Getenv("XDG_CACHE_HOME"); dir != "" {
+		return filepath.Abs(filepath.Join(dir, "privyseal"))
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return "", fmt.Errorf("cannot find the cache: %w", err)
+	}
+	return filepath.Join(home, ".cache", "privyseal"), nil
+}
+
+// ErrMissing says that QEMU or a kernel is not there.
+var ErrMissing = errors.New("it is not there")
+
+// QEMU returns the emulator that Start uses. The error wraps ErrMissing.
+func QEMU() (string, error) {
+	return program("qemu-system-x86_64", "scripts/setup qemu")
+}
+
+// QEMUNitro returns the QEMU that reads images itself. The error wraps ErrMissing.
+func QEMUNitro() (string, error) {
+	return program("qemu-nitro", "scripts/setup qemu-nitro")
+}
+
+// Kernel returns the bzImage that kernel/build made last. The error wraps ErrMissing.
+func Kernel() (string, error) {
+	return program("nitro-kernel-amd64", "kernel/build --arch amd64")
+}
+
+func program(name, command string) (string, error) {
+	dir, err := cache()
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(dir, "bin", name)
+	if _, err := os.Stat(path); err != nil {
+		return "", fmt.Errorf("%s: %w; type: %s", path, ErrMissing, command)
+	}
+	return path, nil
+}
+
+// NewDir makes a folder for one enclave, with a path that is short enough for the
+// names of unix sockets.
+func NewDir() (string, error) { return os.MkdirTemp("", "enclave") }
