@@ -43,6 +43,7 @@ type Store struct {
 	conn   net.Conn
 	last   Record // loaded, or sent last
 	sealed []byte // last
+	given  uint64 // the highest number that a record of ours ever had
 	loaded bool   // last is valid
 	ready  bool   // last was acknowledged, and nothing failed since
 }
@@ -86,7 +87,9 @@ func (s *Store) follow(sealed []byte) error {
 	if err != nil {
 		return err
 	}
-	if s.loaded && (r.Seq <= s.last.Seq || r.Mark.Less(s.last.Mark)) {
+	// A twin's record at our very mark with other bytes is no state of ours either:
+	// we have signed ours.
+	if s.loaded && (r.Seq <= s.last.Seq || !s.last.Mark.Less(r.Mark) && !s.last.Mark.Equal(r.Mark)) {
 		return fmt.Errorf("%w: record %d at %v, ours is %d at %v", ErrReplay, r.Seq, r.Mark, s.last.Seq, s.last.Mark)
 	}
 	s.last, s.sealed = r, bytes.Clone(sealed)
@@ -105,11 +108,15 @@ func (s *Store) Replace(ctx context.Context, old watermark.Saved, m watermark.Ma
 	if !s.last.Mark.Less(m) {
 		return watermark.Saved{}, fmt.Errorf("cannot record %v: it is not above %v", m, s.last.Mark)
 	}
-	next := Record{Seq: s.last.Seq + 1, Boot: s.Boot, Time: time.Now(), Mark: m}
+	// No number twice, also if the host says that it did not take the last record:
+	// it has it all the same, and could show it at the next boot as the one that
+	// was attested.
+	next := Record{Seq: max(s.last.Seq, s.given) + 1, Boot: s.Boot, Time: time.Now(), Mark: m}
 	sealed, err := s.Key.Seal(s.ID, next)
 	if err != nil {
 		return watermark.Saved{}, err
 	}
+	s.given = next.Seq
 	if err := s.put(ctx, sealed); err != nil {
 		if _, ok := errors.AsType[*movedError](err); ok {
 			// Nothing was written. The next load looks at what stands there.

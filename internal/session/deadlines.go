@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -99,9 +100,10 @@ type answerContext struct {
 	context.Context
 	deadline time.Time
 
-	once   sync.Once
-	timed  context.Context
-	cancel context.CancelFunc
+	once     sync.Once
+	timed    context.Context
+	cancel   context.CancelFunc
+	released atomic.Bool
 }
 
 func newAnswerContext(parent context.Context, now time.Time) *answerContext {
@@ -117,8 +119,12 @@ func (c *answerContext) Done() <-chan struct{} {
 	return c.timed.Done()
 }
 
-// Err implements context.Context.
+// Err implements context.Context. Where Done is closed it is never nil: package
+// context panics in a goroutine of its own when it finds that.
 func (c *answerContext) Err() error {
+	if c.released.Load() {
+		return context.Canceled
+	}
 	if time.Now().Before(c.deadline) {
 		return nil
 	}
@@ -127,6 +133,7 @@ func (c *answerContext) Err() error {
 
 // release frees the timer, if there is one. Nobody may wait for c any more.
 func (c *answerContext) release() {
+	c.released.Store(true)
 	if c.cancel != nil {
 		c.cancel()
 	}
