@@ -181,7 +181,7 @@ func (d *daemon) openChain(ctx context.Context, cc config.Chain, standby bool) (
 		ChainID:        cc.ID,
 		Key:            key,
 		PubKey:         privval.PubKey{Type: string(pub.Type()), Bytes: pub.Bytes()},
-		Verify:         pub.Verify,
+		Verify:         pub.Verifier(),
 		Store:          store,
 		Heights:        watermark.Heights{Burst: cc.HeightBurst, PerSecond: cc.HeightPerSecond, Max: cc.MaxHeight},
 		AllowSignBytes: cc.AllowSignBytes,

@@ -30,7 +30,7 @@ var mayImport = map[string]string{
 	"internal/session":    "internal/privval internal/secretconn internal/noiseconn",
 
 	// Public keys, and keys: a room a provider.
-	"internal/pubkey": "github.com/cloudflare/circl/ github.com/decred/dcrd/dcrec/secp256k1/v4/ " +
+	"internal/pubkey": "filippo.io/edwards25519 github.com/cloudflare/circl/ github.com/decred/dcrd/dcrec/secp256k1/v4/ " +
 		"github.com/decred/dcrd/dcrec/secp256k1/v4 golang.org/x/crypto/",
 	"internal/key/soft": "internal/pubkey filippo.io/edwards25519 github.com/cloudflare/circl/ github.com/decred/dcrd/dcrec/secp256k1/v4/ " +
 		"github.com/decred/dcrd/dcrec/secp256k1/v4 golang.org/x/crypto/",

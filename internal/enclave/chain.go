@@ -10,6 +10,7 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"time"
 
 	"privyseal/internal/hostlink"
 	"privyseal/internal/key/nitrokms"
@@ -53,7 +54,7 @@ func (c *chain) status() hostlink.ChainStatus {
 		s.KeyType, s.Public = string(c.key.Type()), c.key.PublicKey().Bytes()
 	}
 	if c.problem != nil {
-		s.Problem, s.Cure = c.problem.Error(), cureOf(c.problem)
+		s.Problem, s.Cure = clip(c.problem.Error()), cureOf(c.problem)
 	}
 	if c.signer != nil {
 		last := c.signer.Last()
@@ -68,6 +69,12 @@ func (e *enclave) bootChains(ctx, requestCtx context.Context, b *hostlink.Boot) 
 	if err := e.level.UnmarshalText([]byte(b.LogLevel)); err != nil {
 		return err
 	}
+	// What never had a key is forgotten: who asks for chains at random gets no
+	// memory, and no status that grows for ever.
+	maps.DeleteFunc(e.chains, func(_ string, c *chain) bool { return c.key == nil })
+	if err := e.checkBoot(b); err != nil {
+		return err
+	}
 	for i := range b.Chains {
 		bc := &b.Chains[i]
 		c := e.chains[bc.ID]
@@ -80,6 +87,33 @@ func (e *enclave) bootChains(ctx, requestCtx context.Context, b *hostlink.Boot) 
 			continue
 		}
 		e.serveNodes(ctx, c, bc)
+	}
+	return nil
+}
+
+// Limits on a boot. A status of so many chains, each with a problem, fits into a
+// reply.
+const (
+	maxChains  = 128
+	maxNodes   = 64 // of a chain
+	maxChainID = 50 // MaxChainIDLen of CometBFT
+)
+
+func (e *enclave) checkBoot(b *hostlink.Boot) error {
+	ids := maps.Clone(e.chains)
+	for i := range b.Chains {
+		bc := &b.Chains[i]
+		switch {
+		// Wrapped with chain "" are identities, which sign no votes.
+		case bc.ID == "" || len(bc.ID) > maxChainID:
+			return fmt.Errorf("a chain id has %d bytes, not 1 to %d", len(bc.ID), maxChainID)
+		case len(bc.Nodes) > maxNodes:
+			return fmt.Errorf("chain %q has %d nodes, more than %d", bc.ID, len(bc.Nodes), maxNodes)
+		}
+		ids[bc.ID] = nil
+	}
+	if len(ids) > maxChains {
+		return fmt.Errorf("%d chains, more than %d", len(ids), maxChains)
 	}
 	return nil
 }
@@ -193,7 +227,7 @@ func (e *enclave) openSigner(ctx context.Context, c *chain, bc *hostlink.BootCha
 		ChainID: c.id,
 		Key:     c.key,
 		PubKey:  privval.PubKey{Type: string(pub.Type()), Bytes: pub.Bytes()},
-		Verify:  pub.Verify,
+		Verify:  pub.Verifier(),
 		Store:   store,
 		Heights: watermark.Heights{
 			Burst: bc.HeightBurst, PerSecond: bc.HeightPerSecond, Max: p.MaxHeight, Floor: p.StateFloor[c.id],
@@ -222,6 +256,7 @@ func (e *enclave) serveNodes(ctx context.Context, c *chain, bc *hostlink.BootCha
 	for _, n := range bc.Nodes {
 		addr, err := session.ParseAddr(n.Addr)
 		if err != nil || addr.Network != "unix" && c.identity == nil {
+			c.nodes = nil // the next boot may bring what is missing
 			e.log.Error("cannot serve a node", "chain_id", c.id, "node", n.Name, "error", errors.Join(err, errors.New("tcp and noise need an identity")))
 			continue
 		}
@@ -250,7 +285,14 @@ func (e *enclave) dialNode(ctx context.Context, chainID, node string) (net.Conn,
 	}
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	defer stop()
-	if err := hostlink.OpenNode(conn, hostlink.NodeHello{ChainID: chainID, Node: node}); err != nil {
+	// The host dials the node meanwhile. One that never answers would keep the
+	// session from asking again.
+	conn.SetDeadline(time.Now().Add(openTimeout))
+	err = hostlink.OpenNode(conn, hostlink.NodeHello{ChainID: chainID, Node: node})
+	if err == nil {
+		err = conn.SetDeadline(time.Time{})
+	}
+	if err != nil {
 		conn.Close()
 		return nil, err
 	}

@@ -22,6 +22,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"strings"
 	"sync"
 	"time"
 
@@ -29,6 +30,7 @@ import (
 	"privyseal/internal/key/nitrokms"
 	"privyseal/internal/oplog"
 	"privyseal/internal/policy"
+	"privyseal/internal/watermark"
 )
 
 // Module is the security module of an enclave, package nsm's Device.
@@ -67,6 +69,8 @@ const (
 	maxControls    = 8               // connections to ControlPort at once
 	requestTimeout = 2 * time.Minute // KMS included
 	maxNonce       = 512
+	maxText        = 1 << 10          // bytes of an error in a reply: some quote the host
+	openTimeout    = 10 * time.Second // for the host to dial a node
 )
 
 // enclave is the state of a boot.
@@ -81,12 +85,13 @@ type enclave struct {
 	mu        sync.Mutex
 	chains    map[string]*chain
 	importKey *rsa.PrivateKey // of this boot; nil until somebody asks
+	imported  map[watermark.ID]bool
 }
 
 // Run serves the host until ctx ends. An error means that the enclave is of no
 // use.
 func Run(ctx context.Context, c Config) error {
-	e := &enclave{c: c, level: new(slog.LevelVar), chains: map[string]*chain{}}
+	e := &enclave{c: c, level: new(slog.LevelVar), chains: map[string]*chain{}, imported: map[watermark.ID]bool{}}
 	if _, err := rand.Read(e.boot[:]); err != nil {
 		return err
 	}
@@ -170,13 +175,15 @@ func (e *enclave) handle(ctx context.Context, req *hostlink.Request) hostlink.Re
 	}
 	if err != nil {
 		e.log.Warn("refused a request of the host", "error", err)
-		return hostlink.Reply{Error: err.Error(), Cure: cureOf(err)}
+		return hostlink.Reply{Error: clip(err.Error()), Cure: cureOf(err)}
 	}
 	if req.Hello != nil || req.Boot != nil {
 		reply.Status = e.status()
 	}
 	return reply
 }
+
+func clip(s string) string { return strings.ToValidUTF8(s[:min(len(s), maxText)], "") }
 
 // curedError is an error with the next thing to do for an operator.
 type curedError struct {

@@ -142,7 +142,15 @@ func (e *enclave) importSecret(ctx context.Context, req *hostlink.Import) (*host
 		return nil, err
 	}
 	defer key.Wipe()
-	return e.wrap(ctx, req.Credentials, req.ChainID, key, nitrokms.Imported, mark)
+	// A second import would make a record at the same old mark with a higher number
+	// than all that were signed under the first.
+	id := stateID(req.ChainID, key)
+	if e.imported[id] {
+		return nil, &curedError{errors.New("this boot has imported the key for this chain already"), "use what the first import gave; to import anew, restart the enclave and seal the secret again"}
+	}
+	out, err := e.wrap(ctx, req.Credentials, req.ChainID, key, nitrokms.Imported, mark)
+	e.imported[id] = err == nil
+	return out, err
 }
 
 func (e *enclave) openImport(req *hostlink.Import) ([]byte, error) {
