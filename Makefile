@@ -57,11 +57,11 @@ packages:
 
 unit:
 	@echo "== unit tests, vectors, fuzz seeds, scripts, crash tests"
-	@PRIVYSEAL_REQUIRE_NODES=1 $(GO) test $(PACKAGES) ./test/crash/...
+	@PRIVYSEAL_REQUIRE_NODES=1 $(GO) test $(PACKAGES) ./test/crash/... ./test/nitro/hostile
 
 race:
 	@echo "== race detector"
-	@CGO_ENABLED=1 PRIVYSEAL_REQUIRE_NODES=1 $(GO) test -race ./internal/...
+	@CGO_ENABLED=1 PRIVYSEAL_REQUIRE_NODES=1 $(GO) test -race ./internal/... ./test/nitro/hostile
 
 # The modules of other programs check our bytes, and we theirs. Each is a Go
 # module of its own, so that none of them is ever linked into privyseal.

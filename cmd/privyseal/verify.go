@@ -409,6 +409,9 @@ func (v *verified) reportClaims(line func(format string, args ...any)) {
 	if c.Seq > 0 {
 		line("%-11s %d", "sequence", c.Seq)
 	}
+	if c.Start > 0 {
+		line("%-11s %d, the record that this boot began with: below the sequence of an earlier document it proves that an old state was replayed", "start", c.Start)
+	}
 	if v.told.key.IsZero() {
 		if c.Key != "" {
 			line("public key  %s", c.Key)

@@ -189,6 +189,10 @@ func (s *Store) put(ctx context.Context, sealed []byte) error {
 // call sends one frame and reads one. The connection is dropped on any error,
 // so that no late answer is taken for that of another request.
 func (s *Store) call(ctx context.Context, frame []byte) (kind byte, body []byte, err error) {
+	// What watches ctx below may come too late for one that has ended already.
+	if err := ctx.Err(); err != nil {
+		return 0, nil, s.drop(fmt.Errorf("cannot ask the host about the state: %w", err))
+	}
 	deadline, _ := ctx.Deadline()
 	if err := s.conn.SetDeadline(deadline); err != nil {
 		return 0, nil, s.drop(err)

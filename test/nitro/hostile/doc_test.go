@@ -1,0 +1,110 @@
+package hostile
+
+import (
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const repository = "../../.."
+
+// doc/threat-model.md names tests that exist, and at least one for each weakness of
+// tmkms-light that is not SGX's.
+func TestThreatModelNamesTests(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join(repository, "doc/threat-model.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	row := regexp.MustCompile(`^\| (\d+) \| (.*) \| (.*) \|$`)
+	sgx := []int{1, 2, 4, 5, 9, 10, 35}
+	next := 1
+	for line := range strings.Lines(string(text)) {
+		tests := testsIn(t, line)
+		m := row.FindStringSubmatch(strings.TrimSpace(line))
+		if m == nil {
+			continue
+		}
+		if m[1] != fmt.Sprint(next) {
+			t.Errorf("weakness %s stands where %d should", m[1], next)
+		}
+		if isSGX := m[3] == "SGX: not in this release"; isSGX != slices.Contains(sgx, next) {
+			t.Errorf("weakness %d: SGX is %v", next, isSGX)
+		} else if !isSGX && tests == 0 {
+			t.Errorf("weakness %d: no test", next)
+		}
+		next++
+	}
+	if next != 40 {
+		t.Errorf("%d weaknesses, not 39", next-1)
+	}
+}
+
+// testsIn returns how many tests a line names, and checks that they exist: in code
+// marks, a Go file with names of tests behind it, or a script.
+func testsIn(t *testing.T, line string) (tests int) {
+	for _, m := range regexp.MustCompile("`((?:internal|cmd|test)/[^`]*)`").FindAllStringSubmatch(line, -1) {
+		words := strings.Fields(m[1])
+		if info, err := os.Stat(filepath.Join(repository, words[0])); err == nil && info.IsDir() {
+			continue
+		}
+		text, err := os.ReadFile(filepath.Join(repository, words[0]))
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		if strings.HasSuffix(words[0], "_test.go") && len(words) == 1 {
+			t.Errorf("%s: which test?", words[0])
+		}
+		for _, name := range words[1:] {
+			if !regexp.MustCompile(`(?m)^func ` + regexp.QuoteMeta(name) + `\(`).Match(text) {
+				t.Errorf("%s has no %s", words[0], name)
+			}
+		}
+		if len(words) > 1 || strings.HasSuffix(words[0], ".txtar") {
+			tests++
+		}
+	}
+	return tests
+}
+
+// What the measured program may do stands in the measured policy: neither arguments
+// nor environment reach it.
+func TestTheProgramTakesNoArguments(t *testing.T) {
+	var files []string
+	for _, dir := range []string{"cmd/privyseal-enclave", "internal/enclave", "internal/policy", "internal/key/nitrokms", "internal/hostlink"} {
+		list, err := filepath.Glob(filepath.Join(repository, dir, "*.go"))
+		if err != nil || len(list) == 0 {
+			t.Fatalf("%s: %v", dir, err)
+		}
+		files = append(files, list...)
+	}
+	for _, file := range files {
+		if strings.HasSuffix(file, "_test.go") {
+			continue
+		}
+		f, err := parser.ParseFile(token.NewFileSet(), file, nil, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, spec := range f.Imports {
+			if spec.Path.Value == `"flag"` {
+				t.Errorf("%s has flags", file)
+			}
+		}
+		ast.Inspect(f, func(n ast.Node) bool {
+			if s, ok := n.(*ast.SelectorExpr); ok {
+				if x, ok := s.X.(*ast.Ident); ok && x.Name == "os" && slices.Contains([]string{"Args", "Getenv", "LookupEnv", "Environ"}, s.Sel.Name) {
+					t.Errorf("%s uses os.%s", file, s.Sel.Name)
+				}
+			}
+			return true
+		})
+	}
+}
