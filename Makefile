@@ -81,10 +81,10 @@ test-nitro: nitro-setup
 
 # The same chain as `make demo`, signed from inside the enclave.
 demo-nitro: all nitro-setup
-	@scripts/setup nodes v0.38.26
-	@$(GO) run ./test/nitro/demo $(if $(BLOCKS),-blocks $(BLOCKS))
+	@$(GO) run ./test/nitro/demo -bin bin $(if $(BLOCKS),-blocks $(BLOCKS))
 
 nitro-setup:
+	@scripts/setup nodes v0.38.26
 	@scripts/setup qemu
 	@scripts/setup qemu-nitro
 	@scripts/setup debian-kernel amd64
@@ -94,6 +94,7 @@ nitro-setup:
 # The table of doc/performance.md, measured now.
 bench: all
 	@cd test/bench && $(GO) run . -privyseal ../../bin/privyseal
+	@if command -v apt-get >/dev/null; then $(MAKE) --no-print-directory nitro-setup && $(GO) run ./test/nitro/bench -bin bin; fi
 
 # Golden vectors, made anew by the real modules.
 vectors:

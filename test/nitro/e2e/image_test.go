@@ -1,0 +1,178 @@
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"privyseal/test/nitro/e2e/world"
+	"privyseal/test/nitro/rig"
+)
+
+// The image of production believes AWS's TLS roots and none of ours: the world of
+// these tests gets no key out of it, and the operator reads why.
+func TestProductionPolicyRefusesTestChain(t *testing.T) {
+	ctx := within(t, time.Minute)
+	w := newWorld(t)
+	// Only the endpoint is this world's; roots and attestation root are AWS's.
+	im, err := w.BuildImage(ctx, "production")
+	check(t, err)
+	check(t, w.LetIn(ctx, im))
+	home := filepath.Join(w.Dir, "home")
+	_, err = w.Run(ctx, append([]string{"init", "--home", home, "--chain-id", "chain-1", "--node", "unix:///n.sock"}, w.InitFlags(im)...)...)
+	if err == nil {
+		t.Fatal("an image with AWS's roots made a key with the test KMS")
+	}
+	for _, want := range []string{"not KMS under the name and roots of the policy", "unknown authority", "check kms_server_name and tls_roots in the policy"} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("the operator is not told of %q:\n%v", want, err)
+		}
+	}
+	if calls := w.KMS.Calls(); len(calls) > 0 {
+		t.Errorf("KMS was called: %+v", calls)
+	}
+	if _, err := os.Stat(home); err == nil {
+		t.Errorf("%s was made", home)
+	}
+
+	// With our TLS roots and AWS's attestation root KMS answers, and what the
+	// enclave attests is not believed.
+	flags, err := w.TestRoots()
+	check(t, err)
+	check(t, w.Instance.Close())
+	im, err = w.BuildImage(ctx, "half", flags[:2]...)
+	check(t, err)
+	check(t, w.LetIn(ctx, im))
+	_, err = w.Run(ctx, append([]string{"init", "--home", home, "--chain-id", "chain-1", "--node", "unix:///n.sock"}, w.InitFlags(im)...)...)
+	if err == nil || !strings.Contains(err.Error(), "nothing was installed") || !strings.Contains(err.Error(), "root") {
+		t.Errorf("a document of the test root, held against AWS's: %v", err)
+	}
+	if _, err := os.Stat(home); err == nil {
+		t.Errorf("%s was made", home)
+	}
+}
+
+// Two copies of the source in folders of other names and lengths give the same
+// image, bit for bit. Nothing that the first build left helps the second.
+func TestReproducible(t *testing.T) {
+	ctx := within(t, 3*time.Minute)
+	kernel, err := rig.Kernel()
+	if err != nil {
+		need(t, missing(err))
+	}
+	policy := policyFile(ctx, t)
+	var first []byte
+	for name, environment := range map[string][]string{"one": nil, "quite/another/folder": {"GOCACHE=" + t.TempDir()}} {
+		dir := filepath.Join(t.TempDir(), name)
+		source := filepath.Join(dir, "source")
+		copySource(t, source)
+		p := filepath.Join(dir, "privyseal-enclave")
+		cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w -buildid=", "-o", p, "./cmd/privyseal-enclave")
+		cmd.Dir = source
+		cmd.Env = append(append(os.Environ(), "CGO_ENABLED=0"), environment...)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		image := filepath.Join(dir, "privyseal.eif")
+		_, err := output(ctx, "nitro", "build", "--kernel", kernel, "--program", p, "--policy", policy, "--out", image)
+		check(t, err)
+		data, err := os.ReadFile(image)
+		check(t, err)
+		if first == nil {
+			first = data
+		} else if !bytes.Equal(first, data) {
+			t.Errorf("%d bytes and %d bytes differ from byte %d on", len(first), len(data), firstDifference(first, data))
+		}
+	}
+}
+
+func firstDifference(a, b []byte) int {
+	for i := range a {
+		if i == len(b) || a[i] != b[i] {
+			return i
+		}
+	}
+	return len(a)
+}
+
+// copySource copies what the enclave's program is built from.
+func copySource(t *testing.T, to string) {
+	t.Helper()
+	root := filepath.Join("..", "..", "..")
+	for _, name := range []string{"go.mod", "go.sum"} {
+		check(t, copyFile(filepath.Join(root, name), filepath.Join(to, name)))
+	}
+	for _, name := range []string{"internal", "cmd/privyseal-enclave"} {
+		check(t, os.CopyFS(filepath.Join(to, name), os.DirFS(filepath.Join(root, name))))
+	}
+}
+
+func copyFile(from, to string) error {
+	if err := os.MkdirAll(filepath.Dir(to), 0o700); err != nil {
+		return err
+	}
+	in, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	out, err := os.Create(to)
+	if err != nil {
+		return err
+	}
+	defer out.Close()
+	_, err = io.Copy(out, in)
+	return err
+}
+
+// The image for Graviton is built and measured, and not booted here.
+func TestARM64(t *testing.T) {
+	ctx := within(t, 3*time.Minute)
+	amd64, err := rig.Kernel()
+	if err != nil {
+		need(t, missing(err))
+	}
+	dir := t.TempDir()
+	kernel := filepath.Join(filepath.Dir(amd64), "nitro-kernel-arm64")
+	if _, err := os.Stat(kernel); err != nil {
+		t.Logf("%v (kernel/build --arch arm64 makes it): taking a header that nobody boots", err)
+		header := make([]byte, 64)
+		copy(header[56:], "ARM\x64") // Documentation/arch/arm64/booting.rst
+		kernel = filepath.Join(dir, "Image")
+		check(t, os.WriteFile(kernel, header, 0o600))
+	}
+	p, err := world.Build(ctx, dir, "arm64")
+	check(t, err)
+	image := filepath.Join(dir, "arm64.eif")
+	built, err := output(ctx, "nitro", "build", "--kernel", kernel, "--program", p.Enclave, "--policy", policyFile(ctx, t), "--out", image)
+	check(t, err)
+	measured, err := output(ctx, "nitro", "measure", image)
+	check(t, err)
+	same(t, "nitro measure", world.PCRs(measured), world.PCRs(built))
+	// Bit 0 of the header's flags (aws-nitro-enclaves-image-format, defs).
+	header, err := os.ReadFile(image)
+	check(t, err)
+	if header[7]&1 != 1 {
+		t.Errorf("the image's flags %x do not say arm64", header[6:8])
+	}
+	// A kernel of the one and a program of the other do not make an image.
+	if out, err := output(ctx, "nitro", "build", "--kernel", amd64, "--program", p.Enclave, "--policy", policyFile(ctx, t), "--out", image+".2"); err == nil {
+		t.Errorf("an amd64 kernel with an arm64 program became an image\n%s", out)
+	}
+}
+
+// policyFile makes the policy of production.
+func policyFile(ctx context.Context, t *testing.T) string {
+	t.Helper()
+	policy, err := output(ctx, "nitro", "policy-file", "--kms-key", world.Key)
+	check(t, err)
+	path := filepath.Join(t.TempDir(), "policy.json")
+	check(t, os.WriteFile(path, []byte(policy), 0o600))
+	return path
+}
