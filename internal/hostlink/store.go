@@ -1,6 +1,7 @@
 package hostlink
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -41,11 +42,13 @@ type Store struct {
 	Boot [16]byte
 
 	conn   net.Conn
-	last   Record // loaded, or sent last
-	sealed []byte // last
-	given  uint64 // the highest number that a record of ours ever had
-	loaded bool   // last is valid
-	ready  bool   // last was acknowledged, and nothing failed since
+	in     *bufio.Reader // of conn
+	until  time.Time     // the deadline of conn
+	last   Record        // loaded, or sent last
+	sealed []byte        // last
+	given  uint64        // the highest number that a record of ours ever had
+	loaded bool          // last is valid
+	ready  bool          // last was acknowledged, and nothing failed since
 }
 
 var _ watermark.Store = (*Store)(nil)
@@ -156,7 +159,7 @@ func (s *Store) connect(ctx context.Context) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot reach the host for the state: %w", err)
 	}
-	s.conn = conn
+	s.conn, s.in, s.until = conn, bufio.NewReader(conn), time.Time{}
 	open := append([]byte{frameOpen}, s.ID.Key[:]...)
 	kind, body, err := s.call(ctx, append(open, s.ID.ChainID...))
 	if err != nil {
@@ -186,6 +189,9 @@ func (s *Store) put(ctx context.Context, sealed []byte) error {
 	return s.drop(errors.New("the host acknowledged another record than the one that it was sent"))
 }
 
+// slack is by how much a call may end after its context's deadline.
+const slack = time.Second
+
 // call sends one frame and reads one. The connection is dropped on any error,
 // so that no late answer is taken for that of another request.
 func (s *Store) call(ctx context.Context, frame []byte) (kind byte, body []byte, err error) {
@@ -193,16 +199,20 @@ func (s *Store) call(ctx context.Context, frame []byte) (kind byte, body []byte,
 	if err := ctx.Err(); err != nil {
 		return 0, nil, s.drop(fmt.Errorf("cannot ask the host about the state: %w", err))
 	}
-	deadline, _ := ctx.Deadline()
-	if err := s.conn.SetDeadline(deadline); err != nil {
-		return 0, nil, s.drop(err)
-	}
 	conn := s.conn
-	defer context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })()
+	if deadline, ok := ctx.Deadline(); !ok {
+		defer context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })()
+	} else if s.until.Before(deadline) || s.until.After(deadline.Add(slack)) {
+		// Not for each call: a deadline is a timer, and dear in an enclave.
+		s.until = deadline.Add(slack)
+		if err := conn.SetDeadline(s.until); err != nil {
+			return 0, nil, s.drop(err)
+		}
+	}
 	if err := writeFrame(conn, frame); err != nil {
 		return 0, nil, s.drop(fmt.Errorf("cannot send the state to the host: %w", err))
 	}
-	answer, err := readFrame(conn, 1024)
+	answer, err := readFrame(s.in, 1024)
 	if err != nil {
 		return 0, nil, s.drop(fmt.Errorf("no answer about the state from the host: %w", err))
 	}
