@@ -26,12 +26,14 @@ const (
 	PurposeKMS    = "kms"    // public_key of the document is KMS's recipient
 )
 
-// Claims are the user data, as a JSON object without spaces. Only Purpose and
-// Boot stand in all of them.
+// Claims are the user data, as a JSON object without spaces. Purpose stands in
+// all of them.
 type Claims struct {
 	Version int    `json:"v"` // 1
 	Purpose string `json:"use"`
-	Boot    string `json:"boot"` // 32 hex digits, new with each start of the enclave
+	// Boot is 32 hex digits, new with each start of the enclave. It is empty in
+	// documents for KMS, which nobody else gets to see.
+	Boot    string `json:"boot"`
 	Chain   string `json:"chain,omitempty"`
 	KeyType string `json:"type,omitempty"` // CometBFT's name
 	// Key is the public key: base64, or "sha256:" and 64 hex digits where it is
