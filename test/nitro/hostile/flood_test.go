@@ -131,12 +131,12 @@ func TestLogReaderThatNeverReads(t *testing.T) {
 	e := w.boot(w.honest(nil))
 	v := e.create(chainID)
 	d := newDisk(t, v)
-	h := w.honest(d)
-	h.log = func(conn net.Conn) {
+	deaf := w.honest(d)
+	deaf.log = func(conn net.Conn) {
 		conn.(*net.TCPConn).SetReadBuffer(4096)
-		<-h.done
+		<-deaf.done
 	}
-	e.meet(h)
+	e.meet(deaf)
 	e.boot(v)
 	n := e.node(v)
 	n.signs(1, 1)
@@ -151,7 +151,7 @@ func TestLogReaderThatNeverReads(t *testing.T) {
 		t.Errorf("%d signatures took %v", signatures, took)
 	}
 	// A reader is told how many lines it has missed.
-	h = w.honest(d)
+	h := w.honest(d)
 	e.meet(h)
 	n = e.node(v)
 	for height := int64(signatures + 2); ; height++ {
