@@ -269,9 +269,9 @@ func (e *enclave) serveNodes(ctx context.Context, c *chain, bc *hostlink.BootCha
 			Changed: func(st session.State, err error) {
 				change := hostlink.NodeChange{ChainID: c.id, Node: n.Name, State: st.String()}
 				if err != nil {
-					change.Error = err.Error()
+					change.Error = clip(err.Error())
 				}
-				send(e.lines, hostlink.Line{Node: &change})
+				e.lines.Put(hostlink.Line{Node: &change})
 			},
 		}
 		c.group.Go(func() { s.Run(ctx) })
@@ -309,7 +309,8 @@ func (c *chain) stop() {
 	c.cancel = nil
 }
 
-// observe tells the host what became of a request.
+// observe tells the host what became of a request. The reply is not out yet, so
+// nothing is encoded here.
 func (e *enclave) observe(chainID string, ev signer.Event) {
 	out := hostlink.Event{
 		ChainID: chainID, Node: ev.Node, Kind: ev.Request.Kind.String(),
@@ -318,7 +319,7 @@ func (e *enclave) observe(chainID string, ev signer.Event) {
 		Queue: ev.Queue, Store: ev.Store, Sign: ev.Sign, All: ev.All,
 	}
 	if ev.Err != nil {
-		out.Error = ev.Err.Error()
+		out.Error = clip(ev.Err.Error())
 	}
-	send(e.lines, hostlink.Line{Event: &out})
+	e.lines.Put(hostlink.Line{Event: &out})
 }

@@ -79,7 +79,7 @@ type enclave struct {
 	boot  [16]byte
 	log   *slog.Logger
 	level *slog.LevelVar
-	lines *oplog.Queue
+	lines *oplog.Queue[hostlink.Line]
 
 	// mu is held for each request: the host's requests are few.
 	mu        sync.Mutex
@@ -95,9 +95,9 @@ func Run(ctx context.Context, c Config) error {
 	if _, err := rand.Read(e.boot[:]); err != nil {
 		return err
 	}
-	e.lines = oplog.NewQueue(&hostWriter{ctx: ctx, dial: c.Dial}, lostLines)
+	e.lines = oplog.NewQueue((&hostWriter{ctx: ctx, dial: c.Dial}).write, lostLines)
 	defer e.lines.Close()
-	e.log = slog.New(&lineHandler{w: e.lines, level: e.level})
+	e.log = slog.New(&lineHandler{lines: e.lines, level: e.level})
 
 	l, err := c.Listen(hostlink.ControlPort)
 	if err != nil {

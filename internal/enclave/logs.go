@@ -3,12 +3,12 @@ package enclave
 import (
 	"context"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"time"
 
 	"privyseal/internal/hostlink"
+	"privyseal/internal/oplog"
 )
 
 // hostWriter writes lines to the host's LogPort and dials it again for as long
@@ -19,7 +19,11 @@ type hostWriter struct {
 	conn net.Conn
 }
 
-func (w *hostWriter) Write(line []byte) (int, error) {
+func (w *hostWriter) write(l hostlink.Line) {
+	line, err := l.Encode()
+	if err != nil {
+		return
+	}
 	for w.ctx.Err() == nil {
 		if w.conn == nil {
 			conn, err := w.dial(w.ctx, hostlink.LogPort)
@@ -30,13 +34,12 @@ func (w *hostWriter) Write(line []byte) (int, error) {
 			w.conn = conn
 		}
 		if _, err := w.conn.Write(line); err == nil {
-			return len(line), nil
+			return
 		}
 		// Half a line may be out; the host drops a connection with one.
 		w.conn.Close()
 		w.conn = nil
 	}
-	return 0, w.ctx.Err()
 }
 
 func pause(ctx context.Context, d time.Duration) {
@@ -48,24 +51,16 @@ func pause(ctx context.Context, d time.Duration) {
 	}
 }
 
-func lostLines(n int64) []byte {
-	b, err := hostlink.Line{Log: &hostlink.LogRecord{Level: slog.LevelWarn, Message: "log lines were dropped, the host did not read them in time", Attrs: [][2]string{{"lines", fmt.Sprint(n)}}}}.Encode()
-	if err != nil {
-		return nil
-	}
-	return b
-}
-
-// send queues a line for the host.
-func send(w io.Writer, l hostlink.Line) {
-	if b, err := l.Encode(); err == nil {
-		w.Write(b)
-	}
+func lostLines(n int64) hostlink.Line {
+	return hostlink.Line{Log: &hostlink.LogRecord{
+		Level: slog.LevelWarn, Message: "log lines were dropped, the host did not read them in time",
+		Attrs: [][2]string{{"lines", fmt.Sprint(n)}},
+	}}
 }
 
 // lineHandler makes lines of log records.
 type lineHandler struct {
-	w     io.Writer
+	lines *oplog.Queue[hostlink.Line]
 	level *slog.LevelVar
 	attrs []slog.Attr
 }
@@ -77,19 +72,19 @@ func (h *lineHandler) Enabled(_ context.Context, level slog.Level) bool {
 func (h *lineHandler) Handle(_ context.Context, r slog.Record) error {
 	rec := &hostlink.LogRecord{Level: r.Level, Message: r.Message}
 	add := func(a slog.Attr) bool {
-		rec.Attrs = append(rec.Attrs, [2]string{a.Key, a.Value.Resolve().String()})
+		rec.Attrs = append(rec.Attrs, [2]string{a.Key, clip(a.Value.Resolve().String())})
 		return true
 	}
 	for _, a := range h.attrs {
 		add(a)
 	}
 	r.Attrs(add)
-	send(h.w, hostlink.Line{Log: rec})
+	h.lines.Put(hostlink.Line{Log: rec})
 	return nil
 }
 
 func (h *lineHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
-	return &lineHandler{w: h.w, level: h.level, attrs: append(append([]slog.Attr(nil), h.attrs...), attrs...)}
+	return &lineHandler{lines: h.lines, level: h.level, attrs: append(append([]slog.Attr(nil), h.attrs...), attrs...)}
 }
 
 // WithGroup keeps names flat: nothing here uses groups.

@@ -4,10 +4,12 @@
 package oplog
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -15,25 +17,25 @@ import (
 // Logger is a log whose reader may be slow, or gone.
 type Logger struct {
 	*slog.Logger
-	lines *Queue
+	lines *Queue[[]byte]
 }
 
 // New returns a logger that writes to w. Level is debug, info, warn or
 // error, format text, json, or journald: text behind the priority that systemd
 // strips from each line (sd-daemon(3)), without time, which the journal has.
 func New(w io.Writer, level slog.Level, format string) *Logger {
-	lines := NewQueue(w, func(n int64) []byte {
+	lines := NewQueue(func(line []byte) { w.Write(line) }, func(n int64) []byte {
 		return fmt.Appendf(nil, "level=WARN msg=\"log lines were dropped, nobody read them in time\" lines=%d\n", n)
 	})
 	opts := &slog.HandlerOptions{Level: level}
 	var h slog.Handler
 	switch format {
 	case "json":
-		h = slog.NewJSONHandler(lines, opts)
+		h = slog.NewJSONHandler(queueWriter{lines}, opts)
 	case "journald":
-		h = newJournalHandler(lines, level)
+		h = newJournalHandler(queueWriter{lines}, level)
 	default:
-		h = slog.NewTextHandler(lines, opts)
+		h = slog.NewTextHandler(queueWriter{lines}, opts)
 	}
 	return &Logger{Logger: slog.New(h), lines: lines}
 }
@@ -41,68 +43,89 @@ func New(w io.Writer, level slog.Level, format string) *Logger {
 // Close writes what is still in the queue, for at most a second.
 func (l *Logger) Close() { l.lines.Close() }
 
+// queueWriter queues a copy of each line that a handler of slog writes.
+type queueWriter struct{ q *Queue[[]byte] }
+
+func (w queueWriter) Write(line []byte) (int, error) {
+	w.q.Put(bytes.Clone(line))
+	return len(line), nil
+}
+
 // queuedLines is how many lines wait for a slow reader before lines are
 // dropped: a few hundred kilobytes.
 const queuedLines = 1024
 
-// Queue hands each Write, a line, to a goroutine that writes it on.
-type Queue struct {
-	queue   chan []byte
-	lost    func(n int64) []byte
+// Queue hands what it is given to a goroutine that writes it on: who gives waits
+// neither for the writing nor for the encoding before it.
+type Queue[T any] struct {
+	queue   chan T
+	write   func(T)
+	lost    func(n int64) T
 	dropped atomic.Int64
-	closing atomic.Bool
+	closing chan struct{}
+	close   sync.Once
 	done    chan struct{}
 }
 
-// NewQueue returns a queue of a thousand lines in front of w. lost makes the
-// line that tells how many were dropped.
-func NewQueue(w io.Writer, lost func(n int64) []byte) *Queue {
-	l := &Queue{queue: make(chan []byte, queuedLines), lost: lost, done: make(chan struct{})}
-	go l.copyTo(w)
-	return l
+// NewQueue returns a queue of a thousand lines in front of write, which may
+// block. lost makes the line that tells how many were dropped.
+func NewQueue[T any](write func(T), lost func(n int64) T) *Queue[T] {
+	q := &Queue[T]{
+		queue: make(chan T, queuedLines), write: write, lost: lost,
+		closing: make(chan struct{}), done: make(chan struct{}),
+	}
+	go q.run()
+	return q
 }
 
-// Write queues a copy of line, or counts it as dropped.
-func (l *Queue) Write(line []byte) (int, error) {
-	if l.closing.Load() {
-		return len(line), nil
+// Put queues a line, or counts it as dropped. It is the queue's from then on.
+func (q *Queue[T]) Put(line T) {
+	select {
+	case <-q.closing:
+		return
+	default:
 	}
 	select {
-	case l.queue <- append([]byte(nil), line...):
+	case q.queue <- line:
 	default:
-		l.dropped.Add(1)
+		q.dropped.Add(1)
 	}
-	return len(line), nil
 }
 
-// copyTo writes lines until it meets nil, which close sends.
-func (l *Queue) copyTo(w io.Writer) {
-	defer close(l.done)
-	for line := range l.queue {
-		if line == nil {
-			return
+// run writes lines until the queue is closed, and then those that are in it.
+func (q *Queue[T]) run() {
+	defer close(q.done)
+	for {
+		select {
+		case line := <-q.queue:
+			q.pass(line)
+			continue
+		case <-q.closing:
 		}
-		w.Write(line)
-		if n := l.dropped.Swap(0); n > 0 {
-			w.Write(l.lost(n))
+		for {
+			select {
+			case line := <-q.queue:
+				q.pass(line)
+			default:
+				return
+			}
 		}
+	}
+}
+
+func (q *Queue[T]) pass(line T) {
+	q.write(line)
+	if n := q.dropped.Swap(0); n > 0 {
+		q.write(q.lost(n))
 	}
 }
 
 // Close writes what is still in the queue, for at most a second.
-func (l *Queue) Close() {
-	if l.closing.Swap(true) {
-		return
-	}
-	timeout := time.After(time.Second)
+func (q *Queue[T]) Close() {
+	q.close.Do(func() { close(q.closing) })
 	select {
-	case l.queue <- nil:
-	case <-timeout:
-		return
-	}
-	select {
-	case <-l.done:
-	case <-timeout:
+	case <-q.done:
+	case <-time.After(time.Second):
 	}
 }
 
