@@ -46,7 +46,7 @@ its policy has to let the new image in.`,
 		},
 	}
 	nitro.enclave.add(cmd)
-	cmd.Flags().StringVar(&nitro.publicKey, "public-key", "", "the validator's public key, where an enclave holds the key")
+	cmd.Flags().StringVar(&nitro.publicKey, "public-key", "", "the validator's public key in any format, where an enclave holds the key")
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "show what would be done, and write nothing")
 	return cmd
 }

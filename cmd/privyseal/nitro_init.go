@@ -33,7 +33,7 @@ func (f *nitroInitFlags) add(cmd *cobra.Command) {
 	fl := cmd.Flags()
 	fl.StringVar(&f.importSealed, "import-sealed", "", "existing key, as of `privyseal key seal`")
 	fl.StringVar(&f.importKMS, "import-kms", "", "existing key as a ciphertext of `aws kms encrypt` or tmkms-light, opened this once")
-	fl.StringVar(&f.publicKey, "public-key", "", "public key that --import-kms has to open to")
+	fl.StringVar(&f.publicKey, "public-key", "", "public key that --import-kms has to open to, in any format")
 }
 
 // names are the flags that mean nothing without the provider nitro.

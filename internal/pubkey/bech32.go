@@ -2,6 +2,7 @@ package pubkey
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 )
 
@@ -11,13 +12,8 @@ const bech32Alphabet = "qpzry9x8gf2tvdw0s3jn54khce6mua7l"
 // bech32m). Keys may exceed the 90 characters of BIP 173, as they do in the
 // Cosmos SDK.
 func bech32(hrp string, data []byte) (string, error) {
-	if len(hrp) < 1 || len(hrp) > 83 {
-		return "", errors.New("a bech32 prefix has 1 to 83 characters")
-	}
-	for _, c := range []byte(hrp) {
-		if c < 33 || c > 126 || (c >= 'A' && c <= 'Z') {
-			return "", errors.New("a bech32 prefix consists of visible ASCII characters, letters in lower case")
-		}
+	if err := checkPrefix(hrp); err != nil {
+		return "", err
 	}
 	groups := fiveBits(data)
 	var b strings.Builder
@@ -27,6 +23,63 @@ func bech32(hrp string, data []byte) (string, error) {
 		b.WriteByte(bech32Alphabet[g])
 	}
 	return b.String(), nil
+}
+
+func checkPrefix(hrp string) error {
+	if len(hrp) < 1 || len(hrp) > 83 {
+		return errors.New("a bech32 prefix has 1 to 83 characters")
+	}
+	for _, c := range []byte(hrp) {
+		if c < 33 || c > 126 || (c >= 'A' && c <= 'Z') {
+			return errors.New("a bech32 prefix consists of visible ASCII characters, letters in lower case")
+		}
+	}
+	return nil
+}
+
+// splitBech32 is bech32 backwards: for what it accepts, bech32 returns text.
+// Capitals are none of ours, and are refused also where all letters are.
+func splitBech32(text string) (hrp string, data []byte, err error) {
+	cut := strings.LastIndexByte(text, '1')
+	if cut < 0 {
+		return "", nil, errors.New("bech32 has a 1 behind its prefix")
+	}
+	hrp = text[:cut]
+	if err := checkPrefix(hrp); err != nil {
+		return "", nil, err
+	}
+	groups := []byte(text[cut+1:])
+	for i, c := range groups {
+		g := strings.IndexByte(bech32Alphabet, c)
+		if g < 0 {
+			return "", nil, fmt.Errorf("%q is no character of bech32", c)
+		}
+		groups[i] = byte(g)
+	}
+	end := len(groups) - checksumSize
+	if end < 0 || string(checksum(hrp, groups[:end])) != string(groups[end:]) {
+		return "", nil, errors.New("the checksum of the bech32 text is wrong: a character is missing or mistyped")
+	}
+	data, err = wholeBytes(groups[:end])
+	return hrp, data, err
+}
+
+// wholeBytes is fiveBits backwards.
+func wholeBytes(groups []byte) ([]byte, error) {
+	var out []byte
+	acc, bits := uint(0), 0
+	for _, g := range groups {
+		acc, bits = acc<<5|uint(g), bits+5
+		if bits >= 8 {
+			bits -= 8
+			out = append(out, byte(acc>>bits))
+			acc &= 1<<bits - 1
+		}
+	}
+	if bits >= 5 || acc != 0 {
+		return nil, errors.New("the bech32 text ends within a byte")
+	}
+	return out, nil
 }
 
 // fiveBits cuts data into groups of five bits, the last filled with zeros.
@@ -46,6 +99,9 @@ func fiveBits(data []byte) []byte {
 	return out
 }
 
+// checksumSize is the length of the checksum in groups.
+const checksumSize = 6
+
 // checksum returns the six groups that make the polynomial of prefix, groups
 // and themselves equal to 1.
 func checksum(hrp string, groups []byte) []byte {
@@ -57,9 +113,9 @@ func checksum(hrp string, groups []byte) []byte {
 	for _, c := range []byte(hrp) {
 		values = append(values, c&31)
 	}
-	values = append(append(values, groups...), make([]byte, 6)...)
+	values = append(append(values, groups...), make([]byte, checksumSize)...)
 	mod := polymod(values) ^ 1
-	out := make([]byte, 6)
+	out := make([]byte, checksumSize)
 	for i := range out {
 		out[i] = byte(mod>>(5*(5-i))) & 31
 	}

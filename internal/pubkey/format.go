@@ -1,10 +1,8 @@
 package pubkey
 
 import (
-	"bytes"
 	"encoding/base64"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -12,10 +10,6 @@ import (
 
 // DefaultPrefix is the bech32 prefix of [Key.Format] where none is given.
 const DefaultPrefix = "cosmosvalconspub"
-
-// MaxJSONSize bounds in bytes what [ParseJSON] reads. The longest key takes
-// 2,700.
-const MaxJSONSize = 8 << 10
 
 // Formats returns the names that [Key.Format] knows.
 func Formats() []string {
@@ -69,18 +63,24 @@ func (k Key) bech32(prefix string) (string, error) {
 	if prefix == "" {
 		prefix = DefaultPrefix
 	}
-	// The first four bytes of the hash of the type's amino name, and the
-	// length of the key (amino, "prefix bytes").
-	var amino []byte
-	switch k.typ {
-	case Ed25519:
-		amino = []byte{0x16, 0x24, 0xde, 0x64, 32}
-	case Secp256k1:
-		amino = []byte{0xeb, 0x5a, 0xe9, 0x87, 33}
-	default:
+	amino, ok := k.typ.amino()
+	if !ok {
 		return "", fmt.Errorf("keys of type %s have no bech32 form; use --format json or base64", k.typ)
 	}
 	return bech32(prefix, append(amino, k.raw...))
+}
+
+// amino returns what stands before the bytes of a key in amino's encoding: the
+// first four bytes of the hash of the type's name, and the length of the key
+// (amino, "prefix bytes").
+func (t Type) amino() ([]byte, bool) {
+	switch t {
+	case Ed25519:
+		return []byte{0x16, 0x24, 0xde, 0x64, 32}, true
+	case Secp256k1:
+		return []byte{0xeb, 0x5a, 0xe9, 0x87, 33}, true
+	}
+	return nil, false
 }
 
 // jsonName returns the name under which CometBFT writes a key of the type to
@@ -111,49 +111,4 @@ func (t Type) cosmosURL() (string, bool) {
 		return "/cosmos.crypto.mldsa65.PubKey", true
 	}
 	return "", false
-}
-
-// ParseJSON reads a key in the form of the format json. Only white space may
-// differ from what [Key.Format] writes.
-func ParseJSON(text []byte) (Key, error) {
-	if len(text) > MaxJSONSize {
-		return Key{}, fmt.Errorf("a public key in JSON has at most %d bytes", MaxJSONSize)
-	}
-	var fields struct{ Type, Value string }
-	if err := json.Unmarshal(text, &fields); err != nil {
-		return Key{}, fmt.Errorf("cannot read the public key as JSON: %w", err)
-	}
-	t, err := parseJSONName(fields.Type)
-	if err != nil {
-		return Key{}, err
-	}
-	raw, err := base64.StdEncoding.DecodeString(fields.Value)
-	if err != nil {
-		return Key{}, fmt.Errorf("cannot read the public key's value: %w", err)
-	}
-	k, err := New(t, raw)
-	if err != nil {
-		return Key{}, err
-	}
-	want, err := k.Format("json", "")
-	if err != nil {
-		return Key{}, err
-	}
-	var compact bytes.Buffer
-	if err := json.Compact(&compact, text); err != nil || compact.String() != want {
-		return Key{}, errors.New("the public key in JSON has keys or characters that do not belong there")
-	}
-	return k, nil
-}
-
-func parseJSONName(name string) (Type, error) {
-	if name == "cometbft/PubKeyBls12_381" {
-		return "", ErrBLS
-	}
-	for _, t := range Types() {
-		if name == t.jsonName() {
-			return t, nil
-		}
-	}
-	return "", fmt.Errorf("unknown type of public key %.40q", name)
 }

@@ -3,8 +3,6 @@ package pubkey
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
-	"slices"
 	"strings"
 	"testing"
 )
@@ -64,7 +62,48 @@ func checkKey(t *testing.T, k Key) {
 	_, _ = k.ID(), k.Address()
 }
 
-// FuzzBech32: what is written can be read again by the rules of BIP 173.
+// FuzzParse: what is accepted is what Format writes, but for white space in JSON
+// and capitals in hex.
+func FuzzParse(f *testing.F) {
+	for _, v := range readVectors(f) {
+		k := mustNew(f, v.typ, v.public)
+		for _, format := range Formats() {
+			if text, err := k.Format(format, ""); err == nil {
+				f.Add(text)
+			}
+		}
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		k, err := Parse(text)
+		if err != nil {
+			if !k.IsZero() {
+				t.Fatalf("%q was refused, and read as %v", text, k)
+			}
+			return
+		}
+		checkKey(t, k)
+		var compact bytes.Buffer
+		if json.Compact(&compact, []byte(text)) == nil && text[0] == '{' {
+			text = compact.String()
+		}
+		prefix := text[:max(strings.LastIndexByte(text, '1'), 0)]
+		for _, format := range Formats() {
+			if format == "bech32" {
+				if again, err := k.Format(format, prefix); err == nil && again == text {
+					return
+				}
+				continue
+			}
+			again, err := k.Format(format, "")
+			if err == nil && (again == text || format == "hex" && strings.EqualFold(again, text)) {
+				return
+			}
+		}
+		t.Fatalf("%q was read as %v, which is never written so", text, k)
+	})
+}
+
+// FuzzBech32: what is written can be read again.
 func FuzzBech32(f *testing.F) {
 	f.Add("cosmosvalconspub", []byte{0x16, 0x24, 0xde, 0x64, 0x20})
 	f.Add("a", []byte{})
@@ -73,7 +112,7 @@ func FuzzBech32(f *testing.F) {
 		if err != nil {
 			return
 		}
-		gotHRP, got, err := readBech32(text)
+		gotHRP, got, err := splitBech32(text)
 		if err != nil || gotHRP != hrp || !bytes.Equal(got, data) {
 			t.Fatalf("%q and %x became %s, which reads %q and %x, %v", hrp, data, text, gotHRP, got, err)
 		}
@@ -87,7 +126,7 @@ func TestBech32(t *testing.T) {
 		"an83characterlonghumanreadablepartthatcontainsthenumber1andtheexcludedcharactersbio1tt5tgs",
 		"split1checkupstagehandshakeupstreamerranterredcaperred2y9e3w",
 	} {
-		hrp, data, err := readBech32(want)
+		hrp, data, err := splitBech32(want)
 		if err != nil {
 			t.Errorf("%s: %v", want, err)
 			continue
@@ -97,41 +136,8 @@ func TestBech32(t *testing.T) {
 		}
 	}
 	for _, bad := range []string{"a12uel5m", "A12UEL5L", "a1lqfn3a", "1nwldj5", "a1b", ""} {
-		if hrp, data, err := readBech32(bad); err == nil {
+		if hrp, data, err := splitBech32(bad); err == nil {
 			t.Errorf("%q reads as %q and %x", bad, hrp, data)
 		}
 	}
-}
-
-// readBech32 is bech32 backwards, from the text of BIP 173.
-func readBech32(s string) (hrp string, data []byte, err error) {
-	cut := strings.LastIndexByte(s, '1')
-	if cut < 1 || len(s)-cut < 7 {
-		return "", nil, errors.New("no separator, or no checksum")
-	}
-	var groups []byte
-	for _, c := range s[cut+1:] {
-		g := strings.IndexRune(bech32Alphabet, c)
-		if g < 0 {
-			return "", nil, errors.New("a character outside the alphabet")
-		}
-		groups = append(groups, byte(g))
-	}
-	groups, sum := groups[:len(groups)-6], groups[len(groups)-6:]
-	if !slices.Equal(checksum(s[:cut], groups), sum) {
-		return "", nil, errors.New("the checksum is wrong")
-	}
-	acc, bits := uint(0), 0
-	for _, g := range groups {
-		acc, bits = acc<<5|uint(g), bits+5
-		if bits >= 8 {
-			bits -= 8
-			data = append(data, byte(acc>>bits))
-			acc &= 1<<bits - 1
-		}
-	}
-	if bits >= 5 || acc != 0 {
-		return "", nil, errors.New("padding that is not zero")
-	}
-	return s[:cut], data, nil
 }

@@ -160,6 +160,103 @@ func TestPublishedVectors(t *testing.T) {
 		if err != nil || got != tt.want {
 			t.Errorf("Format(%q, %q) = %s, %v\nwant %s", tt.format, tt.prefix, got, err, tt.want)
 		}
+		if tt.format == "address" || tt.key.Type() == Secp256k1Eth {
+			continue
+		}
+		if read, err := Parse(tt.want); err != nil || !read.Equal(tt.key) {
+			t.Errorf("Parse(%s) = %v, %v, want %v", tt.want, read, err, tt.key)
+		}
+	}
+}
+
+// Whatever we print, we read. Nothing follows from an address, and 33 bytes
+// alone are a key of type secp256k1.
+func TestParseWhatFormatWrites(t *testing.T) {
+	for _, v := range readVectors(t) {
+		k := mustNew(t, v.typ, v.public)
+		for _, format := range Formats() {
+			text, err := k.Format(format, "")
+			if err != nil {
+				continue // the type has no such format
+			}
+			got, err := Parse(text)
+			switch {
+			case format == "address":
+				if err == nil {
+					t.Errorf("the address %s is read as %v", text, got)
+				}
+			case err != nil:
+				t.Errorf("Parse(%s): %v", text, err)
+			case v.typ == Secp256k1Eth && format != "json":
+				if got.Type() != Secp256k1 {
+					t.Errorf("Parse(%s) = %v", text, got)
+				}
+			case !got.Equal(k):
+				t.Errorf("Parse(%s) = %v, want %v", text, got, k)
+			}
+		}
+	}
+}
+
+func TestParseRefuses(t *testing.T) {
+	const good = "crocnclconspub1zcjduepq6adfsqvzky9t042tlmfujeq88g8wzuhnm2nzxfd0qgdx3ac82ydqrwtmsk"
+	raw := unhex(t, "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a")
+	bech := func(hrp string, parts ...[]byte) string {
+		text, err := bech32(hrp, bytes.Join(parts, nil))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return text
+	}
+	groups := func(hrp string, g []byte) string {
+		text := hrp + "1"
+		for _, c := range append(g, checksum(hrp, g)...) {
+			text += bech32Alphabet[c : c+1]
+		}
+		return text
+	}
+	whole := fiveBits(append([]byte{0x16, 0x24, 0xde, 0x64, 32}, raw...)) // 296 bits, and 4 of zeros
+	padded := bytes.Clone(whole)
+	padded[len(padded)-1] |= 1
+	tests := []struct{ name, text, want string }{
+		{"nothing", "", "it is no public key: JSON as in genesis.json"},
+		{"a word", "garbage", "it is no public key"},
+		{"an address", "21FE31DFA154A261626BF854046FD2271B7BED4B", "no type of public key has"},
+		{"31 bytes in hex", hex.EncodeToString(raw[:31]), "no type of public key has"},
+		{"a space before", " " + good, "visible ASCII"},
+		{"a line end", good + "\n", "no character of bech32"},
+		{"a line end within base64", "11qYAYKxCrfVS/7TyWQHOg7h\ncvPapiMlrwIaaPcHURo=", "it is no public key"},
+		{"bits after base64", "11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURp=", "it is no public key"},
+		{"one character changed", strings.Replace(good, "6adfs", "6adfx", 1), "checksum"},
+		{"two characters swapped", strings.Replace(good, "6adfs", "6afds", 1), "checksum"},
+		{"another prefix", "t" + good, "checksum"},
+		{"the last character missing", good[:len(good)-1], "checksum"},
+		{"a character more", good + "q", "checksum"},
+		{"capitals", strings.ToUpper(good), "lower case"},
+		{"mixed case", strings.Replace(good, "zcjd", "zcJd", 1), "'J' is no character"},
+		{"no prefix of amino", bech("cosmosvalconspub", raw), "no public key of type"},
+		{"an address in bech32", bech("cosmosvalcons", raw[:20]), "an address cannot stand for the key"},
+		{"a key of sr25519", bech("cosmosvalconspub", []byte{0x0d, 0xfb, 0x10, 0x05, 32}, raw), "no public key of type"},
+		{"31 bytes", bech("cosmosvalconspub", []byte{0x16, 0x24, 0xde, 0x64, 32}, raw[:31]), "has 32 bytes, not 31"},
+		{"33 bytes", bech("cosmosvalconspub", []byte{0x16, 0x24, 0xde, 0x64, 32}, raw, []byte{0}), "has 32 bytes, not 33"},
+		{"secp256k1 with the length of ed25519", bech("cosmosvalconspub", []byte{0xeb, 0x5a, 0xe9, 0x87, 32}, raw), "no public key of type"},
+		{"off the curve", bech("cosmosvalconspub", []byte{0x16, 0x24, 0xde, 0x64, 32, 2}, make([]byte, 31)), "no point"},
+		{"padding that is not zero", groups("cosmosvalconspub", padded), "ends within a byte"},
+		{"a group too much", groups("cosmosvalconspub", append(bytes.Clone(whole), 0)), "has 32 bytes, not 33"},
+		{"two groups too much", groups("cosmosvalconspub", append(bytes.Clone(whole), 0, 0)), "ends within a byte"},
+		{"short JSON of the SDK", `{"@type":"/cosmos.crypto.ed25519.PubKey","key":"AAAA"}`, "has 32 bytes, not 3"},
+		{"both kinds of JSON", `{"@type":"/cosmos.crypto.ed25519.PubKey","key":"11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=","type":"tendermint/PubKeyEd25519"}`, "do not belong"},
+		{"bls of the SDK", `{"@type":"/cosmos.crypto.bls12_381.PubKey","key":""}`, "bls12_381 is not supported"},
+		{"another type of the SDK", `{"@type":"/cosmos.crypto.multisig.LegacyAminoPubKey","key":""}`, "unknown type"},
+	}
+	for _, tt := range tests {
+		if k, err := Parse(tt.text); err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s: Parse(%q) = %v, %v, want an error with %q", tt.name, tt.text, k, err, tt.want)
+		}
+	}
+	// Where a format of its own is read, the SDK's is none.
+	if k, err := ParseJSON([]byte(`{"@type":"/cosmos.crypto.ed25519.PubKey","key":"11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo="}`)); err == nil {
+		t.Errorf("ParseJSON reads the SDK's form as %v", k)
 	}
 }
 
