@@ -177,7 +177,7 @@ The exit status is 1 if anything is not as expected, or no image is named.`,
 	fl := cmd.Flags()
 	fl.BoolVar(&f.image.any, "any-image", false, "expect no image; proves nothing about privyseal")
 	fl.StringVar(&f.chainID, "chain-id", "", "chain that is expected")
-	fl.StringVar(&f.publicKey, "public-key", "", "public key that is expected, in any format")
+	fl.StringVar(&f.publicKey, "public-key", "", "public key that is expected, in any format, or its address")
 	fl.StringVar(&f.kmsKey, "kms-key", "", "ARN of the KMS key that is expected")
 	fl.StringVar(&f.nonce, "nonce", "", "nonce that is expected, hex")
 	fl.StringVar(&f.at, "at", "", "when the document was received, as 2026-11-20T12:00:00Z (default: now)")
@@ -242,6 +242,11 @@ func (f *verifyFlags) verify(raw []byte) (*verified, error) {
 			return nil, usagef("--at %.40q is not a time as 2026-11-20T12:00:00Z", f.at)
 		}
 	}
+	if f.publicKey != "" {
+		if err := checkPublicKeyName(f.publicKey); err != nil {
+			return nil, usagef("--public-key: %w", err)
+		}
+	}
 	want := nitro.Expect{PCRs: e.pcrs, AnyImage: f.image.any}
 	if f.nonce != "" {
 		if want.Nonce, err = hex.DecodeString(f.nonce); err != nil {
@@ -266,11 +271,17 @@ func (f *verifyFlags) verify(raw []byte) (*verified, error) {
 		}
 		mismatches = m
 	}
-	if v.told, err = tellFrom(v.doc); err != nil && !f.image.any {
-		return nil, err
+	var toldErr error
+	if v.told, toldErr = tellFrom(v.doc); f.image.any {
+		toldErr = nil
 	}
-	if mismatches = append(mismatches, f.compare(v.told)...); len(mismatches) > 0 {
+	switch mismatches = append(mismatches, f.compare(v.told)...); {
+	case len(mismatches) > 0 && toldErr != nil:
+		return nil, fmt.Errorf("%w\n  %w", mismatches, toldErr)
+	case len(mismatches) > 0:
 		return nil, mismatches
+	case toldErr != nil:
+		return nil, toldErr
 	}
 	return v, nil
 }
