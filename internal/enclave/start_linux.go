@@ -63,6 +63,13 @@ func Start(version string) error {
 	}
 	return Run(ctx, Config{
 		Version: version, Policy: p, Digest: sha256.Sum256(data), Module: module, KMS: kms,
-		Listen: vsock.Listen, Dial: dial,
+		Listen: func(port uint32) (net.Listener, error) {
+			l, err := vsock.Listen(port)
+			if err != nil {
+				return nil, err
+			}
+			return vsock.OnlyReserved(l), nil
+		},
+		Dial: dial,
 	})
 }

@@ -22,13 +22,16 @@ import (
 	"io"
 )
 
-// The ports. The enclave listens on ControlPort; the host on the others.
+// The ports. The enclave listens on ControlPort; the host on the others. All but
+// AWS's are below 1024, and so is the port that the host dials from: no other user
+// of the instance, such as a node that was taken over, can stand in for a host that
+// is down and acknowledge what no disk holds.
 const (
-	ControlPort   = 5000
-	StatePort     = 5001
-	NodePort      = 5002
-	KMSPort       = 5003
-	LogPort       = 5004
+	ControlPort   = 900
+	StatePort     = 901
+	NodePort      = 902
+	KMSPort       = 903
+	LogPort       = 904
 	HeartbeatPort = 9000 // AWS's own: one byte, 0xB7, there and back
 )
 

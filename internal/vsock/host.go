@@ -25,7 +25,8 @@ type Host struct {
 	// Dir, if set, is the folder with the unix sockets of the monitor; AF_VSOCK is
 	// not touched then. The monitor listens on vsock-CID in it, where the host
 	// dials; a port P that the guest dials is the socket vsock-CID_P, where the
-	// host listens. Whoever may write to the folder may pose as the enclave.
+	// host listens. Whoever may write to the folder may pose as either; an enclave
+	// of ours expects the monitor to dial it from a port below 1024.
 	Dir string
 }
 
@@ -51,27 +52,7 @@ func (h Host) Listen(port uint32) (net.Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	return onlyFrom{l, h.CID}, nil
-}
-
-// onlyFrom closes connections of other peers: another enclave on this instance,
-// or a process on the instance itself.
-type onlyFrom struct {
-	net.Listener
-	cid uint32
-}
-
-func (l onlyFrom) Accept() (net.Conn, error) {
-	for {
-		c, err := l.Listener.Accept()
-		if err != nil {
-			return nil, err
-		}
-		if a, ok := c.RemoteAddr().(Addr); ok && a.CID == l.cid {
-			return c, nil
-		}
-		c.Close()
-	}
+	return only{l, func(a Addr) bool { return a.CID == h.CID }}, nil
 }
 
 // listenUnix takes over the socket that a killed process left behind, and refuses
@@ -105,7 +86,7 @@ func (h Host) Dial(ctx context.Context, port uint32) (Conn, error) {
 		return nil, err
 	}
 	if h.Dir == "" {
-		return Dial(ctx, h.CID, port)
+		return DialReserved(ctx, h.CID, port)
 	}
 	var d net.Dialer
 	nc, err := d.DialContext(ctx, "unix", h.Base())

@@ -4,10 +4,14 @@
 // too, or a folder of unix sockets where the enclave runs in a virtual machine
 // whose monitor offers vsock in that form, as Firecracker does ([Host]).
 //
-// It is no security boundary: both ends are in the hands of whoever holds the
-// parent instance, and what crosses has to be protected by those who send it.
-// The one thing that Host checks is that a peer on AF_VSOCK is the enclave that
-// it was made for, since all enclaves of an instance reach the same ports.
+// It is no security boundary against root on the parent instance: what crosses
+// has to be protected by those who send it. It is one against everybody else
+// there. AF_VSOCK has no permissions, so whoever may open a socket may dial any
+// enclave and take any port that its host has left. Ports below 1024 take
+// CAP_NET_BIND_SERVICE (vsock_bind in the kernel's net/vmw_vsock/af_vsock.c): the
+// host listens on such ports and dials from such ports, and [OnlyReserved] turns
+// away who does not. Host checks that its peer is the enclave that it was made
+// for, since all enclaves of an instance reach the same ports.
 //
 // AF_VSOCK goes straight to golang.org/x/sys: a socket of the runtime's poller
 // is all that is needed, and the known library for it would add four modules to
@@ -29,6 +33,34 @@ const (
 	CIDAny    = 0xffffffff // only to listen
 	CIDParent = 3          // the instance that an enclave runs on, as the enclave sees it
 )
+
+// reserved is the first port that anybody may have.
+const reserved = 1024
+
+// OnlyReserved closes connections that l accepts from a port which anybody on the
+// peer's side can have.
+func OnlyReserved(l net.Listener) net.Listener {
+	return only{l, func(a Addr) bool { return a.Port < reserved }}
+}
+
+// only closes connections of other peers.
+type only struct {
+	net.Listener
+	allowed func(Addr) bool
+}
+
+func (l only) Accept() (net.Conn, error) {
+	for {
+		c, err := l.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		if a, ok := c.RemoteAddr().(Addr); ok && l.allowed(a) {
+			return c, nil
+		}
+		c.Close()
+	}
+}
 
 // Addr is an end of a connection.
 type Addr struct{ CID, Port uint32 }

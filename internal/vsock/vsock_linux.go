@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"syscall"
@@ -27,7 +28,7 @@ func Listen(port uint32) (net.Listener, error) {
 	}
 	if err != nil {
 		unix.Close(fd)
-		return nil, fmt.Errorf("cannot listen on vsock port %d: %w", port, err)
+		return nil, fmt.Errorf("cannot listen on vsock port %d: %w", port, privilege(err))
 	}
 	f := newFile(fd)
 	raw, err := f.SyscallConn()
@@ -38,8 +39,41 @@ func Listen(port uint32) (net.Listener, error) {
 	return &listener{f, raw, addrOf(unix.Getsockname(fd))}, nil
 }
 
+// privilege adds the cure to what the kernel says about a port below 1024.
+func privilege(err error) error {
+	if err == unix.EACCES {
+		return fmt.Errorf("%w: ports below 1024 take CAP_NET_BIND_SERVICE, which keeps other users of this machine from posing as the enclave's host; the unit privyseal-nitro.service has it, and by hand setpriv gives it (doc/nitro.md)", err)
+	}
+	return err
+}
+
 // Dial connects to a port of a peer. The kernel gives up after 2 seconds by itself.
 func Dial(ctx context.Context, cid, port uint32) (Conn, error) {
+	return dial(ctx, cid, port, false)
+}
+
+// DialReserved dials from a port below 1024, for an [OnlyReserved] peer.
+func DialReserved(ctx context.Context, cid, port uint32) (Conn, error) {
+	return dial(ctx, cid, port, true)
+}
+
+// The ports that DialReserved dials from: none that somebody listens on.
+const firstSource, sources = 512, 256
+
+// bindReserved takes a free port. Those of connections that ended a moment ago
+// are taken still, so the search begins anywhere.
+func bindReserved(fd int) (err error) {
+	start := rand.Uint32N(sources)
+	for i := range uint32(sources) {
+		port := firstSource + (start+i)%sources
+		if err = unix.Bind(fd, &unix.SockaddrVM{CID: CIDAny, Port: port}); err != unix.EADDRINUSE {
+			break
+		}
+	}
+	return privilege(err)
+}
+
+func dial(ctx context.Context, cid, port uint32, fromReserved bool) (Conn, error) {
 	fd, err := unix.Socket(unix.AF_VSOCK, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("cannot dial %v: %w", Addr{cid, port}, err)
@@ -47,6 +81,12 @@ func Dial(ctx context.Context, cid, port uint32) (Conn, error) {
 	c, err := newConn(fd, nil)
 	if err != nil {
 		return nil, fmt.Errorf("cannot dial %v: %w", Addr{cid, port}, err)
+	}
+	if fromReserved {
+		if err := bindReserved(fd); err != nil {
+			c.Close()
+			return nil, fmt.Errorf("cannot dial %v: %w", Addr{cid, port}, err)
+		}
 	}
 	stop := context.AfterFunc(ctx, func() { c.SetWriteDeadline(time.Unix(1, 0)) })
 	err = c.connect(&unix.SockaddrVM{CID: cid, Port: port})

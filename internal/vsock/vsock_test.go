@@ -203,7 +203,7 @@ func TestOnlyTheOwnEnclaveGetsIn(t *testing.T) {
 	host := &peerConn{peer: Addr{CID: CIDParent, Port: 1}}
 	unknown := &peerConn{peer: &net.UnixAddr{}}
 	own := &peerConn{peer: Addr{CID: 16, Port: 1}}
-	l := onlyFrom{&fakeListener{conns: []net.Conn{stranger, host, unknown, own}}, 16}
+	l := only{&fakeListener{conns: []net.Conn{stranger, host, unknown, own}}, func(a Addr) bool { return a.CID == 16 }}
 	if c, err := l.Accept(); c != own || err != nil {
 		t.Errorf("accepted %v, %v", c, err)
 	}
@@ -212,6 +212,19 @@ func TestOnlyTheOwnEnclaveGetsIn(t *testing.T) {
 	}
 	if _, err := l.Accept(); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("after the last: %v", err)
+	}
+}
+
+func TestOnlyAPrivilegedPeerGetsIn(t *testing.T) {
+	anybody := &peerConn{peer: Addr{CID: CIDParent, Port: 1024}}
+	unknown := &peerConn{peer: &net.UnixAddr{}}
+	root := &peerConn{peer: Addr{CID: CIDParent, Port: 1023}}
+	l := OnlyReserved(&fakeListener{conns: []net.Conn{anybody, unknown, root}})
+	if c, err := l.Accept(); c != root || err != nil {
+		t.Errorf("accepted %v, %v", c, err)
+	}
+	if !anybody.closed || !unknown.closed || root.closed {
+		t.Error("the wrong connections were closed")
 	}
 }
 

@@ -1,9 +1,13 @@
 package e2e
 
 import (
+	"bufio"
 	"bytes"
 	"context"
+	"errors"
+	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -11,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"privyseal/internal/hostlink"
+	"privyseal/internal/vsock"
 	"privyseal/test/nitro/e2e/world"
 	"privyseal/test/nitro/rig"
 )
@@ -55,6 +61,56 @@ func TestProductionPolicyRefusesTestChain(t *testing.T) {
 	}
 	if _, err := os.Stat(home); err == nil {
 		t.Errorf("%s was made", home)
+	}
+}
+
+// AF_VSOCK has no permissions: who dials from a port that anybody on the instance
+// can have gets no word out of the enclave, also while a host is away.
+func TestOnlyAPrivilegedHostGetsIn(t *testing.T) {
+	ctx := within(t, time.Minute)
+	w := newWorld(t)
+	im, err := w.BuildImage(ctx, "production")
+	check(t, err)
+	image, err := os.ReadFile(im.Path)
+	check(t, err)
+	dir, err := rig.NewDir()
+	check(t, err)
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	m, err := rig.Start(rig.Config{Image: image, Dir: dir, Root: w.Root, CID: 16})
+	check(t, err)
+	t.Cleanup(m.Kill)
+	_, err = m.Heartbeat(ctx)
+	check(t, err)
+	h := vsock.Host{CID: 16, Dir: dir}
+	hello := hostlink.Request{Hello: &hostlink.Hello{}}
+	// The heartbeat comes before the port.
+	var host vsock.Conn
+	for host == nil && ctx.Err() == nil {
+		host, err = h.Dial(ctx, hostlink.ControlPort)
+	}
+	check(t, err)
+	defer host.Close()
+	if _, err := hostlink.Call(host, hello); err != nil {
+		t.Fatal(err)
+	}
+	for _, port := range []int{1024, 5000, 1 << 30} {
+		stranger, err := net.Dial("unix", h.Base())
+		check(t, err)
+		defer stranger.Close()
+		check(t, stranger.SetDeadline(time.Now().Add(30*time.Second)))
+		fmt.Fprintf(stranger, "CONNECT %d FROM %d\n", hostlink.ControlPort, port)
+		// The kernel takes the connection, the program closes it.
+		if line, err := bufio.NewReaderSize(stranger, 16).ReadString('\n'); err != nil || !strings.HasPrefix(line, "OK ") {
+			t.Fatal(line, err)
+		}
+		if _, err := hostlink.Call(stranger, hello); err == nil {
+			t.Errorf("the enclave answered a stranger at port %d", port)
+		} else if errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("the enclave keeps a stranger at port %d: %v", port, err)
+		}
+	}
+	if _, err := hostlink.Call(host, hello); err != nil {
+		t.Errorf("the host, after strangers came: %v", err)
 	}
 }
 

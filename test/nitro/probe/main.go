@@ -29,6 +29,7 @@ const (
 	portEcho      = 7000
 	portCommand   = 7001
 	portSelf      = 7002 // of the self test; nobody listens there before
+	portReserved  = 900
 )
 
 func main() {
@@ -234,7 +235,22 @@ func selfTest() (failed []error) {
 	l.Close()
 	check("Accept of a closed listener", <-accepted, net.ErrClosed)
 
-	c, err := vsock.Dial(context.Background(), vsock.CIDParent, portHeartbeat)
+	c, err := vsock.DialReserved(context.Background(), vsock.CIDParent, portHeartbeat)
+	if err != nil {
+		return append(failed, err)
+	}
+	if a, ok := c.LocalAddr().(vsock.Addr); !ok || a.Port >= 1024 {
+		failed = append(failed, fmt.Errorf("dialled from the port of %v", c.LocalAddr()))
+	}
+	c.Close()
+	failed = append(failed, asAnybody(func() {
+		_, err := vsock.Listen(portReserved)
+		check("listening on a reserved port without the capability", err, unix.EACCES)
+		_, err = vsock.DialReserved(context.Background(), vsock.CIDParent, portHeartbeat)
+		check("dialling from a reserved port without the capability", err, unix.EACCES)
+	}))
+
+	c, err = vsock.Dial(context.Background(), vsock.CIDParent, portHeartbeat)
 	if err != nil {
 		return append(failed, err)
 	}
@@ -259,4 +275,19 @@ func selfTest() (failed []error) {
 	check("Write to a closed connection", err, net.ErrClosed)
 	check("CloseWrite of a closed connection", c.CloseWrite(), net.ErrClosed)
 	return failed
+}
+
+// asAnybody runs f without capabilities, on a thread that ends with it.
+func asAnybody(f func()) error {
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread() // for good: the thread keeps what it lost
+		none := [2]unix.CapUserData{}
+		err := unix.Capset(&unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}, &none[0])
+		if err == nil {
+			f()
+		}
+		done <- err
+	}()
+	return <-done
 }

@@ -14,7 +14,8 @@ import (
 
 // vsockDevice is a virtio-vsock device (virtio 1.2, 5.10) whose other side are
 // unix sockets: a port P that the guest dials is base_P; who dials base and writes
-// "CONNECT P\n" gets the guest's port P.
+// "CONNECT P\n" gets the guest's port P, from a port below 1024 as a privileged
+// host has them; "CONNECT P FROM Q\n" dials from port Q.
 type vsockDevice struct {
 	cid  uint32
 	base string
@@ -50,8 +51,8 @@ const (
 
 	// bufAlloc is what we take of a connection before its reader has read it.
 	bufAlloc = 256 << 10
-	// firstHostPort is the first port of ours; below are those that people name.
-	firstHostPort = 1 << 30
+	// The ports that the host dials from.
+	firstHostPort, hostPorts = 512, 512
 )
 
 type packet struct {
@@ -107,7 +108,6 @@ type connKey struct {
 func newVsockDevice(cid uint32, base string) *vsockDevice {
 	d := &vsockDevice{cid: cid, base: base, conns: map[connKey]*vsockConn{}, stale: make(chan struct{})}
 	d.cond = sync.NewCond(&d.mu)
-	d.nextPort.Store(firstHostPort)
 	return d
 }
 
@@ -252,14 +252,19 @@ func (d *vsockDevice) serveHost(l *net.UnixListener) {
 }
 
 func (d *vsockDevice) dialGuest(uc *net.UnixConn) {
-	line, err := bufio.NewReaderSize(oneByte{uc}, 32).ReadString('\n')
-	text, ok := strings.CutPrefix(strings.TrimSuffix(line, "\n"), "CONNECT ")
+	line, err := bufio.NewReaderSize(oneByte{uc}, 64).ReadString('\n')
+	to, from, hasFrom := strings.Cut(strings.TrimSuffix(line, "\n"), " FROM ")
+	text, ok := strings.CutPrefix(to, "CONNECT ")
 	port, numberErr := strconv.ParseUint(text, 10, 32)
+	source := uint64(firstHostPort + d.nextPort.Add(1)%hostPorts)
+	if hasFrom && numberErr == nil {
+		source, numberErr = strconv.ParseUint(from, 10, 32)
+	}
 	if err != nil || !ok || numberErr != nil {
 		uc.Close()
 		return
 	}
-	c := d.add(connKey{uint32(port), cidHost, d.nextPort.Add(1)}, uc)
+	c := d.add(connKey{uint32(port), cidHost, uint32(source)}, uc)
 	if c != nil {
 		c.send(opRequest, 0, nil)
 	}
@@ -270,12 +275,12 @@ type oneByte struct{ io.Reader }
 
 func (r oneByte) Read(p []byte) (int, error) { return r.Reader.Read(p[:1]) }
 
-// add returns nil, with uc closed, if the device is.
+// add returns nil, with uc closed, if the device is, or the port is taken.
 func (d *vsockDevice) add(key connKey, uc *net.UnixConn) *vsockConn {
 	c := newVsockConn(d, key, uc)
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.closed {
+	if d.closed || d.conns[key] != nil {
 		uc.Close()
 		return nil
 	}
