@@ -420,8 +420,8 @@ func (v *verified) reportClaims(line func(format string, args ...any)) {
 	if c.Seq > 0 {
 		line("%-11s %d", "sequence", c.Seq)
 	}
-	if c.Start > 0 {
-		line("%-11s %d, the record that this boot began with: below the sequence of an earlier document it proves that an old state was replayed", "start", c.Start)
+	if c.Start != "" {
+		line("%-11s %s, where this boot began: below the mark of an earlier document it proves that an old state was brought back", "start", c.Start)
 	}
 	if v.told.key.IsZero() {
 		if c.Key != "" {

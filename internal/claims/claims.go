@@ -22,6 +22,7 @@ const MaxSize = 512
 const (
 	PurposeAttest = "attest" // asked for by an operator
 	PurposeCreate = "create" // made with a new key, wrapped and recorded
+	PurposeState  = "state"  // made with a new state for a key that was there, wrapped anew
 	PurposeImport = "import" // public_key of the document is a key to import under
 	PurposeKMS    = "kms"    // public_key of the document is KMS's recipient
 )
@@ -39,16 +40,20 @@ type Claims struct {
 	// Key is the public key: base64, or "sha256:" and 64 hex digits where it is
 	// longer than 65 bytes.
 	Key    string `json:"key,omitempty"`
-	KMSKey string `json:"kms,omitempty"`    // ARN of the key that wraps it
-	Origin string `json:"origin,omitempty"` // "generated" in an enclave, or "imported"
+	KMSKey string `json:"kms,omitempty"` // ARN of the key that wraps it
+	// Origin is "generated" in an enclave, or "imported". Where Purpose is create
+	// this enclave saw it happen; elsewhere it is what the wrapped key says, and as
+	// good as those who could wrap one.
+	Origin string `json:"origin,omitempty"`
 	// Seq and Mark are the last record of the state: its number, and
 	// height/round/step.
 	Seq  uint64 `json:"seq,omitempty"`
 	Mark string `json:"mark,omitempty"`
-	// Start is the number of the record that this boot began with. Below the Seq
-	// of an earlier document of another boot it proves that the host replayed an
-	// old state, whatever was signed since.
-	Start uint64 `json:"start,omitempty"`
+	// Start is the mark that this boot began with. Below the Mark of an earlier
+	// document of another boot it proves that the host brought back an old state,
+	// whatever was signed since. It is no record's number, for one that an image with
+	// a floor makes anew is above all that were.
+	Start string `json:"start,omitempty"`
 }
 
 // EncodeKey returns a public key in the form of Claims.Key.

@@ -31,7 +31,7 @@ type chain struct {
 	problem error
 
 	signer *signer.Signer // nil: it cannot sign
-	start  uint64         // number of the record that it began with
+	start  watermark.Mark // that this boot began with
 
 	wrapped  []byte // as it was booted with
 	identity ed25519.PrivateKey
@@ -240,7 +240,7 @@ func (e *enclave) openSigner(ctx context.Context, c *chain, bc *hostlink.BootCha
 	if err != nil {
 		return errors.Join(fmt.Errorf("cannot load the state: %w", err), store.Close())
 	}
-	c.signer, c.start = s, s.Last().Version
+	c.signer, c.start = s, s.Last().Mark
 	return nil
 }
 

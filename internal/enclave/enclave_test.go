@@ -335,6 +335,40 @@ func TestNewState(t *testing.T) {
 			t.Errorf("height %d: %q, %v", height, resp.Refused, err)
 		}
 	}
+	if _, cl := readDocument(t, reply.Created.Document); cl.Purpose != claims.PurposeState || cl.Mark != "2000/all/all" {
+		t.Errorf("the document of the new state says %+v", cl)
+	}
+	attest := func() claims.Claims {
+		t.Helper()
+		reply, err := w.ask(hostlink.Request{Attest: &hostlink.Attest{ChainID: "chain-1"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, cl := readDocument(t, reply.Document)
+		return cl
+	}
+	before := attest()
+
+	// Such an image gives its host the floor again at each boot. The record's number
+	// cannot show that, for it is above all that were; the mark does.
+	w.halt()
+	w.start()
+	req.NewState.AfterHeight = 1990
+	if reply, err = w.ask(req); err != nil {
+		t.Fatal(err)
+	}
+	w.keeper("chain-1", reply.Created)
+	w.boot("chain-1", reply.Created, "a")
+	n = w.node()
+	for height := range int64(11) {
+		if resp, err := n.prevote(1991+height, 2); err != nil || resp.Signature == nil {
+			t.Fatal(resp.Refused, err)
+		}
+	}
+	after := attest()
+	if after.Seq <= before.Seq || after.Mark != before.Mark || before.Start != "2000/all/all" || after.Start != "1990/all/all" {
+		t.Errorf("the documents do not show that the state went back: %+v, then %+v", before, after)
+	}
 }
 
 // Garbage and floods on the one port that listens.

@@ -33,12 +33,12 @@ func (e *enclave) create(ctx context.Context, req *hostlink.Create) (*hostlink.C
 		return nil, err
 	}
 	defer key.Wipe()
-	return e.wrap(ctx, req.Credentials, req.ChainID, key, nitrokms.Generated, watermark.Mark{})
+	return e.wrap(ctx, req.Credentials, claims.PurposeCreate, req.ChainID, key, nitrokms.Generated, watermark.Mark{})
 }
 
 // wrap leaves with the host all that a later boot needs: the wrapped key, the
-// first record of its state at m, and a document that binds both.
-func (e *enclave) wrap(ctx context.Context, creds hostlink.Credentials, chainID string, key *soft.Key, origin string, m watermark.Mark) (*hostlink.Created, error) {
+// first record of its state at m, and a document of the purpose that binds both.
+func (e *enclave) wrap(ctx context.Context, creds hostlink.Credentials, purpose, chainID string, key *soft.Key, origin string, m watermark.Mark) (*hostlink.Created, error) {
 	if err := e.allowed(chainID, key); err != nil {
 		return nil, err
 	}
@@ -59,7 +59,7 @@ func (e *enclave) wrap(ctx context.Context, creds hostlink.Credentials, chainID 
 			return nil, err
 		}
 	}
-	c := e.claims(claims.PurposeCreate, chainID, key, origin)
+	c := e.claims(purpose, chainID, key, origin)
 	c.Seq, c.Mark = seq, m.String()
 	out.Document, err = e.attest(c, nil, nil)
 	return out, err
@@ -93,7 +93,7 @@ func (e *enclave) newState(ctx context.Context, req *hostlink.NewState) (*hostli
 		return nil, err
 	}
 	defer key.Wipe()
-	return e.wrap(ctx, req.Credentials, req.ChainID, key, secret.Origin, watermark.Floor(req.AfterHeight))
+	return e.wrap(ctx, req.Credentials, claims.PurposeState, req.ChainID, key, secret.Origin, watermark.Floor(req.AfterHeight))
 }
 
 // attestImportKey returns a document whose public_key is what a secret may be
@@ -148,7 +148,7 @@ func (e *enclave) importSecret(ctx context.Context, req *hostlink.Import) (*host
 	if e.imported[id] {
 		return nil, &curedError{errors.New("this boot has imported the key for this chain already"), "use what the first import gave; to import anew, restart the enclave and seal the secret again"}
 	}
-	out, err := e.wrap(ctx, req.Credentials, req.ChainID, key, nitrokms.Imported, mark)
+	out, err := e.wrap(ctx, req.Credentials, claims.PurposeCreate, req.ChainID, key, nitrokms.Imported, mark)
 	e.imported[id] = err == nil
 	return out, err
 }
@@ -205,7 +205,7 @@ func (e *enclave) attestChain(req *hostlink.Attest) ([]byte, error) {
 	}
 	last := c.signer.Last()
 	cl := e.claims(claims.PurposeAttest, c.id, c.key, c.origin)
-	cl.Seq, cl.Mark, cl.Start = last.Version, last.Mark.String(), c.start
+	cl.Seq, cl.Mark, cl.Start = last.Version, last.Mark.String(), c.start.String()
 	return e.attest(cl, req.Nonce, nil)
 }
 
