@@ -69,7 +69,7 @@ do not stop it before "privyseal init --import-sealed".`,
 			if err := writeNew(out, encodeDocument(reply.Document), 0o644); err != nil {
 				return err
 			}
-			_, err = fmt.Fprintf(cmd.ErrOrStderr(), "take %s and the image to the machine with the key, and type there:\n  privyseal key seal KEYFILE --to %s --eif FILE --chain-id ID --import-state FILE --out sealed.json\n", out, out)
+			_, err = fmt.Fprintf(cmd.ErrOrStderr(), "take %s to the machine with the key. Take the image there from where it was built, not from this instance, which could give you another. Type there:\n  privyseal key seal KEYFILE --to %s --eif FILE --chain-id ID --import-state FILE --out sealed.json\n", out, out)
 			return err
 		},
 	}
@@ -193,9 +193,12 @@ func (f *sealFlags) run(path string, stdout, stderr io.Writer) error {
 	if err := f.check(); err != nil {
 		return err
 	}
-	to, boot, err := f.recipient()
+	to, v, err := f.recipient()
 	if err != nil {
 		return err
+	}
+	if !v.anchor.IsAWS() {
+		fmt.Fprintln(stderr, notAWS(v.anchor))
 	}
 	t, err := f.keyType.parse()
 	if err != nil {
@@ -223,7 +226,7 @@ func (f *sealFlags) run(path string, stdout, stderr io.Writer) error {
 		return fmt.Errorf("cannot seal the key: %w", err)
 	}
 	s := sealedKey{
-		Format: sealedFormat, Version: sealedVersion, Boot: boot, ChainID: f.chainID, Fresh: imp.Fresh,
+		Format: sealedFormat, Version: sealedVersion, Boot: v.told.claims.Boot, ChainID: f.chainID, Fresh: imp.Fresh,
 		Height: mark.Height, Round: mark.Round, Step: mark.Step.String(), SignBytes: mark.SignBytes, Sealed: imp.Sealed,
 	}
 	if s.PublicKey, err = keyJSON(key.PublicKey()); err != nil {
@@ -236,7 +239,7 @@ func (f *sealFlags) run(path string, stdout, stderr io.Writer) error {
 	if err := writeNew(f.out, data, 0o600); err != nil {
 		return err
 	}
-	fmt.Fprintf(stdout, "sealed %s for chain %s, at %s\n", s.PublicKey, f.chainID, markText(mark))
+	fmt.Fprintf(stdout, "sealed %s for chain %s, at %s, to the image with PCR0 %x\n", s.PublicKey, f.chainID, markText(mark), v.doc.PCRs[0])
 	fmt.Fprintf(stderr, "take %s to the instance: `privyseal init --provider nitro --import-sealed %s …`\n", f.out, shellWord(f.out))
 	warnPlaintext(stderr, path)
 	return nil
@@ -267,20 +270,20 @@ func (f *sealFlags) check() error {
 }
 
 // recipient verifies the document and returns the key in it.
-func (f *sealFlags) recipient() (*rsa.PublicKey, string, error) {
+func (f *sealFlags) recipient() (*rsa.PublicKey, *verified, error) {
 	raw, err := readDocument(f.to, bytes.NewReader(nil))
 	if err != nil {
-		return nil, "", err
+		return nil, nil, err
 	}
 	v, err := (&verifyFlags{image: f.image, at: f.at}).verify(raw)
 	if err != nil {
-		return nil, "", fmt.Errorf("the key is not sealed to %s: %w", f.to, err)
+		return nil, nil, fmt.Errorf("the key is not sealed to %s: %w", f.to, err)
 	}
 	if !v.told.ours || v.told.claims.Purpose != claims.PurposeImport {
-		return nil, "", fmt.Errorf("%s is no document of `privyseal nitro import-key`", f.to)
+		return nil, nil, fmt.Errorf("%s is no document of `privyseal nitro import-key`", f.to)
 	}
 	to, err := importKeyOf(v.doc.PublicKey)
-	return to, v.told.claims.Boot, err
+	return to, v, err
 }
 
 // importKeyOf parses the key in an import document.

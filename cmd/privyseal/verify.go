@@ -19,6 +19,7 @@ import (
 	"privyseal/internal/nitro"
 	"privyseal/internal/policy"
 	"privyseal/internal/pubkey"
+	"privyseal/internal/watermark"
 )
 
 // imageFlags say which enclave image is expected.
@@ -26,6 +27,7 @@ type imageFlags struct {
 	eif, pcr0, pcr1, policy string
 	any                     bool
 	pcr3, pcr4, pcr8        string
+	testRoot                string
 }
 
 func (f *imageFlags) add(cmd *cobra.Command) {
@@ -37,6 +39,7 @@ func (f *imageFlags) add(cmd *cobra.Command) {
 	fl.StringVar(&f.pcr3, "pcr3", "", "PCR3 that is expected, hex, or the ARN of the IAM role")
 	fl.StringVar(&f.pcr4, "pcr4", "", "PCR4 that is expected, hex, or the id of the instance")
 	fl.StringVar(&f.pcr8, "pcr8", "", "PCR8 that is expected, hex: the certificate that signed the image")
+	fl.StringVar(&f.testRoot, "test-root", "", "PEM file of a root of your own to believe in AWS's place; for tests only")
 }
 
 // expectation is what a document is held against.
@@ -97,11 +100,32 @@ func (f *imageFlags) read() (e expectation, err error) {
 			return e, err
 		}
 	}
-	if p != nil && p.AttestationRoot != "" {
-		e.anchor, err = nitro.ParseAnchor([]byte(p.AttestationRoot))
-	}
 	e.named = e.pcrs[0] != nil || e.pcrs[1] != nil && e.pcrs[2] != nil
+	e.anchor, err = f.root(p)
 	return e, err
+}
+
+// root returns what the document's certificates have to end in: AWS's root, or
+// one that the caller names. A policy that names another is no reason to believe
+// that: image and document may come from the same hand.
+func (f *imageFlags) root(p *policy.Policy) (anchor nitro.Anchor, err error) {
+	if f.testRoot != "" {
+		pem, err := readBounded(f.testRoot, 1<<16)
+		if err != nil {
+			return anchor, err
+		}
+		if anchor, err = nitro.ParseAnchor(pem); err != nil {
+			return anchor, fmt.Errorf("--test-root %s: %w", f.testRoot, err)
+		}
+	}
+	if p == nil || p.AttestationRoot == "" {
+		return anchor, nil
+	}
+	named, err := nitro.ParseAnchor([]byte(p.AttestationRoot))
+	if err == nil && named.Fingerprint() != anchor.Fingerprint() {
+		err = fmt.Errorf("this image is for tests: its policy believes documents of a root that is not AWS's, %s, and whoever holds that can make any document; only if it is a root of your own, name it with --test-root FILE", named.Fingerprint())
+	}
+	return anchor, err
 }
 
 // expect adds a register. Two flags that contradict each other cannot be meant.
@@ -369,7 +393,7 @@ func (v *verified) report(w io.Writer) error {
 	var b strings.Builder
 	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
 	if !v.anchor.IsAWS() {
-		line("NOT AWS: the policy of this image names an attestation root of its own, %s.\nWhoever holds its key can make any document. This is for tests; it proves nothing about a real enclave.\n", v.anchor.Fingerprint())
+		line("%s\n", notAWS(v.anchor))
 	}
 	who := "AWS's hypervisor"
 	if !v.anchor.IsAWS() {
@@ -393,6 +417,11 @@ func (v *verified) report(w io.Writer) error {
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// notAWS warns of a document that is held against a root for tests.
+func notAWS(a nitro.Anchor) string {
+	return fmt.Sprintf("NOT AWS: --test-root names an attestation root of your own, %s.\nWhoever holds its key can make any document. This is for tests; it proves nothing about a real enclave.", a.Fingerprint())
 }
 
 // reportClaims prints the user data.
@@ -456,14 +485,21 @@ func (v *verified) proves() (list []string) {
 		}[c.Purpose])
 	default:
 		held := "holds the key above in this boot, and signs with it under the rule of that image"
-		if c.Purpose == claims.PurposeCreate {
+		switch c.Purpose {
+		case claims.PurposeCreate:
 			held = "wrapped the key above under the KMS key above, with the first record of its state"
+		case claims.PurposeState:
+			held = "made a state anew for the key above, at the mark above"
 		}
 		list = append(list, what+" "+held)
-		if c.Origin == "generated" {
-			list = append(list, "the key was made inside an enclave that the KMS key's policy let in, and was written nowhere but encrypted")
+		if c.Purpose == claims.PurposeCreate && c.Origin == "generated" {
+			list = append(list, "the key was made inside that enclave, and was written nowhere but encrypted")
 		}
-		if c.Mark != "" {
+		switch c.Mark {
+		case "":
+		case (watermark.Mark{}).String():
+			list = append(list, fmt.Sprintf("it had signed nothing yet, record %d, in boot %s", c.Seq, c.Boot))
+		default:
 			list = append(list, fmt.Sprintf("it had signed up to %s, record %d, in boot %s", c.Mark, c.Seq, c.Boot))
 		}
 	}
@@ -488,6 +524,9 @@ func (v *verified) provesNot() (list []string) {
 		list = append(list, "that the key is used safely: tmkms-light's state is its host's word")
 	case key && c.Origin == "imported":
 		list = append(list, "that the key is nowhere else: it was imported, and copies may exist")
+	case key && c.Purpose != claims.PurposeCreate:
+		list = append(list, "that the key was made inside: its wrapped form says so; the document of its making, which `privyseal init` saved, proves it")
+		fallthrough
 	case key:
 		list = append(list, "that no other image ever held the key: see the history of the KMS key's policy (CloudTrail)")
 	}

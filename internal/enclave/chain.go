@@ -66,6 +66,9 @@ func (c *chain) status() hostlink.ChainStatus {
 // bootChains opens what is not open yet, and serves the nodes of the request. A
 // chain that fails is told in the status and does not stop the others.
 func (e *enclave) bootChains(ctx, requestCtx context.Context, b *hostlink.Boot) error {
+	if !slices.Contains([]string{"debug", "info", "warn", "error"}, b.LogLevel) {
+		return fmt.Errorf("there is no log level %.20q", b.LogLevel)
+	}
 	if err := e.level.UnmarshalText([]byte(b.LogLevel)); err != nil {
 		return err
 	}

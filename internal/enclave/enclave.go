@@ -183,7 +183,10 @@ func (e *enclave) handle(ctx context.Context, req *hostlink.Request) hostlink.Re
 	return reply
 }
 
-func clip(s string) string { return strings.ToValidUTF8(s[:min(len(s), maxText)], "") }
+func clip(s string) string {
+	// A copy: what is cut off may be a megabyte, and the rest stays for long.
+	return strings.Clone(strings.ToValidUTF8(s[:min(len(s), maxText)], ""))
+}
 
 // curedError is an error with the next thing to do for an operator.
 type curedError struct {

@@ -210,7 +210,7 @@ func (w *world) keeper(chainID string, c *hostlink.Created) *storetest.Fake {
 
 func (w *world) boot(chainID string, c *hostlink.Created, nodes ...string) hostlink.ChainStatus {
 	w.t.Helper()
-	b := &hostlink.Boot{LogLevel: "DEBUG", Chains: []hostlink.BootChain{{ID: chainID, Wrapped: c.Wrapped}}}
+	b := &hostlink.Boot{LogLevel: "debug", Chains: []hostlink.BootChain{{ID: chainID, Wrapped: c.Wrapped}}}
 	for _, n := range nodes {
 		b.Chains[0].Nodes = append(b.Chains[0].Nodes, hostlink.BootNode{Name: n, Addr: "unix:///" + n})
 	}

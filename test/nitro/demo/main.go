@@ -138,7 +138,7 @@ func (d *demo) document(ctx context.Context, path, nonce string) error {
 	if err != nil {
 		return err
 	}
-	args := []string{"verify", path, "--eif", d.image.Path, "--chain-id", d.chain.ID, "--public-key", key, "--kms-key", world.Key}
+	args := []string{"verify", path, "--eif", d.image.Path, "--test-root", d.RootPath(), "--chain-id", d.chain.ID, "--public-key", key, "--kms-key", world.Key}
 	if nonce != "" {
 		args = append(args, "--nonce", nonce)
 	}

@@ -132,7 +132,7 @@ func pin(ctx context.Context, t *testing.T, w *world.World, im *world.Image, s *
 // that came with it.
 func identityOf(t *testing.T, s *noderig.Signer) string {
 	t.Helper()
-	out, err := output(t.Context(), "verify", filepath.Join(s.Home, "identity.attestation"), "--eif", filepath.Join(filepath.Dir(s.Home), "privyseal.eif"))
+	out, err := output(t.Context(), "verify", filepath.Join(s.Home, "identity.attestation"), "--eif", filepath.Join(filepath.Dir(s.Home), "privyseal.eif"), "--test-root", filepath.Join(filepath.Dir(s.Home), "root.pem"))
 	check(t, err)
 	for line := range strings.Lines(out) {
 		if f := strings.Fields(line); len(f) == 2 && f[0] == "base64" {
@@ -146,7 +146,7 @@ func identityOf(t *testing.T, s *noderig.Signer) string {
 // verifiedAtInit checks the document that init left.
 func verifiedAtInit(ctx context.Context, t *testing.T, w *world.World, im *world.Image, s *noderig.Signer, c *world.Chain) {
 	t.Helper()
-	out, err := w.Run(ctx, "verify", filepath.Join(s.Home, "keys", c.ID+".attestation"), "--eif", im.Path, "--chain-id", c.ID, "--kms-key", world.Key)
+	out, err := w.Run(ctx, "verify", filepath.Join(s.Home, "keys", c.ID+".attestation"), "--eif", im.Path, "--test-root", w.RootPath(), "--chain-id", c.ID, "--kms-key", world.Key)
 	check(t, err)
 	if !strings.Contains(out, "NOT AWS") || !strings.Contains(out, "generated") {
 		t.Errorf("verify says of the document of init\n%s", out)
@@ -165,13 +165,13 @@ func attests(ctx context.Context, t *testing.T, w *world.World, im, strange *wor
 	check(t, err)
 	key, err := c.Key.Format("base64", "")
 	check(t, err)
-	out, err := w.Run(ctx, "verify", doc, "--eif", im.Path, "--nonce", text, "--chain-id", c.ID, "--public-key", key, "--kms-key", world.Key,
+	out, err := w.Run(ctx, "verify", doc, "--eif", im.Path, "--test-root", w.RootPath(), "--nonce", text, "--chain-id", c.ID, "--public-key", key, "--kms-key", world.Key,
 		"--pcr0", im.PCRs["0"], "--pcr8", im.PCRs["8"], "--pcr3", w.Instance.Role, "--pcr4", w.Instance.ID)
 	check(t, err)
 	// What the guest's kernel read is what was printed when the image was built.
 	same(t, "the document", world.PCRs(out), im.PCRs)
 
-	ours, release := []string{"--eif", im.Path}, []string{"--policy", im.Policy, "--pcr1"}
+	ours, release := []string{"--test-root", w.RootPath(), "--eif", im.Path}, []string{"--test-root", w.RootPath(), "--policy", im.Policy, "--pcr1"}
 	for _, other := range []struct {
 		args []string
 		want string // in the error
@@ -179,14 +179,16 @@ func attests(ctx context.Context, t *testing.T, w *world.World, im, strange *wor
 		{append(release, im.PCRs["1"]), ""},
 		{append(release, flip(im.PCRs["1"])), "PCR1"},
 		{append(release, im.PCRs["1"], "--pcr8", flip(im.PCRs["8"])), "PCR8"},
-		{[]string{"--eif", strange.Path}, "PCR0"},
+		{[]string{"--test-root", w.RootPath(), "--eif", strange.Path}, "PCR0"},
 		{append(ours, "--nonce", flip(text)), "nonce"},
 		{append(ours, "--chain-id", "other-chain"), "chain id"},
 		{append(ours, "--kms-key", world.Key+"0"), "KMS key"},
 		{append(ours, "--public-key", "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="), "public key"},
 		{append(ours, "--pcr3", w.Instance.Role+"2"), "PCR3"},
 		{append(ours, "--pcr4", "i-0123456789abcdef1"), "PCR4"},
-		// Without the policy that names the test root, AWS's has to stand above it.
+		// Nobody is to believe in the test root because the image does.
+		{ours[2:], "root of your own"},
+		// Else AWS's has to stand above the document.
 		{[]string{"--pcr0", im.PCRs["0"]}, "root"},
 		{[]string{"--any-image"}, "root"},
 		{nil, ""},

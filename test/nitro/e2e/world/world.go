@@ -159,10 +159,13 @@ type Image struct {
 // TestRoots returns the flags of `nitro policy-file` that name this world's KMS
 // and attestation root.
 func (w *World) TestRoots() ([]string, error) {
-	tls, root := filepath.Join(w.Dir, "kms.pem"), filepath.Join(w.Dir, "root.pem")
+	tls, root := filepath.Join(w.Dir, "kms.pem"), w.RootPath()
 	err := errors.Join(os.WriteFile(tls, w.KMS.CA(), 0o600), os.WriteFile(root, w.Root.PEM(), 0o600))
 	return []string{"--tls-roots", tls, "--attestation-root", root}, err
 }
+
+// RootPath is the file of the attestation root, once TestRoots was called.
+func (w *World) RootPath() string { return filepath.Join(w.Dir, "root.pem") }
 
 // BuildImage builds an image of the kernel and the program, with a policy that
 // more flags of `nitro policy-file` may change.
