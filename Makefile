@@ -74,10 +74,12 @@ nodes:
 	@PRIVYSEAL_REQUIRE_NODES=1 $(GO) test -count=1 -timeout 20m ./test/e2e
 
 # The real enclave image, booted in QEMU, with a security module and a KMS of the
-# tests' own around it. Brings QEMU and builds the kernel, once.
+# tests' own around it. Brings QEMU and builds the kernel, once. The stories of
+# test/nitro/hostile, which `unit` and `race` run in their own process, boot the image
+# here.
 test-nitro: nitro-setup
 	@echo "== the enclave in QEMU"
-	@PRIVYSEAL_REQUIRE_NITRO=1 PRIVYSEAL_REQUIRE_NODES=1 $(GO) test -count=1 -p 1 -timeout 20m ./test/nitro/...
+	@PRIVYSEAL_REQUIRE_NITRO=1 PRIVYSEAL_REQUIRE_NODES=1 PRIVYSEAL_HOSTILE=qemu $(GO) test -count=1 -p 1 -timeout 20m ./test/nitro/...
 
 # The same chain as `make demo`, signed from inside the enclave.
 demo-nitro: all nitro-setup

@@ -28,8 +28,6 @@ type module struct {
 	leaf   []byte
 	bundle [][]byte
 	pcrs   map[int][]byte
-	// attested is told of each public key in a document; it may be nil.
-	attested func(publicKey []byte)
 }
 
 func newModule(t *testing.T, root *rig.Root) *module {
@@ -80,9 +78,6 @@ func (m *module) Attest(userData, nonce, publicKey []byte) ([]byte, error) {
 			return nil, errors.New("the NSM refuses: InputTooLarge")
 		}
 	}
-	if m.attested != nil && publicKey != nil {
-		m.attested(publicKey)
-	}
 	payload, err := cbor.Marshal(struct {
 		ModuleID    string         `cbor:"module_id"`
 		Digest      string         `cbor:"digest"`
@@ -123,8 +118,8 @@ func (m *module) Random(n int) ([]byte, error) {
 	return b, err
 }
 
-// certificate returns one for KMS, and the pool with its authority.
-func certificate(t *testing.T) (tls.Certificate, *x509.CertPool) {
+// certificate returns one for KMS that is its own authority, also as PEM.
+func certificate(t *testing.T) (cert tls.Certificate, authority string) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -138,11 +133,6 @@ func certificate(t *testing.T) (tls.Certificate, *x509.CertPool) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	parsed, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	roots := x509.NewCertPool()
-	roots.AddCert(parsed)
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, roots
+	text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, string(text)
 }

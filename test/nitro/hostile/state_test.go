@@ -422,7 +422,7 @@ func TestReplayAtBoot(t *testing.T) {
 // restart.
 func TestLyingAtRandom(t *testing.T) {
 	t.Parallel()
-	for seed := range uint64(4) {
+	for seed := range uint64(rounds(4, 1)) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t)
@@ -440,7 +440,7 @@ func TestLyingAtRandom(t *testing.T) {
 				i := rng.IntN(2)
 				height, block := max(1, top[i]+rng.Int64N(4)-1), byte(rng.IntN(3))
 				nodes[i].write(height, block)
-				nodes[i].conn.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
+				nodes[i].conn.SetReadDeadline(time.Now().Add(time.Duration(rounds(50, 250)) * time.Millisecond))
 				ok, err := nodes[i].read(height, block)
 				if err != nil {
 					nodes[i].conn.Close()

@@ -1,7 +1,11 @@
-// Package hostile puts the real code of the enclave, with its real KMS client, in
-// the hands of a host that lies. A KMS of package rig verifies its documents; the
-// security module signs them under a test root. All runs in this process, so that
-// it runs everywhere and a thousand lies cost seconds; test/nitro boots the image.
+// Package hostile puts an enclave in the hands of a host that lies. A KMS of package
+// rig verifies its documents, signed under a test root.
+//
+// The stories do not say where their enclaves live. By default that is this
+// process: the real code with its real KMS client, so that it runs everywhere and
+// a thousand lies cost seconds. With PRIVYSEAL_HOSTILE=qemu it is the real image,
+// booted in QEMU: kernel, vsock, security module and all. Some have fewer rounds
+// there; what needs a kernel of the guest's is in kernel_test.go.
 //
 // Whatever a test does, the world looks over its shoulder: what an enclave signs
 // may never contradict what the same boot of it has signed, and no byte that leaves
@@ -11,22 +15,19 @@ package hostile
 import (
 	"bufio"
 	"bytes"
-	"context"
 	"crypto/sha512"
 	"encoding/base64"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"privyseal/internal/claims"
-	"privyseal/internal/enclave"
 	"privyseal/internal/hostlink"
-	"privyseal/internal/key/nitrokms"
 	"privyseal/internal/key/soft"
 	"privyseal/internal/nitro"
 	"privyseal/internal/policy"
@@ -41,7 +42,6 @@ const (
 	keyARN      = "arn:aws:kms:eu-central-1:123456789012:key/11111111-2222-3333-4444-555555555555"
 	serverName  = "kms.eu-central-1.amazonaws.com"
 	role        = "arn:aws:iam::123456789012:role/validator"
-	keyPolicy   = `{"Statement": [{"Effect": "Allow", "Principal": {"AWS": "` + role + `"}, "Action": ["kms:Decrypt", "kms:GenerateDataKey"], "Resource": "*", "Condition": {"StringEqualsIgnoreCase": {"kms:RecipientAttestation:PCR0": "%x"}}}]}`
 	patience    = 30 * time.Second // for what has to happen, on a machine that is busy
 	chainID     = "chain-1"
 	testVersion = "test"
@@ -49,43 +49,59 @@ const (
 
 var credentials = hostlink.Credentials{AccessKeyID: "ASIATEST", SecretAccessKey: "a-secret-access-key", SessionToken: "a-session-token"}
 
-// world is one AWS: a root, KMS with a key, and an image that may use it. Enclaves
+// world is one AWS: a root, KMS with a key, and images that may use it. Enclaves
 // and hosts come and go.
 type world struct {
 	t      *testing.T
 	root   *rig.Root
-	image  *module // what documents say of every enclave
 	kms    *rig.KMS
-	policy *policy.Policy
-	clock  func() time.Time // of the enclaves
+	policy *policy.Policy // of the enclaves that boot from here on
 
 	mu      sync.Mutex
+	images  []string        // PCR0 of each that may use the key, hex
 	streams []*bytes.Buffer // all that left, by connection
-	secrets [][]byte
+	wrapped [][]byte        // what KMS can open
+	secrets [][]byte        // others
 }
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	w := &world{t: t, clock: time.Now}
+	w := &world{t: t}
 	var err error
 	if w.root, err = rig.NewRoot(); err != nil {
 		t.Fatal(err)
 	}
-	w.image = newModule(t, w.root)
 	if w.kms, err = rig.NewKMS(w.root, serverName, "eu-central-1"); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(w.kms.Close)
-	w.kms.AddPrincipal(credentials4(credentials), role)
-	if err := w.kms.AddKey(keyARN, fmt.Appendf(nil, keyPolicy, w.image.pcrs[0])); err != nil {
-		t.Fatal(err)
-	}
 	w.policy = &policy.Policy{
 		KMSKey: keyARN, KMSEndpoint: w.kms.Addr(), KMSServerName: serverName,
 		TLSRoots: string(w.kms.CA()), AttestationRoot: string(w.root.PEM()),
 	}
 	t.Cleanup(w.searchSecrets)
 	return w
+}
+
+// admit lets an image use the key, beside those before it.
+func (w *world) admit(pcr0 []byte) {
+	w.t.Helper()
+	if text := hex.EncodeToString(pcr0); !slices.Contains(w.images, text) {
+		w.images = append(w.images, text)
+	}
+	w.letIn(w.kms)
+}
+
+// letIn makes the key in a KMS, for the images of this world.
+func (w *world) letIn(k *rig.KMS) {
+	w.t.Helper()
+	k.AddPrincipal(credentials4(credentials), role)
+	err := k.AddKey(keyARN, fmt.Appendf(nil, `{"Statement": [{"Effect": "Allow", "Principal": {"AWS": %q}, "Resource": "*",
+		"Action": ["kms:Decrypt", "kms:GenerateDataKey"],
+		"Condition": {"StringEqualsIgnoreCase": {"kms:RecipientAttestation:PCR0": ["%s"]}}}]}`, role, strings.Join(w.images, `","`)))
+	if err != nil {
+		w.t.Fatal(err)
+	}
 }
 
 // credentials4 leaves out the time, of which KMS knows nothing.
@@ -95,65 +111,41 @@ func credentials4(c hostlink.Credentials) rig.Credentials {
 
 // running is one boot of an enclave.
 type running struct {
-	w    *world
-	ctl  net.Listener
-	stop context.CancelFunc
-	done chan error
-	once sync.Once
+	w     *world
+	guest guest
+	pcr0  []byte
+	once  sync.Once
 
 	mu     sync.Mutex
 	host   *host
 	signed map[string][]byte // sign bytes by chain, height, round, step
 }
 
+// guest is an enclave that runs, wherever.
+type guest interface {
+	// call connects to its one port. Its connections are vsock.Conns.
+	call() (net.Conn, error)
+	// end ends it: what it knew is gone. An error says that it had ended before.
+	end() error
+}
+
 // boot starts an enclave with a host.
 func (w *world) boot(h *host) *running {
 	w.t.Helper()
-	ctx, stop := context.WithCancel(context.Background())
-	e := &running{w: w, stop: stop, done: make(chan error, 1), host: h, signed: map[string][]byte{}}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		w.t.Fatal(err)
+	e := &running{w: w, host: h, signed: map[string][]byte{}}
+	if inQEMU {
+		w.bootInQEMU(e)
+	} else {
+		w.bootHere(e)
 	}
-	e.ctl = listener{l, w}
-	kms := w.client(func(ctx context.Context) (net.Conn, error) { return e.dial(ctx, hostlink.KMSPort) })
-	c := enclave.Config{
-		Version: testVersion, Policy: w.policy, Module: w.image, KMS: spy{kms, w}, Dial: e.dial,
-		Listen: func(port uint32) (net.Listener, error) {
-			if port != hostlink.ControlPort {
-				return nil, fmt.Errorf("the enclave listens on port %d", port)
-			}
-			return e.ctl, nil
-		},
-	}
-	go func() { e.done <- enclave.Run(ctx, c) }()
 	w.t.Cleanup(e.halt)
 	return e
 }
 
-// client returns the enclave's client of KMS, made as its program makes it.
-func (w *world) client(dial func(context.Context) (net.Conn, error)) *nitrokms.Client {
-	w.t.Helper()
-	use, err := claims.Claims{Purpose: claims.PurposeKMS, KMSKey: w.policy.KMSKey}.Encode()
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	c, err := nitrokms.New(nitrokms.Config{
-		KeyARN: w.policy.KMSKey, ServerName: w.policy.KMSServerName, Roots: w.policy.Roots(), Dial: dial,
-		Attest: func(publicKey []byte) ([]byte, error) { return w.image.Attest(use, nil, publicKey) },
-		Now:    func() time.Time { return w.clock() },
-	})
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	return c
-}
-
-// halt ends the enclave: what it knew is gone.
+// halt ends the enclave.
 func (e *running) halt() {
 	e.once.Do(func() {
-		e.stop()
-		if err := <-e.done; err != nil {
+		if err := e.guest.end(); err != nil {
 			e.w.t.Errorf("the enclave ended: %v", err)
 		}
 		e.current().end()
@@ -178,26 +170,10 @@ func (e *running) meet(h *host) {
 	}
 }
 
-func (e *running) dial(_ context.Context, port uint32) (net.Conn, error) {
-	inside, outside, err := pair()
-	if err != nil {
-		return nil, err
-	}
-	if port == hostlink.LogPort {
-		inside.(*net.TCPConn).SetWriteBuffer(16 << 10) // vsock's are not larger either
-	}
-	if !e.current().take(port, outside) {
-		inside.Close()
-		outside.Close()
-		return nil, errors.New("connection refused")
-	}
-	return e.w.watch(inside), nil
-}
-
 // call opens a connection to the enclave's one port.
 func (e *running) call() net.Conn {
 	e.w.t.Helper()
-	conn, err := net.Dial("tcp", e.ctl.Addr().String())
+	conn, err := e.guest.call()
 	if err != nil {
 		e.w.t.Fatal(err)
 	}
@@ -209,7 +185,13 @@ func (e *running) ask(req hostlink.Request) (hostlink.Reply, error) {
 	e.w.t.Helper()
 	conn := e.call()
 	defer conn.Close()
-	return hostlink.Call(conn, req)
+	reply, err := hostlink.Call(conn, req)
+	if reply.Created != nil {
+		e.w.mu.Lock()
+		e.w.wrapped = append(e.w.wrapped, reply.Created.Wrapped)
+		e.w.mu.Unlock()
+	}
+	return reply, err
 }
 
 // validator is a key that an enclave made, and all that a host has of it.
@@ -286,7 +268,7 @@ func (e *running) attest(v *validator) claims.Claims {
 	if err := doc.Verify(anchor, time.Now()); err != nil {
 		e.w.t.Fatal(err)
 	}
-	if err := (nitro.Expect{PCRs: map[int][]byte{0: e.w.image.pcrs[0]}, Nonce: nonce}).Check(doc); err != nil {
+	if err := (nitro.Expect{PCRs: map[int][]byte{0: e.pcr0}, Nonce: nonce}).Check(doc); err != nil {
 		e.w.t.Fatal(err)
 	}
 	c, err := claims.Decode(doc.UserData)
@@ -395,29 +377,7 @@ func (n *node) refuses(height int64, block byte) {
 	}
 }
 
-// spy sees every secret that goes to KMS or comes from there, to search for it.
-type spy struct {
-	enclave.KMS
-	w *world
-}
-
-func (s spy) Wrap(ctx context.Context, c nitrokms.Credentials, secret nitrokms.Secret) ([]byte, error) {
-	s.w.keep(secret.Secret)
-	return s.KMS.Wrap(ctx, c, secret)
-}
-
-func (s spy) Unwrap(ctx context.Context, c nitrokms.Credentials, wrapped []byte) (nitrokms.Secret, error) {
-	secret, err := s.KMS.Unwrap(ctx, c, wrapped)
-	s.w.keep(secret.Secret)
-	return secret, err
-}
-
-func (s spy) Decrypt(ctx context.Context, c nitrokms.Credentials, file []byte) ([]byte, error) {
-	plain, err := s.KMS.Decrypt(ctx, c, file)
-	s.w.keep(plain)
-	return plain, err
-}
-
+// keep has the search look for a secret that KMS does not know.
 func (w *world) keep(secret []byte) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -426,57 +386,56 @@ func (w *world) keep(secret []byte) {
 	}
 }
 
-// watch keeps what the enclave writes to a connection.
-func (w *world) watch(inside net.Conn) net.Conn {
+// stream returns a new one, for what leaves on a connection.
+func (w *world) stream() *stream {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	stream := &bytes.Buffer{}
-	w.streams = append(w.streams, stream)
-	return &leaving{inside, w, stream}
+	b := &bytes.Buffer{}
+	w.streams = append(w.streams, b)
+	return &stream{w, b}
 }
 
-type leaving struct {
-	net.Conn
-	w      *world
-	stream *bytes.Buffer
-}
-
-func (l *leaving) Write(p []byte) (int, error) {
-	l.w.mu.Lock()
-	l.stream.Write(p)
-	l.w.mu.Unlock()
-	return l.Conn.Write(p)
-}
-
-type listener struct {
-	net.Listener
+type stream struct {
 	w *world
+	b *bytes.Buffer
 }
 
-func (l listener) Accept() (net.Conn, error) {
-	conn, err := l.Listener.Accept()
-	if err != nil {
-		return nil, err
-	}
-	return l.w.watch(conn), nil
+func (s *stream) Write(p []byte) (int, error) {
+	s.w.mu.Lock()
+	defer s.w.mu.Unlock()
+	return s.b.Write(p)
 }
 
 // searchSecrets searches every byte that left an enclave: raw, hex, base64.
 func (w *world) searchSecrets() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	for _, wrapped := range w.wrapped {
+		dataKey, secret, err := w.kms.Unwrap(wrapped)
+		if err != nil {
+			w.t.Errorf("what an enclave calls a wrapped key: %v", err)
+			continue
+		}
+		w.secrets = append(w.secrets, dataKey, secret)
+		if !w.left([]byte(base64.StdEncoding.EncodeToString(wrapped))) {
+			w.t.Error("a wrapped key left the enclave, and the search does not find it")
+		}
+	}
 	if len(w.secrets) == 0 {
 		w.t.Error("the world had no secret: the search proves nothing")
 	}
 	for _, secret := range w.secrets {
 		for _, form := range forms(secret) {
-			for _, stream := range w.streams {
-				if bytes.Contains(stream.Bytes(), form) {
-					w.t.Errorf("a secret left the enclave, as %.4q…", form)
-				}
+			if w.left(form) {
+				w.t.Errorf("a secret left the enclave, as %.4q…", form)
 			}
 		}
 	}
+}
+
+// left reports whether something left an enclave.
+func (w *world) left(what []byte) bool {
+	return slices.ContainsFunc(w.streams, func(s *bytes.Buffer) bool { return bytes.Contains(s.Bytes(), what) })
 }
 
 // forms returns how a secret could show: itself and what is derived from it and as
@@ -522,21 +481,4 @@ func TestSearchFinds(t *testing.T) {
 			t.Errorf("%s: not found", name)
 		}
 	}
-}
-
-// pair returns two ends of a connection.
-func pair() (inside, outside net.Conn, err error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return nil, nil, err
-	}
-	defer l.Close()
-	if inside, err = net.Dial("tcp", l.Addr().String()); err != nil {
-		return nil, nil, err
-	}
-	if outside, err = l.Accept(); err != nil {
-		inside.Close()
-		return nil, nil, err
-	}
-	return inside, outside, nil
 }

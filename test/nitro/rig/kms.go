@@ -68,6 +68,7 @@ type KMSCall struct {
 	Context   map[string]string
 	Attested  bool   // with a document that is good
 	PCR0      []byte // of the document
+	Recipient []byte // the document's public key, to which the answer is sealed
 	Refused   string // the reason; empty if it was granted
 }
 
@@ -339,7 +340,7 @@ func (k *KMS) handle(r *http.Request, body []byte) (c KMSCall, fields map[string
 		if doc, err = verifyDocument(request.Recipient.AttestationDocument, k.root, k.now()); err != nil {
 			return c, nil, fmt.Errorf("ValidationException: Attestation document: %w", err)
 		}
-		c.Attested, c.PCR0 = true, doc.pcrs[0]
+		c.Attested, c.PCR0, c.Recipient = true, doc.pcrs[0], doc.publicKey
 	}
 	fields, err = k.perform(&c, &request, doc)
 	return c, fields, err

@@ -1,0 +1,180 @@
+package hostile
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log"
+	"net"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"privyseal/internal/hostlink"
+	"privyseal/internal/vsock"
+	noderig "privyseal/test/e2e/rig"
+	shipped "privyseal/test/nitro/e2e/world"
+	"privyseal/test/nitro/rig"
+)
+
+// inQEMU says where enclaves live.
+var inQEMU = os.Getenv("PRIVYSEAL_HOSTILE") == "qemu"
+
+// programs are the shipped ones, for images.
+var programs shipped.Programs
+
+func TestMain(m *testing.M) {
+	if !inQEMU {
+		os.Exit(m.Run())
+	}
+	_, qemuErr := rig.QEMU()
+	_, kernelErr := rig.Kernel()
+	if err := errors.Join(qemuErr, kernelErr); err != nil {
+		if os.Getenv("PRIVYSEAL_REQUIRE_NITRO") == "1" {
+			log.Fatal(err)
+		}
+		fmt.Println("skipped:", err)
+		return
+	}
+	dir, err := os.MkdirTemp("", "programs")
+	if err != nil {
+		log.Fatal(err)
+	}
+	code := 1
+	if programs, err = shipped.Build(context.Background(), dir, ""); err == nil {
+		code = m.Run()
+	} else {
+		log.Print(err)
+	}
+	os.RemoveAll(dir)
+	os.Exit(code)
+}
+
+// rounds returns how often something is done, here or in QEMU.
+func rounds(here, qemu int) int {
+	if inQEMU {
+		return qemu
+	}
+	return here
+}
+
+// machine is an enclave in QEMU: the real image, with the world's policy.
+type machine struct {
+	*rig.Machine
+	host vsock.Host
+}
+
+func (w *world) bootInQEMU(e *running) {
+	w.t.Helper()
+	dir, err := rig.NewDir()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(func() { os.RemoveAll(dir) })
+	image := w.buildImage(dir)
+	host := vsock.Host{CID: 16, Dir: dir}
+	for _, port := range []uint32{hostlink.StatePort, hostlink.NodePort, hostlink.KMSPort, hostlink.LogPort} {
+		l, err := host.Listen(port)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		w.t.Cleanup(func() { l.Close() })
+		go e.takeAll(l, port)
+	}
+	// Connections of the host's have a port each, those of the guest's one for all;
+	// but what is written in one piece leaves in one.
+	streams := map[uint32]*stream{}
+	m, err := rig.Start(rig.Config{
+		Image: image, Dir: dir, Root: w.root, Console: w.stream(),
+		Tap: func(port uint32, payload []byte) {
+			if streams[port] == nil {
+				streams[port] = w.stream()
+			}
+			streams[port].Write(payload)
+		},
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(m.Kill)
+	pcr0 := m.PCRs[0]
+	e.guest, e.pcr0 = &machine{m, host}, pcr0[:]
+	w.admit(e.pcr0)
+	if _, err := m.Heartbeat(w.t.Context()); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// takeAll gives what the enclave dials at a port to the host of the moment.
+func (e *running) takeAll(l net.Listener, port uint32) {
+	for {
+		conn, err := l.Accept()
+		if err != nil {
+			return
+		}
+		if !e.current().take(port, conn) {
+			conn.Close()
+		}
+	}
+}
+
+// buildImage builds an image with the policy, as an operator does.
+func (w *world) buildImage(dir string) []byte {
+	w.t.Helper()
+	kernel, err := rig.Kernel()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	policy, err := w.policy.Encode()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	file, out := filepath.Join(dir, "policy.json"), filepath.Join(dir, "built.eif")
+	if err := os.WriteFile(file, policy, 0o600); err != nil {
+		w.t.Fatal(err)
+	}
+	if _, err := noderig.Output(w.t.Context(), programs.Privyseal, "nitro", "build", "--kernel", kernel, "--policy", file, "--out", out); err != nil {
+		w.t.Fatal(err)
+	}
+	image, err := os.ReadFile(out)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return image
+}
+
+// call waits for an enclave that does not listen yet.
+func (m *machine) call() (net.Conn, error) {
+	for end := time.Now().Add(patience); ; {
+		ctx, cancel := context.WithDeadline(context.Background(), end)
+		conn, err := m.host.Dial(ctx, hostlink.ControlPort)
+		cancel()
+		if err == nil {
+			return conn, nil
+		}
+		select {
+		case <-m.Done():
+			return nil, m.over()
+		case <-time.After(20 * time.Millisecond):
+		}
+		if time.Now().After(end) {
+			return nil, err
+		}
+	}
+}
+
+func (m *machine) end() error {
+	select {
+	case <-m.Done():
+		return m.over()
+	default:
+		m.Kill()
+		return nil
+	}
+}
+
+func (m *machine) over() error {
+	console := m.Console()
+	return fmt.Errorf("QEMU ended: %v; the console ends with\n%s", m.Err(), console[max(0, len(console)-2000):])
+}
