@@ -2,8 +2,11 @@ package main
 
 import (
 	"cmp"
+	"encoding/base64"
+	"errors"
 	"fmt"
 	"io"
+	"net"
 	"slices"
 	"strconv"
 	"strings"
@@ -39,7 +42,10 @@ it anybody can compute PCR2.
 The endpoint is AWS's public one of the key's region, or with --fips the FIPS one.
 For a private (VPC) endpoint name it with --endpoint; the name in its certificate
 stays that of the public one unless --server-name says otherwise. The roots are
-Amazon Trust Services' unless --tls-roots names others.`,
+Amazon Trust Services' unless --tls-roots names others.
+
+What could never work is refused: an endpoint that is no host[:port], a name that no
+certificate has, a chain id or a public key that is none.`,
 		Example: "  privyseal nitro policy-file --kms-key arn:aws:kms:eu-central-1:111122223333:key/… > policy.json",
 		Args:    arguments(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -49,7 +55,7 @@ Amazon Trust Services' unless --tls-roots names others.`,
 			}
 			data, err := p.Encode()
 			if err != nil {
-				return usageError{err}
+				return usageError{byFlag(err)}
 			}
 			if f.attestationRoot != "" {
 				fmt.Fprintln(cmd.ErrOrStderr(), "warning: with --attestation-root the image is for tests: it believes an enclave that is none of AWS")
@@ -66,12 +72,23 @@ Amazon Trust Services' unless --tls-roots names others.`,
 	fl.StringVar(&f.tlsRoots, "tls-roots", "", "PEM file of the roots above that certificate (default: Amazon Trust Services)")
 	fl.StringVar(&f.attestationRoot, "attestation-root", "", "PEM file of another root of attestation documents; for tests only")
 	fl.StringArrayVar(&f.chains, "chain", nil, "chain that may be signed for (default: any that the wrapped key names); may be repeated")
-	fl.StringArrayVar(&f.publicKeys, "public-key", nil, "key, base64, that may sign (default: any); may be repeated")
+	fl.StringArrayVar(&f.publicKeys, "public-key", nil, "public key that may sign, as init printed it (default: any); may be repeated")
 	fl.Int64Var(&f.maxHeight, "max-height", 0, "highest height that is ever signed; 0 is no bound")
 	fl.StringArrayVar(&f.floors, "state-floor", nil, "CHAIN=HEIGHT: nothing at or below it is signed, and a lost state may be made anew above it; may be repeated")
 	fl.BoolVar(&f.signBytes, "allow-sign-bytes", false, "let nodes have bytes of their choice signed (CometBFT v1, v2)")
 	fl.BoolVar(&f.rawBytes, "allow-raw-bytes", false, "the same for Celestia")
 	return cmd
+}
+
+// byFlag names the flag of `privyseal nitro policy-file` in place of the key of
+// the file.
+func byFlag(err error) error {
+	var k *policy.KeyError
+	if !errors.As(err, &k) {
+		return err
+	}
+	flags := map[string]string{"kms_endpoint": "endpoint", "kms_server_name": "server-name", "chains": "chain", "public_keys": "public-key"}
+	return fmt.Errorf("--%s: %w", cmp.Or(flags[k.Key], strings.ReplaceAll(k.Key, "_", "-")), k.Err)
 }
 
 func (f *policyFileFlags) policy() (*policy.Policy, error) {
@@ -81,16 +98,19 @@ func (f *policyFileFlags) policy() (*policy.Policy, error) {
 	p, err := policy.ForAWS(f.kmsKey, f.fips)
 	if err != nil {
 		if f.endpoint == "" || f.fips {
-			return nil, usageError{err}
+			return nil, usageError{byFlag(err)}
 		}
 		p = &policy.Policy{KMSKey: f.kmsKey, TLSRoots: policy.AWSRoots()}
 	}
 	if f.endpoint != "" {
-		host, _, found := strings.Cut(f.endpoint, ":")
-		p.KMSEndpoint, p.KMSServerName = f.endpoint, cmp.Or(p.KMSServerName, host)
-		if !found {
-			p.KMSEndpoint += ":443"
+		var host string
+		if p.KMSEndpoint, host, err = withPort(f.endpoint); err != nil {
+			return nil, usagef("--endpoint: %w", err)
 		}
+		if p.KMSServerName == "" && f.serverName == "" && net.ParseIP(host) != nil {
+			return nil, usagef("--server-name NAME is missing: the name in the certificate of %s", f.endpoint)
+		}
+		p.KMSServerName = cmp.Or(p.KMSServerName, host)
 	}
 	p.KMSServerName = cmp.Or(f.serverName, p.KMSServerName)
 	for path, text := range map[string]*string{f.tlsRoots: &p.TLSRoots, f.attestationRoot: &p.AttestationRoot} {
@@ -103,15 +123,31 @@ func (f *policyFileFlags) policy() (*policy.Policy, error) {
 		}
 		*text = string(data)
 	}
-	p.Chains, p.PublicKeys, p.MaxHeight = f.chains, f.publicKeys, f.maxHeight
+	p.Chains, p.MaxHeight = f.chains, f.maxHeight
 	p.AllowSignBytes, p.AllowRawBytes = f.signBytes, f.rawBytes
-	for _, id := range f.chains {
-		if err := config.CheckChainID(id); err != nil {
-			return nil, usagef("--chain: %w", err)
+	for _, text := range f.publicKeys {
+		key, err := parsePublicKey(text)
+		if err != nil {
+			return nil, usagef("--public-key %.80s: %w", text, err)
 		}
+		p.PublicKeys = append(p.PublicKeys, base64.StdEncoding.EncodeToString(key.Bytes()))
 	}
 	p.StateFloor, err = parseFloors(f.floors)
 	return p, err
+}
+
+// withPort reads host[:port], where IPv6 may stand in brackets, and returns it with
+// the port of HTTPS if it has none.
+func withPort(endpoint string) (full, host string, err error) {
+	host, _, err = net.SplitHostPort(endpoint)
+	if err == nil {
+		return endpoint, host, nil
+	}
+	host = strings.TrimSuffix(strings.TrimPrefix(endpoint, "["), "]")
+	if full = net.JoinHostPort(host, "443"); strings.ContainsAny(host, "/[]@") {
+		return "", "", fmt.Errorf("%q is not host[:port], as in kms.eu-central-1.amazonaws.com", endpoint)
+	}
+	return full, host, nil
 }
 
 // parseFloors reads CHAIN=HEIGHT.

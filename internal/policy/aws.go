@@ -19,7 +19,7 @@ var awsRoots string
 // all that it leaves open is at its strictest.
 func ForAWS(keyARN string, fips bool) (*Policy, error) {
 	if err := checkKeyARN(keyARN); err != nil {
-		return nil, err
+		return nil, &KeyError{"kms_key", err}
 	}
 	parts := strings.Split(keyARN, ":")
 	domain, known := map[string]string{"aws": "amazonaws.com", "aws-us-gov": "amazonaws.com", "aws-cn": "amazonaws.com.cn"}[parts[1]]

@@ -10,11 +10,9 @@ import (
 	"bytes"
 	"crypto/x509"
 	"encoding/json"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"slices"
 	"strings"
 )
@@ -32,9 +30,10 @@ type Policy struct {
 	// KMSKey is the ARN of the AWS KMS key under which secrets leave the enclave:
 	// arn:PARTITION:kms:REGION:ACCOUNT:key/ID, no alias. Required.
 	KMSKey string `json:"kms_key"`
-	// KMSEndpoint is the host:port that the host connects us to. Required.
+	// KMSEndpoint is the host:port that the host connects us to; IPv6 stands in
+	// brackets. Required.
 	KMSEndpoint string `json:"kms_endpoint"`
-	// KMSServerName is the name that the TLS certificate has to have. Required:
+	// KMSServerName is the DNS name that the TLS certificate has to have. Required:
 	// for private endpoints it is not the host that is dialled.
 	KMSServerName string `json:"kms_server_name"`
 	// TLSRoots are the roots, PEM, one of which has to stand above KMS's
@@ -44,8 +43,9 @@ type Policy struct {
 	// in production always, it is AWS's.
 	AttestationRoot string `json:"attestation_root,omitempty"`
 
-	// Chains are the chain ids that may be signed for, and PublicKeys the keys,
-	// base64, that may sign. Absent: any that the wrapped key names.
+	// Chains are the chain ids that may be signed for, and PublicKeys the keys that
+	// may sign: standard base64 of what pubkey.New takes. Absent: any that the
+	// wrapped key names. An empty list is an error: it looks like none.
 	Chains     []string `json:"chains,omitempty"`
 	PublicKeys []string `json:"public_keys,omitempty"`
 
@@ -111,64 +111,6 @@ func (p *Policy) AllowsChain(id string) bool {
 // AllowsKey reports whether the public key, base64, may sign.
 func (p *Policy) AllowsKey(public string) bool {
 	return len(p.PublicKeys) == 0 || slices.Contains(p.PublicKeys, public)
-}
-
-func (p *Policy) check() error {
-	if err := checkKeyARN(p.KMSKey); err != nil {
-		return err
-	}
-	host, port, err := net.SplitHostPort(p.KMSEndpoint)
-	if err != nil || host == "" || port == "" {
-		return fmt.Errorf("kms_endpoint %q is not host:port", p.KMSEndpoint)
-	}
-	if p.KMSServerName == "" || strings.ContainsAny(p.KMSServerName, " /:@*") {
-		return fmt.Errorf("kms_server_name %q is no host name", p.KMSServerName)
-	}
-	if err := checkPEM("tls_roots", p.TLSRoots); err != nil {
-		return err
-	}
-	if p.AttestationRoot != "" {
-		if err := checkPEM("attestation_root", p.AttestationRoot); err != nil {
-			return err
-		}
-	}
-	if p.MaxHeight < 0 {
-		return errors.New("max_height is negative")
-	}
-	for id, height := range p.StateFloor {
-		if id == "" || height < 0 {
-			return fmt.Errorf("state_floor of chain %q is %d", id, height)
-		}
-	}
-	return nil
-}
-
-// checkKeyARN wants the ARN of a key itself: an alias can be pointed elsewhere
-// after the policy was measured.
-func checkKeyARN(arn string) error {
-	parts := strings.Split(arn, ":")
-	if len(parts) != 6 || parts[0] != "arn" || !strings.HasPrefix(parts[1], "aws") || parts[2] != "kms" ||
-		parts[3] == "" || len(parts[4]) != 12 || !strings.HasPrefix(parts[5], "key/") || len(arn) > 160 {
-		return fmt.Errorf("kms_key %q is not the ARN of a key, arn:aws:kms:REGION:ACCOUNT:key/ID", arn)
-	}
-	return nil
-}
-
-func checkPEM(name, text string) error {
-	rest := bytes.TrimSpace([]byte(text))
-	for n := 0; n == 0 || len(rest) > 0; n++ {
-		begins := bytes.HasPrefix(rest, []byte("-----BEGIN CERTIFICATE-----"))
-		var block *pem.Block
-		block, rest = pem.Decode(rest)
-		if block == nil || !begins || len(block.Headers) > 0 {
-			return fmt.Errorf("%s is not PEM certificates and nothing else", name)
-		}
-		rest = bytes.TrimSpace(rest)
-		if _, err := x509.ParseCertificate(block.Bytes); err != nil || block.Type != "CERTIFICATE" {
-			return fmt.Errorf("%s holds something that is no certificate: %v", name, err)
-		}
-	}
-	return nil
 }
 
 // doubledKey finds a key that stands twice in one object, and one of the policy's

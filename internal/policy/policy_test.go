@@ -14,6 +14,9 @@ import (
 
 const key = "arn:aws:kms:eu-central-1:111122223333:key/12345678-1234-1234-1234-123456789012"
 
+// publicKey is that of RFC 8032, 7.1, TEST 1.
+const publicKey = "11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo="
+
 func full(t testing.TB) *Policy {
 	t.Helper()
 	p, err := ForAWS(key, false)
@@ -22,7 +25,7 @@ func full(t testing.TB) *Policy {
 	}
 	block, _ := pem.Decode([]byte(AWSRoots()))
 	p.AttestationRoot = string(pem.EncodeToMemory(block))
-	p.Chains, p.PublicKeys = []string{"chain-1", "chain-2"}, []string{"AAAA"}
+	p.Chains, p.PublicKeys = []string{"chain-1", "chain-2"}, []string{publicKey}
 	p.AllowSignBytes, p.AllowRawBytes, p.MaxHeight = true, true, 7
 	p.StateFloor = map[string]int64{"chain-2": 2, "chain-1": 1}
 	return p

@@ -1,0 +1,178 @@
+package policy
+
+import (
+	"bytes"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+
+	"privyseal/internal/pubkey"
+)
+
+// KeyError is a key of the policy file whose value nothing could ever meet, or
+// that means something else than it seems to.
+type KeyError struct {
+	Key string // as it stands in the file, as in "kms_endpoint"
+	Err error  // what is wrong with the value, and what it should look like
+}
+
+func (e *KeyError) Error() string { return e.Key + ": " + e.Err.Error() }
+
+// Unwrap returns what is wrong.
+func (e *KeyError) Unwrap() error { return e.Err }
+
+// check finds what could not be meant. What is wrong in a measured policy is
+// otherwise found by an enclave that refuses to sign.
+func (p *Policy) check() error {
+	for _, c := range []struct {
+		key string
+		err error
+	}{
+		{"kms_key", checkKeyARN(p.KMSKey)},
+		{"kms_endpoint", checkEndpoint(p.KMSEndpoint)},
+		{"kms_server_name", checkServerName(p.KMSServerName)},
+		{"tls_roots", checkPEM(p.TLSRoots)},
+		{"attestation_root", checkOptionalPEM(p.AttestationRoot)},
+		{"chains", checkEach(p.Chains, checkChainID)},
+		{"public_keys", checkEach(p.PublicKeys, checkPublicKey)},
+		{"max_height", checkHeight(p.MaxHeight)},
+		{"state_floor", checkFloors(p.StateFloor)},
+	} {
+		if c.err != nil {
+			return &KeyError{c.key, c.err}
+		}
+	}
+	return nil
+}
+
+// checkKeyARN wants the ARN of a key itself: an alias can be pointed elsewhere
+// after the policy was measured.
+func checkKeyARN(arn string) error {
+	parts := strings.Split(arn, ":")
+	if len(parts) != 6 || parts[0] != "arn" || !strings.HasPrefix(parts[1], "aws") || parts[2] != "kms" ||
+		parts[3] == "" || len(parts[4]) != 12 || !strings.HasPrefix(parts[5], "key/") || len(arn) > 160 {
+		return fmt.Errorf("%q is not the ARN of a key, arn:aws:kms:REGION:ACCOUNT:key/ID", arn)
+	}
+	return nil
+}
+
+func checkEndpoint(endpoint string) error {
+	host, port, err := net.SplitHostPort(endpoint)
+	if err != nil {
+		return fmt.Errorf("%q is not host:port, as in kms.eu-central-1.amazonaws.com:443", endpoint)
+	}
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 || strconv.FormatUint(n, 10) != port {
+		return fmt.Errorf("%q is not host:port, without a scheme and a path: the port is not a number from 1 to 65535", endpoint)
+	}
+	if ip, err := netip.ParseAddr(host); err == nil && ip.Zone() == "" && !ip.IsUnspecified() || isDNSName(host) {
+		return nil
+	}
+	return fmt.Errorf("%q is not host:port: %q is neither a DNS name nor an IP address", endpoint, host)
+}
+
+func checkServerName(name string) error {
+	if !isDNSName(name) {
+		return fmt.Errorf("%q is no DNS name, which the certificate of KMS has to have, as in kms.eu-central-1.amazonaws.com", name)
+	}
+	return nil
+}
+
+// isDNSName reports whether s is a host name of RFC 1123, without a dot at its
+// end. A last label of digits alone is that of an IP address.
+func isDNSName(s string) bool {
+	labels := strings.Split(s, ".")
+	for _, l := range labels {
+		if l == "" || len(l) > 63 || l[0] == '-' || l[len(l)-1] == '-' || strings.Trim(l, letters+digits+"-") != "" {
+			return false
+		}
+	}
+	return len(s) <= 253 && strings.Trim(labels[len(labels)-1], digits) != ""
+}
+
+const (
+	letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+	digits  = "0123456789"
+)
+
+func checkEach(list []string, check func(string) error) error {
+	if list != nil && len(list) == 0 {
+		return errors.New("the list is empty; leave it out if any may be signed for")
+	}
+	for _, s := range list {
+		if err := check(s); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkChainID has the rule of the config (config.CheckChainID; a test holds the
+// two together): no host ever asks for a chain that its config refuses.
+func checkChainID(id string) error {
+	if id == "" || len(id) > 50 || id[0] == '.' || strings.Trim(id, letters+digits+"._-") != "" {
+		return fmt.Errorf("%q is not a chain id: 1 to 50 of A-Z a-z 0-9 . _ - that do not start with a point", id)
+	}
+	return nil
+}
+
+// checkPublicKey wants a key that exists, in the spelling that it is compared in.
+func checkPublicKey(text string) error {
+	raw, err := base64.StdEncoding.Strict().DecodeString(text)
+	if err != nil || base64.StdEncoding.EncodeToString(raw) != text {
+		return fmt.Errorf("%.80q is no public key in standard base64, as `privyseal key show --format base64` prints it", text)
+	}
+	for _, t := range pubkey.Types() {
+		if _, err = pubkey.New(t, raw); err == nil {
+			return nil
+		}
+	}
+	return fmt.Errorf("%.80q holds %d bytes that are no public key of any type", text, len(raw))
+}
+
+func checkHeight(height int64) error {
+	if height < 0 {
+		return fmt.Errorf("%d is negative", height)
+	}
+	return nil
+}
+
+func checkFloors(floors map[string]int64) error {
+	for _, id := range slices.Sorted(maps.Keys(floors)) {
+		if err := errors.Join(checkChainID(id), checkHeight(floors[id])); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func checkOptionalPEM(text string) error {
+	if text == "" {
+		return nil
+	}
+	return checkPEM(text)
+}
+
+func checkPEM(text string) error {
+	rest := bytes.TrimSpace([]byte(text))
+	for n := 0; n == 0 || len(rest) > 0; n++ {
+		begins := bytes.HasPrefix(rest, []byte("-----BEGIN CERTIFICATE-----"))
+		var block *pem.Block
+		block, rest = pem.Decode(rest)
+		if block == nil || !begins || len(block.Headers) > 0 {
+			return errors.New("it is not PEM certificates and nothing else")
+		}
+		rest = bytes.TrimSpace(rest)
+		if _, err := x509.ParseCertificate(block.Bytes); err != nil || block.Type != "CERTIFICATE" {
+			return fmt.Errorf("it holds something that is no certificate: %w", err)
+		}
+	}
+	return nil
+}

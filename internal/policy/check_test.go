@@ -1,0 +1,118 @@
+package policy
+
+import (
+	"encoding/json"
+	"errors"
+	"strings"
+	"testing"
+
+	"privyseal/internal/config"
+)
+
+// What nothing could ever meet is refused, by the key that holds it.
+func TestImpossibleValues(t *testing.T) {
+	const long = "a-name-that-is-longer-than-the-sixty-three-bytes-of-a-dns-label-x"
+	for key, values := range map[string][]string{
+		"kms_key": {"", "alias/validator", "arn:aws:kms:eu-central-1:111122223333:alias/validator"},
+		"kms_endpoint": {
+			"", "foo", "https://foo", "https://foo:443", "foo:443/", " foo:443", "foo:443:443", "foo:", "foo:https", "foo:0", "foo:65979", "foo:+443", "foo:0443",
+			":443", "foo..bar:443", "-foo:443", "foo-:443", "foo_bar:443", "10.0.1:443", "256.0.0.1:443", "0.0.0.0:443", "[::]:443", "[fe80::1%eth0]:443", "::1:443", long + ":443",
+		},
+		"kms_server_name": {"", "a..b", ".a", "a.", "-a", "a-", "a:443", "https://a", "*.a", "a b", "10.0.0.1", "::1", "a\n", long, strings.Repeat("kms.", 80) + "a"},
+		"chains":          {"", "a chain", "chain/1", ".chain", "chain\n", strings.Repeat("c", 51)},
+		"public_keys": {
+			"", "garbage", "AAAA", // too short
+			"d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a", // hex, which is base64 too
+			"AgAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",                     // no point
+			"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo=",                     // base64url
+			"11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo",                      // without its end
+			"11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURp=",                     // loose bits
+			"11qYAYKxCrfVS/7TyWQH\nOg7hcvPapiMlrwIaaPcHURo=",                   // a line end
+			" 11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=",
+		},
+		"state_floor": {"", "a chain"},
+	} {
+		for _, v := range values {
+			p := full(t)
+			set(p, key, v)
+			_, err := p.Encode()
+			var k *KeyError
+			if !errors.As(err, &k) || k.Key != key {
+				t.Errorf("%s %q: %v", key, v, err)
+			}
+		}
+	}
+}
+
+// secp256k1Key is the base point of that curve.
+const secp256k1Key = "Anm+Zn753LusVaBilc6HCwcCm/zbLc4o2VnygVsW+BeY"
+
+func set(p *Policy, key, value string) {
+	switch key {
+	case "kms_key":
+		p.KMSKey = value
+	case "kms_endpoint":
+		p.KMSEndpoint = value
+	case "kms_server_name":
+		p.KMSServerName = value
+	case "chains":
+		p.Chains = []string{"chain-1", value}
+	case "public_keys":
+		p.PublicKeys = []string{publicKey, value}
+	case "state_floor":
+		p.StateFloor = map[string]int64{"chain-1": 1, value: 1}
+	}
+}
+
+func TestPossibleValues(t *testing.T) {
+	for key, values := range map[string][]string{
+		"kms_endpoint":    {"kms.eu-central-1.amazonaws.com:443", "vpce-1a2b.kms.eu-central-1.vpce.amazonaws.com:443", "10.0.0.1:8443", "[::1]:65535", "localhost:1", "3com.example:443"},
+		"kms_server_name": {"kms.eu-central-1.amazonaws.com", "kms.us-iso-east-1.c2s.ic.gov", "kms.test", "KMS.TEST", "kms"},
+		"public_keys":     {publicKey, secp256k1Key},
+	} {
+		for _, v := range values {
+			p := full(t)
+			set(p, key, v)
+			if _, err := p.Encode(); err != nil {
+				t.Errorf("%v", err)
+			}
+		}
+	}
+}
+
+// An empty list would read as nobody, and mean anybody.
+func TestEmptyList(t *testing.T) {
+	for _, key := range []string{"chains", "public_keys"} {
+		good, err := full(t).Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var file map[string]any
+		if err := json.Unmarshal(good, &file); err != nil {
+			t.Fatal(err)
+		}
+		file[key] = []string{}
+		bad, err := json.Marshal(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var k *KeyError
+		if _, err := Parse(bad); !errors.As(err, &k) || k.Key != key {
+			t.Errorf("%s: %v", key, err)
+		}
+	}
+}
+
+// A chain that the config takes is one that the policy takes, and the other way
+// round.
+func TestChainIDsOfTheConfig(t *testing.T) {
+	ids := []string{"", ".", "..", "chain-1", "chain.1", "chain_1", ".chain", "-chain", strings.Repeat("c", 50), strings.Repeat("c", 51)}
+	for c := range 256 {
+		ids = append(ids, string([]byte{byte(c)}), string([]byte{'c', byte(c)}), "c"+string(rune(c)))
+	}
+	for _, id := range ids {
+		if ours, theirs := checkChainID(id) == nil, config.CheckChainID(id) == nil; ours != theirs {
+			t.Errorf("%q: the policy takes it: %t, the config: %t", id, ours, theirs)
+		}
+	}
+}
