@@ -115,11 +115,12 @@ func (f *buildFlags) source() (src eif.Source, err error) {
 	if err != nil {
 		return src, err
 	}
-	var module []byte
-	if f.module != "" {
-		if module, err = readBounded(f.module, maxInput); err != nil {
-			return src, err
-		}
+	if err := eif.CheckKernel(arch, src.Kernel); err != nil {
+		return src, fmt.Errorf("--kernel %s: %w", f.kernel, err)
+	}
+	module, err := f.readModule(arch)
+	if err != nil {
+		return src, err
 	}
 	first, err := eif.ProgramRamdisk(program, module)
 	if err != nil {
@@ -169,7 +170,7 @@ func (f *buildFlags) readProgram() ([]byte, eif.Arch, error) {
 	if err != nil {
 		return nil, "", fmt.Errorf("%s is no program for Linux: %w", path, err)
 	}
-	arch, known := map[elf.Machine]eif.Arch{elf.EM_X86_64: eif.AMD64, elf.EM_AARCH64: eif.ARM64}[file.Machine]
+	arch, known := archs()[file.Machine]
 	if !known {
 		return nil, "", fmt.Errorf("%s is for %s; enclaves have x86-64 or arm64", path, file.Machine)
 	}
@@ -179,6 +180,32 @@ func (f *buildFlags) readProgram() ([]byte, eif.Arch, error) {
 		}
 	}
 	return program, arch, nil
+}
+
+func archs() map[elf.Machine]eif.Arch {
+	return map[elf.Machine]eif.Arch{elf.EM_X86_64: eif.AMD64, elf.EM_AARCH64: eif.ARM64}
+}
+
+// readModule reads the driver, nil if none is asked for. A file that the kernel
+// refuses to load would show as an enclave that never answers.
+func (f *buildFlags) readModule(arch eif.Arch) ([]byte, error) {
+	if f.module == "" {
+		return nil, nil
+	}
+	module, err := readBounded(f.module, maxInput)
+	if err != nil {
+		return nil, err
+	}
+	file, err := elf.NewFile(bytes.NewReader(module))
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("--nsm-module %s is no kernel module (%w); take the nsm.ko of that kernel, unpacked (unxz, unzstd, gunzip)", f.module, err)
+	case file.Type != elf.ET_REL || file.Class != elf.ELFCLASS64:
+		return nil, fmt.Errorf("--nsm-module %s is no kernel module but %s, %s; take the nsm.ko of that kernel", f.module, file.Type, file.Class)
+	case archs()[file.Machine] != arch:
+		return nil, fmt.Errorf("--nsm-module %s is for %s, the program for %s; take the nsm.ko of that kernel", f.module, file.Machine, arch)
+	}
+	return module, nil
 }
 
 func newNitroMeasureCommand() *cobra.Command {

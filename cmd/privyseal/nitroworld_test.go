@@ -492,8 +492,16 @@ func writeNitroParts(dir string) error {
 	binary.LittleEndian.PutUint16(dynamic[54:], 56)
 	binary.LittleEndian.PutUint16(dynamic[56:], 1)
 	binary.LittleEndian.PutUint32(dynamic[64:], 3)
+	module, moduleARM := bytes.Clone(program), bytes.Clone(arm)
+	binary.LittleEndian.PutUint16(module[16:], 1) // ET_REL
+	binary.LittleEndian.PutUint16(moduleARM[16:], 1)
+	image := make([]byte, 64)
+	copy(image[0x38:], "ARM\x64")
 	return errors.Join(
 		os.WriteFile(filepath.Join(dir, "bzImage"), kernel, 0o600),
+		os.WriteFile(filepath.Join(dir, "Image"), image, 0o600),
+		os.WriteFile(filepath.Join(dir, "nsm.ko"), module, 0o600),
+		os.WriteFile(filepath.Join(dir, "nsm-arm64.ko"), moduleARM, 0o600),
 		os.WriteFile(filepath.Join(dir, "program"), program, 0o600),
 		os.WriteFile(filepath.Join(dir, "program-arm64"), arm, 0o600),
 		os.WriteFile(filepath.Join(dir, "program-dynamic"), dynamic, 0o600))

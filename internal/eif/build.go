@@ -89,6 +89,26 @@ func (src *Source) check() error {
 	return nil
 }
 
+// CheckKernel refuses a file that no hypervisor of AWS boots as a kernel for arch:
+// it takes a bzImage for amd64 and an Image for arm64. The error says what the file
+// is instead, if it can be told. Build and Parse do not ask: measurements are of any
+// bytes.
+func CheckKernel(arch Arch, kernel []byte) error {
+	name := map[Arch]string{AMD64: "bzImage", ARM64: "Image"}[arch]
+	is, ok := archOf(kernel)
+	switch {
+	case ok && is == arch:
+		return nil
+	case ok:
+		return fmt.Errorf("the kernel is for %s, the program for %s; take the %s of the same kernel, or the program for %s", is, arch, name, is)
+	case bytes.HasPrefix(kernel, []byte("\x7fELF")):
+		return fmt.Errorf("it is ELF, as vmlinux is; take the %s, which `make %s` puts into arch/%s/boot", name, name, map[Arch]string{AMD64: "x86", ARM64: "arm64"}[arch])
+	case bytes.HasPrefix(kernel, []byte("\x1f\x8b")) || len(kernel) > 8 && string(kernel[4:8]) == "zimg":
+		return fmt.Errorf("it is compressed; unpack it to the %s", name)
+	}
+	return errors.New("it is no kernel: the hypervisor boots a bzImage (amd64) or an Image (arm64); kernel/build makes both")
+}
+
 // archOf recognises a kernel by the magic of Documentation/arch/x86/boot.rst
 // or Documentation/arch/arm64/booting.rst.
 func archOf(kernel []byte) (Arch, bool) {

@@ -167,6 +167,40 @@ func TestBuildRefuses(t *testing.T) {
 	}
 }
 
+// What the hypervisor would not boot is no kernel, even where it can be measured.
+func TestCheckKernel(t *testing.T) {
+	at := func(offset int, magic string) []byte {
+		b := make([]byte, 0x300)
+		copy(b[offset:], magic)
+		return b
+	}
+	x86, arm := at(0x202, "HdrS"), at(0x38, "ARM\x64")
+	for _, test := range []struct {
+		name   string
+		arch   Arch
+		kernel []byte
+		want   string
+	}{
+		{"a bzImage", AMD64, x86, ""},
+		{"an Image", ARM64, arm, ""},
+		{"the other's", AMD64, arm, "the kernel is for arm64, the program for amd64; take the bzImage"},
+		{"the other's", ARM64, x86, "the kernel is for amd64, the program for arm64; take the Image"},
+		{"text", AMD64, []byte("kernel"), "it is no kernel"},
+		{"nothing", ARM64, nil, "it is no kernel"},
+		{"the magic at the wrong place", AMD64, at(0x200, "HdrS"), "it is no kernel"},
+		{"cut off in the magic", AMD64, x86[:0x205], "it is no kernel"},
+		{"vmlinux", AMD64, at(0, "\x7fELF"), "arch/x86/boot"},
+		{"vmlinux", ARM64, at(0, "\x7fELF"), "arch/arm64/boot"},
+		{"Image.gz", ARM64, at(0, "\x1f\x8b\x08"), "compressed"},
+		{"vmlinuz of EFI", ARM64, at(0, "MZ\x00\x00zimg"), "compressed"},
+	} {
+		err := CheckKernel(test.arch, test.kernel)
+		if test.want == "" && err != nil || test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want)) {
+			t.Errorf("%s for %s: %v", test.name, test.arch, err)
+		}
+	}
+}
+
 // The signed image of OpenSSL's key and certificate: the same bytes each time,
 // and PCR8 is that of the certificate.
 func TestSigned(t *testing.T) {
