@@ -287,7 +287,7 @@ func (k *inspection) checkState(i int, key pubkey.Key) {
 		err = info.Problem
 	}
 	if err != nil {
-		k.add(bad, line, what, err.Error(), "")
+		k.add(bad, line, what, explainState(k.config, ch, err).Error(), "")
 		return
 	}
 	text := fmt.Sprintf("%s, mode %#o%s, %s", fc.Path, info.Mode.Perm(), prefixed(", ", info.Filesystem), markText(enclaveMark(ch, info.Saved.Mark)))

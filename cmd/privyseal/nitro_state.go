@@ -37,6 +37,43 @@ func checkRecord(ch config.Chain, m watermark.Mark) error {
 	return nil
 }
 
+// explainState gives the error of a state the next step that fits the chain, also
+// where the chain's key is gone too. Where an enclave has the key, no state is made
+// by a command alone.
+func explainState(c *config.Config, ch config.Chain, err error) error {
+	var e *filestore.Error
+	if !errors.As(err, &e) || !errors.Is(e, filestore.ErrMissing) && !errors.Is(e, filestore.ErrDamaged) {
+		return err
+	}
+	mended := *e
+	if ch.Provider == "nitro" {
+		mended.Cure = lostEnclaveState(c, ch, errors.Is(e, filestore.ErrDamaged))
+	} else {
+		mended.Cure = filestore.Config{ID: watermark.ID{ChainID: ch.ID}}.Cure(e.Err)
+	}
+	return &mended
+}
+
+// lostEnclaveState says how the state of a key in an enclave comes back.
+func lostEnclaveState(c *config.Config, ch config.Chain, damaged bool) string {
+	here := "--home " + shellWord(c.Path("."))
+	state, stop, kmsKey := here+" --chain-id "+shellWord(ch.ID), here, "ARN"
+	if len(c.Enclaves) > 1 {
+		stop += " --enclave " + shellWord(ch.Enclave)
+	}
+	if _, h, _, err := readWrapped(c.Path(ch.Key), ch.ID); err == nil {
+		kmsKey = shellWord(h.KeyARN)
+	}
+	begin := "put the file back if its disk still has it"
+	if damaged {
+		begin = "keep the file, move it aside"
+	}
+	return fmt.Sprintf("%s, or run `privyseal state import %s FILE` if it was exported; if it is lost for good, only an image whose policy has a state_floor makes it anew: "+
+		"`privyseal nitro policy-file --kms-key %s --state-floor %s` with H well above the chain's height, `privyseal nitro build`, let it in with `privyseal nitro policy --role ARN --eif NEW --also %s`, "+
+		"set it as `eif` in %s, `privyseal nitro stop %s`, and then `privyseal state init %s --after-height H`; all steps: doc/operations.md, \"The state of a key in an enclave is lost\"",
+		begin, state, kmsKey, shellWord(ch.ID+"=H"), shellWord(c.Path(c.Enclaves[ch.Enclave].EIF)), shellWord(c.Path(config.FileName)), stop, state)
+}
+
 // newEnclaveState makes a state that is lost anew: the enclave does, if its
 // measured policy holds a floor for the chain.
 func newEnclaveState(ctx context.Context, a *app, c *config.Config, ch config.Chain, after int64, w io.Writer) error {
@@ -77,6 +114,7 @@ func newEnclaveState(ctx context.Context, a *app, c *config.Config, ch config.Ch
 	if err := filestore.Create(filestore.Config{Path: c.Path(ch.State), ID: id}, watermark.Saved{Mark: mark}); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(w, "%s: made %s, at %s\n", ch.ID, c.Path(ch.State), markText(enclaveMark(ch, mark)))
+	_, err = fmt.Fprintf(w, "%s: made %s, at %s\nnow go back to an image without that floor (%s, and `eif`), and take this one out of the key policy: as long as KMS lets it in, whoever takes over this instance can have the state made anew once more\n",
+		ch.ID, c.Path(ch.State), markText(enclaveMark(ch, mark)), a.command("nitro stop"))
 	return err
 }

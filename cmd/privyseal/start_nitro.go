@@ -7,11 +7,13 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"maps"
 	"slices"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"privyseal/internal/config"
@@ -71,10 +73,10 @@ func (d *daemon) openNitroChain(ctx context.Context, cc config.Chain, standby bo
 	c.id = watermark.ID{ChainID: cc.ID, Key: public.ID()}
 	store, err := filestore.Open(ctx, filestore.Config{Path: d.cfg.Path(cc.State), ID: c.id, Wait: standby})
 	if err != nil {
-		return nil, err
+		return nil, explainState(d.cfg, cc, err)
 	}
 	saved, err := store.Load(ctx)
-	if err == nil {
+	if err = explainState(d.cfg, cc, err); err == nil {
 		var last hostlink.Record
 		if last, err = hostlink.ReadRecord(saved.Mark.SignBytes); err != nil {
 			err = fmt.Errorf("the state %s holds no record of an enclave: %w", d.cfg.Path(cc.State), err)
@@ -96,9 +98,12 @@ const maxWrapped = 64 << 10
 // identity. What it says of itself only the enclave can verify.
 func readWrapped(path, chainID string) ([]byte, nitrokms.Header, pubkey.Key, error) {
 	fail := func(err error) ([]byte, nitrokms.Header, pubkey.Key, error) {
-		return nil, nitrokms.Header{}, pubkey.Key{}, fmt.Errorf("cannot use the wrapped key %s: %w", path, err)
+		return nil, nitrokms.Header{}, pubkey.Key{}, fmt.Errorf("cannot use the wrapped key %s: %w; %s", path, err, lostWrapped(chainID))
 	}
 	wrapped, err := readBounded(path, maxWrapped)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = syscall.ENOENT // whose path stands there already
+	}
 	if err != nil {
 		return fail(err)
 	}
@@ -118,6 +123,14 @@ func readWrapped(path, chainID string) ([]byte, nitrokms.Header, pubkey.Key, err
 		return fail(err)
 	}
 	return wrapped, h, public, nil
+}
+
+// lostWrapped says how a wrapped key comes back, which no command can make anew.
+func lostWrapped(chainID string) string {
+	if chainID == "" {
+		return "put the identity's file back from the backup"
+	}
+	return "put the file that `privyseal init` named for the backup back in its place, with mode 0600; without a copy the key is gone, and the validator needs a new one"
 }
 
 // Status implements host.Observer.
@@ -264,7 +277,7 @@ func (d *daemon) hostConfig(name string) (hc host.Config, p *policy.Policy, err 
 	e := &enclaveLink{name: name, config: d.cfg.Enclaves[name]}
 	e.config.EIF, e.config.Transport = d.cfg.Path(e.config.EIF), d.cfg.Path(e.config.Transport)
 	if e.image, e.policy, err = (&enclaveFlags{}).readImage(e.config.EIF); err != nil {
-		return hc, nil, err
+		return hc, nil, fmt.Errorf("%w; put the image back from the backup, build it again (the same inputs give the same bytes), or correct `eif` of [enclave.%s] in the config", err, name)
 	}
 	launcher, err := e.launcher()
 	if err != nil {

@@ -458,10 +458,10 @@ func TestNitroSingleSteps(t *testing.T) {
 // What a chain lacks is told, and the others sign.
 func TestStartWithABrokenEnclave(t *testing.T) {
 	home, in := nitroHome(t, nil)
-	for what, want := range map[string]string{
-		"our.eif":            "no such file",
-		"chain-n.wrapped":    "no such file",
-		"state/chain-n.mark": "no such file",
+	for what, want := range map[string][]string{
+		"our.eif":            {"no such file", "build it again", "`eif` of [enclave.main]"},
+		"chain-n.wrapped":    {"no such file", "named for the backup", "the validator needs a new one"},
+		"state/chain-n.mark": {"no such file", "--state-floor chain-n=H`", "privyseal nitro stop --home " + home, "privyseal state init --home " + home + " --chain-id chain-n --after-height H`"},
 	} {
 		t.Run(what, func(t *testing.T) {
 			path := filepath.Join(home, what)
@@ -472,8 +472,16 @@ func TestStartWithABrokenEnclave(t *testing.T) {
 			p := startSigner(t, home)
 			p.waitReady(t)
 			s := untilStatus(t, home, "the reason", func(s monitor.Snapshot) bool { return s.Chains[1].Problem != "" })
-			if !strings.Contains(s.Chains[1].Problem, want) || !s.Chains[0].Ready || s.Ready {
+			if !s.Chains[0].Ready || s.Ready {
 				t.Errorf("%+v", s)
+			}
+			for _, text := range want {
+				if !strings.Contains(s.Chains[1].Problem, text) {
+					t.Errorf("%q does not say %q", s.Chains[1].Problem, text)
+				}
+			}
+			if strings.Contains(s.Chains[1].Problem, "--fresh-state") {
+				t.Errorf("%q names what an enclave refuses", s.Chains[1].Problem)
 			}
 			p.cmd.Process.Signal(syscall.SIGTERM)
 			if err := p.cmd.Wait(); err != nil {

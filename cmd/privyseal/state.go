@@ -144,14 +144,14 @@ signs twice and is slashed. When in doubt move the file aside, and use
 			}
 			info, err := filestore.Inspect(fc)
 			if err != nil {
-				return err
+				return explainState(c, ch, err)
 			}
 			if info.Problem == nil {
 				_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s: nothing to adopt, the state is in order at %s\n", ch.ID, markText(enclaveMark(ch, info.Saved.Mark)))
 				return err
 			}
 			if !errors.Is(info.Problem, filestore.ErrCopied) {
-				return info.Problem
+				return explainState(c, ch, info.Problem)
 			}
 			if !yes {
 				return actf("%s is at %s, written %s. To adopt it is to say that this key has signed nothing newer on %s, and that no other copy signs; if that is wrong, the validator is slashed. To say so type %s",
@@ -191,8 +191,9 @@ file.`,
 			}
 			info, err := filestore.Inspect(fc)
 			if err != nil {
-				return err
+				return explainState(c, ch, err)
 			}
+			info.Problem = explainState(c, ch, info.Problem)
 			info.Saved.Mark = enclaveMark(ch, info.Saved.Mark)
 			if err := showState(cmd.OutOrStdout(), fc.Path, info, asJSON); err != nil {
 				return err
@@ -325,13 +326,13 @@ start" first. If the output is lost, export again: it stays the same.`,
 			if out == "" {
 				data, err := exportState(fc, key)
 				if err != nil {
-					return err
+					return explainState(c, ch, err)
 				}
 				_, err = cmd.OutOrStdout().Write(data)
 				return err
 			}
 			if err := exportTo(out, fc, key); err != nil {
-				return err
+				return explainState(c, ch, err)
 			}
 			fmt.Fprintf(cmd.ErrOrStderr(), "%s: nothing is signed here any more; on the new host type `privyseal state import %s`\n", ch.ID, shellWord(out))
 			return nil
@@ -407,7 +408,7 @@ by itself.`,
 				err = filestore.Create(fc, saved)
 			}
 			if err != nil {
-				return err
+				return explainState(c, ch, err)
 			}
 			info, err := filestore.Inspect(fc)
 			if err != nil {

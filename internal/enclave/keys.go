@@ -81,10 +81,13 @@ func (e *enclave) newState(ctx context.Context, req *hostlink.NewState) (*hostli
 	case !ok:
 		return nil, &curedError{
 			fmt.Errorf("the measured policy has no state_floor for chain %q, and without one a lost state is never made anew", req.ChainID),
-			"build an image whose policy has a state_floor well above the chain's height, and boot that",
+			fmt.Sprintf("build an image whose policy has one well above the chain's height (`privyseal nitro policy-file --state-floor %s=H`), and boot that; doc/operations.md has all steps", req.ChainID),
 		}
 	case req.AfterHeight < floor:
-		return nil, fmt.Errorf("height %d is below the measured state_floor of %d", req.AfterHeight, floor)
+		return nil, &curedError{
+			fmt.Errorf("height %d is below the measured state_floor of %d", req.AfterHeight, floor),
+			fmt.Sprintf("give --after-height %d or more", floor),
+		}
 	case e.chains[req.ChainID] != nil:
 		return nil, &curedError{errors.New("this enclave signs for the chain already"), "restart the enclave first: `privyseal nitro stop`"}
 	}

@@ -74,13 +74,14 @@ func (c *Config) explain(op string, err error) error {
 		e.Err, e.Detail, e.Cure = f.err, f.detail, f.cure
 	}
 	if e.Cure == "" {
-		e.Cure = c.cure(e.Err)
+		e.Cure = c.Cure(e.Err)
 	}
 	return e
 }
 
-// cure returns the next step after reason.
-func (c *Config) cure(reason error) string {
+// Cure returns the next step after one of the reasons above, "" if nobody knows
+// one. Of c it takes the chain id only.
+func (c Config) Cure(reason error) string {
 	state := func(command, args string) string {
 		return fmt.Sprintf("`privyseal state %s --chain-id %s%s`", command, shellWord(c.ID.ChainID), args)
 	}
