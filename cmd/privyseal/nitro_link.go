@@ -11,9 +11,11 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"privyseal/internal/claims"
 	"privyseal/internal/config"
@@ -27,13 +29,16 @@ import (
 )
 
 // enclaveFlags say which enclave a command works with: one of the config, or a
-// new one.
+// new one. What they say of one of the config has to be what the config says:
+// `privyseal start` would launch that one, and one launched otherwise is in its way.
 type enclaveFlags struct {
 	name, eif      string
 	cid            uint32
 	memory, cpus   int
 	nitroCLI, dir  string
 	region, kmsKey string
+
+	set *pflag.FlagSet // nil without a command line
 }
 
 // defaultEnclave is the name of the only enclave of most instances.
@@ -41,6 +46,7 @@ const defaultEnclave = "main"
 
 func (f *enclaveFlags) add(cmd *cobra.Command) {
 	fl := cmd.Flags()
+	f.set = fl
 	fl.StringVar(&f.name, "enclave", "", "name of the enclave in the config (default "+defaultEnclave+")")
 	fl.StringVar(&f.eif, "eif", "", "the enclave's image")
 	fl.Uint32Var(&f.cid, "cid", 0, "context id of the enclave, 4 or above (default: nitro-cli chooses)")
@@ -61,27 +67,80 @@ func (f *enclaveFlags) choose(c *config.Config) (name string, e config.Enclave, 
 			name = slices.Collect(maps.Keys(c.Enclaves))[0]
 		}
 		if e, known := c.Enclaves[name]; known {
-			if f.eif != "" && !sameFile(f.eif, c.Path(e.EIF)) {
-				return "", e, false, usagef("enclave %s of the config has the image %s, not %s; leave --eif out, or give --enclave another name", name, c.Path(e.EIF), f.eif)
-			}
 			e.EIF, e.Transport = c.Path(e.EIF), c.Path(e.Transport)
-			return name, e, false, nil
+			return name, e, false, f.agree(name, e)
 		}
 	}
 	if f.eif == "" {
 		return "", e, false, usagef("--eif FILE is missing: the image, as of `privyseal nitro build`")
 	}
-	e = config.NewEnclave(f.eif)
-	e.CID, e.MemoryMiB, e.CPUCount, e.NitroCLI, e.Transport = f.cid, f.memory, f.cpus, f.nitroCLI, f.dir
-	for _, path := range []*string{&e.EIF, &e.Transport} {
-		if *path == "" {
+	e, err = f.newEnclave(name)
+	return name, e, true, err
+}
+
+// given reports whether a flag stands on the command line.
+func (f *enclaveFlags) given(flag string) bool { return f.set != nil && f.set.Changed(flag) }
+
+// agree holds the flags against an enclave of the config.
+func (f *enclaveFlags) agree(name string, e config.Enclave) error {
+	dir, err := absolute(f.dir)
+	if err != nil {
+		return err
+	}
+	for _, v := range []struct {
+		flag          string
+		agrees        bool
+		ours, configs any
+	}{
+		{"eif", f.eif == e.EIF || sameFile(f.eif, e.EIF), f.eif, e.EIF},
+		{"cid", f.cid == e.CID, f.cid, e.CID},
+		{"memory-mib", f.memory == e.MemoryMiB, f.memory, e.MemoryMiB},
+		{"cpu-count", f.cpus == e.CPUCount, f.cpus, e.CPUCount},
+		{"nitro-cli", f.nitroCLI == e.NitroCLI, f.nitroCLI, e.NitroCLI},
+		{"transport", dir == e.Transport || sameFile(dir, e.Transport), f.dir, e.Transport},
+	} {
+		if !f.given(v.flag) || v.agrees {
 			continue
 		}
-		if *path, err = filepath.Abs(*path); err != nil {
-			return "", e, false, err
+		has := fmt.Sprintf("%s = %v", keyOf(v.flag), v.configs)
+		if v.configs == "" || fmt.Sprint(v.configs) == "0" {
+			has = "no " + keyOf(v.flag)
 		}
+		return usagef("enclave %s of the config has %s, and --%s says %v; leave --%s out, correct the config, or give --enclave another name", name, has, v.flag, v.ours, v.flag)
 	}
-	return name, e, true, nil
+	return nil
+}
+
+// keyOf returns the config's key for a flag, and flagOf the flag for a key.
+func keyOf(flag string) string { return strings.ReplaceAll(flag, "-", "_") }
+func flagOf(key string) string { return strings.ReplaceAll(key, "_", "-") }
+
+// newEnclave returns an enclave of the flags alone, by the rules of the config.
+func (f *enclaveFlags) newEnclave(name string) (e config.Enclave, err error) {
+	if !config.ValidEnclave(name) {
+		return e, usagef("--enclave %q is not a name: 1 to 40 of A-Z a-z 0-9 _ -", name)
+	}
+	e = config.NewEnclave(f.eif)
+	e.CID, e.MemoryMiB, e.CPUCount, e.NitroCLI, e.Transport = f.cid, f.memory, f.cpus, f.nitroCLI, f.dir
+	config.CheckEnclave(e, func(key string) bool { return f.given(flagOf(key)) }, func(key, wrong string) {
+		err = cmp.Or(err, usagef("--%s %s", flagOf(key), wrong))
+	})
+	if err != nil {
+		return e, err
+	}
+	if e.EIF, err = absolute(e.EIF); err != nil {
+		return e, err
+	}
+	e.Transport, err = absolute(e.Transport)
+	return e, err
+}
+
+// absolute returns the absolute path, "" of none.
+func absolute(path string) (string, error) {
+	if path == "" {
+		return "", nil
+	}
+	return filepath.Abs(path)
 }
 
 func sameFile(a, b string) bool {

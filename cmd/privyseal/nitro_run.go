@@ -89,7 +89,8 @@ func newNitroRunCommand(a *app) *cobra.Command {
 		Use:   "run [--debug]",
 		Short: "Launch the enclave, and nothing else",
 		Long: `Launch the enclave, unless it runs already. It signs nothing until "privyseal
-start" serves it, which finds it running.
+start" serves it, which finds it running. An enclave of the config is launched as
+the config has it; a flag that says something else is an error.
 
 With --debug its console can be read with "privyseal nitro console". In an
 attestation its measurements are then zeros: KMS refuses it, unless the key's

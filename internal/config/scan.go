@@ -211,7 +211,7 @@ func (d *document) key(prefix string, e *unstable.Node) (path string, line int) 
 		}
 		parent, name := path, string(parts.Node().Data)
 		path = strings.TrimPrefix(path+"."+name, ".")
-		if parent == "enclave" && !validEnclave(name) {
+		if parent == "enclave" && !ValidEnclave(name) {
 			d.fail(line, "%q is not the name of an enclave: 1 to 40 of A-Z a-z 0-9 _ -", name)
 			path = "?"
 		} else if parent != "enclave" && strings.ContainsAny(name, ".0123456789") {

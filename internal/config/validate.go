@@ -124,33 +124,39 @@ func (k checker) inEnclave(i int, fail func(key, format string, args ...any)) {
 
 // enclave checks the values of one enclave.
 func (k checker) enclave(name string) {
-	e := k.Enclaves[name]
 	written := func(key string) bool {
 		_, found := k.lines[at("enclave", name, key)]
 		return found
 	}
-	fail := func(key, format string, args ...any) {
-		k.add(at("enclave", name, key), "enclave %s: %s", name, fmt.Sprintf(format, args...))
-	}
+	CheckEnclave(k.Enclaves[name], written, func(key, wrong string) {
+		k.add(at("enclave", name, key), "enclave %s: %s %s", name, key, wrong)
+	})
+}
+
+// CheckEnclave calls fail with each key of an enclave whose value cannot be, and
+// what is wrong with it, as in "cid", "is not from 4 to 4294967294". written tells
+// which keys somebody has set; a zero that nobody has is the default.
+func CheckEnclave(e Enclave, written func(key string) bool, fail func(key, wrong string)) {
 	if !written("eif") {
-		fail("eif", "eif is missing: the image, as of `privyseal nitro build`")
+		fail("eif", "is missing: the image, as of `privyseal nitro build`")
 	} else if e.EIF == "" {
-		fail("eif", "eif is empty")
+		fail("eif", "is empty")
 	}
+	// 0 to 3 are the hypervisor, loopback, the host, and an enclave's parent.
 	if written("cid") && (e.CID < 4 || e.CID == math.MaxUint32) {
-		fail("cid", "cid is not from 4 to 4294967294")
+		fail("cid", "is not from 4 to 4294967294")
 	}
 	if written("memory_mib") && (e.MemoryMiB < MinMemoryMiB || e.MemoryMiB > 1<<20) {
-		fail("memory_mib", "memory_mib is not from %d to %d", MinMemoryMiB, 1<<20)
+		fail("memory_mib", fmt.Sprintf("is not from %d to %d", MinMemoryMiB, 1<<20))
 	}
 	if e.CPUCount < 1 || e.CPUCount > 256 {
-		fail("cpu_count", "cpu_count is not from 1 to 256")
+		fail("cpu_count", "is not from 1 to 256")
 	}
 	if e.NitroCLI == "" {
-		fail("nitro_cli", "nitro_cli is empty")
+		fail("nitro_cli", "is empty")
 	}
 	if e.Credentials != nil && (e.Credentials.AccessKeyID == "" || e.Credentials.SecretAccessKey.Reveal() == "") {
-		fail("credentials", "credentials need access_key_id and secret_access_key")
+		fail("credentials", "need access_key_id and secret_access_key")
 	}
 }
 
@@ -173,8 +179,9 @@ func (k checker) enclaves() {
 	}
 }
 
-func validEnclave(name string) bool {
-	return ValidName(name) && len(name) <= 40 && !strings.Contains(name, ".")
+// ValidEnclave reports whether s is 1 to 40 of A-Z a-z 0-9 _ -: an enclave's name.
+func ValidEnclave(s string) bool {
+	return ValidName(s) && len(s) <= 40 && !strings.Contains(s, ".")
 }
 
 // nodes checks the nodes of one chain.
