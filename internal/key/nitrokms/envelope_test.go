@@ -23,7 +23,7 @@ import (
 func vector(t testing.TB, name string) []byte {
 	t.Helper()
 	b, err := os.ReadFile(filepath.Join("../../../../shared/vectors/nitro", name))
-	if errors.Is(err, os.ErrNotExist) {
+	if errors.Is(err, os.ErrNotExist) && os.Getenv("PRIVYSEAL_REQUIRE_VECTORS") != "1" {
 		t.Skipf("%s is missing: the vectors live in shared/vectors beside the repository, and `make test` runs with them there", name)
 	}
 	if err != nil {
