@@ -272,6 +272,7 @@ func TestAppendAnEnclave(t *testing.T) {
 		t.Errorf("without its enclave: %v", err)
 	}
 	e := NewEnclave("privyseal.eif")
+	e.CID, e.MemoryMiB, e.CPUCount = 5, 64, 1 // the least, where 16 is an example
 	e.Credentials = &Credentials{AccessKeyID: "AKIA", SecretAccessKey: NewSecret("s3cr3t")}
 	if err := Append(path, map[string]Enclave{"main": e}, ch); err != nil {
 		t.Fatal(err)

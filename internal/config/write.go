@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -54,8 +55,8 @@ func (e Enclave) render(name string) string {
 	var b liner
 	fmt.Fprintf(&b, "\n[enclave.%s]\n", name)
 	b.line(true, "eif", quote(e.EIF), "the image, as of `privyseal nitro build`")
-	b.line(e.CID != 0, "cid", fmt.Sprint(max(e.CID, 16)), "without it nitro-cli chooses")
-	b.line(e.MemoryMiB != 0, "memory_mib", fmt.Sprint(max(e.MemoryMiB, MinMemoryMiB)), "default: four times the image")
+	b.line(e.CID != 0, "cid", fmt.Sprint(cmp.Or(e.CID, 16)), "without it nitro-cli chooses")
+	b.line(e.MemoryMiB != 0, "memory_mib", fmt.Sprint(cmp.Or(e.MemoryMiB, MinMemoryMiB)), "default: four times the image")
 	b.line(e.CPUCount != DefaultCPUCount, "cpu_count", fmt.Sprint(e.CPUCount), "")
 	b.line(e.NitroCLI != DefaultNitroCLI, "nitro_cli", quote(e.NitroCLI), "")
 	if e.Transport != "" {
