@@ -36,7 +36,9 @@ stands what to switch off there, in order.
 
 tmkms-light in a Nitro enclave goes into an enclave of ours: give the image with
 --eif and the validator's public key with --public-key. The KMS key stays the same;
-its policy has to let the new image in.`,
+its policy has to let the new image in. Context id, memory and CPUs become those of
+the old enclave, from tmkms.toml and the enclave.toml beside it, unless flags say
+otherwise.`,
 		Example: `  privyseal migrate tmkms /etc/tmkms --dry-run
   privyseal migrate tmkms-light /home/ec2-user/.tmkms --eif privyseal.eif --public-key 11qYAYKx…`,
 		ValidArgs: migrate.Sources(),
@@ -45,8 +47,7 @@ its policy has to let the new image in.`,
 			return takeOver(cmd, a, args[0], args[1], nitro, dryRun)
 		},
 	}
-	nitro.enclave.add(cmd)
-	cmd.Flags().StringVar(&nitro.publicKey, "public-key", "", "the validator's public key in any format, where an enclave holds the key")
+	nitro.add(cmd)
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "show what would be done, and write nothing")
 	return cmd
 }
@@ -85,8 +86,8 @@ func takeOver(cmd *cobra.Command, a *app, source, path string, nitro *nitroMigra
 			return nitro.takeOver(cmd, a, in, old, c, dryRun)
 		}
 	}
-	if nitro.publicKey != "" || nitro.enclave.eif != "" {
-		return usagef("--public-key and --eif are for a key that an enclave holds, and this one is in a file")
+	if nitro.publicKey != "" || nitro.enclave.eif != "" || nitro.enclaveConfig != "" {
+		return usagef("--public-key, --eif and --enclave-config are for a key that an enclave holds, and this one is in a file")
 	}
 	chains := make([]*newChain, len(old.Chains))
 	for i, c := range old.Chains {

@@ -2,6 +2,8 @@ package main
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -11,14 +13,26 @@ import (
 
 // nitroMigrateFlags are those of `privyseal migrate` for a key in an enclave.
 type nitroMigrateFlags struct {
-	enclave   enclaveFlags
-	publicKey string
+	enclave       enclaveFlags
+	publicKey     string
+	enclaveConfig string
+}
+
+func (f *nitroMigrateFlags) add(cmd *cobra.Command) {
+	f.enclave.add(cmd)
+	fl := cmd.Flags()
+	fl.StringVar(&f.publicKey, "public-key", "", "the validator's public key in any format, where an enclave holds the key")
+	fl.StringVar(&f.enclaveConfig, "enclave-config", "", "tmkms-light's enclave.toml (default: the one beside tmkms.toml)")
 }
 
 // takeOver takes over a chain whose key is a ciphertext of KMS.
 func (f *nitroMigrateFlags) takeOver(cmd *cobra.Command, a *app, in *installer, old *migrate.Installation, c migrate.Chain, dryRun bool) error {
 	stdout, stderr := cmd.OutOrStdout(), cmd.ErrOrStderr()
-	for _, w := range append(old.Warnings, c.Warnings...) {
+	settings, err := f.takeEnclave(cmd, in, old)
+	if err != nil {
+		return err
+	}
+	for _, w := range slices.Concat(old.Warnings, old.Enclave.Warnings, c.Warnings) {
 		fmt.Fprintln(stderr, "note:", w)
 	}
 	if f.publicKey == "" {
@@ -37,6 +51,7 @@ func (f *nitroMigrateFlags) takeOver(cmd *cobra.Command, a *app, in *installer, 
 		for _, n := range ch.Nodes {
 			fmt.Fprintf(stdout, "  node   %s, %s\n", n.Name, n.Addr)
 		}
+		fmt.Fprintln(stdout, settings)
 		printSteps(stdout, old.SwitchOff)
 		_, err := fmt.Fprintln(stdout, "nothing was written, and no enclave was asked")
 		return err
@@ -57,13 +72,65 @@ func (f *nitroMigrateFlags) takeOver(cmd *cobra.Command, a *app, in *installer, 
 	if err := in.installInEnclave(ch, e); err != nil {
 		return err
 	}
-	fmt.Fprintf(stderr, "%s: the state is at %s\n", ch.ID, markText(c.Mark))
+	fmt.Fprintf(stderr, "%s: the state is at %s\n%s\n", ch.ID, markText(c.Mark), settings)
 	if err := ch.report(stdout, in, e, formatFlags{format: "json"}); err != nil {
 		return err
 	}
 	printSteps(stdout, old.SwitchOff)
 	in.next(stderr)
 	return nil
+}
+
+// takeEnclave makes a new enclave's settings those of the old one, as far as no
+// flag says otherwise, and tells what came of it.
+func (f *nitroMigrateFlags) takeEnclave(cmd *cobra.Command, in *installer, old *migrate.Installation) (string, error) {
+	if f.enclaveConfig != "" {
+		if err := old.ReadEnclave(f.enclaveConfig); err != nil {
+			return "", err
+		}
+	}
+	e := old.Enclave
+	if e.File == "" {
+		e.Warnings = append(e.Warnings, "no enclave.toml was read, so memory and CPUs of the old enclave were not taken over; name it with --enclave-config FILE, or give --memory-mib and --cpu-count")
+	}
+	// Without --eif the name is known, and no more.
+	name, _, isNew, err := f.enclave.choose(in.config)
+	if err == nil && !isNew {
+		return fmt.Sprintf("enclave %s of the config stays as it is; the old one had %v", name, e), nil
+	}
+	set := cmd.Flags().Changed
+	if in.config != nil && !set("cid") {
+		for other, has := range in.config.Enclaves {
+			if e.CID != 0 && has.CID == e.CID {
+				e.Warnings = append(e.Warnings, fmt.Sprintf("cid %d was not taken over: enclave %s of the config has it", e.CID, other))
+				e.CID = 0
+			}
+		}
+	}
+	if !set("cid") {
+		f.enclave.cid = e.CID
+	}
+	if !set("memory-mib") {
+		f.enclave.memory = e.MemoryMiB
+	}
+	if !set("cpu-count") && e.CPUCount != 0 {
+		f.enclave.cpus = e.CPUCount
+	}
+	return fmt.Sprintf("enclave: %v taken over%s", e, f.overruled(set)), nil
+}
+
+// overruled names the flags that stand above the old settings.
+func (f *nitroMigrateFlags) overruled(set func(flag string) bool) string {
+	var flags []string
+	for _, flag := range []string{"cid", "memory-mib", "cpu-count"} {
+		if set(flag) {
+			flags = append(flags, "--"+flag)
+		}
+	}
+	if flags == nil {
+		return ""
+	}
+	return ", but for " + strings.Join(flags, ", ")
 }
 
 // convertToEnclave returns the chain as we have it.

@@ -29,6 +29,9 @@ type Installation struct {
 	Source string // one of Sources
 	Chains []Chain
 
+	// Enclave is where the key of its one chain was used; nil if no enclave has it.
+	Enclave *Enclave
+
 	// Warnings tell what could not be taken over, and what to look at.
 	Warnings []string
 

@@ -84,6 +84,12 @@ func show(in *Installation, home string) string {
 	for _, w := range in.Warnings {
 		fmt.Fprintf(&b, "warning: %s\n", w)
 	}
+	if e := in.Enclave; e != nil {
+		fmt.Fprintf(&b, "enclave %v\n  from %s\n", e, e.File)
+		for _, w := range e.Warnings {
+			fmt.Fprintf(&b, "  warning: %s\n", w)
+		}
+	}
 	for _, c := range in.Chains {
 		fmt.Fprintf(&b, "\nchain %s\n", c.ID)
 		if c.KMS != nil {
@@ -304,6 +310,59 @@ func TestEnclavesAreRefused(t *testing.T) {
 		if _, err := read(t, "tmkms-light", nitro); err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s for %s: Read = %v, want an error with %q", tt.new, tt.old, err, tt.want)
 		}
+	}
+}
+
+// What the old enclave was launched with is taken over as far as ours can have it,
+// from the enclave.toml beside tmkms.toml or another one.
+func TestEnclaveSettings(t *testing.T) {
+	for _, tt := range []struct {
+		name, old, new string
+		want           string
+		warning        string
+	}{
+		{"as init wrote it", "cpu_count = 2", "cpu_count = 2", "cid = 15, memory_mib = 512, cpu_count = 2", ""},
+		{"with a context id", "cpu_count = 2", "cpu_count = 4\nenclave_cid = 33", "cid = 33, memory_mib = 512, cpu_count = 4", "enclave_config_cid 15; the first one"},
+		{"a host's context id", "cpu_count = 2", "cpu_count = 2\nenclave_cid = 3", "cid = 15, memory_mib = 512, cpu_count = 2", "enclave_cid = 3 was left out"},
+		{"too little memory", "512", "32", "cid = 15, cpu_count = 2", "memory_mib = 32 was left out: it is not from 64"},
+		{"less than nothing", "cpu_count = 2", "cpu_count = -1", "cid = 15, memory_mib = 512", "cpu_count = -1 was left out"},
+		{"a private endpoint", "kms.ap-southeast-1.amazonaws.com", "vpce-1.kms.ap-southeast-1.vpce.amazonaws.com", "cid = 15, memory_mib = 512, cpu_count = 2", "nitro policy-file --endpoint vpce-1.kms"},
+		{"a key of its own", "cpu_count = 2", "cpu_count = 2\ncpu_ids = [1]", "cid = 15, memory_mib = 512, cpu_count = 2", "the key enclave.cpu_ids is not known"},
+		{"no TOML", "cpu_count = 2", "cpu_count =", "cid = 15", "cannot read the settings of the old enclave"},
+	} {
+		nitro := install(t, "tmkms-light-nitro")
+		edit(t, filepath.Join(nitro, "enclave.toml"), tt.old, tt.new)
+		in, err := read(t, "tmkms-light", nitro)
+		if err != nil {
+			t.Errorf("%s: %v", tt.name, err)
+			continue
+		}
+		warnings := strings.Join(in.Enclave.Warnings, "\n")
+		if got := in.Enclave.String(); got != tt.want || !strings.Contains(warnings, tt.warning) || (warnings == "") != (tt.warning == "") {
+			t.Errorf("%s: %s, and %q, want %s, and %q", tt.name, got, warnings, tt.want, tt.warning)
+		}
+	}
+
+	nitro := install(t, "tmkms-light-nitro")
+	elsewhere := filepath.Join(t.TempDir(), "e.toml")
+	if err := os.Rename(filepath.Join(nitro, "enclave.toml"), elsewhere); err != nil {
+		t.Fatal(err)
+	}
+	in, err := read(t, "tmkms-light", nitro)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if e := in.Enclave; e.String() != "cid = 15" || e.File != "" || e.Warnings != nil {
+		t.Errorf("without enclave.toml: %v from %q, %q", e, e.File, e.Warnings)
+	}
+	if err := in.ReadEnclave(elsewhere); err != nil || in.Enclave.String() != "cid = 15, memory_mib = 512, cpu_count = 2" || in.Enclave.File != elsewhere {
+		t.Errorf("elsewhere: %v, %v", in.Enclave, err)
+	}
+	if err := in.ReadEnclave(elsewhere + ".none"); !errors.Is(err, fs.ErrNotExist) || in.Enclave.MemoryMiB != 512 {
+		t.Errorf("nowhere: %v, %v", in.Enclave, err)
+	}
+	if in, err = read(t, "tmkms-light", install(t, "tmkms-light")); err != nil || in.Enclave != nil || in.ReadEnclave(elsewhere) == nil {
+		t.Errorf("a software signer has the enclave %v, %v", in.Enclave, err)
 	}
 }
 
