@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/base64"
 	"encoding/hex"
+	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -38,6 +39,9 @@ bytes in hex.`,
 				return err
 			}
 			doc, err := monitor.ReadAttestation(cmd.Context(), home, ch.ID, bytes)
+			if errors.Is(err, monitor.ErrNotRunning) {
+				return fmt.Errorf("%w, and only a running one can attest; start it with %s", err, a.command("start"))
+			}
 			if err != nil {
 				return err
 			}

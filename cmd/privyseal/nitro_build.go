@@ -101,11 +101,11 @@ func (f *buildFlags) run(stdout io.Writer) error {
 // source reads what the image is made of.
 func (f *buildFlags) source() (src eif.Source, err error) {
 	if src.Kernel, err = readBounded(f.kernel, maxInput); err != nil {
-		return src, err
+		return src, ofFlag("kernel", err)
 	}
 	p, err := readPolicy(f.policy)
 	if err != nil {
-		return src, err
+		return src, ofFlag("policy", err)
 	}
 	second, err := policyRamdisk(p)
 	if err != nil {
@@ -138,12 +138,12 @@ func (f *buildFlags) source() (src eif.Source, err error) {
 	}
 	key, err := readBounded(f.signKey, 1<<16)
 	if err != nil {
-		return src, err
+		return src, ofFlag("sign-key", err)
 	}
 	defer clear(key)
 	cert, err := readBounded(f.signCert, 1<<16)
 	if err != nil {
-		return src, err
+		return src, ofFlag("sign-cert", err)
 	}
 	src.Sign, err = eif.NewSigner(key, cert)
 	return src, err
@@ -164,7 +164,7 @@ func (f *buildFlags) readProgram() ([]byte, eif.Arch, error) {
 		return nil, "", usagef("there is no %s; add --program FILE, which `make` builds as bin/privyseal-enclave", path)
 	}
 	if err != nil {
-		return nil, "", err
+		return nil, "", ofFlag("program", err)
 	}
 	file, err := elf.NewFile(bytes.NewReader(program))
 	if err != nil {
@@ -176,7 +176,7 @@ func (f *buildFlags) readProgram() ([]byte, eif.Arch, error) {
 	}
 	for _, p := range file.Progs {
 		if p.Type == elf.PT_INTERP {
-			return nil, "", fmt.Errorf("%s is not static: the enclave has no libraries", path)
+			return nil, "", fmt.Errorf("%s is not static, and the enclave has no libraries: build it with `make`, or with CGO_ENABLED=0 go build", path)
 		}
 	}
 	return program, arch, nil
@@ -194,7 +194,7 @@ func (f *buildFlags) readModule(arch eif.Arch) ([]byte, error) {
 	}
 	module, err := readBounded(f.module, maxInput)
 	if err != nil {
-		return nil, err
+		return nil, ofFlag("nsm-module", err)
 	}
 	file, err := elf.NewFile(bytes.NewReader(module))
 	switch {
@@ -314,6 +314,10 @@ func imagePolicy(im *eif.Image) (*policy.Policy, error) {
 	}
 	return policy.Parse(data)
 }
+
+// ofFlag says which flag names the file that cannot be read: a command has
+// several.
+func ofFlag(flag string, err error) error { return fmt.Errorf("--%s: %w", flag, err) }
 
 // readBounded reads a regular file of at most limit bytes.
 func readBounded(path string, limit int64) ([]byte, error) {

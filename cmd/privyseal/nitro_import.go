@@ -273,7 +273,7 @@ func (f *sealFlags) check() error {
 func (f *sealFlags) recipient() (*rsa.PublicKey, *verified, error) {
 	raw, err := readDocument(f.to, bytes.NewReader(nil))
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, ofFlag("to", err)
 	}
 	v, err := (&verifyFlags{image: f.image, at: f.at}).verify(raw)
 	if err != nil {

@@ -145,7 +145,7 @@ func (f *nitroInitFlags) imported(i *initFlags, stderr io.Writer) (imp *hostlink
 	case f.importSealed != "":
 		s, _, imp, err := readSealed(f.importSealed)
 		if err != nil {
-			return nil, "", err
+			return nil, "", ofFlag("import-sealed", err)
 		}
 		if s.ChainID != i.chainID {
 			return nil, "", usagef("the key in %s was sealed for chain %q, not %q", f.importSealed, s.ChainID, i.chainID)
@@ -168,7 +168,7 @@ func (f *nitroInitFlags) importedByKMS(i *initFlags, stderr io.Writer) (*hostlin
 	}
 	ciphertext, err := readCiphertext(f.importKMS)
 	if err != nil {
-		return nil, err
+		return nil, ofFlag("import-kms", err)
 	}
 	var mark watermark.Mark
 	if i.importState == "" {

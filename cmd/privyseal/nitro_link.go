@@ -232,6 +232,9 @@ func (e *enclaveLink) credentials(ctx context.Context) (hostlink.Credentials, er
 // readImage reads the image and its policy, and holds the flags against it.
 func (f *enclaveFlags) readImage(path string) (*eif.Image, *policy.Policy, error) {
 	im, err := readImage(path)
+	if err != nil && f.eif != "" {
+		err = ofFlag("eif", err)
+	}
 	if err != nil {
 		return nil, nil, err
 	}

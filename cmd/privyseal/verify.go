@@ -64,7 +64,7 @@ func (f *imageFlags) read() (e expectation, err error) {
 	if f.eif != "" {
 		im, err := readImage(f.eif)
 		if err != nil {
-			return e, err
+			return e, ofFlag("eif", err)
 		}
 		m := im.Measure()
 		e.pcrs[0], e.pcrs[1], e.pcrs[2] = m.PCR0[:], m.PCR1[:], m.PCR2[:]
@@ -77,7 +77,7 @@ func (f *imageFlags) read() (e expectation, err error) {
 	}
 	if f.policy != "" {
 		if p, err = readPolicy(f.policy); err != nil {
-			return e, err
+			return e, ofFlag("policy", err)
 		}
 		second, err := policyRamdisk(p)
 		if err != nil {
@@ -112,7 +112,7 @@ func (f *imageFlags) root(p *policy.Policy) (anchor nitro.Anchor, err error) {
 	if f.testRoot != "" {
 		pem, err := readBounded(f.testRoot, 1<<16)
 		if err != nil {
-			return anchor, err
+			return anchor, ofFlag("test-root", err)
 		}
 		if anchor, err = nitro.ParseAnchor(pem); err != nil {
 			return anchor, fmt.Errorf("--test-root %s: %w", f.testRoot, err)

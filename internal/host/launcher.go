@@ -354,7 +354,7 @@ type LaunchError struct {
 	Command string // of nitro-cli
 	Code    string // its own, as "E27", or empty
 	Detail  string // what it said, or empty
-	Cure    string // what to do next, or empty
+	Cure    string // what to do next
 	Err     error
 }
 
@@ -395,6 +395,11 @@ func (l *Launcher) explain(command string, err error, stderr string) error {
 	default:
 		e.Cure = l.cure(e.Code, e.Detail)
 	}
+	if e.Cure == "" && e.Detail == "" {
+		e.Cure = fmt.Sprintf("it did not say why: type `%s %s` as this user, and look at /var/log/nitro_enclaves/nitro_enclaves.log", l.Path, command)
+	} else if e.Cure == "" {
+		e.Cure = "look at /var/log/nitro_enclaves/nitro_enclaves.log"
+	}
 	return e
 }
 
@@ -426,8 +431,6 @@ func (l *Launcher) cure(code, detail string) string {
 		return "look at /var/log/nitro_enclaves for what the driver refused"
 	case "E36":
 		return "the image did not come up: is its signing certificate still valid? `privyseal nitro measure` tells, and `privyseal nitro run --debug` with `privyseal nitro console` shows it booting"
-	case "E39":
-		return "look at /var/log/nitro_enclaves/nitro_enclaves.log"
 	}
 	return ""
 }
