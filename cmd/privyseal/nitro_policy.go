@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"privyseal/internal/awspolicy"
 	"privyseal/internal/config"
@@ -172,6 +173,7 @@ type keyPolicyFlags struct {
 	role, eif, instance, check string
 	also, admins               []string
 	parts, signed, debug       bool
+	withoutPCR0                bool
 	chainIDs, publicKeys       []string
 }
 
@@ -182,9 +184,14 @@ func newNitroPolicyCommand() *cobra.Command {
 		Short: "Print the policy of the KMS key, or judge one",
 		Long: `Print the key policy of the KMS key that wraps the enclave's keys: the role of the
 instance may use it in the image --eif only (PCR0), on an instance with that role
-(PCR3); nobody else may use it at all. --pcr1-pcr2 and --pcr8 name the image's
-parts and its signer as well, --instance binds to one instance: then the key is
-lost with that instance.
+(PCR3); nobody else may use it at all.
+
+--pcr1-pcr2 and --pcr8 ask for the image's parts (kernel and program; policy) and
+for the certificate that signed it as well. With --without-pcr0 they say alone which
+image it is: --pcr1-pcr2 admits what PCR0 admits, by parts that others can compare;
+--pcr8 admits every image that the owner of the signing key ever signs, so that an
+upgrade needs no new policy, and that key opens the validator's. --instance binds to
+one instance: then the key is lost with that instance.
 
 After "privyseal init" has printed the public keys, pin them with --chain-id and
 --public-key (the consensus key's, and the identity's if there is one): then the
@@ -195,14 +202,17 @@ KMS key opens nothing else.
 host can read: for trying things out, with a KMS key that guards nothing.
 
 --check FILE reads what "aws kms get-key-policy" printed and names everybody who
-can get around the enclave. The exit status is 1 if there is anybody but those who
-may replace the policy, or if something is not understood.`,
+can get around the enclave. Name the image with --eif (and --also during an
+upgrade), or any image that the policy names passes. The exit status is 1 if
+somebody gets around it, or if something is not understood. It is 0 with those whom
+the policy trusts, and names: who may replace it (but for the enclave's own role),
+and who signs images where PCR8 alone admits them.`,
 		Example: `  privyseal nitro policy --role arn:aws:iam::111122223333:role/validator --eif privyseal.eif > key-policy.json
   aws kms get-key-policy --key-id … --policy-name default > now.json; privyseal nitro policy --check now.json --eif privyseal.eif`,
 		Args: arguments(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if f.check != "" {
-				return f.runCheck(cmd.OutOrStdout())
+			if cmd.Flags().Changed("check") {
+				return f.runCheck(cmd.Flags(), cmd.OutOrStdout())
 			}
 			return f.print(cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
@@ -214,6 +224,7 @@ may replace the policy, or if something is not understood.`,
 	fl.StringArrayVar(&f.admins, "admin", nil, "ARN that may change and delete the key (default: whoever the KMS key's account lets); may be repeated")
 	fl.BoolVar(&f.parts, "pcr1-pcr2", false, "name kernel and program (PCR1) and policy (PCR2) too")
 	fl.BoolVar(&f.signed, "pcr8", false, "name the certificate that signed the image too")
+	fl.BoolVar(&f.withoutPCR0, "without-pcr0", false, "do not name the whole image: --pcr1-pcr2 or --pcr8 name it alone")
 	fl.StringVar(&f.instance, "instance", "", "id of the only instance that may use the key; the key is lost with it")
 	fl.BoolVar(&f.debug, "debug", false, "for an enclave in debug mode, which guards nothing")
 	fl.StringArrayVar(&f.chainIDs, "chain-id", nil, "pin the keys: their chain; may be repeated")
@@ -248,8 +259,10 @@ func (f *keyPolicyFlags) print(stdout, stderr io.Writer) error {
 		return usagef("--role ARN is missing: the IAM role of the instance")
 	case f.eif == "" && !f.debug:
 		return usagef("--eif FILE is missing: the image that may use the key")
-	case f.debug && (len(f.also) > 0 || f.signed):
-		return usagef("in debug mode all measurements of an image are zero: --also and --pcr8 mean nothing there")
+	case f.debug && (len(f.also) > 0 || f.signed || f.withoutPCR0):
+		return usagef("in debug mode PCR0, PCR1 and PCR2 of any image are zero: --also, --pcr8 and --without-pcr0 mean nothing there")
+	case f.withoutPCR0 && !f.parts && !f.signed:
+		return usagef("--without-pcr0 goes with --pcr1-pcr2 or --pcr8, which then say which image is admitted")
 	}
 	images, err := f.images()
 	if err != nil {
@@ -258,7 +271,7 @@ func (f *keyPolicyFlags) print(stdout, stderr io.Writer) error {
 	if f.debug {
 		images = []awspolicy.Image{imageOf(eif.Measurements{})}
 	}
-	p := awspolicy.KeyPolicy{Role: f.role, Admins: f.admins, Images: images, Parts: f.parts, Signed: f.signed, Instance: f.instance}
+	p := awspolicy.KeyPolicy{Role: f.role, Admins: f.admins, Images: images, Parts: f.parts, Signed: f.signed, WithoutPCR0: f.withoutPCR0, Instance: f.instance}
 	if err := f.pin(&p); err != nil {
 		return err
 	}
@@ -272,17 +285,38 @@ func (f *keyPolicyFlags) print(stdout, stderr io.Writer) error {
 	if f.debug {
 		fmt.Fprintln(stderr, "WARNING: with this policy the KMS key serves any enclave in debug mode, whose memory and console its host can read. Never wrap a validator's key under it.")
 	}
+	fmt.Fprintln(stderr, f.admits())
 	if f.instance != "" {
 		fmt.Fprintf(stderr, "warning: what is wrapped under this policy opens on instance %s only; when that is terminated, the key is lost unless an administrator has changed the policy before\n", f.instance)
 	}
 	if len(f.publicKeys) == 0 {
 		fmt.Fprintln(stderr, "note: no key is pinned yet; after init, add --chain-id and --public-key and put the policy again")
 	}
-	if len(f.also) > 0 {
+	if len(f.also) > 0 && !f.bySigner() {
 		fmt.Fprintln(stderr, "note: every image in it can use the key; take the old one out once the new one signs")
 	}
 	_, err = stdout.Write(data)
 	return err
+}
+
+// bySigner reports whether the signature alone admits an image.
+func (f *keyPolicyFlags) bySigner() bool { return f.withoutPCR0 && !f.parts }
+
+// admits says which images a policy of these flags lets in.
+func (f *keyPolicyFlags) admits() string {
+	switch {
+	case f.debug:
+		return "note: admitted is any image, in debug mode only"
+	case f.bySigner():
+		return "WARNING: admitted is every image signed with this certificate (PCR8), now and later, old ones with known faults among them. Whoever has its private key can have the validator's key: guard it like that, off the instance. Images in debug mode are denied."
+	case f.withoutPCR0 && f.signed:
+		return "note: admitted is an image of this kernel, command line and program (PCR1) and this policy (PCR2), signed with this certificate (PCR8)"
+	case f.withoutPCR0:
+		return "note: admitted is an image of this kernel, command line and program (PCR1) and this policy (PCR2): what PCR0 would admit"
+	case f.signed:
+		return "note: admitted is this image only (PCR0), and only as signed with this certificate (PCR8)"
+	}
+	return "note: admitted is this image only (PCR0)"
 }
 
 // defaultAdmin lets the account of the KMS key manage it, where the image says
@@ -341,7 +375,15 @@ func (f *keyPolicyFlags) pin(p *awspolicy.KeyPolicy) error {
 }
 
 // runCheck judges a policy.
-func (f *keyPolicyFlags) runCheck(w io.Writer) error {
+func (f *keyPolicyFlags) runCheck(set *pflag.FlagSet, w io.Writer) error {
+	if f.check == "" {
+		return usagef("--check FILE is missing: what `aws kms get-key-policy` printed")
+	}
+	for _, name := range []string{"role", "instance", "admin", "pcr1-pcr2", "pcr8", "without-pcr0", "debug", "chain-id", "public-key"} {
+		if set.Changed(name) {
+			return usagef("--%s is for printing a policy; --check judges all that stands in the file, against --eif and --also only: leave --%s out, and read the lines", name, name)
+		}
+	}
 	text, err := readBounded(f.check, 1<<20)
 	if err != nil {
 		return err
@@ -355,7 +397,7 @@ func (f *keyPolicyFlags) runCheck(w io.Writer) error {
 		return fmt.Errorf("%s: %w", f.check, err)
 	}
 	count := map[awspolicy.Kind]int{}
-	words := map[awspolicy.Kind]string{awspolicy.Enclave: "ok  ", awspolicy.Rewrite: "--  ", awspolicy.Unclear: "FAIL", awspolicy.Bypass: "FAIL"}
+	words := map[awspolicy.Kind]string{awspolicy.Enclave: "ok  ", awspolicy.Signer: "ok  ", awspolicy.Rewrite: "--  ", awspolicy.Unclear: "FAIL", awspolicy.Bypass: "FAIL"}
 	var b strings.Builder
 	for _, x := range found {
 		count[x.Kind]++
@@ -365,11 +407,13 @@ func (f *keyPolicyFlags) runCheck(w io.Writer) error {
 		}
 		fmt.Fprintf(&b, "%s  %s: %s%s\n", words[x.Kind], x.Statement, who, x.Text)
 	}
-	if count[awspolicy.Enclave] == 0 {
+	if count[awspolicy.Enclave]+count[awspolicy.Signer] == 0 {
 		b.WriteString("--    no enclave may use the key: nothing would ever be signed with it\n")
 	}
 	if len(images) == 0 {
-		b.WriteString("--    no --eif was given: the PCRs above were not compared with an image\n")
+		b.WriteString(`--    no image was named (--eif FILE): WHICH image is admitted was not checked. Exit
+      status 0 then says only that nobody gets in but in an image that the policy names
+`)
 	}
 	b.WriteString(`--    not in a key policy, so not checked: grants (aws kms list-grants), and that the
       key is of origin AWS_KMS and of one region (aws kms describe-key)

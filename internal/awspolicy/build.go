@@ -18,11 +18,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
+	"strconv"
 	"strings"
 )
 
-// Image are the measurements of one enclave image, 48 bytes each. All of them
-// are zero in debug mode.
+// Image are the measurements of one enclave image, 48 bytes each. In debug mode
+// PCR0, PCR1 and PCR2 are zero; a document of AWS shows that PCR4 is not, and
+// nothing tells of PCR8.
 type Image struct {
 	PCR0, PCR1, PCR2 []byte
 	PCR8             []byte // nil or zero of an image that is not signed
@@ -39,6 +42,10 @@ type KeyPolicy struct {
 	Images []Image
 	// Parts asks for PCR1 and PCR2 beside PCR0, Signed for PCR8.
 	Parts, Signed bool
+	// WithoutPCR0 leaves PCR0 out: Parts or Signed alone say which image. With
+	// Parts those are the same images; with Signed alone, all that the owner of the
+	// signing key ever signs.
+	WithoutPCR0 bool
 	// Instance is the id (i-…) of the only instance that may; empty is any. Its
 	// hash is PCR4.
 	Instance string
@@ -108,26 +115,13 @@ func (p KeyPolicy) JSON() ([]byte, error) {
 	if len(admins) == 0 {
 		admins = []string{account}
 	}
-	pcr0 := values(p.Images, func(i Image) []byte { return i.PCR0 })
-	doc := document{Version: "2012-10-17", Id: "privyseal", Statement: []statement{
-		{
-			Sid: "ManageTheKeyWithoutUsingIt", Effect: "Allow", Principal: admins, Resource: "*",
-			Action: adminActions,
-		}, {
-			Sid: "UseItInTheEnclave", Effect: "Allow", Principal: principalField{p.Role}, Resource: "*",
-			Action:    list{"kms:Decrypt", "kms:GenerateDataKey"},
-			Condition: p.conditions(pcr0),
-		}, {
-			// A key that is absent from a request, as it is without attestation,
-			// is not equal to any value.
-			Sid: "NothingWithoutAttestation", Effect: "Deny", Resource: "*",
-			Action:    list{"kms:Decrypt", "kms:GenerateDataKey*", "kms:DeriveSharedSecret"},
-			Condition: map[string]map[string]list{"StringNotEqualsIgnoreCase": {attestation + "PCR0": pcr0}},
-		}, {
-			Sid: "NoWayAround", Effect: "Deny", Resource: "*",
-			Action: list{"kms:ReEncrypt*", "kms:CreateGrant", "kms:Encrypt", "kms:ReplicateKey", "kms:ImportKeyMaterial"},
-		},
-	}}
+	doc := document{Version: "2012-10-17", Id: "privyseal", Statement: slices.Concat([]statement{{
+		Sid: "ManageTheKeyWithoutUsingIt", Effect: "Allow", Principal: admins, Resource: "*",
+		Action: adminActions,
+	}}, p.allows(), p.denials(), []statement{{
+		Sid: "NoWayAround", Effect: "Deny", Resource: "*",
+		Action: list{"kms:ReEncrypt*", "kms:CreateGrant", "kms:Encrypt", "kms:ReplicateKey", "kms:ImportKeyMaterial"},
+	}})}
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
 	e.SetEscapeHTML(false)
@@ -136,18 +130,80 @@ func (p KeyPolicy) JSON() ([]byte, error) {
 	return b.Bytes(), err
 }
 
-// conditions returns what a request of the role's enclave has to meet.
-func (p KeyPolicy) conditions(pcr0 list) map[string]map[string]list {
-	pcrs := map[string]list{
-		attestation + "PCR0": pcr0,
-		attestation + "PCR3": {parentPCR(p.Role)},
+// allows returns the statements that let the role's enclave use the key. Several
+// images that are named by their parts need one statement each: lists would admit
+// the program of one with the policy of another.
+func (p KeyPolicy) allows() (l []statement) {
+	groups := [][]Image{p.Images}
+	if p.WithoutPCR0 && p.Parts {
+		groups = groups[:0]
+		for i, im := range p.Images {
+			if !slices.ContainsFunc(p.Images[:i], func(o Image) bool { return bytes.Equal(o.PCR0, im.PCR0) && bytes.Equal(o.PCR8, im.PCR8) }) {
+				groups = append(groups, []Image{im})
+			}
+		}
+	}
+	for i, images := range groups {
+		sid := "UseItInTheEnclave"
+		if i > 0 {
+			sid += strconv.Itoa(i + 1)
+		}
+		l = append(l, statement{
+			Sid: sid, Effect: "Allow", Principal: principalField{p.Role}, Resource: "*",
+			Action:    list{"kms:Decrypt", "kms:GenerateDataKey"},
+			Condition: p.conditions(images),
+		})
+	}
+	return l
+}
+
+// denials returns the statements that shut out whoever attests nothing, or another
+// image. A key that is absent from a request, as it is without attestation, is not
+// equal to any value. Several keys in one statement would all have to differ, so
+// each has its own.
+func (p KeyPolicy) denials() (l []statement) {
+	deny := func(sid, operator, register string, values list) {
+		l = append(l, statement{
+			Sid: sid, Effect: "Deny", Resource: "*",
+			Action:    list{"kms:Decrypt", "kms:GenerateDataKey*", "kms:DeriveSharedSecret"},
+			Condition: map[string]map[string]list{operator: {attestation + register: values}},
+		})
+	}
+	if !p.WithoutPCR0 {
+		deny("NothingWithoutAttestation", "StringNotEqualsIgnoreCase", "PCR0", values(p.Images, pcr0))
+		return l
 	}
 	if p.Parts {
-		pcrs[attestation+"PCR1"] = values(p.Images, func(i Image) []byte { return i.PCR1 })
-		pcrs[attestation+"PCR2"] = values(p.Images, func(i Image) []byte { return i.PCR2 })
+		deny("NothingWithoutAttestation", "StringNotEqualsIgnoreCase", "PCR1", values(p.Images, pcr1))
+		deny("NothingWithAnotherPolicy", "StringNotEqualsIgnoreCase", "PCR2", values(p.Images, pcr2))
+		return l
+	}
+	deny("NothingWithoutAttestation", "StringNotEqualsIgnoreCase", "PCR8", values(p.Images, pcr8))
+	deny("NothingInDebugMode", "StringEquals", "PCR0", list{zeros})
+	return l
+}
+
+// zeros is PCR0 in debug mode.
+var zeros = strings.Repeat("0", 2*sha512.Size384)
+
+func pcr0(i Image) []byte { return i.PCR0 }
+func pcr1(i Image) []byte { return i.PCR1 }
+func pcr2(i Image) []byte { return i.PCR2 }
+func pcr8(i Image) []byte { return i.PCR8 }
+
+// conditions returns what a request of the role's enclave has to meet, in one of
+// the images.
+func (p KeyPolicy) conditions(images []Image) map[string]map[string]list {
+	pcrs := map[string]list{attestation + "PCR3": {parentPCR(p.Role)}}
+	if !p.WithoutPCR0 {
+		pcrs[attestation+"PCR0"] = values(images, pcr0)
+	}
+	if p.Parts {
+		pcrs[attestation+"PCR1"] = values(images, pcr1)
+		pcrs[attestation+"PCR2"] = values(images, pcr2)
 	}
 	if p.Signed {
-		pcrs[attestation+"PCR8"] = values(p.Images, func(i Image) []byte { return i.PCR8 })
+		pcrs[attestation+"PCR8"] = values(images, pcr8)
 	}
 	if p.Instance != "" {
 		pcrs[attestation+"PCR4"] = list{parentPCR(p.Instance)}
@@ -200,9 +256,15 @@ func (p KeyPolicy) check() (account string, err error) {
 	if len(p.Images) == 0 {
 		return "", errors.New("no image is allowed")
 	}
+	if p.WithoutPCR0 && !p.Parts && !p.Signed {
+		return "", errors.New("without PCR0, either PCR1 and PCR2 or PCR8 have to say which image")
+	}
 	for _, i := range p.Images {
 		if len(i.PCR0) != 48 || len(i.PCR1) != 48 || len(i.PCR2) != 48 {
 			return "", errors.New("an image has a measurement that is not 48 bytes long")
+		}
+		if p.WithoutPCR0 && len(bytes.Trim(i.PCR0, "\x00")) == 0 {
+			return "", errors.New("in debug mode all measurements are zero, and PCR0 cannot be left out")
 		}
 		if p.Signed && len(bytes.Trim(i.PCR8, "\x00")) == 0 {
 			return "", errors.New("PCR8 is asked for, and an image is not signed")

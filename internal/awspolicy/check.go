@@ -14,6 +14,7 @@ type Kind int
 // The kinds, from harmless to bad.
 const (
 	Enclave Kind = iota // somebody may use the key in an expected image, as it should be
+	Signer              // the same in any image that the owner of an expected certificate signs
 	Rewrite             // somebody may replace the policy, and so all that it says
 	Unclear             // something was not understood, and may let anybody do anything
 	Bypass              // somebody gets around the enclave
@@ -26,6 +27,8 @@ type Finding struct {
 	Who       string   // principal, for people; empty if Unclear
 	Actions   []string // what the principal may do
 	Text      string   // what follows from it
+
+	who principal
 }
 
 // power is an action by which somebody could get around the enclave.
@@ -83,7 +86,29 @@ func Check(text []byte, images []Image) ([]Finding, error) {
 			found = append(found, judge(r, denials, images)...)
 		}
 	}
-	return found, nil
+	return condemn(found), nil
+}
+
+// condemn finds those who may replace the policy and should not: whoever may use
+// the key in the enclave, for the host has the credentials of its role, and anybody.
+func condemn(found []Finding) []Finding {
+	users := map[string]bool{}
+	for _, f := range found {
+		if f.Kind == Enclave || f.Kind == Signer {
+			users[f.who.role()] = true
+		}
+	}
+	for i, f := range found {
+		switch {
+		case f.Kind != Rewrite:
+		case f.who.everyone():
+			found[i].Kind = Bypass
+		case users[f.who.role()] && !f.who.account():
+			found[i].Kind = Bypass
+			found[i].Text += ", though it is who uses the key in the enclave: the host could let in any image"
+		}
+	}
+	return found
 }
 
 // judge returns what follows from one Allow, with one finding for each
@@ -105,7 +130,7 @@ func judge(r rule, denials []rule, images []Image) (found []Finding) {
 			if !known {
 				at = len(found)
 				group[key] = at
-				found = append(found, Finding{Kind: kind, Statement: r.name, Who: who.String() + r.remark(), Text: means})
+				found = append(found, Finding{Kind: kind, Statement: r.name, Who: who.String() + r.remark(), Text: means, who: who})
 			}
 			found[at].Actions = append(found[at].Actions, p.action)
 		}
@@ -114,8 +139,8 @@ func judge(r rule, denials []rule, images []Image) (found []Finding) {
 }
 
 // verdict says what a principal can do with a power, after all denials.
-func verdict(limits registers, who principal, p power, denials []rule, images []Image) (k Kind, means string, possible bool) {
-	if len(limits) > 0 && !p.attested {
+func verdict(l limits, who principal, p power, denials []rule, images []Image) (k Kind, means string, possible bool) {
+	if len(l.is) > 0 && !p.attested {
 		return 0, "", false // the condition is never met
 	}
 	for _, d := range denials {
@@ -125,10 +150,10 @@ func verdict(limits registers, who principal, p power, denials []rule, images []
 		guard, certain := d.guard(p.attested)
 		switch {
 		case !certain:
-		case len(guard) == 0 || !p.attested:
+		case guard.none() || !p.attested:
 			return 0, "", false
 		default:
-			limits = limits.and(guard)
+			l = l.and(guard)
 		}
 	}
 	if p.action == "kms:PutKeyPolicy" {
@@ -137,20 +162,66 @@ func verdict(limits registers, who principal, p power, denials []rule, images []
 	if !p.attested {
 		return Bypass, p.means, true
 	}
-	if !limits.nameImage() {
-		if len(limits) > 0 {
-			return Bypass, p.means + ", in any image with " + limits.String(), true
-		}
+	must := l.must()
+	switch {
+	case must.empty():
+		return 0, "", false // no document meets it
+	case !must.nameImage() && !must.nameSigner() && len(must) > 0:
+		return Bypass, p.means + ", in any image with " + must.String(), true
+	case !must.nameImage() && !must.nameSigner():
 		return Bypass, p.means + ", in any enclave or in none", true
 	}
-	if limits.empty() {
-		return 0, "", false // no document meets it
-	}
-	if bad := limits.unexpected(images); bad != "" {
+	if bad := must.unexpected(images); bad != "" {
 		return Bypass, p.means + ", " + bad, true
 	}
-	return Enclave, "in the enclave only: " + limits.String(), true
+	if must.nameImage() {
+		return Enclave, "in the enclave only: " + must.String(), true
+	}
+	if !l.noDebug() {
+		return Bypass, p.means + ", in an image of that signer in debug mode, which hides nothing from its host: deny it where PCR0 is zero", true
+	}
+	return Signer, "in every image that the owner of the signing key signs, now or later: " + must.String(), true
 }
+
+// limits are what an attestation has to be, and what it must not be. The second
+// holds for a request without attestation, too.
+type limits struct{ is, not registers }
+
+func (l limits) none() bool { return len(l.is) == 0 && len(l.not) == 0 }
+
+// and returns what meets both.
+func (l limits) and(other limits) limits {
+	not := registers{}
+	for i := range maxPCR {
+		if both := slices.Concat(l.not[i], other.not[i]); len(both) > 0 {
+			not[i] = both
+		}
+	}
+	return limits{l.is.and(other.is), not}
+}
+
+// must returns the values that are left.
+func (l limits) must() registers {
+	left := registers{}
+	for i, values := range l.is {
+		left[i] = slices.DeleteFunc(slices.Clone(values), func(v string) bool { return slices.Contains(l.not[i], v) })
+	}
+	return left
+}
+
+// noDebug reports whether an enclave in debug mode is shut out. PCR0, PCR1 and PCR2
+// are zero there; that the others are, nobody promises.
+func (l limits) noDebug() bool {
+	must := l.must()
+	for i := range 3 {
+		if _, named := must[i]; named && !slices.ContainsFunc(must[i], isZero) || slices.ContainsFunc(l.not[i], isZero) {
+			return true
+		}
+	}
+	return false
+}
+
+func isZero(measurement string) bool { return strings.Trim(measurement, "0") == "" }
 
 // registers are the values that the attestation must have, in lower-case hex.
 type registers map[int][]string
@@ -179,6 +250,10 @@ func (r registers) nameImage() bool {
 	return whole || kernel && program
 }
 
+// nameSigner reports whether the image has to be signed with a certificate that is
+// named.
+func (r registers) nameSigner() bool { return len(r[8]) > 0 && !slices.ContainsFunc(r[8], isZero) }
+
 func (r registers) empty() bool {
 	for _, values := range r {
 		if len(values) == 0 {
@@ -191,14 +266,27 @@ func (r registers) empty() bool {
 // unexpected says what is wrong with the images that r lets through, if
 // anything is.
 func (r registers) unexpected(images []Image) string {
+	for i := range 3 {
+		if slices.ContainsFunc(r[i], isZero) {
+			return "in an enclave in debug mode, which hides nothing from its host"
+		}
+	}
+	if len(images) == 0 {
+		return ""
+	}
+	one := func(value string, register func(Image) []byte) bool {
+		return slices.ContainsFunc(images, func(i Image) bool { return hex.EncodeToString(register(i)) == value })
+	}
 	var names []string
-	if _, whole := r[0]; whole {
+	_, whole := r[0]
+	switch {
+	case whole:
 		for _, v := range r[0] {
-			if !slices.ContainsFunc(images, func(i Image) bool { return hex.EncodeToString(i.PCR0) == v }) {
+			if !one(v, pcr0) {
 				names = append(names, v)
 			}
 		}
-	} else {
+	case r.nameImage():
 		for _, kernel := range r[1] {
 			for _, program := range r[2] {
 				if !slices.ContainsFunc(images, func(i Image) bool {
@@ -208,15 +296,14 @@ func (r registers) unexpected(images []Image) string {
 				}
 			}
 		}
-	}
-	for i := range 3 {
-		for _, v := range r[i] {
-			if strings.Trim(v, "0") == "" {
-				return "in an enclave in debug mode, which hides nothing from its host"
+	default:
+		for _, v := range r[8] {
+			if !one(v, pcr8) {
+				names = append(names, "any that is signed with the certificate of PCR8 "+v)
 			}
 		}
 	}
-	if len(images) > 0 && len(names) > 0 {
+	if len(names) > 0 {
 		return "in another image: " + strings.Join(names, ", ")
 	}
 	return ""
@@ -237,7 +324,7 @@ const maxPCR = 32
 
 // limits returns the registers that an Allow demands. Only plain equality with
 // whole values counts: IfExists and ForAllValues hold where nothing is attested.
-func (r rule) limits() registers {
+func (r rule) limits() limits {
 	l := registers{}
 	for _, c := range r.conditions {
 		if c.operator != "StringEquals" && c.operator != "StringEqualsIgnoreCase" {
@@ -247,29 +334,34 @@ func (r rule) limits() registers {
 			l = l.and(registers{i: lower(c.values)})
 		}
 	}
-	return l
+	return limits{is: l}
 }
 
 // guard returns what a request has to attest to escape a Deny: nothing, for one
 // without conditions, lets nobody escape. If it is not certain, whoever meets
 // the conditions otherwise may.
-func (r rule) guard(attested bool) (escape registers, certain bool) {
+func (r rule) guard(attested bool) (escape limits, certain bool) {
 	switch len(r.conditions) {
 	case 0:
-		return nil, true
+		return limits{}, true
 	case 1:
 	default:
-		return nil, false // all conditions have to hold, or nothing is denied
+		return limits{}, false // all conditions have to hold, or nothing is denied
 	}
 	c := r.conditions[0]
 	i, ok := register(c.key)
+	values := lower(c.values)
 	switch c.operator {
 	case "StringNotEquals", "StringNotEqualsIgnoreCase":
-		return registers{i: lower(c.values)}, ok && areMeasurements(c.values)
+		return limits{is: registers{i: values}}, ok && areMeasurements(values)
+	case "StringEquals", "StringEqualsIgnoreCase":
+		// AWS writes small letters; capitals would equal nothing.
+		same := c.operator == "StringEqualsIgnoreCase" || slices.Equal(values, c.values)
+		return limits{not: registers{i: values}}, ok && attested && same && areMeasurements(values)
 	case "Null":
-		return nil, ok && !attested && slices.Equal(c.values, []string{"true"})
+		return limits{}, ok && !attested && slices.Equal(c.values, []string{"true"})
 	}
-	return nil, false
+	return limits{}, false
 }
 
 // register returns which PCR a condition key is about.

@@ -37,6 +37,23 @@ func (p principal) everyone() bool { return p.id == "*" && (p.kind == "" || p.ki
 
 func (p principal) account() bool { return p.kind == "AWS" && isAccount(p.id) }
 
+// role returns what a role and its sessions have in common: account and name. Of
+// others it is the id.
+func (p principal) role() string {
+	parts := strings.SplitN(p.id, ":", 6)
+	if p.kind != "AWS" || len(parts) != 6 {
+		return p.id
+	}
+	names := strings.Split(parts[5], "/")
+	switch {
+	case names[0] == "role": // with a path or without
+		return parts[4] + "/" + names[len(names)-1]
+	case names[0] == "assumed-role" && len(names) > 1:
+		return parts[4] + "/" + names[1]
+	}
+	return p.id
+}
+
 // String says who it is, for people.
 func (p principal) String() string {
 	switch {
@@ -69,6 +86,9 @@ func parse(text []byte) (rules []rule, unknown []unclear, err error) {
 		return nil, nil, err
 	}
 	if inner, ok := root["Policy"].(string); ok {
+		if _, both := root["Statement"]; both {
+			return nil, nil, errors.New("it has both a Statement and a Policy: which of them is it?")
+		}
 		if root, err = decodeObject([]byte(inner)); err != nil {
 			return nil, nil, err
 		}
@@ -126,7 +146,7 @@ func parseRule(number int, fields map[string]any) (r rule, problems []string) {
 			r.notPrincipal = name == "NotPrincipal"
 		case "Action", "NotAction":
 			r.actions, ok = texts(value)
-			ok = ok && !slices.ContainsFunc(r.actions, func(a string) bool { return a != "*" && !strings.Contains(a, ":") })
+			ok = ok && !slices.ContainsFunc(r.actions, func(a string) bool { return !isAction(a) })
 			r.notAction = name == "NotAction"
 		case "Resource":
 			var resources []string
@@ -152,10 +172,26 @@ func parseRule(number int, fields map[string]any) (r rule, problems []string) {
 			problem("that it has both or neither of %s and %s", pair[0], pair[1])
 		}
 	}
+	if _, also := fields["NotResource"]; also && fields["Resource"] != nil {
+		problem("that it has both of Resource and NotResource")
+	}
 	if len(problems) > 0 {
 		r.doubt(problems)
 	}
 	return r, problems
+}
+
+// isAction reports whether a text is an action or a pattern of them. Whether AWS
+// takes a letter that only looks like one, or a space, is not for us to guess.
+func isAction(s string) bool {
+	const letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-*?"
+	service, name, found := strings.Cut(s, ":")
+	return s == "*" || found && service != "" && name != "" && strings.Trim(service+name, letters) == ""
+}
+
+// isPlain reports whether a text is ASCII without spaces.
+func isPlain(s string) bool {
+	return !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' })
 }
 
 // doubt makes a rule that was not understood count for the worst.
@@ -193,7 +229,7 @@ func parsePrincipals(value any) (list []principal, ok bool) {
 		}
 		for _, id := range ids {
 			// Wildcards within a name do not exist here.
-			ok = ok && (id == "*" || id != "" && !strings.ContainsAny(id, "*?"))
+			ok = ok && (id == "*" || id != "" && !strings.ContainsAny(id, "*?") && isPlain(id))
 			list = append(list, principal{kind, accountOf(id)})
 		}
 	}
@@ -220,11 +256,14 @@ func parseConditions(value any) (list []condition, ok bool) {
 		if !isObject {
 			return nil, false
 		}
+		seen := map[string]bool{}
 		for _, key := range slices.Sorted(maps.Keys(keys)) {
+			// Case does not count in keys: which of two would AWS take?
 			values, isText := texts(keys[key])
-			if !isText {
+			if !isText || !isPlain(key) || seen[strings.ToLower(key)] {
 				return nil, false
 			}
+			seen[strings.ToLower(key)] = true
 			list = append(list, condition{operator, key, values})
 		}
 	}
