@@ -51,9 +51,12 @@ func printStatus(w io.Writer, s monitor.Snapshot, now time.Time) error {
 	fmt.Fprintf(t, "privyseal %s, process %d, up %s, %s\n", s.Version, s.PID, age(s.Started, now), ready)
 	for _, c := range s.Chains {
 		fmt.Fprintf(t, "\n%s\n", c.ID)
-		if c.Problem != "" {
+		switch {
+		case c.Problem != "":
 			fmt.Fprintf(t, "  cannot sign\t%s\n", c.Problem)
-		} else {
+		case c.PubKey == "": // an enclave that is starting has not told it yet
+			fmt.Fprintf(t, "  cannot sign\tthe enclave is starting\n")
+		default:
 			fmt.Fprintf(t, "  key\t%s\n", c.PubKey)
 			fmt.Fprintf(t, "  mark\t%s\n", statusMark(c, now))
 		}
