@@ -21,6 +21,9 @@ import (
 var programs world.Programs
 
 func TestMain(m *testing.M) {
+	if name := filepath.Base(os.Args[0]); name == "aws" || name == "systemctl" {
+		os.Exit(standIn()) // for guide_test.go
+	}
 	dir, err := os.MkdirTemp("", "programs")
 	if err != nil {
 		log.Fatal(err)

@@ -67,16 +67,12 @@ func NewInstance(i Instance, root *Root) (*Instance, error) {
 	if i.Owner == 0 {
 		i.Owner = os.Getpid()
 	}
-	text, err := json.Marshal(i)
-	if err != nil {
-		return nil, err
-	}
 	for _, sub := range []string{"sockets", "enclaves", "left", "m"} {
 		if err := os.MkdirAll(filepath.Join(i.Dir, sub), 0o700); err != nil {
 			return nil, err
 		}
 	}
-	if err := errors.Join(os.WriteFile(filepath.Join(i.Dir, instanceFile), text, 0o600), root.Save(i.Dir)); err != nil {
+	if err := errors.Join(i.Save(), root.Save(i.Dir)); err != nil {
 		return nil, err
 	}
 	program := filepath.Join(i.Dir, "nitrocli")
@@ -86,6 +82,15 @@ func NewInstance(i Instance, root *Root) (*Instance, error) {
 	}
 	script := fmt.Sprintf("#!/bin/sh\nexec %q --rig %q \"$@\"\n", program, i.Dir)
 	return &i, os.WriteFile(i.CLI(), []byte(script), 0o700)
+}
+
+// Save makes changes of the fields known to nitro-cli.
+func (i *Instance) Save() error {
+	text, err := json.Marshal(i)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(i.Dir, instanceFile), text, 0o600)
 }
 
 // LoadInstance returns the instance of a folder.
