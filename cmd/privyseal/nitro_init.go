@@ -399,20 +399,21 @@ func (ch *enclaveChain) report(w io.Writer, in *installer, e *enclaveLink, form 
 	if ch.key.claims.Origin == "imported" {
 		origin = "imported: copies of it may exist"
 	}
+	identity := ""
+	if ch.identity.Created != nil {
+		identity = "\n  " + in.abs(ch.Identity) + "    who we are to nodes that pin our id"
+	}
 	fmt.Fprintf(w, `attestation (base64; verified: this image, this boot, this key):
 %s%s is %s
 
 back up, on another machine:
   %s    opens in this image only; without it the key is gone
   %s    proves where the key comes from
-  %s    the image, and its policy file
+  %s    the image, and its policy file%s
 never back up:
   %s    an old copy would let it sign twice
 `, encodeDocument(ch.key.Document), "the key", origin,
-		in.abs(ch.Key), documentPath(in.abs(ch.Key)), e.config.EIF, in.abs(ch.State))
-	if ch.identity.Created != nil {
-		fmt.Fprintf(w, "the identity in %s can be made anew; nodes that pin it have to be told then\n", in.abs(ch.Identity))
-	}
+		in.abs(ch.Key), documentPath(in.abs(ch.Key)), e.config.EIF, identity, in.abs(ch.State))
 	_, err := fmt.Fprintf(w, "pin the KMS key now:\n  privyseal nitro policy --role ARN --eif %s --chain-id %s%s\n", shellWord(e.config.EIF), ch.ID, ch.pins())
 	return err
 }
