@@ -135,11 +135,14 @@ func (e *enclave) serve(ctx context.Context, conn net.Conn) {
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
 	for {
-		req, err := hostlink.ReadRequest(conn)
+		raw, err := hostlink.ReadRawRequest(conn)
 		if err != nil {
 			return
 		}
-		reply := e.handle(ctx, &req)
+		reply, err := e.handle(ctx, raw)
+		if err != nil {
+			return
+		}
 		conn.SetWriteDeadline(time.Now().Add(10 * time.Second))
 		if err := hostlink.WriteReply(conn, reply); err != nil {
 			return
@@ -147,15 +150,18 @@ func (e *enclave) serve(ctx context.Context, conn net.Conn) {
 	}
 }
 
-// handle does what the host asks. An error is a reply, with the cure if there is
-// one.
-func (e *enclave) handle(ctx context.Context, req *hostlink.Request) hostlink.Reply {
+// handle does what the host asks. What goes wrong is told in the reply, with the
+// cure if there is one. An error is a request that is none.
+func (e *enclave) handle(ctx context.Context, raw hostlink.RawRequest) (reply hostlink.Reply, err error) {
 	requestCtx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	var reply hostlink.Reply
-	var err error
+	// Not before the lock: eight at once take more memory than there may be.
+	req, err := raw.Decode()
+	if err != nil {
+		return reply, err
+	}
 	switch {
 	case req.Hello != nil:
 	case req.Create != nil:
@@ -175,12 +181,12 @@ func (e *enclave) handle(ctx context.Context, req *hostlink.Request) hostlink.Re
 	}
 	if err != nil {
 		e.log.Warn("refused a request of the host", "error", err)
-		return hostlink.Reply{Error: clip(err.Error()), Cure: cureOf(err)}
+		return hostlink.Reply{Error: clip(err.Error()), Cure: cureOf(err)}, nil
 	}
 	if req.Hello != nil || req.Boot != nil {
 		reply.Status = e.status()
 	}
-	return reply
+	return reply, nil
 }
 
 func clip(s string) string {

@@ -3,10 +3,12 @@ package hostlink
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"io"
 	"net"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -247,4 +249,30 @@ func FuzzRecord(f *testing.F) {
 			t.Fatalf("read %x as %+v, which is %x", sealed, r, again)
 		}
 	})
+}
+
+// As many chains and nodes as an enclave takes are one request; what would decode to
+// more than an enclave's memory is none.
+func TestRequestsAreBounded(t *testing.T) {
+	full := &Boot{LogLevel: "info", Credentials: Credentials{AccessKeyID: "a", SecretAccessKey: "s", SessionToken: "t", Expires: time.Now()}}
+	for range 128 {
+		c := BootChain{ID: "chain", Wrapped: make([]byte, 500), Identity: make([]byte, 500), HeightBurst: 1, HeightPerSecond: 1, Idle: 1}
+		for range 64 {
+			c.Nodes = append(c.Nodes, BootNode{Name: "name", Addr: "unix:///a.sock"})
+		}
+		full.Chains = append(full.Chains, c)
+	}
+	text, err := json.Marshal(Request{Boot: full})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := RawRequest(text).Decode(); err != nil {
+		t.Error(err)
+	}
+	for _, element := range []string{"{},", "null,"} {
+		text := `{"boot":{"chains":[` + strings.Repeat(element, maxValues+1)
+		if _, err := RawRequest(text + `{}]}}`).Decode(); err == nil || !strings.Contains(err.Error(), "values") {
+			t.Errorf("%d times %q: %v", maxValues+1, element, err)
+		}
+	}
 }

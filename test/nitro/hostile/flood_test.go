@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -312,9 +313,9 @@ func TestManyChains(t *testing.T) {
 		t.Errorf("the enclave keeps %d chains that do not exist", n)
 	}
 	for name, boot := range map[string]*hostlink.Boot{
-		"many chains":  {Chains: make([]hostlink.BootChain, 20_000)},
+		"many chains":  {Chains: make([]hostlink.BootChain, 2_000)},
 		"a long id":    {Chains: []hostlink.BootChain{{ID: strings.Repeat("<", 900_000)}}},
-		"many nodes":   {Chains: []hostlink.BootChain{{ID: chainID, Wrapped: v.wrapped, Nodes: make([]hostlink.BootNode, 10_000)}}},
+		"many nodes":   {Chains: []hostlink.BootChain{{ID: chainID, Wrapped: v.wrapped, Nodes: make([]hostlink.BootNode, 2_000)}}},
 		"a long level": {LogLevel: strings.Repeat("<", 900_000)},
 	} {
 		if name != "a long level" {
@@ -364,6 +365,50 @@ func TestOversizeFrames(t *testing.T) {
 		conn.Close()
 	}
 	e.signsOn(v, newDisk(t, v), 1)
+}
+
+// Requests that are as long as a request may be, eight at once, and that decode to
+// far more than they are: an enclave has 64 MiB for all.
+func TestRequestsThatEatMemory(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	e := w.boot(w.honest(nil))
+	v := e.create(chainID)
+	d := newDisk(t, v)
+	e.meet(w.honest(d))
+	e.boot(v)
+	n := e.node(v)
+	n.signs(1, 1)
+	height := int64(2)
+	for _, parts := range map[string][3]string{
+		"chains":            {`{"boot":{"log_level":"info","chains":[`, `{},`, `{}]}}`},
+		"as many as may be": {`{"boot":{"log_level":"info","chains":[` + strings.Repeat("{},", 19_990), ` `, `{}]}}`},
+		"null chains":       {`{"boot":{"log_level":"info","chains":[`, `null,`, `null]}}`},
+		"nodes":             {`{"boot":{"log_level":"info","chains":[{"id":"c","nodes":[`, `{},`, `{}]}]}}`},
+		"bytes one by one":  {`{"boot":{"log_level":"info","chains":[{"id":"c","wrapped":[`, `1,`, `1]}]}}`},
+		"one key twice":     {`{"boot":{`, `"log_level":"debug",`, `"log_level":"info"}}`},
+		"a long import":     {`{"import":{"chain_id":"c","key_type":"ed25519","fresh":true,"sealed":"`, `AAAA`, `"}}`},
+		"a long id":         {`{"attest":{"chain_id":"`, `<`, `"}}`},
+		"depth":             {`{"boot":{"chains":`, `[`, ``},
+	} {
+		text := parts[0] + strings.Repeat(parts[1], (1<<20-len(parts[0])-len(parts[2]))/len(parts[1])) + parts[2]
+		var group sync.WaitGroup
+		for range 8 {
+			conn := e.call()
+			group.Go(func() {
+				defer conn.Close()
+				writeFrame(conn, []byte(text))
+				conn.(vsock.Conn).CloseWrite()
+				io.Copy(io.Discard, conn) // one answer, or none
+			})
+		}
+		// A node is signed for meanwhile.
+		n.signs(height, 1)
+		height++
+		group.Wait()
+		e.hello()
+	}
+	e.signsOn(v, d, height)
 }
 
 // A host that takes the connection to a node and never answers is asked again, and

@@ -2,6 +2,7 @@ package rig
 
 import (
 	"bufio"
+	"context"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -28,6 +29,7 @@ type vsockDevice struct {
 	out    []*packet // to the guest
 	closed bool
 	stale  chan struct{} // closed when the device's rx queue ends
+	held   chan struct{} // until it is closed, nothing is taken from the guest; may be nil
 
 	nextPort atomic.Uint32
 }
@@ -64,15 +66,22 @@ type packet struct {
 	bufAlloc, fwdCnt uint32
 	data             []byte
 	taken            chan struct{} // closed when the guest has it; may be nil
+
+	raw  bool   // a lie of a test's: one buffer, with kind and size as they are
+	size uint32 // of raw
 }
 
 func (p *packet) header(size int) []byte {
+	kind := uint16(typeStream)
+	if p.raw {
+		kind, size = p.kind, int(p.size)
+	}
 	h := binary.LittleEndian.AppendUint64(nil, p.srcCID)
 	h = binary.LittleEndian.AppendUint64(h, p.dstCID)
 	h = binary.LittleEndian.AppendUint32(h, p.srcPort)
 	h = binary.LittleEndian.AppendUint32(h, p.dstPort)
 	h = binary.LittleEndian.AppendUint32(h, uint32(size))
-	h = binary.LittleEndian.AppendUint16(h, typeStream)
+	h = binary.LittleEndian.AppendUint16(h, kind)
 	h = binary.LittleEndian.AppendUint16(h, p.op)
 	h = binary.LittleEndian.AppendUint32(h, p.flags)
 	h = binary.LittleEndian.AppendUint32(h, p.bufAlloc)
@@ -166,6 +175,9 @@ func (d *vsockDevice) toGuest(q *queue) {
 			n = c.write(append(p.header(n), p.data[:n]...)) - packetBytes
 			p.data = p.data[n:]
 			q.put(c, packetBytes+n)
+			if p.raw {
+				break
+			}
 		}
 		if p.taken != nil {
 			close(p.taken)
@@ -194,11 +206,66 @@ func (d *vsockDevice) fromGuest(q *queue) {
 		if err != nil {
 			return
 		}
+		d.awaitRelease()
 		p, ok := parsePacket(c.bytes())
 		q.put(c, 0)
 		if ok && p.kind == typeStream {
 			d.receive(p)
 		}
+	}
+}
+
+// awaitRelease waits while the device is held.
+func (d *vsockDevice) awaitRelease() {
+	d.mu.Lock()
+	held := d.held
+	d.mu.Unlock()
+	if held != nil {
+		select {
+		case <-held:
+		case <-d.stale:
+		}
+	}
+}
+
+// HoldVsock has the device take no more of what the guest sends, until release is
+// called.
+func (m *Machine) HoldVsock() (release func()) {
+	d, held := m.vsock, make(chan struct{})
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.held = held
+	return sync.OnceFunc(func() { close(held) })
+}
+
+// Packet is a packet of vsock as a lying hypervisor, or parent, may send it. Op and
+// Kind are as in virtio 1.2, 5.10.6; Kind 1 is a stream.
+type Packet struct {
+	FromCID, ToCID   uint64
+	FromPort, ToPort uint32
+	Kind, Op         uint16
+	Flags            uint32
+	Size             uint32 // that the header tells
+	Room, Taken      uint32 // buf_alloc and fwd_cnt
+	Data             []byte
+}
+
+// Inject sends a packet to the guest, beside all connections. It returns when the
+// guest has taken it.
+func (m *Machine) Inject(ctx context.Context, in Packet) error {
+	p := &packet{
+		srcCID: in.FromCID, dstCID: in.ToCID, srcPort: in.FromPort, dstPort: in.ToPort,
+		kind: in.Kind, op: in.Op, flags: in.Flags, bufAlloc: in.Room, fwdCnt: in.Taken,
+		raw: true, size: in.Size, data: in.Data, taken: make(chan struct{}),
+	}
+	m.vsock.send(p)
+	select {
+	case <-p.taken:
+		return nil
+	case <-m.vsock.stale:
+		return errStopped
+	case <-ctx.Done():
+		return context.Cause(ctx)
 	}
 }
 
