@@ -97,7 +97,7 @@ demo-nitro: nitro-setup all
 
 nitro-setup:
 	@scripts/setup can-qemu
-	@scripts/setup nodes v0.38.26
+	@scripts/setup nodes v0.38.26 v0.40.0
 	@scripts/setup qemu
 	@scripts/setup qemu-nitro
 	@scripts/setup debian-kernel amd64

@@ -1,8 +1,11 @@
 package enclave
 
 import (
+	"bufio"
 	"bytes"
 	"context"
+	"crypto/ed25519"
+	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
 	"encoding/json"
@@ -19,7 +22,9 @@ import (
 	"privyseal/internal/key/soft"
 	"privyseal/internal/policy"
 	"privyseal/internal/privval"
+	"privyseal/internal/privval/privvaltest"
 	"privyseal/internal/pubkey"
+	"privyseal/internal/secretconn"
 	"privyseal/internal/watermark"
 	"privyseal/internal/watermark/storetest"
 )
@@ -369,6 +374,66 @@ func TestNewState(t *testing.T) {
 	if after.Seq <= before.Seq || after.Mark != before.Mark || before.Start != "2000/all/all" || after.Start != "1990/all/all" {
 		t.Errorf("the documents do not show that the state went back: %+v, then %+v", before, after)
 	}
+}
+
+// A node over tcp talks to the enclave's identity: what the host between them
+// carries is sealed to both ends. One that shows another identity than the pinned
+// one is asked for nothing. Noise needs the real node: test/nitro/e2e.
+func TestTCPEndsInside(t *testing.T) {
+	w := newWorld(t, nil)
+	c := w.create("chain-1")
+	reply, err := w.ask(hostlink.Request{Create: &hostlink.Create{KeyType: "ed25519"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	identity := reply.Created
+	if len(identity.Record) > 0 {
+		t.Error("an identity has a state")
+	}
+	public, them, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, stranger, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bc := hostlink.BootChain{
+		ID: "chain-1", Wrapped: c.Wrapped, Identity: identity.Wrapped,
+		Nodes: []hostlink.BootNode{{Name: "a", Addr: "tcp://" + secretconn.PeerID(public) + "@127.0.0.1:26659"}},
+	}
+	if _, err := w.ask(hostlink.Request{Boot: &hostlink.Boot{LogLevel: "debug", Chains: []hostlink.BootChain{bc}}}); err != nil {
+		t.Fatal(err)
+	}
+	ours := secretconn.PeerID(identity.Public)
+	n := w.node()
+	if conn, err := secretconn.Client(n.conn, stranger, ours); err == nil {
+		if _, err := privvaltest.Call(conn, bufio.NewReader(conn), prevote(1, 0xBB)); err == nil {
+			t.Error("a stranger is answered")
+		}
+	}
+	n.conn.Close()
+
+	conn, err := secretconn.Client(w.node().conn, them, ours)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pub, err := pubkey.New(pubkey.Ed25519, c.Public)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req := prevote(1, 0xAA)
+	resp, err := privvaltest.Call(conn, bufio.NewReader(conn), req)
+	if err != nil || !pub.Verify(req.SignBytes(), resp.Signature) {
+		t.Fatalf("%q, %v", resp.Refused, err)
+	}
+	w.mu.Lock()
+	seen := bytes.Contains(w.left.Bytes(), resp.Signature)
+	w.mu.Unlock()
+	if seen {
+		t.Error("the host could read the signature on its way to the node")
+	}
+	w.noSecretLeft()
 }
 
 // Garbage and floods on the one port that listens.

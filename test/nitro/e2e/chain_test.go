@@ -88,6 +88,23 @@ func TestChain(t *testing.T) {
 	}
 }
 
+// Noise ends inside: both sides are pinned, so the node serves nobody but the
+// enclave's identity, which is the same in its next boot.
+func TestNoiseChain(t *testing.T) {
+	ctx := within(t, 90*time.Second)
+	w := newWorld(t)
+	im := testImage(ctx, t, w)
+	s, chains, err := w.InitChains(ctx, im, "noise")
+	need(t, err)
+	startSigner(t, s)
+	startNode(t, chains[0])
+	const blocks = 20
+	check(t, chains[0].Node.WaitHeight(ctx, blocks+1))
+	check(t, w.Instance.Kill(running(t, w)))
+	goOn(ctx, t, chains, 5)
+	verifyCommits(ctx, t, chains[0], 1, blocks+5)
+}
+
 // goOn waits until each chain has made more blocks.
 func goOn(ctx context.Context, t *testing.T, chains []*world.Chain, more int64) {
 	t.Helper()

@@ -228,12 +228,17 @@ type Chain struct {
 	Addr string // where the node listens for its signer
 	Node *noderig.Node
 	Key  pubkey.Key
+
+	dial string // where the signer dials the node: with noise, each names the other
 }
 
-// NodeVersion is that of the nodes.
-const NodeVersion = "v0.38.26"
+// NodeVersion is that of the nodes; noise takes NoiseVersion.
+const (
+	NodeVersion  = "v0.38.26"
+	NoiseVersion = "v0.40.0"
+)
 
-// InitChains makes the home of a signer for chains by transport (unix or tcp),
+// InitChains makes the home of a signer for chains by transport (unix, tcp or noise),
 // and the homes of their nodes. The first init launches the enclave.
 func (w *World) InitChains(ctx context.Context, im *Image, transports ...string) (*noderig.Signer, []*Chain, error) {
 	var s *noderig.Signer
@@ -244,10 +249,10 @@ func (w *World) InitChains(ctx context.Context, im *Image, transports ...string)
 			return nil, nil, err
 		}
 		if s == nil {
-			if s, err = noderig.InitSigner(ctx, w.Privyseal, filepath.Join(w.Dir, "signer"), c.ID, []string{c.Addr}, w.InitFlags(im)...); err != nil {
+			if s, err = noderig.InitSigner(ctx, w.Privyseal, filepath.Join(w.Dir, "signer"), c.ID, []string{c.dial}, w.InitFlags(im)...); err != nil {
 				return nil, nil, err
 			}
-		} else if _, err := w.Run(ctx, "init", "--home", s.Home, "--chain-id", c.ID, "--node", c.Addr, "--provider", "nitro"); err != nil {
+		} else if _, err := w.Run(ctx, "init", "--home", s.Home, "--chain-id", c.ID, "--node", c.dial, "--provider", "nitro"); err != nil {
 			return nil, nil, err
 		}
 		if err := w.putKey(ctx, s, c); err != nil {
@@ -259,23 +264,42 @@ func (w *World) InitChains(ctx context.Context, im *Image, transports ...string)
 }
 
 func (w *World) newChain(ctx context.Context, transport string) (*Chain, error) {
-	c := &Chain{ID: "nitro-" + transport, Addr: "unix://" + filepath.Join(w.Instance.Dir, transport+".sock")}
-	if transport == "tcp" {
-		port, err := noderig.FreePort()
-		if err != nil {
-			return nil, err
-		}
-		c.Addr = fmt.Sprintf("tcp://127.0.0.1:%d", port)
+	c := &Chain{ID: "nitro-" + transport}
+	version := NodeVersion
+	if transport == "noise" {
+		version = NoiseVersion
 	}
 	var err error
-	c.Node, err = noderig.InitNode(ctx, NodeVersion, filepath.Join(w.Dir, transport))
+	c.Node, err = noderig.InitNode(ctx, version, filepath.Join(w.Dir, transport))
 	if errors.Is(err, noderig.ErrMissing) {
 		err = errors.Join(ErrMissing, err)
 	}
-	return c, err
+	if err != nil {
+		return c, err
+	}
+	port, err := noderig.FreePort()
+	if err != nil {
+		return c, err
+	}
+	switch transport {
+	case "unix":
+		c.Addr = "unix://" + filepath.Join(w.Instance.Dir, transport+".sock")
+	case "tcp":
+		c.Addr = fmt.Sprintf("tcp://127.0.0.1:%d", port)
+	case "noise":
+		peer, err := c.Node.PeerID(ctx)
+		if err != nil {
+			return c, err
+		}
+		c.dial = fmt.Sprintf("noise://%s@127.0.0.1:%d", peer, port)
+		return c, nil // the signer's name for Addr comes with its identity
+	}
+	c.dial = c.Addr
+	return c, nil
 }
 
-// putKey makes the chain's key the only validator of its genesis.
+// putKey makes the chain's key the only validator of its genesis, and tells the node
+// the identity of its signer if it wants one.
 func (w *World) putKey(ctx context.Context, s *noderig.Signer, c *Chain) error {
 	text, err := w.Run(ctx, "key", "show", "--home", s.Home, "--chain-id", c.ID, "--format", "json")
 	if err != nil {
@@ -284,6 +308,13 @@ func (w *World) putKey(ctx context.Context, s *noderig.Signer, c *Chain) error {
 	text = strings.TrimSpace(text)
 	if c.Key, err = pubkey.ParseJSON([]byte(text)); err != nil {
 		return err
+	}
+	if _, addr, ok := strings.Cut(c.dial, "@"); ok {
+		peer, err := w.Run(ctx, "key", "show", "--home", s.Home, "--chain-id", c.ID, "--format", "peer-id")
+		if err != nil {
+			return err
+		}
+		c.Addr = "noise://" + strings.TrimSpace(peer) + "@" + addr
 	}
 	return c.Node.EditGenesis(func(g *noderig.Genesis) {
 		g.SetChainID(c.ID)
