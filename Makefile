@@ -91,6 +91,14 @@ test-nitro: nitro-setup
 	@echo "== the enclave in QEMU"
 	@PRIVYSEAL_REQUIRE_NITRO=1 PRIVYSEAL_REQUIRE_NODES=1 PRIVYSEAL_HOSTILE=qemu $(GO) test -count=1 -p 1 -timeout 20m ./test/nitro/...
 
+# Two kernels more, so it is no part of `make test`: one like AWS's, with modules,
+# and ours again in another folder.
+test-kernel: nitro-setup
+	@echo "== kernels: with modules; the same twice"
+	@kernel/build --arch amd64 --or-other --nsm-as-module >/dev/null
+	@PRIVYSEAL_REQUIRE_KERNELS=1 PRIVYSEAL_REQUIRE_NITRO=1 PRIVYSEAL_REQUIRE_NODES=1 \
+		$(GO) test -count=1 -run TestKernel -timeout 60m ./test/nitro/e2e
+
 # The same chain as `make demo`, signed from inside the enclave.
 demo-nitro: nitro-setup all
 	@$(GO) run ./test/nitro/demo -bin bin $(if $(BLOCKS),-blocks $(BLOCKS))
@@ -102,7 +110,7 @@ nitro-setup:
 	@scripts/setup qemu-nitro
 	@scripts/setup debian-kernel amd64
 	@kernel/build --arch amd64 --or-other >/dev/null
-.PHONY: test-nitro demo-nitro nitro-setup
+.PHONY: test-nitro test-kernel demo-nitro nitro-setup
 
 # The table of doc/performance.md, measured now.
 bench: all

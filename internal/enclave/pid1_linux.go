@@ -61,7 +61,8 @@ func Mount() error {
 // measured with the program.
 const moduleFile = "/nsm.ko"
 
-// LoadModule loads the driver, if the image has one.
+// LoadModule loads the driver, if the image has one. The kernel says on the
+// console what it does not like about a module.
 func LoadModule() error {
 	f, err := os.Open(moduleFile)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -71,8 +72,11 @@ func LoadModule() error {
 		return err
 	}
 	defer f.Close()
-	if err := unix.FinitModule(int(f.Fd()), "", 0); err != nil && !errors.Is(err, unix.EEXIST) {
-		return fmt.Errorf("cannot load the driver of the NSM: %w", err)
+	switch err := unix.FinitModule(int(f.Fd()), "", 0); {
+	case errors.Is(err, unix.ENOSYS):
+		return errors.New("cannot load the driver of the NSM: this kernel takes no modules; build the image without --nsm-module")
+	case err != nil && !errors.Is(err, unix.EEXIST):
+		return fmt.Errorf("cannot load the driver of the NSM: %w; build the image with the nsm.ko that was built with its kernel", err)
 	}
 	return nil
 }

@@ -3,7 +3,9 @@ package enclave
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"time"
@@ -26,6 +28,9 @@ func Start(version string) error {
 		return err
 	}
 	module, err := nsm.Open("/dev/nsm")
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%w; the kernel lacks the driver: build the image with its nsm.ko (--nsm-module), or with the kernel of a release", err)
+	}
 	if err != nil {
 		return err
 	}

@@ -52,6 +52,17 @@ func Kernel() (string, error) {
 	return program("nitro-kernel-amd64", "kernel/build --arch amd64")
 }
 
+// ModuleKernel returns a bzImage that needs a driver for the security module, as
+// AWS's kernels do, and that driver. The error wraps ErrMissing.
+func ModuleKernel() (kernel, driver string, err error) {
+	if kernel, err = program("nitro-kernel-module-amd64", "make test-kernel"); err != nil {
+		return "", "", err
+	}
+	// They lie side by side; in bin is a link to the one.
+	file, err := filepath.EvalSymlinks(kernel)
+	return kernel, filepath.Join(filepath.Dir(file), "nsm.ko"), err
+}
+
 func program(name, command string) (string, error) {
 	dir, err := cache()
 	if err != nil {

@@ -71,6 +71,8 @@ type World struct {
 	Root     *rig.Root
 	KMS      *rig.KMS
 	Instance *rig.Instance
+	// Kernel, if set, is the file that images are built with, and Driver its nsm.ko.
+	Kernel, Driver string
 	// SignKey and SignCert, if set, are the files that images are signed with.
 	SignKey, SignCert string
 	// Relay stands between the instance and KMS, as an egress proxy does.
@@ -170,7 +172,10 @@ func (w *World) RootPath() string { return filepath.Join(w.Dir, "root.pem") }
 // BuildImage builds an image of the kernel and the program, with a policy that
 // more flags of `nitro policy-file` may change.
 func (w *World) BuildImage(ctx context.Context, name string, more ...string) (*Image, error) {
-	kernel, err := rig.Kernel()
+	kernel, err := w.Kernel, error(nil)
+	if kernel == "" {
+		kernel, err = rig.Kernel()
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -185,6 +190,9 @@ func (w *World) BuildImage(ctx context.Context, name string, more ...string) (*I
 	}
 	// The program is the one beside privyseal.
 	args = []string{"nitro", "build", "--kernel", kernel, "--policy", im.Policy, "--out", im.Path}
+	if w.Driver != "" {
+		args = append(args, "--nsm-module", w.Driver)
+	}
 	if w.SignKey != "" {
 		args = append(args, "--sign-key", w.SignKey, "--sign-cert", w.SignCert)
 	}

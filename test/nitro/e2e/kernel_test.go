@@ -1,0 +1,140 @@
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"privyseal/test/nitro/e2e/world"
+	"privyseal/test/nitro/rig"
+)
+
+// The kernels that AWS ships have the driver of the security module as a module,
+// which the program loads. Heartbeat, key and attestation come as ever; `make
+// test-kernel` builds such a kernel.
+func TestKernelWithModules(t *testing.T) {
+	ctx := within(t, 2*time.Minute)
+	kernel, driver, err := rig.ModuleKernel()
+	switch {
+	case err != nil && !testKernels():
+		t.Skip(err)
+	case err != nil:
+		t.Fatal(err)
+	}
+	t.Run("driver of this kernel", func(t *testing.T) {
+		w := newWorld(t)
+		w.Kernel, w.Driver = kernel, driver
+		im := testImage(ctx, t, w)
+		s, chains, err := w.InitChains(ctx, im, "unix")
+		need(t, err)
+		c := chains[0]
+		verifiedAtInit(ctx, t, w, im, s, c)
+		startSigner(t, s)
+		startNode(t, c)
+		check(t, c.Node.WaitHeight(ctx, 3))
+		verifyCommits(ctx, t, c, 1, 2)
+		doc := filepath.Join(w.Dir, "doc")
+		_, err = w.Run(ctx, "nitro", "attest", "--home", s.Home, "--nonce", "6e6f6e6365", "--out", doc)
+		check(t, err)
+		_, err = w.Run(ctx, "verify", doc, "--test-root", w.RootPath(), "--eif", im.Path, "--nonce", "6e6f6e6365", "--chain-id", c.ID)
+		check(t, err)
+	})
+	ours, err := rig.Kernel()
+	if err != nil {
+		need(t, missing(err))
+	}
+	for name, wrong := range map[string]struct {
+		kernel, driver string
+		want           []string // on the console
+	}{
+		"driver of another kernel": {kernel, driverOfAnother(t, driver), []string{"version magic", "exec format error; build the image with the nsm.ko that was built with its kernel"}},
+		"no driver":                {kernel, "", []string{"/dev/nsm: no such file", "build the image with its nsm.ko (--nsm-module)"}},
+		"no modules":               {ours, driver, []string{"this kernel takes no modules; build the image without --nsm-module"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.Kernel, w.Driver = wrong.kernel, wrong.driver
+			console := endsAtBoot(ctx, t, w, testImage(ctx, t, w))
+			for _, want := range wrong.want {
+				if !strings.Contains(console, want) {
+					t.Errorf("the console does not say %q:\n%s", want, console)
+				}
+			}
+		})
+	}
+}
+
+// driverOfAnother returns the driver as of a kernel of another version.
+func driverOfAnother(t *testing.T, driver string) string {
+	t.Helper()
+	data, err := os.ReadFile(driver)
+	check(t, err)
+	const magic = "\x00vermagic=6."
+	if bytes.Count(data, []byte(magic)) != 1 {
+		t.Fatalf("%s does not name its kernel's version", driver)
+	}
+	path := filepath.Join(t.TempDir(), "nsm.ko")
+	check(t, os.WriteFile(path, bytes.Replace(data, []byte(magic), []byte("\x00vermagic=5."), 1), 0o600))
+	return path
+}
+
+// endsAtBoot boots an image that ends without a heartbeat, and returns what stood
+// on its console.
+func endsAtBoot(ctx context.Context, t *testing.T, w *world.World, im *world.Image) string {
+	t.Helper()
+	image, err := os.ReadFile(im.Path)
+	check(t, err)
+	dir, err := rig.NewDir()
+	check(t, err)
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	m, err := rig.Start(rig.Config{Image: image, Dir: dir, Root: w.Root})
+	check(t, err)
+	t.Cleanup(m.Kill)
+	if _, err := m.Heartbeat(ctx); err == nil || !strings.Contains(err.Error(), "ended without a heartbeat") {
+		t.Errorf("Heartbeat: %v", err)
+	}
+	return m.Console()
+}
+
+// The kernel is the same, bit for bit, whichever folder it is built in. It takes
+// as long as building one does: `make test-kernel`.
+func TestKernelReproducible(t *testing.T) {
+	if !testKernels() {
+		t.Skip("it builds a kernel; type: make test-kernel")
+	}
+	ctx := within(t, 40*time.Minute)
+	first, err := rig.Kernel()
+	check(t, err)
+	// A cache of its own; of the other one it has the source, which is Debian's.
+	cache, err := exec.CommandContext(ctx, "../../../scripts/setup", "cache").Output()
+	check(t, err)
+	other := filepath.Join(t.TempDir(), "quite", "another", "folder")
+	check(t, os.MkdirAll(other, 0o700))
+	check(t, os.Symlink(filepath.Join(strings.TrimSpace(string(cache)), "linux-source"), filepath.Join(other, "linux-source")))
+	file, err := filepath.EvalSymlinks(first)
+	check(t, err)
+	version := strings.TrimPrefix(filepath.Base(filepath.Dir(file)), "amd64-") // amd64-VERSION-HASH
+	version = version[:strings.LastIndex(version, "-")]
+	second := filepath.Join(other, "bzImage")
+	build := exec.CommandContext(ctx, "../../../kernel/build", "--arch", "amd64", "--version", version, "--out", second)
+	// What a caller's environment holds does not matter.
+	build.Env = append(os.Environ(), "PRIVYSEAL_CACHE="+other, "LOCALVERSION=-other", "MAKEFLAGS= -- VERSION=7", "KCFLAGS=-O1", "LANG=de_DE.UTF-8")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	a, err := os.ReadFile(first)
+	check(t, err)
+	b, err := os.ReadFile(second)
+	check(t, err)
+	if !bytes.Equal(a, b) {
+		t.Errorf("%s and %s, %d and %d bytes, differ from byte %d on", first, second, len(a), len(b), firstDifference(a, b))
+	}
+}
+
+// testKernels says whether the tests that build kernels are asked for.
+func testKernels() bool { return os.Getenv("PRIVYSEAL_REQUIRE_KERNELS") == "1" }
