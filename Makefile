@@ -128,8 +128,11 @@ fuzz:
 		for f in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz'); do \
 			echo "== $$pkg $$f"; $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x $$pkg || exit 1; done; done
 
-# Static binaries; the darwin one has the operator's commands, no state.
+# Static binaries; the darwin one has the operator's commands, no state. Then the
+# enclave's kernels and what both measure to (scripts/release). The same commit on
+# the same Debian gives the same bytes.
 release:
+	@scripts/setup can-kernel
 	@mkdir -p dist
 	@for os in linux/amd64 linux/arm64 darwin/arm64; do \
 		out=dist/privyseal-$(VERSION)-$${os%/*}-$${os#*/}; \
@@ -138,7 +141,7 @@ release:
 	@for arch in amd64 arm64; do \
 		out=dist/privyseal-enclave-$(VERSION)-linux-$$arch; \
 		GOOS=linux GOARCH=$$arch $(BUILD_ENCLAVE) -o $$out ./cmd/privyseal-enclave || exit 1; ls -l $$out; done
-	@cd dist && sha256sum privyseal-*$(VERSION)-* | tee SHA256SUMS
+	@scripts/release $(VERSION)
 
 PREFIX ?= /usr/local
 install: all
