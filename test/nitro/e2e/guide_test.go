@@ -57,6 +57,9 @@ func TestGuide(t *testing.T) {
 	g.signs(c)
 	g.follow("Verify")
 
+	// Weeks later.
+	g.shells["the own machine"] = g.newShell(g.own)
+	g.typed("the own machine", ". ./variables; export PATH=$PWD/bin:$PATH")
 	g.typed("the own machine", `privyseal nitro policy-file --kms-key $KEY --chain $CHAIN --max-height 20000000 > policy.json`)
 	old := g.pcr0()
 	upgrade := g.blocks("Upgrade to a new image")
