@@ -14,6 +14,7 @@ import (
 
 	noderig "privyseal/test/e2e/rig"
 	"privyseal/test/nitro/e2e/world"
+	"privyseal/test/nitro/rig"
 )
 
 // The stand-ins for `aws` and `systemctl`. Both ask the test, over a socket.
@@ -184,8 +185,7 @@ type cloud struct {
 	mu       sync.Mutex
 	policy   string // of the KMS key
 	accounts map[string]*account
-	seen     int // calls of KMS that became events
-	mails    []string
+	mails    chan string // names of events
 }
 
 // account holds what an alarm is made of.
@@ -210,10 +210,18 @@ type cloudRule struct {
 }
 
 func newCloud(g *guide) *cloud {
-	c := &cloud{g: g, accounts: map[string]*account{}}
+	c := &cloud{g: g, accounts: map[string]*account{}, mails: make(chan string, 100)}
 	for _, id := range []string{firstAccount, secondAccount} {
 		c.accounts[id] = &account{id: id, roles: map[string]*cloudRole{}, rules: map[string]*cloudRule{}, topics: map[string]string{}}
 	}
+	g.world.KMS.Change(func(call rig.KMSCall, _ *rig.KMSAnswer) {
+		if call.Refused != "" {
+			return
+		}
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.event(call.Action, true)
+	})
 	return c
 }
 
@@ -429,13 +437,6 @@ func (q *call) eventBridge() (string, error) {
 	return "", nil
 }
 
-// forget is for calls of KMS from before there was an alarm.
-func (c *cloud) forget() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.seen = len(c.g.world.KMS.Calls())
-}
-
 // event is one of KMS, as CloudTrail tells it to the key's account.
 func (c *cloud) event(name string, readOnly bool) {
 	a := c.accounts[firstAccount]
@@ -471,7 +472,7 @@ func (c *cloud) send(from *account, target map[string]string, event map[string]a
 	case arn[2] == "sns":
 		policy := to.topics[target["Arn"]]
 		if to == from && slices.Contains(to.subscribers, target["Arn"]) && allows(policy, "events.amazonaws.com", "sns:Publish", target["Arn"]) {
-			c.mails = append(c.mails, name)
+			c.mails <- name
 		}
 	case arn[5] == "event-bus/default" && to != from:
 		_, role, _ := strings.Cut(target["RoleArn"], ":role/")
@@ -513,28 +514,16 @@ func matches(pattern, event any) bool {
 	return false
 }
 
-// rings checks that the alarm has told all of these since it was looked at last.
+// rings waits until the alarm has told all of these, since it was asked last.
 func (g *guide) rings(what string, want ...string) {
 	g.Helper()
-	deadline := time.Now().Add(20 * time.Second)
-	for {
-		g.cloud.mu.Lock()
-		for _, call := range g.world.KMS.Calls()[g.cloud.seen:] {
-			g.cloud.seen++
-			if call.Refused == "" {
-				g.cloud.event(call.Action, true)
-			}
+	late := time.After(20 * time.Second)
+	for len(want) > 0 {
+		select {
+		case mail := <-g.cloud.mails:
+			want = slices.DeleteFunc(want, func(name string) bool { return name == mail })
+		case <-late:
+			g.Fatalf("%s: no mail tells of %s", what, want)
 		}
-		mails := g.cloud.mails[g.rung:]
-		g.cloud.mu.Unlock()
-		missing := slices.DeleteFunc(slices.Clone(want), func(name string) bool { return slices.Contains(mails, name) })
-		if len(missing) == 0 {
-			g.rung += len(mails)
-			return
-		}
-		if time.Now().After(deadline) {
-			g.Fatalf("%s: no mail tells of %s; mails: %v", what, missing, mails)
-		}
-		time.Sleep(50 * time.Millisecond) // KMS of the rig cannot be waited for
 	}
 }

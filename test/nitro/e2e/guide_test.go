@@ -25,7 +25,7 @@ import (
 // doc/nitro.md, typed top to bottom: each of its blocks goes into a shell, in the
 // order in which the guide has them, and has to succeed. privyseal, image and
 // enclave are the real ones. The instance is a folder, and AWS, systemd and the
-// tools that need another machine or root are stand-ins, in clouds_test.go and
+// tools that need another machine or root are stand-ins, in cloud_test.go and
 // below.
 
 // The main path, the alarm, an upgrade, and a lost state, with a real node.
@@ -48,11 +48,7 @@ func TestGuide(t *testing.T) {
 	g.run(start[2])
 	verifyCommits(ctx, t, c, 1, 2)
 
-	alarm := g.blocks("10. The alarm")
-	g.run(alarm[0])
-	g.run(alarm[1])
-	g.cloud.forget()
-	g.run(alarm[2])
+	g.follow("10. The alarm")
 	g.rings("an enclave that starts anew", "Decrypt")
 	g.signs(c)
 	g.follow("Verify")
@@ -148,7 +144,6 @@ type guide struct {
 
 	shells    map[string]*shell
 	service   *noderig.Process
-	rung      int // mails that were read
 	publicKey string
 }
 
@@ -174,6 +169,7 @@ func newGuide(ctx context.Context, t *testing.T) *guide {
 		g.words[command] = command + "--test-root " + w.RootPath() + " "
 	}
 	g.words["policy-file "] = strings.Join(append([]string{"policy-file", "--endpoint", w.Relay.Addr, "--server-name", world.ServerName}, flags...), " ") + " "
+	g.shells["the own machine"] = g.newShell(g.own)
 	g.freshInstance()
 	t.Cleanup(g.stopService)
 	return g
@@ -195,14 +191,6 @@ func (g *guide) freshInstance() {
 	}
 	g.words["/run/privval/"] = g.world.Instance.Dir + "/"
 	g.shells["the instance"] = g.newShell("/", g.world.Instance.Dir)
-	g.shells["the own machine"] = orElse(g.shells["the own machine"], func() *shell { return g.newShell(g.own) })
-}
-
-func orElse(s *shell, make func() *shell) *shell {
-	if s != nil {
-		return s
-	}
-	return make()
 }
 
 // newInstance is one that step 7 is typed on; the old one is gone.
