@@ -36,6 +36,7 @@ type chain struct {
 	wrapped  []byte // as it was booted with
 	identity ed25519.PrivateKey
 	nodes    []hostlink.BootNode
+	served   int // nodes that there are sessions for, at most
 	cancel   context.CancelFunc
 	group    *sync.WaitGroup
 }
@@ -98,12 +99,16 @@ func (e *enclave) bootChains(ctx, requestCtx context.Context, b *hostlink.Boot) 
 // reply.
 const (
 	maxChains  = 128
-	maxNodes   = 64 // of a chain
-	maxChainID = 50 // MaxChainIDLen of CometBFT
+	maxNodes   = 64  // of a chain
+	maxServed  = 256 // nodes of all chains: each takes some 30 kB of what may be 64 MiB
+	maxChainID = 50  // MaxChainIDLen of CometBFT
 )
 
 func (e *enclave) checkBoot(b *hostlink.Boot) error {
-	ids := maps.Clone(e.chains)
+	nodes := map[string]int{} // by chain
+	for id, c := range e.chains {
+		nodes[id] = c.served
+	}
 	for i := range b.Chains {
 		bc := &b.Chains[i]
 		switch {
@@ -113,10 +118,17 @@ func (e *enclave) checkBoot(b *hostlink.Boot) error {
 		case len(bc.Nodes) > maxNodes:
 			return fmt.Errorf("chain %q has %d nodes, more than %d", bc.ID, len(bc.Nodes), maxNodes)
 		}
-		ids[bc.ID] = nil
+		nodes[bc.ID] = len(bc.Nodes)
 	}
-	if len(ids) > maxChains {
-		return fmt.Errorf("%d chains, more than %d", len(ids), maxChains)
+	if len(nodes) > maxChains {
+		return fmt.Errorf("%d chains, more than %d", len(nodes), maxChains)
+	}
+	total := 0
+	for _, n := range nodes {
+		total += n
+	}
+	if total > maxServed {
+		return fmt.Errorf("%d nodes of all chains, more than %d", total, maxServed)
 	}
 	return nil
 }
@@ -255,7 +267,7 @@ func (e *enclave) serveNodes(ctx context.Context, c *chain, bc *hostlink.BootCha
 	}
 	c.stop()
 	ctx, c.cancel = context.WithCancel(ctx)
-	c.nodes, c.group = bc.Nodes, &sync.WaitGroup{}
+	c.nodes, c.served, c.group = bc.Nodes, len(bc.Nodes), &sync.WaitGroup{}
 	for _, n := range bc.Nodes {
 		addr, err := session.ParseAddr(n.Addr)
 		if err != nil || addr.Network != "unix" && c.identity == nil {

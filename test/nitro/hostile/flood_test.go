@@ -101,6 +101,26 @@ func TestGarbageOnEveryPort(t *testing.T) {
 		c.Close()
 	}
 	e.hello()
+	// Connections without end, while a node is signed for.
+	e.meet(w.honest(d))
+	n := e.node(v)
+	var flood sync.WaitGroup
+	for range 4 {
+		flood.Go(func() {
+			for range 250 {
+				if conn, err := e.guest.call(); err == nil {
+					conn.Write([]byte{0, 0})
+					conn.Close()
+				}
+			}
+		})
+	}
+	for range 20 {
+		n.signs(height, 1)
+		height++
+	}
+	flood.Wait()
+	e.hello()
 	e.signsOn(v, d, height)
 }
 
@@ -339,6 +359,46 @@ func TestManyChains(t *testing.T) {
 	if n := len(e.hello().Status.Chains); n != 1 {
 		t.Errorf("the enclave tells of %d chains", n)
 	}
+}
+
+// As many nodes as an enclave serves are signed for, and none beyond: each takes
+// memory for as long as it is there.
+func TestManyNodes(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	e := w.boot(w.honest(nil))
+	var vs []*validator
+	for i := range 5 {
+		vs = append(vs, e.create(fmt.Sprint("chain-", i)))
+	}
+	d := newDisk(t, vs...)
+	e.meet(w.honest(d))
+	boot := func(v *validator, nodes int) error {
+		req := bootRequest(v.chain, v.wrapped)
+		req.Boot.Chains[0].Nodes = nil
+		for i := range nodes {
+			req.Boot.Chains[0].Nodes = append(req.Boot.Chains[0].Nodes, hostlink.BootNode{Name: fmt.Sprint("node ", i), Addr: "unix:///node"})
+		}
+		_, err := e.ask(req)
+		return err
+	}
+	const most = 64
+	for _, v := range vs[:4] {
+		if err := boot(v, most); err != nil {
+			t.Fatal(err)
+		}
+		for height := range int64(most) {
+			e.node(v).signs(height+1, 1)
+		}
+	}
+	last := vs[4]
+	if err := boot(last, 1); err == nil || !strings.Contains(err.Error(), "257 nodes of all chains") {
+		t.Errorf("a node too many: %v", err)
+	}
+	if err := boot(vs[0], most-1); err != nil {
+		t.Error(err)
+	}
+	e.signsOn(last, d, 1)
 }
 
 // Requests that announce more than they send, or too much.
