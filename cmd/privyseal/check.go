@@ -223,6 +223,8 @@ func (k *inspection) checkChain(i int) {
 		switch {
 		case at < 0:
 			k.add(bad, k.config.Line("chain", i), ch.ID, "the running signer does not know it: it was added since", "restart the signer, as in `systemctl restart privyseal`")
+		case !k.running.Chains[at].Ready && k.running.Chains[at].Problem == "":
+			k.add(unsure, k.config.Line("chain", i), ch.ID, "the running signer waits for its enclave", "look again in a minute")
 		case !k.running.Chains[at].Ready:
 			k.add(bad, k.config.Line("chain", i), ch.ID, "the running signer cannot sign for it: "+k.running.Chains[at].Problem, "mend what the rows below say, and restart the signer")
 		}

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -152,16 +153,21 @@ func startSigner(t *testing.T, home string, args ...string) *signerProcess {
 	return p
 }
 
-// waitReady waits for what systemd waits for.
-func (p *signerProcess) waitReady(t *testing.T) {
+// waitReady waits for what systemd waits for, and returns the rest of that message.
+func (p *signerProcess) waitReady(t *testing.T) string {
 	t.Helper()
 	p.notify.SetReadDeadline(time.Now().Add(20 * time.Second))
 	b := make([]byte, 256)
-	n, err := p.notify.Read(b)
-	if err != nil || !bytes.HasPrefix(b[:n], []byte("READY=1\n")) {
-		p.cmd.Process.Kill()
-		p.cmd.Wait()
-		t.Fatalf("not ready: %q, %v\n%s", b[:n], err, p.log.String())
+	for {
+		n, err := p.notify.Read(b)
+		if rest, ready := strings.CutPrefix(string(b[:n]), "READY=1\n"); ready {
+			return rest
+		}
+		if err != nil || !bytes.HasPrefix(b[:n], []byte("STATUS=")) {
+			p.cmd.Process.Kill()
+			p.cmd.Wait()
+			t.Fatalf("not ready: %q, %v\n%s", b[:n], err, p.log.String())
+		}
 	}
 }
 

@@ -90,7 +90,7 @@ func start(ctx context.Context, home string, standby bool) error {
 		return err
 	}
 	defer stop()
-	d.notify("READY=1\nSTATUS=" + d.summary())
+	d.announce(ctx)
 	d.log.Info("privyseal started", "version", buildVersion(), "home", home, "chains", d.summary())
 
 	err = d.serve(ctx)
@@ -305,6 +305,43 @@ func (d *daemon) summary() string {
 	}
 	return fmt.Sprintf("%d of %d chains can sign", ready, len(d.cfg.Chains))
 }
+
+// announce tells systemd that the units which wait for us may start. A node exits
+// if no signer dials it within 3 s, so an enclave has to have booted by then, or to
+// have said why not: a node that no signer serves still follows the chain.
+func (d *daemon) announce(ctx context.Context) {
+	var settling sync.WaitGroup
+	for _, h := range d.hosts {
+		for _, c := range h.chains {
+			settling.Go(func() {
+				select {
+				case <-c.settled:
+				case <-ctx.Done():
+				}
+			})
+		}
+	}
+	if len(d.hosts) == 0 {
+		d.notify("READY=1\nSTATUS=" + d.summary())
+		return
+	}
+	d.notify("STATUS=" + d.summary())
+	settled := make(chan struct{})
+	go func() { settling.Wait(); close(settled) }()
+	go func() {
+		select {
+		case <-settled:
+		case <-time.After(readyTimeout):
+		}
+		if ctx.Err() == nil {
+			d.notify("READY=1\nSTATUS=" + d.summary())
+		}
+	}()
+}
+
+// readyTimeout is how long an enclave may take before systemd is told that we are
+// ready without it. systemd itself waits for 90 s.
+const readyTimeout = time.Minute
 
 func (d *daemon) notify(state string) {
 	if err := notify(state); err != nil {

@@ -12,6 +12,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -40,7 +41,9 @@ type nitroChain struct {
 	id                watermark.ID
 	store             watermark.Store
 	saved             atomic.Pointer[watermark.Saved] // the last durable record
-	settled           func()                          // is told when it can sign, or cannot
+	tell              func()                          // is called when it can sign, or cannot
+	settled           chan struct{}                   // closed when that was known for the first time
+	once              sync.Once
 }
 
 type nitroNode struct {
@@ -51,8 +54,8 @@ type nitroNode struct {
 // openNitroChain reads what the host has of a chain: wrapped keys and state.
 func (d *daemon) openNitroChain(ctx context.Context, cc config.Chain, standby bool) (c *nitroChain, err error) {
 	m := d.monitor.AddChain(cc.ID)
-	c = &nitroChain{cfg: cc, log: d.log.With("chain_id", cc.ID), monitor: m, nodes: map[string]*nitroNode{}}
-	c.settled = func() { d.notify("STATUS=" + d.summary()) }
+	c = &nitroChain{cfg: cc, log: d.log.With("chain_id", cc.ID), monitor: m, nodes: map[string]*nitroNode{}, settled: make(chan struct{})}
+	c.tell = func() { d.notify("STATUS=" + d.summary()) }
 	for _, n := range cc.Nodes {
 		c.nodes[n.Name] = &nitroNode{changed: m.AddNode(n.Name, n.Addr)}
 	}
@@ -135,7 +138,10 @@ func lostWrapped(chainID string) string {
 
 // Status implements host.Observer.
 func (c *nitroChain) Status(keyType string, public []byte, problem error) {
-	defer c.settled()
+	defer func() {
+		c.tell()
+		c.once.Do(func() { close(c.settled) })
+	}()
 	if problem == nil {
 		problem = c.checkPublic(keyType, public)
 	}

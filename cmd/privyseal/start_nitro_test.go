@@ -354,7 +354,10 @@ func TestStartWithAnEnclave(t *testing.T) {
 	listen := freePort(t)
 	home, in := nitroHome(t, func(c *config.Config) { c.Listen = listen })
 	p := startSigner(t, home)
-	p.waitReady(t)
+	// Units that wait for us start when the enclave signs.
+	if status := p.waitReady(t); status != "STATUS=2 of 2 chains can sign" {
+		t.Errorf("systemd is told %q", status)
+	}
 	ready := func(height int64) func(monitor.Snapshot) bool {
 		return func(s monitor.Snapshot) bool { return s.Ready && s.Chains[1].Height == height }
 	}
