@@ -268,7 +268,7 @@ func rises(ctx context.Context, t *testing.T, w *world.World, im *world.Image, s
 	check(t, err)
 	path := filepath.Join(w.Dir, "document")
 	check(t, os.WriteFile(path, []byte(doc), 0o600))
-	out, err := w.Run(ctx, "verify", path, "--eif", im.Path, "--chain-id", c.ID)
+	out, err := w.Run(ctx, "verify", path, "--eif", im.Path, "--test-root", w.RootPath(), "--chain-id", c.ID)
 	check(t, err)
 	m := sequence.FindStringSubmatch(out)
 	if m == nil {
