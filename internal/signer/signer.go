@@ -377,12 +377,16 @@ func refuse(r watermark.Reason, format string, args ...any) error {
 }
 
 func markOf(req *privval.Request) watermark.Mark {
-	steps := map[privval.Kind]watermark.Step{
-		privval.KindProposal:  watermark.StepProposal,
-		privval.KindPrevote:   watermark.StepPrevote,
-		privval.KindPrecommit: watermark.StepPrecommit,
+	m := watermark.Mark{Height: req.Height, Round: req.Round, SignBytes: req.SignBytes()}
+	switch req.Kind {
+	case privval.KindProposal:
+		m.Step = watermark.StepProposal
+	case privval.KindPrevote:
+		m.Step = watermark.StepPrevote
+	case privval.KindPrecommit:
+		m.Step = watermark.StepPrecommit
 	}
-	return watermark.Mark{Height: req.Height, Round: req.Round, Step: steps[req.Kind], SignBytes: req.SignBytes()}
+	return m
 }
 
 func since(start time.Time, d *time.Duration) { *d = time.Since(start) }

@@ -29,7 +29,7 @@ import (
 
 const (
 	batchSize = 20
-	batches   = 25
+	batches   = 60
 	echoPort  = 7000 // of test/nitro/probe
 	echoCID   = 17
 )
