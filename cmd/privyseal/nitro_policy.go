@@ -205,8 +205,9 @@ host can read: for trying things out, with a KMS key that guards nothing.
 can get around the enclave. Name the image with --eif (and --also during an
 upgrade), or any image that the policy names passes. The exit status is 1 if
 somebody gets around it, or if something is not understood. It is 0 with those whom
-the policy trusts, and names: who may replace it (but for the enclave's own role),
-and who signs images where PCR8 alone admits them.`,
+the policy trusts, and names: who may replace it (but for a service, and for the
+enclave's own role, where the policy has its name or its PCR3), and who signs images
+where PCR8 alone admits them.`,
 		Example: `  privyseal nitro policy --role arn:aws:iam::111122223333:role/validator --eif privyseal.eif > key-policy.json
   aws kms get-key-policy --key-id … --policy-name default > now.json; privyseal nitro policy --check now.json --eif privyseal.eif`,
 		Args: arguments(),

@@ -183,7 +183,8 @@ func TestCheck(t *testing.T) {
 		policy := strings.NewReplacer(
 			"A0", hex.EncodeToString(image(0xa0).PCR0), "A1", hex.EncodeToString(image(0xa0).PCR1), "A2", hex.EncodeToString(image(0xa0).PCR2),
 			"A8", hex.EncodeToString(image(0xa0).PCR8), "B1", hex.EncodeToString(image(0xb0).PCR1), "B2", hex.EncodeToString(image(0xb0).PCR2),
-			"C0", hex.EncodeToString(image(0xc0).PCR0), "C8", hex.EncodeToString(image(0xc0).PCR8), "ZERO", strings.Repeat("0", 96)).Replace(body)
+			"C0", hex.EncodeToString(image(0xc0).PCR0), "C8", hex.EncodeToString(image(0xc0).PCR8), "ZERO", strings.Repeat("0", 96),
+			"V3", parentPCR("arn:aws:iam::111122223333:role/v"), "P3", parentPCR("arn:aws:iam::111122223333:role/path/p")).Replace(body)
 		fmt.Fprintf(&again, "== %s\n%s-- finds\n%s", title, body, describe(t, []byte(policy)))
 	}
 	golden(t, "check.txt", again.String())
@@ -200,7 +201,8 @@ func describe(t *testing.T, policy []byte) string {
 		text := fmt.Sprintf("%s %s: %s %s: %s\n", [...]string{"enclave", "signer", "rewrite", "UNCLEAR", "BYPASS"}[f.Kind], f.Statement, f.Who, strings.Join(f.Actions, " "), f.Text)
 		b.WriteString(strings.NewReplacer(hex.EncodeToString(image(0xa0).PCR0), "A0", hex.EncodeToString(image(0xa0).PCR1), "A1",
 			hex.EncodeToString(image(0xa0).PCR2), "A2", hex.EncodeToString(image(0xa0).PCR8), "A8", hex.EncodeToString(image(0xb0).PCR1), "B1", hex.EncodeToString(image(0xb0).PCR2), "B2",
-			hex.EncodeToString(image(0xc0).PCR0), "C0", hex.EncodeToString(image(0xc0).PCR8), "C8", strings.Repeat("0", 96), "ZERO", ":  : ", ": ").Replace(text))
+			hex.EncodeToString(image(0xc0).PCR0), "C0", hex.EncodeToString(image(0xc0).PCR8), "C8", strings.Repeat("0", 96), "ZERO",
+			parentPCR("arn:aws:iam::111122223333:role/v"), "V3", parentPCR("arn:aws:iam::111122223333:role/path/p"), "P3", ":  : ", ": ").Replace(text))
 	}
 	b.WriteString("\n")
 	return b.String()

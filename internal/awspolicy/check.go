@@ -28,7 +28,8 @@ type Finding struct {
 	Actions   []string // what the principal may do
 	Text      string   // what follows from it
 
-	who principal
+	who  principal
+	pcr3 []string // of which roles the instance has to be, if it is said
 }
 
 // power is an action by which somebody could get around the enclave.
@@ -89,26 +90,46 @@ func Check(text []byte, images []Image) ([]Finding, error) {
 	return condemn(found), nil
 }
 
-// condemn finds those who may replace the policy and should not: whoever may use
-// the key in the enclave, for the host has the credentials of its role, and anybody.
+// condemn finds those who may replace the policy and should not: the role of the
+// enclave's instance, for its credentials are the host's, and anybody.
 func condemn(found []Finding) []Finding {
-	users := map[string]bool{}
-	for _, f := range found {
-		if f.Kind == Enclave || f.Kind == Signer {
-			users[f.who.role()] = true
-		}
-	}
+	hosts := hosts(found)
 	for i, f := range found {
 		switch {
 		case f.Kind != Rewrite:
 		case f.who.everyone():
 			found[i].Kind = Bypass
-		case users[f.who.role()] && !f.who.account():
+		case f.who.kind == "Service" || f.who.kind == "Federated":
+			found[i].Kind = Bypass
+			found[i].Text += ", for whoever it acts for, and that is not said here"
+		case hosts[f.who.role()] && !f.who.account():
 			found[i].Kind = Bypass
 			found[i].Text += ", though it is who uses the key in the enclave: the host could let in any image"
 		}
 	}
 	return found
+}
+
+// hosts returns who has the credentials of an enclave's host: whoever may use the
+// key in it, and every role whose ARN is behind a PCR3 that it has to have. Where
+// use is granted to an account, PCR3 alone tells which role that is.
+func hosts(found []Finding) map[string]bool {
+	named := map[string]bool{}
+	measured := map[string]bool{}
+	for _, f := range found {
+		if f.Kind == Enclave || f.Kind == Signer {
+			named[f.who.role()] = true
+			for _, v := range f.pcr3 {
+				measured[v] = true
+			}
+		}
+	}
+	for _, f := range found {
+		if measured[parentPCR(f.who.roleARN())] {
+			named[f.who.role()] = true
+		}
+	}
+	return named
 }
 
 // judge returns what follows from one Allow, with one finding for each
@@ -121,7 +142,7 @@ func judge(r rule, denials []rule, images []Image) (found []Finding) {
 			if !r.covers(p.action) {
 				continue
 			}
-			kind, means, possible := verdict(limits, who, p, denials, images)
+			kind, means, pcr3, possible := verdict(limits, who, p, denials, images)
 			if !possible {
 				continue
 			}
@@ -130,7 +151,7 @@ func judge(r rule, denials []rule, images []Image) (found []Finding) {
 			if !known {
 				at = len(found)
 				group[key] = at
-				found = append(found, Finding{Kind: kind, Statement: r.name, Who: who.String() + r.remark(), Text: means, who: who})
+				found = append(found, Finding{Kind: kind, Statement: r.name, Who: who.String() + r.remark(), Text: means, who: who, pcr3: pcr3})
 			}
 			found[at].Actions = append(found[at].Actions, p.action)
 		}
@@ -138,10 +159,11 @@ func judge(r rule, denials []rule, images []Image) (found []Finding) {
 	return found
 }
 
-// verdict says what a principal can do with a power, after all denials.
-func verdict(l limits, who principal, p power, denials []rule, images []Image) (k Kind, means string, possible bool) {
+// verdict says what a principal can do with a power, after all denials, and which
+// PCR3 the enclave has to have for it.
+func verdict(l limits, who principal, p power, denials []rule, images []Image) (k Kind, means string, pcr3 []string, possible bool) {
 	if len(l.is) > 0 && !p.attested {
-		return 0, "", false // the condition is never met
+		return 0, "", nil, false // the condition is never met
 	}
 	for _, d := range denials {
 		if !d.everything || !d.covers(p.action) || !d.includes(who) {
@@ -151,36 +173,36 @@ func verdict(l limits, who principal, p power, denials []rule, images []Image) (
 		switch {
 		case !certain:
 		case guard.none() || !p.attested:
-			return 0, "", false
+			return 0, "", nil, false
 		default:
 			l = l.and(guard)
 		}
 	}
 	if p.action == "kms:PutKeyPolicy" {
-		return Rewrite, p.means, true
+		return Rewrite, p.means, nil, true
 	}
 	if !p.attested {
-		return Bypass, p.means, true
+		return Bypass, p.means, nil, true
 	}
 	must := l.must()
 	switch {
 	case must.empty():
-		return 0, "", false // no document meets it
+		return 0, "", nil, false // no document meets it
 	case !must.nameImage() && !must.nameSigner() && len(must) > 0:
-		return Bypass, p.means + ", in any image with " + must.String(), true
+		return Bypass, p.means + ", in any image with " + must.String(), nil, true
 	case !must.nameImage() && !must.nameSigner():
-		return Bypass, p.means + ", in any enclave or in none", true
+		return Bypass, p.means + ", in any enclave or in none", nil, true
 	}
 	if bad := must.unexpected(images); bad != "" {
-		return Bypass, p.means + ", " + bad, true
+		return Bypass, p.means + ", " + bad, nil, true
 	}
 	if must.nameImage() {
-		return Enclave, "in the enclave only: " + must.String(), true
+		return Enclave, "in the enclave only: " + must.String(), must[3], true
 	}
 	if !l.noDebug() {
-		return Bypass, p.means + ", in an image of that signer in debug mode, which hides nothing from its host: deny it where PCR0 is zero", true
+		return Bypass, p.means + ", in an image of that signer in debug mode, which hides nothing from its host: deny it where PCR0 is zero", nil, true
 	}
-	return Signer, "in every image that the owner of the signing key signs, now or later: " + must.String(), true
+	return Signer, "in every image that the owner of the signing key signs, now or later: " + must.String(), must[3], true
 }
 
 // limits are what an attestation has to be, and what it must not be. The second

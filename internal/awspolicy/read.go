@@ -54,6 +54,20 @@ func (p principal) role() string {
 	return p.id
 }
 
+// roleARN returns the ARN of a role, also of a session of it. A session does not
+// say the role's path; it is taken for one without. Of others it is the id.
+func (p principal) roleARN() string {
+	parts := strings.SplitN(p.id, ":", 6)
+	if p.kind != "AWS" || len(parts) != 6 {
+		return p.id
+	}
+	session := strings.Split(parts[5], "/")
+	if session[0] != "assumed-role" || len(session) < 2 {
+		return p.id
+	}
+	return strings.Join([]string{parts[0], parts[1], "iam", parts[3], parts[4], "role/" + session[1]}, ":")
+}
+
 // String says who it is, for people.
 func (p principal) String() string {
 	switch {
