@@ -58,7 +58,7 @@ image is signed, and PCR8 is the certificate.`,
 		Example: "  privyseal nitro build --kernel bzImage --policy policy.json --out privyseal.eif",
 		Args:    arguments(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return f.run(cmd.OutOrStdout())
+			return f.run(cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
 	}
 	cmd.Flags().StringVar(&f.kernel, "kernel", "", "bzImage (amd64) or Image (arm64)")
@@ -73,7 +73,7 @@ image is signed, and PCR8 is the certificate.`,
 	return cmd
 }
 
-func (f *buildFlags) run(stdout io.Writer) error {
+func (f *buildFlags) run(stdout, stderr io.Writer) error {
 	switch {
 	case f.kernel == "":
 		return usagef("--kernel FILE is missing; doc/nitro.md says which to choose")
@@ -84,7 +84,12 @@ func (f *buildFlags) run(stdout io.Writer) error {
 	case (f.signKey == "") != (f.signCert == ""):
 		return usagef("--sign-key and --sign-cert go together")
 	}
-	src, err := f.source()
+	p, err := readPolicy(f.policy)
+	if err != nil {
+		return ofFlag("policy", err)
+	}
+	warnTestPolicy(stderr, p)
+	src, err := f.source(p)
 	if err != nil {
 		return err
 	}
@@ -99,13 +104,9 @@ func (f *buildFlags) run(stdout io.Writer) error {
 }
 
 // source reads what the image is made of.
-func (f *buildFlags) source() (src eif.Source, err error) {
+func (f *buildFlags) source(p *policy.Policy) (src eif.Source, err error) {
 	if src.Kernel, err = readBounded(f.kernel, maxInput); err != nil {
 		return src, ofFlag("kernel", err)
-	}
-	p, err := readPolicy(f.policy)
-	if err != nil {
-		return src, ofFlag("policy", err)
 	}
 	second, err := policyRamdisk(p)
 	if err != nil {

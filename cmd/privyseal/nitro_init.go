@@ -389,9 +389,7 @@ func (in *installer) addWrapped(path string, m made) error {
 
 // report prints what the operator needs, now that all of it was verified.
 func (ch *enclaveChain) report(w io.Writer, in *installer, e *enclaveLink, form formatFlags) error {
-	if e.policy.AttestationRoot != "" {
-		fmt.Fprintln(w, "WARNING: this image is for tests: its policy names an attestation root that is not AWS's, so that what is verified here proves nothing")
-	}
+	warnTestPolicy(w, e.policy)
 	if err := reportChain(w, ch.Chain, ch.key.public, ch.identity.public, form); err != nil {
 		return err
 	}

@@ -58,9 +58,7 @@ certificate has, a chain id or a public key that is none.`,
 			if err != nil {
 				return usageError{byFlag(err)}
 			}
-			if f.attestationRoot != "" {
-				fmt.Fprintln(cmd.ErrOrStderr(), "warning: with --attestation-root the image is for tests: it believes an enclave that is none of AWS")
-			}
+			warnTestPolicy(cmd.ErrOrStderr(), p)
 			_, err = cmd.OutOrStdout().Write(data)
 			return err
 		},
@@ -79,6 +77,16 @@ certificate has, a chain id or a public key that is none.`,
 	fl.BoolVar(&f.signBytes, "allow-sign-bytes", false, "let nodes have bytes of their choice signed (CometBFT v1, v2)")
 	fl.BoolVar(&f.rawBytes, "allow-raw-bytes", false, "the same for Celestia")
 	return cmd
+}
+
+// warnTestPolicy says why documents of an image with this policy prove nothing.
+func warnTestPolicy(w io.Writer, p *policy.Policy) {
+	if p.AttestationRoot != "" {
+		fmt.Fprintln(w, "WARNING: this image is for tests: its policy names an attestation root that is not AWS's, so that its documents prove nothing")
+	}
+	if err := p.CheckKMS(); err != nil {
+		fmt.Fprintf(w, "WARNING: this image is for tests: its policy believes a KMS that is not known to be AWS's (%v), and whoever runs that knows every key\n", err)
+	}
 }
 
 // byFlag names the flag of `privyseal nitro policy-file` in place of the key of

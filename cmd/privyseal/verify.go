@@ -46,6 +46,7 @@ func (f *imageFlags) add(cmd *cobra.Command) {
 type expectation struct {
 	pcrs   map[int][]byte
 	named  bool // they name an image
+	policy bool // and its policy is known
 	anchor nitro.Anchor
 }
 
@@ -101,13 +102,15 @@ func (f *imageFlags) read() (e expectation, err error) {
 		}
 	}
 	e.named = e.pcrs[0] != nil || e.pcrs[1] != nil && e.pcrs[2] != nil
+	e.policy = p != nil
 	e.anchor, err = f.root(p)
 	return e, err
 }
 
 // root returns what the document's certificates have to end in: AWS's root, or
 // one that the caller names. A policy that names another is no reason to believe
-// that: image and document may come from the same hand.
+// that: image and document may come from the same hand. Nor is a KMS that is not
+// AWS's: the same hand may be at it, and knows the key then.
 func (f *imageFlags) root(p *policy.Policy) (anchor nitro.Anchor, err error) {
 	if f.testRoot != "" {
 		pem, err := readBounded(f.testRoot, 1<<16)
@@ -118,14 +121,22 @@ func (f *imageFlags) root(p *policy.Policy) (anchor nitro.Anchor, err error) {
 			return anchor, fmt.Errorf("--test-root %s: %w", f.testRoot, err)
 		}
 	}
-	if p == nil || p.AttestationRoot == "" {
+	if p == nil {
 		return anchor, nil
 	}
-	named, err := nitro.ParseAnchor([]byte(p.AttestationRoot))
-	if err == nil && named.Fingerprint() != anchor.Fingerprint() {
-		err = fmt.Errorf("this image is for tests: its policy believes documents of a root that is not AWS's, %s, and whoever holds that can make any document; only if it is a root of your own, name it with --test-root FILE", named.Fingerprint())
+	if p.AttestationRoot != "" {
+		named, err := nitro.ParseAnchor([]byte(p.AttestationRoot))
+		if err != nil {
+			return anchor, err
+		}
+		if named.Fingerprint() != anchor.Fingerprint() {
+			return anchor, fmt.Errorf("this image is for tests: its policy believes documents of a root that is not AWS's, %s, and whoever holds that can make any document; only if it is a root of your own, name it with --test-root FILE", named.Fingerprint())
+		}
 	}
-	return anchor, err
+	if err := p.CheckKMS(); err != nil && f.testRoot == "" {
+		return anchor, fmt.Errorf("this image is for tests: its policy believes a KMS that is not known to be AWS's (%w), and whoever runs that knows every key; only if all of it is your own, say so with --test-root FILE", err)
+	}
+	return anchor, nil
 }
 
 // expect adds a register. Two flags that contradict each other cannot be meant.
@@ -241,6 +252,7 @@ type verified struct {
 	doc    *nitro.Document
 	anchor nitro.Anchor
 	named  bool
+	policy bool
 	nonce  bool
 	at     time.Time
 	told   told
@@ -260,7 +272,7 @@ func (f *verifyFlags) verify(raw []byte) (*verified, error) {
 	if err != nil {
 		return nil, err
 	}
-	v := &verified{anchor: e.anchor, named: e.named, nonce: f.nonce != "", at: time.Now()}
+	v := &verified{anchor: e.anchor, named: e.named, policy: e.policy, nonce: f.nonce != "", at: time.Now()}
 	if f.at != "" {
 		if v.at, err = time.Parse(time.RFC3339, f.at); err != nil {
 			return nil, usagef("--at %.40q is not a time as 2026-11-20T12:00:00Z", f.at)
@@ -421,7 +433,7 @@ func (v *verified) report(w io.Writer) error {
 
 // notAWS warns of a document that is held against a root for tests.
 func notAWS(a nitro.Anchor) string {
-	return fmt.Sprintf("NOT AWS: --test-root names an attestation root of your own, %s.\nWhoever holds its key can make any document. This is for tests; it proves nothing about a real enclave.", a.Fingerprint())
+	return fmt.Sprintf("NOT AWS: --test-root names an attestation root of your own, %s.\nWhoever holds its key can make any document, and whoever is the KMS of this image knows its keys. This is for tests; it proves nothing about a real enclave.", a.Fingerprint())
 }
 
 // reportClaims prints the user data.
@@ -529,6 +541,9 @@ func (v *verified) provesNot() (list []string) {
 		fallthrough
 	case key:
 		list = append(list, "that no other image ever held the key: see the history of the KMS key's policy (CloudTrail)")
+	}
+	if key && !v.policy {
+		list = append(list, "whose KMS the image believes, and so who else knows the key: name the image by --eif, or by --pcr1 and --policy")
 	}
 	if key {
 		list = append(list, "that no second enclave runs with an older state: compare boot, sequence and mark over time")

@@ -1,9 +1,13 @@
 package policy
 
 import (
+	"bytes"
+	"crypto/sha256"
 	_ "embed"
+	"encoding/pem"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 )
 
@@ -14,6 +18,58 @@ import (
 //go:embed aws-tls-roots.pem
 var awsRoots string
 
+// domains are those of AWS's endpoints, by partition.
+var domains = map[string]string{"aws": "amazonaws.com", "aws-us-gov": "amazonaws.com", "aws-cn": "amazonaws.com.cn"}
+
+// CheckKMS says why the KMS that the policy believes may be somebody else's than
+// AWS's: by a root that is none of AWS's, or by the name of another service, for
+// AWS's roots stand above the certificates of its customers as well. Whoever
+// answers as KMS chooses the data keys, and so knows all that is wrapped under
+// them, whatever the enclave attests.
+//
+// Names: public, FIPS, dual-stack and private (VPC) endpoints of the key's region,
+// https://docs.aws.amazon.com/general/latest/gr/kms.html.
+func (p *Policy) CheckKMS() error {
+	parts := strings.Split(p.KMSKey, ":")
+	domain, known := domains[parts[1]]
+	if !known {
+		return fmt.Errorf("the endpoints of the partition %s are not known here", parts[1])
+	}
+	dualStack := "api.aws"
+	if parts[1] == "aws-cn" {
+		dualStack = "api.amazonwebservices.com.cn"
+	}
+	name := strings.ToLower(p.KMSServerName)
+	if first, rest, _ := strings.Cut(name, "."); strings.HasPrefix(first, "vpce-") {
+		name = strings.Replace(rest, ".vpce.", ".", 1)
+		if name == rest {
+			name = ""
+		}
+	}
+	service, rest, _ := strings.Cut(name, ".")
+	if service != "kms" && service != "kms-fips" || rest != parts[3]+"."+domain && rest != parts[3]+"."+dualStack {
+		return fmt.Errorf("%s is no name of KMS in %s", p.KMSServerName, parts[3])
+	}
+	ours := certificates(awsRoots)
+	for _, der := range certificates(p.TLSRoots) {
+		if !slices.ContainsFunc(ours, func(aws []byte) bool { return bytes.Equal(aws, der) }) {
+			return fmt.Errorf("the TLS root with SHA-256 %x is none of Amazon Trust Services'", sha256.Sum256(der))
+		}
+	}
+	return nil
+}
+
+// certificates returns the blocks of a PEM file.
+func certificates(text string) (list [][]byte) {
+	for rest := []byte(text); ; {
+		var block *pem.Block
+		if block, rest = pem.Decode(rest); block == nil {
+			return list
+		}
+		list = append(list, block.Bytes)
+	}
+}
+
 // ForAWS returns the policy of a KMS key with AWS's public endpoint of the key's
 // region, or the FIPS one, and AWS's roots. It is the start of a policy file:
 // all that it leaves open is at its strictest.
@@ -22,7 +78,7 @@ func ForAWS(keyARN string, fips bool) (*Policy, error) {
 		return nil, &KeyError{"kms_key", err}
 	}
 	parts := strings.Split(keyARN, ":")
-	domain, known := map[string]string{"aws": "amazonaws.com", "aws-us-gov": "amazonaws.com", "aws-cn": "amazonaws.com.cn"}[parts[1]]
+	domain, known := domains[parts[1]]
 	if !known {
 		return nil, fmt.Errorf("the endpoints of the partition %s are not known here; name the endpoint", parts[1])
 	}

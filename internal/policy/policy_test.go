@@ -2,10 +2,12 @@ package policy
 
 import (
 	"bytes"
+	"crypto/ed25519"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/hex"
 	"encoding/pem"
+	"math/big"
 	"strings"
 	"testing"
 
@@ -214,4 +216,66 @@ func FuzzParse(f *testing.F) {
 		p.Roots()
 		p.Region()
 	})
+}
+
+// Whoever can answer as KMS knows every key. Amazon's roots stand above the names
+// of its customers too.
+func TestCheckKMS(t *testing.T) {
+	const (
+		europe = "arn:aws:kms:eu-central-1:111122223333:key/1"
+		china  = "arn:aws-cn:kms:cn-north-1:111122223333:key/1"
+	)
+	for _, tt := range []struct {
+		arn, name string
+		ok        bool
+	}{
+		{europe, "kms.eu-central-1.amazonaws.com", true},
+		{europe, "KMS.eu-central-1.AMAZONAWS.com", true},
+		{europe, "kms-fips.eu-central-1.amazonaws.com", true},
+		{europe, "kms.eu-central-1.api.aws", true},
+		{europe, "vpce-0123456789abcdef0-abcdefgh.kms.eu-central-1.vpce.amazonaws.com", true},
+		{europe, "vpce-0123456789abcdef0-abcdefgh-eu-central-1a.kms-fips.eu-central-1.vpce.amazonaws.com", true},
+		{china, "kms.cn-north-1.amazonaws.com.cn", true},
+		{china, "kms.cn-north-1.api.amazonwebservices.com.cn", true},
+		{europe, "kms.us-east-1.amazonaws.com", false},
+		{europe, "kms.eu-central-1.amazonaws.com.cn", false},
+		{europe, "kms.eu-central-1.api.amazonwebservices.com.cn", false},
+		{europe, "kms.evil.example", false},
+		{europe, "kms.eu-central-1.amazonaws.com.evil.example", false},
+		{europe, "abc123.execute-api.eu-central-1.amazonaws.com", false},
+		{europe, "kms.execute-api.eu-central-1.amazonaws.com", false},
+		{europe, "vpce-1.kms.eu-central-1.amazonaws.com", false},
+		{europe, "vpce-1.execute-api.eu-central-1.vpce.amazonaws.com", false},
+		{europe, "vpce-1.vpce-2.kms.eu-central-1.vpce.amazonaws.com", false},
+		{europe, "vpce-1", false},
+		{"arn:aws-iso:kms:us-iso-east-1:111122223333:key/1", "kms.us-iso-east-1.amazonaws.com", false},
+	} {
+		p := &Policy{KMSKey: tt.arn, KMSServerName: tt.name, TLSRoots: AWSRoots()}
+		if err := p.CheckKMS(); (err == nil) != tt.ok {
+			t.Errorf("%s for %s: %v", tt.name, tt.arn, err)
+		}
+	}
+	p, err := ForAWS(europe, true)
+	if err != nil || p.CheckKMS() != nil {
+		t.Errorf("AWS's own: %v, %v", err, p.CheckKMS())
+	}
+	p.TLSRoots += otherRoot(t)
+	if err := p.CheckKMS(); err == nil || !strings.Contains(err.Error(), "none of Amazon Trust Services'") {
+		t.Errorf("one root more: %v", err)
+	}
+}
+
+// otherRoot returns a certificate of nobody, PEM.
+func otherRoot(t *testing.T) string {
+	t.Helper()
+	public, secret, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1)}
+	der, err := x509.CreateCertificate(nil, template, template, public, secret)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
 }
