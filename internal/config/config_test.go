@@ -155,6 +155,59 @@ func TestRefused(t *testing.T) {
 	}
 }
 
+// An enclave refuses the whole of a boot that is beyond its limits; the config has
+// the same ones, and says so before.
+func TestLimitsOfAnEnclave(t *testing.T) {
+	text := func(provider string, nodes ...int) string {
+		var b strings.Builder
+		if provider == "nitro" {
+			b.WriteString("[enclave.main]\neif = \"a.eif\"\n")
+		}
+		for i, n := range nodes {
+			fmt.Fprintf(&b, "[[chain]]\nid = \"c%d\"\nprovider = %q\nkey = \"k%d\"\nstate = \"s%d\"\n", i, provider, i, i)
+			if provider == "nitro" {
+				b.WriteString("enclave = \"main\"\n")
+			}
+			b.WriteString("node = [")
+			for j := range n {
+				fmt.Fprintf(&b, "{ addr = \"unix:///%d/%d\" },", i, j)
+			}
+			b.WriteString("]\n")
+		}
+		return b.String()
+	}
+	many := func(chains, nodes int) []int { return slices.Repeat([]int{nodes}, chains) }
+	for _, c := range []struct {
+		name, provider string
+		nodes          []int
+		want           []string // one part of each problem
+	}{
+		{"all nodes of a chain", "nitro", []int{64}, nil},
+		{"one more", "nitro", []int{65}, []string{`line 9: chain "c0": 65 nodes; in an enclave a chain has at most 64`}},
+		{"all nodes of all chains", "nitro", many(4, 64), nil},
+		{"one more", "nitro", append(many(4, 64), 1, 1), []string{`chain "c4": enclave main serves at most 256 nodes of all its chains, and this makes 257`}},
+		{"all chains", "nitro", many(128, 2), nil},
+		{"two more", "nitro", many(130, 1), []string{`chain "c128": enclave main signs for at most 128 chains; give this one another enclave`}},
+		{"outside of an enclave", "soft", many(130, 65), nil},
+	} {
+		_, err := Parse("privyseal.toml", []byte(text(c.provider, c.nodes...)))
+		var told *Error
+		if errors.As(err, &told); told == nil {
+			told = &Error{}
+		}
+		if len(told.Problems) != len(c.want) || (err == nil) != (c.want == nil) {
+			t.Errorf("%s: %v", c.name, err)
+			continue
+		}
+		for i, want := range c.want {
+			p := told.Problems[i]
+			if got := fmt.Sprintf("line %d: %s", p.Line, p.Text); !strings.Contains(got, want) {
+				t.Errorf("%s: %s", c.name, got)
+			}
+		}
+	}
+}
+
 // withoutPreamble cuts the comment on testdata/refused.txt itself.
 func withoutPreamble(file string) string {
 	if !strings.HasPrefix(file, "# Config files that are refused.") {

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"privyseal/internal/hostlink"
 	"privyseal/internal/session"
 )
 
@@ -40,6 +41,7 @@ func (c *Config) validate(problems *[]Problem) {
 		k.enclave(name)
 	}
 	k.enclaves()
+	k.load()
 	k.files()
 }
 
@@ -176,6 +178,30 @@ func (k checker) enclaves() {
 			k.add(at("enclave", name), "enclave %s: it and enclave %s both have %s", name, other, place)
 		}
 		used[place] = name
+	}
+}
+
+// load checks that no enclave has more to sign for than it takes: it would refuse
+// all its chains, and only at the next boot.
+func (k checker) load() {
+	chains, nodes := map[string]int{}, map[string]int{} // by enclave
+	for i, ch := range k.Chains {
+		e := ch.Enclave
+		if ch.Provider != "nitro" {
+			continue
+		}
+		if n := len(ch.Nodes); n > hostlink.MaxNodes {
+			k.add(at("chain", i, "node"), "chain %q: %d nodes; in an enclave a chain has at most %d", ch.ID, n, hostlink.MaxNodes)
+		}
+		// Told where it becomes too much, and once.
+		before := nodes[e]
+		chains[e], nodes[e] = chains[e]+1, nodes[e]+len(ch.Nodes)
+		if chains[e] == hostlink.MaxChains+1 {
+			k.add(at("chain", i), "chain %q: enclave %s signs for at most %d chains; give this one another enclave, on another instance", ch.ID, e, hostlink.MaxChains)
+		}
+		if before <= hostlink.MaxServed && nodes[e] > hostlink.MaxServed {
+			k.add(at("chain", i, "node"), "chain %q: enclave %s serves at most %d nodes of all its chains, and this makes %d", ch.ID, e, hostlink.MaxServed, nodes[e])
+		}
 	}
 }
 

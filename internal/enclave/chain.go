@@ -95,14 +95,7 @@ func (e *enclave) bootChains(ctx, requestCtx context.Context, b *hostlink.Boot) 
 	return nil
 }
 
-// Limits on a boot. A status of so many chains, each with a problem, fits into a
-// reply.
-const (
-	maxChains  = 128
-	maxNodes   = 64  // of a chain
-	maxServed  = 256 // nodes of all chains: each takes some 30 kB of what may be 64 MiB
-	maxChainID = 50  // MaxChainIDLen of CometBFT
-)
+const maxChainID = 50 // MaxChainIDLen of CometBFT
 
 func (e *enclave) checkBoot(b *hostlink.Boot) error {
 	nodes := map[string]int{} // by chain
@@ -115,22 +108,31 @@ func (e *enclave) checkBoot(b *hostlink.Boot) error {
 		// Wrapped with chain "" are identities, which sign no votes.
 		case bc.ID == "" || len(bc.ID) > maxChainID:
 			return fmt.Errorf("a chain id has %d bytes, not 1 to %d", len(bc.ID), maxChainID)
-		case len(bc.Nodes) > maxNodes:
-			return fmt.Errorf("chain %q has %d nodes, more than %d", bc.ID, len(bc.Nodes), maxNodes)
+		case len(bc.Nodes) > hostlink.MaxNodes:
+			return fmt.Errorf("chain %q has %d nodes, more than %d", bc.ID, len(bc.Nodes), hostlink.MaxNodes)
 		}
 		nodes[bc.ID] = len(bc.Nodes)
 	}
-	if len(nodes) > maxChains {
-		return fmt.Errorf("%d chains, more than %d", len(nodes), maxChains)
+	if len(nodes) > hostlink.MaxChains {
+		return tooMany("chains", len(nodes), hostlink.MaxChains)
 	}
 	total := 0
 	for _, n := range nodes {
 		total += n
 	}
-	if total > maxServed {
-		return fmt.Errorf("%d nodes of all chains, more than %d", total, maxServed)
+	if total > hostlink.MaxServed {
+		return tooMany("nodes of all chains", total, hostlink.MaxServed)
 	}
 	return nil
+}
+
+// tooMany counts also what this enclave serves since an earlier boot: the config
+// has too many itself only where its host did not check it.
+func tooMany(what string, n, limit int) error {
+	return &curedError{
+		fmt.Errorf("%d %s, with those of earlier boots, more than %d", n, what, limit),
+		"restart the enclave, which forgets those that the config has no more: `privyseal nitro stop`",
+	}
 }
 
 func (e *enclave) bootChain(ctx context.Context, c *chain, bc *hostlink.BootChain, creds hostlink.Credentials) error {

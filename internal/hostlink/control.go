@@ -178,11 +178,20 @@ func ReadRequest(r io.Reader) (Request, error) {
 	return raw.Decode()
 }
 
+// Limits on a boot. The config is held against them, since an enclave refuses the
+// whole of one that is beyond. A status of so many chains, each with a problem, fits
+// into a reply.
+const (
+	MaxChains = 128
+	MaxNodes  = 64  // of a chain
+	MaxServed = 256 // nodes of all chains: each takes some 30 kB of what may be 64 MiB
+)
+
 // maxValues bounds the values in a request, by the commas between them. "{}," is
 // three bytes, and what it decodes to more than a hundred: a megabyte of these would
 // be more than the memory of the smallest enclave. A boot with as many chains and
-// nodes as an enclave takes has some 17,000.
-const maxValues = 20_000
+// nodes as an enclave takes has some 1,400; paths of sockets may have commas too.
+const maxValues = 4000
 
 // Decode decodes the request.
 func (raw RawRequest) Decode() (Request, error) {
