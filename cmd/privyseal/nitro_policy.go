@@ -46,7 +46,8 @@ stays that of the public one unless --server-name says otherwise. The roots are
 Amazon Trust Services' unless --tls-roots names others.
 
 What could never work is refused: an endpoint that is no host[:port], a name that no
-certificate has, a chain id or a public key that is none.`,
+certificate has, a chain id or a public key that is none, a --state-floor of a chain
+that --chain leaves out, or not below --max-height.`,
 		Example: "  privyseal nitro policy-file --kms-key arn:aws:kms:eu-central-1:111122223333:key/… > policy.json",
 		Args:    arguments(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -170,6 +171,9 @@ func parseFloors(texts []string) (map[string]int64, error) {
 		height, err := strconv.ParseInt(number, 10, 64)
 		if err != nil || height < 1 || config.CheckChainID(id) != nil {
 			return nil, usagef("--state-floor %s is not CHAIN=HEIGHT", text)
+		}
+		if first, twice := floors[id]; twice {
+			return nil, usagef("--state-floor gives chain %s two floors, %d and %d; give it one", id, first, height)
 		}
 		floors[id] = height
 	}

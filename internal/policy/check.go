@@ -44,7 +44,7 @@ func (p *Policy) check() error {
 		{"chains", checkEach(p.Chains, checkChainID)},
 		{"public_keys", checkEach(p.PublicKeys, checkPublicKey)},
 		{"max_height", checkHeight(p.MaxHeight)},
-		{"state_floor", checkFloors(p.StateFloor)},
+		{"state_floor", p.checkFloors()},
 	} {
 		if c.err != nil {
 			return &KeyError{c.key, c.err}
@@ -144,10 +144,19 @@ func checkHeight(height int64) error {
 	return nil
 }
 
-func checkFloors(floors map[string]int64) error {
-	for _, id := range slices.Sorted(maps.Keys(floors)) {
-		if err := errors.Join(checkChainID(id), checkHeight(floors[id])); err != nil {
+// checkFloors wants floors of chains that are signed for, above which something is.
+// The floor of a mistyped chain would leave the one that was meant without.
+func (p *Policy) checkFloors() error {
+	for _, id := range slices.Sorted(maps.Keys(p.StateFloor)) {
+		floor := p.StateFloor[id]
+		if err := errors.Join(checkChainID(id), checkHeight(floor)); err != nil {
 			return err
+		}
+		switch {
+		case !p.AllowsChain(id):
+			return fmt.Errorf("it has chain %q, which the policy does not let sign: that lets %s", id, strings.Join(p.Chains, ", "))
+		case p.MaxHeight != 0 && floor >= p.MaxHeight:
+			return fmt.Errorf("the floor %d of chain %q is not below the maximal height %d: nothing would ever be signed", floor, id, p.MaxHeight)
 		}
 	}
 	return nil

@@ -80,6 +80,30 @@ func TestPossibleValues(t *testing.T) {
 	}
 }
 
+// A floor is for a chain that is signed for, and leaves heights to sign.
+func TestFloors(t *testing.T) {
+	for _, c := range []struct {
+		chains     []string
+		max, floor int64
+		fine       bool
+	}{
+		{nil, 0, 5, true},
+		{[]string{"chain-1"}, 0, 5, true},
+		{[]string{"chain-2"}, 0, 5, false},
+		{nil, 6, 5, true},
+		{nil, 5, 5, false},
+		{nil, 4, 5, false},
+	} {
+		p := full(t)
+		p.Chains, p.MaxHeight, p.StateFloor = c.chains, c.max, map[string]int64{"chain-1": c.floor}
+		_, err := p.Encode()
+		var k *KeyError
+		if c.fine && err != nil || !c.fine && (!errors.As(err, &k) || k.Key != "state_floor") {
+			t.Errorf("%+v: %v", c, err)
+		}
+	}
+}
+
 // An empty list would read as nobody, and mean anybody.
 func TestEmptyList(t *testing.T) {
 	for _, key := range []string{"chains", "public_keys"} {
