@@ -49,7 +49,7 @@ func explainState(c *config.Config, ch config.Chain, err error) error {
 	if ch.Provider == "nitro" {
 		mended.Cure = lostEnclaveState(c, ch, errors.Is(e, filestore.ErrDamaged))
 	} else {
-		mended.Cure = filestore.Config{ID: watermark.ID{ChainID: ch.ID}}.Cure(e.Err)
+		mended.Cure = filestore.Cure(ch.ID, e.Err)
 	}
 	return &mended
 }

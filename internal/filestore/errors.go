@@ -74,16 +74,16 @@ func (c *Config) explain(op string, err error) error {
 		e.Err, e.Detail, e.Cure = f.err, f.detail, f.cure
 	}
 	if e.Cure == "" {
-		e.Cure = c.Cure(e.Err)
+		e.Cure = Cure(c.ID.ChainID, e.Err)
 	}
 	return e
 }
 
-// Cure returns the next step after one of the reasons above, "" if nobody knows
-// one. Of c it takes the chain id only.
-func (c Config) Cure(reason error) string {
+// Cure returns the next step after one of the reasons above, for the state of a
+// chain, or "" if nobody knows one.
+func Cure(chainID string, reason error) string {
 	state := func(command, args string) string {
-		return fmt.Sprintf("`privyseal state %s --chain-id %s%s`", command, shellWord(c.ID.ChainID), args)
+		return fmt.Sprintf("`privyseal state %s --chain-id %s%s`", command, shellWord(chainID), args)
 	}
 	anew := state("init", " --after-height H") + " with a height H that the key has certainly signed nothing above"
 	switch {
