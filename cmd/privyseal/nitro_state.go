@@ -54,24 +54,31 @@ func explainState(c *config.Config, ch config.Chain, err error) error {
 	return &mended
 }
 
-// lostEnclaveState says how the state of a key in an enclave comes back.
+// lostEnclaveState says how the state of a key in an enclave comes back. What is to
+// be typed on the instance it says; what is put into image and key policy only the
+// operator's machine knows, so for that it names the guide, and the values for it.
 func lostEnclaveState(c *config.Config, ch config.Chain, damaged bool) string {
 	here := "--home " + shellWord(c.Path("."))
-	state, stop, kmsKey := here+" --chain-id "+shellWord(ch.ID), here, "ARN"
+	state, stop := here+" --chain-id "+shellWord(ch.ID), here
 	if len(c.Enclaves) > 1 {
 		stop += " --enclave " + shellWord(ch.Enclave)
 	}
-	if _, h, _, err := readWrapped(c.Path(ch.Key), ch.ID); err == nil {
-		kmsKey = shellWord(h.KeyARN)
+	values := "CHAIN=" + shellWord(ch.ID)
+	if _, h, public, err := readWrapped(c.Path(ch.Key), ch.ID); err == nil {
+		values += " KEY=" + shellWord(h.KeyARN)
+		if pin, err := public.Format("base64", ""); err == nil {
+			values += " PUBKEY=" + shellWord(pin)
+		}
 	}
 	begin := "put the file back if its disk still has it"
 	if damaged {
 		begin = "keep the file, move it aside"
 	}
-	return fmt.Sprintf("%s, or run `privyseal state import %s FILE` if it was exported; if it is lost for good, only an image whose policy has a state_floor makes it anew: "+
-		"`privyseal nitro policy-file --kms-key %s --state-floor %s` with H well above the chain's height, `privyseal nitro build`, let it in with `privyseal nitro policy --role ARN --eif NEW --also %s`, "+
-		"set it as `eif` in %s, `privyseal nitro stop %s`, and then `privyseal state init %s --after-height H`; all steps: doc/operations.md, \"The state of a key in an enclave is lost\"",
-		begin, state, kmsKey, shellWord(ch.ID+"=H"), shellWord(c.Path(c.Enclaves[ch.Enclave].EIF)), shellWord(c.Path(config.FileName)), stop, state)
+	return fmt.Sprintf("%s, or run `privyseal state import %s FILE` if it was exported; if it is lost for good, only another image, whose policy has a state_floor, makes it anew: "+
+		"build it and let it in as doc/nitro.md says, \"The state is lost\", with %s, and with all else that policy file and key policy have now, every pin included; "+
+		"then here stop the service (`systemctl stop privyseal-nitro`, all chains), which would launch the old image again, run `privyseal nitro stop %s`, put the new image in the place of %s, "+
+		"run `privyseal state init %s --after-height H` with H well above the chain's height, and go back to the old image at once",
+		begin, state, values, stop, shellWord(c.Path(c.Enclaves[ch.Enclave].EIF)), state)
 }
 
 // newEnclaveState makes a state that is lost anew: the enclave does, if its
@@ -114,7 +121,7 @@ func newEnclaveState(ctx context.Context, a *app, c *config.Config, ch config.Ch
 	if err := filestore.Create(filestore.Config{Path: c.Path(ch.State), ID: id}, watermark.Saved{Mark: mark}); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(w, "%s: made %s, at %s\nnow go back to an image without that floor (%s, and `eif`), and take this one out of the key policy: as long as KMS lets it in, whoever takes over this instance can have the state made anew once more\n",
+	_, err = fmt.Fprintf(w, "%s: made %s, at %s\nnow go back to an image without that floor (%s, and `eif`), start the service, and take this one out of the key policy: as long as KMS lets it in, whoever takes over this instance can have the state made anew once more\n",
 		ch.ID, c.Path(ch.State), markText(enclaveMark(ch, mark)), a.command("nitro stop"))
 	return err
 }

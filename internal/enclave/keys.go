@@ -81,7 +81,7 @@ func (e *enclave) newState(ctx context.Context, req *hostlink.NewState) (*hostli
 	case !ok:
 		return nil, &curedError{
 			fmt.Errorf("the measured policy has no state_floor for chain %q, and without one a lost state is never made anew", req.ChainID),
-			fmt.Sprintf("build an image whose policy has one well above the chain's height (`privyseal nitro policy-file --state-floor %s=H`), and boot that; doc/operations.md has all steps", req.ChainID),
+			"boot an image whose policy has one, well above the chain's height; doc/nitro.md, \"The state is lost\", has all steps",
 		}
 	case req.AfterHeight < floor:
 		return nil, &curedError{
