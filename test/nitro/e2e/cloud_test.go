@@ -41,6 +41,10 @@ func standIn() int {
 	if err != nil {
 		return 1
 	}
+	if pager, set := os.LookupEnv("AWS_PAGER"); filepath.Base(os.Args[0]) == "aws" && (!set || pager != "") {
+		fmt.Fprintln(os.Stderr, "aws: without an empty AWS_PAGER a pager would wait for a key here")
+		return 1
+	}
 	conn, err := net.Dial("unix", os.Getenv("GUIDE"))
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)

@@ -39,6 +39,7 @@ func TestGuide(t *testing.T) {
 	} {
 		g.follow(step)
 	}
+	g.hasItsProgram()
 	c := g.node()
 	start := g.blocks("9. Pin and start")
 	g.run(start[0])
@@ -62,6 +63,7 @@ func TestGuide(t *testing.T) {
 	g.run(upgrade[0])
 	g.run(upgrade[1])
 	g.signs(c)
+	g.hasItsProgram()
 	g.run(upgrade[2])
 	if g.pcr0() == old {
 		t.Error("the upgrade was to the same image")
@@ -214,6 +216,12 @@ func (g *guide) putRelease() {
 	}
 	any, err := g.world.BuildImage(g.ctx, "any")
 	check(g.T, err)
+	// The reader's machine is another one than the instance, and its program too: that
+	// has a byte more behind its end, which Linux does not mind.
+	program, err := os.ReadFile(programs.Privyseal)
+	check(g.T, err)
+	check(g.T, os.WriteFile(g.own+"/privyseal-v1.0.0-linux-arm64", append(program, 0), 0o600))
+	g.words["OWN=amd64"] = "OWN=arm64"
 	check(g.T, os.WriteFile(g.own+"/PCR1-v1.0.0.txt", []byte("amd64  "+any.PCRs["1"]+"\n"), 0o600))
 	g.typed("the own machine", "sha256sum PCR1-* privyseal-* > SHA256SUMS")
 }
@@ -351,6 +359,18 @@ func (g *guide) node() *world.Chain {
 		gen.SetValidator(0, []byte(text), string(c.Key.Type()))
 	}))
 	return c
+}
+
+// hasItsProgram checks that privyseal on the instance is the one for its processor.
+func (g *guide) hasItsProgram() {
+	g.Helper()
+	want, err := os.ReadFile(programs.Privyseal)
+	check(g.T, err)
+	got, err := os.ReadFile(g.root + "/usr/local/bin/privyseal")
+	check(g.T, err)
+	if !bytes.Equal(got, want) {
+		g.Error("the instance has the program of the reader's own machine")
+	}
 }
 
 // signs waits for blocks that are signed from now on.
