@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -182,6 +183,9 @@ func (f *enclaveFlags) open(ctx context.Context, a *app, c *config.Config, kms b
 	if e.image, e.policy, err = f.readImage(e.config.EIF); err != nil {
 		return nil, err
 	}
+	if err := (vsock.Host{Dir: e.config.Transport}).MayServe(); err != nil {
+		return nil, err
+	}
 	l, err := e.launcher()
 	if err != nil {
 		return nil, err
@@ -267,7 +271,10 @@ func isRunning(ctx context.Context, a *app) bool {
 func (e *enclaveLink) serveKMS(ctx context.Context, link vsock.Host) error {
 	l, err := link.Listen(hostlink.KMSPort)
 	if err != nil {
-		return fmt.Errorf("cannot connect the enclave to KMS: %w; does `privyseal start` of another home run on this instance?", err)
+		if errors.Is(err, syscall.EADDRINUSE) {
+			err = fmt.Errorf("%w; does `privyseal start` of another home run on this instance?", err)
+		}
+		return fmt.Errorf("cannot connect the enclave to KMS: %w", err)
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	e.stop = func() {
@@ -295,14 +302,23 @@ func (e *enclaveLink) serveKMS(ctx context.Context, link vsock.Host) error {
 	return nil
 }
 
+// dialler is a [vsock.Host].
+type dialler interface {
+	Dial(ctx context.Context, port uint32) (vsock.Conn, error)
+}
+
 // connect waits until the enclave answers, and checks that it runs under the
 // policy of the image.
-func (e *enclaveLink) connect(ctx context.Context, link vsock.Host) (err error) {
+func (e *enclaveLink) connect(ctx context.Context, link dialler) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, bootTimeout)
 	defer cancel()
 	for {
 		if e.conn, err = link.Dial(ctx, hostlink.ControlPort); err == nil {
 			break
+		}
+		// Waiting gives nobody a right.
+		if errors.Is(err, syscall.EACCES) {
+			return err
 		}
 		select {
 		case <-ctx.Done():

@@ -53,6 +53,25 @@ func nitroCLI() {
 	fmt.Print(answer)
 }
 
+// forbidden is an enclave whose ports this process may not take.
+type forbidden struct{ dialled int }
+
+func (f *forbidden) Dial(context.Context, uint32) (vsock.Conn, error) {
+	f.dialled++
+	return nil, fmt.Errorf("cannot dial: %w", syscall.EACCES)
+}
+
+// A missing right is told at once, and not as an enclave that does not answer.
+func TestNoRightToTheEnclave(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	f := &forbidden{}
+	err := (&enclaveLink{}).connect(ctx, f)
+	if !errors.Is(err, syscall.EACCES) || strings.Contains(err.Error(), "does not answer") || f.dialled != 1 {
+		t.Errorf("dialled %d times: %v", f.dialled, err)
+	}
+}
+
 const testKMSKey = "arn:aws:kms:eu-central-1:111122223333:key/00000000-0000-0000-0000-000000000000"
 
 // nitroInstance is an instance with at most one enclave.

@@ -20,6 +20,7 @@ import (
 	"log/slog"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"privyseal/internal/hostlink"
@@ -128,6 +129,8 @@ type Host struct {
 	poke  chan struct{}
 	flood *limiter
 	once  *deduper
+	// mayServe tells whether this process has the right to an enclave's ports.
+	mayServe func() error
 	// ours is where an enclave answers that is ours, nil while there is none.
 	ours atomic.Pointer[vsock.Host]
 }
@@ -143,7 +146,7 @@ func (h *Host) Run(ctx context.Context) error {
 	var own string // id of the enclave that we launched or served last
 	wait := backoff{first: h.first, longest: h.longest}
 	for ctx.Err() == nil {
-		e, adopted, err := h.Launcher.Ensure(ctx)
+		e, adopted, err := h.ensure(ctx)
 		if err == nil {
 			h.logFound(e, adopted)
 			began := time.Now()
@@ -166,6 +169,14 @@ func (h *Host) Run(ctx context.Context) error {
 		return h.Launcher.Stop(ctx, own)
 	}
 	return nil
+}
+
+// ensure finds or launches the enclave, but none that we may not serve.
+func (h *Host) ensure(ctx context.Context) (e Enclave, adopted bool, err error) {
+	if err := h.mayServe(); err != nil {
+		return Enclave{}, false, fmt.Errorf("cannot serve the enclave: %w", err)
+	}
+	return h.Launcher.Ensure(ctx)
 }
 
 func (h *Host) logFound(e Enclave, adopted bool) {
@@ -206,7 +217,7 @@ func newHost(c Config, p pace) (*Host, error) {
 	}
 	h := &Host{
 		Config: c, pace: p, chains: map[string]*chain{}, states: map[watermark.ID]*hostlink.Keeper{},
-		poke: make(chan struct{}, 1), flood: newLimiter(), once: newDeduper(),
+		poke: make(chan struct{}, 1), flood: newLimiter(), once: newDeduper(), mayServe: vsock.Host{Dir: c.Dir}.MayServe,
 	}
 	for _, cc := range c.Chains {
 		if h.chains[cc.ID.ChainID] != nil {
@@ -233,7 +244,10 @@ func (h *Host) serve(ctx context.Context, e Enclave) (served bool, err error) {
 	for _, p := range h.ports() {
 		l, err := link.Listen(p.number)
 		if err != nil {
-			return false, fmt.Errorf("cannot serve the enclave: %w; does another privyseal run on this instance?", err)
+			if errors.Is(err, syscall.EADDRINUSE) {
+				err = fmt.Errorf("%w; does another privyseal run on this instance?", err)
+			}
+			return false, fmt.Errorf("cannot serve the enclave: %w", err)
 		}
 		group.Go(func() { h.accept(ctx, l, p) })
 	}

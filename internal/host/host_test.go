@@ -3,7 +3,9 @@ package host
 import (
 	"errors"
 	"fmt"
+	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -324,6 +326,34 @@ func TestPortsAreTaken(t *testing.T) {
 	second.w.says(t, "does another privyseal run on this instance?")
 	if err := stop(); err != nil || len(m.told()) != 1 {
 		t.Errorf("%v; nitro-cli was told %q", err, m.told())
+	}
+}
+
+// Without the right to the ports no enclave is launched, which nobody could serve,
+// and no other process is blamed.
+func TestWithoutTheCapability(t *testing.T) {
+	m := newMachine(t)
+	s := m.setup()
+	s.mayServe = func() error { return fmt.Errorf("ports below 1024: %w", syscall.EACCES) }
+	stop := s.run(t, quick)
+	s.w.says(t, "permission denied")
+	if err := stop(); err != nil || len(m.told()) != 0 {
+		t.Errorf("%v; nitro-cli was told %q", err, m.told())
+	}
+	if diff := cmp.Diff([]string{"cannot serve the enclave: ports below 1024: permission denied"}, s.w.status); diff != "" {
+		t.Errorf("-want +got\n%s", diff)
+	}
+}
+
+// Another process is asked for only where a port is taken.
+func TestPortsCannotBeServed(t *testing.T) {
+	m := newMachine(t)
+	s := m.setup()
+	s.config.Dir = filepath.Join(m.dir, "none")
+	stop := s.run(t, quick)
+	s.w.says(t, "no such file")
+	if err := stop(); err != nil || strings.Contains(strings.Join(s.w.status, "\n"), "another privyseal") {
+		t.Errorf("%v; %q", err, s.w.status)
 	}
 }
 

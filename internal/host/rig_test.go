@@ -480,6 +480,8 @@ type setup struct {
 	fake   *storetest.Fake
 	logs   *logBuffer
 	host   *Host // after run
+
+	mayServe func() error // in place of the host's, if not nil
 }
 
 func (m *machine) setup() *setup {
@@ -514,6 +516,9 @@ func (s *setup) run(t *testing.T, p pace) (stop func() error) {
 		t.Fatal(err)
 	}
 	s.host = h
+	if s.mayServe != nil {
+		h.mayServe = s.mayServe
+	}
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- h.Run(ctx) }()

@@ -55,6 +55,16 @@ func (h Host) Listen(port uint32) (net.Listener, error) {
 	return only{l, func(a Addr) bool { return a.CID == h.CID }}, nil
 }
 
+// MayServe says at once, before there is an enclave, that this process may not take
+// the ports of an enclave's host; Listen and Dial would say the same. What else can
+// fail is left to them.
+func (h Host) MayServe() error {
+	if h.Dir != "" {
+		return nil
+	}
+	return mayReserve()
+}
+
 // listenUnix takes over the socket that a killed process left behind, and refuses
 // to take one that somebody serves.
 func listenUnix(path string) (net.Listener, error) {
@@ -63,7 +73,7 @@ func listenUnix(path string) (net.Listener, error) {
 		c, dialErr := net.Dial("unix", path)
 		if dialErr == nil {
 			c.Close()
-			return nil, fmt.Errorf("cannot listen on %s: another process does", path)
+			return nil, fmt.Errorf("cannot listen on %s: another process does: %w", path, syscall.EADDRINUSE)
 		}
 		if !errors.Is(dialErr, syscall.ECONNREFUSED) {
 			return nil, fmt.Errorf("cannot listen: %w", err)

@@ -73,6 +73,19 @@ func bindReserved(fd int) (err error) {
 	return privilege(err)
 }
 
+// mayReserve tries to take a reserved port, on a socket that is closed again.
+func mayReserve() error {
+	fd, err := unix.Socket(unix.AF_VSOCK, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil
+	}
+	defer unix.Close(fd)
+	if err := bindReserved(fd); errors.Is(err, unix.EACCES) {
+		return fmt.Errorf("cannot take a vsock port: %w", err)
+	}
+	return nil
+}
+
 func dial(ctx context.Context, cid, port uint32, fromReserved bool) (Conn, error) {
 	fd, err := unix.Socket(unix.AF_VSOCK, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {

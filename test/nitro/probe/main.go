@@ -243,7 +243,9 @@ func selfTest() (failed []error) {
 		failed = append(failed, fmt.Errorf("dialled from the port of %v", c.LocalAddr()))
 	}
 	c.Close()
+	check("serving an enclave with the capability", vsock.Host{}.MayServe(), nil)
 	failed = append(failed, asAnybody(func() {
+		check("serving an enclave without the capability", vsock.Host{}.MayServe(), unix.EACCES)
 		_, err := vsock.Listen(portReserved)
 		check("listening on a reserved port without the capability", err, unix.EACCES)
 		_, err = vsock.DialReserved(context.Background(), vsock.CIDParent, portHeartbeat)
