@@ -6,6 +6,9 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 // Every command line in the docs names a command and flags that exist.
@@ -51,4 +54,21 @@ func TestDocs(t *testing.T) {
 			}
 		}
 	}
+}
+
+// pflag takes what stands in back-quotes for the name of the value, and prints
+// `--to privyseal nitro import-key`.
+func TestFlagsNameNoCommandAsTheirValue(t *testing.T) {
+	var walk func(*cobra.Command)
+	walk = func(cmd *cobra.Command) {
+		cmd.LocalFlags().VisitAll(func(f *pflag.Flag) {
+			if strings.Contains(f.Usage, "`") {
+				t.Errorf("%s --%s: %s", cmd.CommandPath(), f.Name, f.Usage)
+			}
+		})
+		for _, c := range cmd.Commands() {
+			walk(c)
+		}
+	}
+	walk(newRootCommand())
 }

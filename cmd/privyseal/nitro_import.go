@@ -179,7 +179,7 @@ The image is named as for "privyseal verify". The state is one of three:
 	}
 	f.image.add(cmd)
 	fl := cmd.Flags()
-	fl.StringVar(&f.to, "to", "", "attestation document of `privyseal nitro import-key`")
+	fl.StringVar(&f.to, "to", "", "attestation document of \"privyseal nitro import-key\"")
 	fl.StringVar(&f.at, "at", "", "when that was made, as 2026-11-20T12:00:00Z, if it is older than three hours")
 	fl.StringVar(&f.chainID, "chain-id", "", "chain to sign for")
 	fl.StringVar(&f.state, "import-state", "", "state file of the old signer, or one that was exported")

@@ -31,8 +31,8 @@ type nitroInitFlags struct {
 func (f *nitroInitFlags) add(cmd *cobra.Command) {
 	f.enclave.add(cmd)
 	fl := cmd.Flags()
-	fl.StringVar(&f.importSealed, "import-sealed", "", "existing key, as of `privyseal key seal`")
-	fl.StringVar(&f.importKMS, "import-kms", "", "existing key as a ciphertext of `aws kms encrypt` or tmkms-light, opened this once")
+	fl.StringVar(&f.importSealed, "import-sealed", "", "existing key, as of \"privyseal key seal\"")
+	fl.StringVar(&f.importKMS, "import-kms", "", "existing key as a ciphertext of \"aws kms encrypt\" or tmkms-light, opened this once")
 	fl.StringVar(&f.publicKey, "public-key", "", "public key that --import-kms has to open to, in any format")
 }
 
