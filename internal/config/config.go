@@ -146,7 +146,8 @@ type Enclave struct {
 	NitroCLI string `toml:"nitro_cli"`
 	// Transport is how host and enclave reach each other. Default "": AF_VSOCK, for
 	// one enclave. Otherwise a folder with unix sockets named as Firecracker names
-	// them: vsock-CID is the monitor's, vsock-CID_PORT ours.
+	// them: vsock-CID is the monitor's, vsock-CID_PORT ours. Only the names are
+	// Firecracker's: the monitor has to dial from a port below 1024.
 	Transport string `toml:"transport"`
 	// StopEnclave ends the enclave together with `privyseal start`. Default false:
 	// it waits for the next one, and signs nothing meanwhile.

@@ -60,7 +60,7 @@ func (e Enclave) render(name string) string {
 	b.line(e.CPUCount != DefaultCPUCount, "cpu_count", fmt.Sprint(e.CPUCount), "")
 	b.line(e.NitroCLI != DefaultNitroCLI, "nitro_cli", quote(e.NitroCLI), "")
 	if e.Transport != "" {
-		b.line(true, "transport", quote(e.Transport), "in place of AF_VSOCK: a folder of unix sockets, as Firecracker's")
+		b.line(true, "transport", quote(e.Transport), "in place of AF_VSOCK: a folder of unix sockets, doc/formats.md")
 	}
 	b.line(e.StopEnclave, "stop_enclave", fmt.Sprint(e.StopEnclave), "end it together with `privyseal start`")
 	if c := e.Credentials; c != nil {

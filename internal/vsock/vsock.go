@@ -2,7 +2,9 @@
 //
 // Inside the enclave it is AF_VSOCK ([Listen], [Dial]). Outside it is AF_VSOCK
 // too, or a folder of unix sockets where the enclave runs in a virtual machine
-// whose monitor offers vsock in that form, as Firecracker does ([Host]).
+// whose monitor offers vsock in that form ([Host]). The names in the folder are
+// Firecracker's; its monitor will not do as it is, since it dials a guest from ports
+// from 2^30 up, which [OnlyReserved] turns away.
 //
 // It is no security boundary against root on the parent instance: what crosses
 // has to be protected by those who send it. It is one against everybody else
