@@ -90,7 +90,7 @@ func start(ctx context.Context, home string, standby bool) error {
 		return err
 	}
 	defer stop()
-	d.announce(ctx)
+	d.announce(ctx, readyTimeout)
 	d.log.Info("privyseal started", "version", buildVersion(), "home", home, "chains", d.summary())
 
 	err = d.serve(ctx)
@@ -306,37 +306,43 @@ func (d *daemon) summary() string {
 	return fmt.Sprintf("%d of %d chains can sign", ready, len(d.cfg.Chains))
 }
 
-// announce tells systemd that the units which wait for us may start. A node exits
-// if no signer dials it within 3 s, so an enclave has to have booted by then, or to
-// have said why not: a node that no signer serves still follows the chain.
-func (d *daemon) announce(ctx context.Context) {
-	var settling sync.WaitGroup
-	for _, h := range d.hosts {
-		for _, c := range h.chains {
-			settling.Go(func() {
-				select {
-				case <-c.settled:
-				case <-ctx.Done():
-				}
-			})
-		}
-	}
+// announce tells systemd that the units which wait for us may start: those chains
+// that we sign for ourselves are open by now. A node exits if no signer dials it
+// within 3 s, so an enclave has to have booted too, or to have said why not: a node
+// that no signer serves still follows the chain. patience bounds the wait for that.
+func (d *daemon) announce(ctx context.Context, patience time.Duration) {
 	if len(d.hosts) == 0 {
 		d.notify("READY=1\nSTATUS=" + d.summary())
 		return
 	}
 	d.notify("STATUS=" + d.summary())
-	settled := make(chan struct{})
-	go func() { settling.Wait(); close(settled) }()
 	go func() {
-		select {
-		case <-settled:
-		case <-time.After(readyTimeout):
+		settled := d.settle(ctx, patience)
+		if ctx.Err() != nil {
+			return
 		}
-		if ctx.Err() == nil {
-			d.notify("READY=1\nSTATUS=" + d.summary())
+		if !settled {
+			d.log.Warn("an enclave has not said whether it signs; telling systemd that privyseal is ready all the same", "waited", patience)
 		}
+		d.notify("READY=1\nSTATUS=" + d.summary())
 	}()
+}
+
+// settle waits until every enclave has said of all its chains whether it signs. It
+// reports whether they have, before patience was over or ctx ended.
+func (d *daemon) settle(ctx context.Context, patience time.Duration) bool {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	for _, h := range d.hosts {
+		for _, c := range h.chains {
+			select {
+			case <-c.settled:
+			case <-ctx.Done():
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // readyTimeout is how long an enclave may take before systemd is told that we are
