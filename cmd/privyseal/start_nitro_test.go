@@ -546,7 +546,7 @@ func TestStartWithABrokenEnclave(t *testing.T) {
 	for what, want := range map[string][]string{
 		"our.eif":            {"no such file", "build it again", "`eif` of [enclave.main]"},
 		"chain-n.wrapped":    {"no such file", "named for the backup", "the validator needs a new one"},
-		"state/chain-n.mark": {"no such file", "--state-floor chain-n=H`", "privyseal nitro stop --home " + home, "privyseal state init --home " + home + " --chain-id chain-n --after-height H`"},
+		"state/chain-n.mark": {"no such file", "whose policy has a state_floor", "CHAIN=chain-n KEY=" + testKMSKey, "`systemctl stop privyseal-nitro`", "privyseal nitro stop --home " + home, "privyseal state init --home " + home + " --chain-id chain-n --after-height H`"},
 	} {
 		t.Run(what, func(t *testing.T) {
 			path := filepath.Join(home, what)
