@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"net"
 	"net/netip"
 	"os"
@@ -130,6 +131,9 @@ func (k *inspection) all(ctx context.Context) {
 	}
 	k.checkSigner(ctx)
 	k.checkClock()
+	for _, name := range slices.Sorted(maps.Keys(k.config.Enclaves)) {
+		k.checkEnclave(name)
+	}
 	folders := map[string]bool{}
 	for i := range k.config.Chains {
 		k.checkChain(i)

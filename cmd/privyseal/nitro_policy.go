@@ -80,13 +80,21 @@ that --chain leaves out, or not below --max-height.`,
 	return cmd
 }
 
-// warnTestPolicy says why documents of an image with this policy prove nothing.
-func warnTestPolicy(w io.Writer, p *policy.Policy) {
+// testPolicy says why documents of an image with this policy prove nothing; nil for
+// one of production.
+func testPolicy(p *policy.Policy) (why []string) {
 	if p.AttestationRoot != "" {
-		fmt.Fprintln(w, "WARNING: this image is for tests: its policy names an attestation root that is not AWS's, so that its documents prove nothing")
+		why = append(why, "this image is for tests: its policy names an attestation root that is not AWS's, so that its documents prove nothing")
 	}
 	if err := p.CheckKMS(); err != nil {
-		fmt.Fprintf(w, "WARNING: this image is for tests: its policy believes a KMS that is not known to be AWS's (%v), and whoever runs that knows every key\n", err)
+		why = append(why, fmt.Sprintf("this image is for tests: its policy believes a KMS that is not known to be AWS's (%v), and whoever runs that knows every key", err))
+	}
+	return why
+}
+
+func warnTestPolicy(w io.Writer, p *policy.Policy) {
+	for _, why := range testPolicy(p) {
+		fmt.Fprintln(w, "WARNING: "+why)
 	}
 }
 

@@ -1,0 +1,35 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+)
+
+// checkEnclave checks the image of an enclave, and whether its policy lets it sign
+// for the chains that are to be in it.
+func (k *inspection) checkEnclave(name string) {
+	line, what := k.config.Line("enclave", name, "eif"), "enclave "+name
+	path := k.config.Path(k.config.Enclaves[name].EIF)
+	im, err := readImage(path)
+	if err != nil {
+		k.add(bad, line, what, err.Error(), "put the image back from the backup, or build it again: the same inputs give the same bytes")
+		return
+	}
+	p, err := imagePolicy(im)
+	if err == nil && p == nil {
+		err = errors.New("its policy is not found: it is no image of `privyseal nitro build`")
+	}
+	if err != nil {
+		k.add(bad, line, what, path+": "+err.Error(), "build the image with `privyseal nitro build`")
+		return
+	}
+	k.add(good, line, what, fmt.Sprintf("%s, PCR0 %v", path, im.Measure().PCR0), "")
+	for _, why := range testPolicy(p) {
+		k.add(unsure, line, what, why, "")
+	}
+	for i, ch := range k.config.Chains {
+		if ch.Enclave == name && !p.AllowsChain(ch.ID) {
+			k.add(bad, k.config.Line("chain", i, "enclave"), what, "the measured policy does not name chain "+ch.ID, "build an image whose policy does: `privyseal nitro policy-file --chain "+shellWord(ch.ID)+" …`")
+		}
+	}
+}
