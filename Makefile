@@ -133,6 +133,7 @@ fuzz:
 # the same Debian gives the same bytes.
 release:
 	@scripts/setup can-kernel
+	@scripts/release check $(VERSION)
 	@mkdir -p dist
 	@for os in linux/amd64 linux/arm64 darwin/arm64; do \
 		out=dist/privyseal-$(VERSION)-$${os%/*}-$${os#*/}; \

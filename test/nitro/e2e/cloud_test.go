@@ -518,7 +518,18 @@ func matches(pattern, event any) bool {
 	return false
 }
 
-// rings waits until the alarm has told all of these, since it was asked last.
+// forgetMails drops what the alarm has told so far.
+func (g *guide) forgetMails() {
+	for {
+		select {
+		case <-g.cloud.mails:
+		default:
+			return
+		}
+	}
+}
+
+// rings waits until the alarm has told all of these, since mails were forgotten.
 func (g *guide) rings(what string, want ...string) {
 	g.Helper()
 	late := time.After(20 * time.Second)

@@ -60,6 +60,7 @@ func TestGuide(t *testing.T) {
 	g.typed("the own machine", `privyseal nitro policy-file --kms-key $KEY --chain $CHAIN --max-height 20000000 > policy.json`)
 	old := g.pcr0()
 	upgrade := g.blocks("Upgrade to a new image")
+	g.forgetMails()
 	g.run(upgrade[0])
 	g.run(upgrade[1])
 	g.signs(c)
