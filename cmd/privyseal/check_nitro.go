@@ -28,8 +28,15 @@ func (k *inspection) checkEnclave(name string) {
 		k.add(unsure, line, what, why, "")
 	}
 	for i, ch := range k.config.Chains {
-		if ch.Enclave == name && !p.AllowsChain(ch.ID) {
-			k.add(bad, k.config.Line("chain", i, "enclave"), what, "the measured policy does not name chain "+ch.ID, "build an image whose policy does: `privyseal nitro policy-file --chain "+shellWord(ch.ID)+" …`")
+		if ch.Enclave != name {
+			continue
+		}
+		_, header, _, err := readWrapped(k.config.Path(ch.Key), ch.ID)
+		if err != nil {
+			continue // the row of its key says so
+		}
+		if why, cure := disallowed(p, ch.ID, header); why != "" {
+			k.add(bad, k.config.Line("chain", i, "enclave"), what, why, cure)
 		}
 	}
 }

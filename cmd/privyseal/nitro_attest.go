@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"privyseal/internal/hostlink"
 	"privyseal/internal/monitor"
 )
 
@@ -27,8 +28,8 @@ bytes in hex.`,
 		Args:    arguments(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			bytes, err := hex.DecodeString(nonce)
-			if err != nil || len(bytes) > monitor.MaxNonce {
-				return usagef("--nonce is not hex of at most %d bytes", monitor.MaxNonce)
+			if err != nil || len(bytes) > hostlink.MaxNonce {
+				return usagef("--nonce is not hex of at most %d bytes", hostlink.MaxNonce)
 			}
 			_, ch, err := chain.choose(a)
 			if err != nil {

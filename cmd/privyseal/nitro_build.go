@@ -10,7 +10,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strconv"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -295,22 +294,8 @@ func imagePolicy(im *eif.Image) (*policy.Policy, error) {
 	if len(disks) != 2 {
 		return nil, nil
 	}
-	// The ramdisk holds one file: a header of 110 bytes in which the size is the
-	// seventh number, its name, its data. What is built from them again has to be
-	// the same ramdisk.
-	const header = 110
-	d := disks[1]
-	start := (header + len(policy.File) + 1 + 3) &^ 3
-	if len(d) < start {
-		return nil, nil
-	}
-	size, err := strconv.ParseUint(string(d[6+6*8:6+7*8]), 16, 31)
-	if err != nil || uint64(len(d)-start) < size {
-		return nil, nil
-	}
-	data := d[start:][:size]
-	again, err := eif.FileRamdisk(policy.File, data)
-	if err != nil || !bytes.Equal(again, d) {
+	data, ok := eif.FileIn(policy.File, disks[1])
+	if !ok {
 		return nil, nil
 	}
 	return policy.Parse(data)
@@ -320,7 +305,8 @@ func imagePolicy(im *eif.Image) (*policy.Policy, error) {
 // several.
 func ofFlag(flag string, err error) error { return fmt.Errorf("--%s: %w", flag, err) }
 
-// readBounded reads a regular file of at most limit bytes.
+// readBounded reads at most limit bytes of a file, or of a pipe as the shell's
+// <(…) makes it; one with more is an error.
 func readBounded(path string, limit int64) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {

@@ -253,7 +253,9 @@ func (d *daemon) newNitroHost(name string, chains []*nitroChain) (*nitroHost, er
 	for _, c := range chains {
 		chainErr := err
 		if err == nil {
-			chainErr = c.allowedBy(p)
+			if why, cure := disallowed(p, c.cfg.ID, c.header); why != "" {
+				chainErr = errors.New(why + "; " + cure)
+			}
 		}
 		var hostChain host.Chain
 		if chainErr == nil {
@@ -312,17 +314,21 @@ func credentialsOf(e *enclaveLink) host.Source {
 	return host.DefaultChain{Region: e.policy.Region()}
 }
 
-// allowedBy says at once what the enclave would say of its policy.
-func (c *nitroChain) allowedBy(p *policy.Policy) error {
+// disallowed says why an enclave with this policy will not sign for a chain with
+// this key, and what mends it. Both are empty for one that it allows.
+func disallowed(p *policy.Policy, chainID string, h nitrokms.Header) (why, cure string) {
+	const build = "build an image whose policy does: `privyseal nitro policy-file "
+	public := base64.StdEncoding.EncodeToString(h.Public)
 	switch {
-	case c.header.KeyARN != p.KMSKey:
-		return fmt.Errorf("the key of chain %s is wrapped under %s, and the policy of the image names %s", c.cfg.ID, c.header.KeyARN, p.KMSKey)
-	case !p.AllowsChain(c.cfg.ID):
-		return fmt.Errorf("the policy of the image does not name chain %s", c.cfg.ID)
-	case !p.AllowsKey(base64.StdEncoding.EncodeToString(c.header.Public)):
-		return fmt.Errorf("the policy of the image does not name the public key of chain %s", c.cfg.ID)
+	case h.KeyARN != p.KMSKey:
+		return fmt.Sprintf("the key of chain %s is wrapped under %s, and the policy of the image names %s", chainID, h.KeyARN, p.KMSKey),
+			"name the image that the key was made with in `eif`, or " + build + "--kms-key " + shellWord(h.KeyARN) + " …`"
+	case !p.AllowsChain(chainID):
+		return "the policy of the image does not name chain " + chainID, build + "--chain " + shellWord(chainID) + " …`"
+	case !p.AllowsKey(public):
+		return fmt.Sprintf("the policy of the image does not name the public key of chain %s, %s", chainID, public), build + "--public-key " + public + " …`"
 	}
-	return nil
+	return "", ""
 }
 
 func (c *nitroChain) forHost() (host.Chain, error) {

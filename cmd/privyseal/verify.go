@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -324,7 +325,7 @@ func (f *verifyFlags) verify(raw []byte) (*verified, error) {
 
 // withCure adds what to do about a document of another time.
 func withCure(err error, d *nitro.Document) error {
-	if strings.Contains(err.Error(), nitro.ErrTime.Error()) {
+	if errors.Is(err, nitro.ErrTime) {
 		return fmt.Errorf("%w; if you received it earlier, say when with --at (it says that it was made at %s)", err, d.Time.Format(time.RFC3339))
 	}
 	return err

@@ -60,10 +60,10 @@ var mayImport = map[string]string{
 	"cmd/privyseal-enclave": "internal/enclave",
 
 	// The operator's side. It comes after the core and is not trusted by it.
-	"internal/config":  "internal/hostlink internal/session github.com/pelletier/go-toml/v2 github.com/pelletier/go-toml/v2/",
+	"internal/config":  "internal/hostlink internal/session internal/watermark github.com/pelletier/go-toml/v2 github.com/pelletier/go-toml/v2/",
 	"internal/migrate": "internal/key/soft internal/privval internal/pubkey internal/session internal/watermark internal/config github.com/pelletier/go-toml/v2 go.yaml.in/yaml/v3 go.yaml.in/yaml/v4 github.com/goccy/go-yaml",
 	"internal/oplog":   "",
-	"internal/monitor": "internal/privval internal/session internal/signer internal/watermark github.com/prometheus/client_golang/",
+	"internal/monitor": "internal/hostlink internal/privval internal/session internal/signer internal/watermark github.com/prometheus/client_golang/",
 
 	"cmd/privyseal": "internal/awspolicy internal/claims internal/eif internal/host internal/hostlink internal/key/nitrokms internal/nitro internal/policy internal/vsock " +
 		"internal/config internal/filestore internal/key/soft internal/migrate internal/monitor internal/noiseconn internal/oplog " +

@@ -16,6 +16,9 @@ import (
 	"path/filepath"
 	"slices"
 	"time"
+
+	"privyseal/internal/session"
+	"privyseal/internal/watermark"
 )
 
 // FileName is the name of the config file in the home folder.
@@ -25,9 +28,9 @@ const FileName = "privyseal.toml"
 const (
 	DefaultLevel           = "info"
 	DefaultFormat          = "auto"
-	DefaultHeightBurst     = 100_000
-	DefaultHeightPerSecond = 10
-	DefaultTimeout         = 10 * time.Second
+	DefaultHeightBurst     = watermark.DefaultHeightBurst
+	DefaultHeightPerSecond = watermark.DefaultHeightPerSecond
+	DefaultTimeout         = session.DefaultIdle
 	DefaultCPUCount        = 2
 	DefaultNitroCLI        = "nitro-cli"
 )
@@ -106,7 +109,7 @@ type Chain struct {
 	// HeightPerSecond is how many heights a second refill that. Default 10.
 	HeightPerSecond int64 `toml:"height_per_second"`
 	// Timeout ends a connection that was silent for this long after its first
-	// request (CometBFT pings every 2 s). 5s to 5m, default 10s.
+	// request. 5s to 5m, default 10s.
 	Timeout Duration `toml:"timeout"`
 	// AllowSignBytes lets a node have bytes signed as they are: SignBytes of
 	// CometBFT v1 and v2, and the non_rp_extension of v2. Default false: it is

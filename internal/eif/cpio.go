@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"strconv"
 )
 
 // File is something in a ramdisk. Owner is root and time is 1970, always.
@@ -114,4 +115,22 @@ func ProgramRamdisk(program, module []byte) ([]byte, error) {
 // root.
 func FileRamdisk(name string, data []byte) ([]byte, error) {
 	return Archive([]File{{Name: name, Mode: ModeRegular | 0o444, Data: data}})
+}
+
+// FileIn returns the file in a ramdisk that [FileRamdisk] made under this name, and
+// whether it is one. The ramdisk may be anybody's.
+func FileIn(name string, ramdisk []byte) (data []byte, ok bool) {
+	const header, size = 110, 6 + 6*8 // bytes of an entry's header, and where the seventh of its numbers begins
+	start := (header + len(name) + 1 + 3) &^ 3
+	if len(ramdisk) < start {
+		return nil, false
+	}
+	n, err := strconv.ParseUint(string(ramdisk[size:size+8]), 16, 31)
+	if err != nil || uint64(len(ramdisk)-start) < n {
+		return nil, false
+	}
+	data = ramdisk[start:][:n]
+	// All else of it is compared, instead of decoded.
+	again, err := FileRamdisk(name, data)
+	return data, err == nil && bytes.Equal(again, ramdisk)
 }

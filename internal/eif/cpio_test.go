@@ -1,6 +1,7 @@
 package eif
 
 import (
+	"bytes"
 	"os"
 	"strings"
 	"testing"
@@ -57,4 +58,32 @@ func TestArchiveRefuses(t *testing.T) {
 	if _, err := ProgramRamdisk(nil, nil); err == nil {
 		t.Error("a ramdisk without a program")
 	}
+}
+
+// What is taken out of a stranger's ramdisk, puts the same ramdisk together again.
+func FuzzFileIn(f *testing.F) {
+	for _, data := range []string{"", "{}", "{}\n", "four"} {
+		disk, err := FileRamdisk("policy.json", []byte(data))
+		if err != nil {
+			f.Fatal(err)
+		}
+		if got, ok := FileIn("policy.json", disk); !ok || string(got) != data {
+			f.Errorf("put %q in, and got %q, %v", data, got, ok)
+		}
+		if _, ok := FileIn("policy.jso", disk); ok {
+			f.Error("it is there under another name")
+		}
+		f.Add(disk)
+		f.Add(disk[:len(disk)-1])
+		f.Add(append(disk[:len(disk):len(disk)], 0))
+	}
+	f.Fuzz(func(t *testing.T, disk []byte) {
+		data, ok := FileIn("policy.json", disk)
+		if !ok {
+			return
+		}
+		if again, err := FileRamdisk("policy.json", data); err != nil || !bytes.Equal(again, disk) {
+			t.Fatalf("%q is %q, %v", disk, again, err)
+		}
+	})
 }

@@ -95,8 +95,6 @@ func (e *enclave) bootChains(ctx, requestCtx context.Context, b *hostlink.Boot) 
 	return nil
 }
 
-const maxChainID = 50 // MaxChainIDLen of CometBFT
-
 func (e *enclave) checkBoot(b *hostlink.Boot) error {
 	nodes := map[string]int{} // by chain
 	for id, c := range e.chains {
@@ -106,8 +104,8 @@ func (e *enclave) checkBoot(b *hostlink.Boot) error {
 		bc := &b.Chains[i]
 		switch {
 		// Wrapped with chain "" are identities, which sign no votes.
-		case bc.ID == "" || len(bc.ID) > maxChainID:
-			return fmt.Errorf("a chain id has %d bytes, not 1 to %d", len(bc.ID), maxChainID)
+		case bc.ID == "" || len(bc.ID) > watermark.MaxChainID:
+			return fmt.Errorf("a chain id has %d bytes, not 1 to %d", len(bc.ID), watermark.MaxChainID)
 		case len(bc.Nodes) > hostlink.MaxNodes:
 			return fmt.Errorf("chain %q has %d nodes, more than %d", bc.ID, len(bc.Nodes), hostlink.MaxNodes)
 		}

@@ -62,13 +62,10 @@ type Config struct {
 	Dial   func(ctx context.Context, port uint32) (net.Conn, error)
 }
 
-const heartbeatPort = hostlink.HeartbeatPort
-
 // Limits on the host.
 const (
-	maxControls    = 8               // connections to ControlPort at once
-	requestTimeout = 2 * time.Minute // KMS included
-	maxNonce       = 512
+	maxControls    = 8                // connections to ControlPort at once
+	requestTimeout = 2 * time.Minute  // KMS included
 	maxText        = 1 << 10          // bytes of an error in a reply: some quote the host
 	openTimeout    = 10 * time.Second // for the host to dial a node
 )

@@ -199,8 +199,8 @@ func importedMark(req *hostlink.Import) (watermark.Mark, error) {
 
 // attestChain makes a document about a chain that was booted.
 func (e *enclave) attestChain(req *hostlink.Attest) ([]byte, error) {
-	if len(req.Nonce) > maxNonce {
-		return nil, fmt.Errorf("a nonce of %d bytes, more than %d", len(req.Nonce), maxNonce)
+	if len(req.Nonce) > hostlink.MaxNonce {
+		return nil, fmt.Errorf("a nonce of %d bytes, more than %d", len(req.Nonce), hostlink.MaxNonce)
 	}
 	c := e.chains[req.ChainID]
 	if c == nil || c.signer == nil {

@@ -14,26 +14,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Init does what the first process of an enclave has to do before anything
-// else: mount the kernel's file systems, talk to the console, feed the kernel's
-// random numbers, and tell the hypervisor's side that we live.
-//
-// module feeds the random numbers; the kernel's own driver does so too.
-func Init(module Module, dial func(port uint32) (net.Conn, error)) error {
-	if err := seedKernel(module); err != nil {
-		return err
-	}
-	conn, err := dial(heartbeatPort)
-	if err != nil {
-		return fmt.Errorf("cannot send the heartbeat: %w", err)
-	}
-	defer conn.Close()
-	return heartbeat(conn)
-}
-
-// Mount mounts devtmpfs, proc and sysfs, and makes the console our standard
+// mount mounts devtmpfs, proc and sysfs, and makes the console our standard
 // input, output and error.
-func Mount() error {
+func mount() error {
 	for _, m := range []struct{ kind, path string }{{"devtmpfs", "/dev"}, {"proc", "/proc"}, {"sysfs", "/sys"}} {
 		err := unix.Mount(m.kind, m.path, m.kind, unix.MS_NOSUID|unix.MS_NOEXEC, "")
 		// A kernel with CONFIG_DEVTMPFS_MOUNT was quicker.
@@ -61,9 +44,9 @@ func Mount() error {
 // measured with the program.
 const moduleFile = "/nsm.ko"
 
-// LoadModule loads the driver, if the image has one. The kernel says on the
+// loadModule loads the driver, if the image has one. The kernel says on the
 // console what it does not like about a module.
-func LoadModule() error {
+func loadModule() error {
 	f, err := os.Open(moduleFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -81,8 +64,9 @@ func LoadModule() error {
 	return nil
 }
 
-// heartbeat is AWS's handshake with nitro-cli: one byte there, the same back
-// (aws-nitro-enclaves-sdk-bootstrap, init.c).
+// heartbeat tells the hypervisor's side that we live, by AWS's handshake with
+// nitro-cli: one byte there, the same back (aws-nitro-enclaves-sdk-bootstrap,
+// init.c).
 func heartbeat(conn net.Conn) error {
 	const beat = 0xB7
 	conn.SetDeadline(time.Now().Add(10 * time.Second))
@@ -97,7 +81,7 @@ func heartbeat(conn net.Conn) error {
 }
 
 // seedKernel adds entropy of the module to the kernel's, credited. Nothing that
-// needs a random number runs before.
+// needs a random number runs before. (The kernel's own driver does so too.)
 func seedKernel(module Module) error {
 	seed, err := module.Random(256)
 	if err != nil {

@@ -21,10 +21,10 @@ import (
 // Start is the program of the image, as its first process. It returns only with
 // an error, after which the enclave is to end.
 func Start(version string) error {
-	if err := Mount(); err != nil {
+	if err := mount(); err != nil {
 		return err
 	}
-	if err := LoadModule(); err != nil {
+	if err := loadModule(); err != nil {
 		return err
 	}
 	module, err := nsm.Open("/dev/nsm")
@@ -37,10 +37,13 @@ func Start(version string) error {
 	dial := func(ctx context.Context, port uint32) (net.Conn, error) {
 		ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 		defer cancel()
-		return vsock.Dial(ctx, hostlink.HostCID, port)
+		return vsock.Dial(ctx, vsock.CIDParent, port)
+	}
+	if err := seedKernel(module); err != nil {
+		return err
 	}
 	ctx := context.Background()
-	if err := Init(module, func(port uint32) (net.Conn, error) { return dial(ctx, port) }); err != nil {
+	if err := sendHeartbeat(ctx, dial); err != nil {
 		return err
 	}
 	// The policy stands in the image's second ramdisk, which PCR2 measures.
@@ -77,4 +80,13 @@ func Start(version string) error {
 		},
 		Dial: dial,
 	})
+}
+
+func sendHeartbeat(ctx context.Context, dial func(context.Context, uint32) (net.Conn, error)) error {
+	conn, err := dial(ctx, hostlink.HeartbeatPort)
+	if err != nil {
+		return fmt.Errorf("cannot send the heartbeat: %w", err)
+	}
+	defer conn.Close()
+	return heartbeat(conn)
 }

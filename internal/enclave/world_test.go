@@ -122,7 +122,7 @@ func (w *world) dial(ctx context.Context, port uint32) (net.Conn, error) {
 
 func (w *world) keep(conn net.Conn) {
 	defer conn.Close()
-	id, err := hostlink.OpenFrame(conn)
+	id, err := hostlink.ReadStateOpen(conn)
 	if err != nil {
 		return
 	}
@@ -130,7 +130,7 @@ func (w *world) keep(conn net.Conn) {
 	k := w.keepers[id]
 	w.mu.Unlock()
 	if k == nil {
-		hostlink.Refuse(conn, errors.New("no such state"))
+		hostlink.RefuseState(conn, errors.New("no such state"))
 		return
 	}
 	k.Serve(context.Background(), conn)

@@ -55,7 +55,7 @@ const (
 	version     = '1'
 	sumOffset   = slotSize - sha256.Size
 	chainOffset = 49
-	chainSize   = 50
+	chainSize   = watermark.MaxChainID
 	bytesOffset = 204
 
 	// MaxSignBytes is the longest sign bytes that a record takes. A canonical

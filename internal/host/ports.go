@@ -94,7 +94,7 @@ func (h *Host) lookNow() {
 func (h *Host) state(ctx context.Context, conn vsock.Conn) {
 	defer h.lookNow()
 	conn.SetDeadline(time.Now().Add(helloTimeout))
-	id, err := hostlink.OpenFrame(conn)
+	id, err := hostlink.ReadStateOpen(conn)
 	if err != nil {
 		h.ended("the enclave asks for no state", err)
 		return
@@ -103,7 +103,7 @@ func (h *Host) state(ctx context.Context, conn vsock.Conn) {
 	if keeper == nil {
 		err := fmt.Errorf("no chain %.50q with the key %x… in the config: do key file and state belong together?", id.ChainID, id.Key[:6])
 		h.ended("the enclave asks for a state that we do not keep", err)
-		h.ended("", hostlink.Refuse(conn, err))
+		h.ended("", hostlink.RefuseState(conn, err))
 		return
 	}
 	conn.SetDeadline(time.Time{})

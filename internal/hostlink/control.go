@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"time"
 )
 
@@ -126,10 +125,13 @@ type BootNode struct {
 	Addr string `json:"addr"`
 }
 
+// MaxNonce is how many bytes a nonce has at most: what the NSM takes.
+const MaxNonce = 512
+
 // Attest asks for a document about a chain, purpose "attest".
 type Attest struct {
 	ChainID string `json:"chain_id"`
-	Nonce   []byte `json:"nonce,omitempty"` // at most 512 bytes
+	Nonce   []byte `json:"nonce,omitempty"` // at most MaxNonce
 }
 
 // Reply answers a Request. Error is for an operator; Cure is the next thing to
@@ -226,7 +228,7 @@ func WriteReply(w io.Writer, reply Reply) error {
 
 // Call sends a request to an enclave and reads its reply. A reply with Error is
 // a *[RefusedError].
-func Call(conn net.Conn, req Request) (Reply, error) {
+func Call(conn io.ReadWriter, req Request) (Reply, error) {
 	payload, err := json.Marshal(req)
 	if err != nil {
 		return Reply{}, err
@@ -279,7 +281,7 @@ type NodeHello struct {
 }
 
 // OpenNode asks the host on conn to connect it to a node.
-func OpenNode(conn net.Conn, hello NodeHello) error {
+func OpenNode(conn io.ReadWriter, hello NodeHello) error {
 	payload, err := json.Marshal(hello)
 	if err != nil {
 		return err
@@ -298,8 +300,8 @@ func OpenNode(conn net.Conn, hello NodeHello) error {
 }
 
 // ReadNodeHello reads the first frame of a connection to NodePort.
-func ReadNodeHello(conn net.Conn) (hello NodeHello, err error) {
-	payload, err := readFrame(conn, 1024)
+func ReadNodeHello(r io.Reader) (hello NodeHello, err error) {
+	payload, err := readFrame(r, 1024)
 	if err != nil {
 		return hello, err
 	}
@@ -307,10 +309,10 @@ func ReadNodeHello(conn net.Conn) (hello NodeHello, err error) {
 }
 
 // AnswerNode answers a NodeHello: nil for a connection that stands.
-func AnswerNode(conn net.Conn, err error) error {
+func AnswerNode(w io.Writer, err error) error {
 	if err == nil {
-		return writeFrame(conn, nil)
+		return writeFrame(w, nil)
 	}
 	text := err.Error()
-	return writeFrame(conn, []byte(text[:min(len(text), 512)]))
+	return writeFrame(w, []byte(text[:min(len(text), 512)]))
 }

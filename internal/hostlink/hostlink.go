@@ -35,9 +35,6 @@ const (
 	HeartbeatPort = 9000 // AWS's own: one byte, 0xB7, there and back
 )
 
-// HostCID is the context id under which an enclave reaches its host.
-const HostCID = 3
-
 // maxFrame bounds every frame in bytes. The largest is a boot request with the
 // wrapped keys of some hundred chains.
 const maxFrame = 1 << 20

@@ -52,9 +52,9 @@ func (h *host) dial(t testing.TB) func(context.Context) (net.Conn, error) {
 		inside, outside := net.Pipe()
 		go func() {
 			defer outside.Close()
-			id, err := OpenFrame(outside)
+			id, err := ReadStateOpen(outside)
 			if err != nil || id != testID {
-				Refuse(outside, errors.New("no such state"))
+				RefuseState(outside, errors.New("no such state"))
 				return
 			}
 			h.keeper.Serve(t.Context(), outside)
@@ -224,7 +224,7 @@ func TestReplayWithinABoot(t *testing.T) {
 	if saved, err := reborn.Load(t.Context()); err != nil || !saved.Mark.IsZero() {
 		t.Errorf("the threat model says that this works: %v, %v", saved, err)
 	}
-	if reborn.Last().Seq >= s.Last().Seq {
+	if reborn.last.Seq >= s.last.Seq {
 		t.Error("the replay does not show in the sequence number")
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"sync"
 
@@ -37,35 +38,38 @@ func HostMark(sealed []byte) (watermark.Mark, error) {
 	if err != nil {
 		return watermark.Mark{}, err
 	}
-	m := watermark.Mark{Height: r.Mark.Height, Round: r.Mark.Round, Step: max(r.Mark.Step, watermark.StepProposal), SignBytes: sealed}
-	return m, nil
+	return hostMark(r, sealed), nil
 }
 
-// OpenFrame reads the first frame of a connection to StatePort: which state the
-// enclave means.
-func OpenFrame(conn net.Conn) (watermark.ID, error) {
-	frame, err := readFrame(conn, 256)
+func hostMark(r Record, sealed []byte) watermark.Mark {
+	return watermark.Mark{Height: r.Mark.Height, Round: r.Mark.Round, Step: max(r.Mark.Step, watermark.StepProposal), SignBytes: sealed}
+}
+
+// ReadStateOpen reads the first frame of a connection to StatePort: which state
+// the enclave means.
+func ReadStateOpen(r io.Reader) (watermark.ID, error) {
+	frame, err := readFrame(r, 256)
 	if err != nil {
 		return watermark.ID{}, err
 	}
-	if len(frame) < 34 || len(frame) > 33+50 || frame[0] != frameOpen {
+	if len(frame) < 34 || len(frame) > 33+watermark.MaxChainID || frame[0] != frameOpen {
 		return watermark.ID{}, errors.New("the enclave did not say which state it means")
 	}
 	return watermark.ID{Key: [32]byte(frame[1:33]), ChainID: string(frame[33:])}, nil
 }
 
-// Refuse answers an OpenFrame with an error.
-func Refuse(conn net.Conn, err error) error {
+// RefuseState answers the opening of a state with an error.
+func RefuseState(w io.Writer, err error) error {
 	text := err.Error()
-	return writeFrame(conn, append([]byte{frameError}, text[:min(len(text), 512)]...))
+	return writeFrame(w, append([]byte{frameError}, text[:min(len(text), 512)]...))
 }
 
-// Serve answers a connection whose OpenFrame was for this state, until it ends.
+// Serve answers a connection that was opened for this state, until it ends.
 func (k *Keeper) Serve(ctx context.Context, conn net.Conn) error {
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
 	current, err := k.current(ctx)
 	if err != nil {
-		return errors.Join(err, Refuse(conn, err))
+		return errors.Join(err, RefuseState(conn, err))
 	}
 	if err := writeFrame(conn, append([]byte{frameCurrent}, current...)); err != nil {
 		return err
@@ -80,7 +84,7 @@ func (k *Keeper) Serve(ctx context.Context, conn net.Conn) error {
 		}
 		kind, body, err := k.put(ctx, frame[1:])
 		if err != nil {
-			return errors.Join(err, Refuse(conn, err))
+			return errors.Join(err, RefuseState(conn, err))
 		}
 		if err := writeFrame(conn, append([]byte{kind}, body...)); err != nil {
 			return err
@@ -114,11 +118,10 @@ func (k *Keeper) load(ctx context.Context) (err error) {
 
 // put makes a record durable, if it is above the current one or the same.
 func (k *Keeper) put(ctx context.Context, sealed []byte) (kind byte, body []byte, err error) {
-	m, err := HostMark(sealed)
+	next, err := ReadRecord(sealed)
 	if err != nil {
 		return 0, nil, err
 	}
-	next, _ := ReadRecord(sealed)
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if err := k.load(ctx); err != nil {
@@ -134,7 +137,7 @@ func (k *Keeper) put(ctx context.Context, sealed []byte) (kind byte, body []byte
 	if next.Seq <= now.Seq {
 		return frameMoved, k.saved.Mark.SignBytes, nil
 	}
-	saved, err := k.Store.Replace(ctx, k.saved, m)
+	saved, err := k.Store.Replace(ctx, k.saved, hostMark(next, sealed))
 	if err != nil {
 		// Unknown outcome: what stands there is read again before the next answer.
 		k.loaded = false

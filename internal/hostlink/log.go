@@ -35,7 +35,6 @@ type Event struct {
 	Height   int64  `json:"height,omitempty"`
 	Round    int32  `json:"round,omitempty"`
 	Step     uint8  `json:"step,omitempty"`
-	Seq      uint64 `json:"seq,omitempty"`      // of the state, after it
 	Reason   string `json:"reason,omitempty"`   // why it was refused for good
 	Error    string `json:"error,omitempty"`    // the refusal, or what kept it from an answer
 	Repeated bool   `json:"repeated,omitempty"` // a recorded mark was signed again

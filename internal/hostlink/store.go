@@ -139,10 +139,6 @@ func (s *Store) Close() error {
 	return s.drop(nil)
 }
 
-// Last returns the last record, for attestations. It is zero before the first
-// load.
-func (s *Store) Last() Record { return s.last }
-
 func (s *Store) saved() watermark.Saved {
 	return watermark.Saved{Mark: s.last.Mark, Version: s.last.Seq, Time: s.last.Time}
 }
@@ -152,7 +148,8 @@ type movedError struct{ sealed []byte }
 
 func (*movedError) Error() string { return "the host holds another record of the state" }
 
-// connect dials, unless there is a connection, and returns the host's record.
+// connect dials anew and returns the host's record. A connection that stood is
+// ended.
 func (s *Store) connect(ctx context.Context) ([]byte, error) {
 	s.drop(nil)
 	conn, err := s.Dial(ctx)

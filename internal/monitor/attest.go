@@ -7,10 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-)
 
-// MaxNonce is how many bytes a nonce of an attestation has at most.
-const MaxNonce = 512
+	"privyseal/internal/hostlink"
+)
 
 // attestRequest is what `privyseal nitro attest` asks on the status socket.
 type attestRequest struct {
@@ -23,7 +22,7 @@ func (m *Monitor) serveAttest(w http.ResponseWriter, r *http.Request) {
 	var req attestRequest
 	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, 4096))
 	d.DisallowUnknownFields()
-	if err := d.Decode(&req); err != nil || len(req.Nonce) > MaxNonce {
+	if err := d.Decode(&req); err != nil || len(req.Nonce) > hostlink.MaxNonce {
 		http.Error(w, "malformed request", http.StatusBadRequest)
 		return
 	}

@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"strings"
 	"testing"
+
+	"privyseal/internal/hostlink"
 )
 
 // The running signer hands a request for an attestation on, and its answer back.
@@ -20,7 +22,7 @@ func TestAttest(t *testing.T) {
 		t.Fatal(err)
 	}
 	m := New(slog.New(slog.DiscardHandler), "v1")
-	nonce := bytes.Repeat([]byte{7}, MaxNonce)
+	nonce := bytes.Repeat([]byte{7}, hostlink.MaxNonce)
 	m.Attest = func(_ context.Context, chainID string, got []byte) ([]byte, error) {
 		switch {
 		case chainID != "chain-1":
@@ -49,7 +51,7 @@ func TestAttest(t *testing.T) {
 	}{
 		"refused":         {"chain-2", nonce, "no such chain"},
 		"empty":           {"chain-1", nil, "is empty"},
-		"a nonce too big": {"chain-1", make([]byte, MaxNonce+1), "malformed"},
+		"a nonce too big": {"chain-1", make([]byte, hostlink.MaxNonce+1), "malformed"},
 	} {
 		if _, err := ReadAttestation(t.Context(), home, tt.chain, tt.nonce); err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s: %v", name, err)

@@ -179,7 +179,10 @@ func checkPEM(text string) error {
 			return errors.New("it is not PEM certificates and nothing else")
 		}
 		rest = bytes.TrimSpace(rest)
-		if _, err := x509.ParseCertificate(block.Bytes); err != nil || block.Type != "CERTIFICATE" {
+		if block.Type != "CERTIFICATE" {
+			return fmt.Errorf("it holds something that is no certificate, but %.40q", block.Type)
+		}
+		if _, err := x509.ParseCertificate(block.Bytes); err != nil {
 			return fmt.Errorf("it holds something that is no certificate: %w", err)
 		}
 	}

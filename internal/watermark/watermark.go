@@ -49,11 +49,15 @@ func (s Step) String() string {
 	return fmt.Sprintf("step(%d)", uint8(s))
 }
 
+// MaxChainID is how long a chain id may be in bytes: MaxChainIDLen of CometBFT
+// (types/genesis.go).
+const MaxChainID = 50
+
 // ID names what one sequence of marks belongs to. Two programs configured with
 // the same chain and the same key arrive at the same ID, and so collide on one
 // store instead of each keeping a state of its own.
 type ID struct {
-	ChainID string
+	ChainID string // at most MaxChainID bytes
 	// Key is the public key: an Ed25519 key as it is, any other key as the
 	// SHA-256 of its type name, a zero byte and its bytes.
 	Key [32]byte

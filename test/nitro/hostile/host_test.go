@@ -58,7 +58,7 @@ func (d *disk) write(t *testing.T, v *validator, record []byte) {
 
 // serve is the state port of an honest host.
 func (d *disk) serve(conn net.Conn) {
-	id, err := hostlink.OpenFrame(conn)
+	id, err := hostlink.ReadStateOpen(conn)
 	if err != nil {
 		return
 	}
@@ -66,7 +66,7 @@ func (d *disk) serve(conn net.Conn) {
 	k := d.keepers[id]
 	d.mu.Unlock()
 	if k == nil {
-		hostlink.Refuse(conn, errors.New("no such state"))
+		hostlink.RefuseState(conn, errors.New("no such state"))
 		return
 	}
 	k.Serve(context.Background(), conn)
