@@ -40,7 +40,7 @@ var mayImport = map[string]string{
 
 	// Across the wall of an enclave.
 	"internal/hostlink": "internal/watermark",
-	"internal/policy":   "internal/pubkey",
+	"internal/policy":   "internal/pubkey internal/watermark",
 	"internal/claims":   "",
 	"internal/vsock":    "golang.org/x/sys/unix",
 

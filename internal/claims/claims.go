@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 )
 
 // MaxSize is how many bytes AWS documents for user data.
@@ -45,14 +46,15 @@ type Claims struct {
 	// this enclave saw it happen; elsewhere it is what the wrapped key says, and as
 	// good as those who could wrap one.
 	Origin string `json:"origin,omitempty"`
-	// Seq and Mark are the last record of the state: its number, and
-	// height/round/step.
+	// Seq and Mark are the last record of the state: its number, and height/round/step
+	// with a tag of what was signed there (hostlink.Key.Attested).
 	Seq  uint64 `json:"seq,omitempty"`
 	Mark string `json:"mark,omitempty"`
-	// Start is the mark that this boot began with. Below the Mark of an earlier
-	// document of another boot it proves that the host brought back an old state,
-	// whatever was signed since. It is no record's number, for one that an image with
-	// a floor makes anew is above all that were.
+	// Start is the mark that this boot began with, in the same form. Below the Mark
+	// of an earlier document of another boot, or at it with another tag, it proves
+	// that the host brought back an old state, whatever was signed since. (The record
+	// number at the start would not: a state that an image with a floor makes anew
+	// begins with a number above all that ever were.)
 	Start string `json:"start,omitempty"`
 }
 
@@ -75,7 +77,13 @@ func (c Claims) Encode() ([]byte, error) {
 	return b, err
 }
 
-// Decode reads user data. What it accepts encodes to the same bytes.
+// Printable reports whether text is of printable ASCII, and nothing else.
+func Printable(text string) bool {
+	return strings.IndexFunc(text, func(r rune) bool { return r < ' ' || r > '~' }) < 0
+}
+
+// Decode reads user data. What it accepts encodes to the same bytes, and is of
+// printable ASCII.
 func Decode(data []byte) (Claims, error) {
 	if len(data) == 0 {
 		return Claims{}, errors.New("the document has no user data: it was not made by privyseal")
@@ -88,6 +96,12 @@ func Decode(data []byte) (Claims, error) {
 	}
 	if _, err := d.Token(); err != io.EOF {
 		return Claims{}, errors.New("the user data are none of privyseal: something stands behind their end")
+	}
+	// Anybody's enclave can say anything, and what it says goes to a terminal.
+	for _, text := range []string{c.Purpose, c.Boot, c.Chain, c.KeyType, c.Key, c.KMSKey, c.Origin, c.Mark, c.Start} {
+		if !Printable(text) {
+			return Claims{}, errors.New("the user data are none of privyseal: there are characters in it that no field of ours has")
+		}
 	}
 	if c.Version != 1 {
 		return Claims{}, fmt.Errorf("the user data have version %d, this program knows 1", c.Version)

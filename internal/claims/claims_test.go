@@ -15,7 +15,7 @@ func longest() Claims {
 	return Claims{
 		Version: 1, Purpose: PurposeAttest, Boot: boot, Chain: strings.Repeat("c", 50), KeyType: "secp256k1eth", Key: EncodeKey(make([]byte, 65)),
 		KMSKey: "arn:aws-us-gov:kms:us-gov-west-1:111122223333:key/mrk-1234567890abcdef1234567890abcdef",
-		Origin: "generated", Seq: 1<<64 - 1, Mark: "9223372036854775807/2147483647/precommit", Start: "9223372036854775807/2147483647/precommit",
+		Origin: "generated", Seq: 1<<64 - 1, Mark: "9223372036854775807/2147483647/precommit/AAAAAAAAAAA", Start: "9223372036854775807/2147483647/precommit/AAAAAAAAAAA",
 	}
 }
 
@@ -26,8 +26,8 @@ func TestEncode(t *testing.T) {
 	}{
 		"kms": {Claims{Purpose: PurposeKMS, Boot: boot}, `{"v":1,"use":"kms","boot":"` + boot + `"}`},
 		"attest": {
-			Claims{Purpose: PurposeAttest, Boot: boot, Chain: "chain-1", KeyType: "ed25519", Key: "AAAA", KMSKey: "arn", Origin: "imported", Seq: 7, Mark: "5/0/prevote", Start: "4/0/precommit"},
-			`{"v":1,"use":"attest","boot":"` + boot + `","chain":"chain-1","type":"ed25519","key":"AAAA","kms":"arn","origin":"imported","seq":7,"mark":"5/0/prevote","start":"4/0/precommit"}`,
+			Claims{Purpose: PurposeAttest, Boot: boot, Chain: "chain-1", KeyType: "ed25519", Key: "AAAA", KMSKey: "arn", Origin: "imported", Seq: 7, Mark: "5/0/prevote/AAAAAAAAAAA", Start: "4/all/all"},
+			`{"v":1,"use":"attest","boot":"` + boot + `","chain":"chain-1","type":"ed25519","key":"AAAA","kms":"arn","origin":"imported","seq":7,"mark":"5/0/prevote/AAAAAAAAAAA","start":"4/all/all"}`,
 		},
 	} {
 		got, err := tt.claims.Encode()
@@ -89,6 +89,9 @@ func TestRefused(t *testing.T) {
 		"spaces":              strings.Replace(good, `,`, `, `, 1),
 		"another order":       `{"use":"attest","v":1,"boot":"` + boot + `"}`,
 		"an explicit nothing": strings.Replace(good, `"chain":"chain-1"`, `"chain":""`, 1),
+		"a terminal's escape": strings.Replace(good, `chain-1`, `\u001b[2J`, 1),
+		"a line feed in it":   strings.Replace(good, `chain-1`, `a\nb`, 1),
+		"a direction":         strings.Replace(good, `chain-1`, "a\u202eb", 1),
 		"an escape":           strings.Replace(good, `chain-1`, `chain\u002d1`, 1),
 		"something behind it": good + "{}",
 		"a line feed":         good + "\n",

@@ -11,6 +11,7 @@ import (
 
 	"privyseal/internal/hostlink"
 	"privyseal/internal/session"
+	"privyseal/internal/watermark"
 )
 
 // laterProviders are named in the design and are not in this build.
@@ -283,19 +284,14 @@ func (k checker) files() {
 	}
 }
 
-// CheckChainID tells what is wrong with a chain id. The rule is that of
-// tendermint-rs (chain/id.rs), and makes an id safe as a file name.
+// CheckChainID tells what is wrong with a chain id.
 func CheckChainID(id string) error {
-	if !ValidName(id) {
+	if !watermark.ValidChainID(id) {
 		return fmt.Errorf("%q is not a chain id: 1 to 50 of A-Z a-z 0-9 . _ - that do not start with a point", id)
 	}
 	return nil
 }
 
-// ValidName reports whether s is 1 to 50 of A-Z a-z 0-9 . _ - that do not start
-// with a point: a node's name.
-func ValidName(s string) bool {
-	return s != "" && len(s) <= 50 && s[0] != '.' && strings.Trim(s, nameChars) == ""
-}
-
-const nameChars = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-"
+// ValidName reports whether s may be a node's name. The rule is that of chain ids,
+// beside which it stands in metrics.
+func ValidName(s string) bool { return watermark.ValidChainID(s) }

@@ -31,6 +31,7 @@ type chain struct {
 	problem error
 
 	signer *signer.Signer // nil: it cannot sign
+	mac    hostlink.Key   // of its records
 	start  watermark.Mark // that this boot began with
 
 	wrapped  []byte // as it was booted with
@@ -204,6 +205,10 @@ func (e *enclave) allowed(chainID string, key *soft.Key) error {
 	if chainID == "" {
 		return nil
 	}
+	// It comes from the host, and goes into documents that others read.
+	if !watermark.ValidChainID(chainID) {
+		return fmt.Errorf("%q is not a chain id", chainID)
+	}
 	if !e.c.Policy.AllowsChain(chainID) {
 		return fmt.Errorf("the measured policy does not name chain %q", chainID)
 	}
@@ -255,7 +260,7 @@ func (e *enclave) openSigner(ctx context.Context, c *chain, bc *hostlink.BootCha
 	if err != nil {
 		return errors.Join(fmt.Errorf("cannot load the state: %w", err), store.Close())
 	}
-	c.signer, c.start = s, s.Last().Mark
+	c.signer, c.mac, c.start = s, mac, s.Last().Mark
 	return nil
 }
 

@@ -3,9 +3,11 @@ package hostlink
 import (
 	"crypto/hmac"
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash"
 	"time"
 
 	"privyseal/internal/watermark"
@@ -117,13 +119,35 @@ func ReadRecord(sealed []byte) (Record, error) {
 	return r, nil
 }
 
+// Attested returns a mark as documents tell it: height/round/step, and where it
+// is known what was signed there, another "/" and a tag of that in 11 characters
+// (8 bytes, URL-safe base64). Two boots with different tags at one height, round
+// and step have signed two blocks there.
+//
+// The tag is one that only enclaves with the key can make, so that a host cannot
+// look for two blocks with the same.
+func (k Key) Attested(id watermark.ID, m watermark.Mark) string {
+	if len(m.SignBytes) == 0 {
+		return m.String()
+	}
+	h := k.hash("privyseal mark 1\x00", id)
+	h.Write(m.SignBytes)
+	return m.String() + "/" + base64.RawURLEncoding.EncodeToString(h.Sum(nil)[:8])
+}
+
 // mac appends the MAC over body.
 func (k Key) mac(dst []byte, id watermark.ID, body []byte) []byte {
+	h := k.hash("privyseal record 1\x00", id)
+	h.Write(body)
+	return h.Sum(dst)
+}
+
+// hash returns an HMAC that has taken a purpose, and what it is about.
+func (k Key) hash(purpose string, id watermark.ID) hash.Hash {
 	h := hmac.New(sha256.New, k[:])
-	h.Write([]byte("privyseal record 1\x00"))
+	h.Write([]byte(purpose))
 	h.Write([]byte{byte(len(id.ChainID))})
 	h.Write([]byte(id.ChainID))
 	h.Write(id.Key[:])
-	h.Write(body)
-	return h.Sum(dst)
+	return h
 }

@@ -121,11 +121,12 @@ func (s *Store) Replace(ctx context.Context, old watermark.Saved, m watermark.Ma
 	}
 	s.given = next.Seq
 	if err := s.put(ctx, sealed); err != nil {
-		if _, ok := errors.AsType[*movedError](err); ok {
-			// Nothing was written. The next load looks at what stands there.
+		if moved, ok := errors.AsType[*movedError](err); ok && s.follow(moved.sealed) == nil {
+			// A twin was quicker, and nothing of ours was written.
 			return watermark.Saved{}, watermark.ErrMoved
 		}
-		// The host may have it, or may get it still: from here on it is ours.
+		// The host may have it, or may get it still, whatever it says: from here on it
+		// is ours.
 		s.last, s.sealed = next, sealed
 		return watermark.Saved{}, err
 	}

@@ -19,6 +19,7 @@ import (
 	"crypto/sha512"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/fxamacker/cbor/v2"
@@ -146,6 +147,8 @@ func (p *payload) check() error {
 	switch {
 	case p.ModuleID == "" || len(p.ModuleID) > maxModuleID:
 		return fmt.Errorf("module_id has %d bytes, not 1 to %d", len(p.ModuleID), maxModuleID)
+	case strings.ContainsFunc(p.ModuleID, func(r rune) bool { return r <= ' ' || r > '~' }):
+		return fmt.Errorf("module_id is %q", p.ModuleID)
 	case p.Digest != "SHA384":
 		return fmt.Errorf("the digest is %.16q, not SHA384", p.Digest)
 	case p.Timestamp == 0 || p.Timestamp > maxMillis:

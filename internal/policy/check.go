@@ -15,6 +15,7 @@ import (
 	"strings"
 
 	"privyseal/internal/pubkey"
+	"privyseal/internal/watermark"
 )
 
 // KeyError is a key of the policy file whose value nothing could ever meet, or
@@ -56,9 +57,13 @@ func (p *Policy) check() error {
 // checkKeyARN wants the ARN of a key itself: an alias can be pointed elsewhere
 // after the policy was measured.
 func checkKeyARN(arn string) error {
-	parts := strings.Split(arn, ":")
-	if len(parts) != 6 || parts[0] != "arn" || !strings.HasPrefix(parts[1], "aws") || parts[2] != "kms" ||
-		parts[3] == "" || len(parts[4]) != 12 || !strings.HasPrefix(parts[5], "key/") || len(arn) > 160 {
+	const lower = "abcdefghijklmnopqrstuvwxyz"
+	only := func(s, chars string) bool { return s != "" && strings.Trim(s, chars) == "" }
+	p := strings.Split(arn, ":")
+	// A region has no dots: it is a part of the name that KMS has to prove (CheckKMS).
+	if len(arn) > 160 || len(p) != 6 || p[0] != "arn" || p[1] != "aws" && !(strings.HasPrefix(p[1], "aws-") && only(p[1], lower+"-")) || p[2] != "kms" ||
+		!only(p[3], lower+digits+"-") || len(p[4]) != 12 || !only(p[4], digits) ||
+		!strings.HasPrefix(p[5], "key/") || !only(p[5][len("key/"):], letters+digits+"-") {
 		return fmt.Errorf("%q is not the ARN of a key, arn:aws:kms:REGION:ACCOUNT:key/ID", arn)
 	}
 	return nil
@@ -114,10 +119,8 @@ func checkEach(list []string, check func(string) error) error {
 	return nil
 }
 
-// checkChainID has the rule of the config (config.CheckChainID; a test holds the
-// two together): no host ever asks for a chain that its config refuses.
 func checkChainID(id string) error {
-	if id == "" || len(id) > 50 || id[0] == '.' || strings.Trim(id, letters+digits+"._-") != "" {
+	if !watermark.ValidChainID(id) {
 		return fmt.Errorf("%q is not a chain id: 1 to 50 of A-Z a-z 0-9 . _ - that do not start with a point", id)
 	}
 	return nil

@@ -20,6 +20,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"strings"
 	"time"
 )
 
@@ -52,6 +53,14 @@ func (s Step) String() string {
 // MaxChainID is how long a chain id may be in bytes: MaxChainIDLen of CometBFT
 // (types/genesis.go).
 const MaxChainID = 50
+
+// ValidChainID reports whether id is 1 to MaxChainID of A-Z a-z 0-9 . _ - that do
+// not start with a point. The rule is that of tendermint-rs (chain/id.rs), and makes
+// an id safe as a file name and on a terminal.
+func ValidChainID(id string) bool {
+	const chars = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-"
+	return id != "" && len(id) <= MaxChainID && id[0] != '.' && strings.Trim(id, chars) == ""
+}
 
 // ID names what one sequence of marks belongs to. Two programs configured with
 // the same chain and the same key arrive at the same ID, and so collide on one

@@ -99,7 +99,6 @@ func openCBC(key, iv, ciphertext []byte) ([]byte, error) {
 
 // Tags of the elements in an envelope.
 const (
-	tagInteger  = 0x02
 	tagOctets   = 0x04
 	tagSequence = 0x30
 	tagSet      = 0x31
@@ -144,7 +143,7 @@ func parseEnvelope(b []byte) (envelope, bool) {
 	recipient := recipients.element(tagSequence)
 	recipients.end()
 	recipient.constant(integer2)
-	e.recipient = recipient.element(tagKeyID).exactly(recipientID)
+	e.recipient = recipient.exactly(tagKeyID, recipientID)
 	recipient.constant(algOAEP)
 	e.encryptedKey = recipient.element(tagOctets).all()
 	recipient.end()
@@ -154,7 +153,7 @@ func parseEnvelope(b []byte) (envelope, bool) {
 	content.constant(oidData)
 	algorithm := content.element(tagSequence)
 	algorithm.constant(oidAES256CBC)
-	e.iv = algorithm.element(tagOctets).exactly(aes.BlockSize)
+	e.iv = algorithm.exactly(tagOctets, aes.BlockSize)
 	algorithm.end()
 	pieces := content.element(tagContent)
 	content.end()
@@ -200,14 +199,11 @@ func (p *parser) end() { p.bad = p.bad || len(p.rest) > 0 }
 
 func (p *parser) all() []byte { return p.rest }
 
-// exactly returns the content if it has n bytes, else nil, which no use of it
-// accepts.
-func (p *parser) exactly(n int) []byte {
-	if len(p.rest) != n {
-		p.bad = true
-		return nil
-	}
-	return p.rest
+// exactly reads an element whose content has n bytes.
+func (p *parser) exactly(tag byte, n int) []byte {
+	content := p.element(tag).all()
+	p.bad = p.bad || len(content) != n
+	return content
 }
 
 // readElement reads an element of BER (X.690, 8.1) with the tag: the content

@@ -218,11 +218,14 @@ func TestShapes(t *testing.T) {
 // What a forger with the public key can try, all of which ends in the one error.
 func TestForgedEnvelopes(t *testing.T) {
 	r := recipient(t)
-	good := envelopeOf(t, r, false)
+	good, indefinite := envelopeOf(t, r, false), envelopeOf(t, r, true)
+	e, _ := parseEnvelope(bytes.Clone(indefinite))
 	for name, b := range map[string][]byte{
 		"nothing":               nil,
 		"zeros":                 make([]byte, 493),
 		"no ciphertext":         envelopeOf(t, r, true, []byte{}),
+		"short IV":              bytes.Replace(indefinite, append([]byte{tagOctets, 16}, e.iv...), append([]byte{tagOctets, 15}, e.iv[1:]...), 1),
+		"short recipient":       bytes.Replace(indefinite, append([]byte{tagKeyID, recipientID}, r.id()...), append([]byte{tagKeyID, recipientID - 1}, r.id()[1:]...), 1),
 		"half a block":          envelopeOf(t, r, true, make([]byte, 24)),
 		"too large":             envelopeOf(t, r, true, make([]byte, maxEnvelope)),
 		"deep":                  append(bytes.Repeat([]byte{0x30, 0x80}, 4000), make([]byte, 8000)...),

@@ -81,7 +81,7 @@ func (e *Error) Cure() string {
 	case ErrExpired:
 		return "start again with fresh credentials; those of a role renew themselves, exported ones do not"
 	case ErrClock:
-		return "set the clock of the instance, and restart the enclave"
+		return "restart the enclave with `privyseal nitro stop`: its clock is the hypervisor's, and not the instance's"
 	case ErrRequest:
 		return "check that the enclave does not run in debug mode and that its clock is right"
 	case ErrBusy, ErrUnavailable:

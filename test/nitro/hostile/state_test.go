@@ -308,7 +308,8 @@ func TestTwinsOnAnHonestHost(t *testing.T) {
 
 // Two enclaves, each with a copy of the state by a host that lies: what the threat
 // model says. Each is consistent with itself; together they are not, and the
-// documents show it: two boots with the same beginning.
+// documents show it: two boots with the same beginning, and with other blocks at the
+// same mark.
 func TestTwinsOnALyingHost(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -323,9 +324,10 @@ func TestTwinsOnALyingHost(t *testing.T) {
 		}
 	}
 	a, b := es[0].attest(v), es[1].attest(v)
-	if a.Boot == b.Boot || a.Seq != b.Seq || a.Mark != b.Mark || a.Start != b.Start || a.Start == a.Mark {
+	if a.Boot == b.Boot || a.Seq != b.Seq || a.Start != b.Start {
 		t.Errorf("the documents of twins:\n%+v\n%+v", a, b)
 	}
+	contradict(t, a.Mark, b.Mark)
 
 	// Each gets what the other has written. The same number and the same mark, or a
 	// higher number: neither takes back what it has signed.
@@ -415,6 +417,99 @@ func TestReplayAtBoot(t *testing.T) {
 	if now.Seq <= before.Seq {
 		t.Errorf("sequence %d after 20 heights, %d before", now.Seq, before.Seq)
 	}
+}
+
+// contradict checks that two marks of documents are at one height, round and step,
+// and tell of different blocks there.
+func contradict(t *testing.T, a, b string) {
+	t.Helper()
+	cut := func(mark string) string { return mark[:max(0, strings.LastIndexByte(mark, '/'))] }
+	if a == b || cut(a) != cut(b) || strings.Count(a, "/") != 3 {
+		t.Errorf("the marks %s and %s do not contradict each other", a, b)
+	}
+}
+
+// ghost returns a record of block 1 at the height that v's enclave has sent and not
+// signed, since the host answered as it pleases.
+func (n *notary) ghost(t *testing.T, nd *node, height int64, answers ...[]byte) []byte {
+	t.Helper()
+	n.tell(instead(false, say(answers...)))
+	nd.write(height, 1)
+	n.wait(t, 1)
+	return n.newest(nd.v)
+}
+
+// A record that was sent and never acknowledged is the host's to keep, and at a later
+// boot it authenticates. Within the boot nothing else is signed in its place,
+// whatever the host says of it.
+func TestNothingInTheGhostsPlace(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	e := w.boot(w.honest(nil))
+	v := e.create(chainID)
+	notary := newNotary(v)
+	h := w.honest(nil)
+	h.state = notary.serve
+	e.meet(h)
+	e.boot(v)
+	n := e.node(v)
+	n.signs(3, 1)
+	older := notary.newest(v)
+	for i, lie := range [][]byte{[]byte("Mgarbage"), framed('M', older), []byte("Eno")} {
+		height := int64(4 + i)
+		notary.ghost(t, n, height, lie)
+		// The node gives up, and another block is asked for.
+		if _, err := n.read(height, 1); err == nil {
+			t.Fatal("answered without an acknowledgement")
+		}
+		notary.tell(nil)
+		n = e.node(v)
+		n.refuses(height, 2)
+		n.signs(height, 1)
+	}
+}
+
+// A ghost of one boot, brought back after another boot has signed another block at
+// the same height, round and step: heights alone look as after an honest restart.
+// The tags of the marks show it.
+func TestGhostAtBoot(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	again := func(v *validator, record []byte) (*running, *notary, *node) {
+		e := w.boot(w.honest(nil))
+		notary := newNotary(v)
+		notary.put(v, record)
+		h := w.honest(nil)
+		h.state = notary.serve
+		e.meet(h)
+		if s := e.boot(v); s.Problem != "" {
+			t.Fatal(s.Problem)
+		}
+		return e, notary, e.node(v)
+	}
+	e := w.boot(w.honest(nil))
+	v := e.create(chainID)
+	e.halt()
+	e, notary, n := again(v, v.first)
+	n.signs(3, 1)
+	honest := notary.newest(v)
+	ghost := notary.ghost(t, n, 4)
+	e.halt()
+
+	e, _, n = again(v, honest)
+	n.signs(4, 2)
+	before := e.attest(v)
+	e.halt()
+
+	e, _, n = again(v, ghost)
+	n.signs(4, 1) // which nothing inside can tell
+	n.signs(5, 1)
+	n.signs(6, 1)
+	now := e.attest(v)
+	if now.Seq <= before.Seq || now.Boot == before.Boot {
+		t.Errorf("the documents: %+v, then %+v", before, now)
+	}
+	contradict(t, before.Mark, now.Start)
 }
 
 // A host that lies at random, with all records that two enclaves have ever made:
