@@ -30,6 +30,7 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
 		"privyseal": main, "node": node,
 		"nitro-cli": fakenitrocli, "nitro-cli-by-hand": nitroCLI, "enclave": fakeenclave, "aws-encrypt": awsencrypt,
+		"hide-a-program": hideAProgram,
 	})
 }
 

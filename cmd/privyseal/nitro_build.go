@@ -215,12 +215,19 @@ func newNitroMeasureCommand() *cobra.Command {
 		Short: "Print the measurements of an enclave image",
 		Long: `Print the measurements of an enclave image, ours or nitro-cli's: what the
 hypervisor computes when it is launched, and attestation documents and KMS
-policies name. A wrong checksum or signature is an error.`,
+policies name. A wrong checksum or signature is an error.
+
+PCR1 is that of a release only for an image that is laid out as "privyseal nitro
+build" does it: with more behind the first ramdisk than a policy, another program may
+run under the same PCR1. Of such an image it is said, on standard error.`,
 		Args: arguments("FILE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			im, err := readImage(args[0])
 			if err != nil {
 				return err
+			}
+			if p, err := imagePolicy(im); p == nil || err != nil {
+				fmt.Fprintln(cmd.ErrOrStderr(), "note: this is no image of `privyseal nitro build`: its PCR1 alone does not tell what program runs")
 			}
 			return printMeasurements(cmd.OutOrStdout(), im, asJSON)
 		},

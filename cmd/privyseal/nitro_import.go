@@ -200,6 +200,9 @@ func (f *sealFlags) run(path string, stdout, stderr io.Writer) error {
 	if !v.anchor.IsAWS() {
 		fmt.Fprintln(stderr, notAWS(v.anchor))
 	}
+	if !v.policy {
+		fmt.Fprintln(stderr, "warning: --pcr0 alone does not tell whose KMS the image believes, and who that is gets to know the key; name the image by --eif, or by --pcr1 and --policy")
+	}
 	t, err := f.keyType.parse()
 	if err != nil {
 		return err
@@ -275,6 +278,7 @@ func (f *sealFlags) recipient() (*rsa.PublicKey, *verified, error) {
 	if err != nil {
 		return nil, nil, ofFlag("to", err)
 	}
+	f.image.ours = true
 	v, err := (&verifyFlags{image: f.image, at: f.at}).verify(raw)
 	if err != nil {
 		return nil, nil, fmt.Errorf("the key is not sealed to %s: %w", f.to, err)

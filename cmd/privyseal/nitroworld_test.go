@@ -474,6 +474,26 @@ func awsencrypt() {
 	os.Stdout.Write(kmsEncrypt(plain, nil))
 }
 
+// hideAProgram IN OUT adds a ramdisk to an image, whose /init takes the place of the
+// first one's. PCR1 stays as it is.
+func hideAProgram() {
+	in, err := readImage(os.Args[1])
+	if err == nil {
+		var over []byte
+		over, err = eif.Archive([]eif.File{{Name: "init", Mode: eif.ModeRegular | 0o755, Data: []byte("another program")}})
+		if err == nil {
+			src := eif.Source{Arch: eif.AMD64, Kernel: in.Kernel(), Cmdline: in.Cmdline(), Ramdisks: append(in.Ramdisks(), over)}
+			if in, err = eif.Build(src); err == nil {
+				err = os.WriteFile(os.Args[2], in.Encode(), 0o600)
+			}
+		}
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
 // writeNitroParts puts a kernel and a program into dir, which nobody boots.
 func writeNitroParts(dir string) error {
 	kernel := make([]byte, 0x300)

@@ -29,6 +29,7 @@ type imageFlags struct {
 	any                     bool
 	pcr3, pcr4, pcr8        string
 	testRoot                string
+	ours                    bool // a file that is no image of ours is refused
 }
 
 func (f *imageFlags) add(cmd *cobra.Command) {
@@ -48,7 +49,10 @@ type expectation struct {
 	pcrs   map[int][]byte
 	named  bool // they name an image
 	policy bool // and its policy is known
-	anchor nitro.Anchor
+	// stranger is an image at hand that is none of ours: with more in it than
+	// `nitro build` puts there, anything may run.
+	stranger bool
+	anchor   nitro.Anchor
 }
 
 // read turns the flags into an expectation.
@@ -75,6 +79,9 @@ func (f *imageFlags) read() (e expectation, err error) {
 		}
 		if p, err = imagePolicy(im); err != nil {
 			return e, fmt.Errorf("%s: %w", f.eif, err)
+		}
+		if e.stranger = p == nil; e.stranger && f.ours {
+			return e, fmt.Errorf("--eif %s is no image of `privyseal nitro build`, and so may run any program; name the one that you built", f.eif)
 		}
 	}
 	if f.policy != "" {
@@ -250,13 +257,11 @@ func readDocument(path string, stdin io.Reader) ([]byte, error) {
 
 // verified is a document that is genuine and as expected.
 type verified struct {
-	doc    *nitro.Document
-	anchor nitro.Anchor
-	named  bool
-	policy bool
-	nonce  bool
-	at     time.Time
-	told   told
+	expectation
+	doc   *nitro.Document
+	nonce bool
+	at    time.Time
+	told  told
 }
 
 // told is what a document says in its user data.
@@ -273,7 +278,7 @@ func (f *verifyFlags) verify(raw []byte) (*verified, error) {
 	if err != nil {
 		return nil, err
 	}
-	v := &verified{anchor: e.anchor, named: e.named, policy: e.policy, nonce: f.nonce != "", at: time.Now()}
+	v := &verified{expectation: e, nonce: f.nonce != "", at: time.Now()}
 	if f.at != "" {
 		if v.at, err = time.Parse(time.RFC3339, f.at); err != nil {
 			return nil, usagef("--at %.40q is not a time as 2026-11-20T12:00:00Z", f.at)
@@ -364,7 +369,7 @@ func lightClaims(data []byte) (told, bool) {
 	}
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.DisallowUnknownFields()
-	if err := d.Decode(&light); err != nil || len(light.KeyID) == 0 {
+	if err := d.Decode(&light); err != nil || len(light.KeyID) == 0 || !claims.Printable(string(light.KeyID)) {
 		return told{}, false
 	}
 	key, err := pubkey.New(pubkey.Ed25519, light.PubKey)
@@ -463,7 +468,7 @@ func (v *verified) reportClaims(line func(format string, args ...any)) {
 		line("%-11s %d", "sequence", c.Seq)
 	}
 	if c.Start != "" {
-		line("%-11s %s, where this boot began: below the mark of an earlier document it proves that an old state was brought back", "start", c.Start)
+		line("%-11s %s, where this boot began: below the mark of an earlier document, or at it with another tag behind it, it proves that an old state was brought back", "start", c.Start)
 	}
 	if v.told.key.IsZero() {
 		if c.Key != "" {
@@ -543,8 +548,13 @@ func (v *verified) provesNot() (list []string) {
 	case key:
 		list = append(list, "that no other image ever held the key: see the history of the KMS key's policy (CloudTrail)")
 	}
-	if key && !v.policy {
+	if v.stranger {
+		list = append(list, "that the image runs a program of ours: it is none of `privyseal nitro build`, and PCR1 does not say what else is in it")
+	}
+	if secret := key || v.named && v.told.ours && c.Purpose == claims.PurposeImport; secret && !v.policy {
 		list = append(list, "whose KMS the image believes, and so who else knows the key: name the image by --eif, or by --pcr1 and --policy")
+	} else if secret {
+		list = append(list, "that nobody has the material of the KMS key: `aws kms describe-key` says Origin AWS_KMS and MultiRegion false where AWS alone has it")
 	}
 	if key {
 		list = append(list, "that no second enclave runs with an older state: compare boot, sequence and mark over time")

@@ -48,7 +48,7 @@ func testDocument(t *testing.T, userData []byte) *verified {
 	if err := doc.Verify(anchor, time.Now()); err != nil {
 		t.Fatal(err)
 	}
-	v := &verified{doc: doc, anchor: anchor, named: true}
+	v := &verified{doc: doc, expectation: expectation{anchor: anchor, named: true}}
 	if v.told, err = tellFrom(doc); err != nil {
 		t.Fatal(err)
 	}
