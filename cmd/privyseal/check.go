@@ -155,7 +155,7 @@ func (k *inspection) checkHome() {
 	default:
 		k.add(good, 0, "home", withMode(k.home), "")
 	}
-	if uid, known := owner(k.home); known && uid != os.Geteuid() {
+	if uid, _, known := owner(k.home); known && uid != os.Geteuid() {
 		k.add(unsure, 0, "user", fmt.Sprintf("home belongs to user %d; what follows is what user %d may do", uid, os.Geteuid()), "")
 	}
 }
@@ -226,9 +226,11 @@ func (k *inspection) checkChain(i int) {
 		at := slices.IndexFunc(k.running.Chains, func(c monitor.ChainSnapshot) bool { return c.ID == ch.ID })
 		switch {
 		case at < 0:
-			k.add(bad, k.config.Line("chain", i), ch.ID, "the running signer does not know it: it was added since", "restart the signer, as in `systemctl restart privyseal`")
+			k.add(bad, k.config.Line("chain", i), ch.ID, "the running signer does not know it: it was added since", "restart the signer, as in `systemctl restart "+k.unit()+"`")
 		case !k.running.Chains[at].Ready && k.running.Chains[at].Problem == "":
 			k.add(unsure, k.config.Line("chain", i), ch.ID, "the running signer waits for its enclave", "look again in a minute")
+		case !k.running.Chains[at].Ready && ch.Provider == "nitro":
+			k.add(bad, k.config.Line("chain", i), ch.ID, "the running signer cannot sign for it: "+k.running.Chains[at].Problem, "mend that, or what a row says; it tries again by itself, and its log tells")
 		case !k.running.Chains[at].Ready:
 			k.add(bad, k.config.Line("chain", i), ch.ID, "the running signer cannot sign for it: "+k.running.Chains[at].Problem, "mend what the rows below say, and restart the signer")
 		}
@@ -303,7 +305,7 @@ func (k *inspection) checkState(i int, key pubkey.Key) {
 	k.add(good, line, what, text, "")
 	if ch.Provider == "nitro" {
 		if _, err := hostlink.ReadRecord(info.Saved.Mark.SignBytes); err != nil {
-			k.add(bad, line, what, "it holds no record of an enclave: "+err.Error(), "")
+			k.add(bad, line, what, "it holds no record of an enclave: "+err.Error(), "put back the state of the chain's own enclave; if it is lost: `privyseal state init --help`")
 		}
 		k.add(unsure, line, what, "whoever takes this instance over can hand an older one to an enclave that starts; doc/nitro.md has the alarm that tells", "")
 	}
@@ -376,7 +378,7 @@ func (k *inspection) checkNodes(ctx context.Context, i int) {
 			continue // config.Load has refused it
 		}
 		if seen, ok := k.seen(ch.ID, n.Name); ok {
-			k.addSeen(line, what, addr, seen)
+			k.addSeen(ch, line, what, addr, seen)
 			continue
 		}
 		if addr.Network == "unix" && !k.checkSocket(line, what, addr.Address, n.PeerUID) {
@@ -406,10 +408,29 @@ func (k *inspection) seen(chainID, name string) (monitor.NodeSnapshot, bool) {
 	return monitor.NodeSnapshot{}, false
 }
 
-func (k *inspection) addSeen(line int, what string, addr session.Addr, n monitor.NodeSnapshot) {
+// ready reports whether the running signer can sign for a chain. An enclave that is
+// not there dials no nodes either.
+func (k *inspection) ready(chainID string) bool {
+	at := slices.IndexFunc(k.running.Chains, func(c monitor.ChainSnapshot) bool { return c.ID == chainID })
+	return at >= 0 && k.running.Chains[at].Ready
+}
+
+// unit is the systemd unit that serves such a config.
+func (k *inspection) unit() string {
+	if len(k.config.Enclaves) > 0 {
+		return "privyseal-nitro"
+	}
+	return "privyseal"
+}
+
+func (k *inspection) addSeen(ch config.Chain, line int, what string, addr session.Addr, n monitor.NodeSnapshot) {
 	text := fmt.Sprintf("%s, %s for %s", addr, n.State, age(n.Since, time.Now()))
 	if n.State != session.Dialling.String() {
 		k.add(good, line, what, text, "")
+		return
+	}
+	if ch.Provider == "nitro" && !k.ready(ch.ID) {
+		k.add(unsure, line, what, text+prefixed("; ", n.LastError), "")
 		return
 	}
 	k.add(bad, line, what, text+prefixed("; ", n.LastError), "start the node, with priv_validator_laddr set for "+addr.String()+" in its config.toml")

@@ -3,6 +3,8 @@ package main
 import (
 	"errors"
 	"fmt"
+
+	"privyseal/internal/key/nitrokms"
 )
 
 // checkEnclave checks the image of an enclave, and whether its policy lets it sign
@@ -35,7 +37,13 @@ func (k *inspection) checkEnclave(name string) {
 		if err != nil {
 			continue // the row of its key says so
 		}
-		if why, cure := disallowed(p, ch.ID, header); why != "" {
+		var identity *nitrokms.Header
+		if ch.Identity != "" {
+			if _, h, _, err := readWrapped(k.config.Path(ch.Identity), ""); err == nil {
+				identity = &h
+			}
+		}
+		if why, cure := disallowed(p, ch.ID, header, identity); why != "" {
 			k.add(bad, k.config.Line("chain", i, "enclave"), what, why, cure)
 		}
 	}

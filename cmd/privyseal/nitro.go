@@ -5,6 +5,6 @@ import "github.com/spf13/cobra"
 func newNitroCommand(a *app) *cobra.Command {
 	return newGroupCommand("nitro", "Build, run and attest an AWS Nitro Enclave",
 		newNitroBuildCommand(), newNitroMeasureCommand(), newNitroPolicyFileCommand(), newNitroPolicyCommand(),
-		newNitroImportKeyCommand(a), newNitroAttestCommand(a),
+		newNitroImportKeyCommand(a), newNitroIdentityCommand(a), newNitroAttestCommand(a),
 		newNitroRunCommand(a), newNitroInfoCommand(a), newNitroConsoleCommand(a), newNitroStopCommand(a), newNitroProxyCommand(a))
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"debug/buildinfo"
 	"debug/elf"
 	"encoding/json"
 	"errors"
@@ -149,6 +150,9 @@ func (f *buildFlags) source(p *policy.Policy) (src eif.Source, err error) {
 	return src, err
 }
 
+// enclaveProgram is the package of the enclave's program, as Go writes it into it.
+const enclaveProgram = "privyseal/cmd/privyseal-enclave"
+
 // readProgram reads the program, which has to run without anything else.
 func (f *buildFlags) readProgram() ([]byte, eif.Arch, error) {
 	path := f.program
@@ -168,7 +172,10 @@ func (f *buildFlags) readProgram() ([]byte, eif.Arch, error) {
 	}
 	file, err := elf.NewFile(bytes.NewReader(program))
 	if err != nil {
-		return nil, "", fmt.Errorf("%s is no program for Linux: %w", path, err)
+		return nil, "", fmt.Errorf("%s is no program for Linux", path)
+	}
+	if info, err := buildinfo.Read(bytes.NewReader(program)); err == nil && info.Path != enclaveProgram {
+		return nil, "", usagef("%s is %s, and not the enclave's program: that is privyseal-enclave of the same release, or bin/privyseal-enclave of `make`", path, info.Path)
 	}
 	arch, known := archs()[file.Machine]
 	if !known {

@@ -69,7 +69,7 @@ do not stop it before "privyseal init --import-sealed".`,
 			if err := writeNew(out, encodeDocument(reply.Document), 0o644); err != nil {
 				return err
 			}
-			_, err = fmt.Fprintf(cmd.ErrOrStderr(), "take %s to the machine with the key. Take the image there from where it was built, not from this instance, which could give you another. Type there:\n  privyseal key seal KEYFILE --to %s --eif FILE --chain-id ID --import-state FILE --out sealed.json\n", out, out)
+			_, err = fmt.Fprintf(cmd.ErrOrStderr(), "take %s to the machine with the key. Take the image there from where it was built, not from this instance, which could give you another. Type there:\n  privyseal key seal KEYFILE --to %s --eif FILE --pcr3 ROLE-ARN --chain-id ID --import-state FILE --out sealed.json\n", out, out)
 			return err
 		},
 	}

@@ -2,12 +2,15 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -16,6 +19,7 @@ import (
 	"privyseal/internal/filestore"
 	"privyseal/internal/hostlink"
 	"privyseal/internal/key/nitrokms"
+	"privyseal/internal/key/soft"
 	"privyseal/internal/pubkey"
 	"privyseal/internal/watermark"
 )
@@ -81,12 +85,18 @@ func (f *nitroInitFlags) run(ctx context.Context, a *app, i *initFlags, stdout, 
 	if err != nil {
 		return err
 	}
+	if err := f.printable(i, imp); err != nil {
+		return err
+	}
 	if f.importKMS != "" {
 		source, err := filepath.Abs(f.importKMS)
 		if err != nil {
 			return err
 		}
 		ch.ImportedFrom = []string{source}
+	}
+	if err := f.enclave.allows(in.config, i.chainID); err != nil {
+		return err
 	}
 	e, err := f.enclave.open(ctx, a, in.config, true)
 	if err != nil {
@@ -113,6 +123,30 @@ func (f *nitroInitFlags) run(ctx context.Context, a *app, i *initFlags, stdout, 
 	}
 	in.next(stderr)
 	return nil
+}
+
+// printable checks that the public key that will be there can be printed as the flags
+// say, while nothing is made yet.
+func (f *nitroInitFlags) printable(i *initFlags, imp *hostlink.Import) error {
+	t, err := i.keyType.parse()
+	if err != nil {
+		return err
+	}
+	var public pubkey.Key
+	if imp != nil {
+		public, err = pubkey.New(pubkey.Type(imp.KeyType), imp.Public)
+	} else {
+		var like *soft.Key
+		if like, err = soft.Generate(cmp.Or(t, pubkey.Ed25519)); err == nil {
+			public = like.PublicKey()
+			like.Wipe()
+		}
+	}
+	if err != nil {
+		return err
+	}
+	_, err = formatKey(public, i.form)
+	return err
 }
 
 // check finds what is wrong with the command line alone.
@@ -193,11 +227,27 @@ func (f *nitroInitFlags) importedByKMS(i *initFlags, stderr io.Writer) (*hostlin
 // tmkms-light keeps it, base64, or the JSON that `aws kms encrypt` prints.
 func readCiphertext(path string) ([]byte, error) {
 	data, err := readBounded(path, 16<<10)
-	if err == nil && len(data) == 0 {
-		err = fmt.Errorf("%s is empty", path)
+	if err != nil {
+		return nil, err
 	}
-	return data, err
+	// What is no ciphertext must not get to KMS as one: it could be the key.
+	if key, err := soft.Import(data, ""); err == nil {
+		key.Wipe()
+		return nil, fmt.Errorf("%s holds a key in plain text, and no ciphertext; it never comes near an enclave's host: seal it with `privyseal key seal`, where it lies, and give --import-sealed", path)
+	}
+	ciphertext, err := nitrokms.ReadCiphertext(data)
+	if err == nil && len(ciphertext) <= maxPlain {
+		err = fmt.Errorf("it has %d bytes, as a key in plain text, and those of KMS have more", len(ciphertext))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s is no ciphertext of `aws kms encrypt` or tmkms-light: %w", path, err)
+	}
+	return data, nil
 }
+
+// maxPlain is how many bytes a key in plain text has at most, seed or expanded. A
+// ciphertext of one has those and a good deal more.
+const maxPlain = 64
 
 // make has the enclave make or import the key, and make an identity if the nodes
 // need one that is not there yet.
@@ -229,8 +279,12 @@ func (ch *enclaveChain) make(ctx context.Context, in *installer, e *enclaveLink,
 		ch.identity = there
 		return err
 	}
-	ch.identity, err = e.make(ctx, "", hostlink.Request{Create: &hostlink.Create{KeyType: string(pubkey.Ed25519), Credentials: creds}})
+	ch.identity, err = e.makeIdentity(ctx, creds)
 	return err
+}
+
+func (e *enclaveLink) makeIdentity(ctx context.Context, creds hostlink.Credentials) (made, error) {
+	return e.make(ctx, "", hostlink.Request{Create: &hostlink.Create{KeyType: string(pubkey.Ed25519), Credentials: creds}})
 }
 
 // make asks for a key and verifies that the answer is what was asked for: the
@@ -299,11 +353,9 @@ func (m *made) check(chainID string, req hostlink.Request) error {
 // wrappedIdentity returns the identity that the enclaves' chains of this home
 // share.
 func (in *installer) wrappedIdentity() string {
-	if in.config != nil {
-		for _, ch := range in.config.Chains {
-			if ch.Provider == "nitro" && ch.Identity != "" {
-				return ch.Identity
-			}
+	for _, ch := range in.enclaveChains() {
+		if ch.Identity != "" {
+			return ch.Identity
 		}
 	}
 	return "identity.wrapped"
@@ -412,20 +464,56 @@ never back up:
   %s    an old copy would let it sign twice
 `, encodeDocument(ch.key.Document), "the key", origin,
 		in.abs(ch.Key), documentPath(in.abs(ch.Key)), e.config.EIF, identity, in.abs(ch.State))
-	_, err := fmt.Fprintf(w, "pin the KMS key now:\n  privyseal nitro policy --role ARN --eif %s --chain-id %s%s\n", shellWord(e.config.EIF), ch.ID, ch.pins())
-	return err
+	return in.tellPins(w, e, ch.ID, ch.key.public, ch.identity.public)
 }
 
-// pins returns the flags that pin the keys in the KMS key's policy.
-func (ch *enclaveChain) pins() string {
-	text := ""
-	for _, key := range []pubkey.Key{ch.key.public, ch.identity.public} {
-		if key.IsZero() {
-			continue
-		}
-		if base64, err := key.Format("base64", ""); err == nil {
-			text += " --public-key " + shellWord(base64)
+// pins returns the flags that pin in the policy of the KMS key a new chain and its
+// keys, and all that is wrapped under it in this home already. A pin of the new one
+// alone would lock the others out, at their next boot. chainID is "" for an identity.
+func (in *installer) pins(kmsKey, chainID string, keys ...pubkey.Key) string {
+	var chains, texts []string
+	add := func(to *[]string, flag, value string) {
+		if word := " " + flag + " " + shellWord(value); value != "" && !slices.Contains(*to, word) {
+			*to = append(*to, word)
 		}
 	}
-	return text
+	pin := func(key pubkey.Key) {
+		if key.IsZero() {
+			return
+		}
+		if base64, err := key.Format("base64", ""); err == nil {
+			add(&texts, "--public-key", base64)
+		}
+	}
+	for _, other := range in.enclaveChains() {
+		if _, h, key, err := readWrapped(in.config.Path(other.Key), other.ID); err == nil && h.KeyARN == kmsKey {
+			add(&chains, "--chain-id", other.ID)
+			pin(key)
+		}
+		if other.Identity == "" {
+			continue
+		}
+		if _, h, key, err := readWrapped(in.config.Path(other.Identity), ""); err == nil && h.KeyARN == kmsKey {
+			pin(key)
+		}
+	}
+	add(&chains, "--chain-id", chainID)
+	for _, key := range keys {
+		pin(key)
+	}
+	return strings.Join(append(chains, texts...), "")
+}
+
+// enclaveChains are the chains of this home whose keys are in enclaves.
+func (in *installer) enclaveChains() (list []config.Chain) {
+	if in.config != nil {
+		list = slices.DeleteFunc(slices.Clone(in.config.Chains), func(ch config.Chain) bool { return ch.Provider != "nitro" })
+	}
+	return list
+}
+
+// tellPins prints the command that pins the KMS key.
+func (in *installer) tellPins(w io.Writer, e *enclaveLink, chainID string, keys ...pubkey.Key) error {
+	_, err := fmt.Fprintf(w, "pin the KMS key now:\n  privyseal nitro policy --role ARN --eif %s%s\n", shellWord(e.config.EIF), in.pins(e.policy.KMSKey, chainID, keys...))
+	return err
 }

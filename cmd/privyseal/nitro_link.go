@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -32,6 +33,17 @@ type enclaveLink struct {
 
 	conn net.Conn
 	stop func()
+	// proxied is told why the host could not connect the enclave to KMS; unreached
+	// keeps the last such error for who asks the enclave.
+	proxied   func(error)
+	unreached atomic.Pointer[error]
+}
+
+// newEnclaveLink returns a link that is not open.
+func newEnclaveLink() *enclaveLink {
+	e := &enclaveLink{stop: func() {}}
+	e.proxied = func(err error) { e.unreached.Store(&err) }
+	return e
 }
 
 // answerTimeout bounds the wait for an answer: longer than the enclave's own for
@@ -44,18 +56,11 @@ const bootTimeout = 30 * time.Second
 // open launches the enclave, or finds it running, and connects to it. With kms it
 // is connected to KMS too, unless a running signer does that.
 func (f *enclaveFlags) open(ctx context.Context, a *app, c *config.Config, kms bool) (e *enclaveLink, err error) {
-	e = &enclaveLink{stop: func() {}}
-	if e.name, e.config, e.isNew, err = f.choose(c); err != nil {
-		return nil, err
-	}
-	if e.image, e.policy, err = f.readImage(e.config.EIF); err != nil {
+	l, e, err := f.launcher(c)
+	if err != nil {
 		return nil, err
 	}
 	if err := (vsock.Host{Dir: e.config.Transport}).MayServe(); err != nil {
-		return nil, err
-	}
-	l, err := e.launcher()
-	if err != nil {
 		return nil, err
 	}
 	found, _, err := l.Ensure(ctx)
@@ -139,15 +144,18 @@ func (e *enclaveLink) serveKMS(ctx context.Context, link vsock.Host) error {
 			}
 			go func() {
 				defer c.Close()
-				// The enclave tells, with its cure, what became of its call.
-				_ = host.ProxyKMS(ctx, c, e.policy.KMSEndpoint, answerTimeout)
+				// The enclave tells, with its cure, what became of its call; why KMS was not
+				// reached it cannot know.
+				if err := host.ProxyKMS(ctx, c, e.policy.KMSEndpoint, answerTimeout); err != nil && ctx.Err() == nil {
+					e.proxied(err)
+				}
 			}()
 		}
 	}()
 	return nil
 }
 
-// dialler is a [vsock.Host].
+// dialler dials a port of the enclave, as [vsock.Host] does.
 type dialler interface {
 	Dial(ctx context.Context, port uint32) (vsock.Conn, error)
 }
@@ -191,7 +199,11 @@ func (e *enclaveLink) call(ctx context.Context, req hostlink.Request) (hostlink.
 		return hostlink.Reply{}, err
 	}
 	defer context.AfterFunc(ctx, func() { e.conn.SetDeadline(time.Unix(1, 0)) })()
-	return hostlink.Call(e.conn, req)
+	reply, err := hostlink.Call(e.conn, req)
+	if why := e.unreached.Load(); err != nil && why != nil {
+		err = fmt.Errorf("%w (the host: %w)", err, *why)
+	}
+	return reply, err
 }
 
 // close ends the conversation. The enclave keeps running.

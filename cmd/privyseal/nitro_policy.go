@@ -60,6 +60,9 @@ that --chain leaves out, or not below --max-height.`,
 				return usageError{byFlag(err)}
 			}
 			warnTestPolicy(cmd.ErrOrStderr(), p)
+			if strings.Contains(p.KMSKey, ":key/mrk-") {
+				fmt.Fprintln(cmd.ErrOrStderr(), "WARNING: this is a KMS key of many regions: its replicas have key policies of their own, and what they let in gets the validator's key; make one of one region")
+			}
 			_, err = cmd.OutOrStdout().Write(data)
 			return err
 		},
@@ -293,15 +296,25 @@ func (f *keyPolicyFlags) print(stdout, stderr io.Writer) error {
 		images = []awspolicy.Image{imageOf(eif.Measurements{})}
 	}
 	p := awspolicy.KeyPolicy{Role: f.role, Admins: f.admins, Images: images, Parts: f.parts, Signed: f.signed, WithoutPCR0: f.withoutPCR0, Instance: f.instance}
-	if err := f.pin(&p); err != nil {
+	own, err := f.measuredPolicy()
+	if err != nil {
 		return err
 	}
-	if err := f.defaultAdmin(&p, stderr); err != nil {
+	if err := f.pin(&p, own); err != nil {
 		return err
+	}
+	if len(p.Admins) == 0 && own != nil {
+		key := strings.Split(own.KMSKey, ":")
+		p.Admins = []string{"arn:" + key[1] + ":iam::" + key[4] + ":root"}
 	}
 	data, err := p.JSON()
 	if err != nil {
 		return usageError{err}
+	}
+	if own != nil {
+		if err := f.compareRole(own.KMSKey, stderr); err != nil {
+			return err
+		}
 	}
 	if f.debug {
 		fmt.Fprintln(stderr, "WARNING: with this policy the KMS key serves any enclave in debug mode, whose memory and console its host can read. Never wrap a validator's key under it.")
@@ -340,33 +353,35 @@ func (f *keyPolicyFlags) admits() string {
 	return "note: admitted is this image only (PCR0)"
 }
 
-// defaultAdmin lets the account of the KMS key manage it, where the image says
-// which that is; it may be another one than the role's.
-func (f *keyPolicyFlags) defaultAdmin(p *awspolicy.KeyPolicy, stderr io.Writer) error {
+// measuredPolicy returns the policy in the image of --eif, nil if there is none.
+func (f *keyPolicyFlags) measuredPolicy() (*policy.Policy, error) {
 	if f.eif == "" {
-		return nil
+		return nil, nil
 	}
 	im, err := readImage(f.eif)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	own, err := imagePolicy(im)
-	if err != nil || own == nil {
-		return err
+	return imagePolicy(im)
+}
+
+// compareRole holds the role, whose ARN is one, against the KMS key of the image:
+// another account needs a policy more, and no role of another partition gets in.
+func (f *keyPolicyFlags) compareRole(kmsKey string, stderr io.Writer) error {
+	key, role := strings.Split(kmsKey, ":"), strings.Split(f.role, ":")
+	if role[1] != key[1] {
+		return usagef("--role is of the partition %s, and the KMS key of the image, %s, of %s", role[1], kmsKey, key[1])
 	}
-	key, role := strings.Split(own.KMSKey, ":"), strings.Split(f.role, ":")
-	if len(p.Admins) == 0 {
-		p.Admins = []string{"arn:" + key[1] + ":iam::" + key[4] + ":root"}
-	}
-	if len(role) > 4 && role[4] != key[4] {
-		fmt.Fprintf(stderr, "note: the KMS key is in account %s, the role in %s; give the role an IAM policy in its own account too, for kms:Decrypt and kms:GenerateDataKey on %s\n", key[4], role[4], own.KMSKey)
+	if role[4] != key[4] {
+		fmt.Fprintf(stderr, "note: the KMS key is in account %s, the role in %s; give the role an IAM policy in its own account too, for kms:Decrypt and kms:GenerateDataKey on %s\n", key[4], role[4], kmsKey)
 	}
 	return nil
 }
 
 // pin fills in the encryption context of the pinned keys. An identity is wrapped
-// for no chain.
-func (f *keyPolicyFlags) pin(p *awspolicy.KeyPolicy) error {
+// for no chain, and so the image's policy does not name it. own is that policy, nil
+// if it is not known.
+func (f *keyPolicyFlags) pin(p *awspolicy.KeyPolicy, own *policy.Policy) error {
 	if (len(f.publicKeys) == 0) != (len(f.chainIDs) == 0) {
 		return usagef("--chain-id and --public-key pin keys together")
 	}
@@ -374,6 +389,14 @@ func (f *keyPolicyFlags) pin(p *awspolicy.KeyPolicy) error {
 	add := func(to map[string][]string, name, value string) {
 		if !slices.Contains(to[name], value) {
 			to[name] = append(to[name], value)
+		}
+	}
+	for _, id := range f.chainIDs {
+		if err := config.CheckChainID(id); err != nil {
+			return usagef("--chain-id: %w", err)
+		}
+		if own != nil && !own.AllowsChain(id) {
+			return usagef("--chain-id %s is not in the measured policy of %s, which has %s: nothing is signed for it", id, f.eif, strings.Join(own.Chains, ", "))
 		}
 	}
 	for _, text := range f.publicKeys {
@@ -397,9 +420,6 @@ func (f *keyPolicyFlags) pin(p *awspolicy.KeyPolicy) error {
 
 // runCheck judges a policy.
 func (f *keyPolicyFlags) runCheck(set *pflag.FlagSet, w io.Writer) error {
-	if f.check == "" {
-		return usagef("--check FILE is missing: what `aws kms get-key-policy` printed")
-	}
 	for _, name := range []string{"role", "instance", "admin", "pcr1-pcr2", "pcr8", "without-pcr0", "debug", "chain-id", "public-key"} {
 		if set.Changed(name) {
 			return usagef("--%s is for printing a policy; --check judges all that stands in the file, against --eif and --also only: leave --%s out, and read the lines", name, name)

@@ -40,6 +40,10 @@ func (f *runningFlags) launcher(a *app) (*host.Launcher, error) {
 		return nil, err
 	}
 	name, e := cmp.Or(f.name, defaultEnclave), config.NewEnclave("")
+	if c == nil && f.name == "" && a.homeNamed() {
+		// With a home that was mistyped, this would be another home's enclave.
+		return nil, usagef("%w; correct it, or name the enclave with --enclave, as in `--enclave %s`", noConfig(a), defaultEnclave)
+	}
 	if c != nil {
 		if f.name == "" && len(c.Enclaves) == 1 {
 			name = slices.Collect(maps.Keys(c.Enclaves))[0]
@@ -80,6 +84,15 @@ func existingConfig(a *app) (*config.Config, error) {
 		return nil, usageError{err}
 	}
 	return c, nil
+}
+
+// noConfig says that the home folder that is named has no config.
+func noConfig(a *app) error {
+	path, err := a.configPath()
+	if err != nil {
+		return err
+	}
+	return fmt.Errorf("there is no config %s", path)
 }
 
 func newNitroRunCommand(a *app) *cobra.Command {
@@ -142,7 +155,7 @@ func launchDebug(ctx context.Context, l *host.Launcher) (host.Enclave, error) {
 // launcher returns the launcher of the enclave that the flags mean, and what its
 // image says.
 func (f *enclaveFlags) launcher(c *config.Config) (*host.Launcher, *enclaveLink, error) {
-	e := &enclaveLink{}
+	e := newEnclaveLink()
 	var err error
 	if e.name, e.config, e.isNew, err = f.choose(c); err != nil {
 		return nil, nil, err
@@ -161,6 +174,7 @@ func newNitroInfoCommand(a *app) *cobra.Command {
 		Short: "Print what nitro-cli says of the enclaves on this instance, JSON",
 		Args:  arguments(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			f.name = defaultEnclave // all are shown, whatever the name
 			l, err := f.launcher(a)
 			if err != nil {
 				return err
@@ -252,6 +266,7 @@ or SIGINT. "privyseal start" and "privyseal init" do this by themselves.`,
 			if running == nil {
 				return fmt.Errorf("%s does not run; launch it with `privyseal nitro run`", l.Name)
 			}
+			e.proxied = func(err error) { fmt.Fprintln(cmd.ErrOrStderr(), "privyseal:", err) }
 			if err := e.serveKMS(ctx, vsock.Host{CID: running.CID, Dir: e.config.Transport}); err != nil {
 				return err
 			}

@@ -1,10 +1,13 @@
 package main
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -58,6 +61,8 @@ func newRootCommand() *cobra.Command {
 		SilenceUsage:  true,
 		Args:          noCommand,
 		RunE:          showHelp,
+		// No command has a hook of its own, which would take the place of this one.
+		PersistentPreRunE: noEmptyFlags,
 	}
 	root.SuggestionsMinimumDistance = 2
 	root.PersistentFlags().StringVar(&a.homeFlag, "home", "", "folder of config, keys and state (default $PRIVYSEAL_HOME)")
@@ -70,6 +75,7 @@ func newRootCommand() *cobra.Command {
 		}
 		plainHelp(cmd, args)
 	})
+	root.SetHelpCommand(newHelpCommand())
 	root.AddCommand(
 		newInitCommand(a),
 		newStartCommand(a),
@@ -83,6 +89,44 @@ func newRootCommand() *cobra.Command {
 		newVersionCommand(),
 	)
 	return root
+}
+
+// newHelpCommand returns `privyseal help`, for which a command that is none is an
+// error.
+func newHelpCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "help [COMMAND]",
+		Short: "Tell about a command",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			about, rest, err := cmd.Root().Find(args)
+			if err != nil || about == cmd {
+				about, rest = cmd.Root(), args
+			}
+			if about.HasSubCommands() {
+				if err := noCommand(about, rest); err != nil {
+					return err
+				}
+			}
+			about.InitDefaultHelpFlag()
+			return about.Help()
+		},
+	}
+}
+
+// noEmptyFlags refuses a flag that was given nothing, as by a script's variable that
+// is not set: without it the command would mean something else, such as a check that
+// checks less.
+func noEmptyFlags(cmd *cobra.Command, _ []string) (err error) {
+	cmd.Flags().Visit(func(f *pflag.Flag) {
+		values := []string{f.Value.String()}
+		if list, several := f.Value.(pflag.SliceValue); several {
+			values = list.GetSlice()
+		}
+		if err == nil && slices.Contains(values, "") {
+			err = usagef("--%s is empty; leave it out, or look at where its value comes from", f.Name)
+		}
+	})
+	return err
 }
 
 func showHelp(cmd *cobra.Command, _ []string) error { return cmd.Help() }
@@ -141,7 +185,19 @@ func flagError(cmd *cobra.Command, err error) error {
 			}
 		})
 	}
-	return usagef("%w; %ssee `%s --help`", err, hint, cmd.CommandPath())
+	text := err.Error()
+	var wrong *pflag.InvalidValueError
+	if errors.As(err, &wrong) {
+		// pflag's own text ends in that of a parser's.
+		f := wrong.GetFlag()
+		text = fmt.Sprintf("--%s %.80q is not %s", f.Name, wrong.GetValue(), cmp.Or(valueNames[f.Value.Type()], "a value"))
+	}
+	return usagef("%s; %ssee `%s --help`", text, hint, cmd.CommandPath())
+}
+
+// valueNames tells the types of flags.
+var valueNames = map[string]string{
+	"bool": "true or false", "int": "a number", "int64": "a number", "uint32": "a number from 0 to 4294967295",
 }
 
 // home returns the home folder, which need not exist.
@@ -155,6 +211,9 @@ func (a *app) home() (string, error) {
 	return "", usagef("no home folder; add --home DIR or set PRIVYSEAL_HOME, as in `export PRIVYSEAL_HOME=/var/lib/privyseal`")
 }
 
+// homeNamed reports whether a home folder is named.
+func (a *app) homeNamed() bool { return a.homeFlag != "" || os.Getenv("PRIVYSEAL_HOME") != "" }
+
 // checkOwner refuses to make files in a home folder of another user: the signer
 // could not read them.
 func (a *app) checkOwner() error {
@@ -162,24 +221,28 @@ func (a *app) checkOwner() error {
 	if err != nil {
 		return err
 	}
-	uid, known := owner(dir)
+	uid, gid, known := owner(dir)
 	if !known || uid == os.Geteuid() {
 		return nil
+	}
+	if c, err := existingConfig(a); err == nil && c != nil && len(c.Enclaves) > 0 {
+		// Behind a plain sudo the enclave's ports would be refused next.
+		return usagef("%s belongs to user %d, who could not use what user %d makes there; type it again behind `setpriv --reuid %d --regid %d --clear-groups --inh-caps +net_bind_service --ambient-caps +net_bind_service`", dir, uid, os.Geteuid(), uid, gid)
 	}
 	return usagef("%s belongs to user %d, who could not use what user %d makes there; type it again behind `sudo -u '#%d'`", dir, uid, os.Geteuid(), uid)
 }
 
 // owner returns to whom a file belongs; it is not known of one that is missing.
-func owner(path string) (uid int, known bool) {
+func owner(path string) (uid, gid int, known bool) {
 	info, err := os.Stat(path)
 	if err != nil {
-		return 0, false
+		return 0, 0, false
 	}
 	stat, known := info.Sys().(*syscall.Stat_t)
 	if !known {
-		return 0, false
+		return 0, 0, false
 	}
-	return int(stat.Uid), true
+	return int(stat.Uid), int(stat.Gid), true
 }
 
 // configPath returns where the config is, or would be.

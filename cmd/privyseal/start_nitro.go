@@ -38,6 +38,7 @@ type nitroChain struct {
 
 	wrapped, identity []byte
 	header            nitrokms.Header
+	identityHeader    *nitrokms.Header // nil without an identity
 	id                watermark.ID
 	store             watermark.Store
 	saved             atomic.Pointer[watermark.Saved] // the last durable record
@@ -69,9 +70,11 @@ func (d *daemon) openNitroChain(ctx context.Context, cc config.Chain, standby bo
 		return nil, err
 	}
 	if cc.Identity != "" {
-		if c.identity, _, _, err = readWrapped(d.cfg.Path(cc.Identity), ""); err != nil {
+		var h nitrokms.Header
+		if c.identity, h, _, err = readWrapped(d.cfg.Path(cc.Identity), ""); err != nil {
 			return nil, err
 		}
+		c.identityHeader = &h
 	}
 	c.id = watermark.ID{ChainID: cc.ID, Key: public.ID()}
 	store, err := filestore.Open(ctx, filestore.Config{Path: d.cfg.Path(cc.State), ID: c.id, Wait: standby})
@@ -82,7 +85,7 @@ func (d *daemon) openNitroChain(ctx context.Context, cc config.Chain, standby bo
 	if err = explainState(d.cfg, cc, err); err == nil {
 		var last hostlink.Record
 		if last, err = hostlink.ReadRecord(saved.Mark.SignBytes); err != nil {
-			err = fmt.Errorf("the state %s holds no record of an enclave: %w", d.cfg.Path(cc.State), err)
+			err = fmt.Errorf("the state %s holds no record of an enclave: %w; put back the state of the chain's own enclave, and if it is lost see `privyseal state init --help`", d.cfg.Path(cc.State), err)
 		}
 		c.Acked(last)
 	}
@@ -253,7 +256,7 @@ func (d *daemon) newNitroHost(name string, chains []*nitroChain) (*nitroHost, er
 	for _, c := range chains {
 		chainErr := err
 		if err == nil {
-			if why, cure := disallowed(p, c.cfg.ID, c.header); why != "" {
+			if why, cure := disallowed(p, c.cfg.ID, c.header, c.identityHeader); why != "" {
 				chainErr = errors.New(why + "; " + cure)
 			}
 		}
@@ -315,20 +318,36 @@ func credentialsOf(e *enclaveLink) host.Source {
 }
 
 // disallowed says why an enclave with this policy will not sign for a chain with
-// this key, and what mends it. Both are empty for one that it allows.
-func disallowed(p *policy.Policy, chainID string, h nitrokms.Header) (why, cure string) {
-	const build = "build an image whose policy does: `privyseal nitro policy-file "
-	public := base64.StdEncoding.EncodeToString(h.Public)
+// these keys, and what mends it. identity is nil without one. Both texts are empty for
+// what it allows.
+func disallowed(p *policy.Policy, chainID string, key nitrokms.Header, identity *nitrokms.Header) (why, cure string) {
+	public := base64.StdEncoding.EncodeToString(key.Public)
 	switch {
-	case h.KeyARN != p.KMSKey:
-		return fmt.Sprintf("the key of chain %s is wrapped under %s, and the policy of the image names %s", chainID, h.KeyARN, p.KMSKey),
-			"name the image that the key was made with in `eif`, or " + build + "--kms-key " + shellWord(h.KeyARN) + " …`"
+	case key.KeyARN != p.KMSKey:
+		return wrappedElsewhere("key", chainID, key.KeyARN, p.KMSKey)
+	case identity != nil && identity.KeyARN != p.KMSKey:
+		return wrappedElsewhere("identity", chainID, identity.KeyARN, p.KMSKey)
 	case !p.AllowsChain(chainID):
-		return "the policy of the image does not name chain " + chainID, build + "--chain " + shellWord(chainID) + " …`"
+		text := notForChain(chainID)
+		return text[0], text[1]
 	case !p.AllowsKey(public):
-		return fmt.Sprintf("the policy of the image does not name the public key of chain %s, %s", chainID, public), build + "--public-key " + public + " …`"
+		return fmt.Sprintf("the policy of the image does not name the public key of chain %s, %s", chainID, public), buildFor("--public-key " + public)
 	}
 	return "", ""
+}
+
+func wrappedElsewhere(what, chainID, is, wants string) (why, cure string) {
+	return fmt.Sprintf("the %s of chain %s is wrapped under %s, and the policy of the image names %s", what, chainID, is, wants),
+		"name the image that it was made with in `eif`, or " + buildFor("--kms-key "+shellWord(is))
+}
+
+// notForChain says that a policy does not name a chain, and the cure.
+func notForChain(chainID string) []string {
+	return []string{"the policy of the image does not name chain " + chainID, buildFor("--chain " + shellWord(chainID))}
+}
+
+func buildFor(flag string) string {
+	return "build an image whose policy does: `privyseal nitro policy-file " + flag + " …`"
 }
 
 func (c *nitroChain) forHost() (host.Chain, error) {

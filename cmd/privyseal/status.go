@@ -2,8 +2,10 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"text/tabwriter"
 	"time"
 
@@ -27,8 +29,13 @@ served by another signer) or served. The exit status is 1 if no signer runs.`,
 				return err
 			}
 			s, err := monitor.ReadSnapshot(cmd.Context(), home)
-			if err != nil {
+			switch {
+			case errors.Is(err, monitor.ErrNotRunning):
 				return fmt.Errorf("%w; start one with %s", err, a.command("start"))
+			case errors.Is(err, fs.ErrPermission):
+				return fmt.Errorf("%w; run it as the user that the signer runs as", err)
+			case err != nil:
+				return err
 			}
 			if asJSON {
 				encoder := json.NewEncoder(cmd.OutOrStdout())

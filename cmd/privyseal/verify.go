@@ -15,6 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"privyseal/internal/awspolicy"
 	"privyseal/internal/claims"
 	"privyseal/internal/eif"
 	"privyseal/internal/nitro"
@@ -147,6 +148,18 @@ func (f *imageFlags) root(p *policy.Policy) (anchor nitro.Anchor, err error) {
 	return anchor, nil
 }
 
+// named adds to the hashes that were wanted what they are hashes of.
+func (f *imageFlags) named(m nitro.Mismatches) nitro.Mismatches {
+	for i := range m {
+		for field, text := range map[string]string{"PCR3": f.pcr3, "PCR4": f.pcr4} {
+			if m[i].Field == field && (strings.HasPrefix(text, "arn:") || strings.HasPrefix(text, "i-")) {
+				m[i].Want += " of " + text
+			}
+		}
+	}
+	return m
+}
+
 // expect adds a register. Two flags that contradict each other cannot be meant.
 func (e *expectation) expect(i int, value []byte, flag string) error {
 	if old := e.pcrs[i]; old != nil && !bytes.Equal(old, value) {
@@ -159,6 +172,9 @@ func (e *expectation) expect(i int, value []byte, flag string) error {
 // parsePCR reads a register: hex, or for 3 and 4 what it is the hash of.
 func parsePCR(i int, text string) ([]byte, error) {
 	if i == 3 && strings.HasPrefix(text, "arn:") || i == 4 && strings.HasPrefix(text, "i-") {
+		if err := map[int]func(string) error{3: awspolicy.CheckRole, 4: awspolicy.CheckInstance}[i](text); err != nil {
+			return nil, usagef("--pcr%d: %w", i, err)
+		}
 		pcr := nitro.ParentPCR(text)
 		return pcr[:], nil
 	}
@@ -311,7 +327,7 @@ func (f *verifyFlags) verify(raw []byte) (*verified, error) {
 		if !ok {
 			return nil, checkErr
 		}
-		mismatches = m
+		mismatches = f.image.named(m)
 	}
 	var toldErr error
 	if v.told, toldErr = tellFrom(v.doc); f.image.any {

@@ -14,8 +14,6 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-
-	"privyseal/internal/nitro"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -156,15 +154,6 @@ func TestPoliciesRefused(t *testing.T) {
 		change(&p)
 		if text, err := p.JSON(); err == nil {
 			t.Errorf("%s: %s", name, text)
-		}
-	}
-}
-
-// The verifier of documents and the key policy mean the same PCR3 and PCR4.
-func TestParentPCR(t *testing.T) {
-	for _, text := range []string{role, "i-0123456789abcdef0"} {
-		if want := nitro.ParentPCR(text); parentPCR(text) != hex.EncodeToString(want[:]) {
-			t.Errorf("of %s it is %s, documents have %x", text, parentPCR(text), want)
 		}
 	}
 }

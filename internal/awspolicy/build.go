@@ -21,6 +21,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"privyseal/internal/nitro"
 )
 
 // Image are the measurements of one enclave image, 48 bytes each. In debug mode
@@ -220,10 +222,10 @@ func (p KeyPolicy) conditions(images []Image) map[string]map[string]list {
 	return c
 }
 
-// parentPCR returns PCR3 of a role's ARN, and PCR4 of an instance's id.
+// parentPCR returns PCR3 of a role's ARN, and PCR4 of an instance's id, in hex.
 func parentPCR(text string) string {
-	sum := sha512.Sum384(append(make([]byte, sha512.Size384), text...))
-	return hex.EncodeToString(sum[:])
+	pcr := nitro.ParentPCR(text)
+	return hex.EncodeToString(pcr[:])
 }
 
 // values returns one register of all images in hex, each value once.
@@ -240,11 +242,10 @@ func values(images []Image, register func(Image) []byte) (l list) {
 
 // check returns the ARN of the account of the role.
 func (p KeyPolicy) check() (account string, err error) {
-	parts := strings.SplitN(p.Role, ":", 6)
-	if len(parts) != 6 || parts[0] != "arn" || !strings.HasPrefix(parts[1], "aws") || parts[2] != "iam" || parts[3] != "" ||
-		!isAccount(parts[4]) || !strings.HasPrefix(parts[5], "role/") || strings.ContainsAny(p.Role, "*? ") {
-		return "", fmt.Errorf("%q is not the ARN of a role, arn:aws:iam::ACCOUNT:role/NAME", p.Role)
+	if err := CheckRole(p.Role); err != nil {
+		return "", err
 	}
+	parts := strings.SplitN(p.Role, ":", 6)
 	for _, a := range p.Admins {
 		if !strings.HasPrefix(a, "arn:") || strings.ContainsAny(a, "*? ") {
 			return "", fmt.Errorf("%q is not the ARN of an administrator, as in arn:aws:iam::ACCOUNT:user/NAME", a)
@@ -270,15 +271,31 @@ func (p KeyPolicy) check() (account string, err error) {
 			return "", errors.New("PCR8 is asked for, and an image is not signed")
 		}
 	}
-	if p.Instance != "" && !isInstance(p.Instance) {
-		return "", fmt.Errorf("%q is not an instance id, i- and 8 or 17 hex digits", p.Instance)
+	if p.Instance != "" {
+		if err := CheckInstance(p.Instance); err != nil {
+			return "", err
+		}
 	}
 	return strings.Join(append(parts[:5], "root"), ":"), nil
 }
 
 func isAccount(s string) bool { return len(s) == 12 && strings.Trim(s, "0123456789") == "" }
 
-func isInstance(s string) bool {
-	digits, found := strings.CutPrefix(s, "i-")
-	return found && (len(digits) == 8 || len(digits) == 17) && strings.Trim(digits, "0123456789abcdef") == ""
+// CheckRole says why a text is not the ARN of an IAM role: what PCR3 is the hash of.
+func CheckRole(arn string) error {
+	parts := strings.SplitN(arn, ":", 6)
+	if len(parts) != 6 || parts[0] != "arn" || !strings.HasPrefix(parts[1], "aws") || parts[2] != "iam" || parts[3] != "" ||
+		!isAccount(parts[4]) || !strings.HasPrefix(parts[5], "role/") || strings.HasSuffix(parts[5], "/") || strings.ContainsAny(arn, "*? ") {
+		return fmt.Errorf("%q is not the ARN of a role, arn:aws:iam::ACCOUNT:role/NAME", arn)
+	}
+	return nil
+}
+
+// CheckInstance says why a text is not the id of an instance: what PCR4 is the hash of.
+func CheckInstance(id string) error {
+	digits, found := strings.CutPrefix(id, "i-")
+	if !found || len(digits) != 8 && len(digits) != 17 || strings.Trim(digits, "0123456789abcdef") != "" {
+		return fmt.Errorf("%q is not an instance id, i- and 8 or 17 hex digits", id)
+	}
+	return nil
 }

@@ -247,7 +247,7 @@ func (k checker) nodes(i int, fail func(key, format string, args ...any)) {
 		if _, written := k.lines[at("chain", i, "identity")]; addr.Network != "unix" && !written {
 			cure := fmt.Sprintf("make the key with `privyseal key generate --out %s` and add identity = \"identity.key\"", k.Path("identity.key"))
 			if ch.Provider == "nitro" {
-				cure = "`privyseal init --provider nitro` makes the key inside, doc/nitro.md tells how"
+				cure = "`privyseal nitro identity` has the enclave make one, while this node is not in the config yet; then add identity = \"identity.wrapped\""
 			}
 			node("addr", "%s:// needs the chain's identity; %s", addr.Network, cure)
 		}

@@ -82,7 +82,7 @@ func (d DefaultChain) Credentials(ctx context.Context) (Credentials, error) {
 	defer cancel()
 	found, err := d.retrieve(ctx)
 	if err != nil {
-		return Credentials{}, fmt.Errorf("cannot find AWS credentials: %w; attach a role to the instance that the KMS key's policy names, or set [enclave.NAME.credentials] in the config", err)
+		return Credentials{}, fmt.Errorf("cannot find AWS credentials: %w; attach a role to the instance that the KMS key's policy names; or name them for this command by AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and in a config that is there by [enclave.NAME.credentials]", err)
 	}
 	c := hostlink.Credentials{AccessKeyID: found.AccessKeyID, SecretAccessKey: found.SecretAccessKey, SessionToken: found.SessionToken}
 	if found.CanExpire {

@@ -20,14 +20,15 @@ const maxFile = 16 << 10
 // command prints. What comes out says nothing about its origin, and whoever made
 // it knows it.
 func (k *Client) Decrypt(ctx context.Context, c Credentials, file []byte) ([]byte, error) {
-	ciphertext, err := readCiphertext(file)
+	ciphertext, err := ReadCiphertext(file)
 	if err != nil {
 		return nil, fmt.Errorf("cannot read the ciphertext: %w", err)
 	}
 	return k.decrypt(ctx, c, ciphertext, nil)
 }
 
-func readCiphertext(file []byte) ([]byte, error) {
+// ReadCiphertext returns the ciphertext in a file that [Client.Decrypt] takes.
+func ReadCiphertext(file []byte) ([]byte, error) {
 	if len(file) > maxFile {
 		return nil, fmt.Errorf("it has more than %d bytes", maxFile)
 	}
@@ -38,7 +39,7 @@ func readCiphertext(file []byte) ([]byte, error) {
 	text := bytes.TrimSpace(file)
 	if bytes.HasPrefix(text, []byte("{")) {
 		var printed struct{ CiphertextBlob []byte }
-		if err := json.Unmarshal(text, &printed); err != nil {
+		if err := json.Unmarshal(text, &printed); err != nil || len(printed.CiphertextBlob) == 0 {
 			return nil, errors.New("it is JSON, but not of `aws kms encrypt`")
 		}
 		ciphertext = printed.CiphertextBlob

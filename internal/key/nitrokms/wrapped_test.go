@@ -212,7 +212,7 @@ func FuzzCiphertext(f *testing.F) {
 	f.Add([]byte("AQID\n"))
 	f.Add([]byte{1, 2, 3})
 	f.Fuzz(func(t *testing.T, file []byte) {
-		b, err := readCiphertext(file)
+		b, err := ReadCiphertext(file)
 		if err == nil && (len(b) == 0 || len(b) > maxCiphertext || len(b) > len(file)) {
 			t.Errorf("%d bytes of %d", len(b), len(file))
 		}

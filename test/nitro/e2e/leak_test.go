@@ -199,8 +199,8 @@ func allThatLeft(t *testing.T, w *world.World) []byte {
 	for _, pattern := range []string{w.Instance.OutgoingFile("*"), w.Instance.ConsoleFile("*")} {
 		files, err := filepath.Glob(pattern)
 		check(t, err)
-		if len(files) != 2 {
-			t.Errorf("%d files %s, want one for each of two boots", len(files), pattern)
+		if len(files) < 2 {
+			t.Errorf("%d files %s, want one for each of the two boots at least", len(files), pattern)
 		}
 		for _, f := range files {
 			text, err := os.ReadFile(f)

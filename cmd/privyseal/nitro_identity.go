@@ -1,0 +1,72 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+)
+
+func newNitroIdentityCommand(a *app) *cobra.Command {
+	f := &enclaveFlags{}
+	cmd := &cobra.Command{
+		Use:   "identity",
+		Short: "Have the enclave make the identity that tcp and noise nodes see",
+		Long: `Have the enclave make the identity that nodes on tcp:// and noise:// see, for chains
+that have only had unix:// nodes so far ("privyseal init" makes it by itself for a new
+chain with such a node). The chains of a home share it. Then add it to the chain in the
+config, and the node.
+
+Where the KMS key is pinned, take the pin out of its policy before, and put it with
+the flags that this prints after.`,
+		Args: arguments(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return f.runIdentity(cmd.Context(), a, cmd.OutOrStdout(), cmd.ErrOrStderr())
+		},
+	}
+	f.add(cmd)
+	return cmd
+}
+
+func (f *enclaveFlags) runIdentity(ctx context.Context, a *app, stdout, stderr io.Writer) error {
+	in, err := newInstaller(a)
+	if err != nil {
+		return err
+	}
+	if len(in.enclaveChains()) == 0 {
+		return usagef("no chain of %s is in an enclave; %s makes one, with an identity where its nodes need it", in.home, a.command("init --provider nitro --chain-id ID --node tcp://HOST:PORT"))
+	}
+	file := in.wrappedIdentity()
+	there, err := readIdentity(in.abs(file))
+	if err != nil {
+		return err
+	}
+	line := fmt.Sprintf("identity = %q", file)
+	if !there.public.IsZero() {
+		return usagef("%s is there already, node id %s; add %s to the chain in %s", in.abs(file), there.public.NodeID(), line, in.path)
+	}
+	e, err := f.open(ctx, a, in.config, true)
+	if err != nil {
+		return err
+	}
+	defer e.close()
+	creds, err := e.credentials(ctx)
+	if err != nil {
+		return err
+	}
+	identity, err := e.makeIdentity(ctx, creds)
+	if err != nil {
+		return err
+	}
+	if err := in.addWrapped(file, identity); err != nil {
+		in.made.undo()
+		return err
+	}
+	fmt.Fprintf(stdout, "our node id %s\nour peer id %s\nback up, on another machine:\n  %s\n", identity.public.NodeID(), peerID(identity.public), in.abs(file))
+	if err := in.tellPins(stdout, e, "", identity.public); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(stderr, "next: add %s to the chain in %s, and the node; then %s, and restart the signer\n", line, in.path, a.command("check"))
+	return err
+}
