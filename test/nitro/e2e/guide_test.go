@@ -189,7 +189,7 @@ func (g *guide) freshInstance() {
 	for _, dir := range []string{"etc/nitro_enclaves", "etc/profile.d", "etc/systemd/system", "usr/local/bin", "var/lib", "home/ec2-user"} {
 		check(g.T, os.MkdirAll(filepath.Join(g.root, dir), 0o700))
 	}
-	for _, dir := range []string{"/etc/", "/usr/local/bin", "/var/lib/privyseal", "/home/ec2-user"} {
+	for _, dir := range []string{"/etc/", "/usr/local/bin", "/usr/local/share", "/var/lib/privyseal", "/home/ec2-user"} {
 		g.words[dir] = g.root + dir
 	}
 	g.words["/run/privval/"] = g.world.Instance.Dir + "/"
@@ -211,7 +211,7 @@ func (g *guide) putRelease() {
 	check(g.T, err)
 	for name, from := range map[string]string{
 		"privyseal-v1.0.0-linux-amd64": programs.Privyseal, "privyseal-enclave-v1.0.0-linux-amd64": programs.Enclave,
-		"privyseal-kernel-v1.0.0-linux-amd64": kernel, "privyseal-nitro.service": "../../../systemd/privyseal-nitro.service",
+		"privyseal-kernel-v1.0.0-linux-amd64": kernel, "privyseal-nitro.service": "../../../systemd/privyseal-nitro.service", "nitro.md": "../../../doc/nitro.md",
 	} {
 		check(g.T, copyFile(from, filepath.Join(g.own, name)))
 	}
@@ -224,7 +224,7 @@ func (g *guide) putRelease() {
 	check(g.T, os.WriteFile(g.own+"/privyseal-v1.0.0-linux-arm64", append(program, 0), 0o600))
 	g.words["OWN=amd64"] = "OWN=arm64"
 	check(g.T, os.WriteFile(g.own+"/PCR1-v1.0.0.txt", []byte("amd64  "+any.PCRs["1"]+"\n"), 0o600))
-	g.typed("the own machine", "sha256sum PCR1-* privyseal-* > SHA256SUMS")
+	g.typed("the own machine", "sha256sum PCR1-* privyseal-* nitro.md > SHA256SUMS")
 }
 
 // putTools puts stand-ins onto the path: for what asks AWS or systemd, and for
