@@ -12,20 +12,18 @@ import (
 	"privyseal/internal/key/soft"
 	"privyseal/internal/pubkey"
 	"privyseal/internal/session"
-	"privyseal/internal/watermark"
 )
 
 // initFlags are the flags of `privyseal init`.
 type initFlags struct {
-	provider    string
-	nitro       nitroInitFlags
-	chainID     string
-	nodes       []string
-	importKey   string
-	importState string
-	from        startFlags
-	keyType     typeFlag
-	form        formatFlags
+	provider  string
+	nitro     nitroInitFlags
+	chainID   string
+	nodes     []string
+	importKey string
+	from      startFlags
+	keyType   typeFlag
+	form      formatFlags
 }
 
 func newInitCommand(a *app) *cobra.Command {
@@ -68,8 +66,8 @@ key comes in with --import-sealed or --import-kms; doc/nitro.md is the guide.`,
 	cmd.Flags().StringVar(&f.chainID, "chain-id", "", "chain to sign for")
 	cmd.Flags().StringArrayVar(&f.nodes, "node", nil, "[NAME=]ADDR of a node; may be repeated")
 	cmd.Flags().StringVar(&f.importKey, "import-key", "", "key file of another signer (default: make a new key)")
-	cmd.Flags().StringVar(&f.importState, "import-state", "", "state file of that signer, or one that was exported")
 	f.from.add(cmd)
+	f.from.addFile(cmd)
 	f.keyType.add(cmd, "key-type", "", "type of the key, ed25519 if new")
 	f.form.add(cmd)
 	f.nitro.add(cmd)
@@ -96,7 +94,7 @@ func (f *initFlags) run(a *app, stdout, stderr io.Writer) error {
 	if _, err := formatKey(ch.key.PublicKey(), f.form); err != nil {
 		return err
 	}
-	if ch.saved, err = f.readState(ch.key, stderr); err != nil {
+	if ch.saved, err = f.from.read(f.chainID, ch.key.PublicKey(), stderr); err != nil {
 		return err
 	}
 	if err := in.install(ch); err != nil {
@@ -138,11 +136,8 @@ func (f *initFlags) check(cmd *cobra.Command) error {
 		}
 	}
 	given := f.from.count()
-	if f.importState != "" {
-		given++
-	}
 	switch {
-	case f.importKey == "" && (f.importState != "" || f.from.after != notAfter):
+	case f.importKey == "" && (f.from.file != "" || f.from.after != notAfter):
 		return usagef("--import-state and --after-height go with --import-key: a new key has signed nothing")
 	case f.importKey == "":
 		f.from.fresh = true
@@ -151,7 +146,7 @@ func (f *initFlags) check(cmd *cobra.Command) error {
 	case given > 1:
 		return usagef("only one of --import-state, --fresh-state and --after-height can be true")
 	}
-	if f.importState != "" {
+	if f.from.file != "" {
 		return nil
 	}
 	_, err := f.from.mark()
@@ -206,17 +201,4 @@ func (f *initFlags) readKey(ch *newChain) error {
 	ch.ImportedFrom = []string{source}
 	ch.key, err = soft.ReadForeign(f.importKey, t)
 	return err
-}
-
-// readState returns the state to begin with.
-func (f *initFlags) readState(key *soft.Key, stderr io.Writer) (watermark.Saved, error) {
-	if f.importState == "" {
-		mark, err := f.from.mark()
-		return watermark.Saved{Mark: mark}, err
-	}
-	saved, err := readState(f.importState, f.chainID, key.PublicKey())
-	if err == nil && saved.Mark.IsZero() {
-		fmt.Fprintf(stderr, "%s says that the key has never signed; if that is not certain, remove the chain again and use --after-height\n", f.importState)
-	}
-	return saved, err
 }

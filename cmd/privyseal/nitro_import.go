@@ -149,12 +149,12 @@ func newImport(chainID string, key pubkey.Key, m watermark.Mark) *hostlink.Impor
 
 // sealFlags are the flags of `privyseal key seal`.
 type sealFlags struct {
-	image          imageFlags
-	to, at         string
-	chainID, state string
-	from           startFlags
-	keyType        typeFlag
-	out            string
+	image   imageFlags
+	to, at  string
+	chainID string
+	from    startFlags
+	keyType typeFlag
+	out     string
 }
 
 func newKeySealCommand() *cobra.Command {
@@ -182,9 +182,9 @@ The image is named as for "privyseal verify". The state is one of three:
 	fl.StringVar(&f.to, "to", "", "attestation document of \"privyseal nitro import-key\"")
 	fl.StringVar(&f.at, "at", "", "when that was made, as 2026-11-20T12:00:00Z, if it is older than three hours")
 	fl.StringVar(&f.chainID, "chain-id", "", "chain to sign for")
-	fl.StringVar(&f.state, "import-state", "", "state file of the old signer, or one that was exported")
 	fl.StringVar(&f.out, "out", "", "file to make")
 	f.from.add(cmd)
+	f.from.addFile(cmd)
 	f.keyType.add(cmd, "type", "", "type of a key that does not tell it itself")
 	return cmd
 }
@@ -212,16 +212,11 @@ func (f *sealFlags) run(path string, stdout, stderr io.Writer) error {
 		return err
 	}
 	defer key.Wipe()
-	var mark watermark.Mark
-	if f.state != "" {
-		saved, err := readState(f.state, f.chainID, key.PublicKey())
-		if err != nil {
-			return err
-		}
-		mark = saved.Mark
-	} else if mark, err = f.from.mark(); err != nil {
+	saved, err := f.from.read(f.chainID, key.PublicKey(), stderr)
+	if err != nil {
 		return err
 	}
+	mark := saved.Mark
 	imp := newImport(f.chainID, key.PublicKey(), mark)
 	secret := key.Secret()
 	defer clear(secret)
@@ -251,9 +246,6 @@ func (f *sealFlags) run(path string, stdout, stderr io.Writer) error {
 // check finds what is wrong with the command line alone.
 func (f *sealFlags) check() error {
 	given := f.from.count()
-	if f.state != "" {
-		given++
-	}
 	switch {
 	case f.to == "":
 		return usagef("--to DOCUMENT is missing: what `privyseal nitro import-key` has written")

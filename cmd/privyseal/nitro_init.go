@@ -152,9 +152,6 @@ func (f *nitroInitFlags) printable(i *initFlags, imp *hostlink.Import) error {
 // check finds what is wrong with the command line alone.
 func (f *nitroInitFlags) check(i *initFlags) error {
 	state := i.from.count()
-	if i.importState != "" {
-		state++
-	}
 	switch {
 	case i.importKey != "":
 		return usagef("a key file never comes near an enclave's host: seal it with `privyseal key seal`, where it lies, and give --import-sealed; doc/nitro.md tells how")
@@ -204,21 +201,11 @@ func (f *nitroInitFlags) importedByKMS(i *initFlags, stderr io.Writer) (*hostlin
 	if err != nil {
 		return nil, ofFlag("import-kms", err)
 	}
-	var mark watermark.Mark
-	if i.importState == "" {
-		mark, err = i.from.mark()
-	} else {
-		var saved watermark.Saved
-		saved, err = readState(i.importState, i.chainID, key)
-		mark = saved.Mark
-		if err == nil && mark.IsZero() {
-			fmt.Fprintf(stderr, "%s says that the key has never signed; if that is not certain, remove the chain again and use --after-height\n", i.importState)
-		}
-	}
+	saved, err := i.from.read(i.chainID, key, stderr)
 	if err != nil {
 		return nil, err
 	}
-	imp := newImport(i.chainID, key, mark)
+	imp := newImport(i.chainID, key, saved.Mark)
 	imp.KMS = ciphertext
 	return imp, nil
 }
@@ -316,9 +303,9 @@ func (e *enclaveLink) make(ctx context.Context, chainID string, req hostlink.Req
 
 // check holds what came back against what was asked for.
 func (m *made) check(chainID string, req hostlink.Request) error {
-	origin, mark := "generated", watermark.Mark{}
+	origin, mark := nitrokms.Generated, watermark.Mark{}
 	if imp := req.Import; imp != nil {
-		origin = "imported"
+		origin = nitrokms.Imported
 		mark = watermark.Mark{Height: imp.Height, Round: imp.Round, Step: watermark.Step(imp.Step)}
 		if m.KeyType != imp.KeyType || !bytes.Equal(m.Public, imp.Public) {
 			return errors.New("another public key")
@@ -446,7 +433,7 @@ func (ch *enclaveChain) report(w io.Writer, in *installer, e *enclaveLink, form 
 		return err
 	}
 	origin := "made inside the enclave, and nowhere else in the clear"
-	if ch.key.claims.Origin == "imported" {
+	if ch.key.claims.Origin == nitrokms.Imported {
 		origin = "imported: copies of it may exist"
 	}
 	identity := ""

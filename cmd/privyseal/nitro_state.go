@@ -28,13 +28,26 @@ func enclaveMark(ch config.Chain, m watermark.Mark) watermark.Mark {
 // enclave, and the other way round.
 func checkRecord(ch config.Chain, m watermark.Mark) error {
 	if ch.Provider != "nitro" {
-		return nil
+		return notOfEnclave(m)
 	}
-	own, err := hostlink.HostMark(m.SignBytes)
-	if err != nil || !own.Equal(m) {
+	if !isRecord(m) {
 		return actf("the state is none of an enclave; only what `privyseal state export` has written on the enclave's old host can be imported")
 	}
 	return nil
+}
+
+// notOfEnclave refuses the state of an enclave where a key begins anew: what stands
+// in it for sign bytes is a record.
+func notOfEnclave(m watermark.Mark) error {
+	if isRecord(m) {
+		return actf("the state is that of an enclave, at height %d; begin above it instead, with --after-height %d", m.Height, m.Height)
+	}
+	return nil
+}
+
+func isRecord(m watermark.Mark) bool {
+	own, err := hostlink.HostMark(m.SignBytes)
+	return err == nil && own.Equal(m)
 }
 
 // explainState gives the error of a state the next step that fits the chain, also

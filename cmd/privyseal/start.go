@@ -280,7 +280,7 @@ func (d *daemon) serve(ctx context.Context) error {
 	case <-drained:
 		return err
 	case <-time.After(drainTimeout):
-		return errors.New("a signature was still in work when its time was up; the state holds its mark")
+		return errors.Join(err, errors.New("a signature was still in work when its time was up; the state holds its mark"))
 	}
 }
 

@@ -29,6 +29,7 @@ func newStateCommand(a *app) *cobra.Command {
 type startFlags struct {
 	fresh bool
 	after int64
+	file  string // where --import-state is one of them
 }
 
 const notAfter = -1
@@ -36,6 +37,11 @@ const notAfter = -1
 func (f *startFlags) add(cmd *cobra.Command) {
 	cmd.Flags().BoolVar(&f.fresh, "fresh-state", false, "the key has never signed for this chain id, anywhere")
 	cmd.Flags().Int64Var(&f.after, "after-height", notAfter, "sign nothing at or below this height")
+}
+
+// addFile adds --import-state, for commands that take a key in.
+func (f *startFlags) addFile(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&f.file, "import-state", "", "state file of the old signer, or one that was exported")
 }
 
 // count returns how many of the flags are given.
@@ -47,10 +53,29 @@ func (f *startFlags) count() int {
 	if f.after != notAfter {
 		n++
 	}
+	if f.file != "" {
+		n++
+	}
 	return n
 }
 
-// mark returns the mark to begin with.
+// read returns the state to begin with, for a key that comes in.
+func (f *startFlags) read(chainID string, key pubkey.Key, stderr io.Writer) (watermark.Saved, error) {
+	if f.file == "" {
+		mark, err := f.mark()
+		return watermark.Saved{Mark: mark}, err
+	}
+	saved, err := readState(f.file, chainID, key)
+	if err == nil {
+		err = notOfEnclave(saved.Mark)
+	}
+	if err == nil && saved.Mark.IsZero() {
+		fmt.Fprintf(stderr, "%s says that the key has never signed; if that is not certain, begin again with --after-height\n", f.file)
+	}
+	return saved, err
+}
+
+// mark returns the mark to begin with, where no file says it.
 func (f *startFlags) mark() (watermark.Mark, error) {
 	switch {
 	case f.fresh:

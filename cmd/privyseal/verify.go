@@ -18,6 +18,7 @@ import (
 	"privyseal/internal/awspolicy"
 	"privyseal/internal/claims"
 	"privyseal/internal/eif"
+	"privyseal/internal/key/nitrokms"
 	"privyseal/internal/nitro"
 	"privyseal/internal/policy"
 	"privyseal/internal/pubkey"
@@ -526,7 +527,7 @@ func (v *verified) proves() (list []string) {
 			held = "made a state anew for the key above, at the mark above"
 		}
 		list = append(list, what+" "+held)
-		if c.Purpose == claims.PurposeCreate && c.Origin == "generated" {
+		if c.Purpose == claims.PurposeCreate && c.Origin == nitrokms.Generated {
 			list = append(list, "the key was made inside that enclave, and was written nowhere but encrypted")
 		}
 		switch c.Mark {
@@ -556,7 +557,7 @@ func (v *verified) provesNot() (list []string) {
 	switch {
 	case v.told.foreign:
 		list = append(list, "that the key is used safely: tmkms-light's state is its host's word")
-	case key && c.Origin == "imported":
+	case key && c.Origin == nitrokms.Imported:
 		list = append(list, "that the key is nowhere else: it was imported, and copies may exist")
 	case key && c.Purpose != claims.PurposeCreate:
 		list = append(list, "that the key was made inside: its wrapped form says so; the document of its making, which `privyseal init` saved, proves it")

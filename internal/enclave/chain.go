@@ -125,8 +125,8 @@ func (e *enclave) checkBoot(b *hostlink.Boot) error {
 	return nil
 }
 
-// tooMany counts also what this enclave serves since an earlier boot: the config
-// has too many itself only where its host did not check it.
+// tooMany says that there are more than the limit. The host holds its config to the
+// limits, so what is too much comes from chains of earlier boots.
 func tooMany(what string, n, limit int) error {
 	return &curedError{
 		fmt.Errorf("%d %s, with those of earlier boots, more than %d", n, what, limit),
@@ -170,7 +170,7 @@ func (e *enclave) open(ctx context.Context, creds hostlink.Credentials, wrapped 
 	}
 	defer clear(secret.Secret)
 	if secret.ChainID != chainID {
-		return nil, nitrokms.Secret{}, fmt.Errorf("the wrapped key is for chain %q, not %q", secret.ChainID, chainID)
+		return nil, nitrokms.Secret{}, &curedError{fmt.Errorf("the wrapped key is for chain %q, not %q", secret.ChainID, chainID), "correct `key` or `id` of the chain in the config"}
 	}
 	key, err := e.keyOf(secret.KeyType, secret.Secret, secret.Public)
 	if err != nil {
@@ -200,6 +200,9 @@ func (e *enclave) keyOf(keyType string, secret, public []byte) (*soft.Key, error
 	return key, nil
 }
 
+// anotherImage is the cure for what the measured policy does not allow.
+const anotherImage = "build an image whose policy does, with `privyseal nitro policy-file` and `privyseal nitro build`, and let it in"
+
 // allowed asks the policy. Identities are not its business.
 func (e *enclave) allowed(chainID string, key *soft.Key) error {
 	if chainID == "" {
@@ -210,14 +213,14 @@ func (e *enclave) allowed(chainID string, key *soft.Key) error {
 		return fmt.Errorf("%q is not a chain id", chainID)
 	}
 	if !e.c.Policy.AllowsChain(chainID) {
-		return fmt.Errorf("the measured policy does not name chain %q", chainID)
+		return &curedError{fmt.Errorf("the measured policy does not name chain %q", chainID), anotherImage}
 	}
 	public, err := key.PublicKey().Format("base64", "")
 	if err != nil {
 		return err
 	}
 	if !e.c.Policy.AllowsKey(public) {
-		return fmt.Errorf("the measured policy does not name the public key %s", public)
+		return &curedError{fmt.Errorf("the measured policy does not name the public key %s", public), anotherImage}
 	}
 	return nil
 }
@@ -258,7 +261,11 @@ func (e *enclave) openSigner(ctx context.Context, c *chain, bc *hostlink.BootCha
 		Observe:        func(ev signer.Event) { e.observe(c.id, ev) },
 	})
 	if err != nil {
-		return errors.Join(fmt.Errorf("cannot load the state: %w", err), store.Close())
+		err = errors.Join(fmt.Errorf("cannot load the state: %w", err), store.Close())
+		if errors.Is(err, hostlink.ErrForged) || errors.Is(err, hostlink.ErrReplay) {
+			return &curedError{err, "put back the state that belongs to this wrapped key; if it is lost, doc/nitro.md, \"The state is lost\", has all steps"}
+		}
+		return err
 	}
 	c.signer, c.mac, c.start = s, mac, s.Last().Mark
 	return nil
@@ -275,9 +282,12 @@ func (e *enclave) serveNodes(ctx context.Context, c *chain, bc *hostlink.BootCha
 	c.nodes, c.served, c.group = bc.Nodes, len(bc.Nodes), &sync.WaitGroup{}
 	for _, n := range bc.Nodes {
 		addr, err := session.ParseAddr(n.Addr)
-		if err != nil || addr.Network != "unix" && c.identity == nil {
+		if err == nil && addr.Network != "unix" && c.identity == nil {
+			err = errors.New("tcp and noise need an identity")
+		}
+		if err != nil {
 			c.nodes = nil // the next boot may bring what is missing
-			e.log.Error("cannot serve a node", "chain_id", c.id, "node", n.Name, "error", errors.Join(err, errors.New("tcp and noise need an identity")))
+			e.log.Error("cannot serve a node", "chain_id", c.id, "node", n.Name, "error", err)
 			continue
 		}
 		s := &session.Session{

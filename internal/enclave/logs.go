@@ -28,7 +28,10 @@ func (w *hostWriter) write(l hostlink.Line) {
 		if w.conn == nil {
 			conn, err := w.dial(w.ctx, hostlink.LogPort)
 			if err != nil {
-				pause(w.ctx, time.Second)
+				select {
+				case <-w.ctx.Done():
+				case <-time.After(time.Second):
+				}
 				continue
 			}
 			w.conn = conn
@@ -39,15 +42,6 @@ func (w *hostWriter) write(l hostlink.Line) {
 		// Half a line may be out; the host drops a connection with one.
 		w.conn.Close()
 		w.conn = nil
-	}
-}
-
-func pause(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-	case <-t.C:
 	}
 }
 

@@ -16,7 +16,7 @@ import (
 // ends. It reports whether the enclave ever answered as ours.
 func (h *Host) control(ctx context.Context, link vsock.Host, e Enclave) (served bool, err error) {
 	heard := time.Now()
-	wait := backoff{first: h.redial, longest: h.look, last: h.redial}
+	pause := backoff{first: h.redial, longest: h.look, last: h.redial}
 	for looked := heard; ; {
 		began := time.Now()
 		t := talk{Host: h, id: e.ID, link: link}
@@ -43,9 +43,9 @@ func (h *Host) control(ctx context.Context, link vsock.Host, e Enclave) (served 
 		}
 		h.once.warn(h.Log, "cannot talk to the enclave, trying on", err)
 		if time.Since(began) >= h.look {
-			wait.last = h.redial
+			pause.last = h.redial
 		}
-		pause(ctx, wait.next())
+		pause.wait(ctx)
 	}
 }
 

@@ -144,7 +144,7 @@ func New(c Config) (*Host, error) { return newHost(c, usual) }
 // called once.
 func (h *Host) Run(ctx context.Context) error {
 	var own string // id of the enclave that we launched or served last
-	wait := backoff{first: h.first, longest: h.longest}
+	pause := backoff{first: h.first, longest: h.longest}
 	for ctx.Err() == nil {
 		e, adopted, err := h.ensure(ctx)
 		if err == nil {
@@ -155,14 +155,14 @@ func (h *Host) Run(ctx context.Context) error {
 				own = e.ID
 			}
 			if time.Since(began) >= h.stable {
-				wait.reset()
+				pause.reset()
 			}
 		}
 		if ctx.Err() != nil {
 			break
 		}
 		h.gone(err)
-		pause(ctx, wait.next())
+		pause.wait(ctx)
 	}
 	if h.StopEnclave && own != "" {
 		h.Log.Info("ending the enclave", "id", own)
@@ -292,13 +292,12 @@ func (b *backoff) next() time.Duration {
 	return d
 }
 
-func (b *backoff) reset() { b.last = 0 }
-
-func pause(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
+// wait waits for the next pause, or until ctx ends.
+func (b *backoff) wait(ctx context.Context) {
 	select {
 	case <-ctx.Done():
-	case <-t.C:
+	case <-time.After(b.next()):
 	}
 }
+
+func (b *backoff) reset() { b.last = 0 }

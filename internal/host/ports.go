@@ -11,16 +11,13 @@ import (
 	"syscall"
 	"time"
 
+	"privyseal/internal/dial"
 	"privyseal/internal/hostlink"
 	"privyseal/internal/vsock"
 )
 
-const (
-	// helloTimeout bounds the first frame of a connection.
-	helloTimeout = 10 * time.Second
-	// dialTimeout is the session's own.
-	dialTimeout = 5 * time.Second
-)
+// helloTimeout bounds the first frame of a connection.
+const helloTimeout = 10 * time.Second
 
 // port is one port that the enclave dials.
 type port struct {
@@ -58,7 +55,10 @@ func (h *Host) accept(ctx context.Context, l net.Listener, p port) {
 		}
 		if err != nil {
 			h.once.warn(h.Log, "cannot accept a connection of the enclave", err)
-			pause(ctx, 100*time.Millisecond)
+			select {
+			case <-ctx.Done():
+			case <-time.After(100 * time.Millisecond):
+			}
 			continue
 		}
 		c, ok := conn.(vsock.Conn)
@@ -141,20 +141,9 @@ func (h *Host) node(ctx context.Context, conn vsock.Conn) {
 
 // dial connects to the node. The handshake is the enclave's part.
 func (n *Node) dial(ctx context.Context) (vsock.Conn, error) {
-	d := net.Dialer{
-		Timeout: dialTimeout,
-		// Nothing else tells a parked connection from a dead one.
-		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 3},
-	}
-	conn, err := d.DialContext(ctx, n.Network, n.Address)
+	conn, err := dial.Node(ctx, n.Network, n.Address, n.PeerUID)
 	if err != nil {
 		return nil, err
-	}
-	if unix, ok := conn.(*net.UnixConn); ok && n.PeerUID != nil {
-		if err := checkPeerUID(unix, *n.PeerUID); err != nil {
-			conn.Close()
-			return nil, err
-		}
 	}
 	c, ok := conn.(vsock.Conn)
 	if !ok {
@@ -178,7 +167,7 @@ func (h *Host) kms(ctx context.Context, conn vsock.Conn) {
 // until both ends are done, for at most life. There is nothing that the enclave
 // could say to be connected elsewhere; TLS ends inside.
 func ProxyKMS(ctx context.Context, conn vsock.Conn, target string, life time.Duration) error {
-	d := net.Dialer{Timeout: dialTimeout}
+	d := net.Dialer{Timeout: dial.Timeout}
 	outside, err := d.DialContext(ctx, "tcp", target)
 	if err != nil {
 		return fmt.Errorf("cannot reach KMS: %w; may this instance reach %s?", err, target)

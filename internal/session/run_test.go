@@ -348,7 +348,7 @@ func TestPeerUID(t *testing.T) {
 	own, other := uint32(os.Getuid()), uint32(os.Getuid())+1
 
 	r := start(t, &Session{Addr: addr, PeerUID: &other})
-	c := r.awaitError("cannot serve " + addr.String() + ": user ")
+	c := r.awaitError("cannot dial " + addr.String() + ": user ")
 	if want := "peer_uid wants"; !strings.Contains(c.err.Error(), want) {
 		t.Errorf("%v does not say %q", c.err, want)
 	}

@@ -24,6 +24,7 @@ import (
 	"os"
 	"time"
 
+	"privyseal/internal/dial"
 	"privyseal/internal/noiseconn"
 	"privyseal/internal/privval"
 	"privyseal/internal/secretconn"
@@ -41,7 +42,6 @@ const (
 
 	// A message is written at once, so its rest follows its first byte at once.
 	messageTimeout = 5 * time.Second
-	dialTimeout    = 5 * time.Second
 
 	// A node that starts waits for its signer for 3 s, then exits. The pause
 	// between two attempts stays well below that.
@@ -103,7 +103,10 @@ func (s *Session) Run(ctx context.Context) {
 		if served {
 			pause = minPause
 		}
-		sleep(ctx, jitter(pause))
+		select {
+		case <-ctx.Done():
+		case <-time.After(jitter(pause)):
+		}
 		pause = min(2*pause, maxPause)
 	}
 }
@@ -135,24 +138,13 @@ func (s *Session) dial(ctx context.Context) (net.Conn, error) {
 		}
 		return conn, nil
 	}
-	d := net.Dialer{
-		Timeout: dialTimeout,
-		// Nothing else tells a parked connection from a dead one.
-		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 3},
-	}
 	network := s.Addr.Network
 	if network == "noise" {
 		network = "tcp"
 	}
-	conn, err := d.DialContext(ctx, network, s.Addr.Address)
+	conn, err := dial.Node(ctx, network, s.Addr.Address, s.PeerUID)
 	if err != nil {
 		return nil, fmt.Errorf("cannot dial %s: %w", s.Addr, err)
-	}
-	if s.PeerUID != nil {
-		if err := checkPeerUID(conn, *s.PeerUID); err != nil {
-			conn.Close()
-			return nil, fmt.Errorf("cannot serve %s: %w", s.Addr, err)
-		}
 	}
 	return conn, nil
 }
@@ -266,13 +258,4 @@ func (s *Session) changed(state State, err error) {
 // at once do not come back at once.
 func jitter(d time.Duration) time.Duration {
 	return d/2 + rand.N(d/2+1)
-}
-
-func sleep(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-	case <-t.C:
-	}
 }

@@ -279,7 +279,7 @@ func (s *Signer) load(ctx context.Context) error {
 		// know, or above it.
 		same := saved.Mark.Equal(before.Mark)
 		if !same && !before.Mark.Less(saved.Mark) {
-			return fmt.Errorf("cannot use the state of chain %s, now at %v and before at %v: %w", s.c.ChainID, saved.Mark, before.Mark, ErrWentBack)
+			return fmt.Errorf("cannot use the state of chain %s, now at %v and before at %v: %w; nothing is signed with it: put back the newest state, or end what else writes it", s.c.ChainID, saved.Mark, before.Mark, ErrWentBack)
 		}
 		if !same {
 			s.asker = s.tried.by(saved.Mark)

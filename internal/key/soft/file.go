@@ -36,7 +36,7 @@ const maxFileSize = 64 << 10
 
 // encode returns the key file that holds k.
 func encode(k *Key) []byte {
-	secret := k.bytes()
+	secret := k.Secret()
 	defer clear(secret)
 	var b bytes.Buffer
 	b.Grow(maxFileSize) // or growing would leave copies of the secret behind
@@ -73,7 +73,7 @@ func decode(data []byte) (*Key, error) {
 	if len(secret) != secretSize(t) && !(t == pubkey.Ed25519 && len(secret) == expandedSize) {
 		return nil, errFormat
 	}
-	k, err := fromSecret(t, secret)
+	k, err := FromSecret(t, secret)
 	if err != nil {
 		return nil, err
 	}

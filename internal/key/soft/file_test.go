@@ -54,7 +54,7 @@ func TestCreateAndOpen(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !got.PublicKey().Equal(k.PublicKey()) || !bytes.Equal(got.bytes(), k.bytes()) {
+		if !got.PublicKey().Equal(k.PublicKey()) || !bytes.Equal(got.Secret(), k.Secret()) {
 			t.Errorf("%s: another key came back", typ)
 		}
 
@@ -225,7 +225,7 @@ func TestDecodeRefuses(t *testing.T) {
 		{"an unclamped scalar", "privyseal software key 1\ntype ed25519\npublic 11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=\nsecret " + rfcPair + "\n", "bits that RFC 8032 clears"},
 		{"huge", rfcFile + strings.Repeat("x", maxFileSize), "a key file has at most 65536"},
 	}
-	secret := mustImport(t, []byte(rfcFile), "").bytes()
+	secret := mustImport(t, []byte(rfcFile), "").Secret()
 	for _, tt := range tests {
 		path := filepath.Join(t.TempDir(), "key")
 		write(t, path, tt.file, 0o600)
@@ -243,21 +243,21 @@ func TestDecodeRefuses(t *testing.T) {
 func TestDamagedMLDSA(t *testing.T) {
 	k := one(t, pubkey.MLDSA65)
 	for name, offset := range map[string]int{"rho": 0, "tr": 64, "s1": 200} {
-		b := k.bytes()
+		b := k.Secret()
 		b[offset] ^= 0x01
-		got, err := fromSecret(pubkey.MLDSA65, b)
+		got, err := FromSecret(pubkey.MLDSA65, b)
 		if err == nil && got.PublicKey().Equal(k.PublicKey()) {
 			t.Errorf("a key with a wrong bit in %s passes", name)
 		}
 	}
-	b := k.bytes()
+	b := k.Secret()
 	clear(b[1536:]) // all of t0
-	if _, err := fromSecret(pubkey.MLDSA65, b); err == nil {
+	if _, err := FromSecret(pubkey.MLDSA65, b); err == nil {
 		t.Error("a key without its t0 passes")
 	}
-	b = k.bytes()
+	b = k.Secret()
 	b[200] = 0xff // a coefficient out of range
-	if _, err := fromSecret(pubkey.MLDSA65, b); err == nil {
+	if _, err := FromSecret(pubkey.MLDSA65, b); err == nil {
 		t.Error("a key with a coefficient out of range passes")
 	}
 }

@@ -125,11 +125,11 @@ func fromCometBFT(name string, value []byte) (*Key, error) {
 	case "tendermint/PrivKeyEd25519":
 		return fromSeedAndPublic(value)
 	case "tendermint/PrivKeySecp256k1":
-		return fromSecret(pubkey.Secp256k1, value)
+		return FromSecret(pubkey.Secp256k1, value)
 	case "tendermint/PrivKeySecp256k1eth":
-		return fromSecret(pubkey.Secp256k1Eth, value)
+		return FromSecret(pubkey.Secp256k1Eth, value)
 	case "cometbft/PrivKeyMlDsa65":
-		return fromSecret(pubkey.MLDSA65, value)
+		return FromSecret(pubkey.MLDSA65, value)
 	case "cometbft/PrivKeyBls12_381":
 		return nil, pubkey.ErrBLS
 	}
@@ -142,7 +142,7 @@ func fromSeedAndPublic(b []byte) (*Key, error) {
 	if len(b) != ed25519.PrivateKeySize {
 		return nil, fmt.Errorf("a private key of type ed25519 has %d bytes, not %d", ed25519.PrivateKeySize, len(b))
 	}
-	k, err := fromSecret(pubkey.Ed25519, b[:ed25519.SeedSize])
+	k, err := FromSecret(pubkey.Ed25519, b[:ed25519.SeedSize])
 	if err != nil {
 		return nil, err
 	}
@@ -169,9 +169,9 @@ func importText(text []byte, as pubkey.Type) (*Key, error) {
 	}
 	switch {
 	case ecdsa:
-		return fromSecret(as, b)
+		return FromSecret(as, b)
 	case len(b) == ed25519.SeedSize && as != pubkey.MLDSA65:
-		return fromSecret(pubkey.Ed25519, b)
+		return FromSecret(pubkey.Ed25519, b)
 	case len(b) == ed25519.PrivateKeySize:
 		if k, err := fromSeedAndPublic(b); err == nil {
 			return k, nil
@@ -180,7 +180,7 @@ func importText(text []byte, as pubkey.Type) (*Key, error) {
 	case len(b) == yubiHSMSize:
 		return importYubiHSM(b)
 	case len(b) == secretSize(pubkey.MLDSA65):
-		return fromSecret(pubkey.MLDSA65, b)
+		return FromSecret(pubkey.MLDSA65, b)
 	}
 	return nil, errText
 }

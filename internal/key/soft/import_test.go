@@ -68,7 +68,7 @@ func TestExpandedKeySignsAlike(t *testing.T) {
 	if _, ok := k.Ed25519(); ok {
 		t.Error("a key without seed has one")
 	}
-	if leaks(fmt.Sprintf("%+v %#v", k, struct{ k *Key }{k}), k.bytes()) {
+	if leaks(fmt.Sprintf("%+v %#v", k, struct{ k *Key }{k}), k.Secret()) {
 		t.Error("a printed key shows its secret")
 	}
 	held := k.secret.expanded
@@ -108,10 +108,10 @@ func TestImportForms(t *testing.T) {
 		{"softsign of tmkms", rfcSeed, "", rfc},
 		{"softsign of tmkms with a line feed", rfcSeed + "\n", pubkey.Ed25519, rfc},
 		{"64 bytes of cosmos/kms", rfcPair + "\n", "", rfc},
-		{"secp256k1 of tmkms", b64(secp.bytes()), pubkey.Secp256k1, secp.PublicKey()},
-		{"secp256k1eth of cosmos/kms", "0x" + hexed(eth.bytes()) + "\n", pubkey.Secp256k1Eth, eth.PublicKey()},
-		{"secp256k1 in upper-case hex", strings.ToUpper(hexed(secp.bytes())), pubkey.Secp256k1, secp.PublicKey()},
-		{"ml_dsa_65 of cosmos/kms", b64(ml.bytes()), "", ml.PublicKey()},
+		{"secp256k1 of tmkms", b64(secp.Secret()), pubkey.Secp256k1, secp.PublicKey()},
+		{"secp256k1eth of cosmos/kms", "0x" + hexed(eth.Secret()) + "\n", pubkey.Secp256k1Eth, eth.PublicKey()},
+		{"secp256k1 in upper-case hex", strings.ToUpper(hexed(secp.Secret())), pubkey.Secp256k1, secp.PublicKey()},
+		{"ml_dsa_65 of cosmos/kms", b64(ml.Secret()), "", ml.PublicKey()},
 		{"our own", rfcFile, "", rfc},
 		{"64 bytes of tmkms, expanded", b64(expanded), "", rfc},
 		{"64 bytes, not clamped", b64(unclamped), pubkey.Ed25519, rfc},
@@ -181,7 +181,7 @@ func TestImportRefuses(t *testing.T) {
 // and no error shows what is in it.
 func TestImportErrorsDoNotShowTheSecret(t *testing.T) {
 	k := mustImport(t, []byte(rfcJSON), "")
-	pair := append(k.bytes(), k.PublicKey().Bytes()...)
+	pair := append(k.Secret(), k.PublicKey().Bytes()...)
 	for _, file := range []string{rfcJSON, rfcFile, rfcSeed, rfcPair} {
 		for i := range file {
 			for _, c := range []string{"", "!", "\"", "\x00", "A", "\n"} {

@@ -84,8 +84,8 @@ func secretSize(t pubkey.Type) int {
 	return 32
 }
 
-// fromSecret makes the key of type t with the secret b, which it copies.
-func fromSecret(t pubkey.Type, b []byte) (*Key, error) {
+// FromSecret makes the key of type t with the secret b, which it copies.
+func FromSecret(t pubkey.Type, b []byte) (*Key, error) {
 	if _, err := pubkey.ParseType(string(t)); err != nil {
 		return nil, err
 	}
@@ -146,8 +146,9 @@ func newKey(t pubkey.Type, s *secret) (*Key, error) {
 	return k, nil
 }
 
-// bytes returns a copy of the secret, as fromSecret takes it.
-func (k Key) bytes() []byte {
+// Secret returns a copy of the secret, as FromSecret takes it: for an enclave, and
+// for `key seal`, which encrypt it at once and clear it.
+func (k Key) Secret() []byte {
 	switch {
 	case k.secret.pair != nil:
 		return bytes.Clone(k.secret.pair[:ed25519.SeedSize])
