@@ -314,7 +314,8 @@ func (k *inspection) checkState(i int, key pubkey.Key) {
 	}
 }
 
-// slowSync is where a signature's share of a fast chain's step becomes long.
+// How long a durable write may take: one that is slow costs a good part of a fast
+// chain's step, and with one that is hopeless votes come too late on any chain.
 const (
 	slowSync     = 20 * time.Millisecond
 	hopelessSync = time.Second

@@ -35,7 +35,7 @@ type installer struct {
 	home   string
 	path   string         // of the config
 	config *config.Config // nil: there is none yet
-	made   created
+	undo   undoList
 }
 
 // newInstaller looks at what is there.
@@ -77,13 +77,13 @@ func (in *installer) checkFree(chainID string) error {
 func (in *installer) install(chains ...*newChain) error {
 	err := in.installAll(chains)
 	if err != nil {
-		in.made.undo()
+		in.undo.all()
 	}
 	return err
 }
 
 func (in *installer) installAll(chains []*newChain) error {
-	if err := in.made.folder(in.home); err != nil {
+	if err := in.undo.folder(in.home); err != nil {
 		return err
 	}
 	configs := make([]config.Chain, len(chains))
@@ -106,26 +106,26 @@ func (in *installer) addKey(ch *newChain) error { return in.saveKey(ch.Key, ch.k
 // saveKey writes a key to a path of the config.
 func (in *installer) saveKey(path string, key *soft.Key) error {
 	path = in.abs(path)
-	if err := in.made.folder(filepath.Dir(path)); err != nil {
+	if err := in.undo.folder(filepath.Dir(path)); err != nil {
 		return err
 	}
 	if err := soft.Create(path, key); err != nil {
 		return err
 	}
-	in.made.file(path)
+	in.undo.file(path)
 	return nil
 }
 
 func (in *installer) addState(ch *newChain) error {
 	path := in.abs(ch.State)
-	if err := in.made.folder(filepath.Dir(path)); err != nil {
+	if err := in.undo.folder(filepath.Dir(path)); err != nil {
 		return err
 	}
 	id := watermark.ID{ChainID: ch.ID, Key: ch.key.PublicKey().ID()}
 	if err := filestore.Create(filestore.Config{Path: path, ID: id}, ch.saved); err != nil {
 		return err
 	}
-	in.made.file(path)
+	in.undo.file(path)
 	return nil
 }
 
@@ -274,26 +274,26 @@ func (ch *newChain) wipe() {
 	}
 }
 
-// created is what a command has made so far, to be taken back if it fails.
-type created struct{ paths []string }
+// undoList is what a command has made so far, to be taken back if it fails.
+type undoList struct{ paths []string }
 
-func (c *created) file(path string) { c.paths = append(c.paths, path) }
+func (u *undoList) file(path string) { u.paths = append(u.paths, path) }
 
 // folder makes a folder and what is missing above it, mode 0700, each durable
 // before the next.
-func (c *created) folder(path string) error {
+func (u *undoList) folder(path string) error {
 	if info, err := os.Stat(path); err == nil && info.IsDir() {
 		return nil
 	}
 	if parent := filepath.Dir(path); parent != path {
-		if err := c.folder(parent); err != nil {
+		if err := u.folder(parent); err != nil {
 			return err
 		}
 	}
 	if err := os.Mkdir(path, 0o700); err != nil {
 		return err
 	}
-	c.file(path)
+	u.file(path)
 	return syncFolder(filepath.Dir(path))
 }
 
@@ -306,9 +306,9 @@ func syncFolder(path string) error {
 	return errors.Join(dir.Sync(), dir.Close())
 }
 
-// undo removes what was made, the last first; a folder only while it is empty.
-func (c *created) undo() {
-	for i := len(c.paths) - 1; i >= 0; i-- {
-		os.Remove(c.paths[i])
+// all removes what was made, the last first; a folder only while it is empty.
+func (u *undoList) all() {
+	for i := len(u.paths) - 1; i >= 0; i-- {
+		os.Remove(u.paths[i])
 	}
 }

@@ -60,7 +60,7 @@ func (f *enclaveFlags) runIdentity(ctx context.Context, a *app, stdout, stderr i
 		return err
 	}
 	if err := in.addWrapped(file, identity); err != nil {
-		in.made.undo()
+		in.undo.all()
 		return err
 	}
 	fmt.Fprintf(stdout, "our node id %s\nour peer id %s\nback up, on another machine:\n  %s\n", identity.public.NodeID(), peerID(identity.public), in.abs(file))

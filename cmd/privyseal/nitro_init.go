@@ -51,7 +51,7 @@ func (f *nitroInitFlags) names() []string {
 // enclaveChain is a chain whose key an enclave has made or taken in.
 type enclaveChain struct {
 	config.Chain
-	key, identity made
+	key, identity wrappedKey
 }
 
 func newEnclaveChain(id string) *enclaveChain {
@@ -60,8 +60,8 @@ func newEnclaveChain(id string) *enclaveChain {
 	return ch
 }
 
-// made is a wrapped key with what came with it; the zero made is none.
-type made struct {
+// wrappedKey is a wrapped key with what came with it; the zero wrappedKey is none.
+type wrappedKey struct {
 	public pubkey.Key
 	*hostlink.Created
 	claims claims.Claims
@@ -270,64 +270,64 @@ func (ch *enclaveChain) make(ctx context.Context, in *installer, e *enclaveLink,
 	return err
 }
 
-func (e *enclaveLink) makeIdentity(ctx context.Context, creds hostlink.Credentials) (made, error) {
+func (e *enclaveLink) makeIdentity(ctx context.Context, creds hostlink.Credentials) (wrappedKey, error) {
 	return e.make(ctx, "", hostlink.Request{Create: &hostlink.Create{KeyType: string(pubkey.Ed25519), Credentials: creds}})
 }
 
 // make asks for a key and verifies that the answer is what was asked for: the
 // document is of this image and boot, and names the key.
-func (e *enclaveLink) make(ctx context.Context, chainID string, req hostlink.Request) (m made, err error) {
+func (e *enclaveLink) make(ctx context.Context, chainID string, req hostlink.Request) (w wrappedKey, err error) {
 	reply, err := e.call(ctx, req)
 	if err != nil {
-		return m, err
+		return w, err
 	}
 	if reply.Created == nil || len(reply.Created.Wrapped) == 0 {
-		return m, errors.New("the enclave sent no key")
+		return w, errors.New("the enclave sent no key")
 	}
-	m.Created = reply.Created
-	t, err := pubkey.ParseType(m.KeyType)
+	w.Created = reply.Created
+	t, err := pubkey.ParseType(w.KeyType)
 	if err != nil {
-		return m, err
+		return w, err
 	}
-	if m.public, err = pubkey.New(t, m.Public); err != nil {
-		return m, err
+	if w.public, err = pubkey.New(t, w.Public); err != nil {
+		return w, err
 	}
-	if m.claims, err = e.verify(m.Document, claims.PurposeCreate); err != nil {
-		return m, fmt.Errorf("the enclave's attestation is not good, nothing was installed: %w", err)
+	if w.claims, err = e.verify(w.Document, claims.PurposeCreate); err != nil {
+		return w, fmt.Errorf("the enclave's attestation is not good, nothing was installed: %w", err)
 	}
-	if err := m.check(chainID, req); err != nil {
-		return m, fmt.Errorf("the enclave attests something else than it was asked for, nothing was installed: %w", err)
+	if err := w.check(chainID, req); err != nil {
+		return w, fmt.Errorf("the enclave attests something else than it was asked for, nothing was installed: %w", err)
 	}
-	return m, nil
+	return w, nil
 }
 
 // check holds what came back against what was asked for.
-func (m *made) check(chainID string, req hostlink.Request) error {
+func (w *wrappedKey) check(chainID string, req hostlink.Request) error {
 	origin, mark := nitrokms.Generated, watermark.Mark{}
 	if imp := req.Import; imp != nil {
 		origin = nitrokms.Imported
 		mark = watermark.Mark{Height: imp.Height, Round: imp.Round, Step: watermark.Step(imp.Step)}
-		if m.KeyType != imp.KeyType || !bytes.Equal(m.Public, imp.Public) {
+		if w.KeyType != imp.KeyType || !bytes.Equal(w.Public, imp.Public) {
 			return errors.New("another public key")
 		}
 	}
-	if c := req.Create; c != nil && m.KeyType != c.KeyType {
-		return fmt.Errorf("a key of type %s", m.KeyType)
+	if c := req.Create; c != nil && w.KeyType != c.KeyType {
+		return fmt.Errorf("a key of type %s", w.KeyType)
 	}
-	h, err := nitrokms.Inspect(m.Wrapped)
+	h, err := nitrokms.Inspect(w.Wrapped)
 	if err != nil {
 		return err
 	}
-	c := m.claims
+	c := w.claims
 	switch {
-	case c.Chain != chainID || c.KeyType != m.KeyType || c.Key != claims.EncodeKey(m.Public) || c.Origin != origin:
+	case c.Chain != chainID || c.KeyType != w.KeyType || c.Key != claims.EncodeKey(w.Public) || c.Origin != origin:
 		return fmt.Errorf("a key %s of chain %q, %s", c.Key, c.Chain, c.Origin)
-	case h.ChainID != chainID || h.KeyARN != c.KMSKey || !bytes.Equal(h.Public, m.Public):
+	case h.ChainID != chainID || h.KeyARN != c.KMSKey || !bytes.Equal(h.Public, w.Public):
 		return errors.New("the wrapped key is another one")
 	case chainID == "":
 		return nil
 	}
-	r, err := hostlink.ReadRecord(m.Record)
+	r, err := hostlink.ReadRecord(w.Record)
 	switch {
 	case err != nil:
 		return err
@@ -348,13 +348,13 @@ func (in *installer) wrappedIdentity() string {
 	return "identity.wrapped"
 }
 
-// readIdentity reads a wrapped identity; without a file it is the zero made.
-func readIdentity(path string) (m made, err error) {
-	_, _, m.public, err = readWrapped(path, "")
+// readIdentity reads a wrapped identity; without a file it is the zero wrappedKey.
+func readIdentity(path string) (w wrappedKey, err error) {
+	_, _, w.public, err = readWrapped(path, "")
 	if errors.Is(err, fs.ErrNotExist) {
-		return made{}, nil
+		return wrappedKey{}, nil
 	}
-	return m, err
+	return w, err
 }
 
 // documentPath is where the attestation document of a wrapped key lies.
@@ -366,13 +366,13 @@ func documentPath(wrapped string) string {
 func (in *installer) installInEnclave(ch *enclaveChain, e *enclaveLink) error {
 	err := in.addFromEnclave(ch, e)
 	if err != nil {
-		in.made.undo()
+		in.undo.all()
 	}
 	return err
 }
 
 func (in *installer) addFromEnclave(ch *enclaveChain, e *enclaveLink) error {
-	if err := in.made.folder(in.home); err != nil {
+	if err := in.undo.folder(in.home); err != nil {
 		return err
 	}
 	if err := in.addWrapped(ch.Key, ch.key); err != nil {
@@ -388,14 +388,14 @@ func (in *installer) addFromEnclave(ch *enclaveChain, e *enclaveLink) error {
 		return err
 	}
 	path := in.abs(ch.State)
-	if err := in.made.folder(filepath.Dir(path)); err != nil {
+	if err := in.undo.folder(filepath.Dir(path)); err != nil {
 		return err
 	}
 	id := watermark.ID{ChainID: ch.ID, Key: ch.key.public.ID()}
 	if err := filestore.Create(filestore.Config{Path: path, ID: id}, watermark.Saved{Mark: mark}); err != nil {
 		return err
 	}
-	in.made.file(path)
+	in.undo.file(path)
 	ch.Enclave = e.name
 	enclaves := map[string]config.Enclave{}
 	if e.isNew {
@@ -410,19 +410,19 @@ func (in *installer) addFromEnclave(ch *enclaveChain, e *enclaveLink) error {
 }
 
 // addWrapped writes a wrapped key, and the document that came with it.
-func (in *installer) addWrapped(path string, m made) error {
+func (in *installer) addWrapped(path string, w wrappedKey) error {
 	path = in.abs(path)
-	if err := in.made.folder(filepath.Dir(path)); err != nil {
+	if err := in.undo.folder(filepath.Dir(path)); err != nil {
 		return err
 	}
-	if err := writeNew(path, m.Wrapped, 0o600); err != nil {
+	if err := writeNew(path, w.Wrapped, 0o600); err != nil {
 		return err
 	}
-	in.made.file(path)
-	if err := writeNew(documentPath(path), encodeDocument(m.Document), 0o600); err != nil {
+	in.undo.file(path)
+	if err := writeNew(documentPath(path), encodeDocument(w.Document), 0o600); err != nil {
 		return err
 	}
-	in.made.file(documentPath(path))
+	in.undo.file(documentPath(path))
 	return nil
 }
 

@@ -269,7 +269,11 @@ func (g *nitroGuest) control(conn net.Conn) {
 	}
 	io.WriteString(conn, "OK 1\n")
 	for {
-		req, err := hostlink.ReadRequest(r)
+		raw, err := hostlink.ReadRawRequest(r)
+		if err != nil {
+			return
+		}
+		req, err := raw.Decode()
 		if err != nil {
 			return
 		}

@@ -4,14 +4,17 @@ import (
 	"bytes"
 	"encoding/base64"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"privyseal/internal/claims"
 	"privyseal/internal/eif"
+	"privyseal/internal/key/nitrokms"
 	"privyseal/internal/key/soft"
 	"privyseal/internal/nitro"
 	"privyseal/internal/pubkey"
@@ -162,6 +165,18 @@ func TestIsPublicKey(t *testing.T) {
 		}
 		if isPublicKey(key.PublicKey(), text) {
 			t.Errorf("%q is a public key", text)
+		}
+	}
+}
+
+// A document and the encryption context that a key policy pins name a key in the
+// same way.
+func TestKeysHaveOneName(t *testing.T) {
+	for _, size := range []int{32, 33, 65, 66, 1952} {
+		key := bytes.Repeat([]byte{7}, size)
+		context := nitrokms.EncryptionContext("", key)
+		if !slices.Contains(slices.Collect(maps.Values(context)), claims.EncodeKey(key)) {
+			t.Errorf("%d bytes: documents say %s, the context has %v", size, claims.EncodeKey(key), context)
 		}
 	}
 }

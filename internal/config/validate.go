@@ -42,7 +42,7 @@ func (c *Config) validate(problems *[]Problem) {
 		k.enclave(name)
 	}
 	k.enclaves()
-	k.load()
+	k.capacity()
 	k.files()
 }
 
@@ -182,9 +182,9 @@ func (k checker) enclaves() {
 	}
 }
 
-// load checks that no enclave has more to sign for than it takes: it would refuse
+// capacity checks that no enclave has more to sign for than it takes: it would refuse
 // all its chains, and only at the next boot.
-func (k checker) load() {
+func (k checker) capacity() {
 	chains, nodes := map[string]int{}, map[string]int{} // by enclave
 	for i, ch := range k.Chains {
 		e := ch.Enclave

@@ -18,7 +18,7 @@
 // What is trusted: that fdatasync does what it says on the file systems that
 // are allowed here, and that a sector of 512 bytes holds, after a loss of
 // power, its old or its new content or gives a read error. NVMe demands that of
-// every device (NVM Command Set, AWUPF is at least one logical block). A first
+// every device (NVM Command Set, AWUPF is at least one logical block). One
 // slot that reads as garbage is taken for a write that was cut off, for which
 // nothing was signed; two such slots are refused.
 package filestore

@@ -332,7 +332,11 @@ func (g *guest) serve(l net.Listener) {
 			}
 			io.WriteString(conn, "OK 1073741824\n")
 			for {
-				req, err := hostlink.ReadRequest(r)
+				raw, err := hostlink.ReadRawRequest(r)
+				if err != nil {
+					return
+				}
+				req, err := raw.Decode()
 				if err != nil {
 					return
 				}

@@ -171,15 +171,6 @@ type RawRequest []byte
 // ReadRawRequest reads a request. An error ends the connection.
 func ReadRawRequest(r io.Reader) (RawRequest, error) { return readFrame(r, maxFrame) }
 
-// ReadRequest reads a request and decodes it. An error ends the connection.
-func ReadRequest(r io.Reader) (Request, error) {
-	raw, err := ReadRawRequest(r)
-	if err != nil {
-		return Request{}, err
-	}
-	return raw.Decode()
-}
-
 // Limits on a boot. The config is held against them, since an enclave refuses the
 // whole of one that is beyond. A status of so many chains, each with a problem, fits
 // into a reply.

@@ -48,11 +48,11 @@ type Chain struct {
 	KeyFile string // where the key lay, in plain text
 
 	// KMS is the key as a ciphertext of AWS KMS, where only an enclave may read
-	// it. Then Key is nil, Public is what the operator says, and KeyFile holds the
-	// ciphertext. Region is the KMS key's.
+	// it. Then Key is nil, and KeyFile holds the ciphertext. Region is the KMS key's.
 	KMS    []byte
-	Public pubkey.Key
 	Region string
+
+	expected pubkey.Key // of ParseState, which has no Key
 
 	// Mark is the last message that was signed. If it is zero, the state says
 	// that the key never signed; a Warning tells so.
@@ -264,7 +264,7 @@ func (c *Chain) public() pubkey.Key {
 	if c.Key != nil {
 		return c.Key.PublicKey()
 	}
-	return c.Public
+	return c.expected
 }
 
 // lower returns the lower of two bounds, where 0 is none.

@@ -397,7 +397,7 @@ func TestStateIsMandatory(t *testing.T) {
 			"it is empty, ": func(path string) { write(t, path, "\n") },
 			"it is torn":    func(path string) { write(t, path, `{"height":"1`) },
 			"it has no":     func(path string) { write(t, path, `{}`) },
-			"65536 bytes":   func(path string) { write(t, path, strings.Repeat(" ", maxStateSize+1)) },
+			"65536 bytes":   func(path string) { write(t, path, strings.Repeat(" ", MaxStateSize+1)) },
 			"no regular file": func(path string) {
 				if err := errors.Join(os.Remove(path), syscall.Mkfifo(path, 0o600)); err != nil {
 					t.Fatal(err)

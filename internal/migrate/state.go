@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"privyseal/internal/privval"
+	"privyseal/internal/pubkey"
 	"privyseal/internal/watermark"
 )
 
@@ -55,9 +56,9 @@ func (e *LiveError) Error() string {
 	return fmt.Sprintf("a signer still runs: %s %s; stop it, keep it from starting again, and repeat this command", e.Path, e.Detail)
 }
 
-// maxStateSize bounds in bytes what is read as a state; an ML-DSA-65 signature
+// MaxStateSize bounds in bytes what is read as a state; an ML-DSA-65 signature
 // makes one of 5,000.
-const maxStateSize = 64 << 10
+const MaxStateSize = 64 << 10
 
 // pollEvery is how often a state that may still change is looked at.
 const pollEvery = 100 * time.Millisecond
@@ -122,7 +123,7 @@ func unchanged(chains []Chain, first []snapshot) error {
 }
 
 func readState(path string) (snapshot, error) {
-	data, info, err := readFile(path, maxStateSize)
+	data, info, err := readFile(path, MaxStateSize)
 	if errors.Is(err, fs.ErrNotExist) {
 		return snapshot{}, fmt.Errorf("it is missing (relative paths count from the folder of the config): %w", fs.ErrNotExist)
 	}
@@ -275,4 +276,19 @@ func newMark(height string, round, step int64) (watermark.Mark, error) {
 		return watermark.Mark{}, errors.New("it has a round or a step of the height 0, which no chain has")
 	}
 	return watermark.Mark{Height: h, Round: int32(round), Step: watermark.Step(step)}, nil
+}
+
+// ParseState reads one state file, for a key that is brought by hand: that of
+// CometBFT and cosmos/kms, which has to belong to the chain and the key, or that
+// of tmkms and tmkms-light, which says nothing about either. The zero mark is a
+// state that says that nothing was signed yet.
+func ParseState(data []byte, chainID string, key pubkey.Key) (watermark.Mark, error) {
+	c := &Chain{ID: chainID, expected: key}
+	var fields map[string]json.RawMessage
+	if err := json.Unmarshal(data, &fields); err == nil {
+		if _, found := fields["block_id"]; found {
+			return parseTMKMSState(c, data)
+		}
+	}
+	return parseFilePVState(c, data)
 }

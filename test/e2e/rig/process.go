@@ -45,9 +45,6 @@ func StartProcess(name, log, program string, args ...string) (*Process, error) {
 	return p, nil
 }
 
-// Pid returns the process id.
-func (p *Process) Pid() int { return p.cmd.Process.Pid }
-
 // Done is closed when the process has ended.
 func (p *Process) Done() <-chan struct{} { return p.done }
 

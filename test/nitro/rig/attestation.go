@@ -17,7 +17,6 @@ import (
 type attested struct {
 	pcrs      map[int][]byte
 	publicKey []byte // SPKI, DER
-	made      time.Time
 }
 
 // documentLife is how old a document may be for KMS: five minutes.
@@ -66,7 +65,7 @@ func verifyDocument(raw []byte, root *Root, now time.Time) (*attested, error) {
 	if age := now.Sub(made); age > documentLife || age < -documentLife {
 		return nil, fmt.Errorf("the document is %v old", age)
 	}
-	return &attested{doc.PCRs, doc.PublicKey, made}, nil
+	return &attested{doc.PCRs, doc.PublicKey}, nil
 }
 
 func (r *Root) verifyChain(leafDER []byte, bundle [][]byte, now time.Time) (*x509.Certificate, error) {

@@ -377,27 +377,6 @@ func (m *Machine) endError() error {
 // Console returns all that the guest has written to its console.
 func (m *Machine) Console() string { return m.console.String() }
 
-// AwaitConsole waits until the console holds text, and returns how long after
-// the start that was seen.
-func (m *Machine) AwaitConsole(ctx context.Context, text string) (time.Duration, error) {
-	for {
-		all, changed := m.console.look()
-		if strings.Contains(all, text) {
-			return time.Since(m.started), nil
-		}
-		select {
-		case <-changed:
-		case <-m.done:
-			if strings.Contains(m.Console(), text) {
-				return time.Since(m.started), nil
-			}
-			return 0, fmt.Errorf("the enclave ended without %q: %w\n%s", text, m.endError(), m.console.tail())
-		case <-ctx.Done():
-			return 0, fmt.Errorf("no %q on the console: %w\n%s", text, ctx.Err(), m.console.tail())
-		}
-	}
-}
-
 type lockedBuffer struct {
 	mu sync.Mutex
 	b  bytes.Buffer
