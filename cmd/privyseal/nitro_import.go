@@ -112,30 +112,40 @@ func (s sealedKey) encode() ([]byte, error) {
 
 // readSealed reads what `key seal` wrote, and returns the request that it is
 // for.
-func readSealed(path string) (s sealedKey, key pubkey.Key, imp *hostlink.Import, err error) {
+func readSealed(path string) (sealedKey, *hostlink.Import, error) {
 	data, err := readBounded(path, maxSealed)
 	if err != nil {
-		return s, key, nil, err
+		return sealedKey{}, nil, err
 	}
+	s, imp, err := decodeSealed(data)
+	if err != nil {
+		return s, nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return s, imp, nil
+}
+
+// decodeSealed takes nothing but what encode has written.
+func decodeSealed(data []byte) (s sealedKey, imp *hostlink.Import, err error) {
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.DisallowUnknownFields()
 	if err := d.Decode(&s); err != nil || s.Format != sealedFormat || s.Version != sealedVersion {
-		return s, key, nil, fmt.Errorf("%s is not what `privyseal key seal` writes", path)
+		return s, nil, errors.New("it is not what `privyseal key seal` writes")
 	}
 	again, err := s.encode()
 	if err != nil || !bytes.Equal(again, data) {
-		return s, key, nil, fmt.Errorf("%s was altered: it is not what `privyseal key seal` writes", path)
+		return s, nil, errors.New("it was altered: it is not what `privyseal key seal` writes")
 	}
-	if key, err = pubkey.ParseJSON(s.PublicKey); err != nil {
-		return s, key, nil, fmt.Errorf("%s: %w", path, err)
+	key, err := pubkey.ParseJSON(s.PublicKey)
+	if err != nil {
+		return s, nil, err
 	}
 	step, err := parseStep(s.Step)
 	if err != nil {
-		return s, key, nil, fmt.Errorf("%s: %w", path, err)
+		return s, nil, err
 	}
 	imp = newImport(s.ChainID, key, watermark.Mark{Height: s.Height, Round: s.Round, Step: step, SignBytes: s.SignBytes})
 	imp.Sealed = s.Sealed
-	return s, key, imp, nil
+	return s, imp, nil
 }
 
 // newImport returns a request without a secret. The zero mark is the word that

@@ -174,7 +174,7 @@ func (f *nitroInitFlags) check(i *initFlags) error {
 func (f *nitroInitFlags) imported(i *initFlags, stderr io.Writer) (imp *hostlink.Import, boot string, err error) {
 	switch {
 	case f.importSealed != "":
-		s, _, imp, err := readSealed(f.importSealed)
+		s, imp, err := readSealed(f.importSealed)
 		if err != nil {
 			return nil, "", ofFlag("import-sealed", err)
 		}

@@ -92,7 +92,7 @@ func Decode(data []byte) (Claims, error) {
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.DisallowUnknownFields()
 	if err := d.Decode(&c); err != nil {
-		return Claims{}, fmt.Errorf("the user data are none of privyseal: %w", err)
+		return Claims{}, errors.New("the user data are none of privyseal: not the JSON object that it makes")
 	}
 	if _, err := d.Token(); err != io.EOF {
 		return Claims{}, errors.New("the user data are none of privyseal: something stands behind their end")

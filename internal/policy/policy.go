@@ -65,6 +65,9 @@ func Parse(data []byte) (*Policy, error) {
 	if len(data) > MaxSize {
 		return nil, fmt.Errorf("cannot read the policy: it has more than %d bytes", MaxSize)
 	}
+	if len(bytes.TrimSpace(data)) == 0 {
+		return nil, errors.New("cannot read the policy: it is empty")
+	}
 	var p Policy
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.DisallowUnknownFields()

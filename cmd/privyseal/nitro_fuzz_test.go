@@ -1,0 +1,67 @@
+package main
+
+import (
+	"bytes"
+	"testing"
+
+	"privyseal/internal/claims"
+	"privyseal/internal/key/soft"
+	"privyseal/internal/pubkey"
+)
+
+// A sealed key comes over the network, or by somebody's hand: what is accepted, is
+// written in the same bytes, and asks for one thing.
+func FuzzSealedKey(f *testing.F) {
+	key, err := soft.Generate(pubkey.Ed25519)
+	if err != nil {
+		f.Fatal(err)
+	}
+	public, err := keyJSON(key.PublicKey())
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, s := range []sealedKey{
+		{Format: sealedFormat, Version: sealedVersion, ChainID: "chain-1", PublicKey: public, Height: 7, Step: "prevote", Sealed: []byte{1}},
+		{Format: sealedFormat, Version: sealedVersion, ChainID: "chain-1", PublicKey: public, Fresh: true, Step: "none"},
+		{Format: sealedFormat, Version: 2},
+	} {
+		data, err := s.encode()
+		if err != nil {
+			f.Fatal(err)
+		}
+		if _, _, err := decodeSealed(data); (err == nil) != (s.Version == sealedVersion) {
+			f.Errorf("%s: %v", data, err)
+		}
+		f.Add(data)
+		f.Add(bytes.Replace(data, []byte(`"round": 0`), []byte(`"round": 0, "round": 1`), 1))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		s, imp, err := decodeSealed(data)
+		if err != nil {
+			if imp != nil {
+				t.Fatal("an error and a request")
+			}
+			return
+		}
+		if again, err := s.encode(); err != nil || !bytes.Equal(again, data) {
+			t.Fatalf("read %q, wrote %q, %v", data, again, err)
+		}
+		if imp.ChainID != s.ChainID || imp.Height != s.Height || len(imp.KMS) > 0 {
+			t.Fatalf("%q asks for %+v", data, imp)
+		}
+	})
+}
+
+// User data of tmkms-light's key generation come from anybody's enclave: what is
+// taken for them names a key, and is fit for a terminal.
+func FuzzLightClaims(f *testing.F) {
+	f.Add([]byte(`{"pubkey":"11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=","key_id":"YWxpYXM="}`))
+	f.Add([]byte(`{"pubkey":"11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=","key_id":"G1sySg=="}`))
+	f.Add([]byte(`{"v":1}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		c, ok := lightClaims(data)
+		if ok && (c.key.IsZero() || !c.foreign || c.ours || c.claims.KMSKey == "" || !claims.Printable(c.claims.KMSKey)) {
+			t.Fatalf("%q is taken for %+v", data, c)
+		}
+	})
+}
