@@ -250,7 +250,9 @@ func (p KeyPolicy) check() (account string, err error) {
 		if !strings.HasPrefix(a, "arn:") || strings.ContainsAny(a, "*? ") {
 			return "", fmt.Errorf("%q is not the ARN of an administrator, as in arn:aws:iam::ACCOUNT:user/NAME", a)
 		}
-		if a == p.Role {
+		name := parts[5][strings.LastIndexByte(parts[5], '/')+1:]
+		session := strings.Join([]string{"arn", parts[1], "sts", "", parts[4], "assumed-role/" + name + "/"}, ":")
+		if a == p.Role || strings.HasPrefix(a, session) {
 			return "", errors.New("the role of the instance must not manage the key: it could replace this policy")
 		}
 	}
