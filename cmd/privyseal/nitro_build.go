@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -150,8 +151,12 @@ func (f *buildFlags) source(p *policy.Policy) (src eif.Source, err error) {
 	return src, err
 }
 
-// enclaveProgram is the package of the enclave's program, as Go writes it into it.
-const enclaveProgram = "privyseal/cmd/privyseal-enclave"
+// The packages of our programs, as Go writes them into these. Any other program may go
+// into an image, such as one that measures.
+const (
+	commands       = "privyseal/cmd/"
+	enclaveProgram = commands + "privyseal-enclave"
+)
 
 // readProgram reads the program, which has to run without anything else.
 func (f *buildFlags) readProgram() ([]byte, eif.Arch, error) {
@@ -174,7 +179,7 @@ func (f *buildFlags) readProgram() ([]byte, eif.Arch, error) {
 	if err != nil {
 		return nil, "", fmt.Errorf("%s is no program for Linux", path)
 	}
-	if info, err := buildinfo.Read(bytes.NewReader(program)); err == nil && info.Path != enclaveProgram {
+	if info, err := buildinfo.Read(bytes.NewReader(program)); err == nil && info.Path != enclaveProgram && strings.HasPrefix(info.Path, commands) {
 		return nil, "", usagef("%s is %s, and not the enclave's program: that is privyseal-enclave of the same release, or bin/privyseal-enclave of `make`", path, info.Path)
 	}
 	arch, known := archs()[file.Machine]
