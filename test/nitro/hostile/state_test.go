@@ -25,6 +25,21 @@ func (e *running) signsOn(v *validator, d *disk, height int64) {
 	n.signs(height+1, 1)
 }
 
+// under boots v with a notary for its host, who holds this record, and returns a node
+// that is served.
+func (e *running) under(v *validator, record []byte) (*notary, *node) {
+	e.w.t.Helper()
+	notary := newNotary(v)
+	notary.put(v, record)
+	h := e.w.honest(nil)
+	h.state = notary.serve
+	e.meet(h)
+	if s := e.boot(v); s.Problem != "" {
+		e.w.t.Fatal(s.Problem)
+	}
+	return notary, e.node(v)
+}
+
 // eventually asks as a node does, again on the next connection, until the block is
 // signed.
 func (e *running) eventually(n *node, height int64, block byte) *node {
@@ -122,14 +137,7 @@ func TestAcknowledgements(t *testing.T) {
 	w := newWorld(t)
 	e := w.boot(w.honest(nil))
 	v, other := e.create(chainID), e.create("chain-2")
-	notary := newNotary(v)
-	h := w.honest(nil)
-	h.state = notary.serve
-	e.meet(h)
-	if s := e.boot(v); s.Problem != "" {
-		t.Fatal(s.Problem)
-	}
-	n := e.node(v)
+	notary, n := e.under(v, v.first)
 	height := int64(1)
 	for name, answers := range map[string]func(put []byte) [][]byte{
 		"dropped":             say(),
@@ -177,12 +185,7 @@ func TestAcknowledgementsInTime(t *testing.T) {
 	w := newWorld(t)
 	e := w.boot(w.honest(nil))
 	v := e.create(chainID)
-	notary := newNotary(v)
-	h := w.honest(nil)
-	h.state = notary.serve
-	e.meet(h)
-	e.boot(v)
-	n := e.node(v)
+	notary, n := e.under(v, v.first)
 	n.signs(1, 1)
 
 	notary.tell(func(frame []byte, open string, truth func() []byte) ([][]byte, bool) {
@@ -264,14 +267,8 @@ func TestAcknowledgementsOfTwoChains(t *testing.T) {
 func (w *world) twins(v *validator) (es [2]*running, notaries [2]*notary, nodes [2]*node) {
 	w.t.Helper()
 	for i := range es {
-		notaries[i] = newNotary(v)
-		h := w.honest(nil)
-		h.state = notaries[i].serve
-		es[i] = w.boot(h)
-		if s := es[i].boot(v); s.Problem != "" {
-			w.t.Fatal(s.Problem)
-		}
-		nodes[i] = es[i].node(v)
+		es[i] = w.boot(w.honest(nil))
+		notaries[i], nodes[i] = es[i].under(v, v.first)
 	}
 	return es, notaries, nodes
 }
@@ -447,12 +444,7 @@ func TestNothingInTheGhostsPlace(t *testing.T) {
 	w := newWorld(t)
 	e := w.boot(w.honest(nil))
 	v := e.create(chainID)
-	notary := newNotary(v)
-	h := w.honest(nil)
-	h.state = notary.serve
-	e.meet(h)
-	e.boot(v)
-	n := e.node(v)
+	notary, n := e.under(v, v.first)
 	n.signs(3, 1)
 	older := notary.newest(v)
 	for i, lie := range [][]byte{[]byte("Mgarbage"), framed('M', older), []byte("Eno")} {
@@ -475,33 +467,22 @@ func TestNothingInTheGhostsPlace(t *testing.T) {
 func TestGhostAtBoot(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	again := func(v *validator, record []byte) (*running, *notary, *node) {
-		e := w.boot(w.honest(nil))
-		notary := newNotary(v)
-		notary.put(v, record)
-		h := w.honest(nil)
-		h.state = notary.serve
-		e.meet(h)
-		if s := e.boot(v); s.Problem != "" {
-			t.Fatal(s.Problem)
-		}
-		return e, notary, e.node(v)
-	}
 	e := w.boot(w.honest(nil))
 	v := e.create(chainID)
-	e.halt()
-	e, notary, n := again(v, v.first)
+	notary, n := e.under(v, v.first)
 	n.signs(3, 1)
 	honest := notary.newest(v)
 	ghost := notary.ghost(t, n, 4)
 	e.halt()
 
-	e, _, n = again(v, honest)
+	e = w.boot(w.honest(nil))
+	_, n = e.under(v, honest)
 	n.signs(4, 2)
 	before := e.attest(v)
 	e.halt()
 
-	e, _, n = again(v, ghost)
+	e = w.boot(w.honest(nil))
+	_, n = e.under(v, ghost)
 	n.signs(4, 1) // which nothing inside can tell
 	n.signs(5, 1)
 	n.signs(6, 1)
