@@ -223,17 +223,7 @@ func (k *inspection) checkClock() {
 func (k *inspection) checkChain(i int) {
 	ch := k.config.Chains[i]
 	if k.running != nil {
-		at := slices.IndexFunc(k.running.Chains, func(c monitor.ChainSnapshot) bool { return c.ID == ch.ID })
-		switch {
-		case at < 0:
-			k.add(bad, k.config.Line("chain", i), ch.ID, "the running signer does not know it: it was added since", "restart the signer, as in `systemctl restart "+k.unit()+"`")
-		case !k.running.Chains[at].Ready && k.running.Chains[at].Problem == "":
-			k.add(unsure, k.config.Line("chain", i), ch.ID, "the running signer waits for its enclave", "look again in a minute")
-		case !k.running.Chains[at].Ready && ch.Provider == "nitro":
-			k.add(bad, k.config.Line("chain", i), ch.ID, "the running signer cannot sign for it: "+k.running.Chains[at].Problem, "mend that, or what a row says; it tries again by itself, and its log tells")
-		case !k.running.Chains[at].Ready:
-			k.add(bad, k.config.Line("chain", i), ch.ID, "the running signer cannot sign for it: "+k.running.Chains[at].Problem, "mend what the rows below say, and restart the signer")
-		}
+		k.checkRunning(ch, k.config.Line("chain", i))
 	}
 	line := k.config.Line("chain", i, "key")
 	key, err := publicKey(k.config, ch)
@@ -256,6 +246,33 @@ func (k *inspection) checkChain(i int) {
 		}
 	}
 	k.checkState(i, key)
+}
+
+// checkRunning checks whether the running signer can sign for a chain.
+func (k *inspection) checkRunning(ch config.Chain, line int) {
+	switch c := k.snapshot(ch.ID); {
+	case c == nil:
+		k.add(bad, line, ch.ID, "the running signer does not know it: it was added since", "restart the signer, as in `systemctl restart "+k.unit()+"`")
+	case c.Ready:
+	case c.Problem == "":
+		k.add(unsure, line, ch.ID, "the running signer waits for its enclave", "look again in a minute")
+	case ch.Provider == "nitro":
+		k.add(bad, line, ch.ID, "the running signer cannot sign for it: "+c.Problem, "mend that, or what a row says; it tries again by itself, and its log tells")
+	default:
+		k.add(bad, line, ch.ID, "the running signer cannot sign for it: "+c.Problem, "mend what the rows below say, and restart the signer")
+	}
+}
+
+// snapshot returns how the running signer sees a chain, nil if it does not.
+func (k *inspection) snapshot(chainID string) *monitor.ChainSnapshot {
+	if k.running == nil {
+		return nil
+	}
+	at := slices.IndexFunc(k.running.Chains, func(c monitor.ChainSnapshot) bool { return c.ID == chainID })
+	if at < 0 {
+		return nil
+	}
+	return &k.running.Chains[at]
 }
 
 func (k *inspection) checkIdentity(i int) {
@@ -396,24 +413,14 @@ func (k *inspection) checkNodes(ctx context.Context, i int) {
 
 // seen returns how the running signer sees a node.
 func (k *inspection) seen(chainID, name string) (monitor.NodeSnapshot, bool) {
-	if k.running == nil {
-		return monitor.NodeSnapshot{}, false
-	}
-	for _, c := range k.running.Chains {
+	if c := k.snapshot(chainID); c != nil {
 		for _, n := range c.Nodes {
-			if c.ID == chainID && n.Name == name {
+			if n.Name == name {
 				return n, true
 			}
 		}
 	}
 	return monitor.NodeSnapshot{}, false
-}
-
-// ready reports whether the running signer can sign for a chain. An enclave that is
-// not there dials no nodes either.
-func (k *inspection) ready(chainID string) bool {
-	at := slices.IndexFunc(k.running.Chains, func(c monitor.ChainSnapshot) bool { return c.ID == chainID })
-	return at >= 0 && k.running.Chains[at].Ready
 }
 
 // unit is the systemd unit that serves such a config.
@@ -430,7 +437,8 @@ func (k *inspection) addSeen(ch config.Chain, line int, what string, addr sessio
 		k.add(good, line, what, text, "")
 		return
 	}
-	if ch.Provider == "nitro" && !k.ready(ch.ID) {
+	if ch.Provider == "nitro" && !k.snapshot(ch.ID).Ready {
+		// An enclave that cannot sign dials no nodes; the row of the chain says why.
 		k.add(unsure, line, what, text+prefixed("; ", n.LastError), "")
 		return
 	}

@@ -75,7 +75,8 @@ func (f *enclaveFlags) allows(c *config.Config, chainID string) error {
 		return err
 	}
 	if !e.policy.AllowsChain(chainID) {
-		return usagef("%s", strings.Join(notForChain(chainID), "; "))
+		why, cure := notForChain(chainID)
+		return usagef("%s; %s", why, cure)
 	}
 	return nil
 }

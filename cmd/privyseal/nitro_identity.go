@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 
 	"github.com/spf13/cobra"
 )
@@ -38,24 +40,19 @@ func (f *enclaveFlags) runIdentity(ctx context.Context, a *app, stdout, stderr i
 		return usagef("no chain of %s is in an enclave; %s makes one, with an identity where its nodes need it", in.home, a.command("init --provider nitro --chain-id ID --node tcp://HOST:PORT"))
 	}
 	file := in.wrappedIdentity()
-	there, err := readIdentity(in.abs(file))
-	if err != nil {
-		return err
-	}
 	line := fmt.Sprintf("identity = %q", file)
-	if !there.public.IsZero() {
-		return usagef("%s is there already, node id %s; add %s to the chain in %s", in.abs(file), there.public.NodeID(), line, in.path)
+	switch _, _, there, err := readWrapped(in.abs(file), ""); {
+	case err == nil:
+		return usagef("%s is there already, node id %s; add %s to the chain in %s", in.abs(file), there.NodeID(), line, in.path)
+	case !errors.Is(err, fs.ErrNotExist):
+		return err
 	}
 	e, err := f.open(ctx, a, in.config, true)
 	if err != nil {
 		return err
 	}
 	defer e.close()
-	creds, err := e.credentials(ctx)
-	if err != nil {
-		return err
-	}
-	identity, err := e.makeIdentity(ctx, creds)
+	identity, err := e.makeIdentity(ctx)
 	if err != nil {
 		return err
 	}

@@ -246,32 +246,27 @@ func (ch *enclaveChain) make(ctx context.Context, in *installer, e *enclaveLink,
 	if typ == "" {
 		typ = pubkey.Ed25519
 	}
-	creds, err := e.credentials(ctx)
-	if err != nil {
-		return err
-	}
-	req := hostlink.Request{Create: &hostlink.Create{ChainID: ch.ID, KeyType: string(typ), Credentials: creds}}
+	req := hostlink.Request{Create: &hostlink.Create{ChainID: ch.ID, KeyType: string(typ), Credentials: e.credentials}}
 	if imp != nil {
-		imp.Credentials = creds
+		imp.Credentials = e.credentials
 		req = hostlink.Request{Import: imp}
 	}
-	if ch.key, err = e.make(ctx, ch.ID, req); err != nil {
+	needs := needsIdentity(ch.Nodes)
+	if needs {
+		ch.Identity = in.wrappedIdentity()
+		if ch.identity, err = e.readIdentity(in.abs(ch.Identity)); err != nil {
+			return err
+		}
+	}
+	if ch.key, err = e.make(ctx, ch.ID, req); err != nil || !needs || !ch.identity.public.IsZero() {
 		return err
 	}
-	if !needsIdentity(ch.Nodes) {
-		return nil
-	}
-	ch.Identity = in.wrappedIdentity()
-	if there, err := readIdentity(in.abs(ch.Identity)); err != nil || !there.public.IsZero() {
-		ch.identity = there
-		return err
-	}
-	ch.identity, err = e.makeIdentity(ctx, creds)
+	ch.identity, err = e.makeIdentity(ctx)
 	return err
 }
 
-func (e *enclaveLink) makeIdentity(ctx context.Context, creds hostlink.Credentials) (wrappedKey, error) {
-	return e.make(ctx, "", hostlink.Request{Create: &hostlink.Create{KeyType: string(pubkey.Ed25519), Credentials: creds}})
+func (e *enclaveLink) makeIdentity(ctx context.Context) (wrappedKey, error) {
+	return e.make(ctx, "", hostlink.Request{Create: &hostlink.Create{KeyType: string(pubkey.Ed25519), Credentials: e.credentials}})
 }
 
 // make asks for a key and verifies that the answer is what was asked for: the
@@ -348,13 +343,19 @@ func (in *installer) wrappedIdentity() string {
 	return "identity.wrapped"
 }
 
-// readIdentity reads a wrapped identity; without a file it is the zero wrappedKey.
-func readIdentity(path string) (w wrappedKey, err error) {
-	_, _, w.public, err = readWrapped(path, "")
-	if errors.Is(err, fs.ErrNotExist) {
-		return wrappedKey{}, nil
+// readIdentity reads a wrapped identity, which the enclave has to be able to open;
+// without a file it is the zero wrappedKey.
+func (e *enclaveLink) readIdentity(path string) (w wrappedKey, err error) {
+	_, h, public, err := readWrapped(path, "")
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return w, nil
+	case err != nil:
+		return w, err
+	case h.KeyARN != e.policy.KMSKey:
+		return w, actf("the identity %s is wrapped under %s, and the policy of the image names %s; give this enclave a home of its own", path, h.KeyARN, e.policy.KMSKey)
 	}
-	return w, err
+	return wrappedKey{public: public}, nil
 }
 
 // documentPath is where the attestation document of a wrapped key lies.

@@ -31,6 +31,8 @@ type enclaveLink struct {
 	policy *policy.Policy
 	boot   string // 32 hex digits
 
+	credentials hostlink.Credentials // that may use the KMS key
+
 	conn net.Conn
 	stop func()
 	// proxied is told why the host could not connect the enclave to KMS; unreached
@@ -54,7 +56,8 @@ const answerTimeout = 150 * time.Second
 const bootTimeout = 30 * time.Second
 
 // open launches the enclave, or finds it running, and connects to it. With kms it
-// is connected to KMS too, unless a running signer does that.
+// is connected to KMS too, unless a running signer does that, and there are
+// credentials for it.
 func (f *enclaveFlags) open(ctx context.Context, a *app, c *config.Config, kms bool) (e *enclaveLink, err error) {
 	l, e, err := f.launcher(c)
 	if err != nil {
@@ -73,7 +76,13 @@ func (f *enclaveFlags) open(ctx context.Context, a *app, c *config.Config, kms b
 			return nil, err
 		}
 	}
-	if err := e.connect(ctx, link); err != nil {
+	err = e.connect(ctx, link)
+	if err == nil && kms {
+		var found host.Credentials
+		found, err = credentialsOf(e).Credentials(ctx)
+		e.credentials = found.Reveal()
+	}
+	if err != nil {
 		e.close()
 		return nil, err
 	}
@@ -98,12 +107,6 @@ func (e *enclaveLink) launcher() (*host.Launcher, error) {
 		Path: e.config.NitroCLI, Name: host.EnclaveName(e.name), CID: e.config.CID, EIF: e.config.EIF,
 		MemoryMiB: memory, CPUs: e.config.CPUCount, Want: want,
 	}, nil
-}
-
-// credentials finds credentials that may use the KMS key.
-func (e *enclaveLink) credentials(ctx context.Context) (hostlink.Credentials, error) {
-	found, err := credentialsOf(e).Credentials(ctx)
-	return found.Reveal(), err
 }
 
 // isRunning reports whether a signer runs in the home folder, which then serves

@@ -114,11 +114,7 @@ func newEnclaveState(ctx context.Context, a *app, c *config.Config, ch config.Ch
 		return err
 	}
 	defer e.close()
-	creds, err := e.credentials(ctx)
-	if err != nil {
-		return err
-	}
-	reply, err := e.call(ctx, hostlink.Request{NewState: &hostlink.NewState{ChainID: ch.ID, Wrapped: wrapped, AfterHeight: after, Credentials: creds}})
+	reply, err := e.call(ctx, hostlink.Request{NewState: &hostlink.NewState{ChainID: ch.ID, Wrapped: wrapped, AfterHeight: after, Credentials: e.credentials}})
 	if err != nil {
 		return err
 	}

@@ -99,8 +99,8 @@ func newHelpCommand() *cobra.Command {
 		Short: "Tell about a command",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			about, rest, err := cmd.Root().Find(args)
-			if err != nil || about == cmd {
-				about, rest = cmd.Root(), args
+			if err != nil {
+				return err
 			}
 			if about.HasSubCommands() {
 				if err := noCommand(about, rest); err != nil {

@@ -328,8 +328,7 @@ func disallowed(p *policy.Policy, chainID string, key nitrokms.Header, identity 
 	case identity != nil && identity.KeyARN != p.KMSKey:
 		return wrappedElsewhere("identity", chainID, identity.KeyARN, p.KMSKey)
 	case !p.AllowsChain(chainID):
-		text := notForChain(chainID)
-		return text[0], text[1]
+		return notForChain(chainID)
 	case !p.AllowsKey(public):
 		return fmt.Sprintf("the policy of the image does not name the public key of chain %s, %s", chainID, public), buildFor("--public-key " + public)
 	}
@@ -341,9 +340,8 @@ func wrappedElsewhere(what, chainID, is, wants string) (why, cure string) {
 		"name the image that it was made with in `eif`, or " + buildFor("--kms-key "+shellWord(is))
 }
 
-// notForChain says that a policy does not name a chain, and the cure.
-func notForChain(chainID string) []string {
-	return []string{"the policy of the image does not name chain " + chainID, buildFor("--chain " + shellWord(chainID))}
+func notForChain(chainID string) (why, cure string) {
+	return "the policy of the image does not name chain " + chainID, buildFor("--chain " + shellWord(chainID))
 }
 
 func buildFor(flag string) string {

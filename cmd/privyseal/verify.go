@@ -149,8 +149,8 @@ func (f *imageFlags) root(p *policy.Policy) (anchor nitro.Anchor, err error) {
 	return anchor, nil
 }
 
-// named adds to the hashes that were wanted what they are hashes of.
-func (f *imageFlags) named(m nitro.Mismatches) nitro.Mismatches {
+// explain adds to the hashes that were wanted what they are hashes of.
+func (f *imageFlags) explain(m nitro.Mismatches) nitro.Mismatches {
 	for i := range m {
 		for field, text := range map[string]string{"PCR3": f.pcr3, "PCR4": f.pcr4} {
 			if m[i].Field == field && (strings.HasPrefix(text, "arn:") || strings.HasPrefix(text, "i-")) {
@@ -328,7 +328,7 @@ func (f *verifyFlags) verify(raw []byte) (*verified, error) {
 		if !ok {
 			return nil, checkErr
 		}
-		mismatches = f.image.named(m)
+		mismatches = f.image.explain(m)
 	}
 	var toldErr error
 	if v.told, toldErr = tellFrom(v.doc); f.image.any {

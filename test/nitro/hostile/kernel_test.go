@@ -24,7 +24,7 @@ func (e *running) machine() *machine {
 func needsKernel(t *testing.T) {
 	t.Helper()
 	if !inQEMU {
-		t.Skip("needs a guest's kernel: PRIVYSEAL_HOSTILE=qemu")
+		t.Skip("it needs a guest's kernel; type: make test-nitro")
 	}
 	t.Parallel()
 }
