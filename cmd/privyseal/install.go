@@ -53,7 +53,7 @@ func newInstaller(a *app) (*installer, error) {
 		return in, nil
 	}
 	if in.config, err = config.Load(in.path); err != nil {
-		return nil, usageError{err}
+		return nil, configError{err}
 	}
 	return in, nil
 }

@@ -14,7 +14,9 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
+	"syscall"
 
 	"privyseal/internal/config"
 	"privyseal/internal/filestore"
@@ -31,7 +33,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	root.SetErr(stderr)
 	err := root.Execute()
 	if err == nil {
-		return 0
+		return statusDone
 	}
 	if text := err.Error(); text != "" {
 		fmt.Fprintln(stderr, "privyseal: "+strings.ReplaceAll(text, "\n", "\nprivyseal: "))
@@ -39,7 +41,18 @@ func run(args []string, stdout, stderr io.Writer) int {
 	return exitStatus(err)
 }
 
-// usageError is a command line or a config that cannot be meant: exit status 2.
+// The exit statuses that scripts and the systemd units rely on. They follow
+// sysexits.h where it has a word for it, and lie above what the Go runtime uses:
+// a panic is 2, and a crash is worth another start.
+const (
+	statusDone   = 0
+	statusFailed = 1  // it may pass: the unit starts again
+	statusUsage  = 64 // EX_USAGE
+	statusConfig = 78 // EX_CONFIG
+	statusAct    = 79 // no restart cures it
+)
+
+// usageError is a command line that cannot be meant.
 type usageError struct{ err error }
 
 func (e usageError) Error() string { return e.err.Error() }
@@ -49,8 +62,14 @@ func usagef(format string, args ...any) error {
 	return usageError{fmt.Errorf(format, args...)}
 }
 
+// configError is a config that is missing, unreadable or wrong.
+type configError struct{ err error }
+
+func (e configError) Error() string { return e.err.Error() }
+func (e configError) Unwrap() error { return e.err }
+
 // actError is a refusal until an operator has looked and acted, which no
-// restart cures: exit status 3.
+// restart cures.
 type actError struct{ err error }
 
 func (e actError) Error() string { return e.err.Error() }
@@ -60,21 +79,41 @@ func actf(format string, args ...any) error {
 	return actError{fmt.Errorf(format, args...)}
 }
 
-// exitStatus maps an error to the status that scripts and the systemd unit
-// (RestartPreventExitStatus=2 3) rely on.
+// exitStatus maps an error to the status of the process.
 func exitStatus(err error) int {
 	var usage usageError
-	var act actError
+	var wrong configError
 	var mistakes *config.Error
+	var act actError
 	var noState *migrate.StateError
 	var live *migrate.LiveError
 	switch {
-	case errors.As(err, &usage), errors.As(err, &mistakes):
-		return 2
+	case err == nil:
+		return statusDone
+	case mayPass(err):
+		return statusFailed
+	case errors.As(err, &usage):
+		return statusUsage
+	case errors.As(err, &wrong), errors.As(err, &mistakes):
+		return statusConfig
 	case errors.As(err, &act), errors.As(err, &noState), errors.As(err, &live), isStateRefusal(err):
-		return 3
+		return statusAct
 	}
-	return 1
+	return statusFailed
+}
+
+// passing are the errors of the system that are gone when a disk, a limit or
+// another process lets go: the next start may succeed without an operator.
+var passing = []error{
+	syscall.EIO, syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM, syscall.ENOSPC, syscall.EDQUOT,
+	syscall.EAGAIN, syscall.EINTR, syscall.EBUSY, syscall.ETIMEDOUT, syscall.ENOBUFS,
+	filestore.ErrLocked,
+}
+
+// mayPass reports whether err, or one of several that it joins, may be gone at the
+// next attempt.
+func mayPass(err error) bool {
+	return slices.ContainsFunc(passing, func(reason error) bool { return errors.Is(err, reason) })
 }
 
 // isStateRefusal reports whether a state file is refused for good. A locked

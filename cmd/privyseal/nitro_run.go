@@ -81,7 +81,7 @@ func existingConfig(a *app) (*config.Config, error) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, usageError{err}
+		return nil, configError{err}
 	}
 	return c, nil
 }

@@ -44,7 +44,8 @@ In an AWS Nitro Enclave (doc/nitro.md):
 Also: version, completion, help. "privyseal help COMMAND" says more.
 
 All commands find config, keys and state in --home DIR or $PRIVYSEAL_HOME.
-Exit status: 0 done, 1 failed, 2 wrong usage or config, 3 an operator must act.
+Exit status: 0 done, 1 failed, 64 wrong usage, 78 wrong config, 79 an operator
+must act.
 `
 
 // app is what the commands share.
@@ -262,7 +263,7 @@ func (a *app) config() (*config.Config, error) {
 	}
 	c, err := config.Load(path)
 	if err != nil {
-		return nil, usageError{err}
+		return nil, configError{err}
 	}
 	return c, nil
 }

@@ -37,9 +37,9 @@ func newStartCommand(a *app) *cobra.Command {
 SIGINT. What is in flight then is finished, and the exit status is 0.
 
 A chain whose key or state cannot be used is left alone, with the reason in the
-log and in "privyseal status"; the others sign. The exit status is 3 if no chain
-can sign until somebody acts, and 1 if another process holds a state. With
---standby such a state is waited for: start a second signer so on the same host,
+log and in "privyseal status"; the others sign. The exit status is 79 if no chain
+can sign until somebody acts, and 1 if that may pass: another process holds a
+state, a disk or the system's limits fail. With --standby a held state is waited for: start a second signer so on the same host,
 and it takes over when the first one is gone.`,
 		Args: arguments(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -64,7 +64,7 @@ const drainTimeout = session.AnswerTimeout + time.Second
 func start(ctx context.Context, home string, standby bool) error {
 	cfg, err := config.Load(filepath.Join(home, config.FileName))
 	if err != nil {
-		return usageError{err}
+		return configError{err}
 	}
 	logger := newLogger(cfg.Log)
 	defer logger.Close()
@@ -261,7 +261,7 @@ func (d *daemon) serve(ctx context.Context) error {
 		for i, n := range c.cfg.Nodes {
 			addr, err := session.ParseAddr(n.Addr)
 			if err != nil {
-				return usageError{err}
+				return configError{err}
 			}
 			s := &session.Session{
 				Addr: addr, PeerUID: n.PeerUID, Identity: c.identity, Idle: c.cfg.Timeout.Duration,

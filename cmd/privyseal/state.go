@@ -201,7 +201,7 @@ func newStateShowCommand(a *app) *cobra.Command {
 		Use:   "show",
 		Short: "Show the last mark, and whether its file is in order",
 		Long: `Show the last mark of a chain, and whether its file is in order. It only reads,
-also while "privyseal start" runs. The exit status is 3 if start would refuse the
+also while "privyseal start" runs. The exit status is 79 if start would refuse the
 file.`,
 		Args: arguments(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
