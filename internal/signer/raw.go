@@ -2,9 +2,11 @@ package signer
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"privyseal/internal/privval"
+	"privyseal/internal/watermark"
 )
 
 // signExtensions signs the extension of a vote that has passed the rule. It moves
@@ -104,7 +106,27 @@ func (s *Signer) signRaw(ctx context.Context, req *privval.Request, e *Event) (p
 		return privval.Response{}, err
 	}
 	defer s.endTurn()
+	if err := s.admitted(ctx); err != nil {
+		return privval.Response{}, err
+	}
 	defer since(time.Now(), &e.Sign)
 	sig, err := s.signVerified(msg)
 	return privval.Response{Signature: sig}, err
+}
+
+// admitted waits until the chain's witness lets us sign at all: bytes without a
+// height have no other gate.
+func (s *Signer) admitted(ctx context.Context) error {
+	for {
+		b := s.bounds()
+		switch {
+		case b.Stop != "":
+			return refuse(watermark.DuplicateSigner, "%s", b.Stop)
+		case b.Hold == "":
+			return nil
+		case ctx.Err() != nil:
+			return fmt.Errorf("cannot sign for chain %s: %w: %s", s.c.ChainID, watermark.ErrHeld, b.Hold)
+		}
+		s.pause(ctx)
+	}
 }

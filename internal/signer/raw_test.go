@@ -6,11 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"privyseal/internal/privval"
 	"privyseal/internal/signer"
+	"privyseal/internal/watermark"
 	"privyseal/internal/watermark/storetest"
 )
 
@@ -224,6 +227,41 @@ func TestRawBytesTakeTurns(t *testing.T) {
 		}
 		if resp := ask(t, s, req); !key.verify(req.Bytes, resp.Signature) {
 			t.Errorf("got %+v", resp)
+		}
+	})
+}
+
+// Bytes without a height stop at a witness like everything else.
+func TestRawBytesAndAWitness(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var bounds atomic.Pointer[watermark.Bounds]
+		says := func(b watermark.Bounds) { bounds.Store(&b) }
+		says(watermark.Bounds{Hold: "on purpose"})
+		c := config(newTestKey())
+		c.Store = storetest.NewFake(watermark.Mark{})
+		c.AllowSignBytes = true
+		c.Bounds = func() watermark.Bounds { return *bounds.Load() }
+		s := newSigner(t, c)
+		req := privval.Request{Kind: privval.KindSignBytes, Bytes: []byte("randao")}
+		handle := func() (privval.Response, error) {
+			ctx, cancel := context.WithTimeout(t.Context(), answerTime)
+			defer cancel()
+			return s.Handle(ctx, "n1", &req)
+		}
+		if _, err := handle(); !errors.Is(err, watermark.ErrHeld) {
+			t.Errorf("held: %v", err)
+		}
+		says(watermark.Bounds{Stop: "on purpose"})
+		if resp, err := handle(); err != nil || !strings.Contains(resp.Refused, "duplicate_signer") {
+			t.Errorf("stopped: %+v, %v", resp, err)
+		}
+		// What holds us back ends while the request waits: it is answered at once.
+		changed := make(chan struct{})
+		says(watermark.Bounds{Hold: "on purpose", Changed: changed})
+		time.AfterFunc(time.Millisecond, func() { says(watermark.Bounds{}); close(changed) })
+		start := time.Now()
+		if resp, err := handle(); err != nil || resp.Signature == nil || time.Since(start) != time.Millisecond {
+			t.Errorf("let go: %+v, %v, after %v", resp, err, time.Since(start))
 		}
 	})
 }

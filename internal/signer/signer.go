@@ -47,6 +47,9 @@ type Config struct {
 	// Heights bounds by how much requests raise the height. The zero value has
 	// the default bounds.
 	Heights watermark.Heights
+	// Bounds is what the chain's witness says now. It is asked at each request,
+	// by many goroutines, and must not block. Nil: there is no witness.
+	Bounds func() watermark.Bounds
 
 	// AllowSignBytes and AllowRawBytes let a node have bytes of its own choice
 	// signed (v1's and v2's SignBytes and v2's non_rp_extension; Celestia's raw
@@ -225,16 +228,29 @@ func (s *Signer) record(ctx context.Context, req watermark.Mark, e *Event, accep
 			return watermark.Mark{}, err
 		}
 		if !errors.Is(err, watermark.ErrMoved) {
-			select {
-			case <-ctx.Done():
-			case <-time.After(retryPause):
-			}
+			s.pause(ctx)
 		}
 		// Also if both came at once.
 		if ctx.Err() != nil {
 			return watermark.Mark{}, err
 		}
 	}
+}
+
+// pause waits before the next attempt of record, or until ctx ends.
+func (s *Signer) pause(ctx context.Context) {
+	select {
+	case <-ctx.Done():
+	case <-s.bounds().Changed:
+	case <-time.After(retryPause):
+	}
+}
+
+func (s *Signer) bounds() watermark.Bounds {
+	if s.c.Bounds == nil {
+		return watermark.Bounds{}
+	}
+	return s.c.Bounds()
 }
 
 // replace does one attempt of record.
@@ -245,11 +261,15 @@ func (s *Signer) replace(ctx context.Context, req watermark.Mark, node string, a
 		}
 	}
 	m, isNew, err = watermark.Next(s.last.Mark, req)
-	if err != nil || !isNew {
+	if err != nil {
 		return m, false, err
 	}
-	if err := s.heights.Allow(s.last.Mark, m, time.Now()); err != nil {
+	// New or repeated: a recorded mark may be one that an importer made up.
+	if err := s.heights.Allow(s.last.Mark, m, s.bounds(), time.Now()); err != nil {
 		return m, false, err
+	}
+	if !isNew {
+		return m, false, nil
 	}
 	accepted()
 	saved, err := s.c.Store.Replace(ctx, s.last, m)

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -52,6 +53,7 @@ type player struct {
 	signer *signer.Signer
 	key    *testKey
 	ledger ledger
+	bounds atomic.Pointer[watermark.Bounds]
 
 	mu     sync.Mutex
 	events map[string]signer.Event // the last one of each node
@@ -61,6 +63,8 @@ func newPlayer(t *testing.T) *player {
 	p := &player{t: t, key: newTestKey(), events: map[string]signer.Event{}}
 	p.key.durable = func() watermark.Mark { return p.store.Saved().Mark }
 	p.c = config(p.key)
+	p.bounds.Store(&watermark.Bounds{})
+	p.c.Bounds = func() watermark.Bounds { return *p.bounds.Load() }
 	p.c.Observe = func(e signer.Event) {
 		p.mu.Lock()
 		defer p.mu.Unlock()
@@ -96,6 +100,8 @@ func (p *player) play(words []string) {
 		p.c.Nodes = int(number(p.t, words[1]))
 	case "max":
 		p.c.Heights.Max = number(p.t, words[1])
+	case "witness":
+		p.setWitness(words[1:])
 	case "state":
 		p.setState(words[1:])
 	case "start":
@@ -113,6 +119,21 @@ func (p *player) play(words []string) {
 	default:
 		p.ask(words)
 	}
+}
+
+// setWitness plays what a witness says from now on: hold, stop, or tip HEIGHT
+// floor HEIGHT.
+func (p *player) setWitness(words []string) {
+	var b watermark.Bounds
+	switch words[0] {
+	case "hold":
+		b.Hold = "on purpose"
+	case "stop":
+		b.Stop = "on purpose"
+	case "tip":
+		b = watermark.Bounds{Tip: number(p.t, words[1]), TipAt: time.Now(), Floor: number(p.t, words[3])}
+	}
+	p.bounds.Store(&b)
 }
 
 func (p *player) setState(words []string) {

@@ -1,7 +1,9 @@
 package watermark
 
 import (
+	"errors"
 	"fmt"
+	"math"
 	"time"
 )
 
@@ -11,19 +13,45 @@ const (
 	DefaultHeightBurst     = 100_000
 	DefaultHeightPerSecond = 10
 
-	// MaxFirstHeight bounds the first mark of a fresh state.
-	MaxFirstHeight = 1_000_000_000
+	// leapFactor is how many times the bucket the first raise after a downtime may
+	// be if a witness explains it; maxFirstHeight is what it may explain to a fresh
+	// state, which costs nothing to make again.
+	leapFactor     = 100
+	maxFirstHeight = 1_000_000_000
 )
 
-// Heights watches by how much requests raise the height. It is a bucket, so
-// that no hostile request can carry the mark out of reach for ever, and it
-// keeps the height in which a load happened from being signed twice: a
+// Bounds is what a witness of the chain says at one moment. The witness is not
+// trusted: Floor, Stop and Hold only make us more careful, and what Tip opens
+// is bounded. The zero value is that of a chain without a witness.
+type Bounds struct {
+	// Hold says why nothing is signed yet; "" lets requests pass. What it holds
+	// back may be asked again.
+	Hold string
+	// Changed is closed when Hold is to be looked at again. It may be nil.
+	Changed <-chan struct{}
+	// Stop says why nothing is signed any more, for good.
+	Stop string
+	// Floor is a height up to which nothing is signed.
+	Floor int64
+	// Tip is the newest height that is known to be committed; 0 is unknown.
+	Tip int64
+	// TipAt is when the tip was new.
+	TipAt time.Time
+}
+
+// ErrHeld says that a mark cannot be judged yet; see [Bounds].Hold.
+var ErrHeld = errors.New("held back")
+
+// Heights is the one gate for the height of a mark that is to be signed, new or
+// recorded already. It bounds by how much requests raise the height, with a
+// bucket, so that no hostile request can carry the mark out of reach for ever,
+// and it keeps the height in which a load happened from being signed twice: a
 // restored snapshot or an old copy of the state may have signed it already.
 //
-// The zero value refuses every raise until [Heights.Loaded] was called. It is
+// The zero value refuses everything until [Heights.Loaded] was called. It is
 // not safe for concurrent use.
 type Heights struct {
-	Burst     int64 // size of the bucket; 0 is DefaultHeightBurst
+	Burst     int64 // size of the bucket, and the highest first height of a fresh state; 0 is DefaultHeightBurst
 	PerSecond int64 // refill; 0 is DefaultHeightPerSecond
 	Max       int64 // highest height that is ever signed; 0 is no bound
 	Floor     int64 // nothing at or below it is signed
@@ -31,15 +59,17 @@ type Heights struct {
 	loaded bool
 	level  float64
 	at     time.Time
+	// start is the height of the first load.
+	start int64
 	// first is true until the first raise after a load was judged.
 	first bool
 	// skip is the height that is refused whole.
 	skip int64
 }
 
-func (h *Heights) burst() float64 {
+func (h *Heights) burst() int64 {
 	if h.Burst > 0 {
-		return float64(h.Burst)
+		return h.Burst
 	}
 	return DefaultHeightBurst
 }
@@ -51,75 +81,114 @@ func (h *Heights) perSecond() float64 {
 	return DefaultHeightPerSecond
 }
 
-// Loaded tells that s was loaded. The first load of a process fills the bucket
-// and adds what the chain may have grown by since the mark was written; later
-// ones (after a store failed) add nothing, so that failures cannot be used to
-// fill it.
+// Loaded notes that s was loaded. The first load of a process fills the bucket,
+// whatever the age of the mark: the clock, and a file's time, are not to be
+// trusted with more. Later loads (after a store failed) add nothing, so that
+// failures cannot be used to fill it.
 func (h *Heights) Loaded(s Saved, now time.Time) {
 	if !h.loaded {
-		h.level, h.at = h.burst(), now
-		if !s.Time.IsZero() {
-			// A clock that stood at 1970 must not open the bucket for ever.
-			h.level += min(MaxFirstHeight, h.perSecond()*max(0, now.Sub(s.Time).Seconds()))
-		}
+		h.level, h.at, h.start = float64(h.burst()), now, s.Mark.Height
 	}
 	h.loaded, h.first = true, true
 }
 
-// Allow judges the height of req against the last mark. It changes nothing but
-// the note of which height is skipped; [Heights.Spend] takes from the bucket
-// once the new mark is durable. The error is a *[RefusedError].
-func (h *Heights) Allow(last, req Mark, now time.Time) error {
-	refuse := func(r Reason, detail string) error {
-		return &RefusedError{Reason: r, Last: last, Request: req, Detail: detail}
+// Allow judges m, the mark that is to be signed: a new one, or last itself. It
+// changes nothing but the note of which height is skipped; [Heights.Spend] takes
+// from the bucket once the new mark is durable. The error is a *[RefusedError],
+// or an [ErrHeld], which may pass.
+func (h *Heights) Allow(last, m Mark, b Bounds, now time.Time) error {
+	refuse := func(r Reason, format string, args ...any) error {
+		return &RefusedError{Reason: r, Last: last, Request: m, Detail: fmt.Sprintf(format, args...)}
 	}
-	raise := req.Height - last.Height
 	switch {
+	case b.Stop != "":
+		return refuse(DuplicateSigner, "%s", b.Stop)
+	case b.Hold != "":
+		return fmt.Errorf("%w: %s", ErrHeld, b.Hold)
 	case !h.loaded:
 		return refuse(HeightGap, "no mark was loaded")
-	case h.Max > 0 && req.Height > h.Max:
-		return refuse(HeightMax, fmt.Sprintf("max_height is %d", h.Max))
-	case req.Height <= h.Floor:
-		return refuse(HeightFloor, fmt.Sprintf("nothing is signed up to height %d", h.Floor))
-	case last.IsZero():
-		if req.Height >= MaxFirstHeight {
-			return refuse(HeightLeap, fmt.Sprintf("the first height of a fresh state must be below %d", MaxFirstHeight))
-		}
-		return nil
-	case raise == 0:
-		return nil
+	case h.Max > 0 && m.Height > h.Max:
+		return refuse(HeightMax, "max_height is %d", h.Max)
+	case m.Height <= h.Floor:
+		return refuse(HeightFloor, "nothing is signed up to height %d", h.Floor)
+	case b.Tip > 0 && m.Height > h.ceiling(b, now):
+		return refuse(HeightCeiling, "the chain's witness has seen height %d, and now expects none above %d", b.Tip, h.ceiling(b, now))
 	}
-	if allowed := h.levelAt(now); float64(raise) > allowed {
-		return refuse(HeightLeap, fmt.Sprintf("%d heights ahead, %d allowed now; see height_burst", raise, int64(allowed)))
+	if allowed := h.leap(last, b, now); m.Height-last.Height > allowed {
+		return refuse(HeightLeap, "%s; if the chain is really there, see height_leap in doc/operations.md", h.leapDetail(last, m, allowed))
 	}
-	if h.first {
-		h.first = false
-		if raise > 1 {
-			h.skip = req.Height
-		}
-	}
-	if req.Height <= h.skip {
-		return refuse(HeightGap, fmt.Sprintf("height %d may have been signed with a newer state; signing goes on at %d", h.skip, h.skip+1))
+	h.noteFirst(last, m, b)
+	switch {
+	case m.Height <= b.Floor:
+		return refuse(HeightFloor, "the chain's witness has seen height %d, and another signer or an older state of ours may have signed up to %d", b.Tip, b.Floor)
+	case m.Height <= h.skip:
+		return refuse(HeightGap, "height %d may have been signed with a newer state; signing goes on at %d", h.skip, h.skip+1)
 	}
 	return nil
 }
 
-// Spend takes the raise from last to m out of the bucket.
+// ceiling is the highest height that the chain can have reached: the tip, two
+// more, and what the time since the tip was new allows.
+func (h *Heights) ceiling(b Bounds, now time.Time) int64 {
+	grown := h.perSecond() * max(0, now.Sub(b.TipAt).Seconds())
+	if room := float64(math.MaxInt64 - b.Tip); grown+2 >= room {
+		return math.MaxInt64
+	}
+	return b.Tip + 2 + int64(grown)
+}
+
+// leap returns by how much a mark may raise the height now. Until the height has
+// moved since the first load, a witness that explains the raise widens that; not
+// without end, because witness and node may be one and the same hostile machine.
+func (h *Heights) leap(last Mark, b Bounds, now time.Time) int64 {
+	burst := h.burst()
+	switch {
+	case last.IsZero() && b.Tip > 0:
+		return max(burst, maxFirstHeight)
+	case last.IsZero():
+		return burst // the bucket of a fresh state is not touched by its first height
+	case b.Tip > 0 && last.Height == h.start:
+		return burst * min(leapFactor, math.MaxInt64/burst)
+	}
+	return int64(h.levelAt(now))
+}
+
+func (h *Heights) leapDetail(last, m Mark, allowed int64) string {
+	if last.IsZero() {
+		return fmt.Sprintf("the first height of a fresh state is at most %d", allowed)
+	}
+	return fmt.Sprintf("%d heights ahead, %d allowed now (height_burst)", m.Height-last.Height, allowed)
+}
+
+// noteFirst judges the first raise after a load. What lies below the floor of a
+// witness is refused whatever the height of the load, and decides nothing.
+func (h *Heights) noteFirst(last, m Mark, b Bounds) {
+	raise := m.Height - last.Height
+	if !h.first || last.IsZero() || raise == 0 || m.Height < b.Floor {
+		return
+	}
+	h.first = false
+	if raise > 1 {
+		h.skip = m.Height
+	}
+}
+
+// Spend takes the raise from last to m out of the bucket. A raise that a witness
+// explained, above what was in it, takes nothing.
 func (h *Heights) Spend(last, m Mark, now time.Time) {
 	if last.IsZero() {
 		h.first = false
 		return
 	}
-	h.level = h.levelAt(now) - float64(m.Height-last.Height)
-	h.at = now
+	level, raise := h.levelAt(now), float64(m.Height-last.Height)
+	if raise <= level {
+		level -= raise
+	}
+	h.level, h.at = level, now
 }
 
-// levelAt returns what the bucket holds at now. What the first load put in on
-// top of the bucket's size stays until it is spent, and is not refilled.
+// levelAt returns what the bucket holds at now.
 func (h *Heights) levelAt(now time.Time) float64 {
 	gained := h.perSecond() * max(0, now.Sub(h.at).Seconds())
-	if h.level >= h.burst() {
-		return h.level
-	}
-	return min(h.burst(), h.level+gained)
+	return min(float64(h.burst()), h.level+gained)
 }

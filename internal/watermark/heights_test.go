@@ -38,6 +38,7 @@ type player struct {
 	h     watermark.Heights
 	last  watermark.Mark
 	round int32
+	b     watermark.Bounds
 }
 
 func (p *player) play(t *testing.T, line string, words []string) {
@@ -52,11 +53,22 @@ func (p *player) play(t *testing.T, line string, words []string) {
 	case "max":
 		p.h.Max = readInt(t, words[1], 64)
 		return
-	case "#":
+	case "floor":
+		p.h.Floor = readInt(t, words[1], 64)
 		return
 	}
-	now, height := p.start.Add(readDuration(t, words[0])), readInt(t, words[2], 64)
-	if words[1] == "load" {
+	now, height := p.start.Add(readDuration(t, words[0])), int64(0)
+	if len(words) > 2 {
+		height = readInt(t, words[2], 64)
+	}
+	switch words[1] {
+	case "witness":
+		p.b = watermark.Bounds{Tip: height, TipAt: now.Add(-readDuration(t, words[4])), Floor: readInt(t, words[7], 64)}
+		return
+	case "hold", "stop":
+		p.b = watermark.Bounds{Hold: map[string]string{"hold": "on purpose"}[words[1]], Stop: map[string]string{"stop": "on purpose"}[words[1]]}
+		return
+	case "load":
 		p.last = watermark.Mark{}
 		if height > 0 {
 			p.last = watermark.Floor(height)
@@ -71,11 +83,17 @@ func (p *player) play(t *testing.T, line string, words []string) {
 	}
 	p.round++
 	req := watermark.Mark{Height: height, Round: p.round, Step: watermark.StepPrevote}
-	err := p.h.Allow(p.last, req, now)
+	if words[1] == "repeat" {
+		req = p.last
+	}
+	err := p.h.Allow(p.last, req, p.b, now)
 	got := "ok"
 	if refused, ok := errors.AsType[*watermark.RefusedError](err); ok {
 		got = string(refused.Reason)
 		checkRefusal(t, err, p.last, req)
+	}
+	if errors.Is(err, watermark.ErrHeld) {
+		got = "held"
 	}
 	if got != words[3] {
 		t.Fatalf("%s: got %s (%v)", line, got, err)
@@ -108,10 +126,10 @@ func TestHeightsSayTheCure(t *testing.T) {
 		want   string
 	}{
 		{5001, "max_height is 5000"},
-		{1101, "1001 heights ahead, 1000 allowed now; see height_burst"},
+		{1101, "1001 heights ahead, 1000 allowed now (height_burst)"},
 		{200, "signing goes on at 201"},
 	} {
-		if err := h.Allow(at(100), at(c.height), now); err == nil || !strings.Contains(err.Error(), c.want) {
+		if err := h.Allow(at(100), at(c.height), watermark.Bounds{}, now); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("height %d: %v does not say %q", c.height, err, c.want)
 		}
 	}

@@ -157,6 +157,9 @@ func TestNames(t *testing.T) {
 		string(watermark.HeightGap):                                             "height_gap",
 		string(watermark.HeightLeap):                                            "height_leap",
 		string(watermark.HeightMax):                                             "height_max",
+		string(watermark.HeightFloor):                                           "height_floor",
+		string(watermark.HeightCeiling):                                         "height_ceiling",
+		string(watermark.DuplicateSigner):                                       "duplicate_signer",
 	} {
 		if got != want {
 			t.Errorf("%q, want %q", got, want)

@@ -159,10 +159,12 @@ const (
 	HeightRegression Reason = "height_regression" // below the mark
 	RoundRegression  Reason = "round_regression"
 	StepRegression   Reason = "step_regression"
-	HeightGap        Reason = "height_gap"   // the first height after a load, and not the mark's next
-	HeightLeap       Reason = "height_leap"  // further ahead than the bucket of heights allows
-	HeightMax        Reason = "height_max"   // above the configured highest height
-	HeightFloor      Reason = "height_floor" // at or below the configured floor
+	HeightGap        Reason = "height_gap"       // the first height after a load, and not the mark's next
+	HeightLeap       Reason = "height_leap"      // further ahead than the bucket of heights allows
+	HeightMax        Reason = "height_max"       // above the configured highest height
+	HeightFloor      Reason = "height_floor"     // at or below the configured floor, or what a witness has seen
+	HeightCeiling    Reason = "height_ceiling"   // above what the chain can have reached by its witness
+	DuplicateSigner  Reason = "duplicate_signer" // a witness showed that somebody else signs with our key
 )
 
 // RefusedError is a final refusal. Asking again cannot change it. Request is
