@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/ed25519"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -151,7 +152,7 @@ func (d *daemon) open(ctx context.Context, standby bool) error {
 }
 
 func (d *daemon) openChain(ctx context.Context, cc config.Chain, standby bool) (c *chain, err error) {
-	m := d.monitor.AddChain(cc.ID)
+	m := d.monitor.AddChain(cc.ID, cc.ID)
 	c = &chain{cfg: cc}
 	for _, n := range cc.Nodes {
 		c.changed = append(c.changed, m.AddNode(n.Name, n.Addr))
@@ -194,7 +195,7 @@ func (d *daemon) openChain(ctx context.Context, cc config.Chain, standby bool) (
 		return nil, err
 	}
 	c.store = store
-	m.Ready(displayKey(pub), c.signer.Last)
+	m.Ready(shownKey(pub, cc.Provider), c.signer.Last)
 	return c, nil
 }
 
@@ -368,11 +369,10 @@ func newLogger(c config.Log) *oplog.Logger {
 	return oplog.New(os.Stderr, level, format)
 }
 
-// displayKey is the public key as status shows it.
-func displayKey(k pubkey.Key) string {
-	s, err := k.Format("base64", "")
-	if err != nil {
-		return k.String()
+// shownKey is a chain's key as status and metrics show it.
+func shownKey(k pubkey.Key, provider string) monitor.Key {
+	return monitor.Key{
+		Public:  base64.StdEncoding.EncodeToString(k.Bytes()),
+		Address: fmt.Sprintf("%X", k.Address()), Type: string(k.Type()), Provider: provider,
 	}
-	return s
 }

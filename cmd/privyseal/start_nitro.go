@@ -26,6 +26,7 @@ import (
 	"privyseal/internal/policy"
 	"privyseal/internal/pubkey"
 	"privyseal/internal/session"
+	"privyseal/internal/signer"
 	"privyseal/internal/watermark"
 )
 
@@ -54,7 +55,7 @@ type nitroNode struct {
 
 // openNitroChain reads what the host has of a chain: wrapped keys and state.
 func (d *daemon) openNitroChain(ctx context.Context, cc config.Chain, standby bool) (c *nitroChain, err error) {
-	m := d.monitor.AddChain(cc.ID)
+	m := d.monitor.AddChain(cc.ID, cc.ID)
 	c = &nitroChain{cfg: cc, log: d.log.With("chain_id", cc.ID), monitor: m, nodes: map[string]*nitroNode{}, settled: make(chan struct{})}
 	c.tell = func() { d.notify("STATUS=" + d.summary()) }
 	for _, n := range cc.Nodes {
@@ -145,31 +146,32 @@ func (c *nitroChain) Status(keyType string, public []byte, problem error) {
 		c.tell()
 		c.once.Do(func() { close(c.settled) })
 	}()
+	var key pubkey.Key
 	if problem == nil {
-		problem = c.checkPublic(keyType, public)
+		key, problem = c.checkPublic(keyType, public)
 	}
 	if problem != nil {
 		c.monitor.Failed(problem)
 		return
 	}
 	c.log.Info("the enclave signs for this chain")
-	c.monitor.Ready(base64.StdEncoding.EncodeToString(public), func() watermark.Saved { return *c.saved.Load() })
+	c.monitor.Ready(shownKey(key, c.cfg.Provider), func() watermark.Saved { return *c.saved.Load() })
 }
 
-// checkPublic checks that the enclave has the key that its file names.
-func (c *nitroChain) checkPublic(keyType string, public []byte) error {
+// checkPublic checks that the enclave has the key that its file names, and returns it.
+func (c *nitroChain) checkPublic(keyType string, public []byte) (pubkey.Key, error) {
 	t, err := pubkey.ParseType(keyType)
 	if err != nil {
-		return fmt.Errorf("the enclave has a key of an unknown type: %w", err)
+		return pubkey.Key{}, fmt.Errorf("the enclave has a key of an unknown type: %w", err)
 	}
 	key, err := pubkey.New(t, public)
 	if err != nil {
-		return fmt.Errorf("the enclave's public key is none: %w", err)
+		return pubkey.Key{}, fmt.Errorf("the enclave's public key is none: %w", err)
 	}
 	if key.ID() != c.id.Key {
-		return fmt.Errorf("the enclave has another key, %v", key)
+		return pubkey.Key{}, fmt.Errorf("the enclave has another key, %v", key)
 	}
-	return nil
+	return key, nil
 }
 
 // Acked implements host.Observer.
@@ -180,7 +182,8 @@ func (c *nitroChain) Acked(r hostlink.Record) {
 // Event implements host.Observer.
 func (c *nitroChain) Event(e hostlink.Event) {
 	o := monitor.Outcome{
-		Node: e.Node, Kind: label(e.Kind), Reason: e.Reason, Repeated: e.Repeated,
+		Node: e.Node, Kind: label(e.Kind), Reason: e.Reason, Repeated: e.Repeated, Nil: e.Nil,
+		Fault: signer.Fault(e.Fault), StoreErrors: e.StoreErrors,
 		Mark:  watermark.Mark{Height: e.Height, Round: e.Round, Step: watermark.Step(e.Step)},
 		Queue: e.Queue, Store: e.Store, Sign: e.Sign, All: e.All,
 	}

@@ -37,7 +37,11 @@ type Event struct {
 	Step     uint8  `json:"step,omitempty"`
 	Reason   string `json:"reason,omitempty"`   // why it was refused for good
 	Error    string `json:"error,omitempty"`    // the refusal, or what kept it from an answer
+	Fault    string `json:"fault,omitempty"`    // what failed, where it was neither answered nor refused
 	Repeated bool   `json:"repeated,omitempty"` // a recorded mark was signed again
+	Nil      bool   `json:"nil,omitempty"`      // a vote for no block
+
+	StoreErrors int `json:"store_errors,omitempty"` // how often the store failed
 
 	Queue time.Duration `json:"queue,omitempty"`
 	Store time.Duration `json:"store,omitempty"`

@@ -2,30 +2,44 @@ package monitor
 
 import (
 	"runtime"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
+	dto "github.com/prometheus/client_model/go"
 
+	"privyseal/internal/privval"
 	"privyseal/internal/session"
+	"privyseal/internal/signer"
+	"privyseal/internal/watermark"
 )
 
 // The names, labels and meanings of the metrics never change: operators'
 // alerts rely on them. doc/operations.md lists them.
+//
+// Every series of a counter exists from the moment at which its chain and node are
+// known. One that is born with its first event shows no increase by it.
 type metrics struct {
 	registry *prometheus.Registry
 
-	signedTotal  *prometheus.CounterVec
-	refusedTotal *prometheus.CounterVec
-	duration     *prometheus.HistogramVec
-	lastHeight   *prometheus.GaugeVec
-	lastTime     *prometheus.GaugeVec
-	markHeight   *prometheus.GaugeVec
-	state        *prometheus.GaugeVec
-	reconnected  *prometheus.CounterVec
-	ready        *prometheus.GaugeVec
-	enclaveUp    *prometheus.GaugeVec
-	enclaveRuns  *prometheus.CounterVec
+	signedTotal    *prometheus.CounterVec
+	repeatedTotal  *prometheus.CounterVec
+	nilTotal       *prometheus.CounterVec
+	refusedTotal   *prometheus.CounterVec
+	errorsTotal    *prometheus.CounterVec
+	duration       *prometheus.HistogramVec
+	lastHeight     *prometheus.GaugeVec
+	lastTime       *prometheus.GaugeVec
+	markHeight     *prometheus.GaugeVec
+	state          *prometheus.GaugeVec
+	reconnected    *prometheus.CounterVec
+	ready          *prometheus.GaugeVec
+	keyInfo        *prometheus.GaugeVec
+	enclaveUp      *prometheus.GaugeVec
+	enclaveRuns    *prometheus.CounterVec
+	listenerErrors *prometheus.CounterVec
 }
 
 // durationBuckets spans a signature from memory, 50 µs, to the time at which a
@@ -33,6 +47,10 @@ type metrics struct {
 var durationBuckets = []float64{
 	0.00005, 0.0001, 0.0002, 0.0003, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 4,
 }
+
+// ofChain are the labels of what belongs to a chain: its name in the config, left
+// out where that is its id, and its id.
+func ofChain(more ...string) []string { return append([]string{"chain", "chain_id"}, more...) }
 
 func newMetrics(version string) *metrics {
 	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
@@ -42,62 +60,239 @@ func newMetrics(version string) *metrics {
 		return prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: "privyseal", Name: name, Help: help}, labels)
 	}
 	m := &metrics{
-		registry:     prometheus.NewRegistry(),
-		signedTotal:  counter("signed_total", "Signatures released.", "chain_id", "kind"),
-		refusedTotal: counter("refused_total", "Requests refused for good.", "chain_id", "node", "reason"),
+		registry:      prometheus.NewRegistry(),
+		signedTotal:   counter("signed_total", "Signatures released, repeated ones and nil votes among them.", ofChain("kind")...),
+		repeatedTotal: counter("repeated_total", "Signatures over a mark that was signed before: asked for again, or by another node.", ofChain("kind")...),
+		nilTotal:      counter("nil_votes_total", "Signatures of votes for no block.", ofChain("kind")...),
+		refusedTotal:  counter("refused_total", "Requests refused for good.", ofChain("node", "reason")...),
+		errorsTotal:   counter("errors_total", "Failures that may pass: attempts at the store, signatures of the key, requests that waited too long.", ofChain("kind")...),
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Namespace: "privyseal", Name: "sign_duration_seconds", Buckets: durationBuckets,
 			Help: "Time of a signature by stage: queue (waiting for other requests), store (making the mark durable), sign, all.",
-		}, []string{"chain_id", "stage"}),
-		lastHeight:  gauge("last_signed_height", "Height of the last signature released.", "chain_id"),
-		lastTime:    gauge("last_signed_timestamp_seconds", "Unix time of the last signature released.", "chain_id", "kind"),
-		markHeight:  gauge("mark_height", "Height of the durable mark.", "chain_id"),
-		state:       gauge("node_state", "1 for the state that the connection to the node is in.", "chain_id", "node", "state"),
-		reconnected: counter("node_reconnects_total", "Connections that ended after the node was served.", "chain_id", "node"),
-		ready:       gauge("chain_ready", "1 if key and state of the chain are loaded.", "chain_id"),
-		enclaveUp:   gauge("enclave_up", "1 if the enclave runs.", "enclave"),
-		enclaveRuns: counter("enclave_starts_total", "How often the enclave was launched or found running.", "enclave"),
+		}, ofChain("stage")),
+		lastHeight:     gauge("last_signed_height", "Height of the last signature; absent while there is none.", ofChain()...),
+		lastTime:       gauge("last_signed_timestamp_seconds", "Unix time of the last signature; after a start that of the mark.", ofChain("kind")...),
+		markHeight:     gauge("mark_height", "Height of the durable mark.", ofChain()...),
+		state:          gauge("node_state", "1 for the state that the connection to the node is in.", ofChain("node", "state")...),
+		reconnected:    counter("node_reconnects_total", "Connections that ended after the node was served.", ofChain("node")...),
+		ready:          gauge("chain_ready", "1 if key and state of the chain are loaded.", ofChain()...),
+		keyInfo:        gauge("key_info", "1, with the key of the chain.", ofChain("provider", "type", "address", "public_key")...),
+		enclaveUp:      gauge("enclave_up", "1 if the enclave runs.", "enclave"),
+		enclaveRuns:    counter("enclave_starts_total", "How often the enclave was launched or found running.", "enclave"),
+		listenerErrors: counter("listener_errors_total", "Failures of what is served beside the nodes; they stop no signature.", "listener"),
 	}
 	build := gauge("build_info", "1, with what was built.", "version", "go_version")
 	build.WithLabelValues(version, runtime.Version()).Set(1)
-	m.registry.MustRegister(m.signedTotal, m.refusedTotal, m.duration, m.lastHeight, m.lastTime, m.markHeight,
-		m.state, m.reconnected, m.ready, m.enclaveUp, m.enclaveRuns, build, collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	for _, l := range []string{MetricsListener, StatusListener} {
+		m.listenerErrors.WithLabelValues(l)
+	}
+	m.registry.MustRegister(m.signedTotal, m.repeatedTotal, m.nilTotal, m.refusedTotal, m.errorsTotal, m.duration,
+		m.lastHeight, m.lastTime, m.markHeight, m.state, m.reconnected, m.ready, m.keyInfo, m.enclaveUp, m.enclaveRuns,
+		m.listenerErrors, build, collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
 
-// chainMetrics are the metrics of one chain, looked up once.
+// chainMetrics are the metrics of one chain, looked up once: a node waits for its
+// signature while they are counted.
 type chainMetrics struct {
-	all               *metrics
-	id                string
-	ready, markHeight prometheus.Gauge
-	lastHeight        prometheus.Gauge
-	queue, store      prometheus.Observer
-	sign, total       prometheus.Observer
+	all        *metrics
+	name, id   string
+	ready      prometheus.Gauge
+	lastHeight func() prometheus.Gauge // makes it, the first time
+	kinds      map[string]*kindMetrics
+	faults     map[signer.Fault]prometheus.Counter
+
+	queue, store prometheus.Observer
+	sign, total  prometheus.Observer
 }
 
-func (m *metrics) chain(id string) *chainMetrics {
-	return &chainMetrics{
-		all: m, id: id,
-		ready:      m.ready.WithLabelValues(id),
-		markHeight: m.markHeight.WithLabelValues(id),
-		lastHeight: m.lastHeight.WithLabelValues(id),
-		queue:      m.duration.WithLabelValues(id, "queue"),
-		store:      m.duration.WithLabelValues(id, "store"),
-		sign:       m.duration.WithLabelValues(id, "sign"),
-		total:      m.duration.WithLabelValues(id, "all"),
+// kindMetrics are those of one kind of message.
+type kindMetrics struct {
+	signed        prometheus.Counter
+	repeated, nil prometheus.Counter      // nil where the kind knows none
+	lastTime      func() prometheus.Gauge // makes it, the first time
+}
+
+// otherLabel stands for what an enclave says and we do not know.
+const otherLabel = "other"
+
+func (m *metrics) chain(name, id string) *chainMetrics {
+	if name == id {
+		name = ""
 	}
+	c := &chainMetrics{
+		all: m, name: name, id: id,
+		ready:      m.ready.WithLabelValues(name, id),
+		lastHeight: sync.OnceValue(func() prometheus.Gauge { return m.lastHeight.WithLabelValues(name, id) }),
+		kinds:      map[string]*kindMetrics{},
+		faults:     map[signer.Fault]prometheus.Counter{},
+		queue:      m.duration.WithLabelValues(name, id, "queue"),
+		store:      m.duration.WithLabelValues(name, id, "store"),
+		sign:       m.duration.WithLabelValues(name, id, "sign"),
+		total:      m.duration.WithLabelValues(name, id, "all"),
+	}
+	for _, k := range []privval.Kind{privval.KindProposal, privval.KindPrevote, privval.KindPrecommit, privval.KindSignBytes, privval.KindRawBytes} {
+		c.kinds[k.String()] = m.kind(name, id, k)
+	}
+	for _, f := range append(signer.Faults(), otherLabel) {
+		c.faults[f] = m.errorsTotal.WithLabelValues(name, id, string(f))
+	}
+	return c
+}
+
+func (m *metrics) kind(name, id string, k privval.Kind) *kindMetrics {
+	kind := k.String()
+	km := &kindMetrics{
+		signed:   m.signedTotal.WithLabelValues(name, id, kind),
+		lastTime: sync.OnceValue(func() prometheus.Gauge { return m.lastTime.WithLabelValues(name, id, kind) }),
+	}
+	switch k {
+	case privval.KindPrevote, privval.KindPrecommit:
+		km.nil = m.nilTotal.WithLabelValues(name, id, kind)
+		fallthrough
+	case privval.KindProposal:
+		km.repeated = m.repeatedTotal.WithLabelValues(name, id, kind)
+	}
+	return km
+}
+
+// loaded tells of the mark that the chain was loaded with. Its bytes were signed,
+// or were about to be, when it was written; a mark without bytes is a floor, and
+// says nothing of when anything was signed.
+func (c *chainMetrics) loaded(s watermark.Saved) {
+	c.ready.Set(1)
+	k := c.kinds[s.Mark.Step.String()]
+	if k == nil || len(s.Mark.SignBytes) == 0 {
+		return
+	}
+	c.lastHeight().Set(float64(s.Mark.Height))
+	k.lastTime().Set(unixSeconds(s.Time))
 }
 
 func (c *chainMetrics) signed(e Outcome, now time.Time) {
-	c.all.signedTotal.WithLabelValues(c.id, e.Kind).Inc()
-	c.all.lastTime.WithLabelValues(c.id, e.Kind).Set(float64(now.UnixNano()) / 1e9)
+	if k := c.kinds[e.Kind]; k != nil {
+		k.signed.Inc()
+		k.lastTime().Set(unixSeconds(now))
+		if e.Repeated && k.repeated != nil {
+			k.repeated.Inc()
+		}
+		if e.Nil && k.nil != nil {
+			k.nil.Inc()
+		}
+	}
 	c.queue.Observe(e.Queue.Seconds())
 	c.store.Observe(e.Store.Seconds())
 	c.sign.Observe(e.Sign.Seconds())
 	c.total.Observe(e.All.Seconds())
 	if !e.Mark.IsZero() {
-		c.lastHeight.Set(float64(e.Mark.Height))
-		c.markHeight.Set(float64(e.Mark.Height))
+		c.lastHeight().Set(float64(e.Mark.Height))
+	}
+}
+
+func unixSeconds(t time.Time) float64 { return float64(t.UnixNano()) / 1e9 }
+
+// failed counts what kept a request from its answer, and each failure of the store
+// on the way to one. An enclave's numbers are not believed without a bound.
+func (c *chainMetrics) failed(e Outcome) {
+	c.faults[signer.StoreFault].Add(float64(min(max(0, e.StoreErrors), 1000)))
+	switch {
+	case e.Err == nil || e.Reason != "" || e.Fault == signer.StoreFault && e.StoreErrors > 0:
+	case c.faults[e.Fault] != nil:
+		c.faults[e.Fault].Inc()
+	default:
+		c.faults[otherLabel].Inc()
+	}
+}
+
+// maxKeyLabel is how long a public key may be as a label, in bytes: those of all
+// types but ML-DSA, which have 2.6 kB. Its address names a key as well.
+const maxKeyLabel = 100
+
+// setKey tells which key the chain has. There is one at a time.
+func (c *chainMetrics) setKey(k Key) {
+	if len(k.Public) > maxKeyLabel {
+		k.Public = ""
+	}
+	c.all.keyInfo.DeletePartialMatch(prometheus.Labels{"chain": c.name, "chain_id": c.id})
+	c.all.keyInfo.WithLabelValues(c.name, c.id, k.Provider, k.Type, k.Address, k.Public).Set(1)
+}
+
+// nodeMetrics are the metrics of one node of a chain.
+type nodeMetrics struct {
+	refused    map[string]prometheus.Counter // by reason
+	reconnects prometheus.Counter
+	state      [3]prometheus.Gauge // by session.State
+}
+
+func (c *chainMetrics) node(name string) *nodeMetrics {
+	n := &nodeMetrics{refused: map[string]prometheus.Counter{}, reconnects: c.all.reconnected.WithLabelValues(c.name, c.id, name)}
+	for _, r := range append(signer.Reasons(), otherLabel) {
+		n.refused[r] = c.all.refusedTotal.WithLabelValues(c.name, c.id, name, r)
+	}
+	for s := range n.state {
+		n.state[s] = c.all.state.WithLabelValues(c.name, c.id, name, session.State(s).String())
+	}
+	n.setState(session.Dialling)
+	return n
+}
+
+func (n *nodeMetrics) refuse(reason string) {
+	if counter := n.refused[reason]; counter != nil {
+		counter.Inc()
+		return
+	}
+	n.refused[otherLabel].Inc()
+}
+
+func (n *nodeMetrics) setState(now session.State) {
+	for s := range n.state {
+		n.state[s].Set(0)
+	}
+	n.state[now].Set(1)
+}
+
+// forget takes the series of a node away that is in the config no more.
+func (c *chainMetrics) forget(node string) {
+	labels := prometheus.Labels{"chain": c.name, "chain_id": c.id, "node": node}
+	c.all.refusedTotal.DeletePartialMatch(labels)
+	c.all.reconnected.DeletePartialMatch(labels)
+	c.all.state.DeletePartialMatch(labels)
+}
+
+// Gather returns all metrics as they are now. What follows from the mark is read
+// here, and not kept up to date by who signs.
+func (m *Monitor) Gather() ([]*dto.MetricFamily, error) {
+	m.readMarks()
+	all, err := m.metrics.registry.Gather()
+	for _, family := range all {
+		for _, one := range family.Metric {
+			one.Label = withoutName(one.Label)
+		}
+	}
+	return all, err
+}
+
+// withoutName leaves the name of a chain out that has none but its id: no series of
+// such a chain has changed since there are names. The registry keeps labels, so
+// they are not changed in place.
+func withoutName(labels []*dto.LabelPair) []*dto.LabelPair {
+	at := slices.IndexFunc(labels, func(l *dto.LabelPair) bool { return l.GetName() == "chain" && l.GetValue() == "" })
+	if at < 0 {
+		return labels
+	}
+	return slices.Delete(slices.Clone(labels), at, at+1)
+}
+
+// readMarks sets what follows from the marks of all chains.
+func (m *Monitor) readMarks() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, c := range m.chains {
+		c.mu.Lock()
+		if c.last != nil {
+			m.metrics.markHeight.WithLabelValues(c.metrics.name, c.id).Set(float64(c.last().Mark.Height))
+		}
+		c.mu.Unlock()
 	}
 }
 
@@ -114,20 +309,21 @@ func (m *Monitor) Enclave(name string) func(up bool) {
 	}
 }
 
-func (c *chainMetrics) refused(node, reason string) {
-	c.all.refusedTotal.WithLabelValues(c.id, node, reason).Inc()
+// The listeners beside the nodes, as labels.
+const (
+	MetricsListener = "metrics"
+	StatusListener  = "status"
+)
+
+// ListenerFailed counts a failure of a listener, one of those above.
+func (m *Monitor) ListenerFailed(listener string) {
+	m.metrics.listenerErrors.WithLabelValues(listener).Inc()
 }
 
-func (c *chainMetrics) reconnects(node string) {
-	c.all.reconnected.WithLabelValues(c.id, node).Inc()
-}
-
-func (c *chainMetrics) nodeState(node string, now session.State) {
-	for _, s := range []session.State{session.Dialling, session.Parked, session.Serving} {
-		v := 0.0
-		if s == now {
-			v = 1
-		}
-		c.all.state.WithLabelValues(c.id, node, s.String()).Set(v)
-	}
+// LogLost tells where to read how many log lines nobody has read in time since the
+// start. It is called once.
+func (m *Monitor) LogLost(lines func() int64) {
+	m.metrics.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
+		Namespace: "privyseal", Name: "log_lines_lost_total", Help: "Log lines dropped because nobody read them in time.",
+	}, func() float64 { return float64(lines()) }))
 }

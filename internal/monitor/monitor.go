@@ -12,6 +12,8 @@ import (
 	"errors"
 	"log/slog"
 	"os"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -46,11 +48,12 @@ func New(log *slog.Logger, version string) *Monitor {
 // Chain gathers what is told about one chain.
 type Chain struct {
 	log     *slog.Logger
+	name    string
 	id      string
 	metrics *chainMetrics
 
 	mu          sync.Mutex
-	pubKey      string
+	key         Key
 	last        func() watermark.Saved // nil: the chain cannot sign
 	problem     string                 // why it cannot
 	signed      Signed
@@ -60,15 +63,20 @@ type Chain struct {
 
 type node struct {
 	name, addr string
+	metrics    *nodeMetrics
 	state      session.State
 	since      time.Time
 	lastError  string
 	reconnects int
 }
 
-// AddChain adds a chain that cannot sign yet.
-func (m *Monitor) AddChain(id string) *Chain {
-	c := &Chain{log: m.log.With("chain_id", id), id: id, metrics: m.metrics.chain(id)}
+// AddChain adds a chain that cannot sign yet. Its name is how the operator calls
+// it, which is its id unless there are several of that id.
+func (m *Monitor) AddChain(name, id string) *Chain {
+	c := &Chain{log: m.log.With("chain_id", id), name: name, id: id, metrics: m.metrics.chain(name, id)}
+	if name != id {
+		c.log = c.log.With("chain", name)
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.chains = append(m.chains, c)
@@ -78,22 +86,32 @@ func (m *Monitor) AddChain(id string) *Chain {
 // AddNode adds a node that is not dialled yet, and returns what its session
 // reports changes to.
 func (c *Chain) AddNode(name, addr string) func(session.State, error) {
-	n := &node{name: name, addr: addr, since: time.Now()}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	n := &node{name: name, addr: addr, since: time.Now(), metrics: c.metrics.node(name)}
 	c.nodes = append(c.nodes, n)
-	c.metrics.nodeState(name, session.Dialling)
 	return func(s session.State, err error) { c.changed(n, s, err) }
 }
 
-// Ready tells that the chain's key and state are loaded. last returns its mark,
-// pubKey is the key as the operator is to see it.
-func (c *Chain) Ready(pubKey string, last func() watermark.Saved) {
+// RemoveNode forgets a node that is in the config no more. Its session has ended.
+func (c *Chain) RemoveNode(name string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.pubKey, c.last, c.problem = pubKey, last, ""
-	c.metrics.ready.Set(1)
-	c.metrics.markHeight.Set(float64(last().Mark.Height))
+	c.nodes = slices.DeleteFunc(c.nodes, func(n *node) bool { return n.name == name })
+	c.metrics.forget(name)
+}
+
+// Key is the key of a chain as an operator is to see it: base64, the hexadecimal
+// address that the chain knows the validator by, the type, and who keeps it.
+type Key struct{ Public, Address, Type, Provider string }
+
+// Ready tells that the chain's key and state are loaded. last returns its mark.
+func (c *Chain) Ready(k Key, last func() watermark.Saved) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.key, c.last, c.problem = k, last, ""
+	c.metrics.setKey(k)
+	c.metrics.loaded(last())
 }
 
 // Failed tells why the chain cannot sign.
@@ -111,12 +129,12 @@ func (c *Chain) changed(n *node, s session.State, err error) {
 	lost := n.state == session.Serving && s == session.Dialling
 	if n.state != s {
 		n.state, n.since = s, time.Now()
-		c.metrics.nodeState(n.name, s)
+		n.metrics.setState(s)
 	}
 	switch {
 	case lost:
 		n.reconnects++
-		c.metrics.reconnects(n.name)
+		n.metrics.reconnects.Inc()
 		c.log.Warn("lost the node", "node", n.name, "error", err)
 	case s == session.Serving:
 		c.log.Info("serving the node", "node", n.name, "addr", n.addr)
@@ -135,7 +153,8 @@ func (c *Chain) changed(n *node, s session.State, err error) {
 // Observe is told of every request; it is the Observe of a signer.Config.
 func (c *Chain) Observe(e signer.Event) {
 	c.Note(Outcome{
-		Node: e.Node, Kind: e.Request.Kind.String(), Mark: e.Mark, Bytes: len(e.Request.Bytes), Reason: e.Reason, Err: e.Err, Repeated: e.Repeated,
+		Node: e.Node, Kind: e.Request.Kind.String(), Mark: e.Mark, Bytes: len(e.Request.Bytes), Reason: e.Reason, Err: e.Err,
+		Fault: signer.FaultOf(e.Err), StoreErrors: e.StoreErrors, Repeated: e.Repeated, Nil: e.Request.IsNilVote(),
 		Queue: e.Queue, Store: e.Store, Sign: e.Sign, All: e.All,
 	})
 }
@@ -148,12 +167,18 @@ type Outcome struct {
 	Bytes                   int // that were of the node's choice
 	Reason                  string
 	Err                     error
+	Fault                   signer.Fault // where Err is no refusal
+	StoreErrors             int
 	Repeated                bool
+	Nil                     bool // a vote for no block
 	Queue, Store, Sign, All time.Duration
 }
 
 // Note is told of a request that was decided elsewhere, as in an enclave.
 func (c *Chain) Note(o Outcome) {
+	if o.Err != nil || o.StoreErrors != 0 {
+		c.metrics.failed(o)
+	}
 	switch {
 	case o.Reason != "":
 		c.refused(o)
@@ -184,12 +209,14 @@ func (c *Chain) signedOne(e Outcome) {
 }
 
 func (c *Chain) refused(e Outcome) {
-	c.metrics.refused(e.Node, e.Reason)
 	c.mu.Lock()
-	c.lastRefusal = &Refusal{Time: time.Now(), Node: e.Node, Reason: e.Reason, Text: e.Err.Error()}
+	if at := slices.IndexFunc(c.nodes, func(n *node) bool { return n.name == e.Node }); at >= 0 {
+		c.nodes[at].metrics.refuse(e.Reason)
+	}
+	c.lastRefusal = &Refusal{Time: time.Now(), Node: e.Node, Reason: e.Reason, Text: because(e)}
 	c.mu.Unlock()
 
-	attrs := []any{"node", e.Node, "kind", e.Kind, "reason", e.Reason, "error", e.Err}
+	attrs := []any{"node", e.Node, "kind", e.Kind, "reason", e.Reason, "error", because(e)}
 	if refused, ok := errors.AsType[*watermark.RefusedError](e.Err); ok && !refused.Request.IsZero() {
 		attrs = append(attrs, "asked", describe(refused.Request), "mark", describe(refused.Last))
 	}
@@ -198,6 +225,13 @@ func (c *Chain) refused(e Outcome) {
 		level = slog.LevelError
 	}
 	c.log.Log(context.Background(), level, "refused to sign", attrs...)
+}
+
+// because returns why something was refused, without the reason, which stands beside
+// it, and without the word that it was.
+func because(e Outcome) string {
+	reason := strings.TrimSuffix(strings.TrimSuffix(e.Reason, "_same_node"), "_other_node")
+	return strings.TrimPrefix(e.Err.Error(), "refused: "+reason+": ")
 }
 
 // alarming reports whether a refusal says that a node contradicts itself or
@@ -240,9 +274,13 @@ type Snapshot struct {
 
 // ChainSnapshot is the state of one chain.
 type ChainSnapshot struct {
+	Name        string         `json:"name"` // the id, unless the config says otherwise
 	ID          string         `json:"chain_id"`
 	PubKey      string         `json:"public_key,omitempty"` // base64
-	Ready       bool           `json:"ready"`                // key and state are loaded
+	KeyType     string         `json:"key_type,omitempty"`
+	Address     string         `json:"address,omitempty"` // hexadecimal
+	Provider    string         `json:"provider,omitempty"`
+	Ready       bool           `json:"ready"` // key and state are loaded
 	Problem     string         `json:"problem,omitempty"`
 	Height      int64          `json:"height"` // of the mark
 	Round       int32          `json:"round"`
@@ -297,7 +335,10 @@ func (m *Monitor) Snapshot() Snapshot {
 func (c *Chain) snapshot() ChainSnapshot {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	cs := ChainSnapshot{ID: c.id, PubKey: c.pubKey, Ready: c.last != nil, Problem: c.problem, Signed: c.signed, LastRefusal: c.lastRefusal}
+	cs := ChainSnapshot{
+		Name: c.name, ID: c.id, PubKey: c.key.Public, KeyType: c.key.Type, Address: c.key.Address, Provider: c.key.Provider,
+		Ready: c.last != nil, Problem: c.problem, Signed: c.signed, LastRefusal: c.lastRefusal,
+	}
 	if c.last != nil {
 		saved := c.last()
 		cs.Height, cs.Round, cs.Step = saved.Mark.Height, saved.Mark.Round, saved.Mark.Step.String()

