@@ -225,12 +225,13 @@ KMS key opens nothing else.
 host can read: for trying things out, with a KMS key that guards nothing.
 
 --check FILE reads what "aws kms get-key-policy" printed and names everybody who
-can get around the enclave. Name the image with --eif (and --also during an
-upgrade), or any image that the policy names passes. The exit status is 1 if
-somebody gets around it, or if something is not understood. It is 0 with those whom
-the policy trusts, and names: who may replace it (but for a service, and for the
-enclave's own role, where the policy has its name or its PCR3), and who signs images
-where PCR8 alone admits them.`,
+can get around the enclave, replace the policy, or end the KMS key. Name the image
+with --eif (and --also during an upgrade), or any image that the policy names passes.
+The exit status is 1 if somebody gets around it, if it may run for another account
+with no PCR3 to say on whose instance, or if something is not understood. It is 0
+with those whom the policy trusts, and names: who may replace it or end the KMS key
+(but not everybody, a service, or the enclave's own role, by its name, by a condition
+or by PCR3), and who signs images where PCR8 alone admits them.`,
 		Example: `  privyseal nitro policy --role arn:aws:iam::111122223333:role/validator --eif privyseal.eif > key-policy.json
   aws kms get-key-policy --key-id … --policy-name default > now.json; privyseal nitro policy --check now.json --eif privyseal.eif`,
 		Args: arguments(),
@@ -438,7 +439,7 @@ func (f *keyPolicyFlags) runCheck(set *pflag.FlagSet, w io.Writer) error {
 		return fmt.Errorf("%s: %w", f.check, err)
 	}
 	count := map[awspolicy.Kind]int{}
-	words := map[awspolicy.Kind]string{awspolicy.Enclave: "ok  ", awspolicy.Signer: "ok  ", awspolicy.Rewrite: "--  ", awspolicy.Unclear: "FAIL", awspolicy.Bypass: "FAIL"}
+	words := map[awspolicy.Kind]string{awspolicy.Enclave: "ok  ", awspolicy.Signer: "ok  ", awspolicy.Destroy: "--  ", awspolicy.Rewrite: "--  ", awspolicy.Unclear: "FAIL", awspolicy.Bypass: "FAIL"}
 	var b strings.Builder
 	for _, x := range found {
 		count[x.Kind]++

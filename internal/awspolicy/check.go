@@ -15,6 +15,7 @@ type Kind int
 const (
 	Enclave Kind = iota // somebody may use the key in an expected image, as it should be
 	Signer              // the same in any image that the owner of an expected certificate signs
+	Destroy             // somebody may end the KMS key, or make it useless, and with it all that is wrapped
 	Rewrite             // somebody may replace the policy, and so all that it says
 	Unclear             // something was not understood, and may let anybody do anything
 	Bypass              // somebody gets around the enclave
@@ -28,8 +29,10 @@ type Finding struct {
 	Actions   []string // what the principal may do
 	Text      string   // what follows from it
 
-	who  principal
-	pcr3 []string // of which roles the instance has to be, if it is said
+	who        principal
+	conditions []condition // what else the statement asks for
+	pcr3       []string    // of which roles the instance has to be, if it is said
+	instance   bool        // PCR3 or PCR4 says on whose instance the enclave has to run
 }
 
 // power is an action by which somebody could get around the enclave.
@@ -38,6 +41,7 @@ type power struct {
 	// attested actions take an attestation document, and a condition on it.
 	// Without, a condition that wants one is never met.
 	attested bool
+	kind     Kind // of who has it: Bypass, Rewrite or Destroy
 	means    string
 }
 
@@ -45,23 +49,29 @@ func powers() []power {
 	const (
 		opens  = "opens wrapped keys"
 		forges = "wraps a key that it knows, and passes it off as made in the enclave"
+		ends   = "ends the KMS key or keeps it from use, and with it every key that is wrapped under it"
 	)
 	return []power{
-		{"kms:Decrypt", true, opens},
-		{"kms:ReEncryptFrom", false, "moves wrapped keys under a KMS key of its own"},
-		{"kms:CreateGrant", false, "gives these rights to others"},
-		{"kms:ReplicateKey", false, "makes a replica of the KMS key with another policy"},
-		{"kms:GenerateDataKey", true, forges},
-		{"kms:Encrypt", false, forges},
-		{"kms:ReEncryptTo", false, forges},
-		{"kms:ImportKeyMaterial", false, "makes the KMS key one that it knows"},
-		{"kms:PutKeyPolicy", false, "replaces this policy"},
+		{"kms:Decrypt", true, Bypass, opens},
+		{"kms:ReEncryptFrom", false, Bypass, "moves wrapped keys under a KMS key of its own"},
+		{"kms:CreateGrant", false, Bypass, "gives these rights to others"},
+		{"kms:ReplicateKey", false, Bypass, "makes a replica of the KMS key with another policy"},
+		{"kms:GenerateDataKey", true, Bypass, forges},
+		{"kms:Encrypt", false, Bypass, forges},
+		{"kms:ReEncryptTo", false, Bypass, forges},
+		{"kms:ImportKeyMaterial", false, Bypass, "makes the KMS key one that it knows"},
+		{"kms:PutKeyPolicy", false, Rewrite, "replaces this policy"},
+		{"kms:ScheduleKeyDeletion", false, Destroy, ends},
+		{"kms:DeleteImportedKeyMaterial", false, Destroy, ends},
+		{"kms:DisableKey", false, Destroy, ends},
+		{"kms:RevokeGrant", false, Destroy, ends},
+		{"kms:UpdatePrimaryRegion", false, Destroy, ends},
 	}
 }
 
 // Check reads a key policy, or what `aws kms get-key-policy` prints, and names
 // every principal that can use the KMS key other than from inside one of the
-// images, or replace the policy. Without images any image is as good as another,
+// images, replace the policy, or end the KMS key. Without images any image is as good as another,
 // as long as the policy names it. It errs on the bad side: a condition that it
 // does not understand does not count, and a denial only where it is certain.
 //
@@ -90,48 +100,6 @@ func Check(text []byte, images []Image) ([]Finding, error) {
 	return condemn(found), nil
 }
 
-// condemn finds those who may replace the policy and should not: the role of the
-// enclave's instance, for its credentials are the host's, and anybody.
-func condemn(found []Finding) []Finding {
-	hosts := hosts(found)
-	for i, f := range found {
-		switch {
-		case f.Kind != Rewrite:
-		case f.who.everyone():
-			found[i].Kind = Bypass
-		case f.who.kind == "Service" || f.who.kind == "Federated":
-			found[i].Kind = Bypass
-			found[i].Text += ", for whoever it acts for, and that is not said here"
-		case hosts[f.who.role()] && !f.who.account():
-			found[i].Kind = Bypass
-			found[i].Text += ", though it is who uses the key in the enclave: the host could let in any image"
-		}
-	}
-	return found
-}
-
-// hosts returns who has the credentials of an enclave's host: whoever may use the
-// key in it, and every role whose ARN is behind a PCR3 that it has to have. Where
-// use is granted to an account, PCR3 alone tells which role that is.
-func hosts(found []Finding) map[string]bool {
-	named := map[string]bool{}
-	measured := map[string]bool{}
-	for _, f := range found {
-		if f.Kind == Enclave || f.Kind == Signer {
-			named[f.who.role()] = true
-			for _, v := range f.pcr3 {
-				measured[v] = true
-			}
-		}
-	}
-	for _, f := range found {
-		if measured[parentPCR(f.who.roleARN())] {
-			named[f.who.role()] = true
-		}
-	}
-	return named
-}
-
 // judge returns what follows from one Allow, with one finding for each
 // principal and kind.
 func judge(r rule, denials []rule, images []Image) (found []Finding) {
@@ -142,7 +110,7 @@ func judge(r rule, denials []rule, images []Image) (found []Finding) {
 			if !r.covers(p.action) {
 				continue
 			}
-			kind, means, pcr3, possible := verdict(limits, who, p, denials, images)
+			kind, means, must, possible := verdict(limits, who, p, denials, images)
 			if !possible {
 				continue
 			}
@@ -151,7 +119,10 @@ func judge(r rule, denials []rule, images []Image) (found []Finding) {
 			if !known {
 				at = len(found)
 				group[key] = at
-				found = append(found, Finding{Kind: kind, Statement: r.name, Who: who.String() + r.remark(), Text: means, who: who, pcr3: pcr3})
+				found = append(found, Finding{
+					Kind: kind, Statement: r.name, Who: who.String() + r.remark(), Text: means,
+					who: who, conditions: r.conditions, pcr3: must[3], instance: must.nameInstance(),
+				})
 			}
 			found[at].Actions = append(found[at].Actions, p.action)
 		}
@@ -160,8 +131,8 @@ func judge(r rule, denials []rule, images []Image) (found []Finding) {
 }
 
 // verdict says what a principal can do with a power, after all denials, and which
-// PCR3 the enclave has to have for it.
-func verdict(l limits, who principal, p power, denials []rule, images []Image) (k Kind, means string, pcr3 []string, possible bool) {
+// registers the enclave has to have for it.
+func verdict(l limits, who principal, p power, denials []rule, images []Image) (k Kind, means string, must registers, possible bool) {
 	if len(l.is) > 0 && !p.attested {
 		return 0, "", nil, false // the condition is never met
 	}
@@ -178,13 +149,10 @@ func verdict(l limits, who principal, p power, denials []rule, images []Image) (
 			l = l.and(guard)
 		}
 	}
-	if p.action == "kms:PutKeyPolicy" {
-		return Rewrite, p.means, nil, true
-	}
 	if !p.attested {
-		return Bypass, p.means, nil, true
+		return p.kind, p.means, nil, true
 	}
-	must := l.must()
+	must = l.must()
 	switch {
 	case must.empty():
 		return 0, "", nil, false // no document meets it
@@ -197,12 +165,12 @@ func verdict(l limits, who principal, p power, denials []rule, images []Image) (
 		return Bypass, p.means + ", " + bad, nil, true
 	}
 	if must.nameImage() {
-		return Enclave, "in the enclave only: " + must.String(), must[3], true
+		return Enclave, "in the enclave only: " + must.String(), must, true
 	}
 	if !l.noDebug() {
 		return Bypass, p.means + ", in an image of that signer in debug mode, which hides nothing from its host: deny it where PCR0 is zero", nil, true
 	}
-	return Signer, "in every image that the owner of the signing key signs, now or later: " + must.String(), must[3], true
+	return Signer, "in every image that the owner of the signing key signs, now or later: " + must.String(), must, true
 }
 
 // limits are what an attestation has to be, and what it must not be. The second
@@ -275,6 +243,12 @@ func (r registers) nameImage() bool {
 // nameSigner reports whether the image has to be signed with a certificate that is
 // named.
 func (r registers) nameSigner() bool { return len(r[8]) > 0 && !slices.ContainsFunc(r[8], isZero) }
+
+// nameInstance reports whether the enclave has to run on the instance of a role
+// (PCR3), or on one instance (PCR4). Zero is an instance without a role.
+func (r registers) nameInstance() bool {
+	return len(r[3]) > 0 && !slices.ContainsFunc(r[3], isZero) || len(r[4]) > 0 && !slices.ContainsFunc(r[4], isZero)
+}
 
 func (r registers) empty() bool {
 	for _, values := range r {
@@ -486,7 +460,7 @@ func (r rule) remark() string {
 func (r rule) includes(who principal) bool {
 	if !r.notPrincipal {
 		return slices.ContainsFunc(r.principals, func(p principal) bool {
-			return p.kind == "" && p.everyone() || p.everyone() && who.kind != "Service" || p == who && !who.account()
+			return p.kind == "" && p.everyone() || p.everyone() && who.kind == "AWS" || p == who && !who.account()
 		})
 	}
 	session := func(p principal) bool { return strings.Contains(p.id, ":sts:") }
