@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"unicode/utf8"
 )
 
 // maxFile bounds in bytes a file with a ciphertext in it.
@@ -37,7 +38,8 @@ func ReadCiphertext(file []byte) ([]byte, error) {
 	}
 	ciphertext := file
 	text := bytes.TrimSpace(file)
-	if bytes.HasPrefix(text, []byte("{")) {
+	// A raw ciphertext may begin with any byte, but is no text.
+	if bytes.HasPrefix(text, []byte("{")) && utf8.Valid(text) {
 		var printed struct{ CiphertextBlob []byte }
 		if err := json.Unmarshal(text, &printed); err != nil || len(printed.CiphertextBlob) == 0 {
 			return nil, errors.New("it is JSON, but not of `aws kms encrypt`")
