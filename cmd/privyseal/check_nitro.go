@@ -19,7 +19,7 @@ func (k *inspection) checkEnclave(name string) {
 	}
 	p, err := imagePolicy(im)
 	if err == nil && p == nil {
-		err = errors.New("its policy is not found: it is no image of `privyseal nitro build`")
+		err = errors.New("`privyseal nitro build` does not lay an image out like this: its command line, its ramdisks or the boundaries between them differ")
 	}
 	if err != nil {
 		k.add(bad, line, what, path+": "+err.Error(), "build the image with `privyseal nitro build`")

@@ -28,7 +28,9 @@ const (
 )
 
 // cmdlines are the kernels' command lines, those of nitro-cli but for panic=1: a
-// program that has ended is started again at once, and not after 30 s.
+// program that has ended is started again at once, and not after 30 s. They are the
+// same for all images, and so tell where the kernel ends. Nothing that decides
+// security stands here only: see kernel/nitro.config.
 func cmdlines() map[eif.Arch]string {
 	return map[eif.Arch]string{
 		eif.AMD64: "reboot=k panic=1 pci=off nomodules console=ttyS0 i8042.noaux i8042.nomux i8042.nopnp i8042.dumbkbd random.trust_cpu=on",
@@ -38,10 +40,10 @@ func cmdlines() map[eif.Arch]string {
 
 // buildFlags are the flags of `privyseal nitro build`.
 type buildFlags struct {
-	kernel, program, module, policy, cmdline string
-	signKey, signCert                        string
-	out                                      string
-	asJSON                                   bool
+	kernel, program, module, policy string
+	signKey, signCert               string
+	out                             string
+	asJSON                          bool
 }
 
 func newNitroBuildCommand() *cobra.Command {
@@ -66,7 +68,6 @@ image is signed, and PCR8 is the certificate.`,
 	cmd.Flags().StringVar(&f.program, "program", "", "static program to run inside (default: privyseal-enclave beside this program)")
 	cmd.Flags().StringVar(&f.module, "nsm-module", "", "nsm.ko, for a kernel without the driver built in (AWS's own)")
 	cmd.Flags().StringVar(&f.policy, "policy", "", "policy file, as of privyseal nitro policy-file")
-	cmd.Flags().StringVar(&f.cmdline, "cmdline", "", "kernel's command line (default: that of nitro-cli, with panic=1)")
 	cmd.Flags().StringVar(&f.signKey, "sign-key", "", "PEM file of the key that signs the image")
 	cmd.Flags().StringVar(&f.signCert, "sign-cert", "", "PEM file of its certificate")
 	cmd.Flags().StringVar(&f.out, "out", "", "image to make")
@@ -128,10 +129,7 @@ func (f *buildFlags) source(p *policy.Policy) (src eif.Source, err error) {
 	if err != nil {
 		return src, err
 	}
-	src.Arch, src.Ramdisks, src.Cmdline = arch, [][]byte{first, second}, f.cmdline
-	if src.Cmdline == "" {
-		src.Cmdline = cmdlines()[arch]
-	}
+	src.Arch, src.Ramdisks, src.Cmdline = arch, [][]byte{first, second}, cmdlines()[arch]
 	// Not measured, and the same whoever builds: the version of what is inside is
 	// in PCR1.
 	src.About = eif.Description{Name: "privyseal", Version: "1", Tool: "privyseal nitro build", ToolVersion: "1", OperatingSystem: "Linux", KernelVersion: "unknown"}
@@ -230,8 +228,9 @@ hypervisor computes when it is launched, and attestation documents and KMS
 policies name. A wrong checksum or signature is an error.
 
 PCR1 is that of a release only for an image that is laid out as "privyseal nitro
-build" does it: with more behind the first ramdisk than a policy, another program may
-run under the same PCR1. Of such an image it is said, on standard error.`,
+build" does it: with more behind the first ramdisk than a policy, or with kernel and
+command line cut elsewhere, something else may run under the same PCR1. Of such an
+image it is said, on standard error.`,
 		Args: arguments("FILE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			im, err := readImage(args[0])
@@ -308,9 +307,17 @@ func policyRamdisk(p *policy.Policy) ([]byte, error) {
 }
 
 // imagePolicy returns the policy of an image of ours, nil for any other.
+//
+// The registers are hashes of sections one after the other, whatever their
+// boundaries: an image whose kernel ends within our command line measures the same
+// and boots without it. So command line and ramdisks have to be those of `nitro
+// build`, to the byte.
 func imagePolicy(im *eif.Image) (*policy.Policy, error) {
 	disks := im.Ramdisks()
-	if len(disks) != 2 {
+	if len(disks) != 2 || im.Cmdline() != cmdlines()[im.Arch] {
+		return nil, nil
+	}
+	if _, _, ok := eif.ProgramIn(disks[0]); !ok {
 		return nil, nil
 	}
 	data, ok := eif.FileIn(policy.File, disks[1])
@@ -318,6 +325,20 @@ func imagePolicy(im *eif.Image) (*policy.Policy, error) {
 		return nil, nil
 	}
 	return policy.Parse(data)
+}
+
+// imageProgram returns the package of the program in an image of ours, as Go writes
+// it, which any program can have written into it; "" if there is none.
+func imageProgram(im *eif.Image) string {
+	program, _, ok := eif.ProgramIn(im.Ramdisks()[0])
+	if !ok {
+		return ""
+	}
+	info, err := buildinfo.Read(bytes.NewReader(program))
+	if err != nil {
+		return ""
+	}
+	return info.Path
 }
 
 // ofFlag says which flag names the file that cannot be read: a command has

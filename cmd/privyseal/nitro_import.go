@@ -210,7 +210,7 @@ func (f *sealFlags) run(path string, stdout, stderr io.Writer) error {
 	if !v.anchor.IsAWS() {
 		fmt.Fprintln(stderr, notAWS(v.anchor))
 	}
-	if !v.policy {
+	if v.policy == nil {
 		fmt.Fprintln(stderr, "warning: --pcr0 alone does not tell whose KMS the image believes, and who that is gets to know the key; name the image by --eif, or by --pcr1 and --policy")
 	}
 	t, err := f.keyType.parse()

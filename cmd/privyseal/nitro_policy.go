@@ -134,15 +134,19 @@ func (f *policyFileFlags) policy() (*policy.Policy, error) {
 		p.KMSServerName = cmp.Or(p.KMSServerName, host)
 	}
 	p.KMSServerName = cmp.Or(f.serverName, p.KMSServerName)
-	for path, text := range map[string]*string{f.tlsRoots: &p.TLSRoots, f.attestationRoot: &p.AttestationRoot} {
-		if path == "" {
+	// Both flags may name one file.
+	for _, root := range []struct {
+		flag, path string
+		to         *string
+	}{{"tls-roots", f.tlsRoots, &p.TLSRoots}, {"attestation-root", f.attestationRoot, &p.AttestationRoot}} {
+		if root.path == "" {
 			continue
 		}
-		data, err := readBounded(path, policy.MaxSize)
+		data, err := readBounded(root.path, policy.MaxSize)
 		if err != nil {
-			return nil, err
+			return nil, ofFlag(root.flag, err)
 		}
-		*text = string(data)
+		*root.to = string(data)
 	}
 	p.Chains, p.MaxHeight = f.chains, f.maxHeight
 	p.AllowSignBytes, p.AllowRawBytes = f.signBytes, f.rawBytes

@@ -48,13 +48,16 @@ func (f *imageFlags) add(cmd *cobra.Command) {
 
 // expectation is what a document is held against.
 type expectation struct {
-	pcrs   map[int][]byte
-	named  bool // they name an image
-	policy bool // and its policy is known
-	// stranger is an image at hand that is none of ours: with more in it than
-	// `nitro build` puts there, anything may run.
-	stranger bool
-	anchor   nitro.Anchor
+	pcrs  map[int][]byte
+	named bool // they name an image
+	// release says that PCR1 was named, as that of a release.
+	release bool
+	policy  *policy.Policy // of the image; nil if it is not known
+	// foreign is an image at hand that `nitro build` did not lay out: anything may
+	// run in it.
+	foreign bool
+	program string // of an image at hand of ours: what Go says that it is
+	anchor  nitro.Anchor
 }
 
 // read turns the flags into an expectation.
@@ -82,9 +85,10 @@ func (f *imageFlags) read() (e expectation, err error) {
 		if p, err = imagePolicy(im); err != nil {
 			return e, fmt.Errorf("%s: %w", f.eif, err)
 		}
-		if e.stranger = p == nil; e.stranger && f.ours {
+		if e.foreign = p == nil; e.foreign && f.ours {
 			return e, fmt.Errorf("--eif %s is no image of `privyseal nitro build`, and so may run any program; name the one that you built", f.eif)
 		}
+		e.program = imageProgram(im)
 	}
 	if f.policy != "" {
 		if p, err = readPolicy(f.policy); err != nil {
@@ -99,22 +103,33 @@ func (f *imageFlags) read() (e expectation, err error) {
 			return e, err
 		}
 	}
-	for i, text := range map[int]string{0: f.pcr0, 1: f.pcr1, 3: f.pcr3, 4: f.pcr4, 8: f.pcr8} {
-		if text == "" {
-			continue
-		}
-		value, err := parsePCR(i, text)
-		if err != nil {
-			return e, err
-		}
-		if err := e.expect(i, value, fmt.Sprintf("--pcr%d", i)); err != nil {
-			return e, err
-		}
+	if err := f.readPCRs(&e); err != nil {
+		return e, err
 	}
 	e.named = e.pcrs[0] != nil || e.pcrs[1] != nil && e.pcrs[2] != nil
-	e.policy = p != nil
+	e.release, e.policy = f.pcr1 != "", p
 	e.anchor, err = f.root(p)
 	return e, err
+}
+
+// readPCRs adds the registers that have flags of their own.
+func (f *imageFlags) readPCRs(e *expectation) error {
+	for _, flag := range []struct {
+		register int
+		text     string
+	}{{0, f.pcr0}, {1, f.pcr1}, {3, f.pcr3}, {4, f.pcr4}, {8, f.pcr8}} {
+		if flag.text == "" {
+			continue
+		}
+		value, err := parsePCR(flag.register, flag.text)
+		if err != nil {
+			return err
+		}
+		if err := e.expect(flag.register, value, fmt.Sprintf("--pcr%d", flag.register)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // root returns what the document's certificates have to end in: AWS's root, or
@@ -212,7 +227,7 @@ nitro attest" or tmkms-light; - is standard input.
 Anybody can have a document of just any program, so the image has to be named: by
 the file itself, by PCR0, or by PCR1 of a release (kernel and program) with the
 policy file. --any-image checks a document without, and proves nothing about
-privyseal.
+privyseal. With --eif or --policy it also prints what the image's policy permits.
 
 A document is valid for three hours. To check an older one, say with --at when you
 received it. Only a --nonce of your own, that was given to "privyseal nitro
@@ -442,6 +457,12 @@ func (v *verified) report(w io.Writer) error {
 		}
 	}
 	v.reportClaims(line)
+	if v.policy != nil {
+		line("\nthe image's policy permits:")
+		for _, text := range permits(v.policy) {
+			line("  = %s", text)
+		}
+	}
 	line("\nit proves:")
 	for _, text := range v.proves() {
 		line("  + %s", text)
@@ -565,10 +586,10 @@ func (v *verified) provesNot() (list []string) {
 	case key:
 		list = append(list, "that no other image ever held the key: see the history of the KMS key's policy (CloudTrail)")
 	}
-	if v.stranger {
-		list = append(list, "that the image runs a program of ours: it is none of `privyseal nitro build`, and PCR1 does not say what else is in it")
+	if text := v.anyProgram(); text != "" {
+		list = append(list, text)
 	}
-	if secret := key || v.named && v.told.ours && c.Purpose == claims.PurposeImport; secret && !v.policy {
+	if secret := key || v.named && v.told.ours && c.Purpose == claims.PurposeImport; secret && v.policy == nil {
 		list = append(list, "whose KMS the image believes, and so who else knows the key: name the image by --eif, or by --pcr1 and --policy")
 	} else if secret {
 		list = append(list, "that nobody has the material of the KMS key: `aws kms describe-key` says Origin AWS_KMS and MultiRegion false where AWS alone has it")

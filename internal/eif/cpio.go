@@ -98,17 +98,62 @@ func ProgramRamdisk(program, module []byte) ([]byte, error) {
 	if len(program) == 0 {
 		return nil, errors.New("cannot make a ramdisk: the program is empty")
 	}
-	files := []File{
+	files := append(folders(), File{Name: programName, Mode: ModeRegular | 0o755, Data: program})
+	if len(module) > 0 {
+		files = append(files, File{Name: moduleName, Mode: ModeRegular | 0o444, Data: module})
+	}
+	return Archive(files)
+}
+
+// The files of the first ramdisk.
+const (
+	programName = "init"
+	moduleName  = "nsm.ko"
+)
+
+// folders are what stands before the program in the first ramdisk.
+func folders() []File {
+	return []File{
 		{Name: "dev", Mode: ModeDir | 0o755},
 		{Name: "dev/console", Mode: ModeDevice | 0o600, Major: 5, Minor: 1},
 		{Name: "proc", Mode: ModeDir | 0o755},
 		{Name: "sys", Mode: ModeDir | 0o755},
-		{Name: "init", Mode: ModeRegular | 0o755, Data: program},
 	}
-	if len(module) > 0 {
-		files = append(files, File{Name: "nsm.ko", Mode: ModeRegular | 0o444, Data: module})
+}
+
+// ProgramIn returns program and module, nil if there is none, of a ramdisk that
+// [ProgramRamdisk] made, and whether it is one. The ramdisk may be anybody's.
+func ProgramIn(ramdisk []byte) (program, module []byte, ok bool) {
+	var before bytes.Buffer
+	for i, f := range folders() {
+		f.write(&before, i+1)
 	}
-	return Archive(files)
+	program, rest, ok := entryData(programName, ramdisk[min(before.Len(), len(ramdisk)):])
+	if !ok {
+		return nil, nil, false
+	}
+	if module, _, ok = entryData(moduleName, rest); !ok {
+		module = nil
+	}
+	// All else of it is compared, instead of decoded.
+	again, err := ProgramRamdisk(program, module)
+	return program, module, err == nil && bytes.Equal(again, ramdisk)
+}
+
+// entryData returns the data of the entry that archive begins with, which has to have
+// this name, and what follows it.
+func entryData(name string, archive []byte) (data, rest []byte, ok bool) {
+	const header, size = 110, 6 + 6*8 // bytes of an entry's header, and where the seventh of its numbers begins
+	start := (header + len(name) + 1 + 3) &^ 3
+	if len(archive) < start || string(archive[header:header+len(name)+1]) != name+"\x00" {
+		return nil, nil, false
+	}
+	n, err := strconv.ParseUint(string(archive[size:size+8]), 16, 31)
+	if err != nil || uint64(len(archive)-start) < n {
+		return nil, nil, false
+	}
+	data, rest = archive[start:][:n:n], archive[start+int(n):]
+	return data, rest[min(-int(n)&3, len(rest)):], true
 }
 
 // FileRamdisk returns a ramdisk with one file that everybody may read, in the
@@ -120,16 +165,9 @@ func FileRamdisk(name string, data []byte) ([]byte, error) {
 // FileIn returns the file in a ramdisk that [FileRamdisk] made under this name, and
 // whether it is one. The ramdisk may be anybody's.
 func FileIn(name string, ramdisk []byte) (data []byte, ok bool) {
-	const header, size = 110, 6 + 6*8 // bytes of an entry's header, and where the seventh of its numbers begins
-	start := (header + len(name) + 1 + 3) &^ 3
-	if len(ramdisk) < start {
+	if data, _, ok = entryData(name, ramdisk); !ok {
 		return nil, false
 	}
-	n, err := strconv.ParseUint(string(ramdisk[size:size+8]), 16, 31)
-	if err != nil || uint64(len(ramdisk)-start) < n {
-		return nil, false
-	}
-	data = ramdisk[start:][:n]
 	// All else of it is compared, instead of decoded.
 	again, err := FileRamdisk(name, data)
 	return data, err == nil && bytes.Equal(again, ramdisk)

@@ -87,3 +87,70 @@ func FuzzFileIn(f *testing.F) {
 		}
 	})
 }
+
+// A first ramdisk is ours only if it is that to the byte: what the kernel finds in
+// front of the program, behind it, or twice, may be another program.
+func TestProgramIn(t *testing.T) {
+	make := func(program, module string) []byte {
+		disk, err := ProgramRamdisk([]byte(program), []byte(module))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return disk
+	}
+	for _, length := range []int{1, 2, 3, 4, 5, 1000} {
+		program := strings.Repeat("p", length)
+		for _, module := range []string{"", "m", "mod", "modu"} {
+			p, m, ok := ProgramIn(make(program, module))
+			if !ok || string(p) != program || string(m) != module {
+				t.Errorf("%d bytes and module %q: %d bytes, %q, %v", length, module, len(p), m, ok)
+			}
+		}
+	}
+	disk := make("program", "module")
+	for name, other := range map[string][]byte{
+		"empty":             nil,
+		"without its start": disk[bytes.Index(disk[10:], []byte("070701"))+10:],
+		"cut":               disk[:len(disk)-4],
+		"longer":            append(bytes.Clone(disk), 0, 0, 0, 0),
+		"two archives":      append(bytes.Clone(disk), make("other", "")...),
+		"another mode":      bytes.Replace(disk, []byte("000081ED"), []byte("000089ED"), 1),
+		"padding":           bytes.Replace(disk, []byte("program\x00"), []byte("program\x01"), 1),
+	} {
+		if bytes.Equal(other, disk) {
+			t.Fatalf("%s: nothing was changed", name)
+		}
+		if _, _, ok := ProgramIn(other); ok {
+			t.Errorf("%s: taken for ours", name)
+		}
+	}
+	for i := range disk {
+		altered := bytes.Clone(disk)
+		altered[i] ^= 1
+		if p, m, ok := ProgramIn(altered); ok && string(p) == "program" && string(m) == "module" {
+			t.Errorf("byte %d does not count", i)
+		}
+	}
+}
+
+// What is taken out of a first ramdisk puts the same ramdisk together again.
+func FuzzProgramIn(f *testing.F) {
+	for _, module := range []string{"", "m", "module"} {
+		disk, err := ProgramRamdisk([]byte("program"), []byte(module))
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(disk)
+		f.Add(disk[:len(disk)-1])
+		f.Add(append(disk[:len(disk):len(disk)], disk...))
+	}
+	f.Fuzz(func(t *testing.T, disk []byte) {
+		program, module, ok := ProgramIn(disk)
+		if !ok {
+			return
+		}
+		if again, err := ProgramRamdisk(program, module); err != nil || !bytes.Equal(again, disk) {
+			t.Fatalf("%q and %q are %q, %v", program, module, again, err)
+		}
+	})
+}
