@@ -3,6 +3,8 @@ package privval_test
 import (
 	"bytes"
 	"math"
+	"os"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -69,10 +71,14 @@ func TestDecodeSays(t *testing.T) {
 		{"skip is 2", append3(vote(func(*privval.Request) {}), 0x18, 2), privval.KindVote, "a number out of its range"},
 		{"skip is false", append3(vote(func(*privval.Request) {}), 0x18, 0), privval.KindVote, "a zero value written out"},
 		{"the chain twice", append3(vote(func(*privval.Request) {}), 0x12, 1, 'x'), privval.KindVote, "out of order or twice"},
-		{"a field of a later version", append3(vote(func(*privval.Request) {}), 0x22, 1, 'x'), privval.KindVote, "field 4 of wire type 2 is unknown here"},
+		{"a field of a later version, cut", append3(vote(func(*privval.Request) {}), 0x22, 9, 'x'), privval.KindVote, "a field that is cut off"},
+		{"a later field of a type that is none", append3(vote(func(*privval.Request) {}), 0x26), privval.KindVote, "a field that is cut off"},
+		{"the chain as a number", append3(str(3, str(1, nil)), 0x10, 1), privval.KindVote, "missing"},
+		{"the chain behind its flag", append3(str(3, nil), 0x18, 1, 0x12, 1, 'x'), privval.KindVote, "out of order or twice"},
+		{"the chain twice, with a later field between", append3(vote(func(*privval.Request) {}), 0x22, 1, 'x', 0x12, 1, 'x'), privval.KindVote, "out of order or twice"},
 		{"a vote that is cut", str(3, []byte{0x0a, 9, 8, 1}), privval.KindVote, "a field that is cut off"},
 		{"an empty chain written out", str(1, []byte{0x0a, 0}), privval.KindPubKey, "a zero value written out"},
-		{"a ping that says something", str(7, []byte{8, 1}), privval.KindPing, "unknown here"},
+		{"bytes with a later field", str(9, append(str(1, []byte{1}), 0x20, 1)), privval.KindSignBytes, "field 4 of wire type 0 is unknown here"},
 	} {
 		req, err := privval.Decode(c.payload)
 		switch {
@@ -110,7 +116,10 @@ func TestDecodeFails(t *testing.T) {
 		{"a TLS hello", []byte{0x16, 3, 1, 2, 0, 1}, "unknown here"},
 		{"field 0", []byte{2, 0}, "out of order"},
 		{"two messages", append(bytes.Clone(ping), str(9, nil)...), "more than one message in a frame"},
-		{"a byte behind", append(bytes.Clone(ping), 0), "more than one message in a frame"},
+		{"a byte behind", append(bytes.Clone(ping), 0), "out of order"},
+		{"a reply behind", append(bytes.Clone(ping), str(10, nil)...), "more than one message in a frame"},
+		{"a later message", str(11, nil), "field 11 of wire type 2 is unknown here"},
+		{"a later message that is cut", append(bytes.Clone(ping), 0x5a, 1), "a field that is cut off"},
 		{"a reply", str(4, nil), "field 4 of wire type 2 is unknown here"},
 		{"a number", []byte{8, 1}, "field 1 of wire type 0 is unknown here"},
 		{"cut", []byte{0x1a, 200}, "cut off"},
@@ -152,8 +161,121 @@ func TestDecodeUnvectored(t *testing.T) {
 	}
 }
 
-// FuzzDecode has the law of the decoder: what is accepted is what would be
-// encoded, and what is signed for it is canonical and reads back.
+// TestForeignFields: what a fork sends with a proposal and does not sign stands in
+// nobody's way. Its sign bytes are those of the same request without them.
+func TestForeignFields(t *testing.T) {
+	text, err := os.ReadFile("testdata/foreign.hex")
+	if err != nil {
+		t.Fatal(err)
+	}
+	frame := unhex(t, strings.Join(strings.Fields(regexp.MustCompile(`(?m)^#.*$`).ReplaceAllString(string(text), "")), ""))
+	payload, n := protowire.ConsumeBytes(frame)
+	if n != len(frame) {
+		t.Fatalf("a frame of %d bytes, read %d", len(frame), n)
+	}
+	req, err := privval.Decode(payload)
+	if err != nil || req.Invalid != nil {
+		t.Fatal(err, req.Invalid)
+	}
+	if req.Unknown != 5 || req.Kind != privval.KindProposal || req.Height != 11 || req.POLRound != -1 {
+		t.Errorf("read as %+v", req)
+	}
+	plain, err := privval.Decode(knownFields(t, payload))
+	if err != nil || plain.Invalid != nil || plain.Unknown != 0 {
+		t.Fatal(err, plain.Invalid, plain.Unknown)
+	}
+	if !bytes.Equal(req.SignBytes(), plain.SignBytes()) {
+		t.Errorf("signed over\n%x, want\n%x", req.SignBytes(), plain.SignBytes())
+	}
+}
+
+// TestForeignFieldsAnywhere puts fields of every wire type into every message of a
+// request, in front, between and behind.
+func TestForeignFieldsAnywhere(t *testing.T) {
+	foreign := protowire.AppendTag(nil, 100, protowire.StartGroupType)
+	foreign = append(foreign, str(1, []byte("x"))...)
+	foreign = protowire.AppendTag(foreign, 100, protowire.EndGroupType)
+	foreign = protowire.AppendVarint(protowire.AppendTag(foreign, 77, protowire.VarintType), 0)
+	foreign = protowire.AppendFixed32(protowire.AppendTag(foreign, 99, protowire.Fixed32Type), 0)
+	foreign = protowire.AppendFixed64(protowire.AppendTag(foreign, 13, protowire.Fixed64Type), 0)
+	foreign = append(foreign, append(str(13, nil), 0x7a, 0x80, 0)...) // a length in a longer form
+	for _, want := range []privval.Request{
+		precommit(func(*privval.Request) {}),
+		precommit(func(r *privval.Request) { r.Kind, r.POLRound = privval.KindProposal, -1 }),
+		precommit(func(r *privval.Request) { r.Extension, r.SkipExtensionSigning = []byte("ext"), true }),
+		{Kind: privval.KindPubKey, ChainID: "chain-1"},
+		{Kind: privval.KindPing},
+	} {
+		plain := privvaltest.EncodeRequest(want)
+		got, err := privval.Decode(spread(t, plain, requestSchema, foreign))
+		if err != nil || got.Invalid != nil {
+			t.Fatalf("%v: %v, %v", want.Kind, err, got.Invalid)
+		}
+		if got.Unknown < 6 || got.Unknown%6 != 0 {
+			t.Errorf("%v: %d unknown fields", want.Kind, got.Unknown)
+		}
+		got.Unknown = 0
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%v (-want +got):\n%s", want.Kind, diff)
+		}
+	}
+}
+
+// schema are the fields of a message by number: those that are messages have a
+// schema of their own.
+type schema map[protowire.Number]schema
+
+var (
+	blockIDSchema = schema{1: nil, 2: {1: nil, 2: nil}}
+	timeSchema    = schema{1: nil, 2: nil}
+	voteSchema    = schema{
+		1: nil, 2: nil, 3: nil, 4: blockIDSchema, 5: timeSchema, 6: nil, 7: nil, 8: nil, 9: nil, 10: nil, 11: nil, 12: nil,
+	}
+	proposalSchema = schema{1: nil, 2: nil, 3: nil, 4: nil, 5: blockIDSchema, 6: timeSchema, 7: nil}
+	requestSchema  = schema{
+		1: {1: nil}, 3: {1: voteSchema, 2: nil, 3: nil}, 5: {1: proposalSchema, 2: nil}, 7: {}, 9: {1: nil, 2: nil, 3: nil},
+	}
+)
+
+// knownFields is the payload without the fields that are in no schema, written by
+// nothing of package privval.
+func knownFields(t *testing.T, payload []byte) []byte { return rewrite(t, payload, requestSchema, nil) }
+
+// spread puts foreign fields into every message of a payload but the outermost,
+// whose first field has to be a request: there they stand behind.
+func spread(t *testing.T, payload []byte, s schema, foreign []byte) []byte {
+	out := rewrite(t, payload, s, foreign)
+	return append(out[len(foreign):], foreign...)
+}
+
+// rewrite copies the known fields of a message, with foreign ones in front, and
+// behind each.
+func rewrite(t *testing.T, b []byte, s schema, foreign []byte) []byte {
+	out := bytes.Clone(foreign)
+	for len(b) > 0 {
+		num, typ, n := protowire.ConsumeTag(b)
+		size := protowire.ConsumeFieldValue(num, typ, b[max(n, 0):])
+		if n < 0 || size < 0 {
+			t.Fatalf("%x is no message", b)
+		}
+		in, known := s[num]
+		switch {
+		case in != nil:
+			body, _ := protowire.ConsumeBytes(b[n:])
+			out = append(out, str(num, rewrite(t, body, in, foreign))...)
+			out = append(out, foreign...)
+		case known:
+			out = append(out, b[:n+size]...)
+			out = append(out, foreign...)
+		}
+		b = b[n+size:]
+	}
+	return out
+}
+
+// FuzzDecode has the law of the decoder: what is accepted is, without the fields
+// that no version has, what would be encoded; and what is signed for it is
+// canonical and reads back.
 func FuzzDecode(f *testing.F) {
 	for _, version := range versions {
 		for _, v := range readVectors(f, version) {
@@ -164,6 +286,7 @@ func FuzzDecode(f *testing.F) {
 	}
 	for _, r := range unvectored() {
 		f.Add(privvaltest.EncodeRequest(r))
+		f.Add(append3(append3(privvaltest.EncodeRequest(r), 0x78, 0), 0x78, 1))
 	}
 	f.Fuzz(func(t *testing.T, payload []byte) {
 		before := bytes.Clone(payload)
@@ -186,11 +309,22 @@ func FuzzDecode(f *testing.F) {
 		if req.Invalid != nil {
 			return
 		}
-		if again := privvaltest.EncodeRequest(req); !bytes.Equal(again, payload) {
-			t.Fatalf("encoded again it is\n%x, not\n%x", again, payload)
-		}
+		checkEncodes(t, req, payload)
 		checkSigned(t, req)
 	})
+}
+
+// checkEncodes checks that an accepted request is what it was read from, but for
+// the fields that were passed over.
+func checkEncodes(t *testing.T, req privval.Request, payload []byte) {
+	t.Helper()
+	known := knownFields(t, payload)
+	if (req.Unknown == 0) != bytes.Equal(known, payload) {
+		t.Fatalf("%d unknown fields in\n%x", req.Unknown, payload)
+	}
+	if again := privvaltest.EncodeRequest(req); !bytes.Equal(again, known) {
+		t.Fatalf("encoded again it is\n%x, not\n%x", again, known)
+	}
 }
 
 func checkSigned(t *testing.T, req privval.Request) {

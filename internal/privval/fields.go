@@ -10,12 +10,17 @@ import (
 // fields walks the fields of one message, strictly: ascending numbers, each
 // once, shortest varints, no scalar that is zero. The first fault is kept in
 // err, and every read after it returns zero.
+//
+// That holds for the fields that we know. One of another number is a fault where
+// skipped is nil, and counted there otherwise: it may stand anywhere, often, and
+// hold whatever protobuf can read over.
 type fields struct {
-	b    []byte
-	last protowire.Number
-	num  protowire.Number
-	typ  protowire.Type
-	err  error
+	b       []byte
+	last    protowire.Number // the last known one
+	num     protowire.Number
+	typ     protowire.Type
+	skipped *int
+	err     error
 }
 
 var (
@@ -37,11 +42,10 @@ func (f *fields) next() bool {
 		return false
 	}
 	f.num, f.typ = protowire.DecodeTag(tag)
-	if f.num <= f.last || !f.num.IsValid() {
+	if f.num <= f.last && f.skipped == nil || !f.num.IsValid() {
 		f.err = errOrder
 		return false
 	}
-	f.last = f.num
 	return true
 }
 
@@ -52,10 +56,35 @@ func (f *fields) unknown() {
 	}
 }
 
-func (f *fields) want(t protowire.Type) bool {
-	if f.err == nil && f.typ != t {
+// foreign passes over the current field, whose number is none we know, or faults
+// it where nothing may be passed over.
+func (f *fields) foreign() {
+	if f.skipped == nil {
 		f.unknown()
 	}
+	if f.err != nil {
+		return
+	}
+	n := protowire.ConsumeFieldValue(f.num, f.typ, f.b)
+	if n < 0 {
+		f.err = errCut
+		return
+	}
+	f.b = f.b[n:]
+	*f.skipped++
+}
+
+// want checks the type of the current field, which we know, and that it stands in
+// its place.
+func (f *fields) want(t protowire.Type) bool {
+	switch {
+	case f.err != nil:
+	case f.num <= f.last:
+		f.err = errOrder
+	case f.typ != t:
+		f.unknown()
+	}
+	f.last = f.num
 	return f.err == nil
 }
 
@@ -139,7 +168,7 @@ func (f *fields) message() fields {
 	if f.err != nil {
 		return fields{err: f.err}
 	}
-	m := fields{b: f.b[:size:size]}
+	m := fields{b: f.b[:size:size], skipped: f.skipped}
 	f.b = f.b[size:]
 	return m
 }

@@ -7,10 +7,10 @@
 // any version looks for, and each skips what it does not know.
 //
 // Nothing in a request is trusted. A [Request] is decoded strictly: fields in
-// ascending order and once each, shortest varints, no zero written out, no
-// unknown field. So what is accepted would be encoded to the same bytes again,
-// and what is signed is built by [Request.SignBytes] from decoded values,
-// never echoed.
+// ascending order and once each, shortest varints, no zero written out. Fields
+// that no version has are passed over and counted, for forks have some. So what is
+// accepted would, but for those, be encoded to the same bytes again, and what is
+// signed is built by [Request.SignBytes] from decoded values, never echoed.
 //
 // The package has no opinion on whether a request may be signed; that is the
 // business of packages watermark and signer.
@@ -59,7 +59,7 @@ type Request struct {
 	ChainID string // absent in KindPing and KindSignBytes
 
 	// Invalid is set when the message was recognised but cannot be signed as it
-	// is: a missing vote, a half block id, an unknown field. Asking again would
+	// is: a missing vote, a half block id. Asking again would
 	// not mend it, so the answer is a refusal. Only Kind counts then, and ChainID
 	// where it could be read.
 	Invalid error
@@ -83,6 +83,10 @@ type Request struct {
 
 	Bytes    []byte // KindSignBytes, KindRawBytes
 	UniqueID string // KindRawBytes
+
+	// Unknown is how many fields of numbers that no version has were passed over,
+	// at any depth. Nothing of them is kept or signed.
+	Unknown int
 }
 
 // IsNilVote reports whether it is a vote for no block.

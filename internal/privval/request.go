@@ -13,6 +13,8 @@ const (
 	fieldProposal = 5
 	fieldPing     = 7
 	fieldBytes    = 9 // SignBytesRequest of v1 and v2, SignRawBytesRequest of Celestia
+
+	lastMessage = fieldBytes + 1
 )
 
 // Values of SignedMsgType (proto/tendermint/types/types.proto).
@@ -27,15 +29,35 @@ const (
 //
 // An error means that the bytes are no request at all, and that the connection
 // should be closed; what can be answered has [Request.Invalid] set instead.
+//
+// Fields of numbers that are not in our schema are passed over, as every node
+// does, and counted in [Request.Unknown]: forks send them with proposals and do
+// not sign them. No such field reaches the sign bytes. Requests for bytes of the
+// node's choice may have none.
 func Decode(payload []byte) (Request, error) {
-	f := fields{b: payload}
-	if !f.next() {
-		if f.err == nil {
-			f.err = errMissing
+	var r Request
+	f := fields{b: payload, skipped: &r.Unknown}
+	for f.next() {
+		switch {
+		case f.num > lastMessage && r.Kind != 0:
+			f.foreign()
+		case r.Kind != 0:
+			f.err = errors.New("more than one message in a frame")
+		default:
+			r.decodeMessage(&f)
 		}
+	}
+	if f.err == nil && r.Kind == 0 {
+		f.err = errMissing
+	}
+	if f.err != nil {
 		return Request{}, fmt.Errorf("cannot decode a request: %w", f.err)
 	}
-	var r Request
+	return r, nil
+}
+
+// decodeMessage reads what the frame is about.
+func (r *Request) decodeMessage(f *fields) {
 	m := f.message()
 	switch f.num {
 	case fieldPubKey:
@@ -50,24 +72,18 @@ func Decode(payload []byte) (Request, error) {
 	case fieldPing:
 		r.Kind = KindPing
 		for m.next() {
-			m.unknown()
+			m.foreign()
 		}
 	case fieldBytes:
 		r.Kind = KindSignBytes
+		m.skipped = nil
 		r.decodeBytes(&m)
 	default:
 		f.unknown()
 	}
-	if f.err == nil && len(f.b) > 0 {
-		f.err = errors.New("more than one message in a frame")
-	}
-	if f.err != nil {
-		return Request{}, fmt.Errorf("cannot decode a request: %w", f.err)
-	}
-	if m.err != nil {
+	if m.err != nil && f.err == nil {
 		r.Invalid = m.err
 	}
-	return r, nil
 }
 
 func (r *Request) decodePubKey(f *fields) {
@@ -76,7 +92,7 @@ func (r *Request) decodePubKey(f *fields) {
 		case 1:
 			r.ChainID = string(f.bytes())
 		default:
-			f.unknown()
+			f.foreign()
 		}
 	}
 }
@@ -96,7 +112,7 @@ func (r *Request) decodeSignVote(f *fields) {
 		case 3:
 			r.SkipExtensionSigning = f.bool()
 		default:
-			f.unknown()
+			f.foreign()
 		}
 	}
 	switch {
@@ -140,7 +156,7 @@ func (r *Request) decodeVote(f *fields) (msgType int32) {
 		case 12:
 			r.NonRPExtensionSignature = f.bytes()
 		default:
-			f.unknown()
+			f.foreign()
 		}
 	}
 	requirePresent(f, blockID, timestamp)
@@ -160,7 +176,7 @@ func (r *Request) decodeSignProposal(f *fields) {
 		case 2:
 			r.ChainID = string(f.bytes())
 		default:
-			f.unknown()
+			f.foreign()
 		}
 	}
 	switch {
@@ -194,7 +210,7 @@ func (r *Request) decodeProposal(f *fields) (msgType int32) {
 		case 7:
 			r.Signature = f.bytes()
 		default:
-			f.unknown()
+			f.foreign()
 		}
 	}
 	requirePresent(f, blockID, timestamp)
@@ -226,12 +242,12 @@ func decodeBlockID(f *fields) (id BlockID) {
 				case 2:
 					id.PartsHash = p.bytes()
 				default:
-					p.unknown()
+					p.foreign()
 				}
 			}
 			m.done(&p)
 		default:
-			m.unknown()
+			m.foreign()
 		}
 	}
 	if m.err == nil && !parts {
@@ -257,7 +273,7 @@ func decodeTimestamp(f *fields) (t Timestamp) {
 		case 2:
 			t.Nanos = m.int32()
 		default:
-			m.unknown()
+			m.foreign()
 		}
 	}
 	if m.err == nil && (t.Seconds < minSeconds || t.Seconds > maxSeconds || t.Nanos < 0 || t.Nanos > 999_999_999) {

@@ -16,7 +16,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"privyseal/internal/privval"
-	"privyseal/internal/privval/privvaltest"
 )
 
 var update = flag.Bool("update", false, "write testdata/replies.txt and testdata/stricter.txt anew")
@@ -110,9 +109,7 @@ func checkVector(t *testing.T, v vector, req privval.Request) {
 	if v.verdict == "error" || v.verdict == "panic" {
 		t.Errorf("%s: accepted, but CometBFT says %s", v.name, v.verdict)
 	}
-	if again := privvaltest.EncodeRequest(req); !bytes.Equal(again, v.request) {
-		t.Errorf("%s: encoded again it is\n%x, not\n%x", v.name, again, v.request)
-	}
+	checkEncodes(t, req, v.request)
 	switch req.Kind {
 	case privval.KindPubKey, privval.KindPing:
 		if v.verdict != "-" {
