@@ -182,7 +182,7 @@ func (c *nitroChain) Acked(r hostlink.Record) {
 // Event implements host.Observer.
 func (c *nitroChain) Event(e hostlink.Event) {
 	o := monitor.Outcome{
-		Node: e.Node, Kind: label(e.Kind), Reason: e.Reason, Repeated: e.Repeated, Nil: e.Nil,
+		Node: e.Node, Kind: label(e.Kind), Reason: e.Reason, Repeated: e.Repeated, Unknown: e.Unknown, Nil: e.Nil,
 		Fault: signer.Fault(e.Fault), StoreErrors: e.StoreErrors,
 		Mark:  watermark.Mark{Height: e.Height, Round: e.Round, Step: watermark.Step(e.Step)},
 		Queue: e.Queue, Store: e.Store, Sign: e.Sign, All: e.All,

@@ -345,7 +345,7 @@ func (e *enclave) observe(chainID string, ev signer.Event) {
 	out := hostlink.Event{
 		ChainID: chainID, Node: ev.Node, Kind: ev.Request.Kind.String(),
 		Height: ev.Mark.Height, Round: ev.Mark.Round, Step: uint8(ev.Mark.Step),
-		Reason: ev.Reason, Repeated: ev.Repeated, Nil: ev.Request.IsNilVote(),
+		Reason: ev.Reason, Repeated: ev.Repeated, Unknown: ev.Request.Unknown, Nil: ev.Request.IsNilVote(),
 		Fault: string(signer.FaultOf(ev.Err)), StoreErrors: ev.StoreErrors,
 		Queue: ev.Queue, Store: ev.Store, Sign: ev.Sign, All: ev.All,
 	}

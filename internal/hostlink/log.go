@@ -39,6 +39,7 @@ type Event struct {
 	Error    string `json:"error,omitempty"`    // the refusal, or what kept it from an answer
 	Fault    string `json:"fault,omitempty"`    // what failed, where it was neither answered nor refused
 	Repeated bool   `json:"repeated,omitempty"` // a recorded mark was signed again
+	Unknown  int    `json:"unknown,omitempty"`  // fields that were passed over
 	Nil      bool   `json:"nil,omitempty"`      // a vote for no block
 
 	StoreErrors int `json:"store_errors,omitempty"` // how often the store failed

@@ -35,6 +35,7 @@ type metrics struct {
 	markHeight     *prometheus.GaugeVec
 	state          *prometheus.GaugeVec
 	reconnected    *prometheus.CounterVec
+	unknown        *prometheus.CounterVec
 	ready          *prometheus.GaugeVec
 	keyInfo        *prometheus.GaugeVec
 	enclaveUp      *prometheus.GaugeVec
@@ -75,6 +76,7 @@ func newMetrics(version string) *metrics {
 		markHeight:     gauge("mark_height", "Height of the durable mark.", ofChain()...),
 		state:          gauge("node_state", "1 for the state that the connection to the node is in.", ofChain("node", "state")...),
 		reconnected:    counter("node_reconnects_total", "Connections that ended after the node was served.", ofChain("node")...),
+		unknown:        counter("unknown_fields_total", "Fields of requests that no version has, passed over and not signed.", ofChain("node")...),
 		ready:          gauge("chain_ready", "1 if key and state of the chain are loaded.", ofChain()...),
 		keyInfo:        gauge("key_info", "1, with the key of the chain.", ofChain("provider", "type", "address", "public_key")...),
 		enclaveUp:      gauge("enclave_up", "1 if the enclave runs.", "enclave"),
@@ -87,7 +89,7 @@ func newMetrics(version string) *metrics {
 		m.listenerErrors.WithLabelValues(l)
 	}
 	m.registry.MustRegister(m.signedTotal, m.repeatedTotal, m.nilTotal, m.refusedTotal, m.errorsTotal, m.duration,
-		m.lastHeight, m.lastTime, m.markHeight, m.state, m.reconnected, m.ready, m.keyInfo, m.enclaveUp, m.enclaveRuns,
+		m.lastHeight, m.lastTime, m.markHeight, m.state, m.reconnected, m.unknown, m.ready, m.keyInfo, m.enclaveUp, m.enclaveRuns,
 		m.listenerErrors, build, collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -221,11 +223,13 @@ func (c *chainMetrics) setKey(k Key) {
 type nodeMetrics struct {
 	refused    map[string]prometheus.Counter // by reason
 	reconnects prometheus.Counter
+	unknown    prometheus.Counter
 	state      [3]prometheus.Gauge // by session.State
 }
 
 func (c *chainMetrics) node(name string) *nodeMetrics {
 	n := &nodeMetrics{refused: map[string]prometheus.Counter{}, reconnects: c.all.reconnected.WithLabelValues(c.name, c.id, name)}
+	n.unknown = c.all.unknown.WithLabelValues(c.name, c.id, name)
 	for _, r := range append(signer.Reasons(), otherLabel) {
 		n.refused[r] = c.all.refusedTotal.WithLabelValues(c.name, c.id, name, r)
 	}
@@ -256,6 +260,7 @@ func (c *chainMetrics) forget(node string) {
 	labels := prometheus.Labels{"chain": c.name, "chain_id": c.id, "node": node}
 	c.all.refusedTotal.DeletePartialMatch(labels)
 	c.all.reconnected.DeletePartialMatch(labels)
+	c.all.unknown.DeletePartialMatch(labels)
 	c.all.state.DeletePartialMatch(labels)
 }
 

@@ -66,6 +66,7 @@ func TestMetricNames(t *testing.T) {
 		`privyseal_nil_votes_total{chain_id="chain-1",kind="precommit"}`,
 		`privyseal_nil_votes_total{chain_id="chain-1",kind="prevote"}`,
 		`privyseal_node_reconnects_total{chain_id="chain-1",node="a"}`,
+		`privyseal_unknown_fields_total{chain_id="chain-1",node="a"}`,
 	}
 	for _, s := range []string{"dialling", "parked", "serving"} {
 		want = append(want, fmt.Sprintf(`privyseal_node_state{chain_id="chain-1",node="a",state=%q}`, s))

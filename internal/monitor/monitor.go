@@ -68,6 +68,8 @@ type node struct {
 	since      time.Time
 	lastError  string
 	reconnects int
+
+	saidUnknown bool // that it sends fields which we do not know
 }
 
 // AddChain adds a chain that cannot sign yet. Its name is how the operator calls
@@ -154,7 +156,7 @@ func (c *Chain) changed(n *node, s session.State, err error) {
 func (c *Chain) Observe(e signer.Event) {
 	c.Note(Outcome{
 		Node: e.Node, Kind: e.Request.Kind.String(), Mark: e.Mark, Bytes: len(e.Request.Bytes), Reason: e.Reason, Err: e.Err,
-		Fault: signer.FaultOf(e.Err), StoreErrors: e.StoreErrors, Repeated: e.Repeated, Nil: e.Request.IsNilVote(),
+		Fault: signer.FaultOf(e.Err), StoreErrors: e.StoreErrors, Repeated: e.Repeated, Nil: e.Request.IsNilVote(), Unknown: e.Request.Unknown,
 		Queue: e.Queue, Store: e.Store, Sign: e.Sign, All: e.All,
 	})
 }
@@ -171,6 +173,7 @@ type Outcome struct {
 	StoreErrors             int
 	Repeated                bool
 	Nil                     bool // a vote for no block
+	Unknown                 int  // fields of the request that were passed over
 	Queue, Store, Sign, All time.Duration
 }
 
@@ -178,6 +181,9 @@ type Outcome struct {
 func (c *Chain) Note(o Outcome) {
 	if o.Err != nil || o.StoreErrors != 0 {
 		c.metrics.failed(o)
+	}
+	if o.Unknown > 0 {
+		c.passedOver(o)
 	}
 	switch {
 	case o.Reason != "":
