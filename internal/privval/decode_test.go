@@ -103,6 +103,18 @@ func str(num protowire.Number, body []byte) []byte {
 	return protowire.AppendBytes(protowire.AppendTag(nil, num, protowire.BytesType), body)
 }
 
+// What stands after a message in its buffer, of an earlier and longer one, is no
+// part of it.
+func TestDecodeReadsNoFurther(t *testing.T) {
+	buf := append([]byte{0x0a, 4, 0x0a, 2, 'a'}, 'b')
+	if req, err := privval.Decode(buf); err != nil || req.ChainID != "ab" {
+		t.Fatalf("got %+v, %v", req, err)
+	}
+	if req, err := privval.Decode(buf[:5]); err == nil {
+		t.Errorf("got %+v of a message that is cut", req)
+	}
+}
+
 // TestDecodeFails: what is no request of a node at all.
 func TestDecodeFails(t *testing.T) {
 	ping := str(7, nil)

@@ -171,3 +171,15 @@ func FuzzReadFrame(f *testing.F) {
 		}
 	})
 }
+
+// A frame that a node sends in two parts is not there with the first one.
+func TestFrameBuffered(t *testing.T) {
+	frame := append([]byte{0x80, 0x01}, make([]byte, 128)...)
+	for n := range len(frame) + 1 {
+		r := bufio.NewReader(bytes.NewReader(frame[:n]))
+		r.Peek(1)
+		if got := privval.FrameBuffered(r); got != (n == len(frame)) {
+			t.Errorf("%d bytes of %d are a frame: %v", n, len(frame), got)
+		}
+	}
+}

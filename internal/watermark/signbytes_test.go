@@ -54,6 +54,7 @@ func TestSameVoteNeedsVotes(t *testing.T) {
 		"a length of 11 bytes":      bytes.Repeat([]byte{0xff}, 11),
 		"a timestamp as a number":   {4, 0x08, 1, 0x28, 1},
 		"a timestamp that is cut":   {4, 0x08, 1, 0x2a, 9},
+		"a timestamp cut by one":    {3, 0x2a, 2, 0},
 		"a huge timestamp":          {12, 0x2a, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01, 0},
 		"a group":                   {3, 0x0b, 0x2a, 0},
 		"a fixed32 in front":        {7, 0x0d, 1, 2, 3, 4, 0x2a, 0},
