@@ -23,7 +23,7 @@ ifneq ($(VECTORS),)
 export PRIVYSEAL_REQUIRE_VECTORS := 1
 endif
 
-.PHONY: all demo test bench release vectors fuzz install clean check race unit interop nodes
+.PHONY: all demo test bench release vectors fuzz install clean check race unit interop nodes mutants mutants-tenth
 
 all:
 	@mkdir -p bin
@@ -36,7 +36,7 @@ demo: all
 	@$(GO) run ./test/demo -privyseal bin/privyseal $(if $(BLOCKS),-blocks $(BLOCKS))
 
 # Everything that must pass.
-test: setup check unit race interop nodes
+test: setup check unit mutants-tenth race interop nodes
 	@if scripts/setup can-qemu 2>/dev/null; then $(MAKE) --no-print-directory test-nitro; fi
 	@echo "make test: everything passed"
 	@scripts/setup can-qemu 2>&1 | sed 's/^setup: /make test: left out, the enclave in QEMU: /'
@@ -67,7 +67,16 @@ packages:
 
 unit:
 	@echo "== unit tests, vectors, fuzz seeds, scripts, crash tests"
-	@PRIVYSEAL_REQUIRE_NODES=1 $(GO) test $(PACKAGES) ./test/crash/... ./test/nitro/hostile
+	@PRIVYSEAL_REQUIRE_NODES=1 $(GO) test $(PACKAGES) ./test/crash/... ./test/nitro/hostile ./test/mutants
+
+# Each fault of the lists in test/mutants, put into the code, makes a test fail.
+# `make test` runs a tenth of them, at each commit the next tenth.
+mutants:
+	@echo "== mutants, all of them"
+	@PRIVYSEAL_REQUIRE_NODES=1 $(GO) run ./test/mutants
+mutants-tenth:
+	@echo "== mutants, a tenth of them"
+	@PRIVYSEAL_REQUIRE_NODES=1 $(GO) run ./test/mutants -tenth
 
 race:
 	@echo "== race detector"

@@ -1,0 +1,136 @@
+// Program mutants shows that the tests bite: it puts one fault after the other
+// into the code, each in one of the lists beside it, and demands that the tests
+// of the package named with it fail.
+//
+// The fault is put in by `go test -overlay`, so that no file of the tree changes.
+// A mutant that survives says that a test is missing; one that does not compile,
+// or whose place in the code is gone, says that the list has to follow the code.
+//
+// With -tenth it runs every tenth mutant, another tenth at each commit: ten
+// commits in a row run all of them.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+const turns = 10
+
+func main() {
+	tenth := flag.Bool("tenth", false, "only the tenth whose turn it is at this commit")
+	only := flag.String("only", "", "only mutants with this `text` in their name, file or list")
+	workers := flag.Int("p", runtime.NumCPU(), "how many at once")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := run(ctx, *tenth, *only, *workers)
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "mutants:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, tenth bool, only string, workers int) error {
+	mutants, err := readLists("test/mutants")
+	if err != nil {
+		return err
+	}
+	if tenth {
+		turn := turnOf(ctx)
+		fmt.Printf("mutants: number %d of %d tenths, the turn of this commit\n", turn+1, turns)
+		mutants = share(mutants, turn)
+	}
+	mutants = matching(mutants, only)
+	if len(mutants) == 0 {
+		return errors.New("no mutant is so called; run this in the repository's root")
+	}
+	l, err := newLab(ctx)
+	if err != nil {
+		return err
+	}
+	defer l.close()
+	if err := l.checkUnchanged(mutants); err != nil {
+		return err
+	}
+	return hunt(l, mutants, workers)
+}
+
+// turnOf returns whose turn it is: the number of the commit in its history,
+// modulo turns. Without git it is the first one's.
+func turnOf(ctx context.Context) int {
+	out, err := exec.CommandContext(ctx, "git", "rev-list", "--count", "HEAD").Output()
+	if err != nil {
+		return 0
+	}
+	n, _ := strconv.Atoi(strings.TrimSpace(string(out)))
+	return n % turns
+}
+
+// share returns every tenth mutant, so that each turn has some of each package.
+func share(all []mutant, turn int) (some []mutant) {
+	for i, m := range all {
+		if i%turns == turn {
+			some = append(some, m)
+		}
+	}
+	return some
+}
+
+func matching(all []mutant, text string) (some []mutant) {
+	for _, m := range all {
+		if strings.Contains(m.where+" "+m.file+" "+m.name, text) {
+			some = append(some, m)
+		}
+	}
+	return some
+}
+
+// hunt tries all mutants and prints a line for each.
+func hunt(l *lab, mutants []mutant, workers int) error {
+	start := time.Now()
+	var wait sync.WaitGroup
+	var mu sync.Mutex
+	var bad []string
+	next := make(chan mutant)
+	for range max(workers, 1) {
+		wait.Go(func() {
+			for m := range next {
+				start := time.Now()
+				o := l.try(m)
+				mu.Lock()
+				fmt.Printf("%-8s %4.1fs  %s: %s%s\n", o.word(), time.Since(start).Seconds(), m.file, m.name, o.by())
+				if o.err != nil {
+					fmt.Print(indent(o.err.Error()))
+					bad = append(bad, m.where)
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	for _, m := range mutants {
+		next <- m
+	}
+	close(next)
+	wait.Wait()
+	if len(bad) > 0 {
+		return fmt.Errorf("%d of %d are not killed: %s", len(bad), len(mutants), strings.Join(bad, " "))
+	}
+	fmt.Printf("mutants: all %d killed in %.0f s\n", len(mutants), time.Since(start).Seconds())
+	return nil
+}
+
+func indent(s string) string {
+	return "    " + strings.ReplaceAll(strings.TrimRight(s, "\n"), "\n", "\n    ") + "\n"
+}

@@ -1,0 +1,114 @@
+package main
+
+import (
+	"os"
+	"strings"
+	"testing"
+)
+
+// TestListsFollowTheCode: every mutant still has its place in the code.
+func TestListsFollowTheCode(t *testing.T) {
+	mutants, err := readLists(".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	root := os.DirFS("../..")
+	for _, m := range mutants {
+		if _, err := m.read(root); err != nil {
+			t.Error(err)
+		}
+	}
+	t.Logf("%d mutants", len(mutants))
+}
+
+// TestEachHasItsTurn: ten turns run every mutant once.
+func TestEachHasItsTurn(t *testing.T) {
+	all := make([]mutant, 153)
+	for i := range all {
+		all[i].name = strings.Repeat("x", i+1)
+	}
+	seen := map[string]int{}
+	for turn := range turns {
+		for _, m := range share(all, turn) {
+			seen[m.name]++
+		}
+	}
+	for _, m := range all {
+		if seen[m.name] != 1 {
+			t.Errorf("mutant %d runs %d times", len(m.name), seen[m.name])
+		}
+	}
+}
+
+const code = "if a {\n\t\tb()\n\t}\n\tc()\n\tc()\n"
+
+func TestApply(t *testing.T) {
+	for _, c := range []struct{ name, list, want, wrong string }{
+		{name: "within a line", list: "- if a\n+ if !a", want: "if !a {\n\t\tb()\n\t}\n\tc()\n\tc()\n"},
+		{name: "lines of any indentation", list: "- if a {\n- b()\n+ if a {", want: "if a {\n\t}\n\tc()\n\tc()\n"},
+		{name: "a line is left out", list: "- b()", want: "if a {\n\t\t\n\t}\n\tc()\n\tc()\n"},
+		{name: "it is gone", list: "- d()\n+ e()", wrong: "is there no more"},
+		{name: "it is ambiguous", list: "- c()\n+ e()", wrong: "is there more than once"},
+		{name: "it changes nothing", list: "- b()\n+ b()", wrong: "nothing is changed"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			list, err := parseList("core.txt", "mutant it breaks\nfile internal/x/x.go\n"+c.list+"\n")
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := list[0].apply(code)
+			if c.wrong != "" {
+				if err == nil || !strings.Contains(err.Error(), c.wrong) || !strings.Contains(err.Error(), "core.txt:1: it breaks") {
+					t.Errorf("%q, %v, want %q", got, err, c.wrong)
+				}
+				return
+			}
+			if err != nil || got != c.want {
+				t.Errorf("%q, %v, want %q", got, err, c.want)
+			}
+		})
+	}
+}
+
+func TestParseList(t *testing.T) {
+	got, err := parseList("x.txt", `# A comment.
+
+mutant  a is not looked at
+file    internal/x/x.go
+test    ./internal/y TestA|TestB
+- if a {
++ if true {
+
+mutant  b
+file    internal/x/x.go
+- b
+`)
+	if err != nil || len(got) != 2 {
+		t.Fatal(got, err)
+	}
+	want := mutant{name: "a is not looked at", file: "internal/x/x.go", pkg: "./internal/y", run: "TestA|TestB", from: "if a {", to: "if true {", where: "x.txt:3"}
+	if got[0] != want {
+		t.Errorf("%+v, want %+v", got[0], want)
+	}
+	if got[1].pkg != "./internal/x" || got[1].run != "" {
+		t.Errorf("%+v, want the tests of its package", got[1])
+	}
+	for _, bad := range []string{"mutant a\nfile b\n", "mutant a\n- b\n", "file a\n- b\n", "mutant a\nfile b\n-b\n", "run x\n"} {
+		if got, err := parseList("x.txt", bad); err == nil || !strings.HasPrefix(err.Error(), "x.txt:") {
+			t.Errorf("%q: %v, %v", bad, got, err)
+		}
+	}
+}
+
+func TestKillerOf(t *testing.T) {
+	for out, want := range map[string]string{
+		"--- FAIL: TestA (0.1s)\n    --- FAIL: TestA/b (0.1s)\n        x.go:1: no\n--- FAIL: TestC (0s)\n": "TestA/b",
+		"panic: test timed out after 5m0s\nrunning tests:\n":                                               "test timed out",
+		"panic: oh\n": "panic",
+		"ok\n":        "",
+	} {
+		if got := killerOf([]byte(out)); got != want {
+			t.Errorf("%q: %q, want %q", out, got, want)
+		}
+	}
+}
