@@ -1,6 +1,7 @@
 package watermark_test
 
 import (
+	"strings"
 	"testing"
 
 	"privyseal/internal/watermark"
@@ -36,6 +37,32 @@ func TestMarksInOrder(t *testing.T) {
 		other.SignBytes = []byte{1}
 		if m.Equal(other) || m.Less(other) || other.Less(m) {
 			t.Errorf("%v with other bytes is equal, or lies elsewhere", m)
+		}
+	}
+}
+
+// TestChainIDs: what may be a file name and stand on a terminal.
+func TestChainIDs(t *testing.T) {
+	for id, want := range map[string]bool{
+		"a":                         true,
+		"Chain-1.test_9":            true,
+		"-1":                        true,
+		strings.Repeat("a", 50):     true,
+		strings.Repeat("a", 51):     false,
+		"":                          false,
+		".a":                        false,
+		"..":                        false,
+		"a/b":                       false,
+		"a b":                       false,
+		"a\x1b[31mb":                false,
+		"a\nb":                      false,
+		"a$(b)c":                    false,
+		"a\u00e4b":                  false,
+		"/":                         false,
+		strings.Repeat("\u00e4", 9): false,
+	} {
+		if got := watermark.ValidChainID(id); got != want {
+			t.Errorf("%q is valid: %v", id, got)
 		}
 	}
 }
