@@ -14,7 +14,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"time"
 
 	"privyseal/internal/session"
@@ -54,7 +53,7 @@ type Config struct {
 
 	Log Log `toml:"log"`
 
-	// Chains has at least one entry, and each id once.
+	// Chains has at least one entry, each name once.
 	Chains []Chain `toml:"chain"`
 
 	// Enclaves are the AWS Nitro Enclaves of this instance, by name: 1 to 40 of
@@ -78,8 +77,13 @@ type Log struct {
 // the folder of the config file; see [Config.Path].
 type Chain struct {
 	// ID is the chain id: 1 to 50 of A-Z a-z 0-9 . _ - that do not start with a
-	// point. Required.
+	// point. Required. Two chains may share it, with different keys and states, as
+	// while a validator changes from one consensus key to the next.
 	ID string `toml:"id"`
+	// Name tells the chains apart, in commands, metrics and logs. The same rule as
+	// for the id; default the id. No two chains share it, and it is not the id of
+	// another chain.
+	Name string `toml:"name"`
 	// Provider holds the key. Required; "soft" is a key file, "nitro" an AWS Nitro
 	// Enclave.
 	Provider string `toml:"provider"`
@@ -295,6 +299,9 @@ func (c *Config) fill() {
 	}
 	for i := range c.Chains {
 		ch := &c.Chains[i]
+		if absent("chain", i, "name") {
+			ch.Name = ch.ID
+		}
 		for j := range ch.Nodes {
 			if absent("chain", i, "node", j, "name") {
 				ch.Nodes[j].Name = fmt.Sprintf("node%d", j+1)
@@ -337,11 +344,16 @@ func (c *Config) Line(parts ...any) int {
 	return lineOf(c.lines, at(parts...))
 }
 
-// Chain returns the chain with that id.
-func (c *Config) Chain(id string) (Chain, bool) {
-	i := slices.IndexFunc(c.Chains, func(ch Chain) bool { return ch.ID == id })
-	if i < 0 {
-		return Chain{}, false
+// Find returns the chain with the name s, or else all chains with the id s.
+func (c *Config) Find(s string) []Chain {
+	var found []Chain
+	for _, ch := range c.Chains {
+		if ch.Name == s {
+			return []Chain{ch}
+		}
+		if ch.ID == s {
+			found = append(found, ch)
+		}
 	}
-	return c.Chains[i], true
+	return found
 }

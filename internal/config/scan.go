@@ -52,6 +52,7 @@ var keys = map[string]string{
 	"chain":                     "tables",
 	"chain.*":                   "a table",
 	"chain.*.id":                "a string",
+	"chain.*.name":              "a string",
 	"chain.*.provider":          "a string",
 	"chain.*.enclave":           "a string",
 	"chain.*.key":               "a string",
@@ -90,6 +91,7 @@ var keys = map[string]string{
 // which ones are unknown, doubled or of the wrong type.
 type document struct {
 	parser   unstable.Parser
+	counter  lineCounter
 	lines    map[string]int
 	tables   map[string]int  // number of [[…]] headers by path
 	implied  map[string]bool // in lines only because a header below it was there
@@ -102,6 +104,7 @@ type document struct {
 func scan(data []byte) *document {
 	d := &document{lines: map[string]int{}, tables: map[string]int{}, implied: map[string]bool{}}
 	d.parser.Reset(data)
+	d.counter = lineCounter{data: data, line: 1}
 	prefix := ""
 	for d.parser.NextExpression() {
 		switch e := d.parser.Expression(); e.Kind {
@@ -254,7 +257,26 @@ func (d *document) fail(line int, format string, args ...any) {
 	d.broken = true
 }
 
-func (d *document) line(r unstable.Range) int { return d.parser.Shape(r).Start.Line }
+func (d *document) line(r unstable.Range) int { return d.counter.at(int(r.Offset)) }
+
+// lineCounter turns offsets, which mostly ascend, into lines. The parser's own Shape
+// counts from the start of the file each time: quadratic in the number of keys.
+type lineCounter struct {
+	data         []byte
+	offset, line int // how far it has counted
+	looked       int // bytes looked at in all: a test holds it to the size of the file
+}
+
+// at returns the line, from 1, of the byte at offset.
+func (c *lineCounter) at(offset int) int {
+	if offset < c.offset {
+		c.offset, c.line = 0, 1
+	}
+	c.line += bytes.Count(c.data[c.offset:offset], []byte("\n"))
+	c.looked += offset - c.offset
+	c.offset = offset
+	return c.line
+}
 
 // decode fills c from a file in which every key is known and of its type.
 func (d *document) decode(data []byte, c *Config) {
@@ -296,7 +318,7 @@ func lineOf(lines map[string]int, path string) int {
 func pattern(path string) string {
 	words := strings.Split(path, ".")
 	for i, w := range words {
-		if _, err := strconv.Atoi(w); err == nil || i == 1 && words[0] == "enclave" {
+		if w != "" && strings.Trim(w, "0123456789") == "" || i == 1 && words[0] == "enclave" {
 			words[i] = "*"
 		}
 	}

@@ -43,6 +43,7 @@ func (c *Config) validate(problems *[]Problem) {
 	}
 	k.enclaves()
 	k.capacity()
+	k.names()
 	k.files()
 }
 
@@ -60,11 +61,14 @@ func (k checker) oneOf(path, value string, allowed ...string) {
 func (k checker) chain(i int) {
 	ch := k.Chains[i]
 	path := at("chain", i)
-	where := fmt.Sprintf("chain %q: ", ch.ID)
+	where := fmt.Sprintf("chain %q: ", ch.Name)
 	if _, written := k.lines[at(path, "id")]; !written {
 		where = fmt.Sprintf("chain %d: ", i+1)
 	} else if err := CheckChainID(ch.ID); err != nil {
 		k.add(at(path, "id"), "id: %v", err)
+	}
+	if _, written := k.lines[at(path, "name")]; written && !ValidName(ch.Name) {
+		k.add(at(path, "name"), "name: %q is not a name: %s", ch.Name, nameRule)
 	}
 	fail := func(key, format string, args ...any) {
 		k.add(at(path, key), "%s%s", where, fmt.Sprintf(format, args...))
@@ -192,16 +196,16 @@ func (k checker) capacity() {
 			continue
 		}
 		if n := len(ch.Nodes); n > hostlink.MaxNodes {
-			k.add(at("chain", i, "node"), "chain %q: %d nodes; in an enclave a chain has at most %d", ch.ID, n, hostlink.MaxNodes)
+			k.add(at("chain", i, "node"), "chain %q: %d nodes; in an enclave a chain has at most %d", ch.Name, n, hostlink.MaxNodes)
 		}
 		// Told where it becomes too much, and once.
 		before := nodes[e]
 		chains[e], nodes[e] = chains[e]+1, nodes[e]+len(ch.Nodes)
 		if chains[e] == hostlink.MaxChains+1 {
-			k.add(at("chain", i), "chain %q: enclave %s signs for at most %d chains; give this one another enclave, on another instance", ch.ID, e, hostlink.MaxChains)
+			k.add(at("chain", i), "chain %q: enclave %s signs for at most %d chains; give this one another enclave, on another instance", ch.Name, e, hostlink.MaxChains)
 		}
 		if before <= hostlink.MaxServed && nodes[e] > hostlink.MaxServed {
-			k.add(at("chain", i, "node"), "chain %q: enclave %s serves at most %d nodes of all its chains, and this makes %d", ch.ID, e, hostlink.MaxServed, nodes[e])
+			k.add(at("chain", i, "node"), "chain %q: enclave %s serves at most %d nodes of all its chains, and this makes %d", ch.Name, e, hostlink.MaxServed, nodes[e])
 		}
 	}
 }
@@ -223,7 +227,7 @@ func (k checker) nodes(i int, fail func(key, format string, args ...any)) {
 			fail(at("node", j, key), "node %q: %s", n.Name, fmt.Sprintf(format, args...))
 		}
 		if !ValidName(n.Name) {
-			node("name", "a name has 1 to 50 of A-Z a-z 0-9 . _ - and does not start with a point")
+			node("name", "%q is not a name: %s", n.Name, nameRule)
 		} else if first, taken := names[n.Name]; taken {
 			node("name", "the name of node %d too", first+1)
 		}
@@ -254,10 +258,9 @@ func (k checker) nodes(i int, fail func(key, format string, args ...any)) {
 	}
 }
 
-// files checks that no two chains share an id or a state file, and that no
-// file has two uses.
+// files checks that no file has two uses, among them those of two states.
 func (k checker) files() {
-	ids, uses := map[string]int{}, map[string]string{}
+	uses := map[string]string{}
 	use := func(i int, key, file string) {
 		if file == "" {
 			return
@@ -265,33 +268,59 @@ func (k checker) files() {
 		file = filepath.Clean(k.Path(file))
 		purpose := key
 		if key == "state" {
-			purpose = fmt.Sprintf("the state of chain %q", k.Chains[i].ID)
+			purpose = fmt.Sprintf("the state of chain %q", k.Chains[i].Name)
 		}
 		if other, taken := uses[file]; taken && (other != purpose || key == "state") {
-			k.add(at("chain", i, key), "chain %q: %s: %s is used as %s too", k.Chains[i].ID, key, file, other)
+			k.add(at("chain", i, key), "chain %q: %s: %s is used as %s too", k.Chains[i].Name, key, file, other)
 		}
 		uses[file] = purpose
 	}
 	for i, ch := range k.Chains {
-		if first, taken := ids[ch.ID]; taken {
-			k.add(at("chain", i, "id"), "chain %q is there twice, first on line %d", ch.ID, k.Line("chain", first, "id"))
-		} else {
-			ids[ch.ID] = i
-		}
 		use(i, "key", ch.Key)
 		use(i, "state", ch.State)
 		use(i, "identity", ch.Identity)
 	}
 }
 
-// CheckChainID tells what is wrong with a chain id.
+// names checks that each chain has a name of its own, and that two chains with one
+// id have two keys, as far as the file says so.
+func (k checker) names() {
+	names, keys, ids := map[string]int{}, map[[2]string]int{}, map[string]int{}
+	for i, ch := range k.Chains {
+		ids[ch.ID] = i
+	}
+	for i, ch := range k.Chains {
+		line := func(first int, key string) int { return k.Line("chain", first, key) }
+		fail := func(key, format string, args ...any) { k.add(at("chain", i, key), format, args...) }
+		key := [2]string{ch.ID, filepath.Clean(k.Path(ch.Key))}
+		host := [2]string{ch.ID, "enclave " + ch.Enclave}
+		if first, taken := names[ch.Name]; taken && k.Chains[first].ID == ch.ID {
+			fail("id", "chain %q is there twice, first on line %d; a second key of a chain needs a name of its own, as in name = %q", ch.Name, line(first, "id"), ch.Name+"-next")
+		} else if taken {
+			fail("name", "chain %q: the chain on line %d has this name too", ch.Name, line(first, "id"))
+		} else if other, taken := ids[ch.Name]; taken && k.Chains[other].ID != ch.ID {
+			fail("name", "chain %q: its name is the id of the chain on line %d; choose another", ch.Name, line(other, "id"))
+		} else if first, taken := keys[key]; taken && ch.Key != "" {
+			fail("key", "chain %q: the key of chain %q, which has the same id; one key has one state", ch.Name, k.Chains[first].Name)
+		} else if first, taken := keys[host]; taken && ch.Provider == "nitro" {
+			// Host and enclave name a chain by its id.
+			fail("enclave", "chain %q: enclave %s signs for the id %s already, with the key of chain %q; this one needs another enclave", ch.Name, ch.Enclave, ch.ID, k.Chains[first].Name)
+		}
+		names[ch.Name], keys[key], keys[host] = i, i, i
+	}
+}
+
+// nameRule says what chain ids and names are made of.
+const nameRule = "1 to 50 of A-Z a-z 0-9 . _ - that do not start with a point"
+
+// CheckChainID says what is wrong with a chain id.
 func CheckChainID(id string) error {
 	if !watermark.ValidChainID(id) {
-		return fmt.Errorf("%q is not a chain id: 1 to 50 of A-Z a-z 0-9 . _ - that do not start with a point", id)
+		return fmt.Errorf("%.80q is not a chain id: %s", id, nameRule)
 	}
 	return nil
 }
 
-// ValidName reports whether s may be a node's name. The rule is that of chain ids,
-// beside which it stands in metrics.
+// ValidName reports whether s may be the name of a chain or of a node. The rule is
+// that of chain ids, beside which it stands in metrics and file names.
 func ValidName(s string) bool { return watermark.ValidChainID(s) }

@@ -80,6 +80,9 @@ func (ch Chain) render() string {
 	line := b.line
 	b.WriteString("\n[[chain]]\n")
 	line(true, "id", quote(ch.ID), "")
+	if ch.Name != ch.ID {
+		line(true, "name", quote(ch.Name), "in commands, metrics and logs")
+	}
 	line(true, "provider", quote(ch.Provider), "")
 	if ch.Enclave != "" {
 		line(true, "enclave", quote(ch.Enclave), "")
@@ -156,13 +159,15 @@ func New(chains ...Chain) *Config {
 }
 
 // NewChain returns a chain with a software key, the usual paths and every
-// default. It has no node yet.
-func NewChain(id string) Chain {
+// default. It has no node yet. An empty name is the id.
+func NewChain(id, name string) Chain {
+	name = cmp.Or(name, id)
 	return Chain{
 		ID:              id,
+		Name:            name,
 		Provider:        "soft",
-		Key:             "keys/" + id + ".key",
-		State:           "state/" + id + ".mark",
+		Key:             "keys/" + name + ".key",
+		State:           "state/" + name + ".mark",
 		HeightBurst:     DefaultHeightBurst,
 		HeightPerSecond: DefaultHeightPerSecond,
 		Timeout:         Duration{DefaultTimeout},
