@@ -45,7 +45,7 @@ signer, and may exit when that one hangs up. --dial does it all the same.`,
 			if err != nil {
 				return err
 			}
-			k := &inspection{app: a, home: home, dial: dial}
+			k := &inspection{app: a, home: home, dial: dial, owners: map[watermark.ID]string{}}
 			k.all(cmd.Context())
 			if err := k.print(cmd.OutOrStdout()); err != nil {
 				return err
@@ -86,6 +86,7 @@ type inspection struct {
 	config  *config.Config
 	running *monitor.Snapshot // nil: no signer runs
 	rows    []row
+	owners  map[watermark.ID]string // name of the chain that has an id with a key
 }
 
 func (k *inspection) add(v verdict, line int, what, text, cure string) {
@@ -185,7 +186,7 @@ func (k *inspection) checkConfig() bool {
 		return false
 	}
 	k.config = c
-	k.add(good, 0, "config", withMode(path)+", chains: "+strings.Join(chainIDs(c), ", "), "")
+	k.add(good, 0, "config", withMode(path)+", chains: "+chainNames(c.Chains), "")
 	if addr, err := netip.ParseAddrPort(c.Listen); err == nil && !addr.Addr().IsLoopback() {
 		k.add(unsure, c.Line("listen"), "listen", c.Listen+" is open to whoever reaches it; it tells heights and node names, and takes no orders", "")
 	}
@@ -228,9 +229,14 @@ func (k *inspection) checkChain(i int) {
 	line := k.config.Line("chain", i, "key")
 	key, err := publicKey(k.config, ch)
 	if err != nil {
-		k.add(bad, line, ch.ID+" key", err.Error(), "")
+		k.add(bad, line, ch.Name+" key", err.Error(), "")
 	} else {
-		k.add(good, line, ch.ID+" key", withMode(k.config.Path(ch.Key))+", "+key.String(), "")
+		k.add(good, line, ch.Name+" key", withMode(k.config.Path(ch.Key))+", "+key.String(), "")
+		id := watermark.ID{ChainID: ch.ID, Key: key.ID()}
+		if owner, taken := k.owners[id]; taken {
+			k.add(bad, line, ch.Name+" key", fmt.Sprintf("chain %s has the same id and this key too, and one key has one state", owner), "take one of the two out of "+config.FileName)
+		}
+		k.owners[id] = ch.Name
 	}
 	if ch.Identity != "" {
 		k.checkIdentity(i)
@@ -241,7 +247,7 @@ func (k *inspection) checkChain(i int) {
 			if ch.Provider == "nitro" {
 				what = " still holds a ciphertext of the key, which opens without its chain being named"
 			}
-			k.add(bad, k.config.Line("chain", i, "imported_from"), ch.ID+" import", source+what,
+			k.add(bad, k.config.Line("chain", i, "imported_from"), ch.Name+" import", source+what,
 				"once its old signer is off for good: `shred -u "+shellWord(source)+"`")
 		}
 	}
@@ -250,25 +256,25 @@ func (k *inspection) checkChain(i int) {
 
 // checkRunning checks whether the running signer can sign for a chain.
 func (k *inspection) checkRunning(ch config.Chain, line int) {
-	switch c := k.snapshot(ch.ID); {
+	switch c := k.snapshot(ch.Name); {
 	case c == nil:
-		k.add(bad, line, ch.ID, "the running signer does not know it: it was added since", "restart the signer, as in `systemctl restart "+k.unit()+"`")
+		k.add(bad, line, ch.Name, "the running signer does not know it: it was added since", "restart the signer, as in `systemctl restart "+k.unit()+"`")
 	case c.Ready:
 	case c.Problem == "":
-		k.add(unsure, line, ch.ID, "the running signer waits for its enclave", "look again in a minute")
+		k.add(unsure, line, ch.Name, "the running signer waits for its enclave", "look again in a minute")
 	case ch.Provider == "nitro":
-		k.add(bad, line, ch.ID, "the running signer cannot sign for it: "+c.Problem, "mend that, or what a row says; it tries again by itself, and its log tells")
+		k.add(bad, line, ch.Name, "the running signer cannot sign for it: "+c.Problem, "mend that, or what a row says; it tries again by itself, and its log tells")
 	default:
-		k.add(bad, line, ch.ID, "the running signer cannot sign for it: "+c.Problem, "mend what the rows below say, and restart the signer")
+		k.add(bad, line, ch.Name, "the running signer cannot sign for it: "+c.Problem, "mend what the rows below say, and restart the signer")
 	}
 }
 
 // snapshot returns how the running signer sees a chain, nil if it does not.
-func (k *inspection) snapshot(chainID string) *monitor.ChainSnapshot {
+func (k *inspection) snapshot(name string) *monitor.ChainSnapshot {
 	if k.running == nil {
 		return nil
 	}
-	at := slices.IndexFunc(k.running.Chains, func(c monitor.ChainSnapshot) bool { return c.ID == chainID })
+	at := slices.IndexFunc(k.running.Chains, func(c monitor.ChainSnapshot) bool { return c.Name == name })
 	if at < 0 {
 		return nil
 	}
@@ -281,28 +287,28 @@ func (k *inspection) checkIdentity(i int) {
 	if ch.Provider == "nitro" {
 		_, _, public, err := readWrapped(path, "")
 		if err != nil {
-			k.add(bad, line, ch.ID+" identity", err.Error(), "")
+			k.add(bad, line, ch.Name+" identity", err.Error(), "")
 			return
 		}
-		k.add(good, line, ch.ID+" identity", withMode(path)+", wrapped, node id "+public.NodeID(), "")
+		k.add(good, line, ch.Name+" identity", withMode(path)+", wrapped, node id "+public.NodeID(), "")
 		return
 	}
 	key, err := openFile(path)
 	if err != nil {
-		k.add(bad, line, ch.ID+" identity", err.Error(), "")
+		k.add(bad, line, ch.Name+" identity", err.Error(), "")
 		return
 	}
 	defer key.Wipe()
 	if key.Type() != pubkey.Ed25519 {
-		k.add(bad, line, ch.ID+" identity", fmt.Sprintf("%s is of type %s, nodes want ed25519", path, key.Type()), "`privyseal key generate --out FILE`")
+		k.add(bad, line, ch.Name+" identity", fmt.Sprintf("%s is of type %s, nodes want ed25519", path, key.Type()), "`privyseal key generate --out FILE`")
 		return
 	}
-	k.add(good, line, ch.ID+" identity", withMode(path)+", node id "+key.PublicKey().NodeID(), "")
+	k.add(good, line, ch.Name+" identity", withMode(path)+", node id "+key.PublicKey().NodeID(), "")
 }
 
 func (k *inspection) checkState(i int, key pubkey.Key) {
 	ch := k.config.Chains[i]
-	what, line := ch.ID+" state", k.config.Line("chain", i, "state")
+	what, line := ch.Name+" state", k.config.Line("chain", i, "state")
 	fc := filestore.Config{Path: k.config.Path(ch.State)}
 	if !key.IsZero() {
 		fc.ID = watermark.ID{ChainID: ch.ID, Key: key.ID()}
@@ -327,7 +333,7 @@ func (k *inspection) checkState(i int, key pubkey.Key) {
 		k.add(unsure, line, what, "whoever takes this instance over can hand an older one to an enclave that starts; doc/nitro.md has the alarm that tells", "")
 	}
 	if ahead := time.Until(info.Saved.Time); ahead > 5*time.Second {
-		k.add(bad, 0, ch.ID+" clock", fmt.Sprintf("the state was written %s from now: this clock is behind, or was ahead then", ahead.Round(time.Second)), "`timedatectl status`, and set the clock")
+		k.add(bad, 0, ch.Name+" clock", fmt.Sprintf("the state was written %s from now: this clock is behind, or was ahead then", ahead.Round(time.Second)), "`timedatectl status`, and set the clock")
 	}
 }
 
@@ -390,12 +396,12 @@ func measureSync(dir string) (time.Duration, error) {
 func (k *inspection) checkNodes(ctx context.Context, i int) {
 	ch := k.config.Chains[i]
 	for j, n := range ch.Nodes {
-		what, line := ch.ID+" node "+n.Name, k.config.Line("chain", i, "node", j, "addr")
+		what, line := ch.Name+" node "+n.Name, k.config.Line("chain", i, "node", j, "addr")
 		addr, err := session.ParseAddr(n.Addr)
 		if err != nil {
 			continue // config.Load has refused it
 		}
-		if seen, ok := k.seen(ch.ID, n.Name); ok {
+		if seen, ok := k.seen(ch.Name, n.Name); ok {
 			k.addSeen(ch, line, what, addr, seen)
 			continue
 		}
@@ -437,7 +443,7 @@ func (k *inspection) addSeen(ch config.Chain, line int, what string, addr sessio
 		k.add(good, line, what, text, "")
 		return
 	}
-	if ch.Provider == "nitro" && !k.snapshot(ch.ID).Ready {
+	if ch.Provider == "nitro" && !k.snapshot(ch.Name).Ready {
 		// An enclave that cannot sign dials no nodes; the row of the chain says why.
 		k.add(unsure, line, what, text+prefixed("; ", n.LastError), "")
 		return

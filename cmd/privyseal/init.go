@@ -19,6 +19,7 @@ type initFlags struct {
 	provider  string
 	nitro     nitroInitFlags
 	chainID   string
+	name      string
 	nodes     []string
 	importKey string
 	from      startFlags
@@ -64,6 +65,7 @@ key comes in with --import-sealed or --import-kms; doc/nitro.md is the guide.`,
 	}
 	cmd.Flags().StringVar(&f.provider, "provider", "soft", "who holds the key: soft (a file) or nitro (an AWS Nitro Enclave)")
 	cmd.Flags().StringVar(&f.chainID, "chain-id", "", "chain to sign for")
+	cmd.Flags().StringVar(&f.name, "name", "", "name of the chain here, for a second key of the same chain id (default: the id)")
 	cmd.Flags().StringArrayVar(&f.nodes, "node", nil, "[NAME=]ADDR of a node; may be repeated")
 	cmd.Flags().StringVar(&f.importKey, "import-key", "", "key file of another signer (default: make a new key)")
 	f.from.add(cmd)
@@ -75,7 +77,7 @@ key comes in with --import-sealed or --import-kms; doc/nitro.md is the guide.`,
 }
 
 func (f *initFlags) run(a *app, stdout, stderr io.Writer) error {
-	ch := &newChain{Chain: config.NewChain(f.chainID)}
+	ch := &newChain{Chain: config.NewChain(f.chainID, f.name)}
 	defer ch.wipe()
 	var err error
 	if ch.Nodes, err = f.parseNodes(); err != nil {
@@ -85,7 +87,7 @@ func (f *initFlags) run(a *app, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	if err := in.checkFree(f.chainID); err != nil {
+	if err := in.checkFree(ch.Chain); err != nil {
 		return err
 	}
 	if err := f.readKey(ch); err != nil {
@@ -120,6 +122,9 @@ func (f *initFlags) check(cmd *cobra.Command) error {
 	}
 	if err := config.CheckChainID(f.chainID); err != nil {
 		return usagef("--chain-id: %w", err)
+	}
+	if f.name != "" && !config.ValidName(f.name) {
+		return usagef("--name %.80q is not a name: %s", f.name, config.NameRule)
 	}
 	if err := f.form.check(); err != nil {
 		return err
@@ -166,7 +171,7 @@ func (f *initFlags) parseNodes() ([]config.Node, error) {
 			name, text = before, after
 		}
 		if !config.ValidName(name) {
-			return nil, usagef("--node %s: a name has 1 to 50 of A-Z a-z 0-9 . _ - and does not start with a point", name)
+			return nil, usagef("--node %.80q: the name is not %s", name, config.NameRule)
 		}
 		addr, err := session.ParseAddr(text)
 		if err != nil {

@@ -58,14 +58,32 @@ func newInstaller(a *app) (*installer, error) {
 	return in, nil
 }
 
-// checkFree refuses a chain that is in the config already.
-func (in *installer) checkFree(chainID string) error {
+// checkFree refuses a chain whose name is in the config already, or is the id of
+// another chain there.
+func (in *installer) checkFree(ch config.Chain) error {
 	if in.config == nil {
 		return nil
 	}
-	for i, ch := range in.config.Chains {
-		if ch.ID == chainID {
-			return usagef("chain %q is in %s already, line %d; look at it with %s", chainID, in.path, in.config.Line("chain", i, "id"), in.app.command("check"))
+	for i, other := range in.config.Chains {
+		if other.Name == ch.Name || other.ID == ch.Name && other.ID != ch.ID || other.Name == ch.ID && other.ID != ch.ID {
+			return usagef("chain %q is in %s already, line %d; look at it with %s, or give a second key of the chain a name of its own with --name", other.Name, in.path, in.config.Line("chain", i, "id"), in.app.command("check"))
+		}
+	}
+	return nil
+}
+
+// checkKey refuses a key that another chain of the same id has: it would have two
+// states. A key that cannot be read is left to `start` and `check`, which refuse it.
+func (in *installer) checkKey(id string, key pubkey.Key) error {
+	if in.config == nil {
+		return nil
+	}
+	for _, other := range in.config.Chains {
+		if other.ID != id {
+			continue
+		}
+		if known, err := publicKey(in.config, other); err == nil && known.Equal(key) {
+			return usagef("chain %q in %s has this key already, and one key has one state", other.Name, in.path)
 		}
 	}
 	return nil
@@ -88,6 +106,9 @@ func (in *installer) installAll(chains []*newChain) error {
 	}
 	configs := make([]config.Chain, len(chains))
 	for i, ch := range chains {
+		if err := in.checkKey(ch.ID, ch.key.PublicKey()); err != nil {
+			return err
+		}
 		for _, step := range []func(*newChain) error{in.addKey, in.addState, in.addIdentity} {
 			if err := step(ch); err != nil {
 				return err
@@ -144,7 +165,7 @@ func (in *installer) addIdentity(ch *newChain) (err error) {
 		ch.identity = there
 		return nil
 	case there != nil: // chains that were moved here may be known by other names
-		ch.Identity = "keys/" + ch.ID + ".identity"
+		ch.Identity = "keys/" + ch.Name + ".identity"
 	case ch.identity == nil:
 		if ch.identity, err = soft.Generate(pubkey.Ed25519); err != nil {
 			return err
@@ -217,7 +238,7 @@ func reportChain(w io.Writer, ch config.Chain, public, identity pubkey.Key, form
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(w, "chain %s\n  public key  %s\n", ch.ID, key)
+	fmt.Fprintf(w, "chain %s\n  public key  %s\n", ch.Name, key)
 	if form.format != "address" {
 		fmt.Fprintf(w, "  address     %X\n", public.Address())
 	}

@@ -188,7 +188,7 @@ func (a *app) keyToShow(chain *chainFlag, args []string, identity bool) (pubkey.
 		case !identity:
 			return publicKey(c, ch)
 		case ch.Identity == "":
-			return pubkey.Key{}, usagef("chain %q has no identity key; only tcp:// and noise:// nodes need one", ch.ID)
+			return pubkey.Key{}, usagef("chain %q has no identity key; only tcp:// and noise:// nodes need one", ch.Name)
 		case ch.Provider == "nitro":
 			_, _, key, err := readWrapped(c.Path(ch.Identity), "")
 			return key, err

@@ -79,7 +79,7 @@ func takeOver(cmd *cobra.Command, a *app, source, path string, nitro *nitroMigra
 		return err
 	}
 	for _, c := range old.Chains {
-		if err := in.checkFree(c.ID); err != nil {
+		if err := in.checkFree(config.NewChain(c.ID, "")); err != nil {
 			return err
 		}
 		if c.KMS != nil {
@@ -106,7 +106,7 @@ func takeOver(cmd *cobra.Command, a *app, source, path string, nitro *nitroMigra
 		return err
 	}
 	for _, ch := range chains {
-		fmt.Fprintf(stderr, "%s: the state is at %s\n", ch.ID, markText(ch.saved.Mark))
+		fmt.Fprintf(stderr, "%s: the state is at %s\n", ch.Name, markText(ch.saved.Mark))
 		if err := ch.report(stdout, formatFlags{format: "json"}); err != nil {
 			return err
 		}
@@ -126,7 +126,7 @@ func convert(c migrate.Chain, stderr io.Writer) (*newChain, error) {
 		return nil, fmt.Errorf("cannot tell when the state was written: %w", err)
 	}
 	ch := &newChain{
-		Chain: config.NewChain(c.ID), key: c.Key, identity: c.Identity,
+		Chain: config.NewChain(c.ID, ""), key: c.Key, identity: c.Identity,
 		saved: watermark.Saved{Mark: c.Mark, Time: info.ModTime()},
 	}
 	for _, n := range c.Nodes {
@@ -153,7 +153,7 @@ func convert(c migrate.Chain, stderr io.Writer) (*newChain, error) {
 func showPlan(w io.Writer, in *installer, chains []*newChain, steps []string) error {
 	fmt.Fprintf(w, "would write, in %s:\n", in.home)
 	for _, ch := range chains {
-		fmt.Fprintf(w, "chain %s\n  key    %s, %s, from %s\n  state  %s, at %s\n", ch.ID, ch.Key, ch.key.PublicKey(), ch.ImportedFrom[0], ch.State, markText(ch.saved.Mark))
+		fmt.Fprintf(w, "chain %s\n  key    %s, %s, from %s\n  state  %s, at %s\n", ch.Name, ch.Key, ch.key.PublicKey(), ch.ImportedFrom[0], ch.State, markText(ch.saved.Mark))
 		for _, n := range ch.Nodes {
 			fmt.Fprintf(w, "  node   %s, %s\n", n.Name, n.Addr)
 		}

@@ -39,7 +39,7 @@ bytes in hex.`,
 			if err != nil {
 				return err
 			}
-			doc, err := monitor.ReadAttestation(cmd.Context(), home, ch.ID, bytes)
+			doc, err := monitor.ReadAttestation(cmd.Context(), home, ch.Name, bytes)
 			if errors.Is(err, monitor.ErrNotRunning) {
 				return fmt.Errorf("%w, and only a running one can attest; start it with %s", err, a.command("start"))
 			}

@@ -54,9 +54,9 @@ type enclaveChain struct {
 	key, identity wrappedKey
 }
 
-func newEnclaveChain(id string) *enclaveChain {
-	ch := &enclaveChain{Chain: config.NewChain(id)}
-	ch.Provider, ch.Key = "nitro", "keys/"+id+".wrapped"
+func newEnclaveChain(id, name string) *enclaveChain {
+	ch := &enclaveChain{Chain: config.NewChain(id, name)}
+	ch.Provider, ch.Key = "nitro", "keys/"+ch.Name+".wrapped"
 	return ch
 }
 
@@ -69,7 +69,7 @@ type wrappedKey struct {
 
 // run makes a chain in an enclave.
 func (f *nitroInitFlags) run(ctx context.Context, a *app, i *initFlags, stdout, stderr io.Writer) error {
-	ch := newEnclaveChain(i.chainID)
+	ch := newEnclaveChain(i.chainID, i.name)
 	var err error
 	if ch.Nodes, err = i.parseNodes(); err != nil {
 		return err
@@ -78,7 +78,7 @@ func (f *nitroInitFlags) run(ctx context.Context, a *app, i *initFlags, stdout, 
 	if err != nil {
 		return err
 	}
-	if err := in.checkFree(i.chainID); err != nil {
+	if err := in.checkFree(ch.Chain); err != nil {
 		return err
 	}
 	imp, old, err := f.imported(i, stderr)
@@ -383,6 +383,9 @@ func (in *installer) addFromEnclave(ch *enclaveChain, e *enclaveLink) error {
 		if err := in.addWrapped(ch.Identity, ch.identity); err != nil {
 			return err
 		}
+	}
+	if err := in.checkKey(ch.ID, ch.key.public); err != nil {
+		return err
 	}
 	mark, err := hostlink.HostMark(ch.key.Record)
 	if err != nil {

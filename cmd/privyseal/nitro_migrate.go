@@ -47,7 +47,7 @@ func (f *nitroMigrateFlags) takeOver(cmd *cobra.Command, a *app, in *installer, 
 		return err
 	}
 	if dryRun {
-		fmt.Fprintf(stdout, "would write, in %s:\nchain %s\n  key    %s, %s, wrapped anew, from %s\n  state  %s, at %s\n", in.home, ch.ID, ch.Key, key, c.KeyFile, ch.State, markText(c.Mark))
+		fmt.Fprintf(stdout, "would write, in %s:\nchain %s\n  key    %s, %s, wrapped anew, from %s\n  state  %s, at %s\n", in.home, ch.Name, ch.Key, key, c.KeyFile, ch.State, markText(c.Mark))
 		for _, n := range ch.Nodes {
 			fmt.Fprintf(stdout, "  node   %s, %s\n", n.Name, n.Addr)
 		}
@@ -72,7 +72,7 @@ func (f *nitroMigrateFlags) takeOver(cmd *cobra.Command, a *app, in *installer, 
 	if err := in.installInEnclave(ch, e); err != nil {
 		return err
 	}
-	fmt.Fprintf(stderr, "%s: the state is at %s\n%s\n", ch.ID, markText(c.Mark), settings)
+	fmt.Fprintf(stderr, "%s: the state is at %s\n%s\n", ch.Name, markText(c.Mark), settings)
 	if err := ch.report(stdout, in, e, formatFlags{format: "json"}); err != nil {
 		return err
 	}
@@ -138,7 +138,7 @@ func convertToEnclave(c migrate.Chain) (*enclaveChain, error) {
 	if err := config.CheckChainID(c.ID); err != nil {
 		return nil, err
 	}
-	ch := newEnclaveChain(c.ID)
+	ch := newEnclaveChain(c.ID, "")
 	for _, n := range c.Nodes {
 		ch.Nodes = append(ch.Nodes, config.Node{Name: n.Name, Addr: n.Addr})
 	}

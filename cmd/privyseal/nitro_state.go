@@ -62,7 +62,7 @@ func explainState(c *config.Config, ch config.Chain, err error) error {
 	if ch.Provider == "nitro" {
 		mended.Cure = lostEnclaveState(c, ch, errors.Is(e, filestore.ErrDamaged))
 	} else {
-		mended.Cure = filestore.Cure(ch.ID, e.Err)
+		mended.Cure = filestore.Cure(ch.Name, e.Err)
 	}
 	return &mended
 }
@@ -72,7 +72,7 @@ func explainState(c *config.Config, ch config.Chain, err error) error {
 // operator's machine knows, so for that it names the guide, and the values for it.
 func lostEnclaveState(c *config.Config, ch config.Chain, damaged bool) string {
 	here := "--home " + shellWord(c.Path("."))
-	state, stop := here+" --chain-id "+shellWord(ch.ID), here
+	state, stop := here+" --chain-id "+shellWord(ch.Name), here
 	if len(c.Enclaves) > 1 {
 		stop += " --enclave " + shellWord(ch.Enclave)
 	}
@@ -102,7 +102,7 @@ func newEnclaveState(ctx context.Context, a *app, c *config.Config, ch config.Ch
 		return err
 	}
 	if _, err := filestore.Inspect(fc); !errors.Is(err, filestore.ErrMissing) {
-		return actf("there is a state at %s; look at it with %s, and move it aside if it is lost for good", fc.Path, a.command("state show --chain-id %s", ch.ID))
+		return actf("there is a state at %s; look at it with %s, and move it aside if it is lost for good", fc.Path, a.command("state show --chain-id %s", ch.Name))
 	}
 	wrapped, _, public, err := readWrapped(c.Path(ch.Key), ch.ID)
 	if err != nil {
@@ -131,6 +131,6 @@ func newEnclaveState(ctx context.Context, a *app, c *config.Config, ch config.Ch
 		return err
 	}
 	_, err = fmt.Fprintf(w, "%s: made %s, at %s\nnow go back to an image without that floor (%s, and `eif`), start the service, and take this one out of the key policy: as long as KMS lets it in, whoever takes over this instance can have the state made anew once more\n",
-		ch.ID, c.Path(ch.State), markText(enclaveMark(ch, mark)), a.command("nitro stop"))
+		ch.Name, c.Path(ch.State), markText(enclaveMark(ch, mark)), a.command("nitro stop"))
 	return err
 }

@@ -286,18 +286,23 @@ func shellWord(s string) string {
 	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }
 
-// chainFlag is --chain-id of the commands that work on one chain.
+// chainFlag is --chain-id of the commands that work on one chain: its name, or its id
+// where that is the id of no other chain.
 type chainFlag struct{ id string }
 
 func (f *chainFlag) add(a *app, cmd *cobra.Command) {
-	cmd.Flags().StringVar(&f.id, "chain-id", "", "which chain; may be left out if there is one")
+	cmd.Flags().StringVar(&f.id, "chain-id", "", "which chain, by name or id; may be left out if there is one")
 	// A failure here is a flag that does not exist: the line above.
 	cobra.CheckErr(cmd.RegisterFlagCompletionFunc("chain-id", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 		c, err := a.config()
 		if err != nil {
 			return nil, cobra.ShellCompDirectiveError
 		}
-		return chainIDs(c), cobra.ShellCompDirectiveNoFileComp
+		names := make([]string, len(c.Chains))
+		for i, ch := range c.Chains {
+			names[i] = ch.Name
+		}
+		return names, cobra.ShellCompDirectiveNoFileComp
 	}))
 }
 
@@ -310,21 +315,29 @@ func (f *chainFlag) choose(a *app) (*config.Config, config.Chain, error) {
 	if f.id == "" && len(c.Chains) == 1 {
 		return c, c.Chains[0], nil
 	}
-	ids := strings.Join(chainIDs(c), ", ")
 	if f.id == "" {
-		return nil, config.Chain{}, usagef("there are several chains; add --chain-id with one of %s", ids)
+		return nil, config.Chain{}, usagef("there are several chains; add --chain-id with one of %s", chainNames(c.Chains))
 	}
-	ch, found := c.Chain(f.id)
-	if !found {
-		return nil, config.Chain{}, usagef("chain %q is not in the config, which has %s; add it with %s", f.id, ids, a.command("init --chain-id %s --node ADDR", shellWord(f.id)))
+	found := c.Find(f.id)
+	switch len(found) {
+	case 0:
+		return nil, config.Chain{}, usagef("chain %.80q is not in the config, which has %s; add it with %s", f.id, chainNames(c.Chains), a.command("init --chain-id %s --node ADDR", shellWord(f.id)))
+	case 1:
+		return c, found[0], nil
 	}
-	return c, ch, nil
+	return nil, config.Chain{}, usagef("%s is the id of several chains; name one of %s", f.id, chainNames(found))
 }
 
-func chainIDs(c *config.Config) []string {
-	ids := make([]string, len(c.Chains))
-	for i, ch := range c.Chains {
-		ids[i] = ch.ID
+// chainNames returns the names of chains as a list to read, a few at the most.
+func chainNames(chains []config.Chain) string {
+	const most = 10
+	names := make([]string, 0, most+1)
+	for i, ch := range chains {
+		if i == most {
+			names = append(names, fmt.Sprintf("%d more", len(chains)-most))
+			break
+		}
+		names = append(names, ch.Name)
 	}
-	return ids
+	return strings.Join(names, ", ")
 }

@@ -107,6 +107,7 @@ type daemon struct {
 	monitor *monitor.Monitor
 	chains  []*chain
 	hosts   []*nitroHost
+	owners  map[watermark.ID]string // name of the chain that has taken an id with a key
 }
 
 // chain is one chain that can sign.
@@ -137,7 +138,7 @@ func (d *daemon) open(ctx context.Context, standby bool) error {
 		case errors.Is(err, filestore.ErrLocked) || ctx.Err() != nil:
 			return err
 		case err != nil:
-			failed = errors.Join(failed, fmt.Errorf("chain %s: %w", cc.ID, err))
+			failed = errors.Join(failed, fmt.Errorf("chain %s: %w", cc.Name, err))
 		case n != nil:
 			inEnclaves = append(inEnclaves, n)
 		default:
@@ -152,7 +153,7 @@ func (d *daemon) open(ctx context.Context, standby bool) error {
 }
 
 func (d *daemon) openChain(ctx context.Context, cc config.Chain, standby bool) (c *chain, err error) {
-	m := d.monitor.AddChain(cc.ID, cc.ID)
+	m := d.monitor.AddChain(cc.Name, cc.ID)
 	c = &chain{cfg: cc}
 	for _, n := range cc.Nodes {
 		c.changed = append(c.changed, m.AddNode(n.Name, n.Addr))
@@ -170,11 +171,11 @@ func (d *daemon) openChain(ctx context.Context, cc config.Chain, standby bool) (
 		return nil, err
 	}
 	pub := key.PublicKey()
-	store, err := filestore.Open(ctx, filestore.Config{
-		Path: d.cfg.Path(cc.State),
-		ID:   watermark.ID{ChainID: cc.ID, Key: pub.ID()},
-		Wait: standby,
-	})
+	id := watermark.ID{ChainID: cc.ID, Key: pub.ID()}
+	if err := d.claim(id, cc.Name); err != nil {
+		return nil, err
+	}
+	store, err := filestore.Open(ctx, filestore.Config{Path: d.cfg.Path(cc.State), ID: id, Wait: standby})
 	if err != nil {
 		return nil, err
 	}
@@ -197,6 +198,19 @@ func (d *daemon) openChain(ctx context.Context, cc config.Chain, standby bool) (
 	c.store = store
 	m.Ready(shownKey(pub, cc.Provider), c.signer.Last)
 	return c, nil
+}
+
+// claim refuses a second chain of the same id and key: two states for one key would
+// let it sign twice. A chain that is opened again keeps its claim.
+func (d *daemon) claim(id watermark.ID, name string) error {
+	if owner, taken := d.owners[id]; taken && owner != name {
+		return actf("it has the id and the key of chain %q, and one key has one state; take one of the two out of %s", owner, config.FileName)
+	}
+	if d.owners == nil {
+		d.owners = map[watermark.ID]string{}
+	}
+	d.owners[id] = name
+	return nil
 }
 
 // openKey is the choice of providers.

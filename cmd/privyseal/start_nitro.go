@@ -55,8 +55,12 @@ type nitroNode struct {
 
 // openNitroChain reads what the host has of a chain: wrapped keys and state.
 func (d *daemon) openNitroChain(ctx context.Context, cc config.Chain, standby bool) (c *nitroChain, err error) {
-	m := d.monitor.AddChain(cc.ID, cc.ID)
-	c = &nitroChain{cfg: cc, log: d.log.With("chain_id", cc.ID), monitor: m, nodes: map[string]*nitroNode{}, settled: make(chan struct{})}
+	m := d.monitor.AddChain(cc.Name, cc.ID)
+	log := d.log.With("chain_id", cc.ID)
+	if cc.Name != cc.ID {
+		log = log.With("chain", cc.Name)
+	}
+	c = &nitroChain{cfg: cc, log: log, monitor: m, nodes: map[string]*nitroNode{}, settled: make(chan struct{})}
 	c.tell = func() { d.notify("STATUS=" + d.summary()) }
 	for _, n := range cc.Nodes {
 		c.nodes[n.Name] = &nitroNode{changed: m.AddNode(n.Name, n.Addr)}
@@ -78,6 +82,9 @@ func (d *daemon) openNitroChain(ctx context.Context, cc config.Chain, standby bo
 		c.identityHeader = &h
 	}
 	c.id = watermark.ID{ChainID: cc.ID, Key: public.ID()}
+	if err := d.claim(c.id, cc.Name); err != nil {
+		return nil, err
+	}
 	store, err := filestore.Open(ctx, filestore.Config{Path: d.cfg.Path(cc.State), ID: c.id, Wait: standby})
 	if err != nil {
 		return nil, explainState(d.cfg, cc, err)
@@ -268,7 +275,7 @@ func (d *daemon) newNitroHost(name string, chains []*nitroChain) (*nitroHost, er
 			hostChain, chainErr = c.forHost()
 		}
 		if chainErr != nil {
-			failed = errors.Join(failed, fmt.Errorf("chain %s: %w", c.cfg.ID, chainErr))
+			failed = errors.Join(failed, fmt.Errorf("chain %s: %w", c.cfg.Name, chainErr))
 			c.monitor.Failed(chainErr)
 			c.store.Close()
 			continue
@@ -371,16 +378,16 @@ func (c *nitroChain) forHost() (host.Chain, error) {
 }
 
 // attest asks the enclave of a chain for a document.
-func (d *daemon) attest(ctx context.Context, chainID string, nonce []byte) ([]byte, error) {
+func (d *daemon) attest(ctx context.Context, name string, nonce []byte) ([]byte, error) {
 	for _, h := range d.hosts {
 		for _, c := range h.chains {
-			if c.cfg.ID == chainID {
-				reply, err := h.host.Ask(ctx, hostlink.Request{Attest: &hostlink.Attest{ChainID: chainID, Nonce: nonce}})
+			if c.cfg.Name == name {
+				reply, err := h.host.Ask(ctx, hostlink.Request{Attest: &hostlink.Attest{ChainID: c.cfg.ID, Nonce: nonce}})
 				return reply.Document, err
 			}
 		}
 	}
-	return nil, fmt.Errorf("chain %s is in no enclave", chainID)
+	return nil, fmt.Errorf("chain %s is in no enclave", name)
 }
 
 // stopTimeout bounds the wait for nitro-cli at the end.

@@ -381,7 +381,7 @@ func nitroHome(t *testing.T, cfg func(*config.Config)) (home string, in *nitroIn
 	path := filepath.Join(home, config.FileName)
 	c, err := config.Load(path)
 	check(err)
-	ch := config.NewChain("chain-n")
+	ch := config.NewChain("chain-n", "")
 	ch.Provider, ch.Enclave, ch.Key = "nitro", "main", "chain-n.wrapped"
 	ch.Nodes = []config.Node{{Name: "node1", Addr: "unix://" + filepath.Join(dir, "n")}}
 	c.Chains = append(c.Chains, ch)

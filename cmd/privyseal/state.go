@@ -106,7 +106,7 @@ signed. Take a height that the chain has not reached yet, minutes ahead.`,
 				return err
 			}
 			if from.count() != 1 {
-				return usagef("add --fresh-state if the key has never signed for chain %q, or else --after-height H; see `privyseal state init --help`", ch.ID)
+				return usagef("add --fresh-state if the key has never signed for chain %q, or else --after-height H; see `privyseal state init --help`", ch.Name)
 			}
 			mark, err := from.mark()
 			if err != nil {
@@ -114,7 +114,7 @@ signed. Take a height that the chain has not reached yet, minutes ahead.`,
 			}
 			if ch.Provider == "nitro" {
 				if from.fresh {
-					return usagef("a key in an enclave has a state from its first day on; a lost one is made anew with --after-height H only, by an image whose policy has a state_floor for chain %q", ch.ID)
+					return usagef("a key in an enclave has a state from its first day on; a lost one is made anew with --after-height H only, by an image whose policy has a state_floor for chain %q", ch.Name)
 				}
 				return newEnclaveState(cmd.Context(), a, c, ch, from.after, cmd.OutOrStdout())
 			}
@@ -128,7 +128,7 @@ signed. Take a height that the chain has not reached yet, minutes ahead.`,
 			if err := filestore.Create(fc, watermark.Saved{Mark: mark}); err != nil {
 				return err
 			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: made %s, at %s\n", ch.ID, fc.Path, markText(mark))
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: made %s, at %s\n", ch.Name, fc.Path, markText(mark))
 			return err
 		},
 	}
@@ -172,7 +172,7 @@ signs twice and is slashed. When in doubt move the file aside, and use
 				return explainState(c, ch, err)
 			}
 			if info.Problem == nil {
-				_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s: nothing to adopt, the state is in order at %s\n", ch.ID, markText(enclaveMark(ch, info.Saved.Mark)))
+				_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s: nothing to adopt, the state is in order at %s\n", ch.Name, markText(enclaveMark(ch, info.Saved.Mark)))
 				return err
 			}
 			if !errors.Is(info.Problem, filestore.ErrCopied) {
@@ -180,12 +180,12 @@ signs twice and is slashed. When in doubt move the file aside, and use
 			}
 			if !yes {
 				return actf("%s is at %s, written %s. To adopt it is to say that this key has signed nothing newer on %s, and that no other copy signs; if that is wrong, the validator is slashed. To say so type %s",
-					fc.Path, markText(enclaveMark(ch, info.Saved.Mark)), info.Saved.Time.Format(time.RFC3339), ch.ID, a.command("state adopt --chain-id %s --yes", ch.ID))
+					fc.Path, markText(enclaveMark(ch, info.Saved.Mark)), info.Saved.Time.Format(time.RFC3339), ch.Name, a.command("state adopt --chain-id %s --yes", ch.Name))
 			}
 			if err := filestore.Adopt(fc); err != nil {
 				return err
 			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: adopted %s, at %s\n", ch.ID, fc.Path, markText(enclaveMark(ch, info.Saved.Mark)))
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: adopted %s, at %s\n", ch.Name, fc.Path, markText(enclaveMark(ch, info.Saved.Mark)))
 			return err
 		},
 	}
@@ -359,7 +359,7 @@ start" first. If the output is lost, export again: it stays the same.`,
 			if err := exportTo(out, fc, key); err != nil {
 				return explainState(c, ch, err)
 			}
-			fmt.Fprintf(cmd.ErrOrStderr(), "%s: nothing is signed here any more; on the new host type `privyseal state import %s`\n", ch.ID, shellWord(out))
+			fmt.Fprintf(cmd.ErrOrStderr(), "%s: nothing is signed here any more; on the new host type `privyseal state import %s`\n", ch.Name, shellWord(out))
 			return nil
 		},
 	}
@@ -439,7 +439,7 @@ by itself.`,
 			if err != nil {
 				return err
 			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: %s is at %s\n", ch.ID, fc.Path, markText(enclaveMark(ch, info.Saved.Mark)))
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: %s is at %s\n", ch.Name, fc.Path, markText(enclaveMark(ch, info.Saved.Mark)))
 			return err
 		},
 	}

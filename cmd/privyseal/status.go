@@ -57,7 +57,7 @@ func printStatus(w io.Writer, s monitor.Snapshot, now time.Time) error {
 	}
 	fmt.Fprintf(t, "privyseal %s, process %d, up %s, %s\n", s.Version, s.PID, age(s.Started, now), ready)
 	for _, c := range s.Chains {
-		fmt.Fprintf(t, "\n%s\n", c.ID)
+		fmt.Fprintf(t, "\n%s\n", c.Name)
 		switch {
 		case c.Problem != "":
 			fmt.Fprintf(t, "  cannot sign\t%s\n", c.Problem)

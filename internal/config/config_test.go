@@ -43,9 +43,10 @@ allow_sign_bytes = true
 allow_raw_bytes = true
 
 [[chain]]
-id       = "chain-2"
+id       = "chain-1"
+name     = "chain-2"
 provider = "soft"
-key      = "keys/chain-1.key"
+key      = "keys/chain-2.key"
 state    = "state/chain-2.mark"
 [[chain.node]]
 addr = "unix:///run/node2/privval.sock"
@@ -88,17 +89,17 @@ func TestParse(t *testing.T) {
 		Listen: "127.0.0.1:26661",
 		Log:    Log{"debug", "json"},
 		Chains: []Chain{{
-			ID: "chain-1", Provider: "soft", Key: "keys/chain-1.key", State: "/var/lib/privyseal/chain-1.mark", Identity: "identity.key",
+			ID: "chain-1", Name: "chain-1", Provider: "soft", Key: "keys/chain-1.key", State: "/var/lib/privyseal/chain-1.mark", Identity: "identity.key",
 			ImportedFrom: []string{"/old/priv_validator_key.json"},
 			Nodes:        []Node{{"a", "unix:///run/node/privval.sock", &uid}, {"node2", "tcp://[::1]:26659", nil}},
 			MaxHeight:    100, HeightBurst: 1000, HeightPerSecond: 20, Timeout: Duration{30 * time.Second},
 			AllowSignBytes: true, AllowRawBytes: true,
 		}, {
-			ID: "chain-2", Provider: "soft", Key: "keys/chain-1.key", State: "state/chain-2.mark",
+			ID: "chain-1", Name: "chain-2", Provider: "soft", Key: "keys/chain-2.key", State: "state/chain-2.mark",
 			Nodes:       []Node{{"node1", "unix:///run/node2/privval.sock", nil}},
 			HeightBurst: 100_000, HeightPerSecond: 10, Timeout: Duration{10 * time.Second},
 		}, {
-			ID: "chain-3", Provider: "nitro", Enclave: "main", Key: "keys/chain-3.wrapped", State: "state/chain-3.mark",
+			ID: "chain-3", Name: "chain-3", Provider: "nitro", Enclave: "main", Key: "keys/chain-3.wrapped", State: "state/chain-3.mark",
 			Nodes:       []Node{{"node1", "unix:///run/node3/privval.sock", nil}},
 			HeightBurst: 100_000, HeightPerSecond: 10, Timeout: Duration{10 * time.Second},
 		}},
@@ -118,15 +119,24 @@ func TestParse(t *testing.T) {
 		14: {"chain", 0, "node", 0, "peer_uid"},
 		15: {"chain", 0, "node", 1, "name"}, // absent: the node's line
 		24: {"chain", 1, "timeout"},         // absent: the chain's line
-		30: {"chain", 1, "node", 0, "addr"},
+		31: {"chain", 1, "node", 0, "addr"},
 		6:  {"chain"},
-		40: {"enclave", "main", "credentials"},
-		47: {"enclave", "main", "cid"},
-		54: {"enclave", "1_other", "cid"}, // absent: the enclave's line
+		41: {"enclave", "main", "credentials"},
+		48: {"enclave", "main", "cid"},
+		55: {"enclave", "1_other", "cid"}, // absent: the enclave's line
 		0:  {"nothing"},
 	} {
 		if got := got.Line(parts...); got != want {
 			t.Errorf("%v: line %d, want %d", parts, got, want)
+		}
+	}
+	for s, want := range map[string][]string{"chain-1": {"chain-1"}, "chain-2": {"chain-2"}, "chain-4": nil} {
+		var names []string
+		for _, ch := range got.Find(s) {
+			names = append(names, ch.Name)
+		}
+		if !slices.Equal(names, want) {
+			t.Errorf("Find(%q) = %v, want %v", s, names, want)
 		}
 	}
 	for in, want := range map[string]string{"": "", "/abs": "/abs", "keys/k": "/home/p/keys/k"} {
@@ -308,7 +318,7 @@ func TestCredentials(t *testing.T) {
 		if err := os.Chmod(path, mode); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := Load(path); err == nil || !strings.Contains(err.Error(), ":40: there are credentials") || !strings.Contains(err.Error(), "chmod 0600 "+path) {
+		if _, err := Load(path); err == nil || !strings.Contains(err.Error(), ":41: there are credentials") || !strings.Contains(err.Error(), "chmod 0600 "+path) {
 			t.Errorf("mode %#o: %v", mode, err)
 		}
 	}
@@ -356,7 +366,7 @@ func TestAppendAnEnclave(t *testing.T) {
 }
 
 func newChain(id string) Chain {
-	ch := NewChain(id)
+	ch := NewChain(id, "")
 	ch.Nodes = []Node{{Name: "node1", Addr: "unix:///run/" + id + ".sock"}}
 	return ch
 }
@@ -381,7 +391,7 @@ func TestWriteNewNeverOverwrites(t *testing.T) {
 	if err := WriteNew(path, New(newChain("b"))); !errors.Is(err, fs.ErrExist) {
 		t.Errorf("overwritten: %v", err)
 	}
-	if err := WriteNew(path+"2", New(NewChain("no-node"))); err == nil {
+	if err := WriteNew(path+"2", New(NewChain("no-node", ""))); err == nil {
 		t.Error("wrote a config that does not load")
 	}
 	onlyFile(t, path)

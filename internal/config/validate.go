@@ -68,7 +68,7 @@ func (k checker) chain(i int) {
 		k.add(at(path, "id"), "id: %v", err)
 	}
 	if _, written := k.lines[at(path, "name")]; written && !ValidName(ch.Name) {
-		k.add(at(path, "name"), "name: %q is not a name: %s", ch.Name, nameRule)
+		k.add(at(path, "name"), "name: %q is not a name: %s", ch.Name, NameRule)
 	}
 	fail := func(key, format string, args ...any) {
 		k.add(at(path, key), "%s%s", where, fmt.Sprintf(format, args...))
@@ -227,7 +227,7 @@ func (k checker) nodes(i int, fail func(key, format string, args ...any)) {
 			fail(at("node", j, key), "node %q: %s", n.Name, fmt.Sprintf(format, args...))
 		}
 		if !ValidName(n.Name) {
-			node("name", "%q is not a name: %s", n.Name, nameRule)
+			node("name", "the name is not %s", NameRule)
 		} else if first, taken := names[n.Name]; taken {
 			node("name", "the name of node %d too", first+1)
 		}
@@ -310,13 +310,13 @@ func (k checker) names() {
 	}
 }
 
-// nameRule says what chain ids and names are made of.
-const nameRule = "1 to 50 of A-Z a-z 0-9 . _ - that do not start with a point"
+// NameRule says what chain ids and names are made of.
+const NameRule = "1 to 50 of A-Z a-z 0-9 . _ - that do not start with a point"
 
 // CheckChainID says what is wrong with a chain id.
 func CheckChainID(id string) error {
 	if !watermark.ValidChainID(id) {
-		return fmt.Errorf("%.80q is not a chain id: %s", id, nameRule)
+		return fmt.Errorf("%.80q is not a chain id: %s", id, NameRule)
 	}
 	return nil
 }

@@ -39,9 +39,9 @@ func (m *Monitor) Handler() http.Handler {
 			w.WriteHeader(http.StatusServiceUnavailable)
 		}
 		for _, c := range s.Chains {
-			fmt.Fprintf(w, "%s ready=%t %s\n", c.ID, c.Ready, c.Problem)
+			fmt.Fprintf(w, "%s ready=%t %s\n", c.Name, c.Ready, c.Problem)
 			for _, n := range c.Nodes {
-				fmt.Fprintf(w, "%s %s %s\n", c.ID, n.Name, n.State)
+				fmt.Fprintf(w, "%s %s %s\n", c.Name, n.Name, n.State)
 			}
 		}
 	})
