@@ -63,7 +63,7 @@ var mayImport = map[string]string{
 	"internal/config":  "internal/hostlink internal/session internal/watermark github.com/pelletier/go-toml/v2 github.com/pelletier/go-toml/v2/",
 	"internal/migrate": "internal/key/soft internal/privval internal/pubkey internal/session internal/watermark github.com/pelletier/go-toml/v2 go.yaml.in/yaml/v3",
 	"internal/oplog":   "",
-	"internal/monitor": "internal/hostlink internal/privval internal/session internal/signer internal/watermark github.com/prometheus/client_golang/ github.com/prometheus/client_model/go",
+	"internal/monitor": "internal/hostlink internal/oplog internal/privval internal/session internal/signer internal/watermark github.com/prometheus/client_golang/ github.com/prometheus/client_model/go",
 
 	"cmd/privyseal": "internal/awspolicy internal/claims internal/eif internal/host internal/hostlink internal/key/nitrokms internal/nitro internal/policy internal/vsock " +
 		"internal/config internal/filestore internal/key/soft internal/migrate internal/monitor internal/noiseconn internal/oplog " +

@@ -19,10 +19,10 @@ type hostWriter struct {
 	conn net.Conn
 }
 
-func (w *hostWriter) write(l hostlink.Line) {
+func (w *hostWriter) write(l hostlink.Line) bool {
 	line, err := l.Encode()
 	if err != nil {
-		return
+		return false
 	}
 	for w.ctx.Err() == nil {
 		if w.conn == nil {
@@ -37,12 +37,13 @@ func (w *hostWriter) write(l hostlink.Line) {
 			w.conn = conn
 		}
 		if _, err := w.conn.Write(line); err == nil {
-			return
+			return true
 		}
 		// Half a line may be out; the host drops a connection with one.
 		w.conn.Close()
 		w.conn = nil
 	}
+	return false
 }
 
 func lostLines(n int64) hostlink.Line {

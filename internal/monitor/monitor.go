@@ -17,6 +17,7 @@ import (
 	"sync"
 	"time"
 
+	"privyseal/internal/oplog"
 	"privyseal/internal/privval"
 	"privyseal/internal/session"
 	"privyseal/internal/signer"
@@ -30,6 +31,7 @@ type Monitor struct {
 	metrics *metrics
 	version string
 	started time.Time
+	repeats oplog.Repeats
 
 	// Attest returns an attestation document about a chain, as raw CBOR, with the
 	// caller's nonce in it. It is nil where keys are in no enclave; it is set
@@ -48,6 +50,7 @@ func New(log *slog.Logger, version string) *Monitor {
 // Chain gathers what is told about one chain.
 type Chain struct {
 	log     *slog.Logger
+	repeats *oplog.Repeats
 	name    string
 	id      string
 	metrics *chainMetrics
@@ -75,7 +78,7 @@ type node struct {
 // AddChain adds a chain that cannot sign yet. Its name is how the operator calls
 // it, which is its id unless there are several of that id.
 func (m *Monitor) AddChain(name, id string) *Chain {
-	c := &Chain{log: m.log.With("chain_id", id), name: name, id: id, metrics: m.metrics.chain(name, id)}
+	c := &Chain{log: m.log.With("chain_id", id), repeats: &m.repeats, name: name, id: id, metrics: m.metrics.chain(name, id)}
 	if name != id {
 		c.log = c.log.With("chain", name)
 	}
@@ -137,12 +140,12 @@ func (c *Chain) changed(n *node, s session.State, err error) {
 	case lost:
 		n.reconnects++
 		n.metrics.reconnects.Inc()
-		c.log.Warn("lost the node", "node", n.name, "error", err)
+		c.say(slog.LevelWarn, "lost the node", n.name, "", "error", err)
 	case s == session.Serving:
-		c.log.Info("serving the node", "node", n.name, "addr", n.addr)
+		c.say(slog.LevelInfo, "serving the node", n.name, "", "addr", n.addr)
 	case err != nil && err.Error() != n.lastError:
 		// While a node is down every attempt fails alike; said once is enough.
-		c.log.Warn("no connection to the node, dialling on", "node", n.name, "error", err)
+		c.say(slog.LevelWarn, "no connection to the node, dialling on", n.name, "", "error", err)
 	}
 	switch {
 	case err != nil:
@@ -189,7 +192,7 @@ func (c *Chain) Note(o Outcome) {
 	case o.Reason != "":
 		c.refused(o)
 	case o.Err != nil:
-		c.log.Error("cannot answer, closing the connection so that the node asks again", "node", o.Node, "kind", o.Kind, "error", o.Err)
+		c.say(slog.LevelError, "cannot answer, closing the connection so that the node asks again", o.Node, string(o.Fault), "kind", o.Kind, "error", o.Err)
 	case o.Kind != privval.KindPubKey.String():
 		c.signedOne(o)
 	}
@@ -199,7 +202,7 @@ func (c *Chain) signedOne(e Outcome) {
 	now := time.Now()
 	c.metrics.signed(e, now)
 	if e.Mark.IsZero() {
-		c.log.Info("signed bytes of the node's choice", "node", e.Node, "kind", e.Kind, "bytes", e.Bytes)
+		c.say(slog.LevelInfo, "signed bytes of the node's choice", e.Node, "", "kind", e.Kind, "bytes", e.Bytes)
 		return
 	}
 	if !e.Repeated {
@@ -222,13 +225,16 @@ func (c *Chain) refused(e Outcome) {
 	c.lastRefusal = &Refusal{Time: time.Now(), Node: e.Node, Reason: e.Reason, Text: because(e)}
 	c.mu.Unlock()
 
-	attrs := []any{"node", e.Node, "kind", e.Kind, "reason", e.Reason, "error", because(e)}
-	if refused, ok := errors.AsType[*watermark.RefusedError](e.Err); ok && !refused.Request.IsZero() {
-		attrs = append(attrs, "asked", describe(refused.Request), "mark", describe(refused.Last))
-	}
 	level := slog.LevelWarn
 	if alarming(e.Reason) {
 		level = slog.LevelError
+	}
+	if !c.admit(level, "refused to sign", e.Node, e.Reason) {
+		return // nothing is worked out for a line that is not written
+	}
+	attrs := []any{"node", e.Node, "kind", e.Kind, "reason", e.Reason, "error", because(e)}
+	if refused, ok := errors.AsType[*watermark.RefusedError](e.Err); ok && !refused.Request.IsZero() {
+		attrs = append(attrs, "asked", describe(refused.Request), "mark", describe(refused.Last))
 	}
 	c.log.Log(context.Background(), level, "refused to sign", attrs...)
 }

@@ -1,6 +1,7 @@
 // Package oplog writes logs without ever making the one who logs wait: lines
-// that nobody reads in time are counted and dropped. It knows nothing of what is
-// logged, and keeps no secret out of it; that is the part of who logs.
+// that nobody reads in time, or at all, are counted and dropped, and so are lines
+// that say the same for ever ([Repeats]). It knows nothing of what is logged, and
+// keeps no secret out of it; that is the part of who logs.
 package oplog
 
 import (
@@ -17,6 +18,7 @@ import (
 // Logger is a log whose reader may be slow, or gone.
 type Logger struct {
 	*slog.Logger
+	level *slog.LevelVar
 	lines *Queue[[]byte]
 }
 
@@ -24,21 +26,30 @@ type Logger struct {
 // error, format text, json, or journald: text behind the priority that systemd
 // strips from each line (sd-daemon(3)), without time, which the journal has.
 func New(w io.Writer, level slog.Level, format string) *Logger {
-	lines := NewQueue(func(line []byte) { w.Write(line) }, func(n int64) []byte {
+	write := func(line []byte) bool { _, err := w.Write(line); return err == nil }
+	lines := NewQueue(write, func(n int64) []byte {
 		return fmt.Appendf(nil, "level=WARN msg=\"log lines were dropped, nobody read them in time\" lines=%d\n", n)
 	})
-	opts := &slog.HandlerOptions{Level: level}
+	lowest := &slog.LevelVar{}
+	lowest.Set(level)
+	opts := &slog.HandlerOptions{Level: lowest}
 	var h slog.Handler
 	switch format {
 	case "json":
 		h = slog.NewJSONHandler(queueWriter{lines}, opts)
 	case "journald":
-		h = newJournalHandler(queueWriter{lines}, level)
+		h = newJournalHandler(queueWriter{lines}, lowest)
 	default:
 		h = slog.NewTextHandler(queueWriter{lines}, opts)
 	}
-	return &Logger{Logger: slog.New(h), lines: lines}
+	return &Logger{Logger: slog.New(h), level: lowest, lines: lines}
 }
+
+// SetLevel changes the level from now on.
+func (l *Logger) SetLevel(level slog.Level) { l.level.Set(level) }
+
+// Lost returns how many lines were dropped since the start.
+func (l *Logger) Lost() int64 { return l.lines.lostAll.Load() }
 
 // Close writes what is still in the queue, for at most a second.
 func (l *Logger) Close() { l.lines.Close() }
@@ -59,17 +70,19 @@ const queuedLines = 1024
 // neither for the writing nor for the encoding before it.
 type Queue[T any] struct {
 	queue   chan T
-	write   func(T)
+	write   func(T) bool
 	lost    func(n int64) T
-	dropped atomic.Int64
+	dropped atomic.Int64 // and not said yet
+	lostAll atomic.Int64
 	closing chan struct{}
 	close   sync.Once
 	done    chan struct{}
 }
 
 // NewQueue returns a queue of a thousand lines in front of write, which may
-// block. lost makes the line that tells how many were dropped.
-func NewQueue[T any](write func(T), lost func(n int64) T) *Queue[T] {
+// block, and reports whether the line is out. lost makes the line that tells how
+// many were dropped.
+func NewQueue[T any](write func(T) bool, lost func(n int64) T) *Queue[T] {
 	q := &Queue[T]{
 		queue: make(chan T, queuedLines), write: write, lost: lost,
 		closing: make(chan struct{}), done: make(chan struct{}),
@@ -88,8 +101,13 @@ func (q *Queue[T]) Put(line T) {
 	select {
 	case q.queue <- line:
 	default:
-		q.dropped.Add(1)
+		q.drop()
 	}
+}
+
+func (q *Queue[T]) drop() {
+	q.dropped.Add(1)
+	q.lostAll.Add(1)
 }
 
 // run writes lines until the queue is closed, and then those that are in it.
@@ -114,9 +132,12 @@ func (q *Queue[T]) run() {
 }
 
 func (q *Queue[T]) pass(line T) {
-	q.write(line)
-	if n := q.dropped.Swap(0); n > 0 {
-		q.write(q.lost(n))
+	if !q.write(line) {
+		q.drop()
+		return // the loss is said when somebody reads again
+	}
+	if n := q.dropped.Swap(0); n > 0 && !q.write(q.lost(n)) {
+		q.dropped.Add(n)
 	}
 }
 
@@ -131,11 +152,11 @@ func (q *Queue[T]) Close() {
 
 // journalHandler is a text handler for each priority.
 type journalHandler struct {
-	level  slog.Level
+	level  slog.Leveler
 	byPrio map[string]slog.Handler
 }
 
-func newJournalHandler(w io.Writer, level slog.Level) journalHandler {
+func newJournalHandler(w io.Writer, level slog.Leveler) journalHandler {
 	opts := &slog.HandlerOptions{Level: level, ReplaceAttr: func(groups []string, a slog.Attr) slog.Attr {
 		if len(groups) == 0 && (a.Key == slog.TimeKey || a.Key == slog.LevelKey) {
 			return slog.Attr{}
@@ -161,7 +182,9 @@ func priority(level slog.Level) string {
 	return "<7>"
 }
 
-func (h journalHandler) Enabled(_ context.Context, level slog.Level) bool { return level >= h.level }
+func (h journalHandler) Enabled(_ context.Context, level slog.Level) bool {
+	return level >= h.level.Level()
+}
 
 func (h journalHandler) Handle(ctx context.Context, r slog.Record) error {
 	return h.byPrio[priority(r.Level)].Handle(ctx, r)

@@ -1,6 +1,8 @@
 package oplog
 
 import (
+	"bytes"
+	"errors"
 	"io"
 	"log/slog"
 	"net"
@@ -37,5 +39,54 @@ func TestLogNeverBlocks(t *testing.T) {
 	kept := strings.Count(text, `"msg":"signed"`)
 	if kept < queuedLines || kept >= lines || !strings.Contains(text, "log lines were dropped") {
 		t.Errorf("%d of %d lines kept, and the loss told: %t", kept, lines, strings.Contains(text, "dropped"))
+	}
+}
+
+// gone is a reader that goes away and comes back.
+type gone struct {
+	bytes.Buffer
+	away bool
+}
+
+func (g *gone) Write(line []byte) (int, error) {
+	if g.away {
+		return 0, errors.New("broken pipe")
+	}
+	return g.Buffer.Write(line)
+}
+
+// Lines that nobody takes are counted, and said to the next reader.
+func TestLostLinesAreCounted(t *testing.T) {
+	w := &gone{away: true}
+	q := NewQueue(func(line string) bool {
+		w.away = line != "back"
+		_, err := w.Write([]byte(line))
+		return err == nil
+	}, func(n int64) string { w.WriteString(strings.Repeat("!", int(n))); return "" })
+	for range 3 {
+		q.Put("x")
+	}
+	q.Put("back")
+	q.Close()
+	if got := w.String(); got != "back!!!" || q.lostAll.Load() != 3 {
+		t.Errorf("the next reader sees %q, and %d were counted", got, q.lostAll.Load())
+	}
+}
+
+// The level can change while others log.
+func TestSetLevel(t *testing.T) {
+	for _, format := range []string{"text", "json", "journald"} {
+		var out bytes.Buffer
+		l := New(&out, slog.LevelInfo, format)
+		with := l.With("a", 1)
+		with.Debug("first")
+		l.SetLevel(slog.LevelDebug)
+		with.Debug("second")
+		l.SetLevel(slog.LevelError)
+		with.Warn("third")
+		l.Close()
+		if got := out.String(); strings.Contains(got, "first") || !strings.Contains(got, "second") || strings.Contains(got, "third") {
+			t.Errorf("%s: %s", format, got)
+		}
 	}
 }

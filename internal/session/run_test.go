@@ -167,7 +167,7 @@ func TestBackOff(t *testing.T) {
 	})
 }
 
-// A node that was served before it went away is tried again at once. The node
+// A node that got a signature before it went away is tried again at once. The node
 // lives outside the bubble, where time is real.
 func TestBackOffEndsWithService(t *testing.T) {
 	addr := socket(t)
@@ -176,7 +176,7 @@ func TestBackOffEndsWithService(t *testing.T) {
 	node.Go(func() {
 		for l := range listeners {
 			conn := accept(t, l)
-			callOnce(t, conn, ping)
+			callOnce(t, conn, privval.Request{Kind: privval.KindProposal, ChainID: "c", Height: 1, BlockID: someBlock})
 			l.Close()
 			conn.Close()
 		}
@@ -203,8 +203,32 @@ func TestBackOffEndsWithService(t *testing.T) {
 	node.Wait()
 }
 
-// A node that takes connections and drops them is not hammered.
+var someBlock = privval.BlockID{Hash: make([]byte, 32), PartsTotal: 1, PartsHash: make([]byte, 32)}
+
+// unsigned answers without a signature.
+func unsigned(_ context.Context, req *privval.Request) (privval.Response, error) {
+	return privval.Response{Kind: req.Kind}, nil
+}
+
+// A node that takes connections and drops them is not hammered, whatever it asks
+// before.
 func TestBackOffWithoutService(t *testing.T) {
+	for name, ask := range map[string]func(net.Conn) error{
+		"nothing": func(net.Conn) error { return nil },
+		"the key": func(conn net.Conn) error {
+			_, err := privvaltest.Call(conn, bufio.NewReader(conn), privval.Request{Kind: privval.KindPubKey, ChainID: "c"})
+			return err
+		},
+		"a ping": func(conn net.Conn) error {
+			_, err := privvaltest.Call(conn, bufio.NewReader(conn), ping)
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) { backOffWithoutService(t, ask) })
+	}
+}
+
+func backOffWithoutService(t *testing.T, ask func(net.Conn) error) {
 	addr := socket(t)
 	l := listen(t, "unix", addr.Address)
 	var node sync.WaitGroup
@@ -214,11 +238,12 @@ func TestBackOffWithoutService(t *testing.T) {
 			if err != nil {
 				return
 			}
+			ask(conn) // it may fail when the session ends
 			conn.Close()
 		}
 	})
 	synctest.Test(t, func(t *testing.T) {
-		r := start(t, &Session{Addr: addr})
+		r := start(t, &Session{Addr: addr, Handle: unsigned})
 		first := r.await(Dialling).at
 		var last change
 		for range 30 {

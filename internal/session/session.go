@@ -47,6 +47,10 @@ const (
 	// between two attempts stays well below that.
 	minPause = 20 * time.Millisecond
 	maxPause = 800 * time.Millisecond
+
+	// A node that was served for so long, or that got a signature, is dialled at
+	// once when its connection ends. One that asks for the key and hangs up is not.
+	usefulAfter = 5 * time.Second
 )
 
 // State is what a session is doing.
@@ -86,6 +90,8 @@ type Session struct {
 	// Changed is told of every change of state, with what ended the last
 	// connection or attempt where there is something to tell. It may be nil.
 	Changed func(s State, err error)
+
+	signed bool // a signature left on the present connection
 }
 
 // Run serves the node until ctx ends. A request that is in work then is still
@@ -94,13 +100,14 @@ func (s *Session) Run(ctx context.Context) {
 	s.changed(Dialling, nil)
 	pause := minPause
 	for ctx.Err() == nil {
+		start := time.Now()
 		served, err := s.connect(ctx)
 		if ctx.Err() != nil {
 			return
 		}
 		s.changed(Dialling, err)
 		// A node that was served just now is likely to wait for us.
-		if served {
+		if served && (s.signed || time.Since(start) >= usefulAfter) {
 			pause = minPause
 		}
 		select {
@@ -114,6 +121,7 @@ func (s *Session) Run(ctx context.Context) {
 // connect dials once and serves until the connection ends. It reports whether
 // the node asked for anything, and what ended it.
 func (s *Session) connect(ctx context.Context) (served bool, err error) {
+	s.signed = false
 	raw, err := s.dial(ctx)
 	if err != nil {
 		return false, err
@@ -219,6 +227,7 @@ func (s *Session) serve(ctx context.Context, conn net.Conn) (served bool, err er
 		if _, err := conn.Write(out); err != nil {
 			return served, fmt.Errorf("cannot answer %s: %w", s.Addr, err)
 		}
+		s.signed = s.signed || len(resp.Signature) > 0
 	}
 }
 
