@@ -3,6 +3,7 @@ package noiseconn
 import (
 	"bytes"
 	"crypto/ed25519"
+	"crypto/rand"
 	"encoding/hex"
 	"errors"
 	"io"
@@ -159,6 +160,39 @@ func TestHonestPeer(t *testing.T) {
 }
 
 // An impostor is told from the node, and never sees our identity.
+// watched is randomness that keeps in mind where it was put: the private keys.
+type watched struct{ keys [][]byte }
+
+func (w *watched) Read(p []byte) (int, error) {
+	w.keys = append(w.keys, p)
+	return rand.Read(p)
+}
+
+// The private keys of a handshake are wiped at its end, however it ends.
+func TestKeysAreWiped(t *testing.T) {
+	for _, pinned := range []bool{true, false} {
+		a, b := tcpPair(t)
+		node := newIdentity()
+		want := idOf(node)
+		if !pinned {
+			want = idOf(newIdentity())
+		}
+		go serve(t, b, node)
+		var keys watched
+		if c, err := handshake(a, newIdentity(), want, &keys); (c != nil) != pinned {
+			t.Errorf("pinned %v: %v", pinned, err)
+		}
+		if len(keys.keys) != 2 {
+			t.Errorf("%d keys were made, not a static and an ephemeral one", len(keys.keys))
+		}
+		for i, key := range keys.keys {
+			if !bytes.Equal(key, make([]byte, 32)) {
+				t.Errorf("pinned %v: key %d of %d bytes is still in memory", pinned, i, len(key))
+			}
+		}
+	}
+}
+
 func TestWrongPin(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ours, theirs := net.Pipe()

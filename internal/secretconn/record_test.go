@@ -229,6 +229,26 @@ func TestFailedWriteEndsWriting(t *testing.T) {
 	})
 }
 
+// The buffer of a write is used again: padding says nothing of what was in it.
+func TestPaddingIsZero(t *testing.T) {
+	send, recv := halves(t)
+	buf := bytes.Repeat([]byte("secret"), sealedSize)
+	for _, size := range []int{1, 100, chunkMax - 1, chunkMax} {
+		sealed, err := send.seal(buf[:0], make([]byte, size))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var frame [frameSize]byte
+		if _, err := recv.open(&frame, sealed); err != nil {
+			t.Fatal(err)
+		}
+		if rest := frame[lengthSize:]; !bytes.Equal(rest, make([]byte, len(rest))) {
+			t.Errorf("a chunk of %d zeros is padded with %q", size, bytes.Trim(rest, "\x00"))
+		}
+		copy(buf, bytes.Repeat([]byte("secret"), sealedSize))
+	}
+}
+
 func TestNoncesRunOut(t *testing.T) {
 	send, recv := halves(t)
 	send.count, recv.count = math.MaxUint64-1, math.MaxUint64-1

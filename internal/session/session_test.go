@@ -355,6 +355,71 @@ func TestShutdown(t *testing.T) {
 	}
 }
 
+// The end of a process that serves lets what is in work be answered, over the
+// connection as Run has it.
+func TestRunAnswersWhatIsInWork(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ours, node := net.Pipe()
+		ctx, stop := context.WithCancel(t.Context())
+		s := &Session{
+			Addr: Addr{Network: "unix", Address: "/node.sock"},
+			Dial: func(context.Context) (net.Conn, error) { return ours, nil },
+			Handle: func(ctx context.Context, req *privval.Request) (privval.Response, error) {
+				stop()
+				select {
+				case <-ctx.Done():
+					return privval.Response{}, ctx.Err()
+				case <-time.After(3 * time.Second):
+					return privval.Response{Kind: req.Kind}, nil
+				}
+			},
+		}
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			s.Run(ctx)
+		}()
+		if resp, err := privvaltest.Call(node, bufio.NewReader(node), pubKey); err != nil || resp.Kind != privval.KindPubKey {
+			t.Errorf("got %+v, %v", resp, err)
+		}
+		<-done
+	})
+}
+
+// The watchdog's timer runs for many requests: each is cut off four seconds after
+// it was read, whenever that was.
+func TestWatchdogOfEachRequest(t *testing.T) {
+	for _, quiet := range []time.Duration{0, time.Second, AnswerTimeout - time.Millisecond, 2 * AnswerTimeout} {
+		synctest.Test(t, func(t *testing.T) {
+			free := make(chan struct{})
+			hangs := false
+			w := connect(t, &Session{Handle: func(ctx context.Context, req *privval.Request) (privval.Response, error) {
+				if hangs {
+					<-free
+				}
+				return echo(ctx, req)
+			}})
+			w.call(ping)
+			time.Sleep(quiet)
+			w.call(ping)
+			time.Sleep(quiet)
+			hangs = true
+			begin := time.Now()
+			if err := privvaltest.WriteRequest(w.node, ping); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := w.in.ReadByte(); err != io.EOF {
+				t.Errorf("the node read %v", err)
+			}
+			if took := time.Since(begin); took != AnswerTimeout {
+				t.Errorf("after %v of silence: closed after %v", quiet, took)
+			}
+			close(free)
+			<-w.done
+		})
+	}
+}
+
 // However a request is cut or lumped together, it is the same request.
 func TestSplits(t *testing.T) {
 	stream := func(extension int) (b []byte) {
