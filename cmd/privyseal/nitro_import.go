@@ -222,6 +222,9 @@ func (f *sealFlags) run(path string, stdout, stderr io.Writer) error {
 		return err
 	}
 	defer key.Wipe()
+	if err := ofEnclave(key.Type()); err != nil {
+		return err
+	}
 	saved, err := f.from.read(f.chainID, key.PublicKey(), stderr)
 	if err != nil {
 		return err

@@ -166,7 +166,19 @@ func (f *nitroInitFlags) check(i *initFlags) error {
 	case f.importSealed == "" && f.importKMS == "" && (state > 0 || f.publicKey != ""):
 		return usagef("--import-state, --fresh-state, --after-height and --public-key go with --import-kms: a new key has signed nothing")
 	}
+	if t, err := i.keyType.parse(); err == nil && t != "" {
+		return ofEnclave(t)
+	}
 	return nil
+}
+
+// ofEnclave says at once of which type a key in an enclave cannot be, before one is
+// launched that would say the same.
+func ofEnclave(t pubkey.Type) error {
+	if soft.SignsInConstantTime(t) {
+		return nil
+	}
+	return usagef("a %s key does not go into an enclave: how long it takes to sign depends on the secret, and the host can measure that; use ed25519 or ml_dsa_65, or --provider soft", t)
 }
 
 // imported returns the request for an existing key, nil for a new one, and the
@@ -177,6 +189,9 @@ func (f *nitroInitFlags) imported(i *initFlags, stderr io.Writer) (imp *hostlink
 		s, imp, err := readSealed(f.importSealed)
 		if err != nil {
 			return nil, "", ofFlag("import-sealed", err)
+		}
+		if err := ofEnclave(pubkey.Type(imp.KeyType)); err != nil {
+			return nil, "", err
 		}
 		if s.ChainID != i.chainID {
 			return nil, "", usagef("the key in %s was sealed for chain %q, not %q", f.importSealed, s.ChainID, i.chainID)
@@ -197,6 +212,9 @@ func (f *nitroInitFlags) importedByKMS(i *initFlags, stderr io.Writer) (*hostlin
 	if t, err := i.keyType.parse(); err != nil || t != "" && t != key.Type() {
 		return nil, usagef("--key-type %s is not that of --public-key, %s", i.keyType.name, key.Type())
 	}
+	if err := ofEnclave(key.Type()); err != nil {
+		return nil, err
+	}
 	ciphertext, err := readCiphertext(f.importKMS)
 	if err != nil {
 		return nil, ofFlag("import-kms", err)
@@ -205,6 +223,8 @@ func (f *nitroInitFlags) importedByKMS(i *initFlags, stderr io.Writer) (*hostlin
 	if err != nil {
 		return nil, err
 	}
+	// The bytes that were signed there are nothing that the enclave takes from us.
+	saved.Mark.SignBytes = nil
 	imp := newImport(i.chainID, key, saved.Mark)
 	imp.KMS = ciphertext
 	return imp, nil

@@ -22,6 +22,7 @@ import (
 	"privyseal/internal/host"
 	"privyseal/internal/hostlink"
 	"privyseal/internal/key/nitrokms"
+	"privyseal/internal/key/soft"
 	"privyseal/internal/monitor"
 	"privyseal/internal/policy"
 	"privyseal/internal/pubkey"
@@ -337,6 +338,9 @@ func disallowed(p *policy.Policy, chainID string, key nitrokms.Header, identity 
 		return wrappedElsewhere("key", chainID, key.KeyARN, p.KMSKey)
 	case identity != nil && identity.KeyARN != p.KMSKey:
 		return wrappedElsewhere("identity", chainID, identity.KeyARN, p.KMSKey)
+	case !soft.SignsInConstantTime(pubkey.Type(key.KeyType)):
+		return fmt.Sprintf("the key of chain %s is of type %s, which does not go into an enclave: how long it takes to sign depends on the secret, and the host can measure that", chainID, key.KeyType),
+			"go back to the release that it was made with, and give the validator an ed25519 key"
 	case !p.AllowsChain(chainID):
 		return notForChain(chainID)
 	case !p.AllowsKey(public):

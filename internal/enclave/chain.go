@@ -183,11 +183,26 @@ func (e *enclave) open(ctx context.Context, creds hostlink.Credentials, wrapped 
 	return key, secret, nil
 }
 
+// keepsTime refuses keys whose signatures take a time that depends on the secret: the
+// host sees when a request comes and when its answer goes, as often as it likes.
+func keepsTime(t pubkey.Type) error {
+	if soft.SignsInConstantTime(t) {
+		return nil
+	}
+	return &curedError{
+		fmt.Errorf("a %s key does not go into an enclave: how long it takes to sign depends on the secret, and the host can measure that", t),
+		"use an ed25519 or ml_dsa_65 key, or keep this one outside with provider = \"soft\"",
+	}
+}
+
 // keyOf makes a key, and checks that the secret belongs to the public key: a
 // secret that was exchanged gets no further.
 func (e *enclave) keyOf(keyType string, secret, public []byte) (*soft.Key, error) {
 	t, err := pubkey.ParseType(keyType)
 	if err != nil {
+		return nil, err
+	}
+	if err := keepsTime(t); err != nil {
 		return nil, err
 	}
 	key, err := soft.FromSecret(t, secret)
@@ -340,17 +355,23 @@ func (c *chain) stop() {
 }
 
 // observe tells the host what became of a request. The reply is not out yet, so
-// nothing is encoded here.
+// nothing is encoded here. Times are coarse, and those of a repeat, which the host can
+// have as often as it likes for the same bytes, are left out: they are worth more to
+// whoever looks for the key than to an operator.
 func (e *enclave) observe(chainID string, ev signer.Event) {
 	out := hostlink.Event{
 		ChainID: chainID, Node: ev.Node, Kind: ev.Request.Kind.String(),
 		Height: ev.Mark.Height, Round: ev.Mark.Round, Step: uint8(ev.Mark.Step),
 		Reason: ev.Reason, Repeated: ev.Repeated, Unknown: ev.Request.Unknown, Nil: ev.Request.IsNilVote(),
 		Fault: string(signer.FaultOf(ev.Err)), StoreErrors: ev.StoreErrors,
-		Queue: ev.Queue, Store: ev.Store, Sign: ev.Sign, All: ev.All,
+	}
+	if !ev.Repeated {
+		out.Queue, out.Store, out.Sign, out.All = coarse(ev.Queue), coarse(ev.Store), coarse(ev.Sign), coarse(ev.All)
 	}
 	if ev.Err != nil {
 		out.Error = clip(ev.Err.Error())
 	}
 	e.lines.Put(hostlink.Line{Event: &out})
 }
+
+func coarse(d time.Duration) time.Duration { return d.Round(time.Millisecond) }

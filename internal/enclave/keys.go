@@ -14,6 +14,7 @@ import (
 	"privyseal/internal/hostlink"
 	"privyseal/internal/key/nitrokms"
 	"privyseal/internal/key/soft"
+	"privyseal/internal/privval"
 	"privyseal/internal/pubkey"
 	"privyseal/internal/watermark"
 )
@@ -27,6 +28,9 @@ func (e *enclave) create(ctx context.Context, req *hostlink.Create) (*hostlink.C
 	}
 	if req.ChainID == "" && t != pubkey.Ed25519 {
 		return nil, errors.New("an identity is an ed25519 key")
+	}
+	if err := keepsTime(t); err != nil {
+		return nil, err
 	}
 	key, err := soft.Generate(t)
 	if err != nil {
@@ -140,6 +144,9 @@ func (e *enclave) importSecret(ctx context.Context, req *hostlink.Import) (*host
 		return nil, errors.New("an import is sealed to the import key or a ciphertext of KMS, one of both")
 	}
 	defer clear(plain)
+	if err := checkSignBytes(req.ChainID, mark); err != nil {
+		return nil, err
+	}
 	key, err := e.importedKey(req, plain)
 	if err != nil {
 		return nil, err
@@ -170,6 +177,9 @@ func (e *enclave) importedKey(req *hostlink.Import, plain []byte) (*soft.Key, er
 	if err != nil {
 		return nil, err
 	}
+	if err := keepsTime(t); err != nil {
+		return nil, err
+	}
 	key, err := soft.FromSecret(t, plain)
 	if err != nil {
 		if key, err = soft.Import(plain, t); err != nil {
@@ -182,19 +192,43 @@ func (e *enclave) importedKey(req *hostlink.Import, plain []byte) (*soft.Key, er
 	return key, nil
 }
 
-// importedMark reads the state that has to come with an imported key.
+// importedMark reads the state that has to come with an imported key. What it says of
+// the height is bounded by the policy when it is signed again, as any mark is.
 func importedMark(req *hostlink.Import) (watermark.Mark, error) {
-	m := watermark.Mark{Height: req.Height, Round: req.Round, Step: watermark.Step(req.Step), SignBytes: req.SignBytes}
-	if len(m.SignBytes) == 0 {
-		m.SignBytes = nil
-	}
+	m := watermark.Mark{Height: req.Height, Round: req.Round, Step: watermark.Step(req.Step)}
 	switch {
-	case req.Fresh && m.Height == 0 && m.Round == 0 && m.Step == 0 && m.SignBytes == nil:
+	case req.Fresh && m.Height == 0 && m.Round == 0 && m.Step == 0 && len(req.SignBytes) == 0:
 		return watermark.Mark{}, nil
 	case req.Fresh || m.Height < 1 || m.Round < 0 || m.Step < watermark.StepProposal || m.Step > watermark.StepPrecommit:
 		return watermark.Mark{}, errors.New("an imported key comes with its state: a mark, or the word that it never signed for this chain")
+	case len(req.Sealed) == 0 || len(req.SignBytes) == 0:
+		// The bytes of a mark are signed again for whoever asks. Those that come with a
+		// ciphertext of KMS are the host's word, bound to nothing: without them the mark
+		// stands, and nothing is signed there.
+		return m, nil
 	}
+	m.SignBytes = req.SignBytes
 	return m, nil
+}
+
+// checkSignBytes refuses bytes that are not what a mark of this chain has signed.
+func checkSignBytes(chainID string, m watermark.Mark) error {
+	if m.SignBytes == nil {
+		return nil
+	}
+	steps := map[privval.Kind]watermark.Step{
+		privval.KindProposal: watermark.StepProposal, privval.KindPrevote: watermark.StepPrevote, privval.KindPrecommit: watermark.StepPrecommit,
+	}
+	r, err := privval.ParseSignBytes(m.SignBytes)
+	switch {
+	case err != nil:
+		return fmt.Errorf("the state's sign bytes are no proposal or vote: %w", err)
+	case r.ChainID != chainID:
+		return fmt.Errorf("the state's sign bytes are for chain %.50q, not %q", r.ChainID, chainID)
+	case r.Height != m.Height || r.Round != m.Round || steps[r.Kind] != m.Step:
+		return fmt.Errorf("the state's sign bytes are of %d/%d/%s, and its mark is %v", r.Height, r.Round, r.Kind, m)
+	}
+	return nil
 }
 
 // attestChain makes a document about a chain that was booted.

@@ -78,7 +78,8 @@ type Import struct {
 	KMS    []byte `json:"kms,omitempty"`
 
 	// The state, which is mandatory: its last mark, or a floor, or the word
-	// that the key never signed for this chain.
+	// that the key never signed for this chain. The sign bytes of the mark are
+	// taken with Sealed only, which binds them; with KMS they are dropped.
 	Height    int64  `json:"height,omitempty"`
 	Round     int32  `json:"round,omitempty"`
 	Step      uint8  `json:"step,omitempty"`

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	mathrand "math/rand/v2"
 	"net"
 	"slices"
 	"strings"
@@ -174,6 +175,12 @@ func TestHostileHost(t *testing.T) {
 		"moved for ever":        {[][]byte{frame('R', current), frame('M', seal(testKey, testID, 6, mark(60))), frame('M', seal(testKey, testID, 7, mark(70)))}, nil},
 		"higher number, lower mark": {
 			[][]byte{frame('R', current), frame('M', seal(testKey, testID, 9, mark(40)))}, ErrReplay},
+		"lower number, higher mark": {
+			[][]byte{frame('R', current), frame('M', seal(testKey, testID, 4, mark(60)))}, ErrReplay},
+		"same number, higher mark": {
+			[][]byte{frame('R', current), frame('M', seal(testKey, testID, 5, mark(60)))}, ErrReplay},
+		"higher number, same mark, other bytes": {
+			[][]byte{frame('R', current), frame('M', seal(testKey, testID, 9, watermark.Mark{Height: 50, Step: watermark.StepPrevote, SignBytes: []byte("other")}))}, ErrReplay},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := &Store{Dial: liar(t, tc.answers...), ID: testID, Key: testKey}
@@ -226,6 +233,120 @@ func TestReplayWithinABoot(t *testing.T) {
 	}
 	if reborn.last.Seq >= s.last.Seq {
 		t.Error("the replay does not show in the sequence number")
+	}
+}
+
+// Whatever a host answers, each record of a boot has a number of its own, one above
+// what the enclave knew: documents with two marks at one number would prove nothing.
+func TestNumbersRise(t *testing.T) {
+	rng := mathrand.New(mathrand.NewPCG(1, 2))
+	for range 200 {
+		h := &fickleHost{t: t, rng: rng, current: Record{Seq: 5, Mark: mark(1)}, sent: map[uint64][]byte{}}
+		s := &Store{Dial: h.dial, ID: testID, Key: testKey, Boot: [16]byte{7}}
+		for range 30 {
+			saved, err := s.Load(t.Context())
+			for err == nil {
+				if saved.Mark.Height > 200 {
+					break
+				}
+				h.known = saved.Version
+				saved, err = s.Replace(t.Context(), saved, mark(saved.Mark.Height+1))
+			}
+		}
+		if len(h.sent) == 0 {
+			t.Fatal("nothing was sent")
+		}
+	}
+}
+
+// fickleHost acknowledges, refuses, hangs up, or brings a twin's record, by chance.
+type fickleHost struct {
+	t       *testing.T
+	rng     *mathrand.Rand
+	current Record            // as the host has it
+	known   uint64            // the last number that the enclave knew
+	sent    map[uint64][]byte // by number, what this boot of the enclave has made
+}
+
+func (h *fickleHost) dial(context.Context) (net.Conn, error) {
+	inside, outside := net.Pipe()
+	answers := make([]int, 64)
+	for i := range answers {
+		answers[i] = h.rng.IntN(6)
+	}
+	go func() {
+		defer outside.Close()
+		if _, err := ReadStateOpen(outside); err != nil {
+			return
+		}
+		writeFrame(outside, append([]byte{frameCurrent}, h.seal(h.current)...))
+		for _, answer := range answers {
+			frame, err := readFrame(outside, maxFrame)
+			if err != nil || writeFrame(outside, h.put(frame[1:], answer)) != nil {
+				return
+			}
+		}
+	}()
+	return inside, nil
+}
+
+// put looks at a record of the enclave, and answers it.
+func (h *fickleHost) put(sealed []byte, answer int) []byte {
+	r, err := testKey.Open(testID, sealed)
+	if err != nil {
+		h.t.Error(err)
+	}
+	switch before := h.sent[r.Seq]; {
+	case r.Boot != [16]byte{7}: // a twin's, sent back
+	case before == nil:
+		h.sent[r.Seq] = bytes.Clone(sealed)
+		if r.Seq != h.known+1 {
+			h.t.Errorf("number %d follows %d", r.Seq, h.known)
+		}
+	case !bytes.Equal(before, sealed):
+		h.t.Errorf("number %d stands on two records", r.Seq)
+	}
+	switch {
+	case answer == 0:
+		return []byte{frameError, 'n', 'o'}
+	case answer == 1: // a twin was quicker, with the number of this record or a higher one
+		h.current = Record{Seq: r.Seq + uint64(r.Mark.Height%2), Boot: [16]byte{8}, Mark: mark(r.Mark.Height + 1)}
+		return append([]byte{frameMoved}, h.seal(h.current)...)
+	}
+	h.current = r
+	return append([]byte{frameAck}, sealed...)
+}
+
+func (h *fickleHost) seal(r Record) []byte {
+	sealed, err := testKey.Seal(testID, r)
+	if err != nil {
+		h.t.Error(err)
+	}
+	return sealed
+}
+
+// The MAC covers where the chain id ends: else a record of one chain would be that of
+// another, whose id is shorter and whose key begins with the rest.
+func TestRecordsKnowWhereTheChainIDEnds(t *testing.T) {
+	id := watermark.ID{ChainID: "chain-1", Key: [32]byte(bytes.Repeat([]byte{3}, 32))}
+	sealed, err := testKey.Seal(id, Record{Seq: 1<<48 + 1, Mark: mark(7)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	shorter := watermark.ID{ChainID: "chain-"}
+	copy(shorter.Key[:], append([]byte("1"), id.Key[:31]...))
+	shifted := append([]byte{id.Key[31]}, sealed...)
+	if r, err := testKey.Open(shorter, shifted); !errors.Is(err, ErrForged) {
+		t.Errorf("a record of %s is one of %s: %+v, %v", id.ChainID, shorter.ChainID, r, err)
+	}
+	longer := watermark.ID{ChainID: "chain-1\x03"}
+	copy(longer.Key[:], append(bytes.Clone(id.Key[1:]), sealed[0]))
+	if r, err := testKey.Open(longer, sealed[1:]); !errors.Is(err, ErrForged) {
+		t.Errorf("a record of %s is one of %q: %+v, %v", id.ChainID, longer.ChainID, r, err)
+	}
+	tag := testKey.Attested(id, watermark.Mark{Height: 1, Step: watermark.StepPrevote, SignBytes: []byte{4, 5}})
+	if other := testKey.Attested(shorter, watermark.Mark{Height: 1, Step: watermark.StepPrevote, SignBytes: append([]byte{id.Key[31]}, 4, 5)}); other == tag {
+		t.Error("two marks have one tag")
 	}
 }
 

@@ -44,6 +44,7 @@ type Event struct {
 
 	StoreErrors int `json:"store_errors,omitempty"` // how often the store failed
 
+	// In whole milliseconds, and zero of a repeat.
 	Queue time.Duration `json:"queue,omitempty"`
 	Store time.Duration `json:"store,omitempty"`
 	Sign  time.Duration `json:"sign,omitempty"`

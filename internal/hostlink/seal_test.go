@@ -2,8 +2,11 @@ package hostlink
 
 import (
 	"bytes"
+	"crypto/aes"
+	"crypto/cipher"
 	"crypto/rand"
 	"crypto/rsa"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"slices"
@@ -88,5 +91,47 @@ func TestSealedIsWhole(t *testing.T) {
 	imp.Sealed = sealed
 	if _, err := imp.Open(other); !errors.Is(err, ErrNotSealed) {
 		t.Errorf("with another key: %v", err)
+	}
+}
+
+// The envelope is what its comment says, opened by hand: others seal to it as well.
+func TestSealedForm(t *testing.T) {
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	imp := Import{ChainID: "chain-1", KeyType: "ed25519", Public: []byte{1}, Height: 41, Step: 2}
+	secret := bytes.Repeat([]byte{7}, 32)
+	if err := imp.Seal(&key.PublicKey, secret); err != nil {
+		t.Fatal(err)
+	}
+	inner, err := rsa.DecryptOAEP(sha256.New(), nil, key, imp.Sealed[:256], []byte("privyseal import"))
+	if err != nil || len(inner) != 32 {
+		t.Fatalf("the key inside: %d bytes, %v", len(inner), err)
+	}
+	block, err := aes.NewCipher(inner)
+	if err != nil {
+		t.Fatal(err)
+	}
+	aead, err := cipher.NewGCM(block)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bound := []byte(`{"chain_id":"chain-1","key_type":"ed25519","public":"AQ==","height":41,"step":2,"credentials":{"access_key_id":"","secret_access_key":""}}`)
+	got, err := aead.Open(nil, make([]byte, 12), imp.Sealed[256:], bound)
+	if err != nil || !bytes.Equal(got, secret) {
+		t.Errorf("opened to %x, %v", got, err)
+	}
+	// A secret that was sealed under any other label does not open.
+	for _, label := range []string{"", "privyseal", "privyseal import "} {
+		other, err := rsa.EncryptOAEP(sha256.New(), rand.Reader, &key.PublicKey, inner, []byte(label))
+		if err != nil {
+			t.Fatal(err)
+		}
+		bad := imp
+		bad.Sealed = append(other, imp.Sealed[256:]...)
+		if _, err := bad.Open(key); !errors.Is(err, ErrNotSealed) {
+			t.Errorf("under the label %q: %v", label, err)
+		}
 	}
 }

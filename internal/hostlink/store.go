@@ -46,7 +46,6 @@ type Store struct {
 	until  time.Time     // the deadline of conn
 	last   Record        // loaded, or sent last
 	sealed []byte        // last
-	given  uint64        // the highest number that a record of ours ever had
 	loaded bool          // last is valid
 	ready  bool          // last was acknowledged, and nothing failed since
 }
@@ -111,15 +110,13 @@ func (s *Store) Replace(ctx context.Context, old watermark.Saved, m watermark.Ma
 	if !s.last.Mark.Less(m) {
 		return watermark.Saved{}, fmt.Errorf("cannot record %v: it is not above %v", m, s.last.Mark)
 	}
-	// No number twice, also if the host says that it did not take the last record:
-	// it has it all the same, and could show it at the next boot as the one that
-	// was attested.
-	next := Record{Seq: max(s.last.Seq, s.given) + 1, Boot: s.Boot, Time: time.Now(), Mark: m}
+	// No number of ours twice, also if the host says that it did not take the last
+	// record: what was sent is last, or a twin's with that number or a higher one.
+	next := Record{Seq: s.last.Seq + 1, Boot: s.Boot, Time: time.Now(), Mark: m}
 	sealed, err := s.Key.Seal(s.ID, next)
 	if err != nil {
 		return watermark.Saved{}, err
 	}
-	s.given = next.Seq
 	if err := s.put(ctx, sealed); err != nil {
 		if moved, ok := errors.AsType[*movedError](err); ok && s.follow(moved.sealed) == nil {
 			// A twin was quicker, and nothing of ours was written.

@@ -182,10 +182,13 @@ func (c *chainMetrics) signed(e Outcome, now time.Time) {
 			k.nil.Inc()
 		}
 	}
-	c.queue.Observe(e.Queue.Seconds())
-	c.store.Observe(e.Store.Seconds())
-	c.sign.Observe(e.Sign.Seconds())
-	c.total.Observe(e.All.Seconds())
+	// An enclave does not say how long a repeat took.
+	if !e.Repeated || e.All > 0 {
+		c.queue.Observe(e.Queue.Seconds())
+		c.store.Observe(e.Store.Seconds())
+		c.sign.Observe(e.Sign.Seconds())
+		c.total.Observe(e.All.Seconds())
+	}
 	if !e.Mark.IsZero() {
 		c.lastHeight().Set(float64(e.Mark.Height))
 	}

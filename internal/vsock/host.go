@@ -52,7 +52,13 @@ func (h Host) Listen(port uint32) (net.Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	return only{l, func(a Addr) bool { return a.CID == h.CID }}, nil
+	return h.own(l), nil
+}
+
+// own lets in what the enclave dials: a port of the host is open to every enclave of
+// the instance, and to all its users.
+func (h Host) own(l net.Listener) net.Listener {
+	return only{l, func(a Addr) bool { return a.CID == h.CID }}
 }
 
 // MayServe says at once, before there is an enclave, that this process may not take

@@ -203,7 +203,7 @@ func TestOnlyTheOwnEnclaveGetsIn(t *testing.T) {
 	host := &peerConn{peer: Addr{CID: CIDParent, Port: 1}}
 	unknown := &peerConn{peer: &net.UnixAddr{}}
 	own := &peerConn{peer: Addr{CID: 16, Port: 1}}
-	l := only{&fakeListener{conns: []net.Conn{stranger, host, unknown, own}}, func(a Addr) bool { return a.CID == 16 }}
+	l := Host{CID: 16}.own(&fakeListener{conns: []net.Conn{stranger, host, unknown, own}})
 	if c, err := l.Accept(); c != own || err != nil {
 		t.Errorf("accepted %v, %v", c, err)
 	}
