@@ -315,7 +315,7 @@ func TestTimesAreCoarse(t *testing.T) {
 // A repeat says nothing of times, however long it took.
 func TestRepeatsTellNoTimes(t *testing.T) {
 	lines := make(chan hostlink.Line, 1)
-	e := &enclave{lines: oplog.NewQueue(func(l hostlink.Line) { lines <- l }, lostLines)}
+	e := &enclave{lines: oplog.NewQueue(func(l hostlink.Line) bool { lines <- l; return true }, lostLines)}
 	defer e.lines.Close()
 	const long = 7_400 * time.Microsecond
 	req := prevote(1, 1)
