@@ -182,7 +182,7 @@ func (d *daemon) openChain(ctx context.Context, cc config.Chain, standby bool) (
 	c.signer, err = signer.New(ctx, signer.Config{
 		ChainID:        cc.ID,
 		Key:            key,
-		PubKey:         privval.PubKey{Type: string(pub.Type()), Bytes: pub.Bytes()},
+		PubKey:         privval.PubKey{Type: string(pub.Type()), Bytes: pub.Bytes(), Uncompressed: pub.Uncompressed()},
 		Verify:         pub.Verifier(),
 		Store:          store,
 		Heights:        watermark.Heights{Burst: cc.HeightBurst, PerSecond: cc.HeightPerSecond, Max: cc.MaxHeight},

@@ -264,7 +264,7 @@ func (e *enclave) openSigner(ctx context.Context, c *chain, bc *hostlink.BootCha
 	s, err := signer.New(ctx, signer.Config{
 		ChainID: c.id,
 		Key:     c.key,
-		PubKey:  privval.PubKey{Type: string(pub.Type()), Bytes: pub.Bytes()},
+		PubKey:  privval.PubKey{Type: string(pub.Type()), Bytes: pub.Bytes(), Uncompressed: pub.Uncompressed()},
 		Verify:  pub.Verifier(),
 		Store:   store,
 		Heights: watermark.Heights{

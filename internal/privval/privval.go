@@ -137,6 +137,9 @@ type Response struct {
 type PubKey struct {
 	Type  string
 	Bytes []byte
+	// Uncompressed is the key as v2.0.0-rc1 has it, where that differs: 65 bytes of a
+	// secp256k1eth key. Otherwise nil.
+	Uncompressed []byte
 }
 
 // ReadFrame reads one message behind its length (uvarint, as gogoproto's

@@ -196,3 +196,18 @@ func TestAppendFrame(t *testing.T) {
 		}
 	}
 }
+
+// v2.0.0-rc1 has secp256k1eth keys uncompressed, in the fields that it reads; v0.40
+// finds the compressed one in its own.
+func TestUncompressedKeyIsForV2(t *testing.T) {
+	long := bytes.Repeat([]byte{4}, 65)
+	short := framed(t, &privval.Response{Kind: privval.KindPubKey, PubKey: privval.PubKey{Type: "secp256k1eth", Bytes: generator}})
+	both := framed(t, &privval.Response{Kind: privval.KindPubKey, PubKey: privval.PubKey{Type: "secp256k1eth", Bytes: generator, Uncompressed: long}})
+	field := func(b []byte) []byte { return append([]byte{3<<3 | 2, byte(len(b))}, b...) }
+	if n := bytes.Count(both, generator); n != 1 || !bytes.Contains(both, field(long)) || bytes.Contains(both, field(generator)) {
+		t.Errorf("with both forms: %x", both)
+	}
+	if n := bytes.Count(short, generator); n != 2 || !bytes.Contains(short, field(generator)) {
+		t.Errorf("with one: %x", short)
+	}
+}

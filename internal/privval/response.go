@@ -71,6 +71,10 @@ func (k PubKey) append(body []byte) []byte {
 	if num, ok := oneof[k.Type]; ok {
 		body = appendBytesField(body, 1, appendBytesField(nil, num, k.Bytes))
 	}
-	body = appendBytesField(body, 3, k.Bytes)
+	long := k.Bytes
+	if k.Uncompressed != nil {
+		long = k.Uncompressed
+	}
+	body = appendBytesField(body, 3, long)
 	return appendBytesField(body, 4, []byte(k.Type))
 }

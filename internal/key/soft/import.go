@@ -44,8 +44,9 @@ func ReadForeign(path string, as pubkey.Type) (*Key, error) {
 // Import makes a key of the contents of a key file, white space around it
 // aside:
 //
-//   - CometBFT's priv_validator_key.json and node_key.json, of all four types;
-//     pub_key and address, where they stand, must belong to priv_key;
+//   - CometBFT's priv_validator_key.json and node_key.json, of all four types and
+//     under the names of all versions; pub_key and address, where they stand, must
+//     belong to priv_key, however their JSON is written;
 //   - tmkms and tmkms-light: base64 of the 32-byte seed of an Ed25519 key, of
 //     the 64 bytes of an expanded one (scalar and prefix, RFC 8032, 5.1.5), or of
 //     the 96 bytes of a YubiHSM's export (scalar backwards, prefix, public key);
@@ -82,16 +83,19 @@ func Import(data []byte, as pubkey.Type) (*Key, error) {
 	return k, nil
 }
 
+// namedKey is a key as CometBFT's JSON has it.
+type namedKey struct {
+	Type  string `json:"type"`
+	Value []byte `json:"value"`
+}
+
 // importJSON reads a key file of CometBFT (privval.FilePVKey, p2p.NodeKey).
 func importJSON(text []byte) (*Key, error) {
 	var file struct {
 		Address string          `json:"address"`
-		PubKey  json.RawMessage `json:"pub_key"`
-		PrivKey *struct {
-			Type  string `json:"type"`
-			Value []byte `json:"value"`
-		} `json:"priv_key"`
-		Sealed json.RawMessage `json:"seal_key_request"` // of tmkms-light's SGX keys
+		PubKey  *namedKey       `json:"pub_key"`
+		PrivKey *namedKey       `json:"priv_key"`
+		Sealed  json.RawMessage `json:"seal_key_request"` // of tmkms-light's SGX keys
 	}
 	if err := json.Unmarshal(text, &file); err != nil {
 		return nil, errText
@@ -108,11 +112,11 @@ func importJSON(text []byte) (*Key, error) {
 		return nil, err
 	}
 	if file.PubKey != nil {
-		if public, err := pubkey.ParseJSON(file.PubKey); err != nil || !public.Equal(k.public) {
+		if public, err := pubkey.FromCometBFT(file.PubKey.Type, file.PubKey.Value); err != nil || !public.Equal(k.public) {
 			return nil, errors.New("its pub_key does not belong to its priv_key")
 		}
 	}
-	if address := fmt.Sprintf("%X", k.public.Address()); file.Address != "" && !strings.EqualFold(file.Address, address) {
+	if address := fmt.Sprintf("%X", k.public.Address()); file.Address != "" && !strings.EqualFold(strings.TrimPrefix(file.Address, "0x"), address) {
 		return nil, errors.New("its address does not belong to its priv_key")
 	}
 	return k, nil
@@ -126,12 +130,14 @@ func fromCometBFT(name string, value []byte) (*Key, error) {
 		return fromSeedAndPublic(value)
 	case "tendermint/PrivKeySecp256k1":
 		return FromSecret(pubkey.Secp256k1, value)
-	case "tendermint/PrivKeySecp256k1eth":
+	case "tendermint/PrivKeySecp256k1eth", "cometbft/PrivKeySecp256k1eth": // of v0.40, of v2
 		return FromSecret(pubkey.Secp256k1Eth, value)
 	case "cometbft/PrivKeyMlDsa65":
 		return FromSecret(pubkey.MLDSA65, value)
 	case "cometbft/PrivKeyBls12_381":
 		return nil, pubkey.ErrBLS
+	case "tendermint/PrivKeySr25519":
+		return nil, errors.New("its priv_key is of the type sr25519, which no version of CometBFT takes for a validator")
 	}
 	return nil, errors.New("its priv_key is of an unknown type")
 }

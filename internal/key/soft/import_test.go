@@ -94,12 +94,23 @@ func TestImportForms(t *testing.T) {
 	unclamped[0] |= 5
 	unclamped[31] |= 0x80
 	nodeKey := `{"priv_key":{"type":"tendermint/PrivKeyEd25519","value":"` + rfcPair + `"}}`
+	otherOrder := `{"pub_key":{"value":"11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=","type":"tendermint/PubKeyEd25519"},"priv_key":{"value":"` + rfcPair + `","type":"tendermint/PrivKeyEd25519"},"address":""}`
+	ethLong := fmt.Sprintf(`{"address":"%X","pub_key":{"type":"cometbft/PubKeySecp256k1eth","value":%q},"priv_key":{"type":"cometbft/PrivKeySecp256k1eth","value":%q}}`,
+		eth.PublicKey().Address(), b64(eth.PublicKey().Uncompressed()), b64(eth.Secret()))
 	tests := []struct {
 		name string
 		data string
 		as   pubkey.Type
 		want pubkey.Key
 	}{
+		{"keys in another order", otherOrder, "", rfc},
+		{"pub_key null", `{"pub_key":null,"address":null,` + nodeKey[1:], "", rfc},
+		{"an escaped slash", strings.ReplaceAll(rfcJSON, "/", `\/`), "", rfc},
+		{"escaped letters", strings.ReplaceAll(rfcJSON, "tendermint", `\u0074endermint`), "", rfc},
+		{"a key of its own in pub_key", strings.Replace(rfcJSON, `"pub_key":{`, `"pub_key":{"curve":"ed25519",`, 1), "", rfc},
+		{"address with 0x", strings.Replace(rfcJSON, `"21FE`, `"0x21FE`, 1), "", rfc},
+		{"secp256k1eth of v2, 65 bytes", ethLong, "", eth.PublicKey()},
+		{"secp256k1eth of v2, 33 bytes", strings.Replace(ethLong, b64(eth.PublicKey().Uncompressed()), b64(eth.PublicKey().Bytes()), 1), pubkey.Secp256k1Eth, eth.PublicKey()},
 		{"priv_validator_key.json", rfcJSON, "", rfc},
 		{"priv_validator_key.json, indented", indented.String() + "\n", pubkey.Ed25519, rfc},
 		{"node_key.json", nodeKey, "", rfc},
@@ -149,12 +160,15 @@ func TestImportRefuses(t *testing.T) {
 		{"a state file", `{"height":"0","round":0,"step":0}`, "", "no priv_key"},
 		{"another pub_key", edit("11qYAY", "Mm5KPb"), "", "its pub_key does not belong"},
 		{"a torn pub_key", edit("11qYAY", "11"), "", "its pub_key does not belong"},
+		{"an empty pub_key", edit(`{"type":"tendermint/PubKeyEd25519","value":"11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo="}`, `{}`), "", "its pub_key does not belong"},
+		{"another type in pub_key", edit("PubKeyEd25519", "PubKeySecp256k1"), "", "its pub_key does not belong"},
 		{"another address", edit("21FE", "21FF"), "", "its address does not belong"},
 		{"half a private key", edit(rfcPair, rfcSeed), "", "has 64 bytes, not 32"},
 		{"halves of two keys", edit("2DXWpgB", "2DXWpgC"), "", "its two halves"},
 		{"no base64", edit(rfcPair, "!"), "", "no key file of a known form"},
 		{"bls", edit("tendermint/PrivKeyEd25519", "cometbft/PrivKeyBls12_381"), "", "bls12_381 is not supported"},
-		{"sr25519", edit("tendermint/PrivKeyEd25519", "tendermint/PrivKeySr25519"), "", "unknown type"},
+		{"sr25519", edit("tendermint/PrivKeyEd25519", "tendermint/PrivKeySr25519"), "", "of the type sr25519"},
+		{"a type that nobody has", edit("tendermint/PrivKeyEd25519", "tendermint/PrivKeyEd448"), "", "unknown type"},
 		{"sealed by SGX", `{"seal_key_request":{"keyname":4},"nonce":[1],"sealed_secret":[2]}`, "", "sealed by an SGX enclave"},
 		{"a KMS ciphertext", "\x01\x02\x02\x00x\xf1\x8c", "", "no key file of a known form"},
 		{"another type than asked for", rfcJSON, pubkey.Secp256k1, "a key of type ed25519, not of type secp256k1"},
