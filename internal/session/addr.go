@@ -1,11 +1,13 @@
 package session
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -29,28 +31,75 @@ const maxUnixPath = 103
 
 // ParseAddr reads unix:///path, [tcp://][node-id@]host:port and
 // noise://peer-id@host:port. Without a scheme it is tcp, as in CometBFT and
-// tmkms. Nothing is looked up or dialled.
+// tmkms. Nothing is looked up or dialled. An error says how the address is written
+// that was probably meant.
 func ParseAddr(s string) (Addr, error) {
-	scheme, rest, found := strings.Cut(s, "://")
-	if !found {
-		scheme, rest = "tcp", s
-	}
-	var a Addr
-	var err error
-	switch scheme {
-	case "unix":
-		a, err = parseUnix(rest)
-	case "tcp":
-		a, err = parseTCP(rest)
-	case "noise":
-		a, err = parseNoise(rest)
-	default:
-		err = errors.New("the schemes are unix://, tcp:// and noise://")
-	}
+	a, err := parseAddr(s)
 	if err != nil {
-		return Addr{}, fmt.Errorf("address %q: %w", s, err)
+		return Addr{}, fmt.Errorf("address %.200q: %w", s, err)
 	}
 	return a, nil
+}
+
+func parseAddr(s string) (Addr, error) {
+	scheme, rest, found := strings.Cut(s, "://")
+	switch {
+	case !found:
+		if err := misspelled(s); err != nil {
+			return Addr{}, err
+		}
+		return parseTCP(s)
+	case scheme == "unix":
+		return parseUnix(rest)
+	case scheme == "tcp":
+		return parseTCP(rest)
+	case scheme == "noise":
+		return parseNoise(rest)
+	case slices.Contains(schemes, strings.ToLower(scheme)):
+		return Addr{}, written("a scheme", strings.ToLower(scheme)+"://"+rest)
+	}
+	return Addr{}, errors.New("the schemes are unix://, tcp:// and noise://")
+}
+
+var schemes = []string{"unix", "tcp", "noise"}
+
+// misspelled says how s is written, which has no scheme, if it is meant to have one
+// or to be a socket; otherwise nil.
+func misspelled(s string) error {
+	if s == "" {
+		return errors.New("it is empty; " + forms)
+	}
+	if strings.ContainsRune("/.~", rune(s[0])) {
+		return writtenSocket(s)
+	}
+	scheme, rest, _ := strings.Cut(s, ":")
+	scheme = strings.ToLower(scheme)
+	if !slices.Contains(schemes, scheme) || rest != "" && strings.Trim(rest, "0123456789") == "" { // a host of that name
+		return nil
+	}
+	if scheme == "unix" {
+		return writtenSocket(rest)
+	}
+	return written("it", scheme+"://"+strings.TrimLeft(rest, "/"))
+}
+
+// forms names what an address can be.
+const forms = "an address is written unix:///run/node/privval.sock, tcp://HOST:PORT or noise://PEER-ID@HOST:PORT"
+
+// written returns the error that names the right spelling of what, if that is one.
+func written(what, right string) error {
+	if a, err := parseAddr(right); err == nil {
+		return fmt.Errorf("%s is written %s", what, a)
+	}
+	return errors.New(forms)
+}
+
+// writtenSocket does that for a socket whose path was written as p.
+func writtenSocket(p string) error {
+	if strings.HasPrefix(p, "~") || strings.HasPrefix(p, ".") {
+		return errors.New("a socket is written with its absolute path, as in unix:///run/node/privval.sock")
+	}
+	return written("a socket", "unix://"+path.Clean("/"+p))
 }
 
 // String returns the address in the form that [ParseAddr] reads.
@@ -63,14 +112,14 @@ func (a Addr) String() string {
 
 func parseUnix(p string) (Addr, error) {
 	switch {
-	case !strings.HasPrefix(p, "/"):
-		return Addr{}, errors.New("the path of a socket is absolute, with three slashes: unix:///run/node/privval.sock")
-	case path.Clean(p) != p || p == "/":
-		return Addr{}, fmt.Errorf("not the plain path of a file; did you mean unix://%s", path.Clean(p))
+	case p == "" || path.Clean(p) == "/":
+		return Addr{}, errors.New("it has no path; a socket is written unix:///run/node/privval.sock")
 	case len(p) > maxUnixPath:
 		return Addr{}, fmt.Errorf("the path has %d bytes, a socket's may have %d", len(p), maxUnixPath)
 	case strings.IndexFunc(p, isControl) >= 0:
 		return Addr{}, errors.New("control characters in the path")
+	case !strings.HasPrefix(p, "/") || path.Clean(p) != p:
+		return Addr{}, writtenSocket(p)
 	}
 	return Addr{Network: "unix", Address: p}, nil
 }
@@ -101,9 +150,16 @@ func parseNoise(s string) (Addr, error) {
 // parseHostPort returns s in one spelling: a host name in lower case, an IP
 // address in its shortest form, a port without leading zeros.
 func parseHostPort(s string) (string, error) {
-	host, port, err := net.SplitHostPort(s)
+	if strings.Trim(s, hostChars+":[]%/?#") != "" {
+		return "", fmt.Errorf("%.100q is not HOST:PORT", s)
+	}
+	end := strings.IndexAny(s+"/", "/?#")
+	host, port, err := net.SplitHostPort(s[:end])
 	if err != nil {
-		return "", errors.New("want host:port, an IPv6 address in brackets")
+		return "", badHostPort(s[:end])
+	}
+	if end < len(s) {
+		return "", fmt.Errorf("nothing follows the port; write %s", s[:end])
 	}
 	n, err := strconv.ParseUint(port, 10, 16)
 	if err != nil || n == 0 {
@@ -117,12 +173,27 @@ func parseHostPort(s string) (string, error) {
 		return "", fmt.Errorf("%q is not an IP address", host)
 	case err == nil:
 		host = ip.String()
-	case host == "" || len(host) > 253 || strings.Trim(host, hostChars) != "":
-		return "", fmt.Errorf("%q is no host name or IP address", host)
+	case host == "":
+		return "", errors.New("it has no host; write the node's own address, as in tcp://127.0.0.1:" + port)
+	case len(host) > 253 || strings.Trim(host, hostChars) != "":
+		return "", fmt.Errorf("%q is not a host name or IP address", host)
 	default:
 		host = strings.ToLower(host)
 	}
 	return net.JoinHostPort(host, strconv.FormatUint(n, 10)), nil
+}
+
+// badHostPort says what is wrong with s, which is not HOST:PORT.
+func badHostPort(s string) error {
+	front, port := s[:max(0, strings.LastIndexByte(s, ':'))], s[strings.LastIndexByte(s, ':')+1:]
+	bare := strings.Trim(s, "[]")
+	switch ip, err := netip.ParseAddr(front); {
+	case err == nil && ip.Is6():
+		return fmt.Errorf("an IPv6 address stands in brackets, as in [%s]:%s", front, port)
+	case strings.Count(bare, ":") > 1:
+		return fmt.Errorf("an IPv6 address stands in brackets and has a port, as in [%s]:26659", bare)
+	}
+	return fmt.Errorf("it has no port; write HOST:PORT, as in %s:26659", cmp.Or(bare, "127.0.0.1"))
 }
 
 const hostChars = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_."

@@ -35,42 +35,71 @@ func TestParseAddr(t *testing.T) {
 
 func TestParseAddrRefuses(t *testing.T) {
 	for in, want := range map[string]string{
-		"":                                      "want host:port",
-		"unix://run/node.sock":                  "three slashes",
-		"unix:/run/node.sock":                   "is not a number",
-		"unix:///run/../node.sock":              "did you mean unix:///node.sock",
-		"unix:///run/":                          "did you mean unix:///run",
-		"unix:///":                              "not the plain path",
+		"":                                      "it is empty; an address is written unix:///run/node/privval.sock, tcp://HOST:PORT or noise://PEER-ID@HOST:PORT",
+		"unix://run/node.sock":                  "a socket is written unix:///run/node.sock",
+		"unix:/run/x.sock":                      "a socket is written unix:///run/x.sock",
+		"unix:///run//x.sock":                   "a socket is written unix:///run/x.sock",
+		"unix:////run/x.sock":                   "a socket is written unix:///run/x.sock",
+		"unix:run/x.sock":                       "a socket is written unix:///run/x.sock",
+		"/run/x.sock":                           "a socket is written unix:///run/x.sock",
+		"/run/x.sock/":                          "a socket is written unix:///run/x.sock",
+		"UNIX:/run/x.sock":                      "a socket is written unix:///run/x.sock",
+		"Unix:///run/x.sock":                    "a scheme is written unix:///run/x.sock",
+		"./x.sock":                              "with its absolute path, as in unix:///run/node/privval.sock",
+		"~/x.sock":                              "with its absolute path",
+		"unix://./x.sock":                       "with its absolute path",
+		"unix://":                               "it has no path; a socket is written unix:///run/node/privval.sock",
+		"unix:":                                 "an address is written unix:///",
+		"unix:///run/../node.sock":              "a socket is written unix:///node.sock",
+		"unix:///run/":                          "a socket is written unix:///run",
+		"unix:///":                              "it has no path",
 		"unix:///" + strings.Repeat("x", 103):   "104 bytes",
 		"unix:///a\x00b":                        "control characters",
 		"http://node:80":                        "the schemes are",
-		"TCP://node:80":                         "the schemes are",
-		"node":                                  "want host:port",
-		"node:http":                             "port",
+		"TCP://node:80":                         "a scheme is written tcp://node:80",
+		"TCP://node":                            "an address is written unix:///",
+		"Noise://" + peerID + "@node:1":         "a scheme is written noise://" + peerID + "@node:1",
+		"tcp:node:80":                           "it is written tcp://node:80",
+		"tcp:/node:80":                          "it is written tcp://node:80",
+		"tcp://h:1/":                            "nothing follows the port; write h:1",
+		"tcp://h:1/x?y#z":                       "nothing follows the port; write h:1",
+		"tcp://h/":                              "it has no port; write HOST:PORT, as in h:26659",
+		"tcp:///run/x.sock":                     "it has no port",
+		"tcp://":                                "it has no port; write HOST:PORT, as in 127.0.0.1:26659",
+		"node":                                  "it has no port; write HOST:PORT, as in node:26659",
+		"node:":                                 `port "" is not a number from 1 to 65535`,
+		"node:http":                             `port "http" is not a number`,
 		"node:0":                                "port",
 		"node:65536":                            "port",
 		"node:-1":                               "port",
-		":26659":                                "no host name",
+		" node:1":                               `" node:1" is not HOST:PORT`,
+		"node:1\n":                              `"node:1\n" is not HOST:PORT`,
+		":26659":                                "it has no host; write the node's own address, as in tcp://127.0.0.1:26659",
 		"tcp://0.0.0.0:26659":                   "where a node listens",
 		"tcp://[::]:26659":                      "where a node listens",
-		"2001:db8::1:26659":                     "in brackets",
-		"tcp://a b:1":                           "no host name",
+		"2001:db8::1:26659":                     "stands in brackets, as in [2001:db8::1]:26659",
+		"tcp://::1":                             "stands in brackets and has a port, as in [::1]:26659",
+		"tcp://[::1]":                           "as in [::1]:26659",
+		"tcp://a b:1":                           "is not HOST:PORT",
+		"tcp://\x1b[31m:1":                      `"\x1b[31m:1" is not HOST:PORT`,
 		"tcp://abc@node:26659":                  "40 hex digits",
 		"tcp://@node:26659":                     "40 hex digits",
-		"tcp://" + nodeID + "@" + "x@node:1":    "no host name",
+		"tcp://" + nodeID + "@" + "x@node:1":    "is not HOST:PORT",
 		"tcp://" + nodeID[:39] + "g@node:26659": "40 hex digits",
 		"noise://node:26659":                    "show-node-id --libp2p",
 		"noise://" + nodeID + "@node:26659":     "12D3Koo",
 		"noise://" + peerID + "1@node:26659":    "52 characters",
-		"noise://" + peerID + "@node":           "want host:port",
-		"tcp://[fe80::1%et h0]:26659":           "not an IP address",
-		"tcp://" + strings.Repeat("a", 254) + ":1": "no host name",
+		"noise://" + peerID + "@node":           "it has no port",
+		"tcp://[fe80::1%et h0]:26659":           "is not HOST:PORT",
+		"tcp://" + strings.Repeat("a", 254) + ":1": "is not a host name",
 	} {
 		got, err := ParseAddr(in)
 		if err == nil {
 			t.Errorf("%q was read as %+v", in, got)
 		} else if !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: error %q does not say %q", in, err, want)
+		} else if strings.ContainsFunc(err.Error(), isControl) {
+			t.Errorf("%q: control characters in %q", in, err)
 		}
 	}
 }
@@ -88,6 +117,12 @@ func FuzzParseAddr(f *testing.F) {
 		if err != nil {
 			if a != (Addr{}) {
 				t.Fatalf("an error and an address: %+v", a)
+			}
+			// What it says how to write is right.
+			if _, right, found := strings.Cut(err.Error(), " is written "); found && !strings.Contains(right, " ") {
+				if _, err := ParseAddr(right); err != nil {
+					t.Fatalf("%q: told to write %q, which is refused: %v", s, right, err)
+				}
 			}
 			return
 		}
