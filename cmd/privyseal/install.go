@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"net"
-	"net/netip"
 	"os"
 	"path/filepath"
 
@@ -23,6 +21,7 @@ type newChain struct {
 	config.Chain
 	key   *soft.Key
 	saved watermark.Saved // the state to begin with
+	own   []string        // what its nodes listen on already, see migrate.Node
 
 	// identity is a key to take over, nil for the home folder's own, which is
 	// made if it is missing. Neither counts where all nodes are unix sockets.
@@ -228,12 +227,12 @@ func (ch *newChain) report(w io.Writer, form formatFlags) error {
 	if ch.identity != nil {
 		identity = ch.identity.PublicKey()
 	}
-	return reportChain(w, ch.Chain, ch.key.PublicKey(), identity, form)
+	return reportChain(w, ch.Chain, ch.key.PublicKey(), identity, ch.own, form)
 }
 
 // reportChain prints the public key of a chain, and what its nodes need. identity
-// is zero if there is none.
-func reportChain(w io.Writer, ch config.Chain, public, identity pubkey.Key, form formatFlags) error {
+// is zero if there is none; own is what the nodes listen on already, by position.
+func reportChain(w io.Writer, ch config.Chain, public, identity pubkey.Key, own []string, form formatFlags) error {
 	key, err := formatKey(public, form)
 	if err != nil {
 		return err
@@ -245,13 +244,8 @@ func reportChain(w io.Writer, ch config.Chain, public, identity pubkey.Key, form
 	if !identity.IsZero() {
 		fmt.Fprintf(w, "  our node id %s\n  our peer id %s\n", identity.NodeID(), peerID(identity))
 	}
-	for _, n := range ch.Nodes {
-		addr, err := session.ParseAddr(n.Addr)
-		if err != nil {
-			return err
-		}
-		_, err = fmt.Fprintf(w, "in config.toml of node %s:\n  priv_validator_laddr = %q\n", n.Name, listenAddr(addr, identity))
-		if err != nil {
+	for i, n := range ch.Nodes {
+		if err := reportNode(w, n, own[min(i, len(own)):], identity); err != nil {
 			return err
 		}
 	}
@@ -264,26 +258,6 @@ func (in *installer) next(w io.Writer) {
 		fmt.Fprintln(w, "a signer that runs takes up the chain when it is restarted")
 	}
 	fmt.Fprintf(w, "next: %s, then %s\n", in.app.command("check"), in.app.command("start"))
-}
-
-// listenAddr returns what a node has to listen on to be dialled at addr.
-func listenAddr(addr session.Addr, identity pubkey.Key) string {
-	if addr.Network == "unix" {
-		return addr.String()
-	}
-	host, port, err := net.SplitHostPort(addr.Address)
-	if err != nil {
-		return addr.String() // cannot be: ParseAddr has split it
-	}
-	// A name means whatever it resolves to; a node listens on addresses.
-	if _, err := netip.ParseAddr(host); err != nil {
-		host = "0.0.0.0"
-	}
-	listen := session.Addr{Network: addr.Network, Address: net.JoinHostPort(host, port)}
-	if addr.Network == "noise" {
-		listen.Peer = peerID(identity)
-	}
-	return listen.String()
 }
 
 // wipe takes the secrets out of memory.

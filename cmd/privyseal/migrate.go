@@ -131,6 +131,7 @@ func convert(c migrate.Chain, stderr io.Writer) (*newChain, error) {
 	}
 	for _, n := range c.Nodes {
 		ch.Nodes = append(ch.Nodes, config.Node{Name: n.Name, Addr: n.Addr})
+		ch.own = append(ch.own, n.Listens)
 	}
 	ch.MaxHeight = c.MaxHeight
 	ch.ImportedFrom = []string{c.KeyFile}

@@ -51,6 +51,7 @@ func (f *nitroInitFlags) names() []string {
 // enclaveChain is a chain whose key an enclave has made or taken in.
 type enclaveChain struct {
 	config.Chain
+	own           []string // what its nodes listen on already, see migrate.Node
 	key, identity wrappedKey
 }
 
@@ -453,7 +454,7 @@ func (in *installer) addWrapped(path string, w wrappedKey) error {
 // report prints what the operator needs, now that all of it was verified.
 func (ch *enclaveChain) report(w io.Writer, in *installer, e *enclaveLink, form formatFlags) error {
 	warnTestPolicy(w, e.policy)
-	if err := reportChain(w, ch.Chain, ch.key.public, ch.identity.public, form); err != nil {
+	if err := reportChain(w, ch.Chain, ch.key.public, ch.identity.public, ch.own, form); err != nil {
 		return err
 	}
 	origin := "made inside the enclave, and nowhere else in the clear"

@@ -141,6 +141,7 @@ func convertToEnclave(c migrate.Chain) (*enclaveChain, error) {
 	ch := newEnclaveChain(c.ID, "")
 	for _, n := range c.Nodes {
 		ch.Nodes = append(ch.Nodes, config.Node{Name: n.Name, Addr: n.Addr})
+		ch.own = append(ch.own, n.Listens)
 	}
 	ch.ImportedFrom = []string{c.KeyFile}
 	return ch, nil

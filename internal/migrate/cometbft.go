@@ -86,7 +86,7 @@ func (c *Chain) listen(in *Installation, laddr, home, configFile string) error {
 			fmt.Sprintf("Stop the node of %s, and every other node that has a copy of its key; they must stay down until the next step is done.", home),
 			fmt.Sprintf("In %s write priv_validator_laddr = %q: the node then signs with privyseal, and no longer with the key in its own folder.", configFile, addr),
 		}
-		return c.connect(connection{addr: addr})
+		return c.connect(connection{addr: addr, listens: addr})
 	}
 	in.before = []string{"Stop every other signer of this key, and keep it from starting again (systemctl disable): it and privyseal must never run at the same time."}
 	c.warn("priv_validator_laddr is set in %s, so that the node itself has not signed since: make sure that no other signer has, or migrate that one instead", configFile)
@@ -100,7 +100,7 @@ func (c *Chain) listen(in *Installation, laddr, home, configFile string) error {
 	if addr != laddr {
 		c.warn("the node listens at %s; from its own host that is %s", laddr, addr)
 	}
-	return c.connect(connection{addr: addr})
+	return c.connect(connection{addr: addr, listens: laddr})
 }
 
 // dialAddr returns where on the same host to dial what listens at laddr.

@@ -78,6 +78,10 @@ type Chain struct {
 type Node struct {
 	Name string // unique in its chain
 	Addr string // as session.ParseAddr reads it
+
+	// Listens is the node's priv_validator_laddr, or what that has to become; "" if
+	// only the node knows, which then listens already.
+	Listens string
 }
 
 // DefaultSettle is longer than the pause between two signatures on most chains.
@@ -228,6 +232,7 @@ func appendOnce(list []string, s string) []string {
 // connection is what other signers configure for each node.
 type connection struct {
 	addr      string
+	listens   string // see Node
 	identity  string // path, or ""
 	timeout   time.Duration
 	maxHeight int64 // 0 is no bound
@@ -240,7 +245,7 @@ func (c *Chain) connect(n connection) error {
 	if err != nil {
 		return fmt.Errorf("the chain %s has a node that cannot be dialled: %w", c.ID, err)
 	}
-	node := Node{Name: fmt.Sprintf("node%d", len(c.Nodes)+1), Addr: a.String()}
+	node := Node{Name: fmt.Sprintf("node%d", len(c.Nodes)+1), Addr: a.String(), Listens: n.listens}
 	if slices.ContainsFunc(c.Nodes, func(other Node) bool { return other.Addr == node.Addr }) {
 		return fmt.Errorf("the chain %s has the node %s twice", c.ID, node.Addr)
 	}

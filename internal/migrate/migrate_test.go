@@ -542,7 +542,7 @@ func TestListenAddresses(t *testing.T) {
 			continue
 		}
 		c := in.Chains[0]
-		if diff := cmp.Diff([]Node{{"node1", want}}, c.Nodes); diff != "" {
+		if diff := cmp.Diff([]Node{{"node1", want, laddr}}, c.Nodes); diff != "" {
 			t.Errorf("%s: %s", laddr, diff)
 		}
 		if !strings.Contains(strings.Join(c.Warnings, "\n"), "make sure that no other signer has") {
@@ -635,7 +635,7 @@ func TestLongHome(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff([]Node{{"node1", "tcp://127.0.0.1:26659"}}, in.Chains[0].Nodes); diff != "" {
+	if diff := cmp.Diff([]Node{{"node1", "tcp://127.0.0.1:26659", "tcp://127.0.0.1:26659"}}, in.Chains[0].Nodes); diff != "" {
 		t.Error(diff)
 	}
 }
