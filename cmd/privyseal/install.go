@@ -216,7 +216,7 @@ func (in *installer) openIdentity(path string) (*soft.Key, error) {
 // abs returns where a path of the config lies.
 func (in *installer) abs(path string) string {
 	if filepath.IsAbs(path) {
-		return path
+		return filepath.Clean(path)
 	}
 	return filepath.Join(in.home, path)
 }
@@ -277,6 +277,7 @@ func (u *undoList) file(path string) { u.paths = append(u.paths, path) }
 // folder makes a folder and what is missing above it, mode 0700, each durable
 // before the next.
 func (u *undoList) folder(path string) error {
+	path = filepath.Clean(path) // of "new/" the parent is "new" otherwise
 	if info, err := os.Stat(path); err == nil && info.IsDir() {
 		return nil
 	}

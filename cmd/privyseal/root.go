@@ -201,13 +201,13 @@ var valueNames = map[string]string{
 	"bool": "true or false", "int": "a number", "int64": "a number", "uint32": "a number from 0 to 4294967295",
 }
 
-// home returns the home folder, which need not exist.
+// home returns the home folder, cleaned; it need not exist.
 func (a *app) home() (string, error) {
 	if a.homeFlag != "" {
-		return a.homeFlag, nil
+		return filepath.Clean(a.homeFlag), nil
 	}
 	if dir := os.Getenv("PRIVYSEAL_HOME"); dir != "" {
-		return dir, nil
+		return filepath.Clean(dir), nil
 	}
 	return "", usagef("no home folder; add --home DIR or set PRIVYSEAL_HOME, as in `export PRIVYSEAL_HOME=/var/lib/privyseal`")
 }
@@ -272,7 +272,7 @@ func (a *app) config() (*config.Config, error) {
 func (a *app) command(format string, args ...any) string {
 	line := "privyseal " + fmt.Sprintf(format, args...)
 	if a.homeFlag != "" {
-		line += " --home " + shellWord(a.homeFlag)
+		line += " --home " + shellWord(filepath.Clean(a.homeFlag))
 	}
 	return "`" + line + "`"
 }

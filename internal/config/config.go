@@ -328,11 +328,14 @@ func (c *Config) fill() {
 	}
 }
 
-// Path returns where a path of the config lies: relative ones start at the
-// folder of the config file.
+// Path returns where a path of the config lies, cleaned: relative ones start at the
+// folder of the config file. An empty one stays empty.
 func (c *Config) Path(p string) string {
-	if p == "" || filepath.IsAbs(p) {
+	switch {
+	case p == "":
 		return p
+	case filepath.IsAbs(p):
+		return filepath.Clean(p)
 	}
 	return filepath.Join(c.dir, p)
 }

@@ -139,7 +139,7 @@ func TestParse(t *testing.T) {
 			t.Errorf("Find(%q) = %v, want %v", s, names, want)
 		}
 	}
-	for in, want := range map[string]string{"": "", "/abs": "/abs", "keys/k": "/home/p/keys/k"} {
+	for in, want := range map[string]string{"": "", "/abs": "/abs", "/abs/": "/abs", "/a/../b": "/b", "./keys//k/": "/home/p/keys/k", "keys/k": "/home/p/keys/k"} {
 		if got := got.Path(in); got != want {
 			t.Errorf("path of %q is %q, want %q", in, got, want)
 		}

@@ -177,7 +177,7 @@ func (k checker) enclaves() {
 			if e.CID == 0 {
 				continue
 			}
-			place = fmt.Sprintf("CID %d in %s", e.CID, filepath.Clean(k.Path(e.Transport)))
+			place = fmt.Sprintf("CID %d in %s", e.CID, k.Path(e.Transport))
 		}
 		if other, taken := used[place]; taken {
 			k.add(at("enclave", name), "enclave %s: it and enclave %s both have %s", name, other, place)
@@ -265,7 +265,11 @@ func (k checker) files() {
 		if file == "" {
 			return
 		}
-		file = filepath.Clean(k.Path(file))
+		if base := filepath.Base(file); base == "/" || base == "." || base == ".." || strings.ContainsFunc(file, isControl) {
+			k.add(at("chain", i, key), "chain %q: %s: %q is not the name of a file", k.Chains[i].Name, key, file)
+			return
+		}
+		file = k.Path(file)
 		purpose := key
 		if key == "state" {
 			purpose = fmt.Sprintf("the state of chain %q", k.Chains[i].Name)
@@ -292,7 +296,7 @@ func (k checker) names() {
 	for i, ch := range k.Chains {
 		line := func(first int, key string) int { return k.Line("chain", first, key) }
 		fail := func(key, format string, args ...any) { k.add(at("chain", i, key), format, args...) }
-		key := [2]string{ch.ID, filepath.Clean(k.Path(ch.Key))}
+		key := [2]string{ch.ID, k.Path(ch.Key)}
 		host := [2]string{ch.ID, "enclave " + ch.Enclave}
 		if first, taken := names[ch.Name]; taken && k.Chains[first].ID == ch.ID {
 			fail("id", "chain %q is there twice, first on line %d; a second key of a chain needs a name of its own, as in name = %q", ch.Name, line(first, "id"), ch.Name+"-next")
@@ -312,6 +316,8 @@ func (k checker) names() {
 
 // NameRule says what chain ids and names are made of.
 const NameRule = "1 to 50 of A-Z a-z 0-9 . _ - that do not start with a point"
+
+func isControl(r rune) bool { return r < ' ' || r == 0x7f }
 
 // CheckChainID says what is wrong with a chain id.
 func CheckChainID(id string) error {

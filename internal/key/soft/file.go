@@ -101,6 +101,7 @@ func unbase64(line []byte, name string) ([]byte, bool) {
 // disk. Missing folders are made with mode 0700. It never overwrites: if
 // anything exists at path, the error is an [fs.ErrExist] and nothing changed.
 func Create(path string, k *Key) error {
+	path = filepath.Clean(path)
 	if err := mkdir(filepath.Dir(path)); err != nil {
 		return fmt.Errorf("cannot make the folder of the key file: %w", err)
 	}
