@@ -47,6 +47,7 @@ endif
 setup:
 	@scripts/setup debian
 	@scripts/setup nodes
+	@scripts/setup promtool
 .PHONY: setup
 
 check:
@@ -67,7 +68,7 @@ packages:
 
 unit:
 	@echo "== unit tests, vectors, fuzz seeds, scripts, crash tests"
-	@PRIVYSEAL_REQUIRE_NODES=1 $(GO) test $(PACKAGES) ./test/crash/... ./test/nitro/hostile ./test/mutants
+	@PRIVYSEAL_REQUIRE_PROMTOOL=$$(scripts/setup can-qemu 2>/dev/null && echo 1) PRIVYSEAL_REQUIRE_NODES=1 $(GO) test $(PACKAGES) ./test/crash/... ./test/nitro/hostile ./test/mutants
 
 # Each fault of the lists in test/mutants, put into the code, makes a test fail.
 # `make test` runs a tenth of them, at each commit the next tenth.
@@ -159,8 +160,9 @@ install: all
 	install -D -m 0755 bin/privyseal-enclave $(DESTDIR)$(PREFIX)/bin/privyseal-enclave
 	install -D -m 0644 systemd/privyseal-nitro.service $(DESTDIR)/etc/systemd/system/privyseal-nitro.service
 	install -D -m 0644 systemd/privyseal.service $(DESTDIR)/etc/systemd/system/privyseal.service
-	install -d $(DESTDIR)$(PREFIX)/share/doc/privyseal
+	install -d $(DESTDIR)$(PREFIX)/share/doc/privyseal/alerts
 	install -m 0644 README.md SECURITY.md doc/*.md $(DESTDIR)$(PREFIX)/share/doc/privyseal/
+	install -m 0644 doc/alerts/*.yml $(DESTDIR)$(PREFIX)/share/doc/privyseal/alerts/
 
 clean:
 	rm -rf bin dist

@@ -1,0 +1,232 @@
+package monitor
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"go.yaml.in/yaml/v3"
+
+	"privyseal/internal/signer"
+	"privyseal/internal/watermark"
+)
+
+const (
+	alertsDir  = "../../doc/alerts"
+	operations = "../../doc/operations.md"
+)
+
+// rule is one alert of the rule file.
+type rule struct {
+	Alert       string            `yaml:"alert"`
+	Expr        string            `yaml:"expr"`
+	For         string            `yaml:"for"`
+	Labels      map[string]string `yaml:"labels"`
+	Annotations map[string]string `yaml:"annotations"`
+}
+
+func readRules(t *testing.T) (rules []rule) {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(alertsDir, "privyseal.rules.yml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var file struct {
+		Groups []struct {
+			Name  string `yaml:"name"`
+			Rules []rule `yaml:"rules"`
+		} `yaml:"groups"`
+	}
+	d := yaml.NewDecoder(bytes.NewReader(text))
+	d.KnownFields(true)
+	if err := d.Decode(&file); err != nil {
+		t.Fatal(err)
+	}
+	for _, g := range file.Groups {
+		rules = append(rules, g.Rules...)
+	}
+	if len(rules) == 0 {
+		t.Fatal("there are no rules")
+	}
+	return rules
+}
+
+func readOperations(t *testing.T) string {
+	t.Helper()
+	text, err := os.ReadFile(operations)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// Each alert says how bad it is, and leads to a section that says what to do; and
+// no such section is left over.
+func TestRunbooks(t *testing.T) {
+	var want []string
+	for _, r := range readRules(t) {
+		if !slices.Contains([]string{"P1", "P2", "P3"}, r.Labels["severity"]) || r.Annotations["summary"] == "" {
+			t.Errorf("%s: severity %q, summary %q", r.Alert, r.Labels["severity"], r.Annotations["summary"])
+		}
+		if got := r.Annotations["runbook"]; got != "doc/operations.md#"+strings.ToLower(r.Alert) {
+			t.Errorf("%s: its runbook is %q", r.Alert, got)
+		}
+		want = append(want, r.Alert)
+	}
+	var got []string
+	for _, section := range regexp.MustCompile(`(?m)^### (Privyseal\w+)\n\n(?:.+\n)*- \*\*Do:\*\* .+\n- \*\*It can wait:\*\* .+\n`).FindAllStringSubmatch(readOperations(t), -1) {
+		got = append(got, section[1])
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("sections of operations.md:\n%v\nalerts:\n%v", got, want)
+	}
+}
+
+// served returns the labels of each metric that a signer with all its parts serves.
+func served(t *testing.T) map[string][]string {
+	t.Helper()
+	m, c := newTestChain("name", "chain-1", watermark.Saved{})
+	m.Enclave("main")
+	m.LogLost(func() int64 { return 0 })
+	c.Observe(signedEvent(7))
+	families, err := m.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := map[string][]string{"up": {"job"}, "process_start_time_seconds": {"job"}}
+	for _, ofWitness := range []string{"witness_duplicate_signer", "witness_tip_height", "witness_tip_timestamp_seconds", "quarantine"} {
+		all["privyseal_"+ofWitness] = []string{"chain", "chain_id"}
+	}
+	for _, f := range families {
+		names := []string{"job", "instance", "le"}
+		for _, l := range f.Metric[0].Label {
+			names = append(names, l.GetName())
+		}
+		all[f.GetName()] = names
+	}
+	return all
+}
+
+// Each metric and label that a rule names is one that is served, and each reason one
+// that is counted.
+func TestRulesNameWhatIsServed(t *testing.T) {
+	all := served(t)
+	selector := regexp.MustCompile(`\b(privyseal_\w+|up|process_\w+)(?:\{([^}]*)\})?`)
+	matcher := regexp.MustCompile(`(\w+)(=~|=|!~|!=)"([^"]*)"`)
+	for _, r := range readRules(t) {
+		for _, s := range selector.FindAllStringSubmatch(r.Expr, -1) {
+			name := strings.TrimSuffix(s[1], "_bucket")
+			labels, known := all[name]
+			if !known {
+				t.Errorf("%s: there is no metric %s", r.Alert, name)
+				continue
+			}
+			for _, m := range matcher.FindAllStringSubmatch(s[2], -1) {
+				if !slices.Contains(labels, m[1]) {
+					t.Errorf("%s: %s has no label %s, only %v", r.Alert, name, m[1], labels)
+				}
+				if m[1] == "reason" {
+					checkReasons(t, r.Alert, m[3])
+				}
+			}
+		}
+		for _, m := range regexp.MustCompile(`\$labels\.(\w+)`).FindAllStringSubmatch(r.Annotations["summary"], -1) {
+			name := strings.TrimSuffix(selector.FindStringSubmatch(r.Expr)[1], "_bucket")
+			if m[1] != "instance" && !slices.Contains(all[name], m[1]) {
+				t.Errorf("%s: its summary wants label %s of %s", r.Alert, m[1], name)
+			}
+		}
+	}
+}
+
+// checkReasons checks each alternative of a matcher of reasons.
+func checkReasons(t *testing.T, alert, pattern string) {
+	t.Helper()
+	for _, one := range strings.Split(pattern, "|") {
+		is, err := regexp.Compile("^(?:" + one + ")$")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !slices.ContainsFunc(signer.Reasons(), is.MatchString) {
+			t.Errorf("%s: no refusal has the reason %s", alert, one)
+		}
+	}
+}
+
+// The docs name each metric, with its labels, and each reason for a refusal.
+func TestMetricsInDocs(t *testing.T) {
+	text := readOperations(t)
+	for name, labels := range served(t) {
+		if !strings.HasPrefix(name, "privyseal_") || strings.Contains(name, "witness") || strings.Contains(name, "quarantine") {
+			continue
+		}
+		row := regexp.MustCompile("(?m)^\\|.*`" + name + "(?:\\{([a-z_,]*)\\})?`").FindStringSubmatch(text)
+		if row == nil {
+			t.Errorf("operations.md has no row for %s", name)
+			continue
+		}
+		var want []string
+		for _, l := range labels {
+			if !slices.Contains([]string{"job", "instance", "le", "chain"}, l) {
+				want = append(want, l)
+			}
+		}
+		got := strings.FieldsFunc(row[1], func(r rune) bool { return r == ',' })
+		slices.Sort(want)
+		slices.Sort(got)
+		if !slices.Equal(got, want) {
+			t.Errorf("operations.md gives %s the labels %v, it has %v", name, got, want)
+		}
+	}
+	for _, reason := range signer.Reasons() {
+		short := regexp.MustCompile(`_(same|other)_node$`).ReplaceAllString(reason, "_…")
+		if !strings.Contains(text, "`"+reason+"`") && !strings.Contains(text, "`"+short+"`") {
+			t.Errorf("operations.md does not explain the reason %s", reason)
+		}
+	}
+}
+
+// Each alert has a story in which it rings and one, or a time, in which it does
+// not; and promtool finds the stories true.
+func TestAlerts(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join(alertsDir, "privyseal.test.yml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range readRules(t) {
+		if !strings.Contains(string(text), `alertname="`+r.Alert+`"`) {
+			t.Errorf("in no story does %s ring", r.Alert)
+		}
+	}
+	cmd := exec.Command(promtool(t), "test", "rules", "privyseal.test.yml")
+	cmd.Dir = alertsDir
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+// promtool returns the path of Prometheus' tool for rules, which
+// `scripts/setup promtool` brings.
+func promtool(t *testing.T) string {
+	t.Helper()
+	if path, err := exec.LookPath("promtool"); err == nil {
+		return path
+	}
+	bin, err := exec.Command("../../scripts/setup", "bin").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(strings.TrimSpace(string(bin)), "promtool")
+	if _, err := os.Stat(path); err != nil {
+		if os.Getenv("PRIVYSEAL_REQUIRE_PROMTOOL") == "1" {
+			t.Fatal(err)
+		}
+		t.Skip("promtool is missing; `scripts/setup promtool` brings it")
+	}
+	return path
+}
