@@ -47,6 +47,7 @@ func TestDocs(t *testing.T) {
 				}
 				continue
 			}
+			cmd.InitDefaultHelpFlag()
 			for _, f := range flag.FindAllStringSubmatch(" "+strings.Join(words, " "), -1) {
 				if cmd.Flag(f[1]) == nil && cmd.InheritedFlags().Lookup(f[1]) == nil {
 					t.Errorf("%s: `privyseal %s`: %s has no flag --%s", file, m[1], cmd.CommandPath(), f[1])
