@@ -31,6 +31,7 @@ import (
 	"privyseal/internal/pubkey"
 	"privyseal/internal/vsock"
 	"privyseal/internal/watermark"
+	"privyseal/test/e2e/rig"
 )
 
 // Here an enclave's end of hostlink is played, and nitro-cli with it, so that what
@@ -64,7 +65,7 @@ func (f *forbidden) Dial(context.Context, uint32) (vsock.Conn, error) {
 
 // A missing right is told at once, and not as an enclave that does not answer.
 func TestNoRightToTheEnclave(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	f := &forbidden{}
 	err := (&enclaveLink{}).connect(ctx, f)
@@ -84,7 +85,7 @@ func TestReady(t *testing.T) {
 	t.Setenv("NOTIFY_SOCKET", filepath.Join(dir, "s"))
 	told := func() string {
 		t.Helper()
-		socket.SetReadDeadline(time.Now().Add(20 * time.Second))
+		socket.SetReadDeadline(time.Now().Add(patience))
 		b := make([]byte, 256)
 		n, err := socket.Read(b)
 		if err != nil {
@@ -402,7 +403,7 @@ func untilStatus(t *testing.T, home, what string, f func(monitor.Snapshot) bool)
 	t.Helper()
 	var s monitor.Snapshot
 	var err error
-	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 		if s, err = monitor.ReadSnapshot(t.Context(), home); err == nil && f(s) {
 			return s
 		}
@@ -412,12 +413,12 @@ func untilStatus(t *testing.T, home, what string, f func(monitor.Snapshot) bool)
 }
 
 func freePort(t *testing.T) string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	t.Helper()
+	port, err := rig.FreePort()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().String()
+	return fmt.Sprintf("127.0.0.1:%d", port)
 }
 
 func httpGet(t *testing.T, url string) (int, string) {
