@@ -324,7 +324,7 @@ func (g *nitroGuest) sign() {
 	for _, l := range []hostlink.Line{
 		{Log: &hostlink.LogRecord{Message: "hello from inside"}},
 		{Event: &hostlink.Event{ChainID: "chain-n", Node: "node1", Kind: "prevote", Height: saved.Mark.Height, Step: 2, All: time.Millisecond}},
-		{Event: &hostlink.Event{ChainID: "chain-n", Node: "node1", Kind: "prevote", Height: 1, Reason: "height_regression", Error: "refused"}},
+		{Event: &hostlink.Event{ChainID: "chain-n", Node: "node1", Kind: "prevote", Height: 1, Reason: "height_regression_same_node", Error: "refused"}},
 	} {
 		b, err := l.Encode()
 		if err == nil {
@@ -361,7 +361,7 @@ func nitroHome(t *testing.T, cfg func(*config.Config)) (home string, in *nitroIn
 	check(err)
 	first, err := eif.ProgramRamdisk([]byte("program"), nil)
 	check(err)
-	im, err := eif.Build(eif.Source{Arch: eif.AMD64, Kernel: []byte("kernel"), Cmdline: "reboot=k", Ramdisks: [][]byte{first, second}})
+	im, err := eif.Build(eif.Source{Arch: eif.AMD64, Kernel: []byte("kernel"), Cmdline: cmdlines()[eif.AMD64], Ramdisks: [][]byte{first, second}})
 	check(err, os.WriteFile(filepath.Join(home, "our.eif"), im.Encode(), 0o600))
 
 	raw, _, err := ed25519.GenerateKey(nil)
@@ -455,7 +455,7 @@ func TestStartWithAnEnclave(t *testing.T) {
 	s = untilStatus(t, home, "the node is served", func(s monitor.Snapshot) bool {
 		return s.Chains[1].Nodes[0].State == "serving" && s.Chains[1].LastRefusal != nil
 	})
-	if r := s.Chains[1].LastRefusal; r.Reason != "height_regression" {
+	if r := s.Chains[1].LastRefusal; r.Reason != "height_regression_same_node" {
 		t.Errorf("last refusal %+v", r)
 	}
 	if code, body := httpGet(t, "http://"+listen+"/readyz"); code != http.StatusOK {
@@ -464,7 +464,7 @@ func TestStartWithAnEnclave(t *testing.T) {
 	_, metrics := httpGet(t, "http://"+listen+"/metrics")
 	for _, want := range []string{
 		`privyseal_enclave_up{enclave="main"} 1`, `privyseal_enclave_starts_total{enclave="main"} 1`, `privyseal_mark_height{chain_id="chain-n"} 1`,
-		`privyseal_signed_total{chain_id="chain-n",kind="prevote"} 1`, `privyseal_refused_total{chain_id="chain-n",node="node1",reason="height_regression"} 1`,
+		`privyseal_signed_total{chain_id="chain-n",kind="prevote"} 1`, `privyseal_refused_total{chain_id="chain-n",node="node1",reason="height_regression_same_node"} 1`,
 	} {
 		if !strings.Contains(metrics, want+"\n") {
 			t.Errorf("/metrics has no %s", want)
