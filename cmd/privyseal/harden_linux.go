@@ -1,6 +1,10 @@
 package main
 
-import "golang.org/x/sys/unix"
+import (
+	"fmt"
+
+	"golang.org/x/sys/unix"
+)
 
 // forbidCoreDumps keeps the key out of core files, and out of reach of a
 // debugger of the same user (prctl(2), PR_SET_DUMPABLE).
@@ -9,4 +13,23 @@ func forbidCoreDumps() error {
 		return err
 	}
 	return unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
+}
+
+// lockMemory keeps all pages of the process out of swap, from the moment at which
+// each is touched (mlockall(2)): what is only reserved, as most of a Go heap, costs
+// nothing. Where the limit is finite it locks nothing: a heap that grows beyond it
+// would end the process.
+func lockMemory() error {
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_MEMLOCK, &limit); err != nil {
+		return err
+	}
+	if limit.Cur != unix.RLIM_INFINITY {
+		// It may be raised up to the hard limit, and beyond it by root.
+		infinite := unix.Rlimit{Cur: unix.RLIM_INFINITY, Max: unix.RLIM_INFINITY}
+		if err := unix.Setrlimit(unix.RLIMIT_MEMLOCK, &infinite); err != nil {
+			return fmt.Errorf("at most %d bytes may be locked; LimitMEMLOCK=infinity in the unit, or `ulimit -l unlimited`, lifts that", limit.Max)
+		}
+	}
+	return unix.Mlockall(unix.MCL_CURRENT | unix.MCL_FUTURE | unix.MCL_ONFAULT)
 }

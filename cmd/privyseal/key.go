@@ -14,7 +14,6 @@ import (
 	"privyseal/internal/key/soft"
 	"privyseal/internal/noiseconn"
 	"privyseal/internal/pubkey"
-	"privyseal/internal/shell"
 )
 
 func newKeyCommand(a *app) *cobra.Command {
@@ -267,7 +266,7 @@ func formatKey(key pubkey.Key, form formatFlags) (string, error) {
 
 // warnPlaintext tells of a key file that was imported and still exists.
 func warnPlaintext(w io.Writer, path string) {
-	fmt.Fprintf(w, "the key still lies in plain text in %s; once its old signer is off for good: `shred -u %s`\n", path, shell.Word(path))
+	fmt.Fprintf(w, "the key still lies in plain text in %s; once its old signer is off for good: `shred -u %s`\n", path, shellWord(path))
 }
 
 // keyJSON returns the public key as in genesis.json.

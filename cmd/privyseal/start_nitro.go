@@ -27,7 +27,6 @@ import (
 	"privyseal/internal/policy"
 	"privyseal/internal/pubkey"
 	"privyseal/internal/session"
-	"privyseal/internal/shell"
 	"privyseal/internal/signer"
 	"privyseal/internal/watermark"
 )
@@ -56,8 +55,7 @@ type nitroNode struct {
 }
 
 // openNitroChain reads what the host has of a chain: wrapped keys and state.
-func (d *daemon) openNitroChain(ctx context.Context, cc config.Chain, standby bool) (c *nitroChain, err error) {
-	m := d.monitor.AddChain(cc.Name, cc.ID)
+func (d *daemon) openNitroChain(ctx context.Context, cc config.Chain, m *monitor.Chain, standby bool) (c *nitroChain, err error) {
 	log := d.log.With("chain_id", cc.ID)
 	if cc.Name != cc.ID {
 		log = log.With("chain", cc.Name)
@@ -352,11 +350,11 @@ func disallowed(p *policy.Policy, chainID string, key nitrokms.Header, identity 
 
 func wrappedElsewhere(what, chainID, is, wants string) (why, cure string) {
 	return fmt.Sprintf("the %s of chain %s is wrapped under %s, and the policy of the image names %s", what, chainID, is, wants),
-		"name the image that it was made with in `eif`, or " + buildFor("--kms-key "+shell.Word(is))
+		"name the image that it was made with in `eif`, or " + buildFor("--kms-key "+shellWord(is))
 }
 
 func notForChain(chainID string) (why, cure string) {
-	return "the policy of the image does not name chain " + chainID, buildFor("--chain " + shell.Word(chainID))
+	return "the policy of the image does not name chain " + chainID, buildFor("--chain " + shellWord(chainID))
 }
 
 func buildFor(flag string) string {

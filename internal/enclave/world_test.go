@@ -232,9 +232,9 @@ func (w *world) node() *node {
 	w.t.Helper()
 	select {
 	case conn := <-w.nodes:
-		conn.SetDeadline(time.Now().Add(time.Minute))
+		conn.SetDeadline(time.Now().Add(20 * time.Second))
 		return &node{conn, bufio.NewReader(conn)}
-	case <-time.After(time.Minute):
+	case <-time.After(20 * time.Second):
 		w.t.Fatal("the enclave dials no node")
 	}
 	return nil

@@ -122,7 +122,7 @@ func dialAddr(laddr string) (string, error) {
 }
 
 // genesisChainID returns the chain_id of a genesis file. These can have
-// gigabytes, so nothing else is kept.
+// gigabytes, so it stops where it has found it, and keeps nothing else.
 func genesisChainID(path string) (string, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -138,36 +138,27 @@ func genesisChainID(path string) (string, error) {
 	return id, nil
 }
 
-// findChainID returns the chain_id of the object that d stands before, which must
-// stand in it once.
+// findChainID returns the chain_id of the object that d stands before.
 func findChainID(d *json.Decoder) (id string, err error) {
 	if t, err := d.Token(); err != nil || t != json.Delim('{') {
-		return "", errors.New("it is not a JSON object")
+		return "", errors.New("it is no JSON object")
 	}
 	for d.More() {
 		key, err := d.Token()
 		if err != nil {
 			return "", err
 		}
-		name, _ := key.(string)
-		switch {
-		case !strings.EqualFold(name, "chain_id"):
-			err = skipValue(d)
-		case id != "":
-			return "", errors.New("it has two chain_ids")
-		default:
-			if err = d.Decode(&id); err != nil || id == "" {
-				return "", errors.New("its chain_id is not a text")
+		if key == "chain_id" {
+			if err := d.Decode(&id); err != nil || id == "" {
+				return "", errors.New("its chain_id is no text")
 			}
+			return id, nil
 		}
-		if err != nil {
+		if err := skipValue(d); err != nil {
 			return "", err
 		}
 	}
-	if id == "" {
-		return "", errors.New("it has no chain_id")
-	}
-	return id, nil
+	return "", errors.New("it has no chain_id")
 }
 
 // skipValue reads past one value without keeping it.

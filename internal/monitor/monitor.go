@@ -40,6 +40,8 @@ type Monitor struct {
 
 	mu     sync.Mutex
 	chains []*Chain // in the order of the config
+
+	listeners []Listener
 }
 
 // New returns a monitor without chains.
@@ -282,6 +284,8 @@ type Snapshot struct {
 	Started time.Time       `json:"started"`
 	Ready   bool            `json:"ready"` // as /readyz tells it
 	Chains  []ChainSnapshot `json:"chains"`
+
+	Listeners []Listener `json:"listeners,omitempty"`
 }
 
 // ChainSnapshot is the state of one chain.
@@ -332,7 +336,7 @@ type NodeSnapshot struct {
 func (m *Monitor) Snapshot() Snapshot {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	s := Snapshot{Version: m.version, PID: os.Getpid(), Started: m.started, Ready: len(m.chains) > 0}
+	s := Snapshot{Version: m.version, PID: os.Getpid(), Started: m.started, Ready: len(m.chains) > 0, Listeners: slices.Clone(m.listeners)}
 	for _, c := range m.chains {
 		cs := c.snapshot()
 		s.Chains = append(s.Chains, cs)

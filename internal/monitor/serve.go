@@ -106,6 +106,7 @@ func serve(ctx context.Context, l net.Listener, h http.Handler) error {
 		ReadTimeout: requestTimeout, WriteTimeout: requestTimeout, IdleTimeout: time.Minute,
 		MaxHeaderBytes: 1 << 14,
 	}
+	limit(&s)
 	defer context.AfterFunc(ctx, func() { s.Close() })()
 	if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("cannot serve on %s: %w", l.Addr(), err)

@@ -9,8 +9,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-
-	"privyseal/internal/strictjson"
 )
 
 // MaxJSONSize bounds in bytes what [ParseJSON] reads, and JSON in [Parse]. The
@@ -84,7 +82,7 @@ func parseJSON(text []byte, formats ...string) (Key, error) {
 		URL         string `json:"@type"`
 		Key         string
 	}
-	if err := strictjson.Unmarshal(text, &fields); err != nil {
+	if err := json.Unmarshal(text, &fields); err != nil {
 		return Key{}, fmt.Errorf("cannot read the public key as JSON: %w", err)
 	}
 	format, find, name, value := "json", parseJSONName, fields.Type, fields.Value

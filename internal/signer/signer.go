@@ -120,19 +120,24 @@ type Signer struct {
 	tried   attempt         // the last write whose outcome is unknown
 	empty   []byte          // signature over no bytes, made when first needed
 
-	seen atomic.Pointer[watermark.Saved] // last, for everybody
+	seen  atomic.Pointer[watermark.Saved] // last, for everybody
+	nodes atomic.Int64                    // how many ask
 }
 
 // New loads the mark and returns a signer that can sign. An error means that
 // the state cannot be used.
 func New(ctx context.Context, c Config) (*Signer, error) {
 	s := &Signer{c: c, heights: c.Heights, turn: make(chan struct{}, 1)}
+	s.SetNodes(c.Nodes)
 	if err := s.load(ctx); err != nil {
 		return nil, err
 	}
 	s.turn <- struct{}{}
 	return s, nil
 }
+
+// SetNodes tells how many nodes ask from now on; see [Config.Nodes].
+func (s *Signer) SetNodes(n int) { s.nodes.Store(int64(n)) }
 
 // Last returns the last mark that was loaded or acknowledged.
 func (s *Signer) Last() watermark.Saved { return *s.seen.Load() }
@@ -384,7 +389,7 @@ func (s *Signer) whose(err error, node string) string {
 	if !slices.Contains(byNode, refused.Reason) {
 		return ""
 	}
-	if s.asker == node || s.asker == "" && s.c.Nodes <= 1 {
+	if s.asker == node || s.asker == "" && s.nodes.Load() <= 1 {
 		return sameNode
 	}
 	return otherNode

@@ -1,0 +1,96 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"privyseal/internal/config"
+	"privyseal/internal/monitor"
+)
+
+const (
+	// What cannot be listened on is tried again after a pause between these two.
+	minRelisten = time.Second
+	maxRelisten = 30 * time.Second
+)
+
+// service is something that is listened on beside the nodes.
+type service struct {
+	name, addr string
+	open       func() (net.Listener, error)
+	serve      func(context.Context, net.Listener) error
+	said       string // the last failure in the log
+}
+
+// listen serves the status socket and, if the config wants them, metrics, until stop
+// is called. Neither signs, so that neither stops a signature: what cannot be
+// listened on is said, and tried again.
+func (d *daemon) listen() (stop func()) {
+	services := []*service{{
+		name: monitor.StatusListener, addr: filepath.Join(d.home, monitor.SocketName), serve: d.monitor.ServeStatus,
+		open: func() (net.Listener, error) { return monitor.ListenStatus(d.home) },
+	}}
+	if addr := d.cfg.Listen; addr != "" {
+		services = append(services, &service{
+			name: monitor.MetricsListener, addr: addr, serve: d.monitor.ServeHTTP,
+			open: func() (net.Listener, error) { return listenMetrics(addr) },
+		})
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var group sync.WaitGroup
+	for _, s := range services {
+		l := d.tryListen(s) // before anybody is told that we are ready
+		group.Go(func() { d.keepListening(ctx, s, l) })
+	}
+	return func() { cancel(); group.Wait() }
+}
+
+func listenMetrics(addr string) (net.Listener, error) {
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("cannot listen for metrics: %w; free the address or change `listen` in %s", err, config.FileName)
+	}
+	return l, nil
+}
+
+// tryListen returns nil if it cannot listen, which is logged once for each reason.
+func (d *daemon) tryListen(s *service) net.Listener {
+	l, err := s.open()
+	d.monitor.Listens(s.name, s.addr, err)
+	switch {
+	case err != nil && err.Error() != s.said:
+		s.said = err.Error()
+		d.log.Error("nobody is served here, signing goes on; it is tried again", "listener", s.name, "addr", s.addr, "error", err)
+	case err == nil && s.said != "":
+		s.said = ""
+		d.log.Info("served again", "listener", s.name, "addr", s.addr)
+	}
+	return l
+}
+
+// keepListening serves l, and what is opened after it, until ctx ends.
+func (d *daemon) keepListening(ctx context.Context, s *service, l net.Listener) {
+	pause := minRelisten
+	for {
+		if l != nil {
+			err := s.serve(ctx, l)
+			if ctx.Err() != nil {
+				return
+			}
+			d.monitor.Listens(s.name, s.addr, err)
+			d.log.Error("lost a listener, signing goes on", "listener", s.name, "addr", s.addr, "error", err)
+			pause = minRelisten
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(pause):
+		}
+		pause = min(2*pause, maxRelisten)
+		l = d.tryListen(s)
+	}
+}

@@ -1,0 +1,256 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+
+	"privyseal/internal/config"
+	"privyseal/internal/filestore"
+	"privyseal/internal/key/soft"
+	"privyseal/internal/monitor"
+	"privyseal/internal/privval"
+	"privyseal/internal/session"
+	"privyseal/internal/signer"
+	"privyseal/internal/watermark"
+)
+
+// daemon is what one process signs with. After the start its fields belong to the
+// goroutine that tends it.
+type daemon struct {
+	home     string
+	cfg      *config.Config // what is in force
+	log      *slog.Logger
+	setLevel func(slog.Level)
+	monitor  *monitor.Monitor
+	chains   []*chain // those with a key file, in the order of the config
+	hosts    []*nitroHost
+	owners   map[watermark.ID]string // name of the chain that has taken an id with a key
+}
+
+// chain is one chain whose key is in a file.
+type chain struct {
+	cfg      config.Chain
+	monitor  *monitor.Chain
+	changed  map[string]func(session.State, error) // by the name of the node
+	sessions map[string]*running                   // by the name of the node
+
+	key      *soft.Key
+	identity ed25519.PrivateKey // nil without a node that asks for it
+	store    watermark.Store
+	signer   *signer.Signer // nil: it cannot sign
+	err      error          // why it cannot
+}
+
+// open loads the keys and states of all chains. A chain that fails is told to
+// the monitor and left out, but for a state that another process holds: then
+// that process is running this home folder.
+func (d *daemon) open(ctx context.Context, standby bool) error {
+	inEnclaves, failed := d.openAll(ctx, d.cfg.Chains, standby)
+	if ctx.Err() != nil || errors.Is(failed, filestore.ErrLocked) {
+		return cmp.Or(ctx.Err(), failed)
+	}
+	failed = errors.Join(failed, d.openNitro(inEnclaves))
+	for _, c := range d.chains {
+		if c.signer != nil {
+			return nil
+		}
+	}
+	if len(d.hosts) == 0 {
+		return actError{fmt.Errorf("no chain can sign:\n%w", failed)}
+	}
+	return nil
+}
+
+// openAll opens chains: keys and states at once, for each costs some waiting for a
+// disk, and all that can be seen of it in the order of the list.
+func (d *daemon) openAll(ctx context.Context, list []config.Chain, standby bool) (inEnclaves []*nitroChain, failed error) {
+	var chains []*chain
+	byName := map[string]*chain{}
+	monitors := make([]*monitor.Chain, len(list))
+	for i, cc := range list {
+		monitors[i] = d.monitor.AddChain(cc.Name, cc.ID)
+		if cc.Provider != "nitro" {
+			c := newSoftChain(cc, monitors[i])
+			chains, byName[cc.Name] = append(chains, c), c
+		}
+	}
+	atOnce(chains, func(c *chain) { c.err = c.readKeys(d.cfg) })
+	for i, cc := range list {
+		c := byName[cc.Name]
+		if c == nil {
+			n, err := d.openNitroChain(ctx, cc, monitors[i], standby)
+			if errors.Is(err, filestore.ErrLocked) || ctx.Err() != nil {
+				return nil, err
+			}
+			if err != nil {
+				failed = errors.Join(failed, fmt.Errorf("chain %s: %w", cc.Name, err))
+				continue
+			}
+			inEnclaves = append(inEnclaves, n)
+		} else if c.err == nil {
+			c.err = d.claim(c.id(), cc.Name)
+		}
+	}
+	d.openStates(ctx, chains, standby)
+	d.chains = append(d.chains, chains...)
+	return inEnclaves, errors.Join(failed, sayFailed(chains))
+}
+
+// openStates opens the states of chains that have their key. Of two processes that
+// wait for the same states none may get one while the other gets the next: who has
+// the first one goes on.
+func (d *daemon) openStates(ctx context.Context, chains []*chain, standby bool) {
+	openState := func(c *chain) {
+		if c.err == nil {
+			c.err = c.openState(ctx, d.cfg, standby)
+		}
+	}
+	for standby && len(chains) > 0 {
+		openState(chains[0])
+		standby = chains[0].err != nil
+		chains = chains[1:]
+	}
+	atOnce(chains, openState)
+}
+
+// sayFailed says which chains cannot sign, and returns why. A state that another process
+// holds comes first, and alone.
+func sayFailed(chains []*chain) (failed error) {
+	for _, c := range chains {
+		if errors.Is(c.err, filestore.ErrLocked) {
+			return c.err
+		}
+	}
+	for _, c := range chains {
+		if c.err != nil {
+			failed = errors.Join(failed, fmt.Errorf("chain %s: %w", c.cfg.Name, c.err))
+			c.monitor.Failed(c.err)
+		}
+	}
+	return failed
+}
+
+// atOnce calls f for all of list, some at the same time.
+func atOnce[T any](list []T, f func(T)) {
+	const most = 32
+	var group sync.WaitGroup
+	free := make(chan struct{}, most)
+	for _, x := range list {
+		free <- struct{}{}
+		group.Go(func() {
+			defer func() { <-free }()
+			f(x)
+		})
+	}
+	group.Wait()
+}
+
+func newSoftChain(cc config.Chain, m *monitor.Chain) *chain {
+	c := &chain{cfg: cc, monitor: m, changed: map[string]func(session.State, error){}, sessions: map[string]*running{}}
+	for _, n := range cc.Nodes {
+		c.changed[n.Name] = m.AddNode(n.Name, n.Addr)
+	}
+	return c
+}
+
+func (c *chain) readKeys(cfg *config.Config) (err error) {
+	if c.key, err = openKey(cfg, c.cfg); err != nil {
+		return err
+	}
+	c.identity, err = openIdentity(cfg, c.cfg)
+	return err
+}
+
+func (c *chain) id() watermark.ID {
+	return watermark.ID{ChainID: c.cfg.ID, Key: c.key.PublicKey().ID()}
+}
+
+// openState loads the mark. With it the chain can sign.
+func (c *chain) openState(ctx context.Context, cfg *config.Config, standby bool) error {
+	cc, pub := c.cfg, c.key.PublicKey()
+	store, err := filestore.Open(ctx, filestore.Config{Path: cfg.Path(cc.State), ID: c.id(), Wait: standby})
+	if err != nil {
+		return err
+	}
+	s, err := signer.New(ctx, signer.Config{
+		ChainID:        cc.ID,
+		Key:            c.key,
+		PubKey:         privval.PubKey{Type: string(pub.Type()), Bytes: pub.Bytes(), Uncompressed: pub.Uncompressed()},
+		Verify:         pub.Verifier(),
+		Store:          store,
+		Heights:        watermark.Heights{Burst: cc.HeightBurst, PerSecond: cc.HeightPerSecond, Max: cc.MaxHeight},
+		AllowSignBytes: cc.AllowSignBytes,
+		AllowRawBytes:  cc.AllowRawBytes,
+		Nodes:          len(cc.Nodes),
+		Observe:        c.monitor.Observe,
+	})
+	if err != nil {
+		store.Close()
+		return err
+	}
+	c.store, c.signer = store, s
+	c.monitor.Ready(shownKey(pub, cc.Provider), s.Last)
+	return nil
+}
+
+// claim refuses a second chain of the same id and key: two states for one key would
+// let it sign twice. A chain that is opened again keeps its claim.
+func (d *daemon) claim(id watermark.ID, name string) error {
+	if owner, taken := d.owners[id]; taken && owner != name {
+		return actf("it has the id and the key of chain %q, and one key has one state; take one of the two out of %s", owner, config.FileName)
+	}
+	if d.owners == nil {
+		d.owners = map[watermark.ID]string{}
+	}
+	d.owners[id] = name
+	return nil
+}
+
+// openKey is the choice of providers.
+func openKey(cfg *config.Config, cc config.Chain) (*soft.Key, error) {
+	switch cc.Provider {
+	case "soft":
+		return soft.Open(cfg.Path(cc.Key), os.Getenv("CREDENTIALS_DIRECTORY"))
+	}
+	return nil, fmt.Errorf("provider %q is not in this build", cc.Provider)
+}
+
+// openIdentity returns the key that tcp and noise nodes know us by, or nil if
+// the chain names none.
+func openIdentity(cfg *config.Config, cc config.Chain) (ed25519.PrivateKey, error) {
+	if cc.Identity == "" {
+		return nil, nil
+	}
+	key, err := soft.Open(cfg.Path(cc.Identity), os.Getenv("CREDENTIALS_DIRECTORY"))
+	if err != nil {
+		return nil, err
+	}
+	identity, ok := key.Ed25519()
+	if !ok {
+		return nil, fmt.Errorf("identity %s is a %s key; identities are ed25519", cc.Identity, key.Type())
+	}
+	return identity, nil
+}
+
+func (d *daemon) close() {
+	for _, c := range d.chains {
+		c.close()
+	}
+	for _, h := range d.hosts {
+		for _, c := range h.chains {
+			c.store.Close()
+		}
+	}
+}
+
+func (c *chain) close() {
+	if c.store != nil {
+		c.store.Close()
+	}
+}
