@@ -91,7 +91,7 @@ interop:
 
 nodes:
 	@echo "== real nodes"
-	@PRIVYSEAL_REQUIRE_NODES=1 $(GO) test -count=1 -timeout 20m ./test/e2e
+	@PRIVYSEAL_REQUIRE_NODES=1 $(GO) test -count=1 -timeout 60m ./test/e2e
 
 # The real enclave image, booted in QEMU, with a security module and a KMS of the
 # tests' own around it. Brings QEMU and builds the kernel, once. The stories of
@@ -99,7 +99,7 @@ nodes:
 # here.
 test-nitro: nitro-setup
 	@echo "== the enclave in QEMU"
-	@PRIVYSEAL_REQUIRE_NITRO=1 PRIVYSEAL_REQUIRE_NODES=1 PRIVYSEAL_HOSTILE=qemu $(GO) test -count=1 -p 1 -timeout 20m ./test/nitro/...
+	@PRIVYSEAL_REQUIRE_NITRO=1 PRIVYSEAL_REQUIRE_NODES=1 PRIVYSEAL_HOSTILE=qemu $(GO) test -count=1 -p 1 -timeout 60m ./test/nitro/...
 
 # Two kernels more, so it is no part of `make test`: one like AWS's, with modules,
 # and ours again in another folder.

@@ -25,6 +25,7 @@ import (
 	"privyseal/internal/monitor"
 	"privyseal/internal/pubkey"
 	"privyseal/internal/session"
+	"privyseal/internal/shell"
 	"privyseal/internal/watermark"
 )
 
@@ -152,7 +153,7 @@ func (k *inspection) checkHome() {
 	case err != nil:
 		k.add(bad, 0, "home", err.Error(), k.app.command("init --chain-id ID --node ADDR"))
 	case info.Mode().Perm()&0o022 != 0:
-		k.add(bad, 0, "home", fmt.Sprintf("%s may be written by others (mode %#o)", k.home, info.Mode().Perm()), "`chmod go-w "+shellWord(k.home)+"`")
+		k.add(bad, 0, "home", fmt.Sprintf("%s may be written by others (mode %#o)", k.home, info.Mode().Perm()), "`chmod go-w "+shell.Word(k.home)+"`")
 	default:
 		k.add(good, 0, "home", withMode(k.home), "")
 	}
@@ -248,7 +249,7 @@ func (k *inspection) checkChain(i int) {
 				what = " still holds a ciphertext of the key, which opens without its chain being named"
 			}
 			k.add(bad, k.config.Line("chain", i, "imported_from"), ch.Name+" import", source+what,
-				"once its old signer is off for good: `shred -u "+shellWord(source)+"`")
+				"once its old signer is off for good: `shred -u "+shell.Word(source)+"`")
 		}
 	}
 	k.checkState(i, key)
@@ -351,7 +352,7 @@ func (k *inspection) checkDisk(dir string) {
 	text := fmt.Sprintf("%s takes %s a durable write", dir, took.Round(10*time.Microsecond))
 	switch {
 	case err != nil:
-		k.add(bad, 0, "disk", "cannot write in "+dir+": "+err.Error(), "`df "+shellWord(dir)+"`, and run check as the user that the signer runs as")
+		k.add(bad, 0, "disk", "cannot write in "+dir+": "+err.Error(), "`df "+shell.Word(dir)+"`, and run check as the user that the signer runs as")
 	case took > hopelessSync:
 		k.add(bad, 0, "disk", text+"; votes will be late", "move the key `state` to a local SSD: `privyseal state export`, then import")
 	case took > slowSync:

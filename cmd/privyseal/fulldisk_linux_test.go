@@ -45,13 +45,13 @@ func TestFullDisk(t *testing.T) {
 	}
 	defer l.Close()
 	p := startSigner(t, home)
-	l.SetDeadline(time.Now().Add(20 * time.Second))
+	l.SetDeadline(time.Now().Add(patience))
 	conn, err := l.Accept()
 	if err != nil {
 		t.Fatalf("%v\n%s", err, p.log.String())
 	}
 	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(20 * time.Second))
+	conn.SetDeadline(time.Now().Add(patience))
 	r := bufio.NewReader(conn)
 	for height := range int64(20) {
 		resp, err := privvaltest.Call(conn, r, privval.Request{

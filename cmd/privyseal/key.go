@@ -14,6 +14,7 @@ import (
 	"privyseal/internal/key/soft"
 	"privyseal/internal/noiseconn"
 	"privyseal/internal/pubkey"
+	"privyseal/internal/shell"
 )
 
 func newKeyCommand(a *app) *cobra.Command {
@@ -266,7 +267,7 @@ func formatKey(key pubkey.Key, form formatFlags) (string, error) {
 
 // warnPlaintext tells of a key file that was imported and still exists.
 func warnPlaintext(w io.Writer, path string) {
-	fmt.Fprintf(w, "the key still lies in plain text in %s; once its old signer is off for good: `shred -u %s`\n", path, shellWord(path))
+	fmt.Fprintf(w, "the key still lies in plain text in %s; once its old signer is off for good: `shred -u %s`\n", path, shell.Word(path))
 }
 
 // keyJSON returns the public key as in genesis.json.

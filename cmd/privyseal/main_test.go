@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -24,6 +25,10 @@ import (
 	"privyseal/internal/privval/privvaltest"
 	"privyseal/internal/watermark"
 )
+
+// patience bounds the wait for what has to happen, however busy the machine is.
+// Nothing is asserted of it.
+const patience = time.Minute
 
 // The test binary is privyseal and, under the name node, what a node does.
 func TestMain(m *testing.M) {
@@ -61,10 +66,11 @@ func TestScripts(t *testing.T) {
 			return false, fmt.Errorf("unknown condition %q", name)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits":   exits,
-			"await":   await,
-			"replace": replace,
-			"mode":    mode,
+			"exits":    exits,
+			"await":    await,
+			"replace":  replace,
+			"unlisten": unlisten,
+			"mode":     mode,
 		},
 	})
 }
@@ -129,12 +135,12 @@ func await(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
 		ts.Fatalf("usage: await TEXT COMMAND [ARGUMENT…]")
 	}
-	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); {
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); {
 		_ = ts.Exec(args[1], args[2:]...) // it may fail until it does not
 		if strings.Contains(ts.ReadFile("stdout"), args[0]) {
 			return
 		}
-		time.Sleep(20 * time.Millisecond)
+		time.Sleep(50 * time.Millisecond)
 	}
 	ts.Fatalf("%s never printed %q", args[1], args[0])
 }
@@ -152,6 +158,29 @@ func replace(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	ts.Check(os.WriteFile(path, bytes.Replace(data, []byte(args[1]), []byte(args[2]), 1), 0o600))
 }
+
+// unlisten FILE switches the metrics of a config off: their port may be another
+// program's, or another test's.
+func unlisten(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: unlisten FILE")
+	}
+	ts.Check(noListen(ts.MkAbs(args[0])))
+}
+
+func noListen(path string) error {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	changed := listenLine.ReplaceAll(text, []byte(`listen = ""`))
+	if bytes.Equal(changed, text) {
+		return fmt.Errorf("%s does not say where to listen", path)
+	}
+	return os.WriteFile(path, changed, 0o600)
+}
+
+var listenLine = regexp.MustCompile(`(?m)^listen = "[^"]*"`)
 
 // mode FILE MODE compares the mode of a file.
 func mode(ts *testscript.TestScript, neg bool, args []string) {

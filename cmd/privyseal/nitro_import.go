@@ -17,6 +17,7 @@ import (
 	"privyseal/internal/hostlink"
 	"privyseal/internal/key/soft"
 	"privyseal/internal/pubkey"
+	"privyseal/internal/shell"
 	"privyseal/internal/watermark"
 )
 
@@ -251,7 +252,7 @@ func (f *sealFlags) run(path string, stdout, stderr io.Writer) error {
 		return err
 	}
 	fmt.Fprintf(stdout, "sealed %s for chain %s, at %s, to the image with PCR0 %x\n", s.PublicKey, f.chainID, markText(mark), v.doc.PCRs[0])
-	fmt.Fprintf(stderr, "take %s to the instance: `privyseal init --provider nitro --import-sealed %s …`\n", f.out, shellWord(f.out))
+	fmt.Fprintf(stderr, "take %s to the instance: `privyseal init --provider nitro --import-sealed %s …`\n", f.out, shell.Word(f.out))
 	warnPlaintext(stderr, path)
 	return nil
 }

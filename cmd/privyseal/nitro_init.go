@@ -21,6 +21,7 @@ import (
 	"privyseal/internal/key/nitrokms"
 	"privyseal/internal/key/soft"
 	"privyseal/internal/pubkey"
+	"privyseal/internal/shell"
 	"privyseal/internal/watermark"
 )
 
@@ -485,7 +486,7 @@ never back up:
 func (in *installer) pins(kmsKey, chainID string, keys ...pubkey.Key) string {
 	var chains, texts []string
 	add := func(to *[]string, flag, value string) {
-		if word := " " + flag + " " + shellWord(value); value != "" && !slices.Contains(*to, word) {
+		if word := " " + flag + " " + shell.Word(value); value != "" && !slices.Contains(*to, word) {
 			*to = append(*to, word)
 		}
 	}
@@ -526,6 +527,6 @@ func (in *installer) enclaveChains() (list []config.Chain) {
 
 // tellPins prints the command that pins the KMS key.
 func (in *installer) tellPins(w io.Writer, e *enclaveLink, chainID string, keys ...pubkey.Key) error {
-	_, err := fmt.Fprintf(w, "pin the KMS key now:\n  privyseal nitro policy --role ARN --eif %s%s\n", shellWord(e.config.EIF), in.pins(e.policy.KMSKey, chainID, keys...))
+	_, err := fmt.Fprintf(w, "pin the KMS key now:\n  privyseal nitro policy --role ARN --eif %s%s\n", shell.Word(e.config.EIF), in.pins(e.policy.KMSKey, chainID, keys...))
 	return err
 }

@@ -9,6 +9,7 @@ import (
 	"privyseal/internal/config"
 	"privyseal/internal/filestore"
 	"privyseal/internal/hostlink"
+	"privyseal/internal/shell"
 	"privyseal/internal/watermark"
 )
 
@@ -71,16 +72,16 @@ func explainState(c *config.Config, ch config.Chain, err error) error {
 // be typed on the instance it says; what is put into image and key policy only the
 // operator's machine knows, so for that it names the guide, and the values for it.
 func lostEnclaveState(c *config.Config, ch config.Chain, damaged bool) string {
-	here := "--home " + shellWord(c.Path("."))
-	state, stop := here+" --chain-id "+shellWord(ch.Name), here
+	here := "--home " + shell.Word(c.Path("."))
+	state, stop := here+" --chain-id "+shell.Word(ch.Name), here
 	if len(c.Enclaves) > 1 {
-		stop += " --enclave " + shellWord(ch.Enclave)
+		stop += " --enclave " + shell.Word(ch.Enclave)
 	}
-	values := "CHAIN=" + shellWord(ch.ID)
+	values := "CHAIN=" + shell.Word(ch.ID)
 	if _, h, public, err := readWrapped(c.Path(ch.Key), ch.ID); err == nil {
-		values += " KEY=" + shellWord(h.KeyARN)
+		values += " KEY=" + shell.Word(h.KeyARN)
 		if pin, err := public.Format("base64", ""); err == nil {
-			values += " PUBKEY=" + shellWord(pin)
+			values += " PUBKEY=" + shell.Word(pin)
 		}
 	}
 	begin := "put the file back if its disk still has it"
@@ -91,7 +92,7 @@ func lostEnclaveState(c *config.Config, ch config.Chain, damaged bool) string {
 		"build it and let it in as doc/nitro.md says, \"The state is lost\", with %s, and with all else that policy file and key policy have now, every pin included; "+
 		"then here stop the service (`systemctl stop privyseal-nitro`, all chains), which would launch the old image again, run `privyseal nitro stop %s`, put the new image in the place of %s, "+
 		"run `privyseal state init %s --after-height H` with H well above the chain's height, and go back to the old image at once",
-		begin, state, values, stop, shellWord(c.Path(c.Enclaves[ch.Enclave].EIF)), state)
+		begin, state, values, stop, shell.Word(c.Path(c.Enclaves[ch.Enclave].EIF)), state)
 }
 
 // newEnclaveState makes a state that is lost anew: the enclave does, if its

@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"privyseal/internal/config"
+	"privyseal/internal/shell"
 )
 
 const rootHelp = `privyseal signs the blocks of CometBFT validators, and never two conflicting ones.
@@ -272,18 +273,9 @@ func (a *app) config() (*config.Config, error) {
 func (a *app) command(format string, args ...any) string {
 	line := "privyseal " + fmt.Sprintf(format, args...)
 	if a.homeFlag != "" {
-		line += " --home " + shellWord(filepath.Clean(a.homeFlag))
+		line += " --home " + shell.Word(filepath.Clean(a.homeFlag))
 	}
 	return "`" + line + "`"
-}
-
-// shellWord quotes s where a shell would not take it for one word.
-func shellWord(s string) string {
-	const plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.:+@/,="
-	if s != "" && strings.Trim(s, plain) == "" {
-		return s
-	}
-	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }
 
 // chainFlag is --chain-id of the commands that work on one chain: its name, or its id
@@ -321,7 +313,7 @@ func (f *chainFlag) choose(a *app) (*config.Config, config.Chain, error) {
 	found := c.Find(f.id)
 	switch len(found) {
 	case 0:
-		return nil, config.Chain{}, usagef("chain %.80q is not in the config, which has %s; add it with %s", f.id, chainNames(c.Chains), a.command("init --chain-id %s --node ADDR", shellWord(f.id)))
+		return nil, config.Chain{}, usagef("chain %.80q is not in the config, which has %s; add it with %s", f.id, chainNames(c.Chains), a.command("init --chain-id %s --node ADDR", shell.Word(f.id)))
 	case 1:
 		return c, found[0], nil
 	}

@@ -103,7 +103,7 @@ func TestNotify(t *testing.T) {
 	p := startSigner(t, home)
 	p.waitReady(t)
 	p.cmd.Process.Signal(syscall.SIGTERM)
-	p.notify.SetReadDeadline(time.Now().Add(20 * time.Second))
+	p.notify.SetReadDeadline(time.Now().Add(patience))
 	b := make([]byte, 256)
 	if n, err := p.notify.Read(b); err != nil || string(b[:n]) != "STOPPING=1" {
 		t.Errorf("at the end systemd is told %q, %v", b[:n], err)
@@ -132,7 +132,7 @@ func TestOneChainFails(t *testing.T) {
 	defer l.Close()
 	p := startSigner(t, home)
 	p.waitReady(t)
-	l.(*net.UnixListener).SetDeadline(time.Now().Add(20 * time.Second))
+	l.(*net.UnixListener).SetDeadline(time.Now().Add(patience))
 	if _, err := l.Accept(); err != nil {
 		t.Fatalf("the good chain is not served: %v\n%s", err, p.log.String())
 	}

@@ -40,7 +40,7 @@ func TestStandby(t *testing.T) {
 	node := &hostileNode{released: map[string]byte{}}
 	active := startSigner(t, home)
 	for turn := range turns {
-		l.SetDeadline(time.Now().Add(20 * time.Second))
+		l.SetDeadline(time.Now().Add(patience))
 		conn, err := l.Accept()
 		if err != nil {
 			t.Fatalf("turn %d: nobody took over: %v\n%s", turn, err, active.log.String())
@@ -73,7 +73,7 @@ type hostileNode struct {
 }
 
 func (n *hostileNode) ask(conn net.Conn) error {
-	conn.SetDeadline(time.Now().Add(20 * time.Second))
+	conn.SetDeadline(time.Now().Add(patience))
 	r := bufio.NewReader(conn)
 	n.block++
 	n.height = max(n.height-1, 1)
@@ -156,7 +156,7 @@ func startSigner(t *testing.T, home string, args ...string) *signerProcess {
 // waitReady waits for what systemd waits for, and returns the rest of that message.
 func (p *signerProcess) waitReady(t *testing.T) string {
 	t.Helper()
-	p.notify.SetReadDeadline(time.Now().Add(20 * time.Second))
+	p.notify.SetReadDeadline(time.Now().Add(patience))
 	b := make([]byte, 256)
 	for {
 		n, err := p.notify.Read(b)
@@ -175,13 +175,7 @@ func (p *signerProcess) waitReady(t *testing.T) string {
 // test.
 func noMetrics(t *testing.T, home string) {
 	t.Helper()
-	path := filepath.Join(home, "privyseal.toml")
-	text, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	text = bytes.Replace(text, []byte(`"127.0.0.1:26661"`), []byte(`""`), 1)
-	if err := os.WriteFile(path, text, 0o600); err != nil {
+	if err := noListen(filepath.Join(home, "privyseal.toml")); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -27,6 +27,7 @@ import (
 	"privyseal/internal/policy"
 	"privyseal/internal/pubkey"
 	"privyseal/internal/session"
+	"privyseal/internal/shell"
 	"privyseal/internal/signer"
 	"privyseal/internal/watermark"
 )
@@ -350,11 +351,11 @@ func disallowed(p *policy.Policy, chainID string, key nitrokms.Header, identity 
 
 func wrappedElsewhere(what, chainID, is, wants string) (why, cure string) {
 	return fmt.Sprintf("the %s of chain %s is wrapped under %s, and the policy of the image names %s", what, chainID, is, wants),
-		"name the image that it was made with in `eif`, or " + buildFor("--kms-key "+shellWord(is))
+		"name the image that it was made with in `eif`, or " + buildFor("--kms-key "+shell.Word(is))
 }
 
 func notForChain(chainID string) (why, cure string) {
-	return "the policy of the image does not name chain " + chainID, buildFor("--chain " + shellWord(chainID))
+	return "the policy of the image does not name chain " + chainID, buildFor("--chain " + shell.Word(chainID))
 }
 
 func buildFor(flag string) string {

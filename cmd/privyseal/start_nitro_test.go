@@ -31,6 +31,7 @@ import (
 	"privyseal/internal/pubkey"
 	"privyseal/internal/vsock"
 	"privyseal/internal/watermark"
+	"privyseal/test/e2e/rig"
 )
 
 // Here an enclave's end of hostlink is played, and nitro-cli with it, so that what
@@ -64,7 +65,7 @@ func (f *forbidden) Dial(context.Context, uint32) (vsock.Conn, error) {
 
 // A missing right is told at once, and not as an enclave that does not answer.
 func TestNoRightToTheEnclave(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	f := &forbidden{}
 	err := (&enclaveLink{}).connect(ctx, f)
@@ -84,7 +85,7 @@ func TestReady(t *testing.T) {
 	t.Setenv("NOTIFY_SOCKET", filepath.Join(dir, "s"))
 	told := func() string {
 		t.Helper()
-		socket.SetReadDeadline(time.Now().Add(20 * time.Second))
+		socket.SetReadDeadline(time.Now().Add(patience))
 		b := make([]byte, 256)
 		n, err := socket.Read(b)
 		if err != nil {
@@ -323,7 +324,7 @@ func (g *nitroGuest) sign() {
 	for _, l := range []hostlink.Line{
 		{Log: &hostlink.LogRecord{Message: "hello from inside"}},
 		{Event: &hostlink.Event{ChainID: "chain-n", Node: "node1", Kind: "prevote", Height: saved.Mark.Height, Step: 2, All: time.Millisecond}},
-		{Event: &hostlink.Event{ChainID: "chain-n", Node: "node1", Kind: "prevote", Height: 1, Reason: "height_regression", Error: "refused"}},
+		{Event: &hostlink.Event{ChainID: "chain-n", Node: "node1", Kind: "prevote", Height: 1, Reason: "height_regression_same_node", Error: "refused"}},
 	} {
 		b, err := l.Encode()
 		if err == nil {
@@ -360,7 +361,7 @@ func nitroHome(t *testing.T, cfg func(*config.Config)) (home string, in *nitroIn
 	check(err)
 	first, err := eif.ProgramRamdisk([]byte("program"), nil)
 	check(err)
-	im, err := eif.Build(eif.Source{Arch: eif.AMD64, Kernel: []byte("kernel"), Cmdline: "reboot=k", Ramdisks: [][]byte{first, second}})
+	im, err := eif.Build(eif.Source{Arch: eif.AMD64, Kernel: []byte("kernel"), Cmdline: cmdlines()[eif.AMD64], Ramdisks: [][]byte{first, second}})
 	check(err, os.WriteFile(filepath.Join(home, "our.eif"), im.Encode(), 0o600))
 
 	raw, _, err := ed25519.GenerateKey(nil)
@@ -402,7 +403,7 @@ func untilStatus(t *testing.T, home, what string, f func(monitor.Snapshot) bool)
 	t.Helper()
 	var s monitor.Snapshot
 	var err error
-	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 		if s, err = monitor.ReadSnapshot(t.Context(), home); err == nil && f(s) {
 			return s
 		}
@@ -412,12 +413,12 @@ func untilStatus(t *testing.T, home, what string, f func(monitor.Snapshot) bool)
 }
 
 func freePort(t *testing.T) string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	t.Helper()
+	port, err := rig.FreePort()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().String()
+	return fmt.Sprintf("127.0.0.1:%d", port)
 }
 
 func httpGet(t *testing.T, url string) (int, string) {
@@ -454,7 +455,7 @@ func TestStartWithAnEnclave(t *testing.T) {
 	s = untilStatus(t, home, "the node is served", func(s monitor.Snapshot) bool {
 		return s.Chains[1].Nodes[0].State == "serving" && s.Chains[1].LastRefusal != nil
 	})
-	if r := s.Chains[1].LastRefusal; r.Reason != "height_regression" {
+	if r := s.Chains[1].LastRefusal; r.Reason != "height_regression_same_node" {
 		t.Errorf("last refusal %+v", r)
 	}
 	if code, body := httpGet(t, "http://"+listen+"/readyz"); code != http.StatusOK {
@@ -463,7 +464,7 @@ func TestStartWithAnEnclave(t *testing.T) {
 	_, metrics := httpGet(t, "http://"+listen+"/metrics")
 	for _, want := range []string{
 		`privyseal_enclave_up{enclave="main"} 1`, `privyseal_enclave_starts_total{enclave="main"} 1`, `privyseal_mark_height{chain_id="chain-n"} 1`,
-		`privyseal_signed_total{chain_id="chain-n",kind="prevote"} 1`, `privyseal_refused_total{chain_id="chain-n",node="node1",reason="height_regression"} 1`,
+		`privyseal_signed_total{chain_id="chain-n",kind="prevote"} 1`, `privyseal_refused_total{chain_id="chain-n",node="node1",reason="height_regression_same_node"} 1`,
 	} {
 		if !strings.Contains(metrics, want+"\n") {
 			t.Errorf("/metrics has no %s", want)

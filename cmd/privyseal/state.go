@@ -17,6 +17,7 @@ import (
 	"privyseal/internal/migrate"
 	"privyseal/internal/privval"
 	"privyseal/internal/pubkey"
+	"privyseal/internal/shell"
 	"privyseal/internal/watermark"
 )
 
@@ -359,7 +360,7 @@ start" first. If the output is lost, export again: it stays the same.`,
 			if err := exportTo(out, fc, key); err != nil {
 				return explainState(c, ch, err)
 			}
-			fmt.Fprintf(cmd.ErrOrStderr(), "%s: nothing is signed here any more; on the new host type `privyseal state import %s`\n", ch.Name, shellWord(out))
+			fmt.Fprintf(cmd.ErrOrStderr(), "%s: nothing is signed here any more; on the new host type `privyseal state import %s`\n", ch.Name, shell.Word(out))
 			return nil
 		},
 	}

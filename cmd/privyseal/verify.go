@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -22,6 +21,7 @@ import (
 	"privyseal/internal/nitro"
 	"privyseal/internal/policy"
 	"privyseal/internal/pubkey"
+	"privyseal/internal/strictjson"
 	"privyseal/internal/watermark"
 )
 
@@ -399,9 +399,7 @@ func lightClaims(data []byte) (told, bool) {
 		PubKey []byte `json:"pubkey"`
 		KeyID  []byte `json:"key_id"`
 	}
-	d := json.NewDecoder(bytes.NewReader(data))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&light); err != nil || len(light.KeyID) == 0 || !claims.Printable(string(light.KeyID)) {
+	if err := strictjson.Decode(data, &light); err != nil || len(light.KeyID) == 0 || !claims.Printable(string(light.KeyID)) {
 		return told{}, false
 	}
 	key, err := pubkey.New(pubkey.Ed25519, light.PubKey)

@@ -30,17 +30,21 @@ var mayImport = map[string]string{
 	"internal/dial":       "",
 	"internal/session":    "internal/dial internal/privval internal/secretconn internal/noiseconn",
 
+	// JSON of others, and command lines for operators.
+	"internal/strictjson": "",
+	"internal/shell":      "",
+
 	// Public keys, and keys: a room a provider.
-	"internal/pubkey": "filippo.io/edwards25519 github.com/cloudflare/circl/ github.com/decred/dcrd/dcrec/secp256k1/v4/ " +
+	"internal/pubkey": "internal/strictjson filippo.io/edwards25519 github.com/cloudflare/circl/ github.com/decred/dcrd/dcrec/secp256k1/v4/ " +
 		"github.com/decred/dcrd/dcrec/secp256k1/v4 golang.org/x/crypto/",
-	"internal/key/soft": "internal/pubkey filippo.io/edwards25519 github.com/cloudflare/circl/ github.com/decred/dcrd/dcrec/secp256k1/v4/ " +
+	"internal/key/soft": "internal/pubkey internal/strictjson filippo.io/edwards25519 github.com/cloudflare/circl/ github.com/decred/dcrd/dcrec/secp256k1/v4/ " +
 		"github.com/decred/dcrd/dcrec/secp256k1/v4 golang.org/x/crypto/",
 
 	// Stores.
 	"internal/filestore": "internal/watermark golang.org/x/sys/unix",
 
 	// Across the wall of an enclave.
-	"internal/hostlink": "internal/watermark",
+	"internal/hostlink": "internal/strictjson internal/watermark",
 	"internal/policy":   "internal/pubkey internal/watermark",
 	"internal/claims":   "",
 	"internal/vsock":    "golang.org/x/sys/unix",
@@ -53,22 +57,22 @@ var mayImport = map[string]string{
 	"internal/awspolicy": "internal/nitro",
 
 	// Programs: what runs inside an enclave, and what runs outside of it.
-	"internal/key/nitrokms": "",
+	"internal/key/nitrokms": "internal/strictjson",
 	"internal/enclave": "internal/claims internal/hostlink internal/key/nitrokms internal/key/soft internal/nitro/nsm internal/oplog " +
 		"internal/policy internal/privval internal/pubkey internal/session internal/signer internal/vsock internal/watermark golang.org/x/sys/unix",
-	"internal/host":         "internal/dial internal/hostlink internal/vsock internal/watermark github.com/aws/aws-sdk-go-v2/",
+	"internal/host":         "internal/dial internal/hostlink internal/strictjson internal/vsock internal/watermark github.com/aws/aws-sdk-go-v2/",
 	"cmd/privyseal-enclave": "internal/enclave",
 
 	// The operator's side. It comes after the core and is not trusted by it.
 	"internal/config":  "internal/hostlink internal/session internal/watermark github.com/pelletier/go-toml/v2 github.com/pelletier/go-toml/v2/",
-	"internal/migrate": "internal/key/soft internal/privval internal/pubkey internal/session internal/watermark github.com/pelletier/go-toml/v2 go.yaml.in/yaml/v3",
+	"internal/migrate": "internal/key/soft internal/privval internal/pubkey internal/session internal/shell internal/strictjson internal/watermark github.com/pelletier/go-toml/v2 go.yaml.in/yaml/v3",
 	"internal/daemon":  "internal/config",
 	"internal/oplog":   "",
 	"internal/monitor": "internal/hostlink internal/oplog internal/privval internal/session internal/signer internal/watermark github.com/prometheus/client_golang/ github.com/prometheus/client_model/go",
 
 	"cmd/privyseal": "internal/awspolicy internal/claims internal/eif internal/host internal/hostlink internal/key/nitrokms internal/nitro internal/policy internal/vsock " +
 		"internal/config internal/daemon internal/filestore internal/key/soft internal/migrate internal/monitor internal/noiseconn internal/oplog " +
-		"internal/privval internal/pubkey internal/session internal/signer internal/watermark " +
+		"internal/privval internal/pubkey internal/session internal/shell internal/signer internal/strictjson internal/watermark " +
 		"github.com/spf13/cobra github.com/spf13/pflag golang.org/x/sys/unix",
 
 	// For tests only; no program links these.

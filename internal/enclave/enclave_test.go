@@ -446,7 +446,7 @@ func TestGarbageOnControl(t *testing.T) {
 		}
 		conn.Write([]byte(garbage))
 		conn.(*net.TCPConn).CloseWrite()
-		conn.SetReadDeadline(time.Now().Add(10 * time.Second))
+		conn.SetReadDeadline(time.Now().Add(time.Minute))
 		if n, err := conn.Read(make([]byte, 1)); n > 0 {
 			t.Errorf("%.20q was answered, %v", garbage, err)
 		}
@@ -464,7 +464,7 @@ func TestGarbageOnControl(t *testing.T) {
 	for _, conn := range held {
 		conn.Close()
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	for {
 		if _, err := w.ask(hostlink.Request{Hello: &hostlink.Hello{}}); err == nil {
@@ -485,7 +485,7 @@ func TestLog(t *testing.T) {
 	if _, err := n.prevote(7, 1); err != nil {
 		t.Fatal(err)
 	}
-	deadline := time.After(10 * time.Second)
+	deadline := time.After(time.Minute)
 	seen := map[string]bool{}
 	for !seen["event"] || !seen["node serving"] || !seen["log"] {
 		select {

@@ -232,9 +232,9 @@ func (w *world) node() *node {
 	w.t.Helper()
 	select {
 	case conn := <-w.nodes:
-		conn.SetDeadline(time.Now().Add(20 * time.Second))
+		conn.SetDeadline(time.Now().Add(time.Minute))
 		return &node{conn, bufio.NewReader(conn)}
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		w.t.Fatal("the enclave dials no node")
 	}
 	return nil

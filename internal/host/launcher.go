@@ -3,7 +3,6 @@ package host
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -15,6 +14,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"privyseal/internal/strictjson"
 )
 
 // Launcher finds, launches and ends one enclave by way of AWS's nitro-cli, and
@@ -134,7 +135,7 @@ func (l *Launcher) Launch(ctx context.Context, debug bool) (Enclave, error) {
 		return Enclave{}, err
 	}
 	var reply struct{ EnclaveID string }
-	err = decode(stdout, &reply)
+	err = strictjson.Unmarshal(stdout, &reply)
 	if err == nil && reply.EnclaveID == "" {
 		err = errors.New("there is no EnclaveID")
 	}
@@ -190,7 +191,7 @@ func (l *Launcher) Stop(ctx context.Context, id string) error {
 		EnclaveID  string
 		Terminated bool
 	}
-	if err := decode(stdout, &reply); err != nil {
+	if err := strictjson.Unmarshal(stdout, &reply); err != nil {
 		return fmt.Errorf("cannot read what nitro-cli terminate-enclave printed: %w", err)
 	}
 	if !reply.Terminated {
@@ -243,7 +244,7 @@ func parseDescription(stdout []byte) ([]Enclave, error) {
 		State, Flags string
 		Measurements map[string]string
 	}
-	if err := decode(stdout, &list); err != nil {
+	if err := strictjson.Unmarshal(stdout, &list); err != nil {
 		return nil, err
 	}
 	if len(list) > maxEnclaves {
@@ -268,18 +269,6 @@ func parseDescription(stdout []byte) ([]Enclave, error) {
 		out = append(out, e)
 	}
 	return out, nil
-}
-
-// decode reads one JSON value and nothing behind it.
-func decode(data []byte, v any) error {
-	d := json.NewDecoder(bytes.NewReader(data))
-	if err := d.Decode(v); err != nil {
-		return err
-	}
-	if _, err := d.Token(); err != io.EOF {
-		return errors.New("something stands behind its end")
-	}
-	return nil
 }
 
 // How long nitro-cli may take, and how much it may say.

@@ -214,7 +214,7 @@ func TestKMSProxy(t *testing.T) {
 
 	// At most eight at once; the next one is closed unread.
 	var open []vsock.Conn
-	for end := time.Now().Add(10 * time.Second); len(open) < maxKMS; {
+	for end := time.Now().Add(time.Minute); len(open) < maxKMS; {
 		c := g.mustDial(hostlink.KMSPort)
 		if _, err := io.ReadFull(c, make([]byte, 3)); err == nil {
 			open = append(open, c)
@@ -228,7 +228,7 @@ func TestKMSProxy(t *testing.T) {
 	for _, c := range open {
 		c.Close()
 	}
-	for end := time.Now().Add(10 * time.Second); ; {
+	for end := time.Now().Add(time.Minute); ; {
 		c := g.mustDial(hostlink.KMSPort)
 		n, _ := c.Read(make([]byte, 3))
 		c.Close()
@@ -275,7 +275,7 @@ func TestKMSConnectionEnds(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(10 * time.Second))
+	conn.SetDeadline(time.Now().Add(time.Minute))
 	if _, err := io.ReadAll(conn); err != nil {
 		t.Error(err)
 	}

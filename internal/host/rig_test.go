@@ -66,8 +66,8 @@ func playNitroCLI(path string) int {
 
 // quick is a pace for tests.
 var quick = pace{
-	poll: 20 * time.Millisecond, redial: 2 * time.Millisecond, look: 20 * time.Millisecond, silence: 30 * time.Second, patience: 30 * time.Second,
-	stable: time.Hour, first: 10 * time.Millisecond, longest: 40 * time.Millisecond, life: 30 * time.Second,
+	poll: 20 * time.Millisecond, redial: 2 * time.Millisecond, look: 20 * time.Millisecond, silence: time.Minute, patience: time.Minute,
+	stable: time.Hour, first: 10 * time.Millisecond, longest: 40 * time.Millisecond, life: time.Minute,
 }
 
 var (
@@ -261,7 +261,7 @@ func (m *machine) told() (list []string) {
 // until waits until nitro-cli was called often enough that f holds.
 func (m *machine) until(what string, f func() bool) {
 	m.t.Helper()
-	deadline := time.After(20 * time.Second)
+	deadline := time.After(time.Minute)
 	for {
 		m.mu.Lock()
 		changed, done := m.changed, f()
@@ -385,7 +385,7 @@ func (g *guest) dial(ctx context.Context, port uint32) (net.Conn, error) {
 // mustDial dials a port of the host that may not listen yet.
 func (g *guest) mustDial(port uint32) vsock.Conn {
 	g.m.t.Helper()
-	for end := time.Now().Add(10 * time.Second); ; {
+	for end := time.Now().Add(time.Minute); ; {
 		conn, err := g.dial(g.ctx, port)
 		if err == nil {
 			conn.SetDeadline(end)
@@ -441,7 +441,7 @@ func (w *witness) Node(n, s string, _ error) { w.note(func() { w.nodes = append(
 // until waits until f, which may read all fields, holds.
 func (w *witness) until(t *testing.T, what string, f func() bool) {
 	t.Helper()
-	deadline := time.After(20 * time.Second)
+	deadline := time.After(time.Minute)
 	for {
 		w.mu.Lock()
 		wake, done := w.wake, f()
@@ -531,7 +531,7 @@ func (s *setup) run(t *testing.T, p pace) (stop func() error) {
 		select {
 		case err := <-done:
 			return err
-		case <-time.After(20 * time.Second):
+		case <-time.After(time.Minute):
 			return errors.New("Run does not end")
 		}
 	})

@@ -3,11 +3,12 @@ package hostlink
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"time"
+
+	"privyseal/internal/strictjson"
 )
 
 // Request is what a host asks on ControlPort: exactly one field is set. One
@@ -253,13 +254,8 @@ func (e *RefusedError) Error() string {
 }
 
 func decodeStrict(payload []byte, v any) error {
-	d := json.NewDecoder(bytes.NewReader(payload))
-	d.DisallowUnknownFields()
-	if err := d.Decode(v); err != nil {
+	if err := strictjson.Decode(payload, v); err != nil {
 		return fmt.Errorf("malformed message: %w", err)
-	}
-	if _, err := d.Token(); err != io.EOF {
-		return errors.New("malformed message: something stands behind its end")
 	}
 	return nil
 }

@@ -184,7 +184,12 @@ func TestHostileHost(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := &Store{Dial: liar(t, tc.answers...), ID: testID, Key: testKey}
-			ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+			// What is no lie that could be named ends with the caller's time.
+			patience := 50 * time.Millisecond
+			if tc.want != nil {
+				patience = time.Minute
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
 			defer cancel()
 			saved, err := s.Load(ctx)
 			if err == nil || tc.want != nil && !errors.Is(err, tc.want) {

@@ -122,7 +122,7 @@ func dialAddr(laddr string) (string, error) {
 }
 
 // genesisChainID returns the chain_id of a genesis file. These can have
-// gigabytes, so it stops where it has found it, and keeps nothing else.
+// gigabytes, so nothing else is kept.
 func genesisChainID(path string) (string, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -138,27 +138,36 @@ func genesisChainID(path string) (string, error) {
 	return id, nil
 }
 
-// findChainID returns the chain_id of the object that d stands before.
+// findChainID returns the chain_id of the object that d stands before, which must
+// stand in it once.
 func findChainID(d *json.Decoder) (id string, err error) {
 	if t, err := d.Token(); err != nil || t != json.Delim('{') {
-		return "", errors.New("it is no JSON object")
+		return "", errors.New("it is not a JSON object")
 	}
 	for d.More() {
 		key, err := d.Token()
 		if err != nil {
 			return "", err
 		}
-		if key == "chain_id" {
-			if err := d.Decode(&id); err != nil || id == "" {
-				return "", errors.New("its chain_id is no text")
+		name, _ := key.(string)
+		switch {
+		case !strings.EqualFold(name, "chain_id"):
+			err = skipValue(d)
+		case id != "":
+			return "", errors.New("it has two chain_ids")
+		default:
+			if err = d.Decode(&id); err != nil || id == "" {
+				return "", errors.New("its chain_id is not a text")
 			}
-			return id, nil
 		}
-		if err := skipValue(d); err != nil {
+		if err != nil {
 			return "", err
 		}
 	}
-	return "", errors.New("it has no chain_id")
+	if id == "" {
+		return "", errors.New("it has no chain_id")
+	}
+	return id, nil
 }
 
 // skipValue reads past one value without keeping it.

@@ -21,6 +21,7 @@ import (
 	"privyseal/internal/key/soft"
 	"privyseal/internal/pubkey"
 	"privyseal/internal/session"
+	"privyseal/internal/shell"
 	"privyseal/internal/watermark"
 )
 
@@ -143,12 +144,15 @@ func (in *Installation) check() error {
 	}
 	ids, states := map[string]bool{}, map[string]string{}
 	for _, c := range in.Chains {
+		if !watermark.ValidChainID(c.ID) {
+			return fmt.Errorf("%.60q is not a chain id: it has 1 to %d of A-Z a-z 0-9 . _ - and does not begin with a point", c.ID, watermark.MaxChainID)
+		}
 		if ids[c.ID] {
 			return fmt.Errorf("the chain %s stands in it twice", c.ID)
 		}
 		ids[c.ID] = true
 		if other, ok := states[c.StateFile]; ok {
-			return fmt.Errorf("the chains %s and %s share the state %s, so that neither's is known; import the keys one by one, with privyseal init --import-key FILE --after-height H", other, c.ID, c.StateFile)
+			return fmt.Errorf("the chains %s and %s share the state %s, so that neither's is known; import the keys one by one, each with a height H well above everything that its chain has reached, by `privyseal init --chain-id ID --node ADDR --import-key FILE --after-height H`", other, c.ID, c.StateFile)
 		}
 		states[c.StateFile] = c.ID
 		if len(c.Nodes) == 0 {
@@ -171,7 +175,7 @@ func (in *Installation) readStates(ctx context.Context, settle time.Duration) er
 		}
 		switch {
 		case c.Mark.IsZero():
-			c.warn("the state %s says that the key never signed on this chain; if that is not certain (the state was reset, or made afresh), start above the chain's height instead: privyseal init %s %s --after-height H", c.StateFile, importFlag(c.KMS != nil), c.KeyFile)
+			c.warn("the state %s says that the key never signed on this chain; if that is not certain (the state was reset, or made afresh), begin well above everything that the chain has reached instead: `privyseal init --chain-id %s --node ADDR %s %s --after-height H`", c.StateFile, shell.Word(c.ID), importFlag(c.KMS != nil), shell.File(c.KeyFile))
 		case c.Mark.SignBytes == nil:
 			c.warn("the state %s does not hold what was signed last, so nothing is signed again at %v", c.StateFile, c.Mark)
 		}
@@ -197,7 +201,7 @@ func (in *Installation) switchOff() []string {
 		if c.KMS != nil {
 			steps = append(steps,
 				"Put a policy of privyseal nitro policy in the place of the KMS key's: without the old image, and without kms:Encrypt and kms:Decrypt for anybody else.",
-				fmt.Sprintf("Delete the old ciphertext of the key, here and in every backup; it opens without its chain being named: rm %s", c.KeyFile))
+				fmt.Sprintf("Delete the old ciphertext of the key, here and in every backup; it opens without its chain being named: `rm %s`", shell.File(c.KeyFile)))
 		} else {
 			keys = appendOnce(keys, c.KeyFile)
 		}
@@ -205,13 +209,13 @@ func (in *Installation) switchOff() []string {
 		states = appendOnce(states, c.StateFile)
 	}
 	for _, f := range keys {
-		steps = append(steps, fmt.Sprintf("Destroy the validator key in plain text, here and in every backup and snapshot: shred -u %s", f))
+		steps = append(steps, fmt.Sprintf("Destroy the validator key in plain text, here and in every backup and snapshot: `shred -u %s`", shell.File(f)))
 	}
 	for _, f := range identities {
-		steps = append(steps, fmt.Sprintf("Destroy the old copy of the identity key: shred -u %s", f))
+		steps = append(steps, fmt.Sprintf("Destroy the old copy of the identity key: `shred -u %s`", shell.File(f)))
 	}
 	for _, f := range states {
-		steps = append(steps, fmt.Sprintf("Delete the old state; from now on it is behind, and a signer that starts with it can sign twice: rm %s", f))
+		steps = append(steps, fmt.Sprintf("Delete the old state; from now on it is behind, and a signer that starts with it can sign twice: `rm %s`", shell.File(f)))
 	}
 	return steps
 }

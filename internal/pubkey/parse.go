@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"privyseal/internal/strictjson"
 )
 
 // MaxJSONSize bounds in bytes what [ParseJSON] reads, and JSON in [Parse]. The
@@ -82,7 +84,7 @@ func parseJSON(text []byte, formats ...string) (Key, error) {
 		URL         string `json:"@type"`
 		Key         string
 	}
-	if err := json.Unmarshal(text, &fields); err != nil {
+	if err := strictjson.Unmarshal(text, &fields); err != nil {
 		return Key{}, fmt.Errorf("cannot read the public key as JSON: %w", err)
 	}
 	format, find, name, value := "json", parseJSONName, fields.Type, fields.Value

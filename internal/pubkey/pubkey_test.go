@@ -382,7 +382,7 @@ func TestParseJSONRefuses(t *testing.T) {
 		{"bad base64", `{"type":"tendermint/PubKeyEd25519","value":"!"}`, "value"},
 		{"short", `{"type":"tendermint/PubKeyEd25519","value":"AAAA"}`, "has 32 bytes, not 3"},
 		{"one field more", `{"type":"tendermint/PubKeyEd25519","value":"11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=","power":"1"}`, "do not belong"},
-		{"a field twice", `{"type":"x","type":"tendermint/PubKeyEd25519","value":"11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo="}`, "do not belong"},
+		{"a field twice", `{"type":"x","type":"tendermint/PubKeyEd25519","value":"11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo="}`, "duplicate key"},
 		{"other case", `{"Type":"tendermint/PubKeyEd25519","value":"11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo="}`, "do not belong"},
 		{"too long", strings.Repeat(" ", MaxJSONSize+1), "at most 8192 bytes"},
 	}

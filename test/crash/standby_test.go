@@ -44,13 +44,13 @@ func start(t *testing.T, path string) *signer {
 	return s
 }
 
-// next returns the next line, within ten seconds.
+// next returns the next line, within a minute.
 func (s *signer) next(t *testing.T) string {
 	t.Helper()
 	select {
 	case line := <-s.lines:
 		return line
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("a signer is silent")
 		return ""
 	}

@@ -164,7 +164,7 @@ func startSigner(t *testing.T, s *rig.Signer) {
 	t.Helper()
 	check(t, s.Start())
 	t.Cleanup(func() {
-		if err := s.Stop(10 * time.Second); err != nil {
+		if err := s.Stop(time.Minute); err != nil {
 			t.Errorf("privyseal did not end with status 0 at SIGTERM: %v", err)
 		}
 		tail(t, s.Process)
@@ -175,7 +175,7 @@ func startNode(t *testing.T, n *rig.Node, privval string) {
 	t.Helper()
 	check(t, n.Start(privval))
 	t.Cleanup(func() {
-		n.Stop(5 * time.Second)
+		n.Stop(time.Minute)
 		tail(t, n.Process)
 	})
 }
@@ -202,8 +202,10 @@ func freeAddr(t *testing.T) string {
 	return fmt.Sprintf("127.0.0.1:%d", port)
 }
 
-// within bounds a test in time.
+// within bounds a test in time: by ten times d, which is plenty on a machine that
+// does nothing else.
 func within(t *testing.T, d time.Duration) context.Context {
+	d *= 10
 	ctx, cancel := context.WithTimeoutCause(t.Context(), d, fmt.Errorf("not within %s", d))
 	t.Cleanup(cancel)
 	return ctx

@@ -4,11 +4,12 @@ import (
 	"bytes"
 	"context"
 	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
 	"unicode/utf8"
+
+	"privyseal/internal/strictjson"
 )
 
 // maxFile bounds in bytes a file with a ciphertext in it.
@@ -41,7 +42,7 @@ func ReadCiphertext(file []byte) ([]byte, error) {
 	// A raw ciphertext may begin with any byte, but is no text.
 	if bytes.HasPrefix(text, []byte("{")) && utf8.Valid(text) {
 		var printed struct{ CiphertextBlob []byte }
-		if err := json.Unmarshal(text, &printed); err != nil || len(printed.CiphertextBlob) == 0 {
+		if err := strictjson.Unmarshal(text, &printed); err != nil || len(printed.CiphertextBlob) == 0 {
 			return nil, errors.New("it is JSON, but not of `aws kms encrypt`")
 		}
 		ciphertext = printed.CiphertextBlob

@@ -4,11 +4,12 @@ import (
 	"cmp"
 	"context"
 	"crypto/tls"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
 	"strings"
+
+	"privyseal/internal/strictjson"
 )
 
 // The reasons for which a call fails. They come wrapped in an *[Error].
@@ -138,7 +139,7 @@ func (a *answer) refusal(op string, c Credentials) *Error {
 		Message string `json:"message"`
 	}
 	// An answer of something in between has no JSON; its status remains.
-	if err := json.Unmarshal(a.body, &body); err != nil {
+	if err := strictjson.Unmarshal(a.body, &body); err != nil {
 		body.Type, body.Message = "", ""
 	}
 	code := cmp.Or(body.Type, a.header.Get("X-Amzn-Errortype"))

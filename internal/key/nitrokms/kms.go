@@ -11,6 +11,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"privyseal/internal/strictjson"
 )
 
 const (
@@ -148,7 +150,7 @@ func (k *Client) attested(ctx context.Context, c Credentials, op string, request
 		return nil, nil, err
 	}
 	var a recipientAnswer
-	if err := json.Unmarshal(raw, &a); err != nil {
+	if err := strictjson.Unmarshal(raw, &a); err != nil {
 		return nil, nil, &Error{Op: op, Reason: ErrAnswer, Message: "it is not the JSON that was expected"}
 	}
 	if a.KeyId != k.c.KeyARN {

@@ -14,6 +14,7 @@ import (
 	"github.com/decred/dcrd/dcrec/secp256k1/v4"
 
 	"privyseal/internal/pubkey"
+	"privyseal/internal/strictjson"
 )
 
 // ErrSealed says that a key file was sealed by an enclave, and cannot be read
@@ -22,6 +23,9 @@ var ErrSealed = errors.New("it was sealed by an SGX enclave, and only that encla
 
 // errText hides its cause, which could quote the file.
 var errText = errors.New("it is no key file of a known form: priv_validator_key.json, node_key.json, base64 of tmkms, or our own")
+
+// errDuplicate hides which key, which could be a secret that slipped.
+var errDuplicate = errors.New("it has a duplicate key, and it is not certain which of the two values counts")
 
 // ReadForeign reads the key file of another signer, as [Import] does. The
 // file's mode has to be 0600 or stricter; it may belong to anybody.
@@ -97,7 +101,9 @@ func importJSON(text []byte) (*Key, error) {
 		PrivKey *namedKey       `json:"priv_key"`
 		Sealed  json.RawMessage `json:"seal_key_request"` // of tmkms-light's SGX keys
 	}
-	if err := json.Unmarshal(text, &file); err != nil {
+	if err := strictjson.Unmarshal(text, &file); errors.Is(err, strictjson.ErrDuplicate) {
+		return nil, errDuplicate
+	} else if err != nil {
 		return nil, errText
 	}
 	if file.Sealed != nil {

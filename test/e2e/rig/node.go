@@ -251,7 +251,7 @@ func (n *Node) Commit(ctx context.Context, height int64) (*Commit, error) {
 
 // call asks the node's RPC.
 func (n *Node) call(ctx context.Context, method string, query url.Values, result any) error {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	u := url.URL{Scheme: "http", Host: n.RPC, Path: "/" + method, RawQuery: query.Encode()}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)

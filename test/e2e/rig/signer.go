@@ -77,7 +77,7 @@ func (s *Signer) Start() error {
 
 // Metrics returns the metrics by name and labels, as they are written.
 func (s *Signer) Metrics(ctx context.Context) (map[string]float64, error) {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+s.Listen+"/metrics", nil)
 	if err != nil {

@@ -57,7 +57,7 @@ func TestChain(t *testing.T) {
 	old := running(t, w)
 
 	// Its enclave outlives the host process, and the next one finds it.
-	check(t, s.Stop(20*time.Second))
+	check(t, s.Stop(time.Minute))
 	if e := running(t, w); e.EnclaveID != old.EnclaveID {
 		t.Errorf("the enclave %s ended with its host; %s runs", old.EnclaveID, e.EnclaveID)
 	}

@@ -142,7 +142,7 @@ func (g *guide) startService() error {
 	if g.service, err = noderig.StartProcess("privyseal", fmt.Sprintf("%s/service%d.log", g.root, time.Now().UnixNano()), "env", args...); err != nil {
 		return err
 	}
-	if err := ready.SetReadDeadline(time.Now().Add(30 * time.Second)); err != nil {
+	if err := ready.SetReadDeadline(time.Now().Add(5 * time.Minute)); err != nil {
 		return err
 	}
 	message := make([]byte, 4096)
@@ -163,7 +163,7 @@ func (g *guide) endService() error {
 		return nil // as systemd says
 	}
 	g.service = nil
-	return p.Stop(20 * time.Second)
+	return p.Stop(time.Minute)
 }
 
 // stopService ends it if it runs.
@@ -532,7 +532,7 @@ func (g *guide) forgetMails() {
 // rings waits until the alarm has told all of these, since mails were forgotten.
 func (g *guide) rings(what string, want ...string) {
 	g.Helper()
-	late := time.After(20 * time.Second)
+	late := time.After(5 * time.Minute)
 	for len(want) > 0 {
 		select {
 		case mail := <-g.cloud.mails:

@@ -77,7 +77,7 @@ func startSigner(t *testing.T, s *noderig.Signer) {
 	t.Helper()
 	check(t, s.Start())
 	t.Cleanup(func() {
-		if err := s.Stop(20 * time.Second); err != nil {
+		if err := s.Stop(time.Minute); err != nil {
 			t.Errorf("privyseal did not end with status 0 at SIGTERM: %v", err)
 		}
 		tail(t, s.Process)
@@ -88,7 +88,7 @@ func startNode(t *testing.T, c *world.Chain) {
 	t.Helper()
 	check(t, c.Node.Start(c.Addr))
 	t.Cleanup(func() {
-		c.Node.Stop(5 * time.Second)
+		c.Node.Stop(time.Minute)
 		tail(t, c.Node.Process)
 	})
 }
@@ -116,8 +116,10 @@ func tail(t *testing.T, p *noderig.Process) {
 	}
 }
 
-// within bounds a test in time.
+// within bounds a test in time: by ten times d, which is plenty on a machine that
+// does nothing else.
 func within(t *testing.T, d time.Duration) context.Context {
+	d *= 10
 	ctx, cancel := context.WithTimeoutCause(t.Context(), d, fmt.Errorf("not within %s", d))
 	t.Cleanup(cancel)
 	return ctx

@@ -126,7 +126,7 @@ func supervise(t *testing.T, start func() (*noderig.Process, error)) *service {
 		p := s.p
 		s.changed.Broadcast()
 		s.mu.Unlock()
-		p.Stop(20 * time.Second)
+		p.Stop(time.Minute)
 		running.Wait()
 		tail(t, p)
 	})
@@ -230,7 +230,7 @@ func killWay(ctx context.Context, t *testing.T, w *world.World, s *noderig.Signe
 // meanwhile.
 func await(ctx context.Context, t *testing.T, chains []*world.Chain, more int64) {
 	t.Helper()
-	ctx, cancel := context.WithTimeoutCause(ctx, 45*time.Second, errors.New("no more blocks within 45 s"))
+	ctx, cancel := context.WithTimeoutCause(ctx, 10*time.Minute, errors.New("no more blocks within ten minutes"))
 	defer cancel()
 	from, done := map[*world.Chain]int64{}, 0
 	for done < len(chains) {

@@ -38,7 +38,7 @@ func TestUpgrade(t *testing.T) {
 	startNode(t, c)
 	for _, n := range nodes[1:] {
 		check(t, n.Start(""))
-		t.Cleanup(func() { n.Stop(5 * time.Second) })
+		t.Cleanup(func() { n.Stop(time.Minute) })
 	}
 	other := nodes[1]
 	check(t, other.WaitHeight(ctx, 5))
@@ -53,7 +53,7 @@ func TestUpgrade(t *testing.T) {
 	before, err := other.Height(ctx)
 	check(t, err)
 	began := time.Now()
-	check(t, s.Stop(20*time.Second))
+	check(t, s.Stop(time.Minute))
 	_, err = w.Run(ctx, "nitro", "stop", "--home", s.Home)
 	check(t, err)
 	check(t, s.Configure("eif", strconv.Quote(next.Path)))

@@ -169,9 +169,6 @@ func TestLogReaderThatNeverReads(t *testing.T) {
 		n.signs(height+2, 1)
 	}
 	t.Logf("%v a signature", time.Since(began)/time.Duration(signatures))
-	if took := time.Since(began); took > 2*patience {
-		t.Errorf("%d signatures took %v", signatures, took)
-	}
 	// A reader is told how many lines it has missed.
 	h := w.honest(d)
 	e.meet(h)

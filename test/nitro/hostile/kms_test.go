@@ -421,13 +421,9 @@ func TestHTTPFloods(t *testing.T) {
 			io.WriteString(conn, answer)
 		}
 		e.meet(h)
-		began := time.Now()
 		e.refusesToBoot(v, name, "malformed")
 		if len(asked) == 0 {
 			t.Errorf("%s: nobody asked", name)
-		}
-		if took := time.Since(began); took > patience {
-			t.Errorf("%s: took %v", name, took)
 		}
 	}
 	e.signsOn(v, d, 1)

@@ -42,7 +42,7 @@ const (
 	keyARN      = "arn:aws:kms:eu-central-1:123456789012:key/11111111-2222-3333-4444-555555555555"
 	serverName  = "kms.eu-central-1.amazonaws.com"
 	role        = "arn:aws:iam::123456789012:role/validator"
-	patience    = 30 * time.Second // for what has to happen, on a machine that is busy
+	patience    = time.Minute // for what has to happen, on a machine that is busy
 	chainID     = "chain-1"
 	testVersion = "test"
 )

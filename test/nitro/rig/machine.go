@@ -59,7 +59,7 @@ type Config struct {
 // Limits of a boot. Emulated, on a busy machine, the first line of the program can
 // take six seconds.
 const (
-	bootLimit     = 60 * time.Second
+	bootLimit     = 10 * time.Minute
 	heartbeatPort = 9000
 	heartbeat     = 0xb7
 )
