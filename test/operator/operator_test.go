@@ -1,0 +1,241 @@
+//go:build linux
+
+// Package operator does to the real program what operators do, in any order, and
+// knows every signature that ever left: no two conflict, unless somebody has said
+// something false, and then privyseal has said what his word claims.
+//
+// A story is a list of steps (steps_test.go). Random ones are made from a seed;
+// those that once failed, and those that somebody wanted to tell, are kept in
+// testdata/stories.
+package operator
+
+import (
+	"bytes"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"log"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+var (
+	stories = flag.Int("stories", 2000, "how many random stories")
+	seed    = flag.Uint64("seed", 0, "the first seed; 0 takes the stories that are always the same")
+	all     = flag.Bool("all", false, "go on after a story that fails")
+	length  = flag.Int("length", 14, "steps in a random story")
+)
+
+// program is the privyseal under test, with a clock that can be moved.
+var program string
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	dir, err := os.MkdirTemp("", "operator")
+	if err == nil {
+		program = filepath.Join(dir, "privyseal")
+		err = build(dir)
+	}
+	if err != nil {
+		log.Fatal(err)
+	}
+	code := m.Run()
+	os.RemoveAll(dir)
+	os.Exit(code)
+}
+
+// build builds the program. Nothing in it is ours but the clock: Go's own
+// time.Now, shifted by PRIVYSEAL_TEST_CLOCK seconds.
+func build(dir string) error {
+	overlay, err := movableClock(dir)
+	if err != nil {
+		return err
+	}
+	cmd := exec.Command("go", "build", "-overlay", overlay, "-o", program, "privyseal/cmd/privyseal")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("cannot build privyseal: %w\n%s", err, out)
+	}
+	return nil
+}
+
+func movableClock(dir string) (overlay string, err error) {
+	root, err := exec.Command("go", "env", "GOROOT").Output()
+	if err != nil {
+		return "", err
+	}
+	source := filepath.Join(strings.TrimSpace(string(root)), "src", "time", "time.go")
+	text, err := os.ReadFile(source)
+	if err != nil {
+		return "", err
+	}
+	const asked = "func Now() Time {\n\tsec, nsec, mono := runtimeNow()\n"
+	if !bytes.Contains(text, []byte(asked)) {
+		return "", fmt.Errorf("%s: time.Now is not what it was; look at movableClock", source)
+	}
+	text = bytes.Replace(text, []byte(asked), []byte(asked+"\tsec += testClock\n"), 1)
+	text = append(text, `
+var testClock = func() (n int64) {
+	text, _ := syscall.Getenv("PRIVYSEAL_TEST_CLOCK")
+	negative := len(text) > 0 && text[0] == '-'
+	for _, c := range text {
+		if c >= '0' && c <= '9' {
+			n = 10*n + int64(c-'0')
+		}
+	}
+	if negative {
+		return -n
+	}
+	return n
+}()
+`...)
+	text = bytes.Replace(text, []byte("import (\n"), []byte("import (\n\t\"syscall\"\n"), 1)
+	moved := filepath.Join(dir, "time.go")
+	overlay = filepath.Join(dir, "overlay.json")
+	data, err := json.Marshal(map[string]any{"Replace": map[string]string{source: moved}})
+	if err == nil {
+		err = os.WriteFile(moved, text, 0o600)
+	}
+	if err == nil {
+		err = os.WriteFile(overlay, data, 0o600)
+	}
+	return overlay, err
+}
+
+// workers is how many stories happen at once: they wait for processes and for the
+// disk.
+const workers = 4
+
+func TestRandomStories(t *testing.T) {
+	var next atomic.Int64
+	var group sync.WaitGroup
+	var steps, excused, signed atomic.Int64
+	start := time.Now()
+	for range workers {
+		group.Go(func() {
+			for *all || !t.Failed() {
+				n := next.Add(1)
+				if n > int64(*stories) {
+					return
+				}
+				w, err := random(t, *seed+uint64(n))
+				steps.Add(int64(len(w.log)))
+				signed.Add(int64(len(w.oracle.order)))
+				if w.oracle.excuse != "" {
+					excused.Add(1)
+				}
+				if err != nil {
+					short := shrink(t, w.log, err.Error())
+					t.Errorf("story %d (-seed %d -stories 1): %v\nin short:\n\n%s", n, *seed+uint64(n)-1, err, strings.Join(short, "\n"))
+				}
+			}
+		})
+	}
+	group.Wait()
+	t.Logf("%d stories, %d steps, %d positions signed, a false word in %d, in %s", *stories, steps.Load(), signed.Load(), excused.Load(), time.Since(start).Round(time.Second))
+}
+
+// random tells the story of a seed, up to the first thing that must not be.
+func random(t *testing.T, seed uint64) (*world, error) {
+	r := rand.New(rand.NewPCG(seed, 0))
+	w, err := newWorld(newDir(t))
+	if err != nil {
+		return w, err
+	}
+	defer w.close()
+	if err := w.tell(first(r)); err != nil {
+		return w, err
+	}
+	for range *length {
+		if err := w.step(next(w, r)); err != nil {
+			return w, err
+		}
+	}
+	return w, w.tell(last())
+}
+
+// tell does the steps of a story.
+func (w *world) tell(lines []string) error {
+	for _, line := range lines {
+		if err := w.step(line); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// shrink returns a part of a story that fails as the whole does, from which no
+// step can be left out.
+func shrink(t *testing.T, lines []string, why string) []string {
+	for i := len(lines) - 2; i > 0; i-- {
+		fewer := slices.Delete(slices.Clone(lines), i, i+1)
+		w, err := newWorld(newDir(t))
+		if err == nil {
+			err = w.tell(fewer)
+		}
+		w.close()
+		if err != nil && kind(err.Error()) == kind(why) {
+			lines = fewer
+		}
+	}
+	return lines
+}
+
+// kind is what a failure says, without the numbers, names and output in it.
+func kind(failure string) string {
+	line, _, _ := strings.Cut(failure, "\n")
+	return variable.ReplaceAllString(line, "")
+}
+
+var variable = regexp.MustCompile(`[0-9]+(/[a-z]+)?|"[^"]*"|:.*`)
+
+// TestStories tells the stories of testdata/stories: what was found once, and what
+// operators did who were slashed.
+func TestStories(t *testing.T) {
+	files, err := filepath.Glob("testdata/stories/*.txt")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no stories: %v", err)
+	}
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
+			t.Parallel()
+			text, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			w, err := newWorld(newDir(t))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer w.close()
+			for i, line := range strings.Split(string(text), "\n") {
+				if line = strings.TrimSpace(line); line == "" || line[0] == '#' {
+					continue
+				}
+				if err := w.expect(line); err != nil {
+					t.Fatalf("%s:%d: %s: %v", file, i+1, line, err)
+				}
+			}
+		})
+	}
+}
+
+// newDir returns a folder on a file system that may hold state; its path is short
+// enough for sockets.
+func newDir(t *testing.T) string {
+	dir, err := os.MkdirTemp("", "op")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
+}

@@ -1,0 +1,155 @@
+package operator
+
+import (
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+)
+
+// A random story: what comes next depends on the seed, and on the oracle for the
+// heights that nodes ask for. It has no rule for what an operator should not do.
+
+// choice is a step that may come next, and how often it does against the others.
+type choice struct {
+	weight int
+	step   func(w *world, r *rand.Rand) string
+}
+
+func pick[T any](r *rand.Rand, of ...T) T { return of[r.IntN(len(of))] }
+
+// anyHome returns a home, mostly one that exists.
+func anyHome(w *world, r *rand.Rand) string {
+	for range 4 {
+		name := pick(r, "a1", "a1", "a2", "b1")
+		if w.homes[name].exists() {
+			return name
+		}
+	}
+	return "a1"
+}
+
+func anyRunning(w *world, r *rand.Rand) string {
+	for _, i := range r.Perm(3) {
+		if name := [...]string{"a1", "a2", "b1"}[i]; w.homes[name].signer != nil {
+			return name
+		}
+	}
+	return anyHome(w, r)
+}
+
+func other(r *rand.Rand, name string) string {
+	for {
+		if o := pick(r, "a1", "a2", "b1"); o != name {
+			return o
+		}
+	}
+}
+
+// nextHeight is that of an honest node, mostly; else of one that lags or lies.
+func nextHeight(w *world, r *rand.Rand) int64 {
+	top := w.oracle.top().height
+	switch n := r.IntN(40); {
+	case n < 2:
+		return top + r.Int64N(1000) + 1
+	case n < 3:
+		return top + pick(r, int64(99_000), 900_000_000)
+	case n < 8:
+		return max(1, top-r.Int64N(5))
+	}
+	return top + 1
+}
+
+// afterHeight is true, mostly: above all that was signed.
+func afterHeight(w *world, r *rand.Rand) int64 {
+	top := w.oracle.top().height
+	if r.IntN(5) == 0 {
+		return max(1, top-r.Int64N(10))
+	}
+	return top + r.Int64N(10)
+}
+
+var choices = []choice{
+	{20, func(w *world, r *rand.Rand) string { return "start " + anyHome(w, r) }},
+	{5, func(w *world, r *rand.Rand) string { return "stop " + anyRunning(w, r) }},
+	{8, func(w *world, r *rand.Rand) string { return "kill " + anyRunning(w, r) }},
+	{3, func(w *world, r *rand.Rand) string { return "reboot " + pick(r, "a", "b") }},
+	{1, func(w *world, r *rand.Rand) string {
+		return fmt.Sprintf("clock %s %d", pick(r, "a", "b"), pick(r, 86400, -86400, 40_000_000, -40_000_000))
+	}},
+	{30, func(w *world, r *rand.Rand) string {
+		return fmt.Sprintf("sign %s %d %s", anyRunning(w, r), nextHeight(w, r), pick(r, "x", "x", "y"))
+	}},
+	{6, func(w *world, r *rand.Rand) string {
+		return fmt.Sprintf("ask %s %s %d %d %s", anyRunning(w, r), pick(r, "proposal", "prevote", "precommit"), nextHeight(w, r), r.IntN(3), pick(r, "x", "y", "nil"))
+	}},
+	{15, func(w *world, r *rand.Rand) string { return "fork " + anyRunning(w, r) }},
+
+	{5, func(w *world, r *rand.Rand) string { return "adopt " + anyHome(w, r) }},
+	{4, func(w *world, r *rand.Rand) string { return "export " + anyHome(w, r) + " " + pick(r, "f", "g") }},
+	{6, func(w *world, r *rand.Rand) string { return "import " + anyHome(w, r) + " " + pick(r, "f", "g", "out") }},
+	{2, func(w *world, r *rand.Rand) string { return "make " + anyHome(w, r) + " fresh" }},
+	{3, func(w *world, r *rand.Rand) string {
+		return fmt.Sprintf("make %s after %d", anyHome(w, r), afterHeight(w, r))
+	}},
+	{1, func(w *world, r *rand.Rand) string { return "install " + pick(r, "a2", "b1") + " fresh" }},
+	{2, func(w *world, r *rand.Rand) string {
+		return fmt.Sprintf("install %s after %d", pick(r, "a2", "b1"), afterHeight(w, r))
+	}},
+	{3, func(w *world, r *rand.Rand) string {
+		return fmt.Sprintf("install %s state %s", pick(r, "a2", "b1"), pick(r, "f", "g"))
+	}},
+	{2, func(w *world, r *rand.Rand) string { return "migrate " + pick(r, "a2", "b1") }},
+	{2, func(w *world, r *rand.Rand) string { return "out " + anyHome(w, r) }},
+	{3, func(w *world, r *rand.Rand) string { return fmt.Sprintf("node %d z", w.oracle.top().height+1) }},
+	{8, func(w *world, r *rand.Rand) string { return fmt.Sprintf("obey %s %d", anyHome(w, r), r.IntN(4)) }},
+	{1, func(w *world, r *rand.Rand) string { return "check " + anyHome(w, r) }},
+
+	{6, func(w *world, r *rand.Rand) string { return "save " + anyHome(w, r) + " " + pick(r, "k", "l") }},
+	{12, func(w *world, r *rand.Rand) string {
+		what := pick(r, "file", "file", "folder", "home")
+		ways := waysOfFolder
+		if what == "file" {
+			ways = waysOfFile
+		}
+		return fmt.Sprintf("put %s %s %s %s", anyHome(w, r), pick(r, "k", "l"), what, pick(r, slices.Sorted(maps.Keys(ways))...))
+	}},
+	{4, func(w *world, r *rand.Rand) string { h := anyHome(w, r); return "copy " + h + " " + other(r, h) }},
+	{1, func(w *world, r *rand.Rand) string { h := anyHome(w, r); return "move " + h + " " + other(r, h) }},
+	{2, func(w *world, r *rand.Rand) string { return "remove " + anyHome(w, r) }},
+	{2, func(w *world, r *rand.Rand) string {
+		return fmt.Sprintf("flip %s %d %d", anyHome(w, r), pick(r, 0, 65536)+r.IntN(1024), r.IntN(8))
+	}},
+	{1, func(w *world, r *rand.Rand) string { return "touch " + pick(r, "a1", "a2", "b1", filePVName) }},
+	{1, func(w *world, r *rand.Rand) string { return "chown " + anyHome(w, r) }},
+}
+
+// next returns a random step.
+func next(w *world, r *rand.Rand) string {
+	sum := 0
+	for _, c := range choices {
+		sum += c.weight
+	}
+	n := r.IntN(sum)
+	for _, c := range choices {
+		if n -= c.weight; n < 0 {
+			return c.step(w, r)
+		}
+	}
+	panic("the weights do not add up")
+}
+
+// first returns how a random story begins.
+func first(r *rand.Rand) []string {
+	begin := pick(r, "begin imported a1", "begin imported a1", "begin new a1", fmt.Sprintf("begin migrated a1 %d", 1+r.IntN(20)))
+	return []string{begin, "start a1"}
+}
+
+// last returns how a random story ends: what has to sign does, and each home gets
+// its chance to sign twice.
+func last() (lines []string) {
+	for _, name := range []string{"a1", "a2", "b1"} {
+		lines = append(lines, "must "+name, "kill "+name, "start "+name, "fork "+name, "kill "+name)
+	}
+	return lines
+}
