@@ -36,7 +36,7 @@ demo: all
 	@$(GO) run ./test/demo -privyseal bin/privyseal $(if $(BLOCKS),-blocks $(BLOCKS))
 
 # Everything that must pass.
-test: setup check unit mutants-tenth race interop nodes
+test: setup check unit mutants-tenth race operators interop nodes
 	@if scripts/setup can-qemu 2>/dev/null; then $(MAKE) --no-print-directory test-nitro; fi
 	@echo "make test: everything passed"
 	@scripts/setup can-qemu 2>&1 | sed 's/^setup: /make test: left out, the enclave in QEMU: /'
@@ -82,6 +82,12 @@ mutants-tenth:
 race:
 	@echo "== race detector"
 	@CGO_ENABLED=1 PRIVYSEAL_REQUIRE_NODES=1 $(GO) test -race ./internal/... ./test/nitro/hostile
+
+# What operators do, in any order: 2,000 random stories, and those that are kept.
+operators:
+	@echo "== operators"
+	@$(GO) test -timeout 30m ./test/operator
+.PHONY: operators
 
 # The modules of other programs check our bytes, and we theirs. Each is a Go
 # module of its own, so that none of them is ever linked into privyseal.

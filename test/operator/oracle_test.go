@@ -6,7 +6,6 @@ import (
 	"crypto/ed25519"
 	"errors"
 	"fmt"
-	"os"
 	"regexp"
 	"slices"
 
@@ -148,7 +147,7 @@ func (o *oracle) gave(w word, mark position, copies []copyOf) error {
 // lie records a false word. The error says that privyseal did not say what the
 // word claims.
 func (o *oracle) lie(w word, why string, says *regexp.Regexp) error {
-	if !says.MatchString(w.output) && os.Getenv("LENIENT") == "" {
+	if !says.MatchString(w.output) {
 		return fmt.Errorf("the word of %q, %s; but privyseal did not say that this is what it means (%v):\n%s", w.step, why, says, w.output)
 	}
 	if o.excuse == "" {

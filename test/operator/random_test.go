@@ -74,9 +74,6 @@ var choices = []choice{
 	{5, func(w *world, r *rand.Rand) string { return "stop " + anyRunning(w, r) }},
 	{8, func(w *world, r *rand.Rand) string { return "kill " + anyRunning(w, r) }},
 	{3, func(w *world, r *rand.Rand) string { return "reboot " + pick(r, "a", "b") }},
-	{1, func(w *world, r *rand.Rand) string {
-		return fmt.Sprintf("clock %s %d", pick(r, "a", "b"), pick(r, 86400, -86400, 40_000_000, -40_000_000))
-	}},
 	{30, func(w *world, r *rand.Rand) string {
 		return fmt.Sprintf("sign %s %d %s", anyRunning(w, r), nextHeight(w, r), pick(r, "x", "x", "y"))
 	}},
@@ -85,8 +82,15 @@ var choices = []choice{
 	}},
 	{15, func(w *world, r *rand.Rand) string { return "fork " + anyRunning(w, r) }},
 
-	{5, func(w *world, r *rand.Rand) string { return "adopt " + anyHome(w, r) }},
 	{4, func(w *world, r *rand.Rand) string { return "export " + anyHome(w, r) + " " + pick(r, "f", "g") }},
+	{1, func(w *world, r *rand.Rand) string { return "check " + anyHome(w, r) }},
+	{6, func(w *world, r *rand.Rand) string { return "save " + anyHome(w, r) + " " + pick(r, "k", "l") }},
+	{1, func(w *world, r *rand.Rand) string { h := anyHome(w, r); return "move " + h + " " + other(r, h) }},
+	{1, func(w *world, r *rand.Rand) string { return "chown " + anyHome(w, r) }},
+}
+
+var carelessChoices = []choice{
+	{5, func(w *world, r *rand.Rand) string { return "adopt " + anyHome(w, r) }},
 	{6, func(w *world, r *rand.Rand) string { return "import " + anyHome(w, r) + " " + pick(r, "f", "g", "out") }},
 	{2, func(w *world, r *rand.Rand) string { return "make " + anyHome(w, r) + " fresh" }},
 	{3, func(w *world, r *rand.Rand) string {
@@ -103,9 +107,7 @@ var choices = []choice{
 	{2, func(w *world, r *rand.Rand) string { return "out " + anyHome(w, r) }},
 	{3, func(w *world, r *rand.Rand) string { return fmt.Sprintf("node %d z", w.oracle.top().height+1) }},
 	{8, func(w *world, r *rand.Rand) string { return fmt.Sprintf("obey %s %d", anyHome(w, r), r.IntN(4)) }},
-	{1, func(w *world, r *rand.Rand) string { return "check " + anyHome(w, r) }},
 
-	{6, func(w *world, r *rand.Rand) string { return "save " + anyHome(w, r) + " " + pick(r, "k", "l") }},
 	{12, func(w *world, r *rand.Rand) string {
 		what := pick(r, "file", "file", "folder", "home")
 		ways := waysOfFolder
@@ -115,17 +117,25 @@ var choices = []choice{
 		return fmt.Sprintf("put %s %s %s %s", anyHome(w, r), pick(r, "k", "l"), what, pick(r, slices.Sorted(maps.Keys(ways))...))
 	}},
 	{4, func(w *world, r *rand.Rand) string { h := anyHome(w, r); return "copy " + h + " " + other(r, h) }},
-	{1, func(w *world, r *rand.Rand) string { h := anyHome(w, r); return "move " + h + " " + other(r, h) }},
+	{4, func(w *world, r *rand.Rand) string {
+		if w.homes["a1"].volume {
+			return "clone a1 a2"
+		}
+		return "start " + anyHome(w, r)
+	}},
 	{2, func(w *world, r *rand.Rand) string { return "remove " + anyHome(w, r) }},
 	{2, func(w *world, r *rand.Rand) string {
 		return fmt.Sprintf("flip %s %d %d", anyHome(w, r), pick(r, 0, 65536)+r.IntN(1024), r.IntN(8))
 	}},
 	{1, func(w *world, r *rand.Rand) string { return "touch " + pick(r, "a1", "a2", "b1", filePVName) }},
-	{1, func(w *world, r *rand.Rand) string { return "chown " + anyHome(w, r) }},
 }
 
 // next returns a random step.
 func next(w *world, r *rand.Rand) string {
+	choices := choices
+	if *careless {
+		choices = append(choices[:len(choices):len(choices)], carelessChoices...)
+	}
 	sum := 0
 	for _, c := range choices {
 		sum += c.weight
@@ -142,6 +152,9 @@ func next(w *world, r *rand.Rand) string {
 // first returns how a random story begins.
 func first(r *rand.Rand) []string {
 	begin := pick(r, "begin imported a1", "begin imported a1", "begin new a1", fmt.Sprintf("begin migrated a1 %d", 1+r.IntN(20)))
+	if canMount() && r.IntN(40) == 0 {
+		return []string{"volume a1", begin, "start a1"}
+	}
 	return []string{begin, "start a1"}
 }
 
@@ -149,7 +162,7 @@ func first(r *rand.Rand) []string {
 // its chance to sign twice.
 func last() (lines []string) {
 	for _, name := range []string{"a1", "a2", "b1"} {
-		lines = append(lines, "must "+name, "kill "+name, "start "+name, "fork "+name, "kill "+name)
+		lines = append(lines, "must "+name, "start "+name, "fork "+name, "kill "+name)
 	}
 	return lines
 }

@@ -89,7 +89,7 @@ func (w *world) addressed(h *home) error {
 // copied copies the home to another one, on its host or the other.
 func copied(w *world, h *home, args []string) error {
 	to := w.homes[args[0]]
-	if to == h || !h.exists() || to.exists() {
+	if to == h || !h.exists() || to.exists() || to.volume {
 		return nil
 	}
 	to.sound = false
@@ -102,7 +102,7 @@ func copied(w *world, h *home, args []string) error {
 // moved renames the home: its files stay what they are.
 func moved(w *world, h *home, args []string) error {
 	to := w.homes[args[0]]
-	if to == h || !h.exists() || to.exists() || to.name[0] != h.name[0] || h.signer != nil {
+	if to == h || !h.exists() || to.exists() || to.name[0] != h.name[0] || h.signer != nil || h.volume || to.volume {
 		return nil
 	}
 	if err := w.shell(h.name[0], "mv %s %s", h.dir, to.dir); err != nil {
@@ -171,10 +171,4 @@ func chown(w *world, h *home, _ []string) error {
 		return nil
 	}
 	return w.shell(h.name[0], "chown -R %d:%d %[3]s && find %[3]s/state -type f -exec chmod 600 {} +", os.Geteuid(), os.Getegid(), h.dir)
-}
-
-func clock(w *world, args []string) error {
-	seconds, err := strconv.Atoi(args[1])
-	w.clocks[args[0][0]] += time.Duration(seconds) * time.Second
-	return err
 }

@@ -24,7 +24,6 @@ var verbs = map[string]func(w *world, args []string) error{
 	"stop":   onHome(func(w *world, h *home, _ []string) error { return w.end(h, syscall.SIGTERM) }),
 	"kill":   onHome(func(w *world, h *home, _ []string) error { return w.end(h, syscall.SIGKILL) }),
 	"reboot": reboot, // HOST
-	"clock":  clock,  // HOST SECONDS: the host's clock jumps by so much
 
 	// What nodes ask.
 	"sign": onHome(sign), // HEIGHT BLOCK [ROUND]: a proposal, a prevote, a precommit
@@ -52,6 +51,8 @@ var verbs = map[string]func(w *world, args []string) error{
 	"flip":   onHome(flip), // OFFSET BIT
 	"touch":  touch,
 	"chown":  onHome(chown),
+	"volume": onHome(volume), // the home will lie on a volume of its own
+	"clone":  onHome(clone),  // HOME: mount a clone of its volume there
 
 	// must says that the home has to sign now, if nothing was done to it that could
 	// make a careful signer refuse.
@@ -225,6 +226,15 @@ func reboot(w *world, args []string) error {
 	host := args[0][0]
 	if err := w.stopAll(host, syscall.SIGKILL); err != nil {
 		return err
+	}
+	// Clones are not in fstab: one that signed after a boot would be what no host can
+	// see.
+	for _, h := range w.homes {
+		if h.name[0] == host && h.clone {
+			if err := w.unmount(h); err != nil {
+				return err
+			}
+		}
 	}
 	w.boots[host]++
 	dir := w.runDir(host)

@@ -27,7 +27,6 @@ type world struct {
 	dir    string
 	homes  map[string]*home
 	boots  map[byte]int
-	clocks map[byte]time.Duration
 	key    ed25519.PrivateKey // nil: privyseal made it, and there is no other copy
 	filePV filePV
 	oracle *oracle
@@ -46,6 +45,8 @@ type home struct {
 	signer *exec.Cmd // nil: it does not run
 	stderr *bytes.Buffer
 	ended  chan error
+
+	volume, clone bool // it lies on a volume of its own; that is a clone of another one
 
 	// sound says that nothing was done to the home that could make a careful signer
 	// refuse: it has to sign.
@@ -68,7 +69,7 @@ type copyOf struct {
 
 func newWorld(dir string) (*world, error) {
 	w := &world{
-		dir: dir, homes: map[string]*home{}, boots: map[byte]int{}, clocks: map[byte]time.Duration{},
+		dir: dir, homes: map[string]*home{}, boots: map[byte]int{},
 		oracle: newOracle(chainID),
 	}
 	for _, name := range []string{"a1", "a2", "b1"} {
@@ -92,6 +93,7 @@ func (w *world) close() {
 			<-h.ended
 		}
 		h.node.close()
+		w.unmount(h)
 	}
 }
 
@@ -118,8 +120,7 @@ func (w *world) copies() (all []copyOf) {
 func (w *world) environ(host byte) []string {
 	return append(os.Environ(),
 		"PATH="+filepath.Dir(program)+":"+os.Getenv("PATH"),
-		"PRIVYSEAL_RUN="+w.runDir(host),
-		fmt.Sprintf("PRIVYSEAL_TEST_CLOCK=%d", int64(w.clocks[host].Seconds())))
+		"PRIVYSEAL_RUN="+w.runDir(host))
 }
 
 // run runs a program on a host, in the world's folder, to its end. The error is
