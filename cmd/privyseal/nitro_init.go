@@ -177,7 +177,7 @@ func (f *nitroInitFlags) check(i *initFlags) error {
 // ofEnclave says at once of which type a key in an enclave cannot be, before one is
 // launched that would say the same.
 func ofEnclave(t pubkey.Type) error {
-	if soft.SignsInConstantTime(t) {
+	if pubkey.SignsInConstantTime(t) {
 		return nil
 	}
 	return usagef("a %s key does not go into an enclave: how long it takes to sign depends on the secret, and the host can measure that; use ed25519 or ml_dsa_65, or --provider soft", t)

@@ -149,7 +149,7 @@ func (e *enclaveLink) serveKMS(ctx context.Context, link vsock.Host) error {
 				defer c.Close()
 				// The enclave tells, with its cure, what became of its call; why KMS was not
 				// reached it cannot know.
-				if err := host.ProxyKMS(ctx, c, e.policy.KMSEndpoint, answerTimeout); err != nil && ctx.Err() == nil {
+				if err := host.ProxyKMS(ctx, c, e.policy.Endpoint(), answerTimeout); err != nil && ctx.Err() == nil {
 					e.proxied(err)
 				}
 			}()

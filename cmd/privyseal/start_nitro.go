@@ -22,7 +22,6 @@ import (
 	"privyseal/internal/host"
 	"privyseal/internal/hostlink"
 	"privyseal/internal/key/nitrokms"
-	"privyseal/internal/key/soft"
 	"privyseal/internal/monitor"
 	"privyseal/internal/policy"
 	"privyseal/internal/pubkey"
@@ -307,7 +306,7 @@ func (d *daemon) hostConfig(name string) (hc host.Config, p *policy.Policy, err 
 	}
 	digest, err := policyDigest(e.policy)
 	return host.Config{
-		Launcher: launcher, Dir: e.config.Transport, Policy: digest, KMS: e.policy.KMSEndpoint, Credentials: credentialsOf(e),
+		Launcher: launcher, Dir: e.config.Transport, Policy: digest, KMS: e.policy.Endpoint(), Credentials: credentialsOf(e),
 		LogLevel: d.cfg.Log.Level, StopEnclave: e.config.StopEnclave, Log: d.log.With("enclave", name), Up: d.monitor.Enclave(name),
 	}, e.policy, err
 }
@@ -338,7 +337,7 @@ func disallowed(p *policy.Policy, chainID string, key nitrokms.Header, identity 
 		return wrappedElsewhere("key", chainID, key.KeyARN, p.KMSKey)
 	case identity != nil && identity.KeyARN != p.KMSKey:
 		return wrappedElsewhere("identity", chainID, identity.KeyARN, p.KMSKey)
-	case !soft.SignsInConstantTime(pubkey.Type(key.KeyType)):
+	case !pubkey.SignsInConstantTime(pubkey.Type(key.KeyType)):
 		return fmt.Sprintf("the key of chain %s is of type %s, which does not go into an enclave: how long it takes to sign depends on the secret, and the host can measure that", chainID, key.KeyType),
 			"go back to the release that it was made with, and give the validator an ed25519 key"
 	case !p.AllowsChain(chainID):

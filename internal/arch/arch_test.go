@@ -60,7 +60,7 @@ var mayImport = map[string]string{
 	"internal/key/nitrokms": "internal/strictjson",
 	"internal/enclave": "internal/claims internal/hostlink internal/key/nitrokms internal/key/soft internal/nitro/nsm internal/oplog " +
 		"internal/policy internal/privval internal/pubkey internal/session internal/signer internal/vsock internal/watermark golang.org/x/sys/unix",
-	"internal/host":         "internal/dial internal/hostlink internal/strictjson internal/vsock internal/watermark github.com/aws/aws-sdk-go-v2/",
+	"internal/host":         "internal/dial internal/hostlink internal/policy internal/strictjson internal/vsock internal/watermark github.com/aws/aws-sdk-go-v2/",
 	"cmd/privyseal-enclave": "internal/enclave",
 
 	// The operator's side. It comes after the core and is not trusted by it.

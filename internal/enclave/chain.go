@@ -186,7 +186,7 @@ func (e *enclave) open(ctx context.Context, creds hostlink.Credentials, wrapped 
 // keepsTime refuses keys whose signatures take a time that depends on the secret: the
 // host sees when a request comes and when its answer goes, as often as it likes.
 func keepsTime(t pubkey.Type) error {
-	if soft.SignsInConstantTime(t) {
+	if pubkey.SignsInConstantTime(t) {
 		return nil
 	}
 	return &curedError{

@@ -24,6 +24,7 @@ import (
 	"time"
 
 	"privyseal/internal/hostlink"
+	"privyseal/internal/policy"
 	"privyseal/internal/vsock"
 	"privyseal/internal/watermark"
 )
@@ -37,9 +38,9 @@ type Config struct {
 	Dir string
 	// Policy is the SHA-256 of the policy file in the image.
 	Policy [32]byte
-	// KMS is the only host:port that the enclave can reach by way of us: that of
-	// the policy.
-	KMS         string
+	// KMS is the only place that the enclave can reach by way of us: that of the
+	// policy, where it is no service of this host.
+	KMS         policy.Endpoint
 	Credentials Source
 	Chains      []Chain
 	// LogLevel is the enclave's: debug, info, warn or error.

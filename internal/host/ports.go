@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"sync"
 	"syscall"
@@ -13,6 +14,7 @@ import (
 
 	"privyseal/internal/dial"
 	"privyseal/internal/hostlink"
+	"privyseal/internal/policy"
 	"privyseal/internal/vsock"
 )
 
@@ -163,14 +165,27 @@ func (h *Host) kms(ctx context.Context, conn vsock.Conn) {
 	}
 }
 
-// ProxyKMS copies between a connection of the enclave and target, a host:port,
-// until both ends are done, for at most life. There is nothing that the enclave
-// could say to be connected elsewhere; TLS ends inside.
-func ProxyKMS(ctx context.Context, conn vsock.Conn, target string, life time.Duration) error {
-	d := net.Dialer{Timeout: dial.Timeout}
-	outside, err := d.DialContext(ctx, "tcp", target)
+// ProxyKMS copies between a connection of the enclave and its KMS until both ends are
+// done, for at most life. There is nothing that the enclave could say to be connected
+// elsewhere; TLS ends inside. Image and policy may be anybody's, so the address is
+// looked at once more when the name is resolved.
+func ProxyKMS(ctx context.Context, conn vsock.Conn, target policy.Endpoint, life time.Duration) error {
+	d := net.Dialer{Timeout: dial.Timeout, Control: func(_, address string, _ syscall.RawConn) error {
+		a, err := netip.ParseAddrPort(address)
+		if err == nil {
+			err = target.Allows(a)
+		}
+		if err != nil {
+			return &refusedKMS{err}
+		}
+		return nil
+	}}
+	outside, err := d.DialContext(ctx, "tcp", target.Address)
+	if refused, ok := errors.AsType[*refusedKMS](err); ok {
+		return fmt.Errorf("the enclave is not connected to the KMS of its policy, %s: %w", target.Address, refused.error)
+	}
 	if err != nil {
-		return fmt.Errorf("cannot reach KMS: %w; may this instance reach %s?", err, target)
+		return fmt.Errorf("cannot reach KMS: %w; may this instance reach %s?", err, target.Address)
 	}
 	defer outside.Close()
 	defer context.AfterFunc(ctx, func() { outside.Close() })()
@@ -180,10 +195,13 @@ func ProxyKMS(ctx context.Context, conn vsock.Conn, target string, life time.Dur
 	}
 	// An idle connection that reached its end is nothing to tell.
 	if err := vsock.Pipe(conn, outside.(*net.TCPConn)); err != nil && !errors.Is(err, os.ErrDeadlineExceeded) && !isEnd(err) {
-		return fmt.Errorf("lost the connection to KMS at %s: %w", target, err)
+		return fmt.Errorf("lost the connection to KMS at %s: %w", target.Address, err)
 	}
 	return nil
 }
+
+// refusedKMS is an address that KMS is not at.
+type refusedKMS struct{ error }
 
 // ended logs why a connection ended, unless it just did. An empty message is for
 // what is not worth a line.

@@ -18,6 +18,7 @@ import (
 
 	"privyseal/internal/filestore"
 	"privyseal/internal/hostlink"
+	"privyseal/internal/policy"
 	"privyseal/internal/vsock"
 	"privyseal/internal/watermark"
 	"privyseal/internal/watermark/storetest"
@@ -202,7 +203,7 @@ func TestNodes(t *testing.T) {
 func TestKMSProxy(t *testing.T) {
 	m := newMachine(t)
 	s := m.setup()
-	s.config.KMS = node(t, "tcp", "127.0.0.1:0")
+	s.config.KMS = policy.Endpoint{Address: node(t, "tcp", "127.0.0.1:0"), Test: true}
 	g := m.launched(s)
 	conn := g.mustDial(hostlink.KMSPort)
 	request := []byte("CONNECT 127.0.0.1:22 HTTP/1.1\r\nHost: elsewhere\r\n\r\n")
@@ -253,6 +254,75 @@ func TestKMSOutOfReach(t *testing.T) {
 	}
 }
 
+// The image may be anybody's, and its policy names what the host connects it to: no
+// service of this host, by whatever name, and nothing but port 443.
+func TestNoTunnelIntoTheHost(t *testing.T) {
+	target := node(t, "tcp", "127.0.0.1:0")
+	_, port, err := net.SplitHostPort(target)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		address string
+		test    bool
+		want    string // "" connects
+	}{
+		{target, true, ""},
+		{"localhost:" + port, true, ""},
+		{target, false, "port"},
+		{"localhost:" + port, false, "port"},
+		{"127.0.0.1:443", false, "is this host"},
+		{"localhost:443", false, "is this host"},
+		{"127.8.9.10:443", false, "is this host"},
+		{"[::1]:443", false, "is this host"},
+		{"[::ffff:127.0.0.1]:443", false, "is this host"},
+		{"0.0.0.0:443", false, "is this host"},
+		{"0.0.0.0:" + port, true, "is this host"},
+		{"169.254.169.254:80", false, "port"},
+		{"169.254.169.254:443", false, "metadata service"},
+		{"169.254.169.254:80", true, "metadata service"},
+		{"[::ffff:169.254.169.254]:80", true, "metadata service"},
+		{"[fd00:ec2::254]:80", true, "metadata service"},
+		{"[fe80::1%lo]:443", false, "metadata service"},
+	} {
+		inside, outside := tcpPair(t)
+		done := make(chan error, 1)
+		go func() {
+			done <- ProxyKMS(t.Context(), inside, policy.Endpoint{Address: c.address, Test: c.test}, 10*time.Second)
+			inside.Close()
+		}()
+		outside.CloseWrite()
+		got, _ := io.ReadAll(outside)
+		err := <-done
+		if c.want == "" && (err != nil || string(got) != "tcp") {
+			t.Errorf("%+v: %q, %v", c, got, err)
+		}
+		if c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want) || len(got) > 0) {
+			t.Errorf("%+v: %q, %v", c, got, err)
+		}
+	}
+}
+
+// tcpPair returns two ends of a connection.
+func tcpPair(t *testing.T) (a, b *net.TCPConn) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	one, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { one.Close(); other.Close() })
+	return one.(*net.TCPConn), other.(*net.TCPConn)
+}
+
 // A connection to KMS does not live for ever.
 func TestKMSConnectionEnds(t *testing.T) {
 	target := node(t, "tcp", "127.0.0.1:0")
@@ -266,7 +336,7 @@ func TestKMSConnectionEnds(t *testing.T) {
 		conn, err := l.Accept()
 		if err == nil {
 			defer conn.Close()
-			err = ProxyKMS(context.Background(), conn.(*net.TCPConn), target, 30*time.Millisecond)
+			err = ProxyKMS(context.Background(), conn.(*net.TCPConn), policy.Endpoint{Address: target, Test: true}, 30*time.Millisecond)
 		}
 		done <- err
 	}()

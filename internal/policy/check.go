@@ -8,10 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"net"
-	"net/netip"
 	"slices"
-	"strconv"
 	"strings"
 
 	"privyseal/internal/pubkey"
@@ -38,7 +35,7 @@ func (p *Policy) check() error {
 		err error
 	}{
 		{"kms_key", checkKeyARN(p.KMSKey)},
-		{"kms_endpoint", checkEndpoint(p.KMSEndpoint)},
+		{"kms_endpoint", p.Endpoint().check()},
 		{"kms_server_name", checkServerName(p.KMSServerName)},
 		{"tls_roots", checkPEM(p.TLSRoots)},
 		{"attestation_root", checkOptionalPEM(p.AttestationRoot)},
@@ -67,20 +64,6 @@ func checkKeyARN(arn string) error {
 		return fmt.Errorf("%q is not the ARN of a key, arn:aws:kms:REGION:ACCOUNT:key/ID", arn)
 	}
 	return nil
-}
-
-func checkEndpoint(endpoint string) error {
-	host, port, err := net.SplitHostPort(endpoint)
-	if err != nil {
-		return fmt.Errorf("%q is not host:port, as in kms.eu-central-1.amazonaws.com:443", endpoint)
-	}
-	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 || strconv.FormatUint(n, 10) != port {
-		return fmt.Errorf("%q is not host:port, without a scheme and a path: the port is not a number from 1 to 65535", endpoint)
-	}
-	if ip, err := netip.ParseAddr(host); err == nil && ip.Zone() == "" && !ip.IsUnspecified() || isDNSName(host) {
-		return nil
-	}
-	return fmt.Errorf("%q is not host:port: %q is neither a DNS name nor an IP address", endpoint, host)
 }
 
 func checkServerName(name string) error {
@@ -133,9 +116,13 @@ func checkPublicKey(text string) error {
 		return fmt.Errorf("%.80q is no public key in standard base64, as `privyseal key show --format base64` prints it", text)
 	}
 	for _, t := range pubkey.Types() {
-		if _, err = pubkey.New(t, raw); err == nil {
-			return nil
+		if _, err = pubkey.New(t, raw); err != nil {
+			continue
 		}
+		if !pubkey.SignsInConstantTime(t) {
+			return fmt.Errorf("%.80q is a %s key, and such keys are refused in enclaves: how long they take to sign depends on the secret", text, t)
+		}
+		return nil
 	}
 	return fmt.Errorf("%.80q holds %d bytes that are no public key of any type", text, len(raw))
 }

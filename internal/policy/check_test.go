@@ -15,6 +15,7 @@ func TestImpossibleValues(t *testing.T) {
 		"kms_endpoint": {
 			"", "foo", "https://foo", "https://foo:443", "foo:443/", " foo:443", "foo:443:443", "foo:", "foo:https", "foo:0", "foo:65979", "foo:+443", "foo:0443",
 			":443", "foo..bar:443", "-foo:443", "foo-:443", "foo_bar:443", "10.0.1:443", "256.0.0.1:443", "0.0.0.0:443", "[::]:443", "[fe80::1%eth0]:443", "::1:443", long + ":443",
+			"169.254.169.254:443", "169.254.169.254:80", "[fd00:ec2::254]:80", "[::ffff:169.254.169.254]:80",
 		},
 		"kms_server_name": {"", "a..b", ".a", "a.", "-a", "a-", "a:443", "https://a", "*.a", "a b", "10.0.0.1", "::1", "a\n", long, strings.Repeat("kms.", 80) + "a"},
 		"chains":          {"", "a chain", "chain/1", ".chain", "chain\n", strings.Repeat("c", 51)},
@@ -27,6 +28,7 @@ func TestImpossibleValues(t *testing.T) {
 			"11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURp=",                     // loose bits
 			"11qYAYKxCrfVS/7TyWQH\nOg7hcvPapiMlrwIaaPcHURo=",                   // a line end
 			" 11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=",
+			secp256k1Key, // no enclave signs with one
 		},
 		"state_floor": {"", "a chain"},
 	} {
@@ -66,7 +68,7 @@ func TestPossibleValues(t *testing.T) {
 	for key, values := range map[string][]string{
 		"kms_endpoint":    {"kms.eu-central-1.amazonaws.com:443", "vpce-1a2b.kms.eu-central-1.vpce.amazonaws.com:443", "10.0.0.1:8443", "[::1]:65535", "localhost:1", "3com.example:443"},
 		"kms_server_name": {"kms.eu-central-1.amazonaws.com", "kms.us-iso-east-1.c2s.ic.gov", "kms.test", "KMS.TEST", "kms"},
-		"public_keys":     {publicKey, secp256k1Key},
+		"public_keys":     {publicKey},
 	} {
 		for _, v := range values {
 			p := full(t)

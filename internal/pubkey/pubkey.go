@@ -37,6 +37,13 @@ var ErrBLS = errors.New("the key type bls12_381 is not supported: it needs cgo, 
 // Types returns all types, the usual one first.
 func Types() []Type { return []Type{Ed25519, Secp256k1, Secp256k1Eth, MLDSA65} }
 
+// SignsInConstantTime reports whether the program that is linked here makes signatures
+// of type t in a time that does not depend on the secret. Its only library for
+// secp256k1, decred's, has no other functions for it than those with NonConst in their
+// names. That matters where somebody untrusted can measure each signature, as the host
+// of an enclave can.
+func SignsInConstantTime(t Type) bool { return t == Ed25519 || t == MLDSA65 }
+
 // ParseType returns the type with the name s. It knows bls12_381, and refuses
 // it with [ErrBLS].
 func ParseType(s string) (Type, error) {

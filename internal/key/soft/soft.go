@@ -73,14 +73,6 @@ func Generate(t pubkey.Type) (*Key, error) {
 	return newKey(t, s)
 }
 
-// SignsInConstantTime reports whether a key of type t signs in a time that does not
-// depend on the secret. The only library for secp256k1 that is linked, decred's, has
-// no other functions for it than those with NonConst in their names. That matters
-// where somebody untrusted can measure each signature, as the host of an enclave can.
-func SignsInConstantTime(t pubkey.Type) bool {
-	return t == pubkey.Ed25519 || t == pubkey.MLDSA65
-}
-
 // secretSize returns the length in bytes of the secret of a key of type t: the
 // seed of RFC 8032, a scalar, or the packed private key of FIPS 204 (a seed
 // would do, but imported keys have none). Ed25519 has a second form, of

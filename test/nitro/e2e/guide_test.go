@@ -215,7 +215,9 @@ func (g *guide) putRelease() {
 	} {
 		check(g.T, copyFile(from, filepath.Join(g.own, name)))
 	}
-	any, err := g.world.BuildImage(g.ctx, "any")
+	flags, err := g.world.TestRoots()
+	check(g.T, err)
+	any, err := g.world.BuildImage(g.ctx, "any", flags...)
 	check(g.T, err)
 	// The reader's machine is another one than the instance, and its program too: that
 	// has a byte more behind its end, which Linux does not mind.

@@ -26,8 +26,14 @@ import (
 func TestProductionPolicyRefusesTestChain(t *testing.T) {
 	ctx := within(t, time.Minute)
 	w := newWorld(t)
-	// Only the endpoint is this world's; roots and attestation root are AWS's.
-	im, err := w.BuildImage(ctx, "production")
+	flags, err := w.TestRoots()
+	check(t, err)
+	// Of production, it does not even name the KMS of this world, which is on this host.
+	if _, err := w.BuildImage(ctx, "production"); err == nil || !strings.Contains(err.Error(), "only a policy for tests") {
+		t.Fatalf("an image of production with a KMS of this host: %v", err)
+	}
+	// For tests, but with AWS's TLS roots.
+	im, err := w.BuildImage(ctx, "amazon", flags[2:]...)
 	check(t, err)
 	check(t, w.LetIn(ctx, im))
 	home := filepath.Join(w.Dir, "home")
@@ -47,17 +53,19 @@ func TestProductionPolicyRefusesTestChain(t *testing.T) {
 		t.Errorf("%s was made", home)
 	}
 
-	// With our TLS roots and AWS's attestation root KMS answers, and what the
-	// enclave attests is not believed.
-	flags, err := w.TestRoots()
+	// With our TLS roots and another attestation root KMS answers, and what the enclave
+	// attests is not believed.
+	other, err := rig.NewRoot()
 	check(t, err)
+	path := filepath.Join(w.Dir, "other.pem")
+	check(t, os.WriteFile(path, other.PEM(), 0o600))
 	check(t, w.Instance.Close())
-	im, err = w.BuildImage(ctx, "half", flags[:2]...)
+	im, err = w.BuildImage(ctx, "half", append(flags[:2:2], "--attestation-root", path)...)
 	check(t, err)
 	check(t, w.LetIn(ctx, im))
 	_, err = w.Run(ctx, append([]string{"init", "--home", home, "--chain-id", "chain-1", "--node", "unix:///n.sock"}, w.InitFlags(im)...)...)
 	if err == nil || !strings.Contains(err.Error(), "nothing was installed") || !strings.Contains(err.Error(), "root") {
-		t.Errorf("a document of the test root, held against AWS's: %v", err)
+		t.Errorf("a document of the test root, held against another: %v", err)
 	}
 	if _, err := os.Stat(home); err == nil {
 		t.Errorf("%s was made", home)
@@ -69,7 +77,9 @@ func TestProductionPolicyRefusesTestChain(t *testing.T) {
 func TestOnlyAPrivilegedHostGetsIn(t *testing.T) {
 	ctx := within(t, time.Minute)
 	w := newWorld(t)
-	im, err := w.BuildImage(ctx, "production")
+	flags, err := w.TestRoots()
+	check(t, err)
+	im, err := w.BuildImage(ctx, "image", flags...)
 	check(t, err)
 	image, err := os.ReadFile(im.Path)
 	check(t, err)
