@@ -33,11 +33,12 @@ var mayImport = map[string]string{
 	// JSON of others, and command lines for operators.
 	"internal/strictjson": "",
 	"internal/shell":      "",
+	"internal/cure":       "internal/shell",
 
 	// Public keys, and keys: a room a provider.
 	"internal/pubkey": "internal/strictjson filippo.io/edwards25519 github.com/cloudflare/circl/ github.com/decred/dcrd/dcrec/secp256k1/v4/ " +
 		"github.com/decred/dcrd/dcrec/secp256k1/v4 golang.org/x/crypto/",
-	"internal/key/soft": "internal/pubkey internal/strictjson filippo.io/edwards25519 github.com/cloudflare/circl/ github.com/decred/dcrd/dcrec/secp256k1/v4/ " +
+	"internal/key/soft": "internal/cure internal/pubkey internal/strictjson filippo.io/edwards25519 github.com/cloudflare/circl/ github.com/decred/dcrd/dcrec/secp256k1/v4/ " +
 		"github.com/decred/dcrd/dcrec/secp256k1/v4 golang.org/x/crypto/",
 
 	// Stores.
@@ -64,14 +65,14 @@ var mayImport = map[string]string{
 	"cmd/privyseal-enclave": "internal/enclave",
 
 	// The operator's side. It comes after the core and is not trusted by it.
-	"internal/config":  "internal/hostlink internal/session internal/watermark github.com/pelletier/go-toml/v2 github.com/pelletier/go-toml/v2/",
+	"internal/config":  "internal/cure internal/hostlink internal/session internal/watermark github.com/pelletier/go-toml/v2 github.com/pelletier/go-toml/v2/",
 	"internal/migrate": "internal/key/soft internal/privval internal/pubkey internal/session internal/shell internal/strictjson internal/watermark github.com/pelletier/go-toml/v2 go.yaml.in/yaml/v3",
 	"internal/daemon":  "internal/config",
 	"internal/oplog":   "",
 	"internal/monitor": "internal/hostlink internal/oplog internal/privval internal/session internal/signer internal/watermark github.com/prometheus/client_golang/ github.com/prometheus/client_model/go",
 
 	"cmd/privyseal": "internal/awspolicy internal/claims internal/eif internal/host internal/hostlink internal/key/nitrokms internal/nitro internal/policy internal/vsock " +
-		"internal/config internal/daemon internal/filestore internal/key/soft internal/migrate internal/monitor internal/noiseconn internal/oplog " +
+		"internal/config internal/cure internal/daemon internal/filestore internal/key/soft internal/migrate internal/monitor internal/noiseconn internal/oplog " +
 		"internal/privval internal/pubkey internal/session internal/shell internal/signer internal/strictjson internal/watermark " +
 		"github.com/spf13/cobra github.com/spf13/pflag golang.org/x/sys/unix",
 

@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"privyseal/internal/cure"
 	"privyseal/internal/session"
 	"privyseal/internal/watermark"
 )
@@ -231,8 +232,11 @@ func Load(path string) (*Config, error) {
 func (c *Config) checkMode(path string, mode fs.FileMode) error {
 	for name, e := range c.Enclaves {
 		if e.Credentials != nil && mode&0o077 != 0 {
-			return newError(path, []Problem{{c.Line("enclave", name, "credentials"),
-				fmt.Sprintf("there are credentials in this file, and others may read it (mode %#o); type `chmod 0600 %s`", mode, path)}})
+			return newError(path, []Problem{{
+				Line: c.Line("enclave", name, "credentials"),
+				Text: fmt.Sprintf("there are credentials in this file, and others may read it (mode %#o)", mode),
+				Next: cure.Command("chmod", "0600", path),
+			}})
 		}
 	}
 	return nil
@@ -256,12 +260,24 @@ func Parse(path string, data []byte) (*Config, error) {
 	return c, nil
 }
 
+// missing is a config that is not there, an [fs.ErrNotExist].
+type missing string
+
+func (path missing) Error() string { return "there is no " + string(path) }
+
+func (missing) Unwrap() error { return fs.ErrNotExist }
+
+// initCommand makes a chain in the home folder dir.
+func initCommand(dir string) string {
+	return cure.Command("privyseal", "init", "--home", dir, "--chain-id", "ID", "--node", "ADDR")
+}
+
 // read returns the content of the file at path if only its owner may write it,
 // and its permissions.
 func read(path string) ([]byte, fs.FileMode, error) {
 	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, 0, fmt.Errorf("there is no %s; make it with `privyseal init --home %s …`: %w", path, filepath.Dir(path), fs.ErrNotExist)
+		return nil, 0, cure.Add(missing(path), "make it with %s", initCommand(filepath.Dir(path)))
 	}
 	if err != nil {
 		return nil, 0, fmt.Errorf("cannot read the config: %w", err)
@@ -274,7 +290,7 @@ func read(path string) ([]byte, fs.FileMode, error) {
 	case !info.Mode().IsRegular():
 		return nil, 0, fmt.Errorf("%s is not a regular file", path)
 	case info.Mode().Perm()&0o022 != 0:
-		return nil, 0, fmt.Errorf("%s may be written by others (mode %#o); type `chmod go-w %s`", path, info.Mode().Perm(), path)
+		return nil, 0, cure.Add(fmt.Errorf("%s may be written by others (mode %#o)", path, info.Mode().Perm()), "%s", cure.Command("chmod", "go-w", path))
 	case info.Size() > maxFileSize:
 		return nil, 0, fmt.Errorf("%s has %d bytes; a config has at most %d", path, info.Size(), maxFileSize)
 	}

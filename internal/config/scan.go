@@ -23,15 +23,20 @@ type Error struct {
 type Problem struct {
 	Line int // from 1; 0 is the file as a whole
 	Text string
+	Next string // what to do, where the text does not say it; "" otherwise
 }
 
-// Error returns one line a mistake, each with file and line.
+// Error returns one line a mistake, each with file and line, and its cure on a line
+// of its own.
 func (e *Error) Error() string {
 	lines := make([]string, len(e.Problems))
 	for i, p := range e.Problems {
 		lines[i] = fmt.Sprintf("%s:%d: %s", e.Path, p.Line, p.Text)
 		if p.Line == 0 {
 			lines[i] = fmt.Sprintf("%s: %s", e.Path, p.Text)
+		}
+		if p.Next != "" {
+			lines[i] += "\n" + p.Next
 		}
 	}
 	return strings.Join(lines, "\n")
@@ -222,7 +227,7 @@ func (d *document) key(prefix string, e *unstable.Node) (path string, line int) 
 			d.fail(line, "unknown key %s%s", path, suggestion(parent, name))
 			path = "?"
 		} else if _, known := keys[pattern(path)]; !known {
-			d.problems = append(d.problems, Problem{line, "unknown key " + path + suggestion(parent, name)})
+			d.problems = append(d.problems, Problem{Line: line, Text: "unknown key " + path + suggestion(parent, name)})
 			path = "?"
 		} else if !parts.IsLast() {
 			if _, found := d.lines[path]; !found && e.Kind == unstable.Table {
@@ -253,7 +258,7 @@ func (d *document) note(path string, line int) {
 }
 
 func (d *document) fail(line int, format string, args ...any) {
-	d.problems = append(d.problems, Problem{line, fmt.Sprintf(format, args...)})
+	d.problems = append(d.problems, Problem{Line: line, Text: fmt.Sprintf(format, args...)})
 	d.broken = true
 }
 

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"privyseal/internal/cure"
 	"privyseal/internal/hostlink"
 	"privyseal/internal/session"
 	"privyseal/internal/watermark"
@@ -33,7 +34,7 @@ func (c *Config) validate(problems *[]Problem) {
 	k.oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")
 	k.oneOf("log.format", c.Log.Format, "auto", "text", "json")
 	if len(c.Chains) == 0 {
-		k.add("chain", "no [[chain]]; add one with `privyseal init`")
+		k.cure("chain", "add one with "+initCommand(k.dir), "no [[chain]]")
 	}
 	for i := range c.Chains {
 		k.chain(i)
@@ -48,7 +49,12 @@ func (c *Config) validate(problems *[]Problem) {
 }
 
 func (k checker) add(path, format string, args ...any) {
-	*k.problems = append(*k.problems, Problem{lineOf(k.lines, path), fmt.Sprintf(format, args...)})
+	k.cure(path, "", format, args...)
+}
+
+// cure adds a problem with what to do about it.
+func (k checker) cure(path, next, format string, args ...any) {
+	*k.problems = append(*k.problems, Problem{lineOf(k.lines, path), fmt.Sprintf(format, args...), next})
 }
 
 func (k checker) oneOf(path, value string, allowed ...string) {
@@ -249,11 +255,7 @@ func (k checker) nodes(i int, fail func(key, format string, args ...any)) {
 			node("peer_uid", "only a unix:// address has a peer_uid")
 		}
 		if _, written := k.lines[at("chain", i, "identity")]; addr.Network != "unix" && !written {
-			cure := fmt.Sprintf("make the key with `privyseal key generate --out %s` and add identity = \"identity.key\"", k.Path("identity.key"))
-			if ch.Provider == "nitro" {
-				cure = "`privyseal nitro identity` has the enclave make one, while this node is not in the config yet; then add identity = \"identity.wrapped\""
-			}
-			node("addr", "%s:// needs the chain's identity; %s", addr.Network, cure)
+			k.cure(at("chain", i, "node", j, "addr"), k.identity(ch.Provider), "chain %q: node %q: %s:// needs the chain's identity", ch.Name, n.Name, addr.Network)
 		}
 	}
 }
@@ -284,6 +286,15 @@ func (k checker) files() {
 		use(i, "state", ch.State)
 		use(i, "identity", ch.Identity)
 	}
+}
+
+// identity says how a chain comes to the key by which nodes know it.
+func (k checker) identity(provider string) string {
+	if provider == "nitro" {
+		return fmt.Sprintf("while this node is not in the config yet, %s has the enclave make one; then add identity = \"identity.wrapped\"",
+			cure.Command("privyseal", "nitro", "identity", "--home", k.dir))
+	}
+	return fmt.Sprintf("make the key with %s and add identity = \"identity.key\"", cure.Command("privyseal", "key", "generate", "--out", k.Path("identity.key")))
 }
 
 // names checks that each chain has a name of its own, and that two chains with one

@@ -9,8 +9,10 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"syscall"
 
+	"privyseal/internal/cure"
 	"privyseal/internal/pubkey"
 )
 
@@ -49,7 +51,7 @@ func encode(k *Key) []byte {
 }
 
 // errFormat hides its cause, which could quote the file.
-var errFormat = errors.New("it is torn, or no key file of privyseal; other signers' key files are read by privyseal key import")
+var errFormat = errors.New("it is torn, or not a key file of privyseal")
 
 // decode reads a key file. What it accepts is, byte for byte, what encode
 // writes.
@@ -107,10 +109,10 @@ func Create(path string, k *Key) error {
 	}
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if errors.Is(err, fs.ErrExist) {
-		return fmt.Errorf("cannot write the key file %s: %w; keys are never overwritten, choose another path", path, fs.ErrExist)
+		return fmt.Errorf("cannot write the key file %s, and keys are never overwritten: %w", path, fs.ErrExist)
 	}
 	if err != nil {
-		return fmt.Errorf("cannot write the key file: %w", err)
+		return fmt.Errorf("cannot write the key file %s: %w", path, hidePath(err))
 	}
 	if err := fill(f, k); err != nil {
 		os.Remove(path) // ours since O_EXCL, and half a key is of no use
@@ -165,7 +167,7 @@ func syncDir(dir string) error {
 func Open(path, credentials string) (*Key, error) {
 	data, info, err := read(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("cannot open the key file %s: %w; make a key with privyseal key generate, or bring one with privyseal key import", path, fs.ErrNotExist)
+		return nil, cure.Add(fmt.Errorf("cannot open the key file %s: %w", path, fs.ErrNotExist), "put it back from its backup, with mode 0600; a key that is made anew is another validator's")
 	}
 	if err != nil {
 		return nil, fmt.Errorf("cannot open the key file %s: %w", path, err)
@@ -179,9 +181,13 @@ func Open(path, credentials string) (*Key, error) {
 		return nil, err
 	}
 	if uid, ok := owner(info); !ok || (uid != os.Geteuid() && uid != 0) {
-		return nil, fmt.Errorf("the key file %s belongs to user %d, not to the one that runs privyseal (%d): chown %d %s", path, uid, os.Geteuid(), os.Geteuid(), path)
+		return nil, cure.Add(fmt.Errorf("the key file %s belongs to user %d, not to the one that runs privyseal, %d", path, uid, os.Geteuid()),
+			"as root type %s", cure.Command("chown", strconv.Itoa(os.Geteuid()), path))
 	}
 	k, err := decode(data)
+	if errors.Is(err, errFormat) {
+		return nil, cure.Add(fmt.Errorf("cannot read the key file %s: %w", path, err), "another signer's key file is read by %s", cure.Command("privyseal", "key", "import", path, "--out", "FILE"))
+	}
 	if err != nil {
 		return nil, fmt.Errorf("cannot read the key file %s: %w", path, err)
 	}
@@ -202,7 +208,7 @@ func read(path string) ([]byte, fs.FileInfo, error) {
 		return nil, nil, hidePath(err)
 	}
 	if !info.Mode().IsRegular() {
-		return nil, nil, errors.New("it is no regular file")
+		return nil, nil, errors.New("it is not a regular file")
 	}
 	if info.Size() > maxFileSize {
 		return nil, nil, fmt.Errorf("it has %d bytes, and a key file has at most %d", info.Size(), maxFileSize)
@@ -226,7 +232,7 @@ func hidePath(err error) error {
 
 func checkMode(path string, info fs.FileInfo, allowed fs.FileMode) error {
 	if perm := info.Mode().Perm(); perm&^allowed != 0 {
-		return fmt.Errorf("the key file %s has mode %04o, so that others may have read it: chmod 600 %s", path, perm, path)
+		return cure.Add(fmt.Errorf("the key file %s has mode %04o, so that others may have read it", path, perm), "%s", cure.Command("chmod", "600", path))
 	}
 	return nil
 }

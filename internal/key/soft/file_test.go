@@ -186,10 +186,10 @@ func TestOpenRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	missing := filepath.Join(dir, "missing")
-	if _, err := Open(missing, ""); !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), "privyseal key generate") {
+	if _, err := Open(missing, ""); !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), "\nput it back from its backup") {
 		t.Errorf("Open of a missing file = %v", err)
 	}
-	for path, want := range map[string]string{pipe: "no regular file", dir: "no regular file"} {
+	for path, want := range map[string]string{pipe: "not a regular file", dir: "not a regular file"} {
 		if _, err := Open(path, ""); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("Open(%s) = %v, want an error with %q", path, err, want)
 		}

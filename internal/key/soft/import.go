@@ -22,7 +22,7 @@ import (
 var ErrSealed = errors.New("it was sealed by an SGX enclave, and only that enclave can read it")
 
 // errText hides its cause, which could quote the file.
-var errText = errors.New("it is no key file of a known form: priv_validator_key.json, node_key.json, base64 of tmkms, or our own")
+var errText = errors.New("it is not a key file of a known form: priv_validator_key.json, node_key.json, base64 of tmkms, or our own")
 
 // errDuplicate hides which key, which could be a secret that slipped.
 var errDuplicate = errors.New("it has a duplicate key, and it is not certain which of the two values counts")
