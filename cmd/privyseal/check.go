@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -20,6 +21,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"privyseal/internal/config"
+	"privyseal/internal/cure"
 	"privyseal/internal/filestore"
 	"privyseal/internal/hostlink"
 	"privyseal/internal/monitor"
@@ -90,8 +92,12 @@ type inspection struct {
 	owners  map[watermark.ID]string // name of the chain that has an id with a key
 }
 
-func (k *inspection) add(v verdict, line int, what, text, cure string) {
-	k.rows = append(k.rows, row{v, line, what, text, cure})
+// add adds a row. Without a cure of its own it has that of the error in text.
+func (k *inspection) add(v verdict, line int, what, text, next string) {
+	if next == "" {
+		text, next = cure.Split(text)
+	}
+	k.rows = append(k.rows, row{v, line, what, text, next})
 }
 
 func (k *inspection) failed() int {
@@ -178,7 +184,7 @@ func (k *inspection) checkConfig() bool {
 	var mistakes *config.Error
 	if errors.As(err, &mistakes) {
 		for _, p := range mistakes.Problems {
-			k.add(bad, p.Line, "config", p.Text, "edit "+path)
+			k.add(bad, p.Line, "config", p.Text, cmp.Or(p.Next, "edit "+path))
 		}
 		return false
 	}
