@@ -22,22 +22,36 @@ func Create(c Config, saved watermark.Saved) error {
 }
 
 func (c Config) create(sys *system, saved watermark.Saved) error {
+	now := sys.now()
 	if saved.Time.IsZero() {
-		saved.Time = sys.now()
+		saved.Time = now
 	}
-	r := record{seq: 1, time: saved.Time.UnixNano(), id: c.ID, mark: saved.Mark, mac: len(c.MACKey) > 0}
+	r := record{seq: 1, time: saved.Time.UnixNano(), stamp: now.UnixNano(), id: c.ID, mark: saved.Mark, mac: len(c.MACKey) > 0}
 	if err := r.check(); err != nil {
+		return err
+	}
+	if err := c.notBelowHost(c.peekHost(sys, uint32(os.Geteuid())), saved.Mark); err != nil {
 		return err
 	}
 	dir := filepath.Dir(c.Path)
 	if err := sys.makeDir(dir); err != nil {
 		return err
 	}
+	folder, err := sys.open(dir, unix.O_RDONLY|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return err
+	}
+	defer sys.close(folder)
+	// One at a time: the companion has its name before the state has.
+	if err := sys.flock(folder, unix.LOCK_EX); err != nil {
+		return fmt.Errorf("cannot lock %s: %w", dir, err)
+	}
 	var st unix.Stat_t
 	if err := sys.lstat(c.Path, &st); err == nil {
 		return &fault{err: ErrExists}
 	}
-	// A crash before the link leaves no trace.
+	// A crash before the link leaves no trace but a companion that the next Create
+	// takes away.
 	fd, err := sys.open(dir, unix.O_TMPFILE|unix.O_RDWR, 0o600)
 	if err != nil {
 		return sys.orUnsafe(dir, fmt.Errorf("cannot make a file in %s: %w", dir, err))
@@ -52,6 +66,7 @@ func (c Config) create(sys *system, saved watermark.Saved) error {
 	if err := sys.link(fd, c.Path); errors.Is(err, unix.EEXIST) {
 		return &fault{err: ErrExists}
 	} else if err != nil {
+		sys.unlink(c.Path + CompanionSuffix)
 		return fmt.Errorf("cannot name the file: %w", err)
 	}
 	// The link count too: some file systems drop a nameless file at mount.
@@ -61,24 +76,58 @@ func (c Config) create(sys *system, saved watermark.Saved) error {
 	return sys.syncDirs(dir)
 }
 
-// fill writes a whole file to fd and returns when it is durable.
+// fill writes a whole file to fd and its companion beside it, and returns when both
+// are durable. If it fails, it leaves no companion.
 func (c Config) fill(sys *system, fd int, r record) (err error) {
 	if r.binding, err = sys.bindingOf(fd); err != nil {
 		return err
 	}
+	beside := c.Path + CompanionSuffix
+	for _, stale := range []string{beside, c.Path + newCompanion} {
+		if err := sys.unlink(stale); err != nil && err != unix.ENOENT {
+			return fmt.Errorf("cannot remove %s: %w", stale, err)
+		}
+	}
+	s := Store{c: c, sys: sys, fd: fd}
+	if err := sys.fstat(fd, &s.ino); err != nil {
+		return err
+	}
+	s.companion, err = sys.open(beside, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return fmt.Errorf("cannot make %s: %w", beside, err)
+	}
+	defer sys.close(s.companion)
+	if err := s.fill(r); err != nil {
+		sys.unlink(beside)
+		return err
+	}
+	return nil
+}
+
+func (s *Store) fill(r record) (err error) {
+	if r.companion, err = s.besideState(s.companion); err != nil {
+		return err
+	}
 	image := make([]byte, fileSize)
 	for range 2 {
-		r.encode((*[slotSize]byte)(image[slotOf(r.seq)*slotOffset:]), c.MACKey)
+		r.encodeSlot((*[slotSize]byte)(image[slotOf(r.seq)*slotOffset:]), s.c.MACKey)
+		s.cur = r
 		r.seq++
 	}
 	for done := 0; done < len(image); {
-		n, err := sys.pwrite(fd, image[done:], int64(done))
+		n, err := s.sys.pwrite(s.fd, image[done:], int64(done))
 		if err != nil {
 			return fmt.Errorf("cannot fill the file: %w", err)
 		}
 		done += n
 	}
-	return sys.fsync(fd)
+	if err := s.sys.fsync(s.fd); err != nil {
+		return err
+	}
+	if err := s.seal(); err != nil {
+		return err
+	}
+	return s.sys.fsync(s.companion)
 }
 
 // orUnsafe returns why dir cannot hold state, if its file system is the reason,

@@ -16,6 +16,7 @@ var (
 	ErrDamaged  = errors.New("it is damaged")
 	ErrForeign  = errors.New("it belongs to another chain or key")
 	ErrCopied   = errors.New("it was copied or restored, and may be older than what the key has signed")
+	ErrRestored = errors.New("it was restored or changed by another program, and may be older than what the key has signed")
 	ErrExported = errors.New("it was exported, and lives on another host")
 	ErrReplaced = errors.New("its path leads to another file now")
 	ErrBelow    = errors.New("the mark is below the one in the state, which is never lowered")
@@ -98,7 +99,7 @@ func Cure(chainID string, reason error) string {
 		return "keep the file, move it aside, and run " + state("import", " FILE") + " or " + anew
 	case errors.Is(reason, ErrForeign):
 		return "correct chain id, key or state in the config; " + state("show", "") + " tells what the file is"
-	case errors.Is(reason, ErrCopied):
+	case errors.Is(reason, ErrCopied), errors.Is(reason, ErrRestored):
 		return "run " + state("adopt", "") + " if no other copy signs and nothing was signed since this one was made"
 	case errors.Is(reason, ErrExported):
 		return "bring it back with " + state("import", " FILE") + " from the host that has it now"

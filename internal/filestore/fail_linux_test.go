@@ -70,7 +70,13 @@ func TestWriteFails(t *testing.T) {
 	for _, b := range breakages() {
 		t.Run(b.name, func(t *testing.T) {
 			c := create(t, at(1))
-			s, err := c.open(t.Context(), broken(b, 3)) // the write of Load, that of 2, that of 3
+			// A load writes the ruling record, the companion and the next record, and
+			// syncs the two of the state; then come those of 2 and 3.
+			n := 4
+			if strings.HasPrefix(b.name, "pwrite") {
+				n = 5
+			}
+			s, err := c.open(t.Context(), broken(b, n))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -203,7 +209,7 @@ func TestCreateFails(t *testing.T) {
 // before it is durable, nothing is lowered, and they can be run again.
 func TestMovesFail(t *testing.T) {
 	for _, b := range breakages() {
-		for n := 1; n <= 3; n++ { // the write of the load, and one to each slot
+		for n := 1; n <= 3; n++ { // the writes of the load and to the companion, and one to each slot
 			t.Run(b.name, func(t *testing.T) {
 				c := create(t, at(5))
 				if saved, err := c.export(broken(b, n)); !errors.Is(err, b.want) || !saved.Mark.IsZero() {
@@ -230,6 +236,28 @@ func TestMovesFail(t *testing.T) {
 					t.Errorf("and now the mark is %v", saved.Mark)
 				}
 			})
+		}
+	}
+}
+
+// A stop that cannot write the companion loses nothing.
+func TestCloseFails(t *testing.T) {
+	for _, b := range breakages() {
+		c := create(t, at(1))
+		n := 3 // a load syncs twice
+		if strings.HasPrefix(b.name, "pwrite") {
+			n = 4
+		}
+		s, err := c.open(t.Context(), broken(b, n))
+		if err != nil {
+			t.Fatal(err)
+		}
+		load(t, s)
+		if err := s.Close(); !errors.Is(err, b.want) {
+			t.Errorf("%s: Close: %v", b.name, err)
+		}
+		if saved := loaded(t, c); !saved.Mark.Equal(at(1)) {
+			t.Errorf("%s: loaded %v", b.name, saved.Mark)
 		}
 	}
 }

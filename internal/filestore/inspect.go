@@ -1,6 +1,7 @@
 package filestore
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -39,8 +40,8 @@ func (c Config) inspectPath() (info Info, err error) {
 		return info, err
 	}
 	defer f.Close()
-	here, problem := c.examine(f, &info)
-	if err := c.inspectSlots(f, &info, here); problem == nil {
+	problem := c.examine(f, &info)
+	if err := c.inspectSlots(f, &info); problem == nil {
 		problem = err
 	}
 	if c.ID.ChainID == "" {
@@ -51,40 +52,73 @@ func (c Config) inspectPath() (info Info, err error) {
 }
 
 // inspectSlots reads the records of f into info and returns what is wrong with
-// them. here is nil where the binding cannot be known.
-func (c Config) inspectSlots(f io.ReaderAt, info *Info, here *binding) error {
-	cur, torn, err := c.readQuietly(f)
-	if err != nil {
-		return err
-	}
-	info.ID, info.Saved, info.Exported, info.Torn = cur.id, cur.saved(), cur.exported, torn
-	info.Bound = here != nil && cur.binding == *here
-	if c.ID.ChainID == "" {
-		c.ID = cur.id
-	}
-	if here == nil {
-		here = &cur.binding
-	}
-	return c.accept(&cur, *here)
-}
-
-// readQuietly reads and judges the slots of a file that may be written to at the
-// same time. What looks damaged may be two moments in one view, so it looks
-// again before it says so.
-func (c Config) readQuietly(f io.ReaderAt) (cur record, torn bool, err error) {
+// them. The file may be written to at the same time: what looks wrong may be two
+// moments in one view, so it looks again before it says so.
+func (c Config) inspectSlots(f *os.File, info *Info) (problem error) {
 	for range 5 {
-		var slots [2][slotSize]byte
-		for i := range slots {
-			if n, err := f.ReadAt(slots[i][:], int64(i)*slotOffset); n < slotSize && err == io.EOF {
-				return record{}, false, &fault{err: ErrDamaged, detail: fmt.Sprintf("slot %d is cut off after %d bytes", i, n)}
-			} else if n < slotSize {
-				return record{}, false, err
-			}
+		var v view
+		if v, problem = c.look(f); v.cur.seq != 0 {
+			info.ID, info.Saved, info.Exported, info.Torn, info.Bound = v.cur.id, v.cur.saved(), v.cur.exported, v.flawed, v.bound
 		}
-		cur, torn, err = judge(&slots, c.MACKey)
-		if err == nil && !torn {
+		if problem == nil && !v.flawed {
 			break
 		}
 	}
-	return cur, torn, err
+	return problem
+}
+
+// view is what one look at a state has seen.
+type view struct {
+	cur    record
+	flawed bool
+	bound  bool
+}
+
+// look reads the slots of f once. What the host knows is read before them, when it
+// cannot be ahead of them, and the companions before and after: one of them is the
+// one that the record names.
+func (c Config) look(f *os.File) (v view, err error) {
+	if c.ID.ChainID == "" {
+		if v, err = c.readSlots(f); v.cur.seq == 0 {
+			return v, err
+		}
+		c.ID = v.cur.id
+	}
+	around, err := c.surroundings(f)
+	if err != nil {
+		return v, err
+	}
+	v, problem := c.readSlots(f)
+	if v.cur.seq == 0 {
+		return v, problem
+	}
+	if err := c.own(&v.cur); err != nil || problem != nil {
+		return v, cmp.Or(err, problem)
+	}
+	if around == nil { // nothing is known of files here
+		return v, c.accept(&v.cur, &surroundings{here: v.cur.binding, host: []record{v.cur}})
+	}
+	v.bound = v.cur.binding == around.here
+	after, err := c.surroundings(f)
+	if err != nil {
+		return v, err
+	}
+	after.host, after.companions = around.host, append(after.companions, around.companions...)
+	return v, c.accept(&v.cur, after)
+}
+
+// readSlots reads and judges the slots. The record is there with ErrRestored too.
+func (c Config) readSlots(f io.ReaderAt) (v view, err error) {
+	var slots [2][slotSize]byte
+	for i := range slots {
+		n, err := f.ReadAt(slots[i][:], int64(i)*slotOffset)
+		if n < slotSize && err == io.EOF {
+			return v, &fault{err: ErrDamaged, detail: fmt.Sprintf("slot %d is cut off after %d bytes", i, n)}
+		}
+		if n < slotSize {
+			return v, err
+		}
+	}
+	v.cur, v.flawed, err = judge(&slots, c.MACKey)
+	return v, err
 }

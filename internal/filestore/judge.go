@@ -3,65 +3,235 @@ package filestore
 import (
 	"errors"
 	"fmt"
+	"time"
 )
 
 // judge reads the two slots of a file and returns the record that rules, and
-// whether the other one is torn. Every pair that our writes cannot leave behind
-// is refused with ErrDamaged: a guess could bring back an older mark.
-func judge(slots *[2][slotSize]byte, macKey []byte) (cur record, torn bool, err error) {
-	damaged := func(format string, args ...any) (record, bool, error) {
-		return record{}, false, &fault{err: ErrDamaged, detail: fmt.Sprintf(format, args...)}
-	}
+// whether one of the four copies is bad. What our writes cannot leave is refused:
+// a guess could bring back an older mark. Of what is refused with ErrRestored the
+// record is returned too, for an operator who adopts it.
+func judge(slots *[2][slotSize]byte, macKey []byte) (cur record, flawed bool, err error) {
 	var recs [2]record
-	var bad [2]bool
 	for i := range slots {
-		r, err := decode(slots[i][:], macKey)
-		switch {
-		case errors.Is(err, errAlien):
-			return damaged("slot %d: %v", i, err)
-		case err != nil:
-			bad[i] = true
-		case slotOf(r.seq) != i:
-			return damaged("record %d stands in slot %d", r.seq, i)
+		r, bad, err := judgeSlot(i, &slots[i], macKey)
+		if err != nil {
+			return record{}, false, err
 		}
-		recs[i] = r
-	}
-	switch {
-	case bad[0] && bad[1]:
-		if len(macKey) > 0 {
-			return damaged("both records have a bad checksum, or the key of the MAC is another")
-		}
-		return damaged("both records have a bad checksum")
-	case bad[0]:
-		return recs[1], true, nil
-	case bad[1]:
-		return recs[0], true, nil
+		recs[i], flawed = r, flawed || bad
 	}
 	low, high := recs[0], recs[1]
 	if low.seq > high.seq {
 		low, high = high, low
 	}
 	switch {
-	case high.seq != low.seq+1:
-		return damaged("records %d and %d are no neighbours: the disk lost a write that it had confirmed", low.seq, high.seq)
 	case high.id != low.id:
-		return damaged("its records belong to two chains or keys")
+		return record{}, false, damaged("its records belong to two chains or keys")
 	case high.mark.Less(low.mark):
-		return damaged("record %d is at %v, below record %d at %v", high.seq, high.mark, low.seq, low.mark)
+		return record{}, false, damaged("record %d is at %v, below record %d at %v", high.seq, high.mark, low.seq, low.mark)
+	case high.seq != low.seq+1:
+		return high, flawed, restored("records %d and %d do not follow one another: old bytes were put over one, or the disk lost a write that it had confirmed", low.seq, high.seq)
+	case high.old:
+		return high, flawed, restored("its format is that of an earlier version of privyseal")
 	}
-	return high, false, nil
+	return high, flawed, nil
+}
+
+// judgeSlot reads the two copies in slot i and returns the newer one that is good,
+// and whether the other one is bad. A write that was cut off leaves two good ones,
+// the newer with a number that is higher by two.
+func judgeSlot(i int, slot *[slotSize]byte, macKey []byte) (cur record, flawed bool, err error) {
+	var failed [2]error
+	for n := range failed {
+		r, err := decode(slot[n*recordSize:][:recordSize], macKey)
+		if err != nil {
+			failed[n] = err
+			continue
+		}
+		switch {
+		case slotOf(r.seq) != i:
+			return record{}, false, damaged("record %d stands in slot %d", r.seq, i)
+		case r.closed:
+			return record{}, false, damaged("slot %d holds what belongs in the file beside it", i)
+		}
+		if r.seq > cur.seq {
+			cur = r
+		}
+	}
+	// Version 1 left the second sector empty.
+	flawed = (failed[0] != nil || failed[1] != nil) && !cur.old
+	switch {
+	case cur.seq != 0:
+		return cur, flawed, nil
+	case errors.Is(failed[0], errAlien):
+		return record{}, false, damaged("slot %d: %v", i, failed[0])
+	case errors.Is(failed[1], errAlien):
+		return record{}, false, damaged("slot %d: %v", i, failed[1])
+	case len(macKey) > 0:
+		return record{}, false, damaged("both copies of the record in slot %d have a bad checksum, or the key of the MAC is another", i)
+	}
+	return record{}, false, damaged("both copies of the record in slot %d have a bad checksum", i)
+}
+
+func damaged(format string, args ...any) error {
+	return &fault{err: ErrDamaged, detail: fmt.Sprintf(format, args...)}
+}
+
+func restored(format string, args ...any) error {
+	return &fault{err: ErrRestored, detail: fmt.Sprintf(format, args...)}
+}
+
+// surroundings is what stands around the records of a state, in places that no
+// backup of the state brings back with it.
+type surroundings struct {
+	// here is the machine and the file.
+	here binding
+	// companions are the files beside the state. There is one, or during a load
+	// two.
+	companions []companion
+	// host are the last records that this host has written since it was booted,
+	// for this chain and key, in any file.
+	host []record
+	// When content and inode of the file were changed last, nanoseconds since
+	// 1970, before we wrote to it; zero where that is not known.
+	mtime, ctime int64
+}
+
+// companion is a file beside a state: which one it is, and what it holds.
+type companion struct {
+	id   fileID
+	last *record // nil: nothing legible
+}
+
+// slack is by how much the kernel's time of a write may differ from ours: we look
+// at the clock first, and its own clock ticks every few milliseconds. What is put
+// back within it of the last record, and across a reboot, goes unseen.
+const slack = 2 * time.Second
+
+// judge returns ErrRestored unless r is certainly, or as far as one host can tell,
+// the last record that was written for this chain and key.
+//
+// The host's own record is the best evidence, but is gone after a reboot. Then
+// the companion speaks: it is made at each load, so that what was backed up before
+// names a file that no longer exists, and at a clean stop it holds the last record.
+// After a kill, the times of the file are left.
+func (s *surroundings) judge(r *record) error {
+	newest := false
+	for i := range s.host {
+		h := &s.host[i]
+		if err := older(r, h, "this host"); err != nil {
+			return err
+		}
+		newest = newest || r.same(h)
+	}
+	if newest {
+		return nil
+	}
+	mine := false
+	for i := range s.companions {
+		c := &s.companions[i]
+		mine = mine || c.id == r.companion
+		if c.last == nil || c.last.id != r.id {
+			continue
+		}
+		if err := older(r, c.last, "the file beside it"); err != nil {
+			return err
+		}
+		closed := *c.last
+		closed.closed = false
+		newest = newest || c.last.closed && c.id == r.companion && r.same(&closed)
+	}
+	switch {
+	case len(s.companions) == 0:
+		return restored("the file beside it, %s, is missing", "…"+CompanionSuffix)
+	case !mine:
+		return restored("record %d was written before the last start", r.seq)
+	case newest:
+		return nil
+	}
+	return s.judgeTimes(r)
+}
+
+// judgeTimes looks for a change of the file after its last record.
+func (s *surroundings) judgeTimes(r *record) error {
+	limit := r.stamp + slack.Nanoseconds()
+	at := func(t int64) string { return time.Unix(0, t).UTC().Format(time.RFC3339) }
+	switch {
+	case s.mtime > limit:
+		return restored("something wrote to it at %s, after its last record of %s", at(s.mtime), at(r.stamp))
+	case s.ctime > limit:
+		return restored("something changed it at %s, after its last record of %s, and privyseal was not stopped cleanly", at(s.ctime), at(r.stamp))
+	}
+	return nil
+}
+
+// older returns ErrRestored if k, which somebody knows, shows that r is not the
+// last record. In another file only marks can be compared.
+func older(r, k *record, who string) error {
+	when := time.Unix(0, k.stamp).UTC().Format(time.RFC3339)
+	switch {
+	case k.id != r.id:
+		return nil
+	case k.binding == r.binding && (k.seq > r.seq || k.seq == r.seq && !k.sameState(r)):
+		return restored("it is at record %d, %v; %s knows record %d of %s, %v", r.seq, r.mark, who, k.seq, when, k.mark)
+	case k.binding == r.binding:
+		return nil
+	case r.mark.Less(k.mark) || !k.mark.Less(r.mark) && !k.mark.Equal(r.mark):
+		return restored("it is at %v; since it was booted this host has signed up to %v with this key, with another file, on %s", r.mark, k.mark, when)
+	}
+	return nil
+}
+
+// sameState is same for a record that may be closed.
+func (r *record) sameState(s *record) bool {
+	a, b := *r, *s
+	a.closed, b.closed = false, false
+	return a.same(&b)
+}
+
+// newest returns r as it has to be adopted: at the highest mark that anything
+// around it knows, numbered so that the next record follows all of them, and dead
+// if the newest record of this file was.
+func (s *surroundings) newest(r record) record {
+	known := append([]record(nil), s.host...)
+	for _, c := range s.companions {
+		if c.last != nil {
+			known = append(known, *c.last)
+		}
+	}
+	for _, k := range known {
+		if k.id != r.id {
+			continue
+		}
+		if k.binding == r.binding && k.seq > r.seq {
+			r.seq, r.exported = k.seq, k.exported
+		}
+		switch {
+		case r.mark.Less(k.mark):
+			r.mark, r.time = k.mark, k.time
+		case !k.mark.Less(r.mark) && !k.mark.Equal(r.mark):
+			r.mark.SignBytes = nil
+		}
+	}
+	return r
 }
 
 // accept returns why the state in r may not be signed with: it is not that of
-// c.ID, it was exported, or it was not written for here.
-func (c *Config) accept(r *record, here binding) error {
+// c.ID, is older than what was written here, was exported, or was not written for
+// here.
+func (c *Config) accept(r *record, around *surroundings) error {
 	if err := c.own(r); err != nil {
 		return err
+	}
+	elsewhere := bound(r, around.here)
+	if elsewhere == nil {
+		if err := around.judge(r); err != nil {
+			return err
+		}
 	}
 	if r.exported {
 		return &fault{err: ErrExported}
 	}
-	return bound(r, here)
+	return elsewhere
 }
 
 // own returns ErrForeign if r belongs to another chain or key.

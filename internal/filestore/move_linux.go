@@ -1,6 +1,7 @@
 package filestore
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,20 +9,27 @@ import (
 	"privyseal/internal/watermark"
 )
 
-// Adopt binds a copied or restored file to this machine and inode, and changes
-// nothing else. It is for an operator who has seen to it that no other copy
-// signs, and that the key has signed nothing since this one was made. A file
-// that is bound to here already is left as it is; an exported one stays dead
-// (ErrExported).
+// Adopt binds a copied or restored file to this machine and inode. It is for an
+// operator who has seen to it that no other copy signs, and that the key has signed
+// nothing since this one was made. Where the host or the companion know a higher
+// mark, that becomes the mark, so the word need not be right for what happened here.
+// A file in order is left as it is; an exported one stays dead (ErrExported), also
+// when its live bytes were put back.
 func Adopt(c Config) error { return c.explain("adopt", c.adopt(kernel())) }
 
 func (c Config) adopt(sys *system) error {
-	return c.change(sys, func(s *Store) error {
-		err := c.accept(&s.cur, s.here)
-		if !errors.Is(err, ErrCopied) {
+	return c.change(sys, func(s *Store, problem error) error {
+		if !errors.Is(problem, ErrCopied) && !errors.Is(problem, ErrRestored) {
+			return problem
+		}
+		s.cur = s.around.newest(s.cur)
+		if err := s.settle(s.cur); err != nil {
 			return err
 		}
-		return s.settle(s.cur)
+		if s.cur.exported {
+			return &fault{err: ErrExported}
+		}
+		return nil
 	})
 }
 
@@ -40,8 +48,11 @@ func (c Config) raise(sys *system, saved watermark.Saved) error {
 	if saved.Time.IsZero() {
 		saved.Time = sys.now()
 	}
-	return c.change(sys, func(s *Store) error {
-		if err := c.accept(&s.cur, s.here); err != nil && !errors.Is(err, ErrExported) {
+	return c.change(sys, func(s *Store, problem error) error {
+		if problem != nil && !errors.Is(problem, ErrExported) {
+			return problem
+		}
+		if err := c.notBelowHost(s.around.host, saved.Mark); err != nil {
 			return err
 		}
 		next := s.cur
@@ -70,18 +81,17 @@ func Export(c Config) (watermark.Saved, error) {
 }
 
 func (c Config) export(sys *system) (saved watermark.Saved, err error) {
-	err = c.change(sys, func(s *Store) error {
-		err := c.accept(&s.cur, s.here)
+	err = c.change(sys, func(s *Store, problem error) error {
 		switch {
-		case err == nil:
+		case problem == nil:
 			next := s.cur
 			next.exported = true
-			err = s.settle(next)
-		case errors.Is(err, ErrExported):
-			err = nil
+			problem = s.settle(next)
+		case errors.Is(problem, ErrExported):
+			problem = nil
 		}
 		saved = s.cur.saved()
-		return err
+		return problem
 	})
 	if err != nil {
 		return watermark.Saved{}, err
@@ -89,28 +99,38 @@ func (c Config) export(sys *system) (saved watermark.Saved, err error) {
 	return saved, nil
 }
 
-// change opens the file, makes durable what it holds, and lets f change it.
-func (c Config) change(sys *system, f func(*Store) error) error {
+// change opens the file, makes durable what it holds, and lets f change it. problem
+// is why nothing may be signed with it as it is.
+func (c Config) change(sys *system, f func(s *Store, problem error) error) (err error) {
 	s, err := c.open(context.Background(), sys)
 	if err != nil {
 		return err
 	}
-	defer s.Close()
-	if err := s.read(); err != nil {
+	defer func() { err = cmp.Or(err, s.Close()) }()
+	problem, err := s.read()
+	if err != nil {
 		return err
 	}
-	return f(s)
-}
-
-// settle writes r, bound to here, to both slots in turn, so that losing one of
-// them does not bring back what stood before. A crash between the two leaves a
-// file that is in order and has changed.
-func (s *Store) settle(r record) error {
-	r.binding = s.here
-	for range 2 {
-		if err := s.write(r); err != nil {
+	// A restored or copied record is not kept: the host must not hear of it.
+	if problem == nil || errors.Is(problem, ErrExported) {
+		if err := s.keep(); err != nil {
 			return err
 		}
 	}
+	return f(s, problem)
+}
+
+// settle makes r, bound to here and with a new companion, the ruling record, and
+// writes it to both slots in turn, so that losing one of them does not bring back
+// what stood before. A crash between the two leaves a file that is in order and has
+// changed.
+func (s *Store) settle(r record) error {
+	if err := s.renew(r); err != nil {
+		return err
+	}
+	if err := s.write(s.cur); err != nil {
+		return err
+	}
+	s.ready = true // Close says so in the companion
 	return nil
 }

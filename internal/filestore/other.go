@@ -12,9 +12,6 @@ import (
 // Store is never made on this platform.
 type Store struct{ watermark.Store }
 
-// Torn reports false.
-func (s *Store) Torn() bool { return false }
-
 // Open returns ErrPlatform.
 func Open(_ context.Context, c Config) (*Store, error) { return nil, c.explain("open", ErrPlatform) }
 
@@ -32,5 +29,10 @@ func Export(c Config) (watermark.Saved, error) {
 	return watermark.Saved{}, c.explain("export", ErrPlatform)
 }
 
-// examine knows nothing here of file systems and inodes.
-func (c Config) examine(*os.File, *Info) (*binding, error) { return nil, nil }
+// HostFolders returns none.
+func HostFolders() []string { return nil }
+
+// examine and surroundings know nothing here of file systems and inodes.
+func (c Config) examine(*os.File, *Info) error { return nil }
+
+func (c Config) surroundings(*os.File) (*surroundings, error) { return nil, nil }

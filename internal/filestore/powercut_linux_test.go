@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -31,11 +32,11 @@ const garbage imprint = 0
 
 // imprints knows the contents by their imprints.
 type imprints struct {
-	contents [][slotSize]byte
-	known    map[[slotSize]byte]imprint
+	contents [][recordSize]byte
+	known    map[[recordSize]byte]imprint
 }
 
-func (is *imprints) of(b [slotSize]byte) imprint {
+func (is *imprints) of(b [recordSize]byte) imprint {
 	n, ok := is.known[b]
 	if !ok {
 		n = imprint(len(is.contents))
@@ -45,7 +46,7 @@ func (is *imprints) of(b [slotSize]byte) imprint {
 	return n
 }
 
-// sector is one of the two that matter.
+// sector is one of the four that matter.
 type sector struct {
 	cache imprint // what a read returns
 	media imprint // what the disk holds for certain
@@ -55,7 +56,19 @@ type sector struct {
 	dirty bool
 }
 
-type disk [2]sector
+// disk has the sectors of slot 0, then those of slot 1, and the companions.
+type disk struct {
+	sectors [4]sector
+	// names are what the state's name and each suffix lead to, by number; 0 is
+	// nothing. names is what a process sees, kept what the disk holds for certain, and
+	// since the states of the folder after that.
+	names, kept names
+	since       string // of names, each as two runes
+	files       string // content of each companion, one rune a number from 1
+}
+
+// names are the companions .gen and .gen.new.
+type names [2]rune
 
 // injury is what a call to the disk meets.
 type injury int
@@ -78,6 +91,7 @@ const (
 	correct       mutation = iota
 	noSync                 // never syncs
 	noLoadRewrite          // believes what it reads
+	lateCompanion          // names the new companion before there is one
 	retriesSync            // takes a second sync for the cure of a failed one
 	newestSlot             // overwrites the newest record
 	ignoresErrors          // takes a failed sync for a good one
@@ -110,6 +124,7 @@ type moment struct {
 	d        disk
 	up       bool
 	seq      uint64
+	named    fileID
 	released string
 }
 
@@ -138,8 +153,15 @@ func (e *event) String() string {
 	return fmt.Sprintf("%v\n%s, call %d injured by %d: mark %v, error %v, disk %v", e.before, e.what, e.call, e.injury, e.mark, e.err, e.d)
 }
 
+// The descriptors of the model. A companion's is its number on top of theirs.
+const (
+	fdState = iota + 3
+	fdFolder
+	fdCompanion
+)
+
 // system returns the model below a store: a call meets its injury at number
-// call, counted over pwrite and fdatasync.
+// call, counted over all that changes something.
 func (x *search) system(d *disk, loading bool, call int, what injury) *system {
 	calls := 0
 	meet := func() injury {
@@ -152,47 +174,68 @@ func (x *search) system(d *disk, loading bool, call int, what injury) *system {
 		}
 		return what
 	}
-	flush := func() error {
-		for i := range d {
-			if d[i].dirty {
-				d[i] = sector{cache: d[i].cache, media: d[i].cache}
-			}
-		}
-		return nil
-	}
+	sys := modelFile()
+	x.modelState(sys, d, loading, meet)
+	x.modelFolder(sys, d, meet)
+	return sys
+}
+
+// modelState gives sys the calls on the state.
+func (x *search) modelState(sys *system, d *disk, loading bool, meet func() injury) {
 	sync := func() error {
 		switch meet() {
 		case whole:
-			return flush()
+			d.flush()
+			return nil
 		case syncLost:
-			for i := range d {
-				d[i].dirty = false
+			for i := range d.sectors {
+				d.sectors[i].dirty = false
 			}
 		}
 		return unix.EIO
 	}
-	pwrite := func(_ int, p []byte, off int64) (int, error) {
-		i := off / slotOffset
-		if x.broken == newestSlot && !loading {
-			i = 1 - i
+	sys.pread = func(fd int, p []byte, off int64) (int, error) {
+		if fd >= fdCompanion {
+			return copy(p, x.is.contents[[]rune(d.files)[fd-fdCompanion-1]][:]), nil
 		}
+		i := off / slotOffset * 2
+		n := copy(p, x.is.contents[d.sectors[i].cache][:])
+		return n + copy(p[n:], x.is.contents[d.sectors[i+1].cache][:]), nil
+	}
+	sys.pwrite = func(fd int, p []byte, off int64) (int, error) {
 		n, err := len(p), error(nil)
 		switch meet() {
 		case failed, syncLost:
 			return 0, unix.EIO
 		case halfDone:
-			n = n / 2
+			// Within the first sector, or, where a sector may be torn too, after it: one
+			// mishap at a time.
+			if n /= 3; x.tears && fd == fdState {
+				n = recordSize
+			}
 		}
-		b := x.is.contents[d[i].cache]
-		copy(b[:n], p)
-		x.write(&d[i], b)
+		if fd >= fdCompanion {
+			files := []rune(d.files)
+			b := x.is.contents[files[fd-fdCompanion-1]]
+			copy(b[:], p[:n])
+			files[fd-fdCompanion-1] = rune(x.is.of(b))
+			d.files = string(files)
+			return n, err
+		}
+		i := off / slotOffset
+		if x.broken == newestSlot && !loading {
+			i = 1 - i
+		}
+		for k := range 2 {
+			s := &d.sectors[2*i+int64(k)]
+			b := x.is.contents[s.cache]
+			if part := min(recordSize, n-k*recordSize); part > 0 {
+				copy(b[:part], p[k*recordSize:])
+				x.write(s, b)
+			}
+		}
 		return n, err
 	}
-	sys := modelFile()
-	sys.pread = func(_ int, p []byte, off int64) (int, error) {
-		return copy(p, x.is.contents[d[off/slotOffset].cache][:]), nil
-	}
-	sys.pwrite = pwrite
 	sys.fdatasync = func(int) error { return sync() }
 	switch {
 	case x.broken == noSync, x.broken == noLoadRewrite && loading:
@@ -204,14 +247,89 @@ func (x *search) system(d *disk, loading bool, call int, what injury) *system {
 			}
 			return sync()
 		}
-	}
-	if x.broken == ignoresErrors {
+	case x.broken == ignoresErrors:
 		sys.fdatasync = func(int) error { sync(); return nil }
 	}
-	if x.broken == noLoadRewrite && loading {
-		sys.pwrite = func(_ int, p []byte, _ int64) (int, error) { return len(p), nil }
+}
+
+// modelFolder gives sys the calls on the folder and the companions. What is in a
+// companion that was synced stays; its name stays after a sync of the folder.
+func (x *search) modelFolder(sys *system, d *disk, meet func() injury) {
+	which := func(path string) int {
+		switch {
+		case strings.HasSuffix(path, newCompanion):
+			return 1
+		case strings.HasSuffix(path, CompanionSuffix):
+			return 0
+		}
+		return -1
 	}
-	return sys
+	change := func(n names) {
+		d.names = n
+		d.since += string(n[:])
+	}
+	sys.open = func(path string, flags int, _ uint32) (int, error) {
+		i := which(path)
+		switch {
+		case flags&unix.O_DIRECTORY != 0:
+			return fdFolder, nil
+		case i < 0:
+			return fdState, nil
+		case flags&unix.O_CREAT != 0:
+			if meet() != whole {
+				return -1, unix.ENOSPC
+			}
+			d.files += string(rune(x.is.of([recordSize]byte{})))
+			n := d.names
+			n[i] = rune(len([]rune(d.files)))
+			change(n)
+		case d.names[i] == 0:
+			return -1, unix.ENOENT
+		}
+		return fdCompanion + int(d.names[i]), nil
+	}
+	sys.handle = func(fd int) (int32, []byte, error) { return 1, []byte{byte(max(0, fd-fdCompanion))}, nil }
+	sys.fsync = func(fd int) error {
+		if x.broken == lateCompanion && fd == fdFolder {
+			return nil
+		}
+		if meet() != whole {
+			return unix.EIO
+		}
+		if fd == fdFolder {
+			d.kept, d.since = d.names, ""
+		}
+		return nil
+	}
+	sys.rename = func(from, to string) error {
+		if meet() != whole {
+			return unix.EIO
+		}
+		n := d.names
+		n[which(to)], n[which(from)] = n[which(from)], 0
+		change(n)
+		return nil
+	}
+	sys.unlink = func(path string) error {
+		if d.names[which(path)] == 0 {
+			return unix.ENOENT
+		}
+		if meet() != whole {
+			return unix.EIO
+		}
+		n := d.names
+		n[which(path)] = 0
+		change(n)
+		return nil
+	}
+}
+
+func (d *disk) flush() {
+	for i := range d.sectors {
+		if s := &d.sectors[i]; s.dirty {
+			*s = sector{cache: s.cache, media: s.cache}
+		}
+	}
 }
 
 // modelFile returns a system with one file, there and in order, and without
@@ -222,12 +340,11 @@ func modelFile() *system {
 		return nil
 	}
 	return &system{
-		open:      func(string, int, uint32) (int, error) { return 3, nil },
 		flock:     func(int, int) error { return nil },
 		fstat:     func(_ int, st *unix.Stat_t) error { return stat(st) },
 		lstat:     func(_ string, st *unix.Stat_t) error { return stat(st) },
 		fstatfs:   func(_ int, st *unix.Statfs_t) error { st.Type = unix.EXT4_SUPER_MAGIC; return nil },
-		handle:    func(int) (int32, []byte, error) { return 1, []byte("handle"), nil },
+		handle:    func(int) (int32, []byte, error) { return 1, []byte{0}, nil },
 		machineID: func() ([]byte, error) { return []byte("machine\n"), nil },
 		close:     func(int) error { return nil },
 		now:       func() time.Time { return time.Unix(0, 0) },
@@ -235,7 +352,7 @@ func modelFile() *system {
 }
 
 // write changes a sector in the page cache.
-func (x *search) write(s *sector, b [slotSize]byte) {
+func (x *search) write(s *sector, b [recordSize]byte) {
 	n := x.is.of(b)
 	// Writing what is there already cannot tear: old and new are the same.
 	if x.tears && n != s.cache {
@@ -251,12 +368,16 @@ func (x *search) explore(h history, depth int) (violation *event) {
 	if depth == 0 {
 		return nil
 	}
-	m := moment{depth, h.d, h.up, h.store.cur.seq, fmt.Sprint(h.released.Height, h.released.SignBytes)}
+	m := moment{depth, h.d, h.up, h.store.cur.seq, h.store.cur.companion, fmt.Sprint(h.released.Height, h.released.SignBytes)}
 	if x.seen[m] {
 		return nil
 	}
 	x.seen[m] = true
-	for call := 0; call <= 2; call++ { // 0: no injury; 1: the pwrite; 2: the fdatasync
+	last := 2 // a write makes two calls, and a load at most eleven
+	if !h.up {
+		last = 11
+	}
+	for call := 0; call <= last; call++ { // 0: no injury
 		for what := killed; what < injuries; what++ {
 			n, violated := x.run(h, call, what)
 			if violated {
@@ -282,8 +403,8 @@ func (x *search) explore(h history, depth int) (violation *event) {
 // lostWriteBack is h after the kernel has tried to write all by itself, failed,
 // and told nobody who lives.
 func (h history) lostWriteBack() history {
-	for i := range h.d {
-		h.d[i].dirty = false
+	for i := range h.d.sectors {
+		h.d.sectors[i].dirty = false
 	}
 	h.happens(event{what: "a write-back that fails unseen"})
 	return h
@@ -300,24 +421,41 @@ func (h history) cuts() (all []history) {
 	return all
 }
 
-// cuts returns all disks that the loss of power may leave.
-func (d disk) cuts() []disk {
-	options := func(s sector) (out []sector) {
-		for _, n := range s.maybe + string(s.media) {
-			after := sector{cache: imprint(n), media: imprint(n)}
-			if !slices.Contains(out, after) {
-				out = append(out, after)
+// cuts returns all disks that the loss of power may leave: of the sectors any
+// content since the last sync, one of them torn at most, and of the folder any state.
+func (d disk) cuts() (all []disk) {
+	all = []disk{d}
+	for i, s := range d.sectors {
+		var next []disk
+		for _, d := range all {
+			tried := map[imprint]bool{}
+			for _, n := range s.maybe + string(s.media) {
+				if n := imprint(n); !tried[n] && (n != garbage || !d.torn(i)) {
+					tried[n] = true
+					d.sectors[i] = sector{cache: n, media: n}
+					next = append(next, d)
+				}
 			}
 		}
-		return out
+		all = next
 	}
-	var all []disk
-	for _, a := range options(d[0]) {
-		for _, b := range options(d[1]) {
-			all = append(all, disk{a, b})
+	folders := []names{d.kept}
+	for since := []rune(d.since); len(since) > 0; since = since[2:] {
+		folders = append(folders, names(since[:2]))
+	}
+	var out []disk
+	for _, d := range all {
+		for _, n := range folders {
+			d.names, d.kept, d.since = n, n, ""
+			out = append(out, d)
 		}
 	}
-	return all
+	return out
+}
+
+// torn reports whether one of the first n sectors is.
+func (d *disk) torn(n int) bool {
+	return slices.ContainsFunc(d.sectors[:n], func(s sector) bool { return s.cache == garbage })
 }
 
 // run makes the signer's next call: a load if no process has loaded, a write
@@ -344,6 +482,9 @@ func (x *search) run(h history, call int, what injury) (n history, violated bool
 		n.happens(e)
 	}()
 	var saved watermark.Saved
+	if !h.up {
+		n.store.companion = -1 // of a process that is gone
+	}
 	if h.up {
 		saved, e.err = n.store.Replace(context.Background(), h.store.cur.saved(), e.mark)
 	} else {
@@ -368,19 +509,28 @@ func forgets(released, m watermark.Mark) bool {
 // newSearch returns a search and the moment after a Create at height 1.
 func newSearch(t *testing.T, broken mutation, tears bool) (*search, history) {
 	x := &search{broken: broken, tears: tears, seen: map[moment]bool{}}
-	x.is.known = map[[slotSize]byte]imprint{}
-	x.is.of([slotSize]byte(bytes.Repeat([]byte{0xee}, slotSize)))
+	x.is.known = map[[recordSize]byte]imprint{}
+	x.is.of([recordSize]byte(bytes.Repeat([]byte{0xee}, recordSize)))
 	var h history
-	here, err := modelFile().bindingOf(3)
+	sys := x.system(&h.d, true, 0, whole)
+	here, err := sys.bindingOf(fdState)
 	if err != nil {
 		t.Fatal(err)
 	}
-	h.store = Store{c: Config{Path: "model", ID: testID}, here: here, ino: unix.Stat_t{Ino: 7}}
+	h.store = Store{c: Config{Path: "model", ID: testID}, fd: fdState, ino: unix.Stat_t{Ino: 7}, companion: -1}
+	h.store.around.here = here
+	h.d.names, h.d.kept = names{1}, names{1}
 	for seq := uint64(1); seq <= 2; seq++ {
 		r := sample(seq, 1)
-		r.binding = here
-		n := x.is.of([slotSize]byte(encoded(r, nil)))
-		h.d[slotOf(seq)] = sector{cache: n, media: n}
+		r.binding, r.stamp = here, 0
+		if r.companion, err = sys.fileID(fdCompanion + 1); err != nil {
+			t.Fatal(err)
+		}
+		n := x.is.of([recordSize]byte(encoded(r, nil)))
+		h.d.files = string(rune(n))
+		for k := range 2 {
+			h.d.sectors[2*slotOf(seq)+k] = sector{cache: n, media: n}
+		}
 		h.released = r.mark
 	}
 	return x, h
@@ -389,7 +539,7 @@ func newSearch(t *testing.T, broken mutation, tears bool) (*search, history) {
 func TestPowerCuts(t *testing.T) {
 	for _, tears := range []bool{false, true} {
 		x, h := newSearch(t, correct, tears)
-		if v := x.explore(h, 9); v != nil {
+		if v := x.explore(h, depthOfCuts); v != nil {
 			t.Errorf("torn sectors %t: a released mark is forgotten, or a load fails:%v", tears, v)
 		}
 		t.Logf("torn sectors %t: %d calls to the store, %d states", tears, x.steps, len(x.seen))

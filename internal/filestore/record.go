@@ -12,19 +12,21 @@ import (
 	"privyseal/internal/watermark"
 )
 
-// The format of a state file, version 1.
+// The format of a state file, version 2.
 //
-// The file is 128 KiB long. It holds two records of 512 bytes, in slot 0 at
-// offset 0 and in slot 1 at offset 64 KiB; all else is zeros, written as such,
-// so that no later write allocates anything. Record number n stands in slot
-// n mod 2. Numbers rise by one, so the two records of a whole file always carry
-// neighbouring numbers, and the higher one rules.
+// The file is 128 KiB long. It has two slots of 1,024 bytes, slot 0 at offset 0
+// and slot 1 at offset 64 KiB; all else is zeros, written as such, so that no
+// later write allocates anything. A slot holds one record twice, in two sectors
+// of 512 bytes, so that damage to one sector costs nothing. Record number n
+// stands in slot n mod 2. Numbers rise by one with each write, so the two slots of
+// a whole file carry neighbouring numbers, and the higher one rules.
 //
 // A record, numbers big-endian:
 //
 //	offset size
-//	     0   16  magic and version of the format: "privyseal-mark/1"
-//	    16    1  flags: 1 exported (a tombstone), 2 authenticated by a MAC
+//	     0   16  magic and version of the format: "privyseal-mark/2"
+//	    16    1  flags: 1 exported (a tombstone), 2 authenticated by a MAC,
+//	             4 closed (in a companion only, see companion_linux.go)
 //	    17    1  step: 0 none, 1 proposal, 2 prevote, 3 precommit
 //	    18    2  length of the sign bytes
 //	    20    4  round
@@ -35,66 +37,96 @@ import (
 //	    49   50  chain id
 //	    99    1  zero
 //	   100   32  key (watermark.ID)
-//	   132   32  machine: SHA-256 over "privyseal machine", a zero byte and the
-//	             text of /etc/machine-id; zeros where that file is absent or
-//	             still empty, as in many containers
-//	   164   32  file: SHA-256 over the kernel's handle of the file (type and
-//	             bytes, name_to_handle_at(2): inode and generation)
+//	   132   16  machine: the start of SHA-256 over "privyseal machine", a zero
+//	             byte and the text of /etc/machine-id; zeros where that file is
+//	             absent or still empty, as in many containers
+//	   148   16  file: the start of SHA-256 over the kernel's handle of the file
+//	             (type and bytes, name_to_handle_at(2): inode and generation)
+//	   164   16  companion: the same of the file beside it, which is made anew
+//	             at each load
+//	   180    8  when the record was written, nanoseconds since 1970, signed
+//	   188    8  zero
 //	   196    8  inode, for people
 //	   204  276  sign bytes
 //	   480   32  SHA-256, or HMAC-SHA256 with flag 2, of all that stands before
 //
 // Chain id and sign bytes are filled up with zeros. A mark without sign bytes
 // has the length 0.
+//
+// Version 1 had slots of one record, 32 bytes each of machine and file at 132 and
+// 164, and no companion. Its marks are read, to be adopted; nothing is signed with
+// them as they are.
 const (
-	slotSize   = 512
+	recordSize = 512
+	slotSize   = 2 * recordSize
 	slotOffset = 64 << 10
 	fileSize   = 128 << 10
 
 	magic       = "privyseal-mark/"
-	version     = '1'
-	sumOffset   = slotSize - sha256.Size
+	version     = '2'
+	version1    = '1'
+	sumOffset   = recordSize - sha256.Size
 	chainOffset = 49
 	chainSize   = watermark.MaxChainID
 	bytesOffset = 204
 
 	// MaxSignBytes is the longest sign bytes that a record takes. A canonical
-	// proposal, the longest message, has at most 187 bytes.
+	// proposal, the longest message, has at most 187 bytes; a record of an enclave
+	// fills them.
 	MaxSignBytes = sumOffset - bytesOffset
 
 	flagExported = 1
 	flagMAC      = 2
+	flagClosed   = 4
 )
 
 // record is what one slot holds.
 type record struct {
 	seq      uint64
-	time     int64 // nanoseconds since 1970
+	time     int64 // of the mark, nanoseconds since 1970
+	stamp    int64 // of the record, nanoseconds since 1970
 	id       watermark.ID
 	mark     watermark.Mark
 	exported bool
 	mac      bool // decoded under a MAC, or to be encoded under one
+	closed   bool // of a companion: nothing was written after it
+	old      bool // of version 1
 	binding  binding
+	// companion names the file that was made beside the state at the load after
+	// which the record was written.
+	companion fileID
 }
+
+// fileID names a file for as long as it exists: no other file of the same file
+// system, also a later one with the same inode number, has the same.
+type fileID [16]byte
 
 // binding is the machine and the file that a record was written for. The
 // device number is not part of it: it changes from one boot to the next.
 type binding struct {
-	machine [32]byte
-	file    [32]byte
+	machine [16]byte
+	file    fileID
 	inode   uint64
 }
 
 var (
-	// errTorn is a slot that no write of ours has completed.
-	errTorn = errors.New("bad checksum")
-	// errAlien is a slot that was completed, but not by this program, or not
-	// with this key for the MAC. It must not be mistaken for a torn one: the
-	// record in it may be the one that counts.
-	errAlien = errors.New("not a record of ours")
+	// errBad is a sector that no write of ours has completed, or that was damaged
+	// since.
+	errBad = errors.New("bad checksum")
+	// errAlien is a record that was completed, but not by this program, or not
+	// with this key for the MAC. It must not be mistaken for a bad one: it may be
+	// the one that counts.
+	errAlien = errors.New("not a record of this program")
 )
 
 func slotOf(seq uint64) int { return int(seq % 2) }
+
+// same reports whether r and s are one record, as a state, a companion or the
+// host knows it.
+func (r *record) same(s *record) bool {
+	return r.seq == s.seq && r.stamp == s.stamp && r.id == s.id && r.exported == s.exported &&
+		r.binding == s.binding && r.companion == s.companion && r.mark.Equal(s.mark)
+}
 
 // check returns why r cannot be encoded.
 func (r *record) check() error {
@@ -114,9 +146,16 @@ func (r *record) check() error {
 	return nil
 }
 
-// encode writes r, which has passed check, to slot.
-func (r *record) encode(slot *[slotSize]byte, macKey []byte) {
-	b := slot[:]
+// encodeSlot writes r, which has passed check, to both sectors of slot.
+func (r *record) encodeSlot(slot *[slotSize]byte, macKey []byte) {
+	first := (*[recordSize]byte)(slot[:])
+	r.encode(first, macKey)
+	copy(slot[recordSize:], first[:])
+}
+
+// encode writes r, which has passed check, to sector.
+func (r *record) encode(sector *[recordSize]byte, macKey []byte) {
+	b := sector[:]
 	clear(b)
 	copy(b, magic)
 	b[15] = version
@@ -125,6 +164,9 @@ func (r *record) encode(slot *[slotSize]byte, macKey []byte) {
 	}
 	if r.mac {
 		b[16] |= flagMAC
+	}
+	if r.closed {
+		b[16] |= flagClosed
 	}
 	b[17] = byte(r.mark.Step)
 	binary.BigEndian.PutUint16(b[18:], uint16(len(r.mark.SignBytes)))
@@ -136,7 +178,9 @@ func (r *record) encode(slot *[slotSize]byte, macKey []byte) {
 	copy(b[chainOffset:], r.id.ChainID)
 	copy(b[100:], r.id.Key[:])
 	copy(b[132:], r.binding.machine[:])
-	copy(b[164:], r.binding.file[:])
+	copy(b[148:], r.binding.file[:])
+	copy(b[164:], r.companion[:])
+	binary.BigEndian.PutUint64(b[180:], uint64(r.stamp))
 	binary.BigEndian.PutUint64(b[196:], r.binding.inode)
 	copy(b[bytesOffset:], r.mark.SignBytes)
 	sum := checksum(b[:sumOffset], r.mac, macKey)
@@ -152,37 +196,39 @@ func checksum(body []byte, mac bool, macKey []byte) [sha256.Size]byte {
 	return [sha256.Size]byte(h.Sum(nil))
 }
 
-// decode reads the record in slot, which has slotSize bytes. What it accepts
-// encodes to the same bytes. The error wraps errTorn or errAlien.
-func decode(slot, macKey []byte) (record, error) {
+// decode reads the record in a sector, which has recordSize bytes. What it accepts
+// of version 2 encodes to the same bytes. The error wraps errBad or errAlien.
+func decode(sector, macKey []byte) (record, error) {
 	alien := func(format string, args ...any) (record, error) {
 		return record{}, fmt.Errorf("%w: "+format, append([]any{errAlien}, args...)...)
 	}
-	b := slot
+	b := sector
 	if string(b[:15]) != magic {
-		return record{}, errTorn
+		return record{}, errBad
 	}
-	if b[15] != version {
-		return alien("format %q, this program knows %q", b[15], version)
+	r := record{exported: b[16]&flagExported != 0, mac: b[16]&flagMAC != 0, closed: b[16]&flagClosed != 0, old: b[15] == version1}
+	if r.mac && len(macKey) == 0 {
+		return alien("it carries a MAC, and there is no key for one")
 	}
-	r := record{exported: b[16]&flagExported != 0, mac: b[16]&flagMAC != 0}
-	if r.mac != (len(macKey) > 0) {
-		return alien("its MAC flag is %t, a key for a MAC is given: %t", r.mac, len(macKey) > 0)
-	}
-	sum := checksum(b[:sumOffset], r.mac, macKey)
-	if !hmac.Equal(sum[:], b[sumOffset:]) {
-		return record{}, errTorn
+	// Before anything else is judged: one flipped bit must not look like a record
+	// that somebody has written.
+	if sum := checksum(b[:sumOffset], r.mac, macKey); !hmac.Equal(sum[:], b[sumOffset:]) {
+		return record{}, errBad
 	}
 	chainLen, bytesLen := int(b[48]), int(binary.BigEndian.Uint16(b[18:]))
 	round := binary.BigEndian.Uint32(b[20:])
 	height := binary.BigEndian.Uint64(b[40:])
-	if chainLen > chainSize || bytesLen > MaxSignBytes || round > math.MaxInt32 || height > math.MaxInt64 {
+	switch {
+	case b[15] != version && !r.old:
+		return alien("format %q, this program knows %q", b[15], version)
+	case !r.mac && len(macKey) > 0:
+		return alien("it carries no MAC, and a key for one is given")
+	case chainLen > chainSize || bytesLen > MaxSignBytes || round > math.MaxInt32 || height > math.MaxInt64:
 		return alien("a length or number is out of range")
 	}
 	r.seq = binary.BigEndian.Uint64(b[24:])
 	r.time = int64(binary.BigEndian.Uint64(b[32:]))
 	r.id = watermark.ID{ChainID: string(b[chainOffset : chainOffset+chainLen]), Key: [32]byte(b[100:132])}
-	r.binding = binding{machine: [32]byte(b[132:164]), file: [32]byte(b[164:196]), inode: binary.BigEndian.Uint64(b[196:])}
 	r.mark = watermark.Mark{Height: int64(height), Round: int32(round), Step: watermark.Step(b[17])}
 	if bytesLen > 0 {
 		r.mark.SignBytes = bytes.Clone(b[bytesOffset : bytesOffset+bytesLen])
@@ -190,7 +236,12 @@ func decode(slot, macKey []byte) (record, error) {
 	if err := r.check(); err != nil {
 		return alien("%v", err)
 	}
-	var again [slotSize]byte
+	if r.old {
+		return r, nil
+	}
+	r.binding = binding{machine: [16]byte(b[132:148]), file: fileID(b[148:164]), inode: binary.BigEndian.Uint64(b[196:])}
+	r.companion, r.stamp = fileID(b[164:180]), int64(binary.BigEndian.Uint64(b[180:]))
+	var again [recordSize]byte
 	r.encode(&again, macKey)
 	if !bytes.Equal(again[:], b) {
 		return alien("unknown flags, or bytes where zeros belong")

@@ -1,6 +1,7 @@
 package filestore
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,16 +17,19 @@ import (
 // A call that has reached the disk returns when the disk does, whatever becomes
 // of its context: no system call is given up half-way.
 type Store struct {
-	c    Config
-	sys  *system
-	fd   int
-	here binding
-	ino  unix.Stat_t // of fd, for comparison
+	c      Config
+	sys    *system
+	fd     int
+	ino    unix.Stat_t // of fd, as it was opened
+	host   []hostFile
+	around surroundings
 
 	// ready is true while cur is known to be what the disk holds.
 	ready bool
 	cur   record
-	torn  bool
+
+	// companion is the file that was made at the first load of this process, or -1.
+	companion int
 
 	slot [slotSize]byte // what is written next
 	st   unix.Stat_t    // scratch of onPath
@@ -61,8 +65,13 @@ func (c Config) open(ctx context.Context, sys *system) (*Store, error) {
 	if err := sys.lock(ctx, fd, c.Wait); err != nil {
 		return nil, err
 	}
-	s := &Store{c: c, sys: sys, fd: fd}
-	if err := s.inspect(); err != nil {
+	s := &Store{c: c, sys: sys, fd: fd, companion: -1}
+	if s.host, err = c.lockHost(ctx, sys); err == nil {
+		err = s.inspect()
+	}
+	if err != nil {
+		unlockHost(sys, s.host)
+		sys.flock(fd, unix.LOCK_UN)
 		sys.close(fd)
 		return nil, err
 	}
@@ -108,7 +117,8 @@ func (sys *system) lock(ctx context.Context, fd int, wait bool) error {
 	}
 }
 
-// inspect checks the open file and finds out what it must be bound to.
+// inspect checks the open file and finds out what it must be bound to, and when it
+// was changed last: after the lock, and before anything is written.
 func (s *Store) inspect() (err error) {
 	if err := s.sys.fstat(s.fd, &s.ino); err != nil {
 		return err
@@ -122,7 +132,8 @@ func (s *Store) inspect() (err error) {
 	if err := checkFile(s.c.Path, &s.ino, uint32(os.Geteuid())); err != nil {
 		return err
 	}
-	s.here, err = s.sys.bindingOf(s.fd)
+	s.around.here, err = s.sys.bindingOf(s.fd)
+	s.around.mtime, s.around.ctime = s.ino.Mtim.Nano(), s.ino.Ctim.Nano()
 	return err
 }
 
@@ -141,49 +152,82 @@ func (s *Store) onPath() error {
 	return nil
 }
 
-// read reads the file and makes durable what it finds, for whatever chain, key
-// or binding: it writes the ruling record once more to its own slot. The page
-// cache may hold what no disk does, if an earlier process was killed before its
-// sync, or if that sync failed.
-func (s *Store) read() error {
+// read reads the file, and what stands around it. Nothing is written. Of a record
+// that is refused with ErrRestored or ErrCopied, or as exported, cur is set all the
+// same, for who may revive it.
+func (s *Store) read() (problem, err error) {
 	s.ready = false
 	if err := s.onPath(); err != nil {
-		return err
+		return nil, err
 	}
 	var slots [2][slotSize]byte
 	if err := s.sys.readSlots(s.fd, &slots); err != nil {
-		return err
+		return nil, err
 	}
-	cur, torn, err := judge(&slots, s.c.MACKey)
-	if err != nil {
-		return err
+	s.around.host = s.c.readHost(s.sys, s.host, s.ino.Uid)
+	if s.around.companions, err = s.c.companions(s.sys); err != nil {
+		return nil, err
+	}
+	cur, _, problem := judge(&slots, s.c.MACKey)
+	if problem != nil && !errors.Is(problem, ErrRestored) {
+		return nil, problem
 	}
 	if err := s.c.own(&cur); err != nil {
-		return err
+		return nil, err
 	}
-	i := slotOf(cur.seq)
-	if err := s.sys.writeSlot(s.fd, i, &slots[i]); err != nil {
-		return err
+	s.cur = cur
+	if problem == nil {
+		problem = s.c.accept(&cur, &s.around)
 	}
-	s.cur, s.torn = cur, torn
-	return nil
+	return problem, nil
 }
 
-// Load implements [watermark.Store]. The error is an *[Error], or the context's.
+// keep makes durable the record that was read and accepted: it writes it once more
+// to its own slot. The page cache may hold what no disk does, if an earlier process
+// was killed before its sync, or if that sync failed. The host hears of it first: if
+// we are killed then, the times of the file no longer speak for it.
+func (s *Store) keep() error {
+	s.cur.encodeSlot(&s.slot, s.c.MACKey)
+	s.noteOnHost(s.slot[:recordSize])
+	return s.sys.writeSlot(s.fd, slotOf(s.cur.seq), &s.slot)
+}
+
+// Load implements [watermark.Store]. The first load of a Store also makes a new
+// companion, and the record that names it. The error is an *[Error], or the
+// context's.
 func (s *Store) Load(ctx context.Context) (watermark.Saved, error) {
 	s.ready = false
 	err := ctx.Err()
 	if err == nil {
-		err = s.read()
-	}
-	if err == nil {
-		err = s.c.accept(&s.cur, s.here)
+		err = s.load()
 	}
 	if err != nil {
 		return watermark.Saved{}, s.c.explain("load", err)
 	}
 	s.ready = true
 	return s.cur.saved(), nil
+}
+
+func (s *Store) load() error {
+	problem, err := s.read()
+	if err := cmp.Or(err, problem); err != nil {
+		return err
+	}
+	if err := s.keep(); err != nil {
+		return err
+	}
+	// From here on it is us who change the file.
+	if s.around.mtime, s.around.ctime = 0, 0; s.companion >= 0 && s.named() {
+		return nil
+	}
+	return s.renew(s.cur)
+}
+
+// named reports whether the ruling record names our companion: if its first record
+// failed to be written, another one is made.
+func (s *Store) named() bool {
+	id, err := s.sys.fileID(s.companion)
+	return err == nil && id == s.cur.companion
 }
 
 // Replace implements [watermark.Store]: one pwrite and one fdatasync. Besides
@@ -216,35 +260,50 @@ func (s *Store) Replace(ctx context.Context, old watermark.Saved, m watermark.Ma
 	return s.cur.saved(), nil
 }
 
-// write makes r, numbered anew, the ruling record: in the slot of the older one,
-// so that a crash leaves the present one. It is durable when write returns.
-func (s *Store) write(r record) error {
-	r.seq = s.cur.seq + 1
+// next returns r as the record that follows the ruling one.
+func (s *Store) next(r record) record {
+	r.seq, r.stamp = s.cur.seq+1, s.sys.now().UnixNano()
+	return r
+}
+
+// write makes r the next record. It is durable when write returns.
+func (s *Store) write(r record) error { return s.put(s.next(r)) }
+
+// put makes r the ruling record: in the slot of the older one, so that a crash
+// leaves the present one. It is durable when put returns.
+func (s *Store) put(r record) error {
 	if err := r.check(); err != nil {
 		return err
 	}
-	r.encode(&s.slot, s.c.MACKey)
+	r.encodeSlot(&s.slot, s.c.MACKey)
 	if err := s.sys.writeSlot(s.fd, slotOf(r.seq), &s.slot); err != nil {
 		return err
 	}
-	s.cur, s.torn = r, false
+	s.cur = r
+	s.noteOnHost(s.slot[:recordSize])
 	return nil
 }
 
-// Torn reports whether the last Load found one of the two records unreadable: a
-// write that was cut off, for which nothing was signed. The next write mends it.
-func (s *Store) Torn() bool { return s.torn }
-
-// Close releases the lock. It loses nothing: all that was confirmed is durable.
+// Close says in the companion that the state is at rest, and releases the locks. If
+// that fails nothing is lost: all that was confirmed is durable.
 func (s *Store) Close() error {
-	s.ready = false
 	fd := s.fd
 	s.fd = -1
 	if fd < 0 {
 		return nil
 	}
+	var sealed error
+	if s.ready {
+		sealed = s.seal()
+	}
+	s.ready = false
+	if s.companion >= 0 {
+		s.sys.close(s.companion)
+		s.companion = -1
+	}
+	unlockHost(s.sys, s.host)
 	// A child that is being forked right now holds a copy of the descriptor, and
 	// the lock with it, until it executes its program.
 	unlock := s.sys.flock(fd, unix.LOCK_UN)
-	return s.c.explain("close", errors.Join(unlock, s.sys.close(fd)))
+	return s.c.explain("close", errors.Join(sealed, unlock, s.sys.close(fd)))
 }

@@ -141,9 +141,12 @@ func TestStateOutlivesTheProcess(t *testing.T) {
 			t.Fatal(err)
 		}
 		s = open(t, c)
-		if got := load(t, s); !got.Mark.Equal(at(h)) || got.Version != saved.Version || !got.Time.Equal(saved.Time) {
+		// A load writes a record of its own.
+		got := load(t, s)
+		if !got.Mark.Equal(at(h)) || got.Version != saved.Version+1 || !got.Time.Equal(saved.Time) {
 			t.Fatalf("wrote %+v, the next process loads %+v", saved, got)
 		}
+		saved = got
 	}
 }
 
@@ -168,8 +171,10 @@ func TestCreate(t *testing.T) {
 		t.Errorf("%d of %d bytes are allocated, %v", st.Blocks*512, fileSize, err)
 	}
 	for i := range 2 {
-		if r, err := decode(image[i*slotOffset:][:slotSize], nil); err != nil || !r.mark.Equal(watermark.Floor(9)) {
-			t.Errorf("slot %d: %+v, %v", i, r, err)
+		for copy := range 2 {
+			if r, err := decode(image[i*slotOffset+copy*recordSize:][:recordSize], nil); err != nil || !r.mark.Equal(watermark.Floor(9)) {
+				t.Errorf("slot %d, copy %d: %+v, %v", i, copy, r, err)
+			}
 		}
 	}
 	if got := loaded(t, c); !got.Mark.Equal(watermark.Floor(9)) || !got.Time.Equal(written) {
@@ -221,8 +226,10 @@ func TestBadFiles(t *testing.T) {
 			}
 			defer f.Close()
 			for _, i := range slots {
-				if _, err := f.WriteAt([]byte("garbage"), i*slotOffset+100); err != nil {
-					t.Fatal(err)
+				for copy := range int64(2) {
+					if _, err := f.WriteAt([]byte("garbage"), i*slotOffset+copy*recordSize+100); err != nil {
+						t.Fatal(err)
+					}
 				}
 			}
 		}
@@ -249,10 +256,11 @@ func TestBadFiles(t *testing.T) {
 		{"empty", func(t *testing.T, c *Config) { must(t, os.Truncate(c.Path, 0)) }, ErrDamaged, []string{"0 bytes long, not 131072", "state import"}},
 		{"truncated", func(t *testing.T, c *Config) { must(t, os.Truncate(c.Path, slotOffset)) }, ErrDamaged, []string{"65536 bytes long"}},
 		{"too long", func(t *testing.T, c *Config) { must(t, os.Truncate(c.Path, fileSize+1)) }, ErrDamaged, []string{"131073 bytes long"}},
-		{"two bad records", corrupt(0, 1), ErrDamaged, []string{"both records have a bad checksum", "--after-height"}},
+		{"two bad records", corrupt(0, 1), ErrDamaged, []string{"both copies of the record in slot 0 have a bad checksum", "--after-height"}},
+		{"one bad record", corrupt(1), ErrDamaged, []string{"both copies of the record in slot 1 have a bad checksum", "--after-height"}},
 		{"other chain", func(t *testing.T, c *Config) { c.ID.ChainID = "chain-2" }, ErrForeign, []string{`of chain "chain-1", not "chain-2"`}},
 		{"other key", func(t *testing.T, c *Config) { c.ID.Key[0] = 0 }, ErrForeign, []string{"of key aa00000000000000…, not 0000000000000000…"}},
-		{"key for a MAC", func(t *testing.T, c *Config) { c.MACKey = []byte("k") }, ErrDamaged, []string{"a key for a MAC is given"}},
+		{"key for a MAC", func(t *testing.T, c *Config) { c.MACKey = []byte("k") }, ErrDamaged, []string{"no MAC, and a key for one is given"}},
 		{"readable by others", func(t *testing.T, c *Config) { must(t, os.Chmod(c.Path, 0o644)) }, ErrUnsafe, []string{"mode is 0644", "chmod 600 "}},
 		{"writable by the group", func(t *testing.T, c *Config) { must(t, os.Chmod(c.Path, 0o620)) }, ErrUnsafe, []string{"mode is 0620"}},
 		{"symbolic link", func(t *testing.T, c *Config) {
@@ -325,32 +333,47 @@ func content(path string) string {
 	return string(b)
 }
 
-func TestOneTornRecord(t *testing.T) {
+// One bit that flips anywhere in the file neither lowers the mark nor ends the
+// state, and the next writes mend it.
+func TestOneFlippedBit(t *testing.T) {
+	c := create(t, at(1))
+	s := open(t, c)
+	saved := replace(t, s, load(t, s), at(2))
+	s.Close()
+	f, err := os.OpenFile(c.Path, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	flip := func(bit int64) {
+		var b [1]byte
+		if _, err := f.ReadAt(b[:], bit/8); err != nil {
+			t.Fatal(err)
+		}
+		b[0] ^= 1 << (bit % 8)
+		if _, err := f.WriteAt(b[:], bit/8); err != nil {
+			t.Fatal(err)
+		}
+	}
 	for slot := range int64(2) {
-		c := create(t, watermark.Mark{})
-		s := open(t, c)
-		replace(t, s, load(t, s), at(1)) // record 3, in slot 1
-		s.Close()
-		f, err := os.OpenFile(c.Path, os.O_WRONLY, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := f.WriteAt(make([]byte, 256), slot*slotOffset+256); err != nil {
-			t.Fatal(err)
-		}
-		f.Close()
-		want := map[int64]watermark.Mark{0: at(1), 1: {}}[slot]
-		if info, err := Inspect(c); err != nil || info.Problem != nil || !info.Torn {
-			t.Errorf("slot %d: Inspect: %+v, %v", slot, info, err)
-		}
-		s = open(t, c)
-		saved := load(t, s)
-		if !saved.Mark.Equal(want) || !s.Torn() {
-			t.Errorf("slot %d: loaded %v, torn %t", slot, saved.Mark, s.Torn())
-		}
-		replace(t, s, saved, at(2))
-		if info, err := Inspect(c); err != nil || info.Problem != nil || info.Torn || s.Torn() {
-			t.Errorf("slot %d: after the next write: %+v, %v", slot, info, err)
+		for i := range int64(slotSize * 8) {
+			bit := slot*slotOffset*8 + i
+			flip(bit)
+			if info, err := Inspect(c); err != nil || info.Problem != nil || !info.Torn || !info.Saved.Mark.Equal(saved.Mark) {
+				t.Fatalf("bit %d: %+v, %v", bit, info, err)
+			}
+			if i%999 != 0 {
+				flip(bit)
+				continue
+			}
+			s := open(t, c)
+			if got := load(t, s); !got.Mark.Equal(saved.Mark) {
+				t.Fatalf("bit %d: loaded %v", bit, got.Mark)
+			}
+			s.Close()
+			if info, err := Inspect(c); err != nil || info.Problem != nil || info.Torn {
+				t.Fatalf("bit %d, after the next load: %+v, %v", bit, info, err)
+			}
 		}
 	}
 }
@@ -644,7 +667,7 @@ func TestExport(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i := range 2 {
-		if r, err := decode(image[i*slotOffset:][:slotSize], nil); err != nil || !r.exported {
+		if r, err := decode(image[i*slotOffset:][:recordSize], nil); err != nil || !r.exported {
 			t.Errorf("slot %d: %+v, %v", i, r, err)
 		}
 	}
@@ -728,5 +751,57 @@ func TestReplaceAllocatesLittle(t *testing.T) {
 	})
 	if n > 1 { // the path, for the kernel
 		t.Errorf("%v allocations", n)
+	}
+}
+
+// The path has to lead to the very file, and the file has to have its name.
+func TestOnPath(t *testing.T) {
+	for name, change := range map[string]func(st *unix.Stat_t){
+		"the same inode of another device": func(st *unix.Stat_t) { st.Dev++ },
+		"another inode":                    func(st *unix.Stat_t) { st.Ino++ },
+		"a file whose name is gone":        func(st *unix.Stat_t) { st.Nlink = 0 },
+	} {
+		c := create(t, at(1))
+		s := open(t, c)
+		saved := load(t, s)
+		lstat := s.sys.lstat
+		s.sys.lstat = func(path string, st *unix.Stat_t) error {
+			err := lstat(path, st)
+			change(st)
+			return err
+		}
+		if _, err := s.Replace(t.Context(), saved, at(2)); !errors.Is(err, ErrReplaced) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// A new state is durable before it has its name, and its name before Create returns.
+func TestCreateSyncs(t *testing.T) {
+	c := Config{Path: filepath.Join(diskDir(t), "state"), ID: testID}
+	sys := kernel()
+	var calls []string
+	names := map[int]string{}
+	openFile, fsync, link := sys.open, sys.fsync, sys.link
+	sys.open = func(path string, flags int, mode uint32) (int, error) {
+		fd, err := openFile(path, flags, mode)
+		switch {
+		case flags&unix.O_TMPFILE == unix.O_TMPFILE:
+			names[fd] = "state"
+		case flags&unix.O_DIRECTORY != 0:
+			names[fd] = "folder"
+		default:
+			names[fd] = "companion"
+		}
+		return fd, err
+	}
+	sys.fsync = func(fd int) error { calls = append(calls, "sync "+names[fd]); return fsync(fd) }
+	sys.link = func(fd int, path string) error { calls = append(calls, "link"); return link(fd, path) }
+	if err := c.create(sys, watermark.Saved{}); err != nil {
+		t.Fatal(err)
+	}
+	want := "sync state, sync companion, link, sync state, sync folder, sync folder"
+	if got := strings.Join(calls, ", "); got != want {
+		t.Errorf("%s\nwant %s", got, want)
 	}
 }

@@ -28,6 +28,9 @@ type system struct {
 	fdatasync func(fd int) error
 	fsync     func(fd int) error
 	link      func(fd int, path string) error
+	rename    func(from, to string) error
+	unlink    func(path string) error
+	chmod     func(fd int, mode uint32) error
 	mkdir     func(path string, mode uint32) error
 	close     func(fd int) error
 	machineID func() ([]byte, error)
@@ -48,7 +51,10 @@ func kernel() *system {
 		fstatfs: func(fd int, st *unix.Statfs_t) error { return again(func() error { return unix.Fstatfs(fd, st) }) },
 		handle: func(fd int) (int32, []byte, error) {
 			h, _, err := unix.NameToHandleAt(fd, "", unix.AT_EMPTY_PATH)
-			return h.Type(), h.Bytes(), err
+			if err != nil {
+				return 0, nil, err // there is no handle to ask
+			}
+			return h.Type(), h.Bytes(), nil
 		},
 		pread: func(fd int, p []byte, off int64) (n int, err error) {
 			err = again(func() error { n, err = unix.Pread(fd, p, off); return err })
@@ -63,6 +69,9 @@ func kernel() *system {
 		link: func(fd int, path string) error {
 			return unix.Linkat(unix.AT_FDCWD, "/proc/self/fd/"+strconv.Itoa(fd), unix.AT_FDCWD, path, unix.AT_SYMLINK_FOLLOW)
 		},
+		rename:    unix.Rename,
+		unlink:    unix.Unlink,
+		chmod:     unix.Fchmod,
 		mkdir:     unix.Mkdir,
 		close:     unix.Close, // never again: the descriptor is gone even then
 		machineID: func() ([]byte, error) { return os.ReadFile("/etc/machine-id") },
@@ -102,19 +111,36 @@ func (sys *system) bindingOf(fd int) (b binding, err error) {
 	}
 	// systemd writes "uninitialized" during the first boot of an image.
 	if s := string(id); s != "" && s != "\n" && s != "uninitialized\n" {
-		b.machine = sha256.Sum256([]byte("privyseal machine\x00" + s))
+		sum := sha256.Sum256([]byte("privyseal machine\x00" + s))
+		b.machine = [16]byte(sum[:])
 	}
-	kind, handle, err := sys.handle(fd)
-	if err != nil {
-		return b, fmt.Errorf("cannot get the handle of the file: %w", err)
+	if b.file, err = sys.fileID(fd); err != nil {
+		return b, err
 	}
-	b.file = sha256.Sum256(append(binary.BigEndian.AppendUint32(nil, uint32(kind)), handle...))
 	var st unix.Stat_t
 	if err := sys.fstat(fd, &st); err != nil {
 		return b, err
 	}
 	b.inode = st.Ino
 	return b, nil
+}
+
+// fileID returns the name that the open file has for as long as it exists.
+func (sys *system) fileID(fd int) (fileID, error) {
+	kind, handle, err := sys.handle(fd)
+	switch err {
+	case nil:
+	case unix.EPERM, unix.EACCES, unix.ENOSYS:
+		return fileID{}, &fault{
+			err:    ErrUnsafe,
+			detail: fmt.Sprintf("the kernel does not say which file it is (name_to_handle_at: %v), so a copy could not be told from it", err),
+			cure:   "allow the system call name_to_handle_at in the seccomp profile of the container or unit",
+		}
+	default:
+		return fileID{}, fmt.Errorf("cannot get the handle of the file: %w", err)
+	}
+	sum := sha256.Sum256(append(binary.BigEndian.AppendUint32(nil, uint32(kind)), handle...))
+	return fileID(sum[:16]), nil
 }
 
 // diskName names the file system of a statfs(2) type, and tells whether it may
