@@ -316,7 +316,7 @@ func (k *inspection) checkIdentity(i int) {
 func (k *inspection) checkState(i int, key pubkey.Key) {
 	ch := k.config.Chains[i]
 	what, line := ch.Name+" state", k.config.Line("chain", i, "state")
-	fc := filestore.Config{Path: k.config.Path(ch.State)}
+	fc := stateFile(k.config.Path(ch.State), watermark.ID{})
 	if !key.IsZero() {
 		fc.ID = watermark.ID{ChainID: ch.ID, Key: key.ID()}
 	}
@@ -330,7 +330,7 @@ func (k *inspection) checkState(i int, key pubkey.Key) {
 	}
 	text := fmt.Sprintf("%s, mode %#o%s, %s", fc.Path, info.Mode.Perm(), prefixed(", ", info.Filesystem), markText(enclaveMark(ch, info.Saved.Mark)))
 	if info.Torn {
-		text += ", its last write was cut off (harmless)"
+		text += ", one copy of a record is bad (its twin stands in, and the next start mends it)"
 	}
 	k.add(good, line, what, text, "")
 	if ch.Provider == "nitro" {

@@ -142,10 +142,11 @@ func (in *installer) addState(ch *newChain) error {
 		return err
 	}
 	id := watermark.ID{ChainID: ch.ID, Key: ch.key.PublicKey().ID()}
-	if err := filestore.Create(filestore.Config{Path: path, ID: id}, ch.saved); err != nil {
+	if err := filestore.Create(stateFile(path, id), ch.saved); err != nil {
 		return err
 	}
 	in.undo.file(path)
+	in.undo.file(path + filestore.CompanionSuffix)
 	return nil
 }
 

@@ -121,7 +121,7 @@ func mayPass(err error) bool {
 func isStateRefusal(err error) bool {
 	for _, reason := range []error{
 		filestore.ErrMissing, filestore.ErrUnsafe, filestore.ErrDamaged, filestore.ErrForeign,
-		filestore.ErrCopied, filestore.ErrExported, filestore.ErrExists, filestore.ErrBelow,
+		filestore.ErrCopied, filestore.ErrRestored, filestore.ErrExported, filestore.ErrExists, filestore.ErrBelow,
 	} {
 		if errors.Is(err, reason) {
 			return true

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log"
 	"net"
 	"os"
 	"os/exec"
@@ -32,11 +33,24 @@ const patience = time.Minute
 
 // The test binary is privyseal and, under the name node, what a node does.
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){
+	testscript.Main(alone{m}, map[string]func(){
 		"privyseal": main, "node": node,
 		"nitro-cli": fakenitrocli, "nitro-cli-by-hand": nitroCLI, "enclave": fakeenclave, "aws-encrypt": awsencrypt,
 		"hide-a-program": hideAProgram,
 	})
+}
+
+// alone runs the tests with a host that remembers nothing of earlier ones.
+type alone struct{ testscript.TestingM }
+
+func (a alone) Run() int {
+	dir, err := os.MkdirTemp("", "privyseal-run-")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	os.Setenv("PRIVYSEAL_RUN", dir)
+	return a.TestingM.Run()
 }
 
 // Every script is a story of commands in a folder of its own.
@@ -46,6 +60,7 @@ func TestScripts(t *testing.T) {
 		WorkdirRoot:         diskDir(t),
 		RequireExplicitExec: true,
 		Setup: func(env *testscript.Env) error {
+			env.Setenv("PRIVYSEAL_RUN", filepath.Join(env.WorkDir, "run"))
 			return errors.Join(copyOld(filepath.Join(env.WorkDir, "old")), writeNitroParts(env.WorkDir), nitroVectors(env.WorkDir),
 				nitroSetup(env.Setenv, env.Defer))
 		},

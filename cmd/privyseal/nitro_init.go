@@ -418,10 +418,11 @@ func (in *installer) addFromEnclave(ch *enclaveChain, e *enclaveLink) error {
 		return err
 	}
 	id := watermark.ID{ChainID: ch.ID, Key: ch.key.public.ID()}
-	if err := filestore.Create(filestore.Config{Path: path, ID: id}, watermark.Saved{Mark: mark}); err != nil {
+	if err := filestore.Create(stateFile(path, id), watermark.Saved{Mark: mark}); err != nil {
 		return err
 	}
 	in.undo.file(path)
+	in.undo.file(path + filestore.CompanionSuffix)
 	ch.Enclave = e.name
 	enclaves := map[string]config.Enclave{}
 	if e.isNew {

@@ -128,7 +128,7 @@ func newEnclaveState(ctx context.Context, a *app, c *config.Config, ch config.Ch
 	}
 	// The key was wrapped anew as well; the file that is there stays good.
 	id := watermark.ID{ChainID: ch.ID, Key: public.ID()}
-	if err := filestore.Create(filestore.Config{Path: c.Path(ch.State), ID: id}, watermark.Saved{Mark: mark}); err != nil {
+	if err := filestore.Create(stateFile(c.Path(ch.State), id), watermark.Saved{Mark: mark}); err != nil {
 		return err
 	}
 	_, err = fmt.Fprintf(w, "%s: made %s, at %s\nnow go back to an image without that floor (%s, and `eif`), start the service, and take this one out of the key policy: as long as KMS lets it in, whoever takes over this instance can have the state made anew once more\n",

@@ -174,7 +174,9 @@ func (c *chain) id() watermark.ID {
 // openState loads the mark. With it the chain can sign.
 func (c *chain) openState(ctx context.Context, cfg *config.Config, standby bool) error {
 	cc, pub := c.cfg, c.key.PublicKey()
-	store, err := filestore.Open(ctx, filestore.Config{Path: cfg.Path(cc.State), ID: c.id(), Wait: standby})
+	file := stateFile(cfg.Path(cc.State), c.id())
+	file.Wait = standby
+	store, err := filestore.Open(ctx, file)
 	if err != nil {
 		return err
 	}

@@ -85,7 +85,9 @@ func (d *daemon) openNitroChain(ctx context.Context, cc config.Chain, m *monitor
 	if err := d.claim(c.id, cc.Name); err != nil {
 		return nil, err
 	}
-	store, err := filestore.Open(ctx, filestore.Config{Path: d.cfg.Path(cc.State), ID: c.id, Wait: standby})
+	file := stateFile(d.cfg.Path(cc.State), c.id)
+	file.Wait = standby
+	store, err := filestore.Open(ctx, file)
 	if err != nil {
 		return nil, explainState(d.cfg, cc, err)
 	}

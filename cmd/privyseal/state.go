@@ -144,7 +144,12 @@ func stateOf(c *config.Config, ch config.Chain) (filestore.Config, pubkey.Key, e
 	if err != nil {
 		return filestore.Config{}, key, err
 	}
-	return filestore.Config{Path: c.Path(ch.State), ID: watermark.ID{ChainID: ch.ID, Key: key.ID()}}, key, nil
+	return stateFile(c.Path(ch.State), watermark.ID{ChainID: ch.ID, Key: key.ID()}), key, nil
+}
+
+// stateFile returns how the state at path is opened, on this host.
+func stateFile(path string, id watermark.ID) filestore.Config {
+	return filestore.Config{Path: path, ID: id, Host: filestore.HostFolders()}
 }
 
 func newStateAdoptCommand(a *app) *cobra.Command {
@@ -176,7 +181,7 @@ signs twice and is slashed. When in doubt move the file aside, and use
 				_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s: nothing to adopt, the state is in order at %s\n", ch.Name, markText(enclaveMark(ch, info.Saved.Mark)))
 				return err
 			}
-			if !errors.Is(info.Problem, filestore.ErrCopied) {
+			if !errors.Is(info.Problem, filestore.ErrCopied) && !errors.Is(info.Problem, filestore.ErrRestored) {
 				return explainState(c, ch, info.Problem)
 			}
 			if !yes {
@@ -213,7 +218,7 @@ file.`,
 			// A state can be looked at without its key, too.
 			fc, _, keyErr := stateOf(c, ch)
 			if keyErr != nil {
-				fc = filestore.Config{Path: c.Path(ch.State)}
+				fc = stateFile(c.Path(ch.State), watermark.ID{})
 			}
 			info, err := filestore.Inspect(fc)
 			if err != nil {
@@ -288,7 +293,7 @@ func showState(w io.Writer, path string, info filestore.Info, asJSON bool) error
 	case info.Problem != nil:
 		fmt.Fprintf(t, "condition\trefused\n")
 	case s.Torn:
-		fmt.Fprintf(t, "condition\tin order; the last write was cut off, nothing was signed for it\n")
+		fmt.Fprintf(t, "condition\tin order; one copy of a record has a bad checksum, its twin stands in for it\n")
 	default:
 		fmt.Fprintf(t, "condition\tin order\n")
 	}

@@ -66,39 +66,77 @@ func (s *Store) renew(r record) error {
 	if err := s.tidy(); err != nil {
 		return err
 	}
-	name := s.c.Path + newCompanion
-	fd, err := s.sys.open(name, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW, 0o600)
-	if err != nil {
-		return fmt.Errorf("cannot make %s, which each start needs: %w", name, err)
-	}
 	if s.companion >= 0 {
 		s.sys.close(s.companion)
+		s.companion = -1
 	}
-	s.companion = fd
-	before := s.cur
+	id, err := s.create()
+	isNew := err == nil
+	if !isNew {
+		// A full disk, or a folder that is not ours to write, stops nobody: the present
+		// one has to do, and tells less.
+		if id, err = s.reopen(err); err != nil {
+			return err
+		}
+	}
 	r = s.next(r)
-	r.binding = s.around.here
-	if r.companion, err = s.besideState(fd); err != nil {
-		return err
-	}
-	// The record before: r itself is not there yet.
-	if err := s.noteInCompanion(before); err != nil {
-		return err
-	}
-	if err := s.sys.fsync(fd); err != nil {
-		return fmt.Errorf("cannot sync %s: %w", name, err)
-	}
-	if err := s.sys.syncDir(filepath.Dir(s.c.Path)); err != nil {
-		return err
-	}
+	r.binding, r.companion = s.around.here, id
 	if err := s.put(r); err != nil {
 		return err
 	}
+	if !isNew {
+		return nil
+	}
 	// It need not be durable: until it is, the file stands under the other name.
-	if err := s.sys.rename(name, s.c.Path+CompanionSuffix); err != nil {
-		return fmt.Errorf("cannot name %s: %w", name, err)
+	if err := s.sys.rename(s.c.Path+newCompanion, s.c.Path+CompanionSuffix); err != nil {
+		return fmt.Errorf("cannot name the file beside it: %w", err)
 	}
 	return nil
+}
+
+// create makes a companion that holds the ruling record, durable under its first
+// name, and leaves nothing if it fails.
+func (s *Store) create() (id fileID, err error) {
+	name := s.c.Path + newCompanion
+	fd, err := s.sys.open(name, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return id, fmt.Errorf("cannot make %s: %w", name, err)
+	}
+	s.companion = fd
+	if id, err = s.besideState(fd); err == nil {
+		// The ruling record: the next one is not there yet.
+		err = s.noteInCompanion(s.cur)
+	}
+	if err == nil {
+		err = s.sys.fsync(fd)
+	}
+	if err == nil {
+		err = s.sys.syncDir(filepath.Dir(s.c.Path))
+	}
+	if err != nil {
+		s.sys.unlink(name)
+		s.sys.close(fd)
+		s.companion = -1
+	}
+	return id, err
+}
+
+// reopen takes the companion that the ruling record names, and says in it that the
+// state is no longer at rest; cause is why there is no new one.
+func (s *Store) reopen(cause error) (id fileID, err error) {
+	fd, err := s.sys.open(s.c.Path+CompanionSuffix, unix.O_RDWR|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return id, cause
+	}
+	if id, err = s.sys.fileID(fd); err != nil || id != s.cur.companion {
+		s.sys.close(fd)
+		return id, cause
+	}
+	s.companion = fd
+	if err := s.noteInCompanion(s.cur); err != nil {
+		return id, err
+	}
+	return id, s.sys.fdatasync(fd)
 }
 
 // tidy ends what a crash in renew has left: it gives the companion that the ruling

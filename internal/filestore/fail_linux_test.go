@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -25,7 +26,8 @@ func breakages() []breakage {
 		return func(sys *system, hit func() bool) {
 			real := sys.pwrite
 			sys.pwrite = func(fd int, p []byte, off int64) (int, error) {
-				if !hit() {
+				// A companion that fails is another matter: TestCompanionFails.
+				if len(p) == recordSize || !hit() {
 					return real(fd, p, off)
 				}
 				n, _ := real(fd, p[:before], off)
@@ -70,13 +72,8 @@ func TestWriteFails(t *testing.T) {
 	for _, b := range breakages() {
 		t.Run(b.name, func(t *testing.T) {
 			c := create(t, at(1))
-			// A load writes the ruling record, the companion and the next record, and
-			// syncs the two of the state; then come those of 2 and 3.
-			n := 4
-			if strings.HasPrefix(b.name, "pwrite") {
-				n = 5
-			}
-			s, err := c.open(t.Context(), broken(b, n))
+			// A load writes the ruling record and the next one; then come 2 and 3.
+			s, err := c.open(t.Context(), broken(b, 4))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -209,7 +206,7 @@ func TestCreateFails(t *testing.T) {
 // before it is durable, nothing is lowered, and they can be run again.
 func TestMovesFail(t *testing.T) {
 	for _, b := range breakages() {
-		for n := 1; n <= 3; n++ { // the writes of the load and to the companion, and one to each slot
+		for n := 1; n <= 3; n++ { // the write of the load, and one to each slot
 			t.Run(b.name, func(t *testing.T) {
 				c := create(t, at(5))
 				if saved, err := c.export(broken(b, n)); !errors.Is(err, b.want) || !saved.Mark.IsZero() {
@@ -223,6 +220,9 @@ func TestMovesFail(t *testing.T) {
 				}
 				if err := Raise(c, watermark.Saved{Mark: at(6)}); err != nil {
 					t.Errorf("Raise again: %v", err)
+				}
+				if n == 3 {
+					return // an adoption does not keep what it found
 				}
 				elsewhere := broken(b, n)
 				elsewhere.machineID = func() ([]byte, error) { return []byte("another\n"), nil }
@@ -240,24 +240,60 @@ func TestMovesFail(t *testing.T) {
 	}
 }
 
-// A stop that cannot write the companion loses nothing.
-func TestCloseFails(t *testing.T) {
-	for _, b := range breakages() {
+// A companion that cannot be made or written costs evidence, and no start and no
+// mark.
+func TestCompanionFails(t *testing.T) {
+	for name, spoil := range map[string]func(sys *system){
+		"no room for it": func(sys *system) {
+			real := sys.open
+			sys.open = func(path string, flags int, mode uint32) (int, error) {
+				if strings.HasSuffix(path, newCompanion) && flags&unix.O_CREAT != 0 {
+					return -1, unix.ENOSPC
+				}
+				return real(path, flags, mode)
+			}
+		},
+		"no room for what is in it": func(sys *system) {
+			real, first := sys.pwrite, true
+			sys.pwrite = func(fd int, p []byte, off int64) (int, error) {
+				if len(p) == recordSize && first {
+					first = false
+					return 0, unix.ENOSPC
+				}
+				return real(fd, p, off)
+			}
+		},
+		"it cannot be synced": func(sys *system) { sys.fsync = func(int) error { return unix.EIO } },
+		"it cannot be written at the end": func(sys *system) {
+			real, n := sys.pwrite, 0
+			sys.pwrite = func(fd int, p []byte, off int64) (int, error) {
+				if len(p) == recordSize {
+					if n++; n == 2 {
+						return 0, unix.EIO
+					}
+				}
+				return real(fd, p, off)
+			}
+		},
+	} {
 		c := create(t, at(1))
-		n := 3 // a load syncs twice
-		if strings.HasPrefix(b.name, "pwrite") {
-			n = 4
+		for h := int64(2); h < 5; h++ {
+			sys := kernel()
+			spoil(sys)
+			s, err := c.open(t.Context(), sys)
+			if err != nil {
+				t.Fatal(err)
+			}
+			replace(t, s, load(t, s), at(h))
+			if err := s.Close(); (err != nil) != (name == "it cannot be written at the end") {
+				t.Errorf("%s: Close: %v", name, err)
+			}
+			if _, err := os.Stat(c.Path + newCompanion); err == nil {
+				t.Errorf("%s: a file is left", name)
+			}
 		}
-		s, err := c.open(t.Context(), broken(b, n))
-		if err != nil {
-			t.Fatal(err)
-		}
-		load(t, s)
-		if err := s.Close(); !errors.Is(err, b.want) {
-			t.Errorf("%s: Close: %v", b.name, err)
-		}
-		if saved := loaded(t, c); !saved.Mark.Equal(at(1)) {
-			t.Errorf("%s: loaded %v", b.name, saved.Mark)
+		if saved := loaded(t, c); !saved.Mark.Equal(at(4)) {
+			t.Errorf("%s: loaded %v", name, saved.Mark)
 		}
 	}
 }

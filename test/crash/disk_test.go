@@ -5,17 +5,18 @@ package crash
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
 
 const sectorSize = 512
 
-// slots are the offsets of the two sectors that the store reads. What becomes of
-// the other ones changes nothing.
-var slots = [2]int{0, 64 << 10}
+// sectors are the offsets of those that the store reads: two copies of a record in
+// each of two slots. What becomes of the other ones changes nothing.
+var sectors = [4]int{0, sectorSize, 64 << 10, 64<<10 + sectorSize}
 
-// sector is one of the two: what a read returns, what the disk holds for
+// sector is one of the four: what a read returns, what the disk holds for
 // certain, and what was written since and may have reached the disk.
 type sector struct {
 	cache, media string
@@ -30,7 +31,7 @@ type sector struct {
 type disk struct {
 	t    *testing.T
 	path string // of the state
-	file [2]sector
+	file [4]sector
 	// old says that the state was there before the first call.
 	old bool
 	// sized says that a sync of the file has succeeded, so that its size is on
@@ -58,7 +59,7 @@ func mounted(t *testing.T, path string) *disk {
 	}
 	d := newDisk(t, path)
 	d.old, d.sized = true, true
-	for i, off := range slots {
+	for i, off := range sectors {
 		d.file[i].cache = string(content[off : off+sectorSize])
 		d.file[i].media = d.file[i].cache
 	}
@@ -107,7 +108,12 @@ func (d *disk) does(c call) {
 		if state {
 			d.t.Fatalf("the model knows no %s of the state", c.name)
 		}
-	case "rename", "renameat", "renameat2", "unlink", "unlinkat", "link", "truncate", "ftruncate", "fallocate",
+	case "renameat", "unlinkat":
+		// The file beside the state, which internal/filestore has a model of.
+		if slices.Contains(c.args, d.path) {
+			d.t.Fatalf("the model knows no %s of the state", c.name)
+		}
+	case "rename", "renameat2", "unlink", "link", "truncate", "ftruncate", "fallocate",
 		"pwritev", "pwritev2", "writev", "copy_file_range", "sendfile", "symlink", "symlinkat", "mkdir", "creat", "open":
 		d.t.Fatalf("the model knows no %s", c.name)
 	}
@@ -127,13 +133,13 @@ func (d *disk) opens(c call) {
 
 // reads checks the model against the real page cache.
 func (d *disk) reads(c call) {
-	for i, off := range slots {
+	for i, off := range sectors {
 		at := off - c.number(d.t, 3)
 		if at < 0 || at >= c.result {
 			continue
 		}
 		if got := c.args[1][at : at+sectorSize]; got != d.file[i].cache {
-			d.t.Fatalf("the process read %q from slot %d, the model holds %q", got, i, d.file[i].cache)
+			d.t.Fatalf("the process read %q from sector %d, the model holds %q", got, i, d.file[i].cache)
 		}
 	}
 }
@@ -143,7 +149,7 @@ func (d *disk) writes(c call) {
 	if start%sectorSize != 0 || c.result%sectorSize != 0 {
 		d.t.Fatalf("a write of %d bytes at %d meets parts of sectors", c.result, start)
 	}
-	for i, off := range slots {
+	for i, off := range sectors {
 		if at := off - start; at >= 0 && at < c.result {
 			s := &d.file[i]
 			s.cache, s.dirty = c.args[1][at:at+sectorSize], true
@@ -177,7 +183,7 @@ func (d *disk) restart() { clear(d.fds) }
 // outcome is what a loss of power may leave.
 type outcome struct {
 	absent bool // no name, or no content yet
-	file   [2]string
+	file   [4]string
 }
 
 // outcomes returns all that a loss of power at this moment may leave.
@@ -195,10 +201,16 @@ func (d *disk) outcomes() (all []outcome) {
 	if lost {
 		all = append(all, outcome{absent: true})
 	}
-	for _, a := range append(d.file[0].maybe, d.file[0].media) {
-		for _, b := range append(d.file[1].maybe, d.file[1].media) {
-			all = append(all, outcome{file: [2]string{a, b}})
+	left := []outcome{{}}
+	for i, s := range d.file {
+		var next []outcome
+		for _, o := range left {
+			for _, content := range append(s.maybe, s.media) {
+				o.file[i] = content
+				next = append(next, o)
+			}
 		}
+		left = next
 	}
-	return all
+	return append(all, left...)
 }

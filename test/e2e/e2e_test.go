@@ -36,6 +36,7 @@ func TestMain(m *testing.M) {
 		log.Fatal(err)
 	}
 	program = filepath.Join(dir, "privyseal")
+	os.Setenv("PRIVYSEAL_RUN", filepath.Join(dir, "run")) // not the host's own
 	build := exec.Command("go", "build", "-o", program, "privyseal/cmd/privyseal")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
