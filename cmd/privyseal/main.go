@@ -107,7 +107,7 @@ func exitStatus(err error) int {
 var passing = []error{
 	syscall.EIO, syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM, syscall.ENOSPC, syscall.EDQUOT,
 	syscall.EAGAIN, syscall.EINTR, syscall.EBUSY, syscall.ETIMEDOUT, syscall.ENOBUFS,
-	filestore.ErrLocked,
+	filestore.ErrLocked, filestore.ErrTwin,
 }
 
 // mayPass reports whether err, or one of several that it joins, may be gone at the

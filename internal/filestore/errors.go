@@ -12,6 +12,7 @@ var (
 	ErrMissing  = errors.New("there is no such file")
 	ErrExists   = errors.New("the file exists already, and state is never overwritten")
 	ErrLocked   = errors.New("another process has it open")
+	ErrTwin     = errors.New("another signer on this host signs for the same chain and key, with another state")
 	ErrUnsafe   = errors.New("it is not safe to use")
 	ErrDamaged  = errors.New("it is damaged")
 	ErrForeign  = errors.New("it belongs to another chain or key")
@@ -95,6 +96,8 @@ func Cure(chainID string, reason error) string {
 		return "look at it with " + state("show", "")
 	case errors.Is(reason, ErrLocked):
 		return "stop the `privyseal start` that has it open, or wait for it with `privyseal start --standby`"
+	case errors.Is(reason, ErrTwin):
+		return "end the other `privyseal start`, of another home or a copy of this one, for good"
 	case errors.Is(reason, ErrDamaged):
 		return "keep the file, move it aside, and run " + state("import", " FILE") + " or " + anew
 	case errors.Is(reason, ErrForeign):

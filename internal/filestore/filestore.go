@@ -49,7 +49,7 @@ type Config struct {
 	// is seen less surely, and other homes are not locked out.
 	Host []string
 	// Wait makes Open wait for the lock until its context ends. Otherwise a
-	// locked state is ErrLocked at once.
+	// locked state is ErrLocked at once, and ErrTwin where the host holds the lock.
 	Wait bool
 }
 

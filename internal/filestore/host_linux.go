@@ -49,8 +49,7 @@ type hostFile struct {
 	owner    uint32
 }
 
-// lockHost opens and locks the files of the host. ErrLocked says that another
-// process signs with this chain and key, for whatever home.
+// lockHost opens and locks the files of the host, or returns ErrTwin.
 func (c *Config) lockHost(ctx context.Context, sys *system) (files []hostFile, err error) {
 	for _, dir := range c.Host {
 		f, ok := c.openHost(sys, dir)
@@ -60,7 +59,7 @@ func (c *Config) lockHost(ctx context.Context, sys *system) (files []hostFile, e
 		if err := sys.lock(ctx, f.fd, c.Wait); err != nil {
 			unlockHost(sys, files)
 			if errors.Is(err, ErrLocked) {
-				return nil, &fault{err: ErrLocked, detail: "a signer on this host, for the same chain and key, perhaps of another home or a copy of this one"}
+				return nil, &fault{err: ErrTwin}
 			}
 			return nil, err
 		}
