@@ -138,6 +138,7 @@ func (k *inspection) all(ctx context.Context) {
 		return
 	}
 	k.checkSigner(ctx)
+	k.checkListen()
 	k.checkClock()
 	for _, name := range slices.Sorted(maps.Keys(k.config.Enclaves)) {
 		k.checkEnclave(name)

@@ -52,10 +52,10 @@ type chain struct {
 // that process is running this home folder.
 func (d *daemon) open(ctx context.Context, standby bool) error {
 	inEnclaves, failed := d.openAll(ctx, d.cfg.Chains, standby)
-	if ctx.Err() != nil || errors.Is(failed, filestore.ErrLocked) {
-		return cmp.Or(ctx.Err(), failed)
+	if err := cmp.Or(ctx.Err(), locked(d.chains)); err != nil || errors.Is(failed, filestore.ErrLocked) {
+		return cmp.Or(err, failed)
 	}
-	failed = errors.Join(failed, d.openNitro(inEnclaves))
+	failed = errors.Join(failed, sayFailed(d.chains), d.openNitro(inEnclaves))
 	for _, c := range d.chains {
 		if c.signer != nil {
 			return nil
@@ -99,7 +99,7 @@ func (d *daemon) openAll(ctx context.Context, list []config.Chain, standby bool)
 	}
 	d.openStates(ctx, chains, standby)
 	d.chains = append(d.chains, chains...)
-	return inEnclaves, errors.Join(failed, sayFailed(chains))
+	return inEnclaves, failed
 }
 
 // openStates opens the states of chains that have their key. Of two processes that
@@ -119,14 +119,18 @@ func (d *daemon) openStates(ctx context.Context, chains []*chain, standby bool) 
 	atOnce(chains, openState)
 }
 
-// sayFailed says which chains cannot sign, and returns why. A state that another process
-// holds comes first, and alone.
-func sayFailed(chains []*chain) (failed error) {
+// locked returns the failure of a chain whose state another process holds.
+func locked(chains []*chain) error {
 	for _, c := range chains {
 		if errors.Is(c.err, filestore.ErrLocked) {
 			return c.err
 		}
 	}
+	return nil
+}
+
+// sayFailed says which chains cannot sign, and returns why.
+func sayFailed(chains []*chain) (failed error) {
 	for _, c := range chains {
 		if c.err != nil {
 			failed = errors.Join(failed, fmt.Errorf("chain %s: %w", c.cfg.Name, c.err))

@@ -168,6 +168,7 @@ func (d *daemon) ChangeChain(ctx context.Context, change reload.Change) {
 func (d *daemon) StartChains(ctx context.Context, list []config.Chain) {
 	before := len(d.chains)
 	d.openAll(ctx, list, false)
+	sayFailed(d.chains[before:])
 	for _, c := range d.chains[before:] {
 		c.dial(ctx, c.cfg.Nodes)
 	}

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -130,6 +131,15 @@ type signerProcess struct {
 
 func startSigner(t *testing.T, home string, args ...string) *signerProcess {
 	t.Helper()
+	log := &bytes.Buffer{}
+	p := startSignerTo(t, home, log, args...)
+	p.log = log
+	return p
+}
+
+// startSignerTo starts a signer that logs to log.
+func startSignerTo(t *testing.T, home string, log io.Writer, args ...string) *signerProcess {
+	t.Helper()
 	dir, err := os.MkdirTemp("", "notify")
 	if err != nil {
 		t.Fatal(err)
@@ -145,7 +155,7 @@ func startSigner(t *testing.T, home string, args ...string) *signerProcess {
 		log: &bytes.Buffer{}, notify: notify,
 	}
 	p.cmd.Env = append(os.Environ(), "NOTIFY_SOCKET="+filepath.Join(dir, "s"))
-	p.cmd.Stderr = p.log
+	p.cmd.Stderr = log
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}

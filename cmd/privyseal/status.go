@@ -56,6 +56,11 @@ func printStatus(w io.Writer, s monitor.Snapshot, now time.Time) error {
 		ready = "not ready"
 	}
 	fmt.Fprintf(t, "privyseal %s, process %d, up %s, %s\n", s.Version, s.PID, age(s.Started, now), ready)
+	for _, l := range s.Listeners {
+		if l.Problem != "" {
+			fmt.Fprintf(t, "nobody is served on %s: %s\n", l.Addr, l.Problem)
+		}
+	}
 	for _, c := range s.Chains {
 		fmt.Fprintf(t, "\n%s\n", c.Name)
 		switch {
