@@ -31,6 +31,7 @@ type daemon struct {
 	chains   []*chain // those with a key file, in the order of the config
 	hosts    []*nitroHost
 	owners   map[watermark.ID]string // name of the chain that has taken an id with a key
+	end      context.CancelCauseFunc // ends it all, set once it serves
 }
 
 // chain is one chain whose key is in a file.
@@ -45,6 +46,7 @@ type chain struct {
 	store    watermark.Store
 	signer   *signer.Signer // nil: it cannot sign
 	err      error          // why it cannot
+	*watched                // nil before the state is opened
 }
 
 // open loads the keys and states of all chains. A chain that fails is told to
@@ -107,6 +109,9 @@ func (d *daemon) openAll(ctx context.Context, list []config.Chain, standby bool)
 // the first one goes on.
 func (d *daemon) openStates(ctx context.Context, chains []*chain, standby bool) {
 	openState := func(c *chain) {
+		if c.err == nil {
+			c.watched, c.err = d.newWatched(c.cfg, c.key.PublicKey(), c.monitor)
+		}
 		if c.err == nil {
 			c.err = c.openState(ctx, d.cfg, standby)
 		}
@@ -194,13 +199,15 @@ func (c *chain) openState(ctx context.Context, cfg *config.Config, standby bool)
 		AllowSignBytes: cc.AllowSignBytes,
 		AllowRawBytes:  cc.AllowRawBytes,
 		Nodes:          len(cc.Nodes),
-		Observe:        c.monitor.Observe,
+		Observe:        c.observe(c.monitor.Observe),
+		Bounds:         c.bounds,
 	})
 	if err != nil {
 		store.Close()
 		return err
 	}
 	c.store, c.signer = store, s
+	c.begin(s.Last().Mark)
 	c.monitor.Ready(shownKey(pub, cc.Provider), s.Last)
 	return nil
 }
@@ -256,6 +263,9 @@ func (d *daemon) close() {
 }
 
 func (c *chain) close() {
+	if c.watched != nil {
+		c.unwatch()
+	}
 	if c.store != nil {
 		c.store.Close()
 	}

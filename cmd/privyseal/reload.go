@@ -160,6 +160,9 @@ func (d *daemon) ChangeChain(ctx context.Context, change reload.Change) {
 	for _, n := range change.Add {
 		c.changed[n.Name] = c.monitor.AddNode(n.Name, n.Addr)
 	}
+	if change.Witnesses {
+		d.rewatch(ctx, c)
+	}
 	c.signer.SetNodes(len(c.cfg.Nodes))
 	c.dial(ctx, change.Add)
 }

@@ -20,12 +20,18 @@ type running struct {
 // serve runs a session for every node until ctx ends and all are done, and reloads
 // the config when hangup says so.
 func (d *daemon) serve(ctx context.Context, hangup <-chan os.Signal) error {
+	ctx, d.end = context.WithCancelCause(ctx)
 	for _, c := range d.chains {
 		c.dial(ctx, c.cfg.Nodes)
 	}
+	for _, h := range d.hosts {
+		for _, c := range h.chains {
+			c.run(ctx)
+		}
+	}
 	tended := make(chan struct{})
 	go func() { defer close(tended); d.tend(ctx, hangup) }()
-	err := d.serveNitro(ctx)
+	err := errors.Join(d.serveNitro(ctx), ended(ctx))
 	<-tended
 	if !d.drained(d.chains) {
 		err = errors.Join(err, errors.New("a signature was still in work when its time was up; the state holds its mark"))
@@ -54,6 +60,7 @@ func (c *chain) dial(ctx context.Context, nodes []config.Node) {
 	if c.signer == nil {
 		return
 	}
+	c.run(ctx)
 	for _, n := range nodes {
 		addr, err := session.ParseAddr(n.Addr)
 		if err != nil {

@@ -47,6 +47,7 @@ type nitroChain struct {
 	tell              func()                          // is called when it can sign, or cannot
 	settled           chan struct{}                   // closed when that was known for the first time
 	once              sync.Once
+	*watched
 }
 
 type nitroNode struct {
@@ -103,6 +104,11 @@ func (d *daemon) openNitroChain(ctx context.Context, cc config.Chain, m *monitor
 		store.Close()
 		return nil, err
 	}
+	if c.watched, err = d.newWatched(cc, public, m); err != nil {
+		store.Close()
+		return nil, err
+	}
+	c.begin(c.saved.Load().Mark)
 	c.store = store
 	return c, nil
 }
@@ -159,6 +165,9 @@ func (c *nitroChain) Status(keyType string, public []byte, problem error) {
 	if problem == nil {
 		key, problem = c.checkPublic(keyType, public)
 	}
+	if problem == nil {
+		problem = c.final()
+	}
 	if problem != nil {
 		c.monitor.Failed(problem)
 		return
@@ -185,6 +194,9 @@ func (c *nitroChain) checkPublic(keyType string, public []byte) (pubkey.Key, err
 
 // Acked implements host.Observer.
 func (c *nitroChain) Acked(r hostlink.Record) {
+	if c.watched != nil {
+		c.signed(r.Mark, nil) // it will be
+	}
 	c.saved.Store(&watermark.Saved{Mark: r.Mark, Version: r.Seq, Time: r.Time})
 }
 
@@ -366,6 +378,7 @@ func buildFor(flag string) string {
 func (c *nitroChain) forHost() (host.Chain, error) {
 	out := host.Chain{
 		ID: c.id, Wrapped: c.wrapped, Identity: c.identity, Store: c.store, Observer: c,
+		Closed: c.closed, Cut: c.cut,
 		HeightBurst: c.cfg.HeightBurst, HeightPerSecond: c.cfg.HeightPerSecond, Idle: c.cfg.Timeout.Duration,
 	}
 	for _, n := range c.cfg.Nodes {

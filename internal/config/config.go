@@ -19,6 +19,7 @@ import (
 	"privyseal/internal/cure"
 	"privyseal/internal/session"
 	"privyseal/internal/watermark"
+	"privyseal/internal/witness"
 )
 
 // FileName is the name of the config file in the home folder.
@@ -31,6 +32,7 @@ const (
 	DefaultHeightBurst     = watermark.DefaultHeightBurst
 	DefaultHeightPerSecond = watermark.DefaultHeightPerSecond
 	DefaultTimeout         = session.DefaultIdle
+	DefaultWitnessWait     = witness.DefaultWait
 	DefaultCPUCount        = 2
 	DefaultNitroCLI        = "nitro-cli"
 )
@@ -43,6 +45,13 @@ const MinMemoryMiB = 64
 const (
 	MinTimeout = 5 * time.Second
 	MaxTimeout = 5 * time.Minute
+)
+
+// The bounds of Chain.Witness and Chain.WitnessWait.
+const (
+	MaxWitnesses   = 8
+	MinWitnessWait = time.Second
+	MaxWitnessWait = 10 * time.Minute
 )
 
 // Config is one privyseal.toml. After [Load] every default is filled in.
@@ -104,6 +113,13 @@ type Chain struct {
 	ImportedFrom []string `toml:"imported_from"`
 	// Nodes has at least one entry. They share the chain's one mark.
 	Nodes []Node `toml:"node"`
+	// Witness are the RPC addresses of nodes of the chain that are watched for
+	// signatures of this key which this signer did not make; see
+	// witness.CheckAddr. Optional, at most MaxWitnesses.
+	Witness []string `toml:"witness"`
+	// WitnessWait is how long a start waits for the first answer of a witness,
+	// before it signs without. 1s to 10m, default 30s.
+	WitnessWait Duration `toml:"witness_wait"`
 	// MaxHeight is the highest height that is ever signed. Default 0: no bound. It
 	// and the two Allows are not for the provider "nitro", whose image has them in
 	// its measured policy.
@@ -331,6 +347,9 @@ func (c *Config) fill() {
 		}
 		if absent("chain", i, "timeout") {
 			ch.Timeout.Duration = DefaultTimeout
+		}
+		if absent("chain", i, "witness_wait") {
+			ch.WitnessWait.Duration = DefaultWitnessWait
 		}
 	}
 	for name, e := range c.Enclaves {

@@ -35,6 +35,8 @@ node = [
   { name = "a", addr = "unix:///run/node/privval.sock", peer_uid = 998 }, # a comment
   { addr = "tcp://[::1]:26659" },
 ]
+witness = ["http://127.0.0.1:26657", "https://rpc.example.org/chain-1"]
+witness_wait = "1m"
 max_height = 100
 height_burst = 1_000
 height_per_second = 20
@@ -93,15 +95,16 @@ func TestParse(t *testing.T) {
 			ImportedFrom: []string{"/old/priv_validator_key.json"},
 			Nodes:        []Node{{"a", "unix:///run/node/privval.sock", &uid}, {"node2", "tcp://[::1]:26659", nil}},
 			MaxHeight:    100, HeightBurst: 1000, HeightPerSecond: 20, Timeout: Duration{30 * time.Second},
+			Witness: []string{"http://127.0.0.1:26657", "https://rpc.example.org/chain-1"}, WitnessWait: Duration{time.Minute},
 			AllowSignBytes: true, AllowRawBytes: true,
 		}, {
 			ID: "chain-1", Name: "chain-2", Provider: "soft", Key: "keys/chain-2.key", State: "state/chain-2.mark",
 			Nodes:       []Node{{"node1", "unix:///run/node2/privval.sock", nil}},
-			HeightBurst: 100_000, HeightPerSecond: 10, Timeout: Duration{10 * time.Second},
+			HeightBurst: 100_000, HeightPerSecond: 10, Timeout: Duration{10 * time.Second}, WitnessWait: Duration{30 * time.Second},
 		}, {
 			ID: "chain-3", Name: "chain-3", Provider: "nitro", Enclave: "main", Key: "keys/chain-3.wrapped", State: "state/chain-3.mark",
 			Nodes:       []Node{{"node1", "unix:///run/node3/privval.sock", nil}},
-			HeightBurst: 100_000, HeightPerSecond: 10, Timeout: Duration{10 * time.Second},
+			HeightBurst: 100_000, HeightPerSecond: 10, Timeout: Duration{10 * time.Second}, WitnessWait: Duration{30 * time.Second},
 		}},
 		Enclaves: map[string]Enclave{
 			"main": {
@@ -118,12 +121,12 @@ func TestParse(t *testing.T) {
 		3:  {"log", "level"},
 		14: {"chain", 0, "node", 0, "peer_uid"},
 		15: {"chain", 0, "node", 1, "name"}, // absent: the node's line
-		24: {"chain", 1, "timeout"},         // absent: the chain's line
-		31: {"chain", 1, "node", 0, "addr"},
+		26: {"chain", 1, "timeout"},         // absent: the chain's line
+		33: {"chain", 1, "node", 0, "addr"},
 		6:  {"chain"},
-		41: {"enclave", "main", "credentials"},
-		48: {"enclave", "main", "cid"},
-		55: {"enclave", "1_other", "cid"}, // absent: the enclave's line
+		43: {"enclave", "main", "credentials"},
+		50: {"enclave", "main", "cid"},
+		57: {"enclave", "1_other", "cid"}, // absent: the enclave's line
 		0:  {"nothing"},
 	} {
 		if got := got.Line(parts...); got != want {
@@ -318,7 +321,7 @@ func TestCredentials(t *testing.T) {
 		if err := os.Chmod(path, mode); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := Load(path); err == nil || !strings.Contains(err.Error(), ":41: there are credentials") || !strings.Contains(err.Error(), "chmod 0600 "+path) {
+		if _, err := Load(path); err == nil || !strings.Contains(err.Error(), ":43: there are credentials") || !strings.Contains(err.Error(), "chmod 0600 "+path) {
 			t.Errorf("mode %#o: %v", mode, err)
 		}
 	}

@@ -13,6 +13,7 @@ import (
 	"privyseal/internal/hostlink"
 	"privyseal/internal/session"
 	"privyseal/internal/watermark"
+	"privyseal/internal/witness"
 )
 
 // laterProviders are named in the design and are not in this build.
@@ -22,10 +23,16 @@ var laterProviders = []string{"sgx", "yubihsm", "pkcs11", "tpm", "sev", "tdx"}
 type checker struct {
 	*Config
 	problems *[]Problem
+	dialled  witness.Nodes // of all chains
 }
 
 func (c *Config) validate(problems *[]Problem) {
-	k := checker{c, problems}
+	k := checker{Config: c, problems: problems, dialled: witness.Nodes{}}
+	for _, ch := range c.Chains {
+		for _, n := range ch.Nodes {
+			k.dialled.Add(n.Addr)
+		}
+	}
 	if c.Listen != "" {
 		if _, err := netip.ParseAddrPort(c.Listen); err != nil {
 			k.add(at("listen"), `listen: %q is not IP:port, as in "127.0.0.1:26661" ("" is off)`, c.Listen)
@@ -111,6 +118,27 @@ func (k checker) chain(i int) {
 		fail("timeout", "timeout is not from 5s to 5m")
 	}
 	k.nodes(i, fail)
+	k.witnesses(i, fail)
+}
+
+// witnesses checks the addresses of the nodes that are watched. None may be one
+// that a signer dials, of whatever chain.
+func (k checker) witnesses(i int, fail func(key, format string, args ...any)) {
+	ch := k.Chains[i]
+	if ch.WitnessWait.Duration < MinWitnessWait || ch.WitnessWait.Duration > MaxWitnessWait {
+		fail("witness_wait", "witness_wait is not from 1s to 10m")
+	}
+	if len(ch.Witness) > MaxWitnesses {
+		fail("witness", "%d witnesses; a chain has at most %d", len(ch.Witness), MaxWitnesses)
+		return
+	}
+	for j, addr := range ch.Witness {
+		if err := witness.CheckAddr(addr, k.dialled); err != nil {
+			fail("witness", "witness: %v", err)
+		} else if slices.Contains(ch.Witness[:j], addr) {
+			fail("witness", "witness: %q is there twice", addr)
+		}
+	}
 }
 
 // inEnclave checks what only chains in an enclave have, and what they have not.

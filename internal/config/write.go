@@ -100,6 +100,14 @@ func (ch Chain) render() string {
 		fmt.Fprintf(&b, "  %s,\n", n.render())
 	}
 	b.WriteString("]\n")
+	example := []string{"http://127.0.0.1:26657"}
+	if len(ch.Witness) > 0 {
+		example = ch.Witness
+	}
+	line(len(ch.Witness) > 0, "witness", quoteAll(example), "RPC addresses that show what the chain has of our key")
+	if ch.WitnessWait.Duration != DefaultWitnessWait {
+		line(true, "witness_wait", quote(ch.WitnessWait.String()), "how long a start waits for one, 1s to 10m")
+	}
 	if ch.Provider != "nitro" {
 		line(ch.MaxHeight != 0, "max_height", fmt.Sprint(ch.MaxHeight), "the highest height ever signed; 0 is no bound")
 	}
@@ -171,6 +179,7 @@ func NewChain(id, name string) Chain {
 		HeightBurst:     DefaultHeightBurst,
 		HeightPerSecond: DefaultHeightPerSecond,
 		Timeout:         Duration{DefaultTimeout},
+		WitnessWait:     Duration{DefaultWitnessWait},
 	}
 }
 

@@ -45,6 +45,8 @@ type Change struct {
 	// whose address changed is in both.
 	Remove []string
 	Add    []config.Node
+	// Witnesses says that it is watched by others.
+	Witnesses bool
 }
 
 // Empty reports whether there is nothing to do.
@@ -143,6 +145,7 @@ func (p *Plan) remove(was config.Chain) bool {
 func (p *Plan) change(was, ch config.Chain) config.Chain {
 	force := was
 	force.Nodes, force.ImportedFrom = ch.Nodes, ch.ImportedFrom
+	force.Witness, force.WitnessWait = ch.Witness, ch.WitnessWait
 	if was.Identity == "" && ch.Identity != "" {
 		force.Identity = ch.Identity // it is read when the first node asks for one
 		p.done("chain %s: identity", ch.Name)
@@ -154,7 +157,7 @@ func (p *Plan) change(was, ch config.Chain) config.Chain {
 		// Nodes of another identity are another connection: all or nothing.
 		force.Nodes = was.Nodes
 	}
-	c := Change{Chain: force}
+	c := Change{Chain: force, Witnesses: !slices.Equal(was.Witness, ch.Witness)}
 	now := nodesByName(force.Nodes)
 	for _, n := range was.Nodes {
 		if same, there := now[n.Name]; there && sameNode(same, n) {
@@ -168,9 +171,15 @@ func (p *Plan) change(was, ch config.Chain) config.Chain {
 			c.Add = append(c.Add, n)
 		}
 	}
-	if len(c.Remove)+len(c.Add) > 0 {
+	nodes := len(c.Remove)+len(c.Add) > 0
+	if nodes || c.Witnesses {
 		p.Change = append(p.Change, c)
+	}
+	if nodes {
 		p.done("chain %s: nodes", ch.Name)
+	}
+	if c.Witnesses {
+		p.done("chain %s: witnesses", ch.Name)
 	}
 	return force
 }
@@ -219,7 +228,8 @@ func fixed(a, b config.Chain) (keys []string) {
 }
 
 func equal(a, b config.Chain) bool {
-	return len(fixed(a, b)) == 0 && slices.EqualFunc(a.Nodes, b.Nodes, sameNode)
+	return len(fixed(a, b)) == 0 && slices.EqualFunc(a.Nodes, b.Nodes, sameNode) &&
+		slices.Equal(a.Witness, b.Witness) && a.WitnessWait == b.WitnessWait
 }
 
 // enclaves refuses every change of an enclave.

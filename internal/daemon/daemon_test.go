@@ -70,6 +70,8 @@ func TestDiff(t *testing.T) {
 		{name: "nodes in another order", from: `{ name = "n", addr = "unix:///n" }, { name = "m", addr = "unix:///m" }`, to: `{ name = "m", addr = "unix:///m" }, { name = "n", addr = "unix:///n" }`},
 		{name: "a user for a node", from: `addr = "unix:///m"`, to: `addr = "unix:///m", peer_uid = 5`, done: "chain a: nodes", change: "a - m + m"},
 		{name: "the first node with an identity", from: `"a.key"`, to: "\"a.key\"\nidentity = \"i\"", done: "chain a: identity"},
+		{name: "a witness", from: `"a.mark"`, to: "\"a.mark\"\nwitness = [\"http://w:1\"]", done: "chain a: witnesses", change: "a"},
+		{name: "a witness of a chain in an enclave", from: `"e.mark"`, to: "\"e.mark\"\nwitness = [\"http://w:1\"]", refused: "chain e, which is in an enclave"},
 		{name: "a key", from: `"a.key"`, to: `"x.key"`, refused: "chain a: key"},
 		{name: "a state", from: `"a.mark"`, to: `"x.mark"`, refused: "chain a: state"},
 		{name: "bounds", from: `"a.mark"`, to: "\"a.mark\"\nmax_height = 5\nheight_burst = 7", refused: "chain a: max_height, height_burst"},
@@ -148,7 +150,7 @@ func checkForce(t *testing.T, old, next *config.Config, p *Plan) {
 
 // Every key of a chain is either reloaded or refused: a new one cannot be forgotten.
 func TestEveryKeyCounts(t *testing.T) {
-	reloaded := []string{"Name", "Nodes", "ImportedFrom"} // the name is what makes it the same chain
+	reloaded := []string{"Name", "Nodes", "ImportedFrom", "Witness", "WitnessWait"} // the name is what makes it the same chain
 	for i := range reflect.TypeFor[config.Chain]().NumField() {
 		field := reflect.TypeFor[config.Chain]().Field(i)
 		if slices.Contains(reloaded, field.Name) {

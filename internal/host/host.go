@@ -70,6 +70,10 @@ type Chain struct {
 	// stays with the caller, after Run has returned.
 	Store    watermark.Store
 	Observer Observer
+	// Closed says why the enclave may not reach its nodes now; nil: it may. A
+	// connection that stands ends when Cut is closed. Both are optional.
+	Closed func() error
+	Cut    <-chan struct{}
 
 	// See the config keys of the same names. 0 is the enclave's default.
 	HeightBurst, HeightPerSecond int64

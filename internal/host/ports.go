@@ -128,7 +128,7 @@ func (h *Host) node(ctx context.Context, conn vsock.Conn) {
 		return
 	}
 	n := c.nodes[hello.Node]
-	outside, err := n.dial(ctx)
+	outside, err := c.reach(ctx, n)
 	if answerErr := hostlink.AnswerNode(conn, err); err != nil || answerErr != nil {
 		if outside != nil {
 			outside.Close()
@@ -138,7 +138,26 @@ func (h *Host) node(ctx context.Context, conn vsock.Conn) {
 	conn.SetDeadline(time.Time{})
 	c.Observer.Node(n.Name, "parked", nil)
 	defer context.AfterFunc(ctx, func() { outside.Close() })()
+	over := make(chan struct{})
+	defer close(over)
+	go func() {
+		select {
+		case <-c.Cut:
+			outside.Close()
+		case <-over:
+		}
+	}()
 	h.ended("", vsock.Pipe(conn, outside))
+}
+
+// reach dials the node if the chain may reach its nodes.
+func (c *chain) reach(ctx context.Context, n *Node) (vsock.Conn, error) {
+	if c.Closed != nil {
+		if err := c.Closed(); err != nil {
+			return nil, err
+		}
+	}
+	return n.dial(ctx)
 }
 
 // dial connects to the node. The handshake is the enclave's part.

@@ -22,6 +22,7 @@ import (
 	"privyseal/internal/session"
 	"privyseal/internal/signer"
 	"privyseal/internal/watermark"
+	"privyseal/internal/witness"
 )
 
 // Monitor gathers what is told about all chains of a process. Its methods are
@@ -46,7 +47,9 @@ type Monitor struct {
 
 // New returns a monitor without chains.
 func New(log *slog.Logger, version string) *Monitor {
-	return &Monitor{log: log, metrics: newMetrics(version), version: version, started: time.Now()}
+	m := &Monitor{log: log, metrics: newMetrics(version), version: version, started: time.Now()}
+	m.metrics.registry.MustRegister(witnessCollector{m})
+	return m
 }
 
 // Chain gathers what is told about one chain.
@@ -64,6 +67,8 @@ type Chain struct {
 	signed      Signed
 	lastRefusal *Refusal
 	nodes       []*node
+
+	witness func() witness.Snapshot // nil: nobody watches the chain
 }
 
 type node struct {
@@ -306,6 +311,8 @@ type ChainSnapshot struct {
 	Signed      Signed         `json:"last_signed"`
 	LastRefusal *Refusal       `json:"last_refusal,omitempty"`
 	Nodes       []NodeSnapshot `json:"nodes"`
+	// Witness is absent where nobody watches the chain.
+	Witness *witness.Snapshot `json:"witness,omitempty"`
 }
 
 // Signed says which node was served first with the current mark, and when.
@@ -365,5 +372,6 @@ func (c *Chain) snapshot() ChainSnapshot {
 			Name: n.name, Addr: n.addr, State: n.state.String(), Since: n.since, Reconnects: n.reconnects, LastError: n.lastError,
 		})
 	}
+	cs.Witness = c.witnessSnapshot()
 	return cs
 }

@@ -83,6 +83,8 @@ type Event struct {
 	Err error
 	// StoreErrors is how often the store failed, also before it did what was asked.
 	StoreErrors int
+	// Signature is the one over the mark; nil where nothing was signed.
+	Signature []byte
 	// Repeated says that the recorded mark was signed again.
 	Repeated bool
 	// How long the request waited for its turn, for the store and for the key,
@@ -162,6 +164,7 @@ func (s *Signer) Handle(ctx context.Context, node string, req *privval.Request) 
 		resp, err = privval.Response{Refused: refused.Error()}, nil
 	}
 	resp.Kind = req.Kind
+	e.Signature = resp.Signature
 	if s.c.Observe != nil {
 		s.c.Observe(e)
 	}

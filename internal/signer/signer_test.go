@@ -381,7 +381,10 @@ func TestObserve(t *testing.T) {
 			if e.Request != &req || e.Node != "n7" {
 				t.Errorf("%s: told of %v of %s", c.name, e.Request, e.Node)
 			}
-			e.Request, e.Node, e.Err = nil, "", nil
+			if signed := c.error == ""; signed != (e.Signature != nil) || signed && !key.verify(e.Mark.SignBytes, e.Signature) {
+				t.Errorf("%s: told of the signature %x", c.name, e.Signature)
+			}
+			e.Request, e.Node, e.Err, e.Signature = nil, "", nil, nil
 			c.want.All = c.want.Store
 			if diff := cmp.Diff(c.want, e); diff != "" {
 				t.Errorf("%s (-want +got):\n%s", c.name, diff)

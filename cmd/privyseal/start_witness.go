@@ -1,0 +1,192 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync/atomic"
+
+	"privyseal/internal/config"
+	"privyseal/internal/monitor"
+	"privyseal/internal/pubkey"
+	"privyseal/internal/shell"
+	"privyseal/internal/signer"
+	"privyseal/internal/watermark"
+	"privyseal/internal/witness"
+)
+
+// evidenceDir is the folder of proofs in the home folder.
+const evidenceDir = "evidence"
+
+// watched is what guards a chain beside its state: the watch over the chain, which a
+// reload can change, and whether that has ended signing for good.
+type watched struct {
+	watch   atomic.Pointer[witness.Watch] // nil: there is no witness
+	cancel  context.CancelFunc            // ends the watch; nil before it runs
+	cut     chan struct{}                 // closed when signing has ended for good
+	stopped atomic.Pointer[error]         // why, then
+}
+
+// newWatched returns what guards a chain that is about to be opened. An error means
+// that the chain must not sign.
+func (d *daemon) newWatched(cc config.Chain, pub pubkey.Key, m *monitor.Chain) (*watched, error) {
+	w := &watched{cut: make(chan struct{})}
+	flag, err := witness.ReadFlag(d.cfg.Path(cc.State))
+	if err != nil {
+		d.log.Warn("cannot read the flag beside the state, which is taken for a quarantine", "chain", cc.Name, "error", err)
+	}
+	if flag.Stopped {
+		return w, anotherSigner(cc.Name, flag.Why)
+	}
+	if len(cc.Witness) == 0 {
+		if flag.Quarantine {
+			d.log.Warn("no witness can show whether another signer lives: signing without a quarantine", "chain", cc.Name, "why", flag.Why)
+		}
+		return w, nil
+	}
+	watch, err := d.newWatch(w, cc, pub, m, witness.Config{Quarantine: flag.Quarantine})
+	if err == nil {
+		w.watch.Store(watch)
+	}
+	return w, err
+}
+
+// newWatch makes the watch over a chain; c says how it begins.
+func (d *daemon) newWatch(w *watched, cc config.Chain, pub pubkey.Key, m *monitor.Chain, c witness.Config) (*witness.Watch, error) {
+	state, proofs := d.cfg.Path(cc.State), d.cfg.Path(evidenceDir)
+	c.ChainID, c.Addrs, c.Address, c.Verify, c.Wait = cc.ID, cc.Witness, pub.Address(), pub.Verify, cc.WitnessWait.Duration
+	c.Passed = func() error { return witness.ClearFlag(state) }
+	c.Log = d.log.With("chain", cc.Name)
+	c.Proved = func(p witness.Proof) {
+		path, err := p.Keep(proofs, state, shownKey(pub, cc.Provider).Public)
+		if err != nil {
+			c.Log.Error("cannot keep the proof that another signer uses the key", "error", err)
+		}
+		err = anotherSigner(cc.Name, p.String()+prefixed("; the proof is in ", path))
+		w.stopped.Store(&err)
+		close(w.cut)
+		m.Failed(err)
+		d.endIfNoneSigns(err)
+	}
+	watch, err := witness.New(c)
+	if err == nil {
+		m.Witness(watch.Snapshot)
+	}
+	return watch, err
+}
+
+// rewatch gives a chain that signs the witnesses that its config has now. What holds
+// it back goes on to do so.
+func (d *daemon) rewatch(ctx context.Context, c *chain) {
+	before := c.watch.Load()
+	if before != nil && before.Bounds().Stop != "" {
+		return
+	}
+	var next *witness.Watch
+	c.monitor.Witness(nil)
+	if len(c.cfg.Witness) > 0 {
+		held := before != nil && before.Bounds().Hold != ""
+		flag, err := witness.ReadFlag(d.cfg.Path(c.cfg.State))
+		if err == nil {
+			next, err = d.newWatch(c.watched, c.cfg, c.key.PublicKey(), c.monitor, witness.Config{Running: !held, Quarantine: held && flag.Quarantine})
+		}
+		if err != nil {
+			d.log.Error("cannot use the new witnesses", "chain", c.cfg.Name, "error", err)
+			return
+		}
+	}
+	// First the swap, then the mark: what is signed between the two is known to one.
+	c.watch.Store(next)
+	c.unwatch()
+	c.begin(c.signer.Last().Mark)
+	c.run(ctx)
+}
+
+// anotherSigner says what a proof means, and what has to be done.
+func anotherSigner(chain, why string) error {
+	return actf("%s\nswitch the other signer off for good, or, if it is this state that is old, raise it with `privyseal state raise` to a height that the chain has passed; then type\n`privyseal witness --chain-id %s --resume`", why, shell.Word(chain))
+}
+
+// endIfNoneSigns ends the process if no chain can sign any more.
+func (d *daemon) endIfNoneSigns(why error) {
+	mayStill := func(c monitor.ChainSnapshot) bool { return c.Ready || c.Problem == "" }
+	if !slices.ContainsFunc(d.monitor.Snapshot().Chains, mayStill) {
+		d.end(why)
+	}
+}
+
+// ended returns why no chain signs any more; nil if that was the operator's wish.
+func ended(ctx context.Context) error {
+	if act, ok := errors.AsType[actError](context.Cause(ctx)); ok {
+		return act
+	}
+	return nil
+}
+
+// bounds is the Bounds of a signer.Config.
+func (w *watched) bounds() watermark.Bounds {
+	if watch := w.watch.Load(); watch != nil {
+		return watch.Bounds()
+	}
+	return watermark.Bounds{}
+}
+
+// observe notes precommits before they leave, then calls next.
+func (w *watched) observe(next func(signer.Event)) func(signer.Event) {
+	return func(e signer.Event) {
+		if e.Err == nil && e.Signature != nil {
+			w.signed(e.Mark, e.Signature)
+		}
+		next(e)
+	}
+}
+
+// signed notes a mark that is signed now.
+func (w *watched) signed(m watermark.Mark, sig []byte) {
+	if watch := w.watch.Load(); watch != nil {
+		watch.Signed(m, sig)
+	}
+}
+
+// begin notes the mark that was loaded.
+func (w *watched) begin(m watermark.Mark) {
+	if watch := w.watch.Load(); watch != nil {
+		watch.Begin(m)
+	}
+}
+
+// run watches until ctx or [watched.unwatch] ends it.
+func (w *watched) run(ctx context.Context) {
+	if watch := w.watch.Load(); watch != nil && w.cancel == nil {
+		ctx, w.cancel = context.WithCancel(ctx)
+		go watch.Run(ctx)
+	}
+}
+
+func (w *watched) unwatch() {
+	if w.cancel != nil {
+		w.cancel()
+		w.cancel = nil
+	}
+}
+
+// final returns why the chain must never sign again, or nil.
+func (w *watched) final() error {
+	if err := w.stopped.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+// closed says why an enclave may not reach its nodes: nobody inside it hears of a
+// witness, so what is held back is the way to it.
+func (w *watched) closed() error {
+	switch b := w.bounds(); {
+	case b.Stop != "":
+		return errors.New(b.Stop)
+	case b.Hold != "":
+		return fmt.Errorf("%w: %s", watermark.ErrHeld, b.Hold)
+	}
+	return nil
+}

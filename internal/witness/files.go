@@ -1,0 +1,129 @@
+package witness
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// flagSuffix ends the name of the file beside a state that says how its chain may
+// be started. It holds a line of text: flagQuarantine or flagStopped, a blank, and
+// why. Without the file nothing is asked for.
+const (
+	flagSuffix     = ".quarantine"
+	flagQuarantine = "quarantine"
+	flagStopped    = "stopped"
+	maxFlag        = 4096 // bytes
+)
+
+// Flag is how a chain may be started.
+type Flag struct {
+	Quarantine bool   // a witness has to show first that no other signer lives
+	Stopped    bool   // another signer was proved; an operator has to act
+	Why        string // for people
+}
+
+// ReadFlag reads the flag beside the state. What cannot be understood is taken for a
+// quarantine, and so is any other error than a missing file.
+func ReadFlag(state string) (Flag, error) {
+	f, err := os.Open(state + flagSuffix)
+	if errors.Is(err, fs.ErrNotExist) {
+		return Flag{}, nil
+	}
+	if err != nil {
+		return Flag{Quarantine: true, Why: "the flag of the quarantine cannot be read"}, err
+	}
+	defer f.Close()
+	line := make([]byte, maxFlag)
+	n, _ := f.Read(line)
+	word, why, _ := strings.Cut(strings.TrimSpace(string(line[:n])), " ")
+	return Flag{Quarantine: true, Stopped: word == flagStopped, Why: printable(why)}, nil
+}
+
+// SetQuarantine makes the next starts of the state with a witness go through a
+// quarantine, until it was passed once. It is durable when SetQuarantine returns. The
+// gate for marks that are not our own calls it before such a mark is written.
+func SetQuarantine(state, why string) error { return writeFlag(state, flagQuarantine+" "+why) }
+
+// setStopped makes the state refuse to start until an operator has said that the
+// other signer is off.
+func setStopped(state, why string) error { return writeFlag(state, flagStopped+" "+why) }
+
+func writeFlag(state, line string) error {
+	path := state + flagSuffix
+	if err := writeDurable(path, []byte(line+"\n")); err != nil {
+		return fmt.Errorf("cannot note the quarantine of the state %s: %w", state, err)
+	}
+	return nil
+}
+
+// ClearFlag removes the flag, durably enough: if it comes back after a crash, a
+// quarantine is repeated.
+func ClearFlag(state string) error {
+	err := os.Remove(state + flagSuffix)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// writeDurable puts a file of mode 0600 in place of another one.
+func writeDurable(path string, data []byte) error {
+	dir := filepath.Dir(path)
+	f, err := os.CreateTemp(dir, filepath.Base(path)+".tmp")
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	err = errors.Join(err, f.Sync(), f.Close())
+	if err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		os.Remove(f.Name())
+		return err
+	}
+	return syncDir(dir)
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// Keep makes a proof outlive this process: as a file in the folder, which is made if
+// it is missing, and in the flag beside the state, so that no later start signs
+// before an operator has said that the other signer is off. It returns the path of
+// the file. Each is tried even if the other fails.
+func (p *Proof) Keep(dir, state, publicKey string) (path string, err error) {
+	path = filepath.Join(dir, fmt.Sprintf("%s-%d-%d.json", p.ChainID, p.Height, p.Round))
+	if p.Phase != waiting.String() {
+		// What a start finds, the next start finds again.
+		err = setStopped(state, fmt.Sprintf("%s, seen at %s by %s", p, p.Found.UTC().Format("2006-01-02 15:04:05 UTC"), p.Witness))
+	}
+	e := evidence{
+		ChainID: p.ChainID, Height: p.Height, Round: p.Round, Found: p.Found.UTC(), Phase: p.Phase, Witness: p.Witness, PublicKey: publicKey,
+		Theirs: newVote(p.SignBytes, p.Signature),
+	}
+	if p.Ours != nil {
+		ours := newVote(p.Ours, p.OursSignature)
+		e.Ours = &ours
+	}
+	data, jsonErr := json.MarshalIndent(e, "", "  ")
+	fileErr := errors.Join(jsonErr, os.MkdirAll(dir, 0o700))
+	if fileErr == nil {
+		fileErr = writeDurable(path, append(data, '\n'))
+	}
+	if fileErr != nil {
+		path = ""
+		err = errors.Join(err, fmt.Errorf("cannot write the proof: %w", fileErr))
+	}
+	return path, err
+}
