@@ -42,7 +42,7 @@ var mayImport = map[string]string{
 		"github.com/decred/dcrd/dcrec/secp256k1/v4 golang.org/x/crypto/",
 
 	// Stores.
-	"internal/filestore": "internal/watermark golang.org/x/sys/unix",
+	"internal/filestore": "internal/shell internal/watermark golang.org/x/sys/unix",
 
 	// Across the wall of an enclave.
 	"internal/hostlink": "internal/strictjson internal/watermark",

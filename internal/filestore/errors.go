@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"privyseal/internal/shell"
 )
 
 // The reasons for which a state file is not used, or a request to it refused.
@@ -31,7 +33,7 @@ type Error struct {
 	Path   string
 	Err    error  // one of the reasons above, or the system's error
 	Detail string // more for the operator, or empty
-	Cure   string // what to do next, or empty
+	Cure   string // what to do next, or empty; it stands on a line of its own
 }
 
 func (e *Error) Error() string {
@@ -41,7 +43,7 @@ func (e *Error) Error() string {
 		fmt.Fprintf(&b, " (%s)", e.Detail)
 	}
 	if e.Cure != "" {
-		fmt.Fprintf(&b, "; %s", e.Cure)
+		fmt.Fprintf(&b, "\n%s", e.Cure)
 	}
 	return b.String()
 }
@@ -85,9 +87,9 @@ func (c *Config) explain(op string, err error) error {
 // chain, or "" if nobody knows one.
 func Cure(chainID string, reason error) string {
 	state := func(command, args string) string {
-		return fmt.Sprintf("`privyseal state %s --chain-id %s%s`", command, shellWord(chainID), args)
+		return fmt.Sprintf("`privyseal state %s --chain-id %s%s`", command, shell.Word(chainID), args)
 	}
-	anew := state("init", " --after-height H") + " with a height H that the key has certainly signed nothing above"
+	anew := state("init", " --after-height H") + " with a height H well above everything that the chain has reached"
 	switch {
 	case errors.Is(reason, ErrMissing):
 		return "run " + state("init", " --fresh-state") + " if this key has never signed for this chain, " +
@@ -110,15 +112,4 @@ func Cure(chainID string, reason error) string {
 		return "put the file back where it was, or restart privyseal to use the other one"
 	}
 	return ""
-}
-
-// shellWord quotes s where a shell would not take it for one word.
-func shellWord(s string) string {
-	plain := func(r rune) bool {
-		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("-_.:+@", r)
-	}
-	if s != "" && strings.TrimFunc(s, plain) == "" {
-		return s
-	}
-	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"privyseal/internal/shell"
 	"privyseal/internal/watermark"
 )
 
@@ -165,12 +166,12 @@ func (c *Config) notBelowHost(known []record, m watermark.Mark) error {
 		}
 		var names []string
 		for _, dir := range c.Host {
-			names = append(names, shellWord(filepath.Join(dir, hostName(c.ID))))
+			names = append(names, shell.File(filepath.Join(dir, hostName(c.ID))))
 		}
 		return &fault{
 			err:    ErrBelow,
 			detail: fmt.Sprintf("%v; since it was booted this host has signed up to %v with this key for chain %s", m, k.mark, c.ID.ChainID),
-			cure:   "take a mark that is not below; only after a reset of a test chain, which begins again under the same id, type first:\n`rm -f " + strings.Join(names, " ") + "`",
+			cure:   "take a mark that is not below; only after a reset of a test chain, which begins again under the same id, type `rm -f " + strings.Join(names, " ") + "` first",
 		}
 	}
 	return nil

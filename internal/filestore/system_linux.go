@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"privyseal/internal/shell"
 )
 
 // system is all that the store asks of the operating system. Tests put failing
@@ -221,7 +223,7 @@ func checkFile(path string, st *unix.Stat_t, uid uint32) error {
 	case st.Uid != uid && st.Uid != 0:
 		return unsafe("run privyseal as its owner, or change the owner with chown", "it belongs to uid %d, this is uid %d", st.Uid, uid)
 	case mode&^0o600 != 0:
-		return unsafe("find out who could change it, then run `chmod 600 "+shellWord(path)+"`", "its mode is %#o, looser than 0600", mode)
+		return unsafe("find out who could change it, then run `chmod 600 "+shell.File(path)+"`", "its mode is %#o, looser than 0600", mode)
 	case st.Size != fileSize:
 		return &fault{err: ErrDamaged, detail: fmt.Sprintf("it is %d bytes long, not %d", st.Size, fileSize)}
 	}
