@@ -179,12 +179,10 @@ func newNitroInfoCommand(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			text, err := l.DescribeJSON(cmd.Context())
-			if err != nil {
-				return err
-			}
+			// Beside an error there may be those enclaves that did answer.
+			text, describeErr := l.DescribeJSON(cmd.Context())
 			_, err = cmd.OutOrStdout().Write(text)
-			return err
+			return errors.Join(describeErr, err)
 		},
 	}
 	f.addCLI(cmd)

@@ -7,12 +7,11 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"os/exec"
 	"regexp"
 	"strconv"
 	"strings"
-	"syscall"
+	"sync"
 	"time"
 
 	"privyseal/internal/strictjson"
@@ -36,6 +35,9 @@ type Launcher struct {
 	// Want is what an enclave of the image measures. Required: an enclave that
 	// measures something else is not ours.
 	Want Measurements
+
+	once sync.Once
+	turn chan struct{} // holds a token while no nitro-cli of ours runs
 }
 
 // Measurements are registers as nitro-cli prints them: SHA-384 in lower-case
@@ -76,11 +78,13 @@ func (l *Launcher) Ensure(ctx context.Context) (e Enclave, adopted bool, err err
 	return e, false, err
 }
 
-// Find returns the enclave of our name, whatever it measures, or nil.
+// Find returns the enclave of our name, whatever it measures, or nil. Where it is in
+// no list, but may be one that did not answer nitro-cli, that is an error: a second
+// one would be launched beside it.
 func (l *Launcher) Find(ctx context.Context) (*Enclave, error) {
-	all, err := l.Describe(ctx)
-	if err != nil {
-		return nil, err
+	all, describeErr := l.Describe(ctx)
+	if describeErr != nil && !errors.Is(describeErr, errIncomplete) {
+		return nil, describeErr
 	}
 	var own *Enclave
 	for i := range all {
@@ -93,6 +97,9 @@ func (l *Launcher) Find(ctx context.Context) (*Enclave, error) {
 		case l.CID != 0 && e.CID == l.CID:
 			return nil, fmt.Errorf("%w: CID %d belongs to enclave %s (%s); give another `cid` to ours in the config, or none", ErrTaken, l.CID, e.ID, e.Name)
 		}
+	}
+	if own == nil {
+		return nil, describeErr
 	}
 	return own, nil
 }
@@ -155,13 +162,13 @@ func (l *Launcher) Launch(ctx context.Context, debug bool) (Enclave, error) {
 // launched returns the description of an enclave that was launched just now.
 func (l *Launcher) launched(ctx context.Context, id string) (Enclave, error) {
 	all, err := l.Describe(context.WithoutCancel(ctx))
-	if err != nil {
-		return Enclave{}, err
-	}
 	for _, e := range all {
 		if e.ID == id && e.CID > 3 {
 			return e, nil
 		}
+	}
+	if err != nil {
+		return Enclave{}, err
 	}
 	return Enclave{}, fmt.Errorf("enclave %s ended as soon as it was launched; look at its console with `privyseal nitro run --debug` and `privyseal nitro console`", id)
 }
@@ -169,15 +176,12 @@ func (l *Launcher) launched(ctx context.Context, id string) (Enclave, error) {
 // Alive reports whether an enclave still runs.
 func (l *Launcher) Alive(ctx context.Context, id string) (bool, error) {
 	all, err := l.Describe(ctx)
-	if err != nil {
-		return false, err
-	}
 	for _, e := range all {
 		if e.ID == id {
 			return e.State == "RUNNING", nil
 		}
 	}
-	return false, nil
+	return false, err
 }
 
 // Stop ends an enclave, and returns when it has ended. What the host acknowledged
@@ -200,22 +204,35 @@ func (l *Launcher) Stop(ctx context.Context, id string) error {
 	return nil
 }
 
-// Describe returns all enclaves of this instance that we may see.
+// errIncomplete says that nitro-cli listed the enclaves that answered it, and that
+// another one, anybody's, did not within its three seconds. It ends with E39 then.
+var errIncomplete = errors.New("the list of enclaves is not complete")
+
+// Describe returns all enclaves of this instance that we may see. Beside an
+// errIncomplete it returns those that answered.
 func (l *Launcher) Describe(ctx context.Context) ([]Enclave, error) {
 	stdout, err := l.DescribeJSON(ctx)
+	if err != nil && !errors.Is(err, errIncomplete) {
+		return nil, err
+	}
+	list, parseErr := parseDescription(stdout)
+	if parseErr != nil {
+		return nil, fmt.Errorf("cannot read what nitro-cli describe-enclaves printed: %w", parseErr)
+	}
+	return list, err
+}
+
+// DescribeJSON returns what nitro-cli prints about all enclaves, as it is, and beside
+// an errIncomplete about those that answered.
+func (l *Launcher) DescribeJSON(ctx context.Context) ([]byte, error) {
+	stdout, err := l.run(ctx, describeTimeout, "describe-enclaves")
+	if e, ok := errors.AsType[*LaunchError](err); ok && e.Code == "E39" && len(bytes.TrimSpace(stdout)) > 0 {
+		return stdout, fmt.Errorf("%w: %w", errIncomplete, err)
+	}
 	if err != nil {
 		return nil, err
 	}
-	list, err := parseDescription(stdout)
-	if err != nil {
-		return nil, fmt.Errorf("cannot read what nitro-cli describe-enclaves printed: %w", err)
-	}
-	return list, nil
-}
-
-// DescribeJSON returns what nitro-cli prints about all enclaves, as it is.
-func (l *Launcher) DescribeJSON(ctx context.Context) ([]byte, error) {
-	return l.run(ctx, describeTimeout, "describe-enclaves")
+	return stdout, nil
 }
 
 // Console copies the console of an enclave in debug mode to w, until that ends
@@ -269,73 +286,6 @@ func parseDescription(stdout []byte) ([]Enclave, error) {
 		out = append(out, e)
 	}
 	return out, nil
-}
-
-// How long nitro-cli may take, and how much it may say.
-const (
-	describeTimeout = 20 * time.Second
-	launchTimeout   = 2 * time.Minute
-	stopTimeout     = time.Minute
-	maxOutput       = 1 << 20
-)
-
-// run runs nitro-cli and returns what it printed.
-//
-// Its output goes to files that have no name: the process of an enclave is a
-// child of nitro-cli and may keep the descriptors, and would keep us waiting at
-// the end of a pipe, or be killed when we close it.
-func (l *Launcher) run(ctx context.Context, timeout time.Duration, command string, args ...string) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	var files [2]*os.File
-	for i := range files {
-		f, err := os.CreateTemp("", "privyseal-nitro-cli")
-		if err != nil {
-			return nil, fmt.Errorf("cannot run nitro-cli: %w", err)
-		}
-		defer f.Close()
-		if err := os.Remove(f.Name()); err != nil {
-			return nil, fmt.Errorf("cannot run nitro-cli: %w", err)
-		}
-		files[i] = f
-	}
-	cmd := exec.CommandContext(ctx, l.Path, append([]string{command}, args...)...)
-	cmd.Env, cmd.Stdout, cmd.Stderr = environment(), files[0], files[1]
-	// Ctrl-C in our terminal is not meant for the enclave.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	runErr := cmd.Run()
-	if ctx.Err() != nil {
-		runErr = context.Cause(ctx)
-	}
-	stdout, err := contents(files[0])
-	if err != nil {
-		return nil, fmt.Errorf("cannot read what nitro-cli %s printed: %w", command, err)
-	}
-	if runErr != nil {
-		stderr, err := contents(files[1])
-		return nil, errors.Join(l.explain(command, runErr, string(stderr)), err)
-	}
-	return stdout, nil
-}
-
-// environment is ours but for the variables of AWS: nitro-cli needs none, and a
-// process keeps its own for as long as it lives.
-func environment() []string {
-	var env []string
-	for _, v := range os.Environ() {
-		if !strings.HasPrefix(v, "AWS_") {
-			env = append(env, v)
-		}
-	}
-	return env
-}
-
-func contents(f *os.File) ([]byte, error) {
-	data, err := io.ReadAll(io.NewSectionReader(f, 0, maxOutput+1))
-	if err == nil && len(data) > maxOutput {
-		err = fmt.Errorf("more than %d bytes", maxOutput)
-	}
-	return data, err
 }
 
 // LaunchError is why nitro-cli did not do what it was told.
