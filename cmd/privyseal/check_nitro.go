@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	"privyseal/internal/host"
 	"privyseal/internal/key/nitrokms"
 )
 
@@ -28,6 +29,10 @@ func (k *inspection) checkEnclave(name string) {
 	k.add(good, line, what, fmt.Sprintf("%s, PCR0 %v", path, im.Measure().PCR0), "")
 	for _, why := range testPolicy(p) {
 		k.add(unsure, line, what, why, "")
+	}
+	if k.config.Enclaves[name].Transport == "" && host.Sockets() == "" {
+		k.add(unsure, line, what, "nitro-cli has its sockets where every user of this instance gets in, and can make the enclave unmanageable",
+			"start it by systemd/privyseal-nitro.service, or make "+host.SocketsDir+" with mode 0700 for this user, before the enclave is launched")
 	}
 	for i, ch := range k.config.Chains {
 		if ch.Enclave != name {

@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"privyseal/internal/host"
 )
 
 // TestUnits has systemd read the units that we ship, and compares what they say
@@ -24,6 +26,8 @@ func TestUnits(t *testing.T) {
 		"privyseal-nitro.service": append([]string{
 			"KillMode=process", "SupplementaryGroups=ne", "DevicePolicy=closed", "DeviceAllow=/dev/nitro_enclaves rw",
 			"RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_VSOCK",
+			"RuntimeDirectory=privyseal privyseal-nitro", "RuntimeDirectoryMode=0700", "RuntimeDirectoryPreserve=yes",
+			"Environment=NITRO_CLI_SOCKETS_PATH=" + host.SocketsDir,
 		}, common...),
 	} {
 		t.Run(name, func(t *testing.T) { checkUnit(t, name, want) })

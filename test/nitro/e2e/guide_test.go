@@ -186,10 +186,10 @@ func (g *guide) freshInstance() {
 	if err := os.Rename(g.root, fmt.Sprintf("%s.%d", g.root, g.count)); err != nil && !errors.Is(err, os.ErrNotExist) {
 		g.Fatal(err)
 	}
-	for _, dir := range []string{"etc/nitro_enclaves", "etc/profile.d", "etc/systemd/system", "usr/local/bin", "var/lib", "home/ec2-user"} {
+	for _, dir := range []string{"etc/nitro_enclaves", "etc/profile.d", "etc/systemd/system", "usr/local/bin", "var/lib", "home/ec2-user", "run"} {
 		check(g.T, os.MkdirAll(filepath.Join(g.root, dir), 0o700))
 	}
-	for _, dir := range []string{"/etc/", "/usr/local/bin", "/usr/local/share", "/var/lib/privyseal", "/home/ec2-user"} {
+	for _, dir := range []string{"/etc/", "/usr/local/bin", "/usr/local/share", "/var/lib/privyseal", "/home/ec2-user", "/run/privyseal-nitro"} {
 		g.words[dir] = g.root + dir
 	}
 	g.words["/run/privval/"] = g.world.Instance.Dir + "/"
