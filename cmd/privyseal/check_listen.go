@@ -1,10 +1,6 @@
 package main
 
-import (
-	"net"
-
-	"privyseal/internal/monitor"
-)
+import "privyseal/internal/monitor"
 
 // checkListen checks that metrics and status are served, or could be. Signing goes on
 // without them, unseen.
@@ -15,12 +11,10 @@ func (k *inspection) checkListen() {
 		if k.config.Listen == "" {
 			return
 		}
-		l, err := net.Listen("tcp", k.config.Listen)
-		if err != nil {
-			k.add(bad, line, "listen", "nobody will see the metrics: "+err.Error(), cure)
+		if err := checkPort(k.config.Listen); err != nil {
+			k.add(bad, line, "listen", "nobody would see the metrics on "+k.config.Listen+": "+err.Error(), cure)
 			return
 		}
-		l.Close()
 		k.add(good, line, "listen", k.config.Listen+" is free for the metrics", "")
 		return
 	}

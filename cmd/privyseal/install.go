@@ -116,7 +116,7 @@ func (in *installer) installAll(chains []*newChain) error {
 		configs[i] = ch.Chain
 	}
 	if in.config == nil {
-		return config.WriteNew(in.path, config.New(configs...))
+		return config.WriteNew(in.path, newConfig(configs...))
 	}
 	return config.AppendChains(in.path, configs...)
 }

@@ -491,6 +491,7 @@ func TestCrashIsStartedAgain(t *testing.T) {
 func TestPassingFailureIsTriedAgain(t *testing.T) {
 	l := newLiveHome(t)
 	l.init("one")
+	noMetrics(t, l.home)
 	l.start()
 	l.init("two")
 	path := filepath.Join(l.home, "state", "two.mark")

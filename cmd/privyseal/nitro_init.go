@@ -431,7 +431,7 @@ func (in *installer) addFromEnclave(ch *enclaveChain, e *enclaveLink) error {
 	if in.config != nil {
 		return config.Append(in.path, enclaves, ch.Chain)
 	}
-	c := config.New(ch.Chain)
+	c := newConfig(ch.Chain)
 	c.Enclaves = enclaves
 	return config.WriteNew(in.path, c)
 }

@@ -67,6 +67,8 @@ func newRootCommand() *cobra.Command {
 		PersistentPreRunE: noEmptyFlags,
 	}
 	root.SuggestionsMinimumDistance = 2
+	root.Version = buildVersion()
+	root.SetVersionTemplate(versionLine())
 	root.PersistentFlags().StringVar(&a.homeFlag, "home", "", "folder of config, keys and state (default $PRIVYSEAL_HOME)")
 	root.SetFlagErrorFunc(flagError)
 	plainHelp := root.HelpFunc()
@@ -143,6 +145,23 @@ func noCommand(cmd *cobra.Command, args []string) error {
 		hint = "did you mean `" + cmd.CommandPath() + " " + strings.Join(near, "` or `"+cmd.CommandPath()+" ") + "`? "
 	}
 	return usagef("unknown command %q; %ssee `%s --help`", cmd.CommandPath()+" "+args[0], hint, cmd.CommandPath())
+}
+
+// noSuchCommand refuses a command that does not exist also where --help follows it,
+// for which cobra would show the help of what is in front.
+func noSuchCommand(root *cobra.Command, args []string) error {
+	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd(args...)
+	cmd, rest, err := root.Find(args)
+	if err != nil || !cmd.HasSubCommands() || len(args) > 0 && strings.HasPrefix(args[0], cobra.ShellCompRequestCmd) {
+		return nil // cobra's own business
+	}
+	cmd.InitDefaultHelpFlag()
+	cmd.InitDefaultVersionFlag()
+	if err := cmd.ParseFlags(rest); err != nil {
+		return nil // Execute says it, with the flag that was probably meant
+	}
+	return noCommand(cmd, cmd.Flags().Args())
 }
 
 // newGroupCommand returns a command that only has sub-commands.
