@@ -19,7 +19,10 @@ import (
 // TestUnits has systemd read the units that we ship, and compares what they say
 // with what the program does.
 func TestUnits(t *testing.T) {
-	common := []string{"Type=notify", "Restart=always", "RestartPreventExitStatus=64 78 79", "LimitCORE=0", "Before=cometbft.service"}
+	common := []string{"Type=notify", "Restart=always", "RestartPreventExitStatus=64 78 79", "LimitCORE=0", "Before=cometbft.service",
+		"ExecReload=/bin/kill -HUP $MAINPID", "LimitMEMLOCK=infinity", "MemorySwapMax=0",
+		"RuntimeDirectory=privyseal", "RuntimeDirectoryMode=0700", "RuntimeDirectoryPreserve=yes",
+	}
 	for name, want := range map[string][]string{
 		"privyseal.service": common,
 		// The enclave outlives the service, and nothing but its device is open.
