@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -32,7 +33,7 @@ import (
 )
 
 func newCheckCommand(a *app) *cobra.Command {
-	var dial bool
+	var dial, asJSON bool
 	cmd := &cobra.Command{
 		Use:   "check",
 		Short: "Check config, keys, states and nodes, and say what mends them",
@@ -50,7 +51,11 @@ signer, and may exit when that one hangs up. --dial does it all the same.`,
 			}
 			k := &inspection{app: a, home: home, dial: dial, owners: map[watermark.ID]string{}}
 			k.all(cmd.Context())
-			if err := k.print(cmd.OutOrStdout()); err != nil {
+			print := k.print
+			if asJSON {
+				print = k.printJSON
+			}
+			if err := print(cmd.OutOrStdout()); err != nil {
 				return err
 			}
 			if n := k.failed(); n > 0 {
@@ -59,6 +64,7 @@ signer, and may exit when that one hangs up. --dial does it all the same.`,
 			return nil
 		},
 	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	cmd.Flags().BoolVar(&dial, "dial", false, "dial the nodes if no signer runs; this can make a node exit")
 	return cmd
 }
@@ -71,13 +77,33 @@ const (
 	bad    verdict = "FAIL"
 )
 
-// row is one line of the table.
+// row is one line of the table, and one element of the JSON, whose keys and verdicts
+// ("ok", "unsure", "fail") stay as they are.
 type row struct {
-	verdict verdict
-	line    int // in the config; 0 is none
-	what    string
-	text    string
-	cure    string
+	Verdict verdict `json:"verdict"`
+	Chain   string  `json:"chain,omitempty"` // its name
+	Check   string  `json:"check"`           // what was checked: "home", "state", …
+	Node    string  `json:"node,omitempty"`
+	Line    int     `json:"line,omitempty"` // in the config
+	Text    string  `json:"text"`
+	Cure    string  `json:"cure,omitempty"`
+}
+
+// subject is what a row is about, as the table has it.
+func (r row) subject() string {
+	words := []string{r.Chain, r.Check, r.Node}
+	if r.Check == wholeChain {
+		words[1] = ""
+	}
+	return strings.Join(slices.DeleteFunc(words, func(w string) bool { return w == "" }), " ")
+}
+
+// wholeChain is the check of all of a chain.
+const wholeChain = "chain"
+
+// MarshalText gives a verdict the name that it has in JSON.
+func (v verdict) MarshalText() ([]byte, error) {
+	return []byte(map[verdict]string{good: "ok", unsure: "unsure", bad: "fail"}[v]), nil
 }
 
 // inspection is one run of `privyseal check`.
@@ -89,47 +115,74 @@ type inspection struct {
 	config  *config.Config
 	running *monitor.Snapshot // nil: no signer runs
 	rows    []row
-	owners  map[watermark.ID]string // name of the chain that has an id with a key
+
+	chain, node string                  // what is looked at, "" for the home folder
+	owners      map[watermark.ID]string // name of the chain that has an id with a key
 }
 
-// add adds a row. Without a cure of its own it has that of the error in text.
-func (k *inspection) add(v verdict, line int, what, text, next string) {
+// add adds a row about the home folder, or about the chain and node that are looked
+// at. Without a cure of its own it has that of the error in text.
+func (k *inspection) add(v verdict, line int, check, text, next string) {
+	check = strings.TrimPrefix(check, k.chain+" ")
 	if next == "" {
 		text, next = cure.Split(text)
 	}
-	k.rows = append(k.rows, row{v, line, what, text, next})
+	k.rows = append(k.rows, row{v, k.chain, check, k.node, line, text, next})
 }
 
 func (k *inspection) failed() int {
 	n := 0
 	for _, r := range k.rows {
-		if r.verdict == bad {
+		if r.Verdict == bad {
 			n++
 		}
 	}
 	return n
 }
 
-// print writes a row a line, and under a failed one what mends it. Columns are
-// as wide as their widest cell, the last one aside.
 func (k *inspection) print(w io.Writer) error {
+	_, err := io.WriteString(w, k.page(screenOf(w)))
+	return err
+}
+
+// page returns a row a line, and under a failed one what mends it. Columns are
+// as wide as their widest cell, the last one aside.
+func (k *inspection) page(s screen) string {
 	var b strings.Builder
 	width := 0
 	for _, r := range k.rows {
-		width = max(width, len(r.what))
+		width = max(width, len(r.subject()))
 	}
+	indent := 4 + 2 + width + 2
 	for _, r := range k.rows {
-		line := ""
-		if r.line > 0 {
-			line = fmt.Sprintf("line %d: ", r.line)
+		text := r.Text
+		if r.Line > 0 {
+			text = fmt.Sprintf("line %d: %s", r.Line, text)
 		}
-		fmt.Fprintf(&b, "%-4s  %-*s  %s%s\n", r.verdict, width, r.what, line, strings.ReplaceAll(r.text, "\n", " "))
-		if r.cure != "" {
-			fmt.Fprintf(&b, "      %-*s  -> %s\n", width, "", r.cure)
+		s.put(&b, fmt.Sprintf("%s  %-*s  ", s.verdict(r.Verdict), width, r.subject()), indent, s.wrap(indent, text))
+		for next := range strings.Lines(r.Cure) {
+			s.put(&b, strings.Repeat(" ", indent)+"-> ", indent+3, s.wrap(indent+3, strings.TrimSuffix(next, "\n")))
 		}
 	}
-	_, err := io.WriteString(w, b.String())
-	return err
+	return b.String()
+}
+
+// verdict returns the cell of a verdict.
+func (s screen) verdict(v verdict) string {
+	tones := map[verdict]tone{good: fine, unsure: doubt, bad: alarm}
+	return s.paint(tones[v], string(v)) + strings.Repeat(" ", 4-len(v))
+}
+
+// printJSON writes all rows as one object. Its keys stay as they are.
+func (k *inspection) printJSON(w io.Writer) error {
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	e.SetEscapeHTML(false)
+	return e.Encode(struct {
+		OK     bool  `json:"ok"`
+		Failed int   `json:"failed"`
+		Checks []row `json:"checks"`
+	}{k.failed() == 0, k.failed(), k.rows})
 }
 
 func (k *inspection) all(ctx context.Context) {
@@ -144,13 +197,15 @@ func (k *inspection) all(ctx context.Context) {
 		k.checkEnclave(name)
 	}
 	folders := map[string]bool{}
-	for i := range k.config.Chains {
+	for i, ch := range k.config.Chains {
+		k.chain = ch.Name
 		k.checkChain(i)
-		if dir := filepath.Dir(k.config.Path(k.config.Chains[i].State)); !folders[dir] {
+		k.checkNodes(ctx, i)
+		k.chain = ""
+		if dir := filepath.Dir(k.config.Path(ch.State)); !folders[dir] {
 			folders[dir] = true
 			k.checkDisk(dir)
 		}
-		k.checkNodes(ctx, i)
 	}
 }
 
@@ -237,12 +292,12 @@ func (k *inspection) checkChain(i int) {
 	line := k.config.Line("chain", i, "key")
 	key, err := publicKey(k.config, ch)
 	if err != nil {
-		k.add(bad, line, ch.Name+" key", err.Error(), "")
+		k.add(bad, line, "key", err.Error(), "")
 	} else {
-		k.add(good, line, ch.Name+" key", withMode(k.config.Path(ch.Key))+", "+key.String(), "")
+		k.add(good, line, "key", withMode(k.config.Path(ch.Key))+", "+key.String(), "")
 		id := watermark.ID{ChainID: ch.ID, Key: key.ID()}
 		if owner, taken := k.owners[id]; taken {
-			k.add(bad, line, ch.Name+" key", fmt.Sprintf("chain %s has the same id and this key too, and one key has one state", owner), "take one of the two out of "+config.FileName)
+			k.add(bad, line, "key", fmt.Sprintf("chain %s has the same id and this key too, and one key has one state", owner), "take one of the two out of "+config.FileName)
 		}
 		k.owners[id] = ch.Name
 	}
@@ -255,7 +310,7 @@ func (k *inspection) checkChain(i int) {
 			if ch.Provider == "nitro" {
 				what = " still holds a ciphertext of the key, which opens without its chain being named"
 			}
-			k.add(bad, k.config.Line("chain", i, "imported_from"), ch.Name+" import", source+what,
+			k.add(bad, k.config.Line("chain", i, "imported_from"), "import", source+what,
 				"once its old signer is off for good: `shred -u "+shell.Word(source)+"`")
 		}
 	}
@@ -264,16 +319,21 @@ func (k *inspection) checkChain(i int) {
 
 // checkRunning checks whether the running signer can sign for a chain.
 func (k *inspection) checkRunning(ch config.Chain, line int) {
-	switch c := k.snapshot(ch.Name); {
+	c := k.snapshot(ch.Name)
+	problem := ""
+	if c != nil {
+		problem, _ = statusProblem(*c) // the cure stands in a row of its own
+	}
+	switch {
 	case c == nil:
-		k.add(bad, line, ch.Name, "the running signer does not know it: it was added since", "restart the signer, as in `systemctl restart "+k.unit()+"`")
+		k.add(bad, line, wholeChain, "the running signer does not know it: it was added since", "restart the signer, as in `systemctl restart "+k.unit()+"`")
 	case c.Ready:
 	case c.Problem == "":
-		k.add(unsure, line, ch.Name, "the running signer waits for its enclave", "look again in a minute")
+		k.add(unsure, line, wholeChain, "the running signer waits for its enclave", "look again in a minute")
 	case ch.Provider == "nitro":
-		k.add(bad, line, ch.Name, "the running signer cannot sign for it: "+c.Problem, "mend that, or what a row says; it tries again by itself, and its log tells")
+		k.add(bad, line, wholeChain, "the running signer cannot sign for it: "+problem, "mend that, or what a row says; it tries again by itself, and its log tells")
 	default:
-		k.add(bad, line, ch.Name, "the running signer cannot sign for it: "+c.Problem, "mend what the rows below say, and restart the signer")
+		k.add(bad, line, wholeChain, "the running signer cannot sign for it: "+problem, "mend what the rows below say, and restart the signer")
 	}
 }
 
@@ -295,28 +355,28 @@ func (k *inspection) checkIdentity(i int) {
 	if ch.Provider == "nitro" {
 		_, _, public, err := readWrapped(path, "")
 		if err != nil {
-			k.add(bad, line, ch.Name+" identity", err.Error(), "")
+			k.add(bad, line, "identity", err.Error(), "")
 			return
 		}
-		k.add(good, line, ch.Name+" identity", withMode(path)+", wrapped, node id "+public.NodeID(), "")
+		k.add(good, line, "identity", withMode(path)+", wrapped, node id "+public.NodeID(), "")
 		return
 	}
 	key, err := openFile(path)
 	if err != nil {
-		k.add(bad, line, ch.Name+" identity", err.Error(), "")
+		k.add(bad, line, "identity", err.Error(), "")
 		return
 	}
 	defer key.Wipe()
 	if key.Type() != pubkey.Ed25519 {
-		k.add(bad, line, ch.Name+" identity", fmt.Sprintf("%s is of type %s, nodes want ed25519", path, key.Type()), "`privyseal key generate --out FILE`")
+		k.add(bad, line, "identity", fmt.Sprintf("%s is of type %s, nodes want ed25519", path, key.Type()), "`privyseal key generate --out FILE`")
 		return
 	}
-	k.add(good, line, ch.Name+" identity", withMode(path)+", node id "+key.PublicKey().NodeID(), "")
+	k.add(good, line, "identity", withMode(path)+", node id "+key.PublicKey().NodeID(), "")
 }
 
 func (k *inspection) checkState(i int, key pubkey.Key) {
 	ch := k.config.Chains[i]
-	what, line := ch.Name+" state", k.config.Line("chain", i, "state")
+	what, line := "state", k.config.Line("chain", i, "state")
 	fc := stateFile(k.config.Path(ch.State), watermark.ID{})
 	if !key.IsZero() {
 		fc.ID = watermark.ID{ChainID: ch.ID, Key: key.ID()}
@@ -341,7 +401,7 @@ func (k *inspection) checkState(i int, key pubkey.Key) {
 		k.add(unsure, line, what, "whoever takes this instance over can hand an older one to an enclave that starts; doc/nitro.md has the alarm that tells", "")
 	}
 	if ahead := time.Until(info.Saved.Time); ahead > 5*time.Second {
-		k.add(bad, 0, ch.Name+" clock", fmt.Sprintf("the state was written %s from now: this clock is behind, or was ahead then", ahead.Round(time.Second)), "`timedatectl status`, and set the clock")
+		k.add(bad, 0, "clock", fmt.Sprintf("the state was written %s from now: this clock is behind, or was ahead then", ahead.Round(time.Second)), "`timedatectl status`, and set the clock")
 	}
 }
 
@@ -404,24 +464,29 @@ func measureSync(dir string) (time.Duration, error) {
 func (k *inspection) checkNodes(ctx context.Context, i int) {
 	ch := k.config.Chains[i]
 	for j, n := range ch.Nodes {
-		what, line := ch.Name+" node "+n.Name, k.config.Line("chain", i, "node", j, "addr")
 		addr, err := session.ParseAddr(n.Addr)
 		if err != nil {
 			continue // config.Load has refused it
 		}
-		if seen, ok := k.seen(ch.Name, n.Name); ok {
-			k.addSeen(ch, line, what, addr, seen)
-			continue
-		}
-		if addr.Network == "unix" && !k.checkSocket(line, what, addr.Address, n.PeerUID) {
-			continue
-		}
-		switch {
-		case k.running == nil && k.dial:
-			k.dialNode(ctx, line, what, addr)
-		case addr.Network != "unix":
-			k.add(unsure, line, what, addr.String()+", not dialled; the running signer would know", "")
-		}
+		k.node = n.Name
+		k.checkNode(ctx, ch, n, k.config.Line("chain", i, "node", j, "addr"), addr)
+		k.node = ""
+	}
+}
+
+func (k *inspection) checkNode(ctx context.Context, ch config.Chain, n config.Node, line int, addr session.Addr) {
+	if seen, ok := k.seen(ch.Name, n.Name); ok {
+		k.addSeen(ch, line, addr, seen)
+		return
+	}
+	if addr.Network == "unix" && !k.checkSocket(line, addr.Address, n.PeerUID) {
+		return
+	}
+	switch {
+	case k.running == nil && k.dial:
+		k.dialNode(ctx, line, addr)
+	case addr.Network != "unix":
+		k.add(unsure, line, "node", addr.String()+", not dialled; the running signer would know", "")
 	}
 }
 
@@ -445,55 +510,55 @@ func (k *inspection) unit() string {
 	return "privyseal"
 }
 
-func (k *inspection) addSeen(ch config.Chain, line int, what string, addr session.Addr, n monitor.NodeSnapshot) {
+func (k *inspection) addSeen(ch config.Chain, line int, addr session.Addr, n monitor.NodeSnapshot) {
 	text := fmt.Sprintf("%s, %s for %s", addr, n.State, age(n.Since, time.Now()))
 	if n.State != session.Dialling.String() {
-		k.add(good, line, what, text, "")
+		k.add(good, line, "node", text, "")
 		return
 	}
 	if ch.Provider == "nitro" && !k.snapshot(ch.Name).Ready {
 		// An enclave that cannot sign dials no nodes; the row of the chain says why.
-		k.add(unsure, line, what, text+prefixed("; ", n.LastError), "")
+		k.add(unsure, line, "node", text+prefixed("; ", nodeError(n)), "")
 		return
 	}
-	k.add(bad, line, what, text+prefixed("; ", n.LastError), "start the node, with priv_validator_laddr set for "+addr.String()+" in its config.toml")
+	k.add(bad, line, "node", text+prefixed("; ", nodeError(n)), "start the node, with priv_validator_laddr set for "+addr.String()+" in its config.toml")
 }
 
 // checkSocket looks at a unix socket without touching it. It reports whether
 // there is one to dial.
-func (k *inspection) checkSocket(line int, what, path string, peerUID *uint32) bool {
+func (k *inspection) checkSocket(line int, path string, peerUID *uint32) bool {
 	info, err := os.Lstat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		if _, err := os.Stat(filepath.Dir(path)); err != nil {
-			k.add(bad, line, what, err.Error(), "make the folder, writable for the node and open for privyseal, or correct the address")
+			k.add(bad, line, "node", err.Error(), "make the folder, writable for the node and open for privyseal, or correct the address")
 			return false
 		}
-		k.add(unsure, line, what, path+" is not there: the node is not running, or has no priv_validator_laddr", "")
+		k.add(unsure, line, "node", path+" is not there: the node is not running, or has no priv_validator_laddr", "")
 		return false
 	case err != nil:
-		k.add(bad, line, what, err.Error(), "let privyseal's user into the folder")
+		k.add(bad, line, "node", err.Error(), "let privyseal's user into the folder")
 		return false
 	case info.Mode().Type() != fs.ModeSocket:
-		k.add(bad, line, what, path+" is not a socket", "correct the address")
+		k.add(bad, line, "node", path+" is not a socket", "correct the address")
 		return false
 	}
 	stat, ok := info.Sys().(*syscall.Stat_t)
 	switch {
 	case ok && peerUID != nil && stat.Uid != *peerUID:
-		k.add(bad, line, what, fmt.Sprintf("%s belongs to user %d, not to peer_uid %d", path, stat.Uid, *peerUID), "correct peer_uid, or find out who has made that socket")
+		k.add(bad, line, "node", fmt.Sprintf("%s belongs to user %d, not to peer_uid %d", path, stat.Uid, *peerUID), "correct peer_uid, or find out who has made that socket")
 		return false
 	case unix.Access(path, unix.W_OK) != nil:
-		k.add(bad, line, what, path+" may not be opened by this user", "let the node's socket be writable for privyseal's user, as by a common group")
+		k.add(bad, line, "node", path+" may not be opened by this user", "let the node's socket be writable for privyseal's user, as by a common group")
 		return false
 	case ok:
-		k.add(good, line, what, fmt.Sprintf("%s, a socket of user %d, not dialled", path, stat.Uid), "")
+		k.add(good, line, "node", fmt.Sprintf("%s, a socket of user %d, not dialled", path, stat.Uid), "")
 	}
 	return true
 }
 
 // dialNode connects and hangs up, as the operator has asked for.
-func (k *inspection) dialNode(ctx context.Context, line int, what string, addr session.Addr) {
+func (k *inspection) dialNode(ctx context.Context, line int, addr session.Addr) {
 	network := "tcp"
 	if addr.Network == "unix" {
 		network = "unix"
@@ -501,9 +566,9 @@ func (k *inspection) dialNode(ctx context.Context, line int, what string, addr s
 	d := net.Dialer{Timeout: 5 * time.Second}
 	conn, err := d.DialContext(ctx, network, addr.Address)
 	if err != nil {
-		k.add(bad, line, what, err.Error(), "start the node, with priv_validator_laddr set for "+addr.String()+" in its config.toml")
+		k.add(bad, line, "node", err.Error(), "start the node, with priv_validator_laddr set for "+addr.String()+" in its config.toml")
 		return
 	}
 	conn.Close()
-	k.add(good, line, what, addr.String()+" takes connections", "")
+	k.add(good, line, "node", addr.String()+" takes connections", "")
 }

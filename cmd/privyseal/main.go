@@ -15,7 +15,6 @@ import (
 	"io"
 	"os"
 	"slices"
-	"strings"
 	"syscall"
 
 	"privyseal/internal/config"
@@ -39,7 +38,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 		return statusDone
 	}
 	if text := err.Error(); text != "" {
-		fmt.Fprintln(stderr, "privyseal: "+strings.ReplaceAll(text, "\n", "\nprivyseal: "))
+		io.WriteString(stderr, screenOf(stderr).complaint(text))
 	}
 	return exitStatus(err)
 }

@@ -1,85 +1,207 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
-	"text/tabwriter"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"privyseal/internal/cure"
 	"privyseal/internal/monitor"
+	"privyseal/internal/session"
 )
 
+// statusCommand is `privyseal status` with its flags.
+type statusCommand struct {
+	app                  *app
+	home                 string
+	json, watch, isReady bool
+}
+
 func newStatusCommand(a *app) *cobra.Command {
-	var asJSON bool
+	s := &statusCommand{app: a}
 	cmd := &cobra.Command{
 		Use:   "status",
 		Short: "Ask the running signer what it signed last, and for whom",
 		Long: `Ask the signer that runs in the home folder: the mark of each chain and its age,
 the last refusal, and for each node whether it is being dialled, parked (connected,
-served by another signer) or served. The exit status is 1 if no signer runs.`,
+served by another signer) or served. The exit status is 1 if no signer runs.
+
+--watch shows it each second until SIGINT, also across restarts of the signer; with
+--json that is one line each. --ready prints nothing where all is well: the exit
+status is 0 if every chain can sign and every node is connected, as /readyz has it,
+and else 1, with the reasons on standard error.`,
 		Args: arguments(),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			home, err := a.home()
-			if err != nil {
+		RunE: func(cmd *cobra.Command, _ []string) (err error) {
+			if s.isReady && (s.watch || s.json) {
+				return usagef("--ready prints nothing, so it goes without --watch and --json")
+			}
+			if s.home, err = a.home(); err != nil {
 				return err
 			}
-			s, err := monitor.ReadSnapshot(cmd.Context(), home)
-			switch {
-			case errors.Is(err, monitor.ErrNotRunning):
-				return fmt.Errorf("%w; start one with %s", err, a.command("start"))
-			case errors.Is(err, fs.ErrPermission):
-				return fmt.Errorf("%w; run it as the user that the signer runs as", err)
-			case err != nil:
-				return err
-			}
-			if asJSON {
-				encoder := json.NewEncoder(cmd.OutOrStdout())
-				encoder.SetIndent("", "  ")
-				return encoder.Encode(s)
-			}
-			return printStatus(cmd.OutOrStdout(), s, time.Now())
+			return s.run(cmd.Context(), cmd.OutOrStdout())
 		},
 	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	cmd.Flags().BoolVar(&s.json, "json", false, "print JSON")
+	cmd.Flags().BoolVar(&s.watch, "watch", false, "print it again each second")
+	cmd.Flags().BoolVar(&s.isReady, "ready", false, "only tell by the exit status whether the signer is ready")
 	return cmd
 }
 
-func printStatus(w io.Writer, s monitor.Snapshot, now time.Time) error {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	ready := "ready"
-	if !s.Ready {
-		ready = "not ready"
+func (s *statusCommand) run(ctx context.Context, w io.Writer) error {
+	if s.watch {
+		return s.watchIt(ctx, w)
 	}
-	fmt.Fprintf(t, "privyseal %s, process %d, up %s, %s\n", s.Version, s.PID, age(s.Started, now), ready)
-	for _, l := range s.Listeners {
-		if l.Problem != "" {
-			fmt.Fprintf(t, "nobody is served on %s: %s\n", l.Addr, l.Problem)
-		}
+	snapshot, err := s.read(ctx)
+	switch {
+	case err != nil:
+		return err
+	case s.isReady:
+		return readiness(snapshot)
+	case s.json:
+		encoder := json.NewEncoder(w)
+		encoder.SetIndent("", "  ")
+		return encoder.Encode(snapshot)
 	}
+	_, err = io.WriteString(w, statusPage(screenOf(w), snapshot, time.Now()))
+	return err
+}
+
+// read asks the signer. An error has its cure on a line of its own.
+func (s *statusCommand) read(ctx context.Context) (monitor.Snapshot, error) {
+	snapshot, err := monitor.ReadSnapshot(ctx, s.home)
+	switch {
+	case errors.Is(err, monitor.ErrNotRunning):
+		err = cure.Add(err, "start one with %s", s.app.command("start"))
+	case errors.Is(err, fs.ErrPermission):
+		err = cure.Add(err, "run it as the user that the signer runs as")
+	}
+	return snapshot, err
+}
+
+// readiness returns what keeps a signer from being ready, a line each.
+func readiness(s monitor.Snapshot) error {
+	if s.Ready {
+		return nil
+	}
+	lines := []string{"the signer is not ready"}
 	for _, c := range s.Chains {
-		fmt.Fprintf(t, "\n%s\n", c.Name)
-		switch {
-		case c.Problem != "":
-			fmt.Fprintf(t, "  cannot sign\t%s\n", c.Problem)
-		case c.PubKey == "": // an enclave that is starting has not told it yet
-			fmt.Fprintf(t, "  cannot sign\tthe enclave is starting\n")
-		default:
-			fmt.Fprintf(t, "  key\t%s\n", c.PubKey)
-			fmt.Fprintf(t, "  mark\t%s\n", statusMark(c, now))
-		}
-		if r := c.LastRefusal; r != nil {
-			fmt.Fprintf(t, "  last refusal\t%s ago, node %s, %s: %s\n", age(r.Time, now), r.Node, r.Reason, r.Text)
+		if problem, next := statusProblem(c); problem != "" {
+			lines = append(lines, c.Name+" cannot sign: "+problem)
+			if next != "" {
+				lines = append(lines, next)
+			}
 		}
 		for _, n := range c.Nodes {
-			fmt.Fprintf(t, "  node %s\t%s for %s, %s%s\n", n.Name, n.State, age(n.Since, now), n.Addr, prefixed("; ", n.LastError))
+			if n.State == session.Dialling.String() {
+				lines = append(lines, fmt.Sprintf("%s: node %s is %s, %s%s", c.Name, n.Name, n.State, n.Addr, prefixed("; ", nodeError(n))))
+			}
 		}
 	}
-	return t.Flush()
+	return errors.New(strings.Join(lines, "\n"))
+}
+
+// statusRow is what there is to say about one thing: a label, and a text that begins
+// with a word. The tone is that of the word, or of the label where there is none.
+type statusRow struct {
+	label, word, text string
+	tone              tone
+}
+
+// statusPage returns what a person reads.
+func statusPage(s screen, snapshot monitor.Snapshot, now time.Time) string {
+	var b strings.Builder
+	ready := s.paint(fine, "ready")
+	if !snapshot.Ready {
+		ready = s.paint(alarm, "not ready")
+	}
+	fmt.Fprintf(&b, "privyseal %s, process %d, up %s, %s\n", snapshot.Version, snapshot.PID, age(snapshot.Started, now), ready)
+	for _, l := range snapshot.Listeners {
+		if l.Problem != "" {
+			s.put(&b, "", 2, s.wrap(2, fmt.Sprintf("nobody is served on %s: %s", l.Addr, l.Problem)))
+		}
+	}
+	for _, c := range snapshot.Chains {
+		title := c.Name
+		if c.Name != c.ID {
+			title += ", chain " + c.ID
+		}
+		fmt.Fprintf(&b, "\n%s\n", s.paint(strong, printable(title)))
+		s.putRows(&b, statusRows(c, now))
+	}
+	return b.String()
+}
+
+// putRows writes rows with their texts below each other.
+func (s screen) putRows(b *strings.Builder, rows []statusRow) {
+	width := 0
+	for _, r := range rows {
+		width = max(width, len(r.label))
+	}
+	for _, r := range rows {
+		label, painted := fmt.Sprintf("  %-*s  ", width, r.label), s.paint(r.tone, r.word)
+		if r.word == "" {
+			label = "  " + s.paint(r.tone, r.label) + strings.TrimPrefix(label, "  "+r.label)
+		}
+		lines := s.wrap(width+4, strings.TrimSpace(r.word+" "+r.text))
+		lines[0] = painted + strings.TrimPrefix(lines[0], r.word)
+		s.put(b, label, width+4, lines)
+	}
+}
+
+// statusRows returns what there is to say of a chain.
+func statusRows(c monitor.ChainSnapshot, now time.Time) (rows []statusRow) {
+	if problem, next := statusProblem(c); problem != "" {
+		rows = append(rows, statusRow{label: "cannot sign", text: problem, tone: alarm})
+		for line := range strings.Lines(next) {
+			rows = append(rows, statusRow{text: "-> " + strings.TrimSuffix(line, "\n")})
+		}
+	} else {
+		rows = append(rows, statusRow{label: "key", text: statusKey(c)}, statusRow{label: "mark", text: statusMark(c, now)})
+	}
+	if r := c.LastRefusal; r != nil {
+		rows = append(rows, statusRow{label: "last refusal", text: fmt.Sprintf("%s ago, node %s, %s: %s", age(r.Time, now), r.Node, r.Reason, r.Text)})
+	}
+	tones := map[string]tone{session.Serving.String(): fine, session.Dialling.String(): alarm}
+	for _, n := range c.Nodes {
+		rows = append(rows, statusRow{
+			label: "node " + n.Name, word: n.State, tone: tones[n.State],
+			text: fmt.Sprintf("for %s, %s%s", age(n.Since, now), n.Addr, prefixed("; ", nodeError(n))),
+		})
+	}
+	return rows
+}
+
+// nodeError returns what ended the last connection or attempt, without the address.
+func nodeError(n monitor.NodeSnapshot) string {
+	return strings.TrimPrefix(n.LastError, "cannot dial "+n.Addr+": ")
+}
+
+// statusProblem returns why a chain cannot sign, and what to do about it; "" where it
+// can, or where nothing is known to do.
+func statusProblem(c monitor.ChainSnapshot) (problem, next string) {
+	switch {
+	case c.Problem != "":
+		problem, next = cure.Split(c.Problem)
+	case c.PubKey == "": // an enclave that is starting has not told it yet
+		problem = "the enclave is starting"
+	}
+	return problem, next
+}
+
+// statusKey names the key by what fits on a line: some public keys have kilobytes.
+func statusKey(c monitor.ChainSnapshot) string {
+	text := fmt.Sprintf("%s, address %s", c.KeyType, c.Address)
+	if len(c.PubKey) <= 100 {
+		text = c.PubKey + ", " + text
+	}
+	return text
 }
 
 func statusMark(c monitor.ChainSnapshot, now time.Time) string {

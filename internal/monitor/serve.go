@@ -160,7 +160,10 @@ func ask(ctx context.Context, home, method, target string, body io.Reader) (stat
 	if outer, ok := errors.AsType[*url.Error](err); ok {
 		err = outer.Err // without the address, which is made up
 	}
-	if err != nil {
+	switch {
+	case errors.Is(err, ErrNotRunning):
+		return 0, nil, err
+	case err != nil:
 		return 0, nil, fmt.Errorf("cannot ask the signer: %w", err)
 	}
 	defer resp.Body.Close()

@@ -152,6 +152,10 @@ func (s *Session) dial(ctx context.Context) (net.Conn, error) {
 	}
 	conn, err := dial.Node(ctx, network, s.Addr.Address, s.PeerUID)
 	if err != nil {
+		// Without the address, which the error of package net has once more.
+		if op, is := errors.AsType[*net.OpError](err); is {
+			err = op.Err
+		}
 		return nil, fmt.Errorf("cannot dial %s: %w", s.Addr, err)
 	}
 	return conn, nil
