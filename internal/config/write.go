@@ -277,6 +277,10 @@ func replace(path, temp string, data []byte) error {
 	return os.Rename(temp, path)
 }
 
+// fsync makes durable what a file holds, or which names a folder has. Tests look on,
+// and have it fail.
+var fsync = (*os.File).Sync
+
 // inFolder runs write with the name of a temporary file beside path, keeps
 // other processes that do the same out meanwhile, and syncs the folder after.
 func inFolder(path string, write func(temp string) error) error {
@@ -296,7 +300,7 @@ func inFolder(path string, write func(temp string) error) error {
 	if err := write(temp); err != nil {
 		return err
 	}
-	return dir.Sync()
+	return fsync(dir)
 }
 
 // writeFile writes a new file and returns when its content is durable.
@@ -307,7 +311,7 @@ func writeFile(path string, data []byte, mode fs.FileMode) error {
 	}
 	_, err = f.Write(data)
 	// The umask may have taken bits that the old file had.
-	err = errors.Join(err, f.Chmod(mode), f.Sync(), f.Close())
+	err = errors.Join(err, f.Chmod(mode), fsync(f), f.Close())
 	if err != nil {
 		os.Remove(path)
 	}

@@ -121,13 +121,17 @@ func Create(path string, k *Key) error {
 	return syncDir(filepath.Dir(path))
 }
 
+// fsync makes durable what a file holds, or which names a folder has. Tests look on,
+// and have it fail.
+var fsync = (*os.File).Sync
+
 // fill writes k to f, syncs and closes it.
 func fill(f *os.File, k *Key) error {
 	data := encode(k)
 	defer clear(data)
 	_, err := f.Write(data)
 	if err == nil {
-		err = f.Sync()
+		err = fsync(f)
 	}
 	return errors.Join(err, f.Close())
 }
@@ -156,7 +160,7 @@ func syncDir(dir string) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(d.Sync(), d.Close())
+	return errors.Join(fsync(d), d.Close())
 }
 
 // Open reads the key file at path. The file has to be a regular one (a
