@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 
 	"privyseal/internal/config"
+	"privyseal/internal/cure"
 	"privyseal/internal/filestore"
 	"privyseal/internal/key/soft"
 	"privyseal/internal/pubkey"
@@ -65,7 +66,8 @@ func (in *installer) checkFree(ch config.Chain) error {
 	}
 	for i, other := range in.config.Chains {
 		if other.Name == ch.Name || other.ID == ch.Name && other.ID != ch.ID || other.Name == ch.ID && other.ID != ch.ID {
-			return usagef("chain %q is in %s already, line %d; look at it with %s, or give a second key of the chain a name of its own with --name", other.Name, in.path, in.config.Line("chain", i, "id"), in.app.command("check"))
+			return cure.Add(usagef("chain %q is in %s already, line %d", other.Name, in.path, in.config.Line("chain", i, "id")),
+				"look at it with %s; a second key of the chain takes a name of its own, --name", in.app.command("check"))
 		}
 	}
 	return nil
@@ -209,7 +211,7 @@ func (in *installer) openIdentity(path string) (*soft.Key, error) {
 		return nil, err
 	}
 	if key.Type() != pubkey.Ed25519 {
-		return nil, actf("the identity key %s is of type %s, nodes want ed25519; move it aside", path, key.Type())
+		return nil, cure.Add(actf("the identity key %s is of type %s, and nodes want ed25519", path, key.Type()), "move it aside with %s", cure.Command("mv", path, path+".old"))
 	}
 	return key, nil
 }

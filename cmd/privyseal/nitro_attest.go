@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"privyseal/internal/cure"
 	"privyseal/internal/hostlink"
 	"privyseal/internal/monitor"
 )
@@ -41,7 +42,7 @@ bytes in hex.`,
 			}
 			doc, err := monitor.ReadAttestation(cmd.Context(), home, ch.Name, bytes)
 			if errors.Is(err, monitor.ErrNotRunning) {
-				return fmt.Errorf("%w, and only a running one can attest; start it with %s", err, a.command("start"))
+				return cure.Add(fmt.Errorf("%w, and only a running one can attest", err), "start it with %s", a.command("start"))
 			}
 			if err != nil {
 				return err

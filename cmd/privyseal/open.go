@@ -11,6 +11,7 @@ import (
 	"sync"
 
 	"privyseal/internal/config"
+	"privyseal/internal/cure"
 	"privyseal/internal/filestore"
 	"privyseal/internal/key/soft"
 	"privyseal/internal/monitor"
@@ -216,7 +217,7 @@ func (c *chain) openState(ctx context.Context, cfg *config.Config, standby bool)
 // let it sign twice. A chain that is opened again keeps its claim.
 func (d *daemon) claim(id watermark.ID, name string) error {
 	if owner, taken := d.owners[id]; taken && owner != name {
-		return actf("it has the id and the key of chain %q, and one key has one state; take one of the two out of %s", owner, config.FileName)
+		return cure.Add(actf("it has the id and the key of chain %q, and one key has one state", owner), "take one of the two out of %s", config.FileName)
 	}
 	if d.owners == nil {
 		d.owners = map[watermark.ID]string{}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -15,6 +16,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"privyseal/internal/config"
+	"privyseal/internal/cure"
 	"privyseal/internal/shell"
 )
 
@@ -95,12 +97,12 @@ func newRootCommand() *cobra.Command {
 	return root
 }
 
-// newHelpCommand returns `privyseal help`, for which a command that is none is an
-// error.
+// newHelpCommand returns `privyseal help`, for which a command that does not exist is
+// an error.
 func newHelpCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "help [COMMAND]",
-		Short: "Tell about a command",
+		Short: "Say more about a command",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			about, rest, err := cmd.Root().Find(args)
 			if err != nil {
@@ -127,7 +129,7 @@ func noEmptyFlags(cmd *cobra.Command, _ []string) (err error) {
 			values = list.GetSlice()
 		}
 		if err == nil && slices.Contains(values, "") {
-			err = usagef("--%s is empty; leave it out, or look at where its value comes from", f.Name)
+			err = cure.Add(usagef("--%s is empty", f.Name), "leave it out, or look at where its value comes from")
 		}
 	})
 	return err
@@ -144,7 +146,7 @@ func noCommand(cmd *cobra.Command, args []string) error {
 	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
 		hint = "did you mean `" + cmd.CommandPath() + " " + strings.Join(near, "` or `"+cmd.CommandPath()+" ") + "`? "
 	}
-	return usagef("unknown command %q; %ssee `%s --help`", cmd.CommandPath()+" "+args[0], hint, cmd.CommandPath())
+	return cure.Add(usagef("unknown command %q", cmd.CommandPath()+" "+args[0]), "%ssee `%s --help`", hint, cmd.CommandPath())
 }
 
 // noSuchCommand refuses a command that does not exist also where --help follows it,
@@ -177,9 +179,9 @@ func arguments(names ...string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		switch {
 		case len(args) < len(names):
-			return usagef("%s is missing: `%s`", names[len(args)], cmd.UseLine())
+			return cure.Add(usagef("%s is missing", names[len(args)]), "`%s`", cmd.UseLine())
 		case len(args) > len(names):
-			return usagef("unexpected argument %q; see `%s --help`", args[len(names)], cmd.CommandPath())
+			return cure.Add(usagef("unexpected argument %q", args[len(names)]), "see `%s --help`", cmd.CommandPath())
 		}
 		return nil
 	}
@@ -213,10 +215,10 @@ func flagError(cmd *cobra.Command, err error) error {
 		f := wrong.GetFlag()
 		text = fmt.Sprintf("--%s %.80q is not %s", f.Name, wrong.GetValue(), cmp.Or(valueNames[f.Value.Type()], "a value"))
 	}
-	return usagef("%s; %ssee `%s --help`", text, hint, cmd.CommandPath())
+	return cure.Add(usagef("%s", text), "%ssee `%s --help`", hint, cmd.CommandPath())
 }
 
-// valueNames tells the types of flags.
+// valueNames says what the types of flags are called.
 var valueNames = map[string]string{
 	"bool": "true or false", "int": "a number", "int64": "a number", "uint32": "a number from 0 to 4294967295",
 }
@@ -229,7 +231,7 @@ func (a *app) home() (string, error) {
 	if dir := os.Getenv("PRIVYSEAL_HOME"); dir != "" {
 		return filepath.Clean(dir), nil
 	}
-	return "", usagef("no home folder; add --home DIR or set PRIVYSEAL_HOME, as in `export PRIVYSEAL_HOME=/var/lib/privyseal`")
+	return "", cure.Add(usagef("no home folder"), "add --home DIR, or set PRIVYSEAL_HOME, as in `export PRIVYSEAL_HOME=/var/lib/privyseal`")
 }
 
 // homeNamed reports whether a home folder is named.
@@ -246,11 +248,16 @@ func (a *app) checkOwner() error {
 	if !known || uid == os.Geteuid() {
 		return nil
 	}
+	other := usagef("%s belongs to user %d, who could not use what user %d makes there", dir, uid, os.Geteuid())
+	become := []string{"sudo", "-u", "#" + strconv.Itoa(uid)}
 	if c, err := existingConfig(a); err == nil && c != nil && len(c.Enclaves) > 0 {
 		// Behind a plain sudo the enclave's ports would be refused next.
-		return usagef("%s belongs to user %d, who could not use what user %d makes there; type it again behind `setpriv --reuid %d --regid %d --clear-groups --inh-caps +net_bind_service --ambient-caps +net_bind_service`", dir, uid, os.Geteuid(), uid, gid)
+		become = []string{"setpriv", "--reuid", strconv.Itoa(uid), "--regid", strconv.Itoa(gid), "--clear-groups",
+			"--inh-caps", "+net_bind_service", "--ambient-caps", "+net_bind_service"}
+	} else if a.homeFlag == "" { // sudo clears the environment
+		become = append(become, "env", "PRIVYSEAL_HOME="+dir)
 	}
-	return usagef("%s belongs to user %d, who could not use what user %d makes there; type it again behind `sudo -u '#%d'`", dir, uid, os.Geteuid(), uid)
+	return cure.Add(other, "type it again behind %s", cure.Command(become...))
 }
 
 // owner returns to whom a file belongs; it is not known of one that is missing.
@@ -327,16 +334,16 @@ func (f *chainFlag) choose(a *app) (*config.Config, config.Chain, error) {
 		return c, c.Chains[0], nil
 	}
 	if f.id == "" {
-		return nil, config.Chain{}, usagef("there are several chains; add --chain-id with one of %s", chainNames(c.Chains))
+		return nil, config.Chain{}, cure.Add(usagef("there are several chains"), "add --chain-id with one of %s", chainNames(c.Chains))
 	}
 	found := c.Find(f.id)
 	switch len(found) {
 	case 0:
-		return nil, config.Chain{}, usagef("chain %.80q is not in the config, which has %s; add it with %s", f.id, chainNames(c.Chains), a.command("init --chain-id %s --node ADDR", shell.Word(f.id)))
+		return nil, config.Chain{}, cure.Add(usagef("chain %.80q is not in the config, which has %s", f.id, chainNames(c.Chains)), "add it with %s", a.command("init --chain-id %s --node ADDR", shell.Word(f.id)))
 	case 1:
 		return c, found[0], nil
 	}
-	return nil, config.Chain{}, usagef("%s is the id of several chains; name one of %s", f.id, chainNames(found))
+	return nil, config.Chain{}, cure.Add(usagef("%s is the id of several chains", f.id), "add --chain-id with one of their names: %s", chainNames(found))
 }
 
 // chainNames returns the names of chains as a list to read, a few at the most.

@@ -243,20 +243,11 @@ func Append(path string, enclaves map[string]Enclave, chains ...Chain) error {
 		if err := c.checkMode(path, mode); err != nil {
 			return err
 		}
-		if !c.endsWith(chains) { // a file that ends in the middle of a text, say
-			return fmt.Errorf("cannot add the chain to %s: what is added at its end is not read as that; look at its last lines", path)
-		}
 		if err := replace(target, temp, data); err != nil {
 			return fmt.Errorf("cannot add the chain to %s: %w", path, err)
 		}
 		return nil
 	})
-}
-
-// endsWith reports whether chains are the last ones of c.
-func (c *Config) endsWith(chains []Chain) bool {
-	first := len(c.Chains) - len(chains)
-	return first >= 0 && slices.EqualFunc(c.Chains[first:], chains, func(a, b Chain) bool { return a.render() == b.render() })
 }
 
 // replace puts data in place of the file at path, by way of temp.
