@@ -201,6 +201,7 @@ func (k *inspection) all(ctx context.Context) {
 		k.chain = ch.Name
 		k.checkChain(i)
 		k.checkNodes(ctx, i)
+		k.checkWitnesses(ctx, i)
 		k.chain = ""
 		if dir := filepath.Dir(k.config.Path(ch.State)); !folders[dir] {
 			folders[dir] = true

@@ -21,6 +21,7 @@ type initFlags struct {
 	chainID   string
 	name      string
 	nodes     []string
+	witness   witnessFlag
 	importKey string
 	from      startFlags
 	keyType   typeFlag
@@ -68,6 +69,7 @@ key comes in with --import-sealed or --import-kms; doc/nitro.md is the guide.`,
 	cmd.Flags().StringVar(&f.name, "name", "", "name of the chain here, for a second key of the same chain id (default: the id)")
 	cmd.Flags().StringArrayVar(&f.nodes, "node", nil, "[NAME=]ADDR of a node; may be repeated")
 	cmd.Flags().StringVar(&f.importKey, "import-key", "", "key file of another signer (default: make a new key)")
+	f.witness.add(cmd)
 	f.from.add(cmd)
 	f.from.addFile(cmd)
 	f.keyType.add(cmd, "key-type", "", "type of the key, ed25519 if new")
@@ -79,6 +81,7 @@ key comes in with --import-sealed or --import-kms; doc/nitro.md is the guide.`,
 func (f *initFlags) run(a *app, stdout, stderr io.Writer) error {
 	ch := &newChain{Chain: config.NewChain(f.chainID, f.name)}
 	defer ch.wipe()
+	ch.Witness = f.witness.addrs
 	var err error
 	if ch.Nodes, err = f.parseNodes(); err != nil {
 		return err
@@ -108,6 +111,7 @@ func (f *initFlags) run(a *app, stdout, stderr io.Writer) error {
 	if f.importKey != "" {
 		warnPlaintext(stderr, f.importKey)
 	}
+	f.witness.note(stderr)
 	in.next(stderr)
 	return nil
 }
@@ -125,6 +129,9 @@ func (f *initFlags) check(cmd *cobra.Command) error {
 	}
 	if f.name != "" && !config.ValidName(f.name) {
 		return usagef("--name %.80q is not a name: %s", f.name, config.NameRule)
+	}
+	if err := f.witness.check(); err != nil {
+		return err
 	}
 	if err := f.form.check(); err != nil {
 		return err

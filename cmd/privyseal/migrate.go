@@ -18,6 +18,7 @@ import (
 func newMigrateCommand(a *app) *cobra.Command {
 	var dryRun bool
 	nitro := &nitroMigrateFlags{}
+	seen := &witnessFlag{}
 	cmd := &cobra.Command{
 		Use:   "migrate cometbft|tmkms|tmkms-light|cosmos-kms PATH",
 		Short: "Take over from another signer: key, identity, state and connections",
@@ -44,10 +45,12 @@ otherwise.`,
 		ValidArgs: migrate.Sources(),
 		Args:      checkSource,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return takeOver(cmd, a, args[0], args[1], nitro, dryRun)
+			return takeOver(cmd, a, args[0], args[1], nitro, seen, dryRun)
 		},
 	}
 	nitro.add(cmd)
+	seen.add(cmd)
+	nitro.seen = seen
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "show what would be done, and write nothing")
 	return cmd
 }
@@ -68,7 +71,10 @@ func checkSource(cmd *cobra.Command, args []string) error {
 	return usagef("cannot migrate from %q; %sit is one of %s", args[0], hint, strings.Join(migrate.Sources(), ", "))
 }
 
-func takeOver(cmd *cobra.Command, a *app, source, path string, nitro *nitroMigrateFlags, dryRun bool) error {
+func takeOver(cmd *cobra.Command, a *app, source, path string, nitro *nitroMigrateFlags, seen *witnessFlag, dryRun bool) error {
+	if err := seen.check(); err != nil {
+		return err
+	}
 	stdout, stderr := cmd.OutOrStdout(), cmd.ErrOrStderr()
 	in, err := newInstaller(a)
 	if err != nil {
@@ -95,6 +101,7 @@ func takeOver(cmd *cobra.Command, a *app, source, path string, nitro *nitroMigra
 			return err
 		}
 		defer chains[i].wipe()
+		chains[i].Witness = seen.addrs
 	}
 	for _, w := range old.Warnings {
 		fmt.Fprintln(stderr, "note:", w)
@@ -112,6 +119,7 @@ func takeOver(cmd *cobra.Command, a *app, source, path string, nitro *nitroMigra
 		}
 	}
 	printSteps(stdout, old.SwitchOff)
+	seen.note(stderr)
 	in.next(stderr)
 	return nil
 }

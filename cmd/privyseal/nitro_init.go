@@ -72,6 +72,7 @@ type wrappedKey struct {
 // run makes a chain in an enclave.
 func (f *nitroInitFlags) run(ctx context.Context, a *app, i *initFlags, stdout, stderr io.Writer) error {
 	ch := newEnclaveChain(i.chainID, i.name)
+	ch.Witness = i.witness.addrs
 	var err error
 	if ch.Nodes, err = i.parseNodes(); err != nil {
 		return err

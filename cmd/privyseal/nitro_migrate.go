@@ -16,6 +16,7 @@ type nitroMigrateFlags struct {
 	enclave       enclaveFlags
 	publicKey     string
 	enclaveConfig string
+	seen          *witnessFlag
 }
 
 func (f *nitroMigrateFlags) add(cmd *cobra.Command) {
@@ -46,6 +47,7 @@ func (f *nitroMigrateFlags) takeOver(cmd *cobra.Command, a *app, in *installer, 
 	if err != nil {
 		return err
 	}
+	ch.Witness = f.seen.addrs
 	if dryRun {
 		fmt.Fprintf(stdout, "would write, in %s:\nchain %s\n  key    %s, %s, wrapped anew, from %s\n  state  %s, at %s\n", in.home, ch.Name, ch.Key, key, c.KeyFile, ch.State, markText(c.Mark))
 		for _, n := range ch.Nodes {

@@ -32,6 +32,7 @@ The first hour:
 While it runs:
 
   privyseal status    what was signed last, and what each node is doing
+  privyseal witness   does the chain know of another signer with our key?
 
 Moving in and out:
 
@@ -87,6 +88,7 @@ func newRootCommand() *cobra.Command {
 		newStartCommand(a),
 		newCheckCommand(a),
 		newStatusCommand(a),
+		newWitnessCommand(a),
 		newKeyCommand(a),
 		newStateCommand(a),
 		newMigrateCommand(a),

@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"privyseal/internal/monitor"
+	"privyseal/internal/witness"
 )
 
 var update = flag.Bool("update", false, "write the golden pages anew")
@@ -55,6 +56,10 @@ func aSnapshot() monitor.Snapshot {
 		Chains: []monitor.ChainSnapshot{{
 			Name: "cosmoshub-4", ID: "cosmoshub-4", Ready: true, Provider: "soft",
 			PubKey: "9ZcrmhPXk3Ps+If2/z+DQnBvJ6LvRW8vTTNZxUZOCoM=", KeyType: "ed25519", Address: "6D5770D9C0A04612965DD3987E7E77632589DC69",
+			Witness: &witness.Snapshot{State: "open", Tip: 24_123_456, TipTime: ago(900 * time.Millisecond), Floor: 24_100_000, Sources: []witness.Source{
+				{Addr: "http://10.0.0.7:26657", Answered: true, Tip: 24_123_456},
+				{Addr: "http://10.0.0.8:26657", Problem: "cannot ask the witness http://10.0.0.8:26657: dial tcp 10.0.0.8:26657: connect: connection refused"},
+			}},
 			Height: 24_123_456, Step: "precommit", MarkTime: ago(1200 * time.Millisecond), Signed: monitor.Signed{Node: "sentry-1"},
 			LastRefusal: &monitor.Refusal{Time: ago(3 * time.Hour), Node: "sentry-2", Reason: "conflict_other_node", Text: "asked for 24121000/0/proposal, the mark is at 24121000/0/proposal"},
 			Nodes: []monitor.NodeSnapshot{
@@ -64,6 +69,7 @@ func aSnapshot() monitor.Snapshot {
 			},
 		}, {
 			Name: "rotated", ID: "cosmoshub-4",
+			Witness: &witness.Snapshot{State: witness.Stopped, Detail: "the chain has a precommit of our key at height 7, round 0", Lies: 3},
 			Problem: "cannot open state state/rotated.mark: it was copied or restored\nif this copy is the last one: `privyseal state adopt --chain-id rotated --home /var/lib/privyseal`",
 			Nodes:   []monitor.NodeSnapshot{{Name: "node1", Addr: "unix:///run/new/privval.sock", State: "dialling", Since: ago(76 * time.Hour)}},
 		}, {

@@ -8,9 +8,9 @@ import (
 	"sync/atomic"
 
 	"privyseal/internal/config"
+	"privyseal/internal/cure"
 	"privyseal/internal/monitor"
 	"privyseal/internal/pubkey"
-	"privyseal/internal/shell"
 	"privyseal/internal/signer"
 	"privyseal/internal/watermark"
 	"privyseal/internal/witness"
@@ -37,7 +37,7 @@ func (d *daemon) newWatched(cc config.Chain, pub pubkey.Key, m *monitor.Chain) (
 		d.log.Warn("cannot read the flag beside the state, which is taken for a quarantine", "chain", cc.Name, "error", err)
 	}
 	if flag.Stopped {
-		return w, anotherSigner(cc.Name, flag.Why)
+		return w, d.anotherSigner(cc, flag.Why, true)
 	}
 	if len(cc.Witness) == 0 {
 		if flag.Quarantine {
@@ -63,7 +63,7 @@ func (d *daemon) newWatch(w *watched, cc config.Chain, pub pubkey.Key, m *monito
 		if err != nil {
 			c.Log.Error("cannot keep the proof that another signer uses the key", "error", err)
 		}
-		err = anotherSigner(cc.Name, p.String()+prefixed("; the proof is in ", path))
+		err = d.anotherSigner(cc, p.String()+prefixed("; the proof is in ", path), p.Stops())
 		w.stopped.Store(&err)
 		close(w.cut)
 		m.Failed(err)
@@ -103,9 +103,16 @@ func (d *daemon) rewatch(ctx context.Context, c *chain) {
 	c.run(ctx)
 }
 
-// anotherSigner says what a proof means, and what has to be done.
-func anotherSigner(chain, why string) error {
-	return actf("%s\nswitch the other signer off for good, or, if it is this state that is old, raise it with `privyseal state raise` to a height that the chain has passed; then type\n`privyseal witness --chain-id %s --resume`", why, shell.Word(chain))
+// anotherSigner says what a proof means, and what has to be done. The mark has to be
+// above all that the key has signed, or the next start finds the proof again.
+func (d *daemon) anotherSigner(cc config.Chain, why string, flagged bool) error {
+	command := func(words ...string) string { return cure.Command(append([]string{"privyseal"}, words...)...) }
+	next := "switch off whatever else signs with this key, then raise the mark above what the chain has: " +
+		command("state", "raise", "--home", d.home, "--chain-id", cc.Name, "--after-height", "HEIGHT")
+	if flagged {
+		next += ", and " + command("witness", "--home", d.home, "--chain-id", cc.Name, "--resume", "--yes")
+	}
+	return cure.Add(actError{errors.New(why)}, "%s", next)
 }
 
 // endIfNoneSigns ends the process if no chain can sign any more.
@@ -118,8 +125,9 @@ func (d *daemon) endIfNoneSigns(why error) {
 
 // ended returns why no chain signs any more; nil if that was the operator's wish.
 func ended(ctx context.Context) error {
-	if act, ok := errors.AsType[actError](context.Cause(ctx)); ok {
-		return act
+	cause := context.Cause(ctx)
+	if _, act := errors.AsType[actError](cause); act {
+		return cause
 	}
 	return nil
 }

@@ -168,6 +168,7 @@ func statusRows(c monitor.ChainSnapshot, now time.Time) (rows []statusRow) {
 	if r := c.LastRefusal; r != nil {
 		rows = append(rows, statusRow{label: "last refusal", text: fmt.Sprintf("%s ago, node %s, %s: %s", age(r.Time, now), r.Node, r.Reason, r.Text)})
 	}
+	rows = append(rows, witnessRows(c.Witness, now)...)
 	tones := map[string]tone{session.Serving.String(): fine, session.Dialling.String(): alarm}
 	for _, n := range c.Nodes {
 		rows = append(rows, statusRow{

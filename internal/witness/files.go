@@ -98,14 +98,17 @@ func syncDir(dir string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
+// Stops reports whether the chain must not even be started again without an
+// operator's word. What a start finds, the next start finds again by itself.
+func (p *Proof) Stops() bool { return p.Phase != waiting.String() }
+
 // Keep makes a proof outlive this process: as a file in the folder, which is made if
 // it is missing, and in the flag beside the state, so that no later start signs
 // before an operator has said that the other signer is off. It returns the path of
 // the file. Each is tried even if the other fails.
 func (p *Proof) Keep(dir, state, publicKey string) (path string, err error) {
 	path = filepath.Join(dir, fmt.Sprintf("%s-%d-%d.json", p.ChainID, p.Height, p.Round))
-	if p.Phase != waiting.String() {
-		// What a start finds, the next start finds again.
+	if p.Stops() {
 		err = setStopped(state, fmt.Sprintf("%s, seen at %s by %s", p, p.Found.UTC().Format("2006-01-02 15:04:05 UTC"), p.Witness))
 	}
 	e := evidence{

@@ -165,3 +165,16 @@ type vote struct {
 func newVote(signBytes, sig []byte) vote {
 	return vote{base64.StdEncoding.EncodeToString(signBytes), base64.StdEncoding.EncodeToString(sig)}
 }
+
+// Ours reports whether a verified vote of ours is in the commit, and how many claimed
+// ones do not verify.
+func (c *Commit) Ours(verify func(msg, sig []byte) bool) (ours bool, lies int) {
+	for _, v := range c.Votes {
+		if verify(c.signBytes(v), v.Signature) {
+			ours = true
+		} else {
+			lies++
+		}
+	}
+	return ours, lies
+}

@@ -1,0 +1,262 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"privyseal/internal/config"
+	"privyseal/internal/cure"
+	"privyseal/internal/shell"
+	"privyseal/internal/witness"
+)
+
+// witnessFlag is --witness of the commands that make a chain.
+type witnessFlag struct{ addrs []string }
+
+func (f *witnessFlag) add(cmd *cobra.Command) {
+	cmd.Flags().StringArrayVar(&f.addrs, "witness", nil, "RPC address of a node, as in http://127.0.0.1:26657, to be watched for signatures of another signer; may be repeated")
+}
+
+// check finds what is wrong with the flag alone.
+func (f *witnessFlag) check() error {
+	for _, addr := range f.addrs {
+		if err := witness.CheckAddr(addr, nil); err != nil {
+			return usagef("--witness: %w", err)
+		}
+	}
+	return nil
+}
+
+// note says what is missing without a witness.
+func (f *witnessFlag) note(w io.Writer) {
+	if len(f.addrs) == 0 {
+		fmt.Fprintln(w, "note: "+noWitness)
+	}
+}
+
+const noWitness = "no witness: only the state knows what the key has signed, and nobody would see a second signer; see \"A witness\" in doc/operations.md"
+
+func newWitnessCommand(a *app) *cobra.Command {
+	chain, resume, yes := &chainFlag{}, false, false
+	cmd := &cobra.Command{
+		Use:   "witness",
+		Short: "Ask the witnesses of a chain once, and say what they saw",
+		Long: `Ask each witness of a chain for its tip and the last commits, and say whether our
+validator has signed them. The exit status is 1 if no witness could be used.
+
+A chain that was stopped because a witness showed a signature of its key which this
+signer did not make does not sign again by itself. --resume lets it, after you have
+switched the other signer off; --yes is your word that you have. The next start goes
+through a quarantine.`,
+		Args: arguments(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, ch, err := chain.choose(a)
+			if err != nil {
+				return err
+			}
+			if resume {
+				return resumeChain(cmd.OutOrStdout(), a, c, ch, yes)
+			}
+			if yes {
+				return usagef("--yes goes with --resume")
+			}
+			return askWitnesses(cmd.Context(), cmd.OutOrStdout(), c, ch)
+		},
+	}
+	chain.add(a, cmd)
+	cmd.Flags().BoolVar(&resume, "resume", false, "let a chain sign again that was stopped because of another signer")
+	cmd.Flags().BoolVar(&yes, "yes", false, "the other signer is off for good")
+	return cmd
+}
+
+// resumeChain takes the stop of a chain back, for a quarantine.
+func resumeChain(w io.Writer, a *app, c *config.Config, ch config.Chain, yes bool) error {
+	state := c.Path(ch.State)
+	flag, err := witness.ReadFlag(state)
+	switch {
+	case err != nil:
+		return fmt.Errorf("cannot read why chain %s was stopped: %w", ch.Name, err)
+	case !flag.Stopped:
+		return fmt.Errorf("chain %s was not stopped by a witness", ch.Name)
+	case !yes:
+		return cure.Add(actf("chain %s was stopped: %s", ch.Name, flag.Why),
+			"if the other signer is off for good: %s", cure.Command("privyseal", "witness", "--home", homeOf(a), "--chain-id", ch.Name, "--resume", "--yes"))
+	}
+	if err := witness.SetQuarantine(state, "it was stopped because of another signer"); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(w, "chain %s goes through a quarantine when it is started next\nnext: %s\n", ch.Name, a.command("start"))
+	return err
+}
+
+// homeOf is the home folder for a command line; [app.home] has been called.
+func homeOf(a *app) string {
+	dir, err := a.home()
+	if err != nil {
+		return "."
+	}
+	return dir
+}
+
+// sight is what one witness shows.
+type sight struct {
+	addr   string
+	status witness.Status
+	looked int // commits
+	signed int // those with a signature of ours
+	last   int64
+	lies   int
+	err    error
+}
+
+// look asks one witness for its tip and the last few commits.
+func look(ctx context.Context, c *config.Config, ch config.Chain, addr string) sight {
+	s := sight{addr: addr}
+	key, err := publicKey(c, ch)
+	if err != nil {
+		s.err = err
+		return s
+	}
+	client, err := witness.NewClient(addr, key.Address())
+	if err != nil {
+		s.err = err
+		return s
+	}
+	defer client.Close()
+	if s.status, s.err = client.Status(ctx, ch.ID); s.err != nil {
+		return s
+	}
+	const most = 5
+	for h := max(1, s.status.Height-most+1); h <= s.status.Height; h++ {
+		commit, err := client.Commit(ctx, ch.ID, h)
+		if err != nil {
+			continue // pruned
+		}
+		s.looked++
+		ours, lies := commit.Ours(key.Verify)
+		s.lies += lies
+		if ours {
+			s.signed, s.last = s.signed+1, h
+		}
+	}
+	return s
+}
+
+func (s sight) String() string {
+	if s.err != nil {
+		return s.err.Error()
+	}
+	text := fmt.Sprintf("height %d, CometBFT %s", s.status.Height, cmp.Or(s.status.Version, "of an unknown version"))
+	if s.status.CatchingUp {
+		text += ", catching up"
+	}
+	switch {
+	case s.signed > 0:
+		text += fmt.Sprintf(", our key signed %d of the last %d commits, the last one at %d", s.signed, s.looked, s.last)
+	case s.looked > 0:
+		text += fmt.Sprintf(", our key signed none of the last %d commits", s.looked)
+	}
+	if s.lies > 0 {
+		text += fmt.Sprintf(", and %d claims of our signature are not true", s.lies)
+	}
+	return text
+}
+
+// lookAll asks all witnesses of a chain, at the same time.
+func lookAll(ctx context.Context, c *config.Config, ch config.Chain) []sight {
+	sights := make([]sight, len(ch.Witness))
+	numbers := make([]int, len(sights))
+	for i := range numbers {
+		numbers[i] = i
+	}
+	atOnce(numbers, func(i int) { sights[i] = look(ctx, c, ch, ch.Witness[i]) })
+	return sights
+}
+
+func askWitnesses(ctx context.Context, w io.Writer, c *config.Config, ch config.Chain) error {
+	if len(ch.Witness) == 0 {
+		return cure.Add(fmt.Errorf("chain %s has no witness", ch.Name), "add witness = [\"http://HOST:26657\"] to its [[chain]] in %s", config.FileName)
+	}
+	usable := 0
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	for _, s := range lookAll(ctx, c, ch) {
+		if s.err == nil {
+			usable++
+		}
+		fmt.Fprintf(t, "%s\t%s\n", s.addr, s)
+	}
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	if usable == 0 {
+		return errors.New("no witness can be used")
+	}
+	return nil
+}
+
+// checkWitnesses has a row for each witness, and one for a chain without.
+func (k *inspection) checkWitnesses(ctx context.Context, i int) {
+	ch := k.config.Chains[i]
+	line := k.config.Line("chain", i, "witness")
+	if flag, err := witness.ReadFlag(k.config.Path(ch.State)); err == nil && flag.Stopped {
+		k.add(bad, line, ch.Name+" witness", flag.Why, "once the other signer is off for good: "+k.app.command("witness --chain-id %s --resume", shell.Word(ch.Name)))
+	} else if err == nil && flag.Quarantine && len(ch.Witness) > 0 {
+		k.add(unsure, line, ch.Name+" witness", "the next start goes through a quarantine: "+flag.Why, "")
+	}
+	if len(ch.Witness) == 0 {
+		k.add(unsure, k.config.Line("chain", i), ch.Name+" witness", noWitness, "")
+	}
+	sights := lookAll(ctx, k.config, ch)
+	var tip int64
+	for _, s := range sights {
+		tip = max(tip, s.status.Height)
+	}
+	for j, s := range sights {
+		line := k.config.Line("chain", i, "witness", j)
+		text := s.addr + ": " + s.String()
+		switch behind := tip - s.status.Height; {
+		case s.err != nil:
+			k.add(bad, line, ch.Name+" witness", s.err.Error(), "correct `witness`, or start that node; the signer signs all the same")
+		case s.lies > 0 || behind > maxBehind:
+			k.add(unsure, line, ch.Name+" witness", fmt.Sprintf("%s; %d behind the newest witness", text, behind), "")
+		default:
+			k.add(good, line, ch.Name+" witness", text, "")
+		}
+	}
+}
+
+// maxBehind is how many blocks a witness may be late before it is worth a word.
+const maxBehind = 10
+
+// witnessRows returns what there is to say of a chain's witnesses.
+func witnessRows(s *witness.Snapshot, now time.Time) (rows []statusRow) {
+	if s == nil {
+		return []statusRow{{label: "witness", word: "none,", text: "so nobody would see a second signer", tone: doubt}}
+	}
+	text := ""
+	if s.Tip > 0 {
+		text = fmt.Sprintf("tip %d, %s ago", s.Tip, age(s.TipTime, now))
+	}
+	if s.Lies > 0 {
+		text += fmt.Sprintf(", %d untrue claims", s.Lies)
+	}
+	tones := map[string]tone{"open": fine, witness.Stopped: alarm}
+	t, known := tones[s.State]
+	if !known || s.State == "open" && s.Detail != "" {
+		t = doubt
+	}
+	rows = append(rows, statusRow{label: "witness", word: s.State, text: text + prefixed("; ", s.Detail), tone: t})
+	for _, src := range s.Sources {
+		if src.Problem != "" {
+			rows = append(rows, statusRow{label: "witness", text: src.Problem, tone: doubt})
+		}
+	}
+	return rows
+}
