@@ -296,3 +296,34 @@ func TestContradictionIsTheSameEachTime(t *testing.T) {
 		}
 	}
 }
+
+// An image of somebody else whose policy points into the host that runs it is refused
+// before anything of it runs, whatever command reads it.
+func TestImageThatPointsIntoItsHost(t *testing.T) {
+	p := productionPolicy(t)
+	good, err := p.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	im := testImage(t, eif.AMD64, p, "\x7fELF a program")
+	for _, endpoint := range []string{"169.254.169.254:80", "127.0.0.1:22", "localhost:443", "[::ffff:169.254.169.254]:443", "kms.eu-central-1.amazonaws.com:80"} {
+		second, err := eif.FileRamdisk(policy.File, bytes.ReplaceAll(good, []byte("kms.eu-central-1.amazonaws.com:443"), []byte(endpoint)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		crafted, err := eif.Build(eif.Source{Arch: eif.AMD64, Kernel: im.Kernel(), Cmdline: im.Cmdline(), Ramdisks: [][]byte{im.Ramdisks()[0], second}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		path := filepath.Join(t.TempDir(), "crafted.eif")
+		if err := os.WriteFile(path, crafted.Encode(), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := (&enclaveFlags{}).readImage(path); err == nil || !strings.Contains(err.Error(), "kms_endpoint: ") {
+			t.Errorf("%s: init and start: %v", endpoint, err)
+		}
+		if _, err := (&imageFlags{eif: path}).read(); err == nil || !strings.Contains(err.Error(), "kms_endpoint: ") {
+			t.Errorf("%s: verify and key seal: %v", endpoint, err)
+		}
+	}
+}

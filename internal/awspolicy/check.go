@@ -114,14 +114,15 @@ func judge(r rule, denials []rule, images []Image) (found []Finding) {
 			if !possible {
 				continue
 			}
-			key := fmt.Sprint(kind, means)
+			conditions := slices.Concat(r.conditions, left(who, p, denials))
+			key := fmt.Sprint(kind, means, conditions)
 			at, known := group[key]
 			if !known {
 				at = len(found)
 				group[key] = at
 				found = append(found, Finding{
 					Kind: kind, Statement: r.name, Who: who.String() + r.remark(), Text: means,
-					who: who, conditions: r.conditions, pcr3: must[3], instance: must.nameInstance(),
+					who: who, conditions: conditions, pcr3: must[3], instance: must.nameInstance(),
 				})
 			}
 			found[at].Actions = append(found[at].Actions, p.action)

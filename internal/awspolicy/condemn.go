@@ -182,6 +182,26 @@ func (h hosts) excluded(c condition) bool {
 	return true
 }
 
+// left returns what denials ask of whoever a power is left to: one for all but a role
+// is as good as an Allow for that role.
+func left(who principal, p power, denials []rule) (list []condition) {
+	for _, d := range denials {
+		if !d.everything || !d.covers(p.action) || !d.includes(who) || len(d.conditions) != 1 {
+			continue
+		}
+		c := d.conditions[0]
+		positive, ok := c.compares()
+		switch {
+		case !ok:
+		case !positive:
+			list = append(list, condition{"StringLike", c.key, c.values})
+		case !strings.ContainsAny(c.operator, ":") && !strings.HasSuffix(strings.ToLower(c.operator), "ifexists"):
+			list = append(list, condition{"StringNotLike", c.key, c.values})
+		}
+	}
+	return list
+}
+
 // compares reports whether a condition compares texts or ARNs, and whether it holds
 // where they are the same.
 func (c condition) compares() (positive, ok bool) {
