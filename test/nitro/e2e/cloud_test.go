@@ -121,8 +121,12 @@ func (g *guide) startService() error {
 		return err
 	}
 	values := map[string]string{}
+	var args []string
 	for _, line := range strings.Split(string(unit), "\n") {
-		if name, value, ok := strings.Cut(line, "="); ok {
+		name, value, ok := strings.Cut(line, "=")
+		if variable, path, _ := strings.Cut(value, "="); ok && name == "Environment" {
+			args = append(args, variable+"="+g.root+path)
+		} else if ok {
 			values[name] = value
 		}
 	}
@@ -136,9 +140,9 @@ func (g *guide) startService() error {
 		return err
 	}
 	g.Cleanup(func() { ready.Close() })
-	name, home, _ := strings.Cut(values["Environment"], "=")
-	args := append([]string{name + "=" + g.root + home, "NOTIFY_SOCKET=" + address,
-		"PATH=" + g.world.Instance.Dir + ":/usr/bin:/bin", g.root + strings.Fields(values["ExecStart"])[0]}, strings.Fields(values["ExecStart"])[1:]...)
+	program := strings.Fields(values["ExecStart"])
+	args = append(args, "NOTIFY_SOCKET="+address, "PATH="+g.world.Instance.Dir+":/usr/bin:/bin", g.root+program[0])
+	args = append(args, program[1:]...)
 	if g.service, err = noderig.StartProcess("privyseal", fmt.Sprintf("%s/service%d.log", g.root, time.Now().UnixNano()), "env", args...); err != nil {
 		return err
 	}
