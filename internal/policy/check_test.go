@@ -1,7 +1,9 @@
 package policy
 
 import (
+	"bytes"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"strings"
 	"testing"
@@ -123,6 +125,25 @@ func TestEmptyList(t *testing.T) {
 		var k *KeyError
 		if _, err := Parse(bad); !errors.As(err, &k) || k.Key != key {
 			t.Errorf("%s: %v", key, err)
+		}
+	}
+}
+
+// What stands as a certificate is one.
+func TestRootsAreCertificates(t *testing.T) {
+	block, _ := pem.Decode([]byte(AWSRoots()))
+	good := pem.EncodeToMemory(block)
+	garbage := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: []byte{1, 2, 3}})
+	cut := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: block.Bytes[:len(block.Bytes)-1]})
+	for name, c := range map[string]struct {
+		text []byte
+		ok   bool
+	}{
+		"a certificate": {good, true}, "two": {append(bytes.Clone(good), good...), true}, "garbage": {garbage, false}, "cut off": {cut, false},
+		"garbage behind one": {append(bytes.Clone(good), garbage...), false}, "nothing": {nil, false},
+	} {
+		if err := checkPEM(string(c.text)); (err == nil) != c.ok {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 }
