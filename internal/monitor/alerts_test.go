@@ -9,11 +9,13 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"go.yaml.in/yaml/v3"
 
 	"privyseal/internal/signer"
 	"privyseal/internal/watermark"
+	"privyseal/internal/witness"
 )
 
 const (
@@ -93,15 +95,15 @@ func served(t *testing.T) map[string][]string {
 	m, c := newTestChain("name", "chain-1", watermark.Saved{})
 	m.Enclave("main")
 	m.LogLost(func() int64 { return 0 })
+	c.Witness(func() witness.Snapshot {
+		return witness.Snapshot{State: witness.Stopped, Tip: 7, TipTime: time.Unix(1, 0), Sources: []witness.Source{{Addr: "http://w"}}}
+	})
 	c.Observe(signedEvent(7))
 	families, err := m.Gather()
 	if err != nil {
 		t.Fatal(err)
 	}
 	all := map[string][]string{"up": {"job"}, "process_start_time_seconds": {"job"}}
-	for _, ofWitness := range []string{"witness_duplicate_signer", "witness_tip_height", "witness_tip_timestamp_seconds", "quarantine"} {
-		all["privyseal_"+ofWitness] = []string{"chain", "chain_id"}
-	}
 	for _, f := range families {
 		names := []string{"job", "instance", "le"}
 		for _, l := range f.Metric[0].Label {
@@ -130,8 +132,9 @@ func TestRulesNameWhatIsServed(t *testing.T) {
 				if !slices.Contains(labels, m[1]) {
 					t.Errorf("%s: %s has no label %s, only %v", r.Alert, name, m[1], labels)
 				}
-				if m[1] == "reason" {
-					checkReasons(t, r.Alert, m[3])
+				known := map[string][]string{"reason": signer.Reasons(), "state": append(witness.States(), "dialling"), "kind": kinds()}
+				if values, is := known[m[1]]; is {
+					checkValues(t, r.Alert, m[3], values)
 				}
 			}
 		}
@@ -144,16 +147,25 @@ func TestRulesNameWhatIsServed(t *testing.T) {
 	}
 }
 
-// checkReasons checks each alternative of a matcher of reasons.
-func checkReasons(t *testing.T, alert, pattern string) {
+// kinds returns the values of the label kind: of messages, and of failures.
+func kinds() []string {
+	list := []string{"proposal", "prevote", "precommit", otherLabel}
+	for _, f := range signer.Faults() {
+		list = append(list, string(f))
+	}
+	return list
+}
+
+// checkValues checks that each alternative of a matcher matches a value.
+func checkValues(t *testing.T, alert, pattern string, values []string) {
 	t.Helper()
 	for _, one := range strings.Split(pattern, "|") {
 		is, err := regexp.Compile("^(?:" + one + ")$")
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !slices.ContainsFunc(signer.Reasons(), is.MatchString) {
-			t.Errorf("%s: no refusal has the reason %s", alert, one)
+		if !slices.ContainsFunc(values, is.MatchString) {
+			t.Errorf("%s: no series has the value %s", alert, one)
 		}
 	}
 }
@@ -162,7 +174,7 @@ func checkReasons(t *testing.T, alert, pattern string) {
 func TestMetricsInDocs(t *testing.T) {
 	text := readOperations(t)
 	for name, labels := range served(t) {
-		if !strings.HasPrefix(name, "privyseal_") || strings.Contains(name, "witness") || strings.Contains(name, "quarantine") {
+		if !strings.HasPrefix(name, "privyseal_") {
 			continue
 		}
 		row := regexp.MustCompile("(?m)^\\|.*`" + name + "(?:\\{([a-z_,]*)\\})?`").FindStringSubmatch(text)
