@@ -87,6 +87,7 @@ func start(ctx context.Context, home string, standby bool, hangup <-chan os.Sign
 		return err
 	}
 	// From here on the states are ours, and so is the home folder.
+	d.monitor.Opened()
 	defer d.listen()()
 	d.announce(ctx, readyTimeout)
 	d.log.Info("privyseal started", "version", buildVersion(), "home", home, "chains", d.summary())

@@ -70,7 +70,7 @@ var mayImport = map[string]string{
 	"internal/migrate": "internal/key/soft internal/privval internal/pubkey internal/session internal/shell internal/strictjson internal/watermark github.com/pelletier/go-toml/v2 go.yaml.in/yaml/v3",
 	"internal/daemon":  "internal/config",
 	"internal/oplog":   "",
-	"internal/monitor": "internal/witness internal/hostlink internal/oplog internal/privval internal/session internal/signer internal/watermark github.com/prometheus/client_golang/ github.com/prometheus/client_model/go",
+	"internal/monitor": "internal/cure internal/witness internal/hostlink internal/oplog internal/privval internal/session internal/signer internal/watermark github.com/prometheus/client_golang/ github.com/prometheus/client_model/go",
 
 	"cmd/privyseal": "internal/awspolicy internal/claims internal/eif internal/host internal/hostlink internal/key/nitrokms internal/nitro internal/policy internal/vsock " +
 		"internal/config internal/cure internal/daemon internal/filestore internal/key/soft internal/migrate internal/monitor internal/noiseconn internal/oplog " +

@@ -15,8 +15,10 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
+	"privyseal/internal/cure"
 	"privyseal/internal/oplog"
 	"privyseal/internal/privval"
 	"privyseal/internal/session"
@@ -33,6 +35,7 @@ type Monitor struct {
 	version string
 	started time.Time
 	repeats oplog.Repeats
+	opened  atomic.Bool
 
 	// Attest returns an attestation document about a chain, as raw CBOR, with the
 	// caller's nonce in it. It is nil where keys are in no enclave; it is set
@@ -56,6 +59,7 @@ func New(log *slog.Logger, version string) *Monitor {
 type Chain struct {
 	log     *slog.Logger
 	repeats *oplog.Repeats
+	opened  *atomic.Bool // of the monitor
 	name    string
 	id      string
 	metrics *chainMetrics
@@ -85,7 +89,7 @@ type node struct {
 // AddChain adds a chain that cannot sign yet. Its name is how the operator calls
 // it, which is its id unless there are several of that id.
 func (m *Monitor) AddChain(name, id string) *Chain {
-	c := &Chain{log: m.log.With("chain_id", id), repeats: &m.repeats, name: name, id: id, metrics: m.metrics.chain(name, id)}
+	c := &Chain{log: m.log.With("chain_id", id), repeats: &m.repeats, opened: &m.opened, name: name, id: id, metrics: m.metrics.chain(name, id)}
 	if name != id {
 		c.log = c.log.With("chain", name)
 	}
@@ -132,7 +136,34 @@ func (c *Chain) Failed(err error) {
 	defer c.mu.Unlock()
 	c.last, c.problem = nil, err.Error()
 	c.metrics.ready.Set(0)
-	c.log.Error("this chain cannot sign", "error", err)
+	if c.opened.Load() {
+		c.sayFailed()
+	}
+}
+
+// Opened tells that the process goes on with those chains that can sign. Only then is
+// it said why others cannot: a process that ends for it says so itself.
+func (m *Monitor) Opened() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.opened.Store(true)
+	for _, c := range m.chains {
+		c.mu.Lock()
+		if c.problem != "" {
+			c.sayFailed()
+		}
+		c.mu.Unlock()
+	}
+}
+
+// sayFailed writes why the chain cannot sign, and what to do. The caller holds mu.
+func (c *Chain) sayFailed() {
+	problem, next := cure.Split(c.problem)
+	attrs := []any{"error", problem}
+	if next != "" {
+		attrs = append(attrs, "next", next)
+	}
+	c.log.Error("this chain cannot sign", attrs...)
 }
 
 func (c *Chain) changed(n *node, s session.State, err error) {

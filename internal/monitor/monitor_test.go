@@ -18,6 +18,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"privyseal/internal/cure"
 	"privyseal/internal/oplog"
 	"privyseal/internal/privval"
 	"privyseal/internal/session"
@@ -223,5 +224,43 @@ func TestRefusalInLog(t *testing.T) {
 		if !strings.Contains(lines[0], want) {
 			t.Errorf("no %s in %s", want, lines[0])
 		}
+	}
+}
+
+// A reason is said once: beside its text, not in it.
+func TestRefusalIsSaidOnce(t *testing.T) {
+	for _, tt := range []struct{ reason, text, want string }{
+		{"wrong_chain", `refused: wrong_chain: asked for chain "b", this connection is for "a"`, `asked for chain "b", this connection is for "a"`},
+		{"conflict_same_node", "refused: conflict: asked for 7/0/prevote, the mark is at 7/0/prevote", "asked for 7/0/prevote, the mark is at 7/0/prevote"},
+		{"height_regression_other_node", "refused: height_regression: asked for 6/0/prevote, the mark is at 7/0/prevote", "asked for 6/0/prevote, the mark is at 7/0/prevote"},
+		{"other", "refused: tomorrow: a text", "refused: tomorrow: a text"},
+	} {
+		m, c := newTestChain("a", "a", watermark.Saved{})
+		c.Note(Outcome{Node: "a", Kind: "prevote", Reason: tt.reason, Err: errors.New(tt.text)})
+		if got := m.Snapshot().Chains[0].LastRefusal; got.Text != tt.want || got.Reason != tt.reason {
+			t.Errorf("%s: %+v", tt.reason, got)
+		}
+	}
+}
+
+// Why a chain cannot sign is written once: by the process that goes on without it. One
+// that ends has it in its error.
+func TestFailedIsSaidOnce(t *testing.T) {
+	var log syncBuffer
+	m := New(slog.New(slog.NewTextHandler(&log, nil)), "v1")
+	early, late := m.AddChain("early", "early"), m.AddChain("late", "late")
+	early.Failed(cure.Add(errors.New("no key"), "make one"))
+	if log.String() != "" || m.Snapshot().Chains[0].Problem != "no key\nmake one" {
+		t.Errorf("before it is clear whether the process goes on: %s%+v", log.String(), m.Snapshot())
+	}
+	m.Opened()
+	late.Failed(errors.New("no state"))
+	lines := strings.Split(strings.TrimSpace(regexp.MustCompile(`time=\S+ `).ReplaceAllString(log.String(), "")), "\n")
+	want := []string{
+		`level=ERROR msg="this chain cannot sign" chain_id=early error="no key" next="make one"`,
+		`level=ERROR msg="this chain cannot sign" chain_id=late error="no state"`,
+	}
+	if diff := cmp.Diff(want, lines); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
