@@ -67,7 +67,7 @@ var mayImport = map[string]string{
 	// The operator's side. It comes after the core and is not trusted by it.
 	"internal/witness": "internal/privval internal/strictjson internal/watermark",
 	"internal/config":  "internal/witness internal/cure internal/hostlink internal/session internal/watermark github.com/pelletier/go-toml/v2 github.com/pelletier/go-toml/v2/",
-	"internal/migrate": "internal/key/soft internal/privval internal/pubkey internal/session internal/shell internal/strictjson internal/watermark github.com/pelletier/go-toml/v2 go.yaml.in/yaml/v3",
+	"internal/migrate": "internal/cure internal/key/soft internal/privval internal/pubkey internal/session internal/shell internal/strictjson internal/watermark github.com/pelletier/go-toml/v2 go.yaml.in/yaml/v3",
 	"internal/daemon":  "internal/config",
 	"internal/oplog":   "",
 	"internal/monitor": "internal/cure internal/witness internal/hostlink internal/oplog internal/privval internal/session internal/signer internal/watermark github.com/prometheus/client_golang/ github.com/prometheus/client_model/go",

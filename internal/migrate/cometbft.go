@@ -14,6 +14,7 @@ import (
 
 	"github.com/pelletier/go-toml/v2"
 
+	"privyseal/internal/cure"
 	"privyseal/internal/session"
 )
 
@@ -45,7 +46,7 @@ func readCometBFT(path string) (*Installation, error) {
 	}
 	data, _, err := readFile(configFile, maxConfigSize)
 	if err != nil {
-		return nil, fmt.Errorf("this is no home of a node: %w", err)
+		return nil, fmt.Errorf("this is not the home of a node: %w", err)
 	}
 	if err := toml.Unmarshal(data, &cfg); err != nil {
 		return nil, fmt.Errorf("%s: %w", configFile, err)
@@ -91,7 +92,7 @@ func (c *Chain) listen(in *Installation, laddr, home, configFile string) error {
 	in.before = []string{"Stop every other signer of this key, and keep it from starting again (systemctl disable): it and privyseal must never run at the same time."}
 	c.warn("priv_validator_laddr is set in %s, so that the node itself has not signed since: make sure that no other signer has, or migrate that one instead", configFile)
 	if strings.HasPrefix(laddr, "noise://") {
-		return fmt.Errorf("the node listens at %s for the one signer whose peer id that is: migrate that signer instead, or write priv_validator_laddr for privyseal first", laddr)
+		return cure.Add(fmt.Errorf("the node listens at %s for the one signer whose peer id that is", laddr), "migrate that signer instead, or write priv_validator_laddr for privyseal first")
 	}
 	addr, err := dialAddr(laddr)
 	if err != nil {

@@ -5,6 +5,9 @@ import (
 	"fmt"
 	"io/fs"
 	"strings"
+
+	"privyseal/internal/cure"
+	"privyseal/internal/shell"
 )
 
 // Enclave is what an installation says of its enclave, as far as ours has a
@@ -18,7 +21,7 @@ type Enclave struct {
 	MemoryMiB int    // 64 to 2^20
 	CPUCount  int    // 1 to 256
 
-	// Warnings tell what could not be taken over, and what to look at.
+	// Warnings say what could not be taken over, and what to look at.
 	Warnings []string
 
 	configCID uint32 // of tmkms.toml
@@ -60,7 +63,7 @@ func (in *Installation) ReadEnclave(path string) error {
 	e.MemoryMiB = e.within(cfg.Enclave.MemoryMiB, "memory_mib", 64, 1<<20)
 	e.CPUCount = e.within(cfg.Enclave.CPUCount, "cpu_count", 1, 256)
 	if addr := cfg.Proxy.RemoteAddr; addr != "" && addr != publicKMS(e.region) {
-		e.warn("its vsock-proxy led to %s; where KMS is belongs into the measured policy now: privyseal nitro policy-file --endpoint %s", addr, addr)
+		e.warn("its vsock-proxy led to %s; where KMS is belongs into the measured policy now: %s", addr, cure.Command("privyseal", "nitro", "policy-file", "--endpoint", addr))
 	}
 	in.Enclave = e
 	return nil
@@ -105,7 +108,7 @@ func (e *Enclave) within(value int64, name string, least, most int64) int {
 }
 
 func (e *Enclave) warn(format string, args ...any) {
-	e.Warnings = append(e.Warnings, fmt.Sprintf(format, args...))
+	e.Warnings = append(e.Warnings, shell.Line(fmt.Sprintf(format, args...)))
 }
 
 // String returns the settings as they stand in privyseal.toml.

@@ -33,7 +33,7 @@ type Installation struct {
 	// Enclave is where the key of its one chain was used; nil if no enclave has it.
 	Enclave *Enclave
 
-	// Warnings tell what could not be taken over, and what to look at.
+	// Warnings say what could not be taken over, and what to look at.
 	Warnings []string
 
 	// SwitchOff are the steps that end the old installation, in their order.
@@ -56,7 +56,7 @@ type Chain struct {
 	expected pubkey.Key // of ParseState, which has no Key
 
 	// Mark is the last message that was signed. If it is zero, the state says
-	// that the key never signed; a Warning tells so.
+	// that the key never signed; a Warning says so.
 	Mark      watermark.Mark
 	StateFile string
 
@@ -132,7 +132,9 @@ func Read(ctx context.Context, source, path string, settle time.Duration) (*Inst
 	if err := in.readStates(ctx, settle); err != nil {
 		return nil, fmt.Errorf("cannot migrate from %s: %w", source, err)
 	}
-	in.SwitchOff = in.switchOff()
+	for _, step := range in.switchOff() {
+		in.SwitchOff = append(in.SwitchOff, shell.Line(step))
+	}
 	return in, nil
 }
 
@@ -184,23 +186,23 @@ func (in *Installation) readStates(ctx context.Context, settle time.Duration) er
 }
 
 func (in *Installation) warn(format string, args ...any) {
-	in.Warnings = append(in.Warnings, fmt.Sprintf(format, args...))
+	in.Warnings = append(in.Warnings, shell.Line(fmt.Sprintf(format, args...)))
 }
 
 func (c *Chain) warn(format string, args ...any) {
-	c.Warnings = append(c.Warnings, fmt.Sprintf(format, args...))
+	c.Warnings = append(c.Warnings, shell.Line(fmt.Sprintf(format, args...)))
 }
 
 // switchOff returns the closing list. Its order matters: two signers with one
 // key must never run at once, and the old key is not destroyed before the new
 // signer has shown that it has it.
 func (in *Installation) switchOff() []string {
-	steps := append(slices.Clone(in.before), "Start privyseal, then the nodes, and wait until privyseal status shows new signatures.")
+	steps := append(slices.Clone(in.before), "Start privyseal, then the nodes, and wait until `privyseal status` shows new signatures.")
 	var keys, identities, states []string
 	for _, c := range in.Chains {
 		if c.KMS != nil {
 			steps = append(steps,
-				"Put a policy of privyseal nitro policy in the place of the KMS key's: without the old image, and without kms:Encrypt and kms:Decrypt for anybody else.",
+				"Put a policy of `privyseal nitro policy` in the place of the KMS key's: without the old image, and without kms:Encrypt and kms:Decrypt for anybody else.",
 				fmt.Sprintf("Delete the old ciphertext of the key, here and in every backup; it opens without its chain being named: `rm %s`", shell.File(c.KeyFile)))
 		} else {
 			keys = appendOnce(keys, c.KeyFile)

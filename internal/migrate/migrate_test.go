@@ -245,7 +245,7 @@ func TestRefusals(t *testing.T) {
 		{"tmkms", "tmkms.toml", `"account"`, `"other"`, `unknown type "other"`},
 		{"tmkms", "tmkms.toml", "[[providers.softsign]]\nchain_ids = [\"cosmoshub-4\", \"sdk", "[[providers.yubihsm]]\nadapter = { type = \"usb\" }\n\n[[providers.softsign]]\nchain_ids = [\"cosmoshub-4\", \"other", "lies in a device"},
 		{"tmkms", "tmkms.toml", "secrets/consensus.key", "secrets/nothing.key", "write the whole path there"},
-		{"tmkms", "tmkms.toml", `"30000000"`, `"0"`, `max_height "0" is no height`},
+		{"tmkms", "tmkms.toml", `"30000000"`, `"0"`, `max_height "0" is not a height`},
 		{"tmkms", "tmkms.toml", "secret_key = \"secrets/kms-identity.key\"\nprotocol", "protocol", "has no secret_key"},
 		{"tmkms", "tmkms.toml", "10.0.0.2:26658", "10.0.0.2", "a node that cannot be dialled"},
 		{"tmkms", "tmkms.toml", "10.0.0.2:26658", "http://10.0.0.2:26658", "the schemes are"},
@@ -298,7 +298,7 @@ func TestEnclavesAreRefused(t *testing.T) {
 		{"secrets/secret.key", "secrets/none.key", "the wrapped key of chain testchain-1"},
 		{"secrets/secret.key", "secrets/empty.key", "is empty"},
 		{"state/priv", "state/no_priv", "--provider nitro --import-kms"},
-		{`"5000000"`, `"many"`, "is no height"},
+		{`"5000000"`, `"many"`, "is not a height"},
 		{"unix:///run", "ftp:///run", "cannot be dialled"},
 	} {
 		nitro := install(t, "tmkms-light-nitro")
@@ -395,7 +395,7 @@ func TestStateIsMandatory(t *testing.T) {
 			"it is torn":    func(path string) { write(t, path, `{"height":"1`) },
 			"it has no":     func(path string) { write(t, path, `{}`) },
 			"65536 bytes":   func(path string) { write(t, path, strings.Repeat(" ", MaxStateSize+1)) },
-			"no regular file": func(path string) {
+			"not a regular file": func(path string) {
 				if err := errors.Join(os.Remove(path), syscall.Mkfifo(path, 0o600)); err != nil {
 					t.Fatal(err)
 				}

@@ -51,7 +51,7 @@ type LiveError struct {
 }
 
 func (e *LiveError) Error() string {
-	return fmt.Sprintf("a signer still runs: %s %s; stop it, keep it from starting again, and repeat this command", e.Path, e.Detail)
+	return fmt.Sprintf("a signer still runs: %s %s\nstop it, keep it from starting again, and repeat this command", e.Path, e.Detail)
 }
 
 // MaxStateSize bounds in bytes what is read as a state; an ML-DSA-65 signature
@@ -147,7 +147,7 @@ func readFile(path string, limit int64) ([]byte, fs.FileInfo, error) {
 		return nil, nil, err
 	}
 	if !info.Mode().IsRegular() {
-		return nil, nil, fmt.Errorf("%s is no regular file", path)
+		return nil, nil, fmt.Errorf("%s is not a regular file", path)
 	}
 	data, err := io.ReadAll(io.LimitReader(f, limit+1))
 	if err != nil {

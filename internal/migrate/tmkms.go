@@ -163,7 +163,7 @@ func parseMaxHeight(s string) (int64, error) {
 	}
 	h, err := strconv.ParseInt(s, 10, 64)
 	if err != nil || h < 1 {
-		return 0, fmt.Errorf("max_height %.40q is no height", s)
+		return 0, fmt.Errorf("max_height %.40q is not a height", s)
 	}
 	return h, nil
 }

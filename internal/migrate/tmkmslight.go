@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"privyseal/internal/cure"
 	"privyseal/internal/pubkey"
 )
 
@@ -83,7 +84,7 @@ func (cfg *lightConfig) check(path string) error {
 	case cfg.SealedKeyFile != "" && cfg.EnclavePath != "":
 		return errors.New("this is tmkms-light in SGX, whose key only its enclave can read; privyseal's SGX provider comes with a later release")
 	case cfg.Address == "" && cfg.ChainID == "" && cfg.KeyFile == "":
-		return fmt.Errorf("%s is no config of tmkms-light; if it has [[chain]], it is one of tmkms: privyseal migrate tmkms", path)
+		return cure.Add(fmt.Errorf("%s is not a config of tmkms-light", path), "if it has [[chain]], it is one of tmkms: %s", cure.Command("privyseal", "migrate", "tmkms", path))
 	}
 	key := [2]string{"consensus_key_path", cfg.KeyFile}
 	if cfg.SealedKeyFile != "" {
@@ -113,7 +114,7 @@ const maxCiphertext = 6144
 // nowhere.
 func (in *Installation) readNitro(cfg *lightConfig, dir string) (*Installation, error) {
 	in.before = []string{
-		"Stop tmkms-light on every host that has it, and keep it from starting again (systemctl disable): its helper (tmkms-nitro-helper), its vsock-proxy, and the enclave, which still holds the key: nitro-cli terminate-enclave --enclave-id ID. It and privyseal must never run at the same time.",
+		"Stop tmkms-light on every host that has it, and keep it from starting again (systemctl disable): its helper (tmkms-nitro-helper), its vsock-proxy, and the enclave, which still holds the key: `nitro-cli terminate-enclave --enclave-id ID`. It and privyseal must never run at the same time.",
 	}
 	c := Chain{
 		ID:         cfg.ChainID,
@@ -137,11 +138,11 @@ func (in *Installation) readNitro(cfg *lightConfig, dir string) (*Installation, 
 		return nil, err
 	}
 	if maxHeight != 0 {
-		c.warn("max_height %d belongs into the measured policy now: privyseal nitro policy-file --max-height %d", maxHeight, maxHeight)
+		c.warn("max_height %d belongs into the measured policy now: `privyseal nitro policy-file --max-height %d`", maxHeight, maxHeight)
 	}
 	if !strings.HasPrefix(cfg.Address, "unix://") {
 		c.warn("tmkms-light did not dial %s, a vsock-proxy did; make sure that it is the node's address", c.Nodes[0].Addr)
-		c.warn("the identity is made anew inside the enclave; a node that pins the signer's id has to be told the new one")
+		c.warn("the identity is made anew inside the enclave; a node that pins the signer's id needs the new one")
 	}
 	if cfg.Credentials != nil {
 		in.warn("its AWS credentials were not taken over: give the instance a role, or write them into [enclave.NAME.credentials]")

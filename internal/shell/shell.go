@@ -44,6 +44,25 @@ func File(name string) string {
 	return Word(name)
 }
 
+// Line returns s as a line to be read: what a terminal would not show as itself, a line
+// feed too, is written as Go's escapes.
+func Line(s string) string {
+	if shown(s) {
+		return s
+	}
+	var b strings.Builder
+	for len(s) > 0 {
+		r, size := utf8.DecodeRuneInString(s)
+		if strconv.IsPrint(r) && (r != utf8.RuneError || size > 1) {
+			b.WriteString(s[:size])
+		} else {
+			b.WriteString(strings.Trim(strconv.Quote(s[:size]), `"`))
+		}
+		s = s[size:]
+	}
+	return b.String()
+}
+
 // plain are the characters that no shell gives a meaning of their own.
 const plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.:+@/,="
 

@@ -88,3 +88,20 @@ func FuzzWord(f *testing.F) {
 		}
 	})
 }
+
+func TestLine(t *testing.T) {
+	for in, want := range map[string]string{
+		"":                       "",
+		"plain text, `x`":        "plain text, `x`",
+		"кошка 鎖":                "кошка 鎖",
+		"a\x1b[31mb":             `a\x1b[31mb`,
+		"two\nlines\r":           `two\nlines\r`,
+		"\u202egnp.exe":          `\u202egnp.exe`,
+		"not \xff UTF-8, \ufffd": "not \\xff UTF-8, \ufffd",
+		"\x00":                   `\x00`,
+	} {
+		if got := Line(in); got != want {
+			t.Errorf("Line(%q) = %q, want %q", in, got, want)
+		}
+	}
+}
