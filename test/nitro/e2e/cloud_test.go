@@ -141,7 +141,7 @@ func (g *guide) startService() error {
 	}
 	g.Cleanup(func() { ready.Close() })
 	program := strings.Fields(values["ExecStart"])
-	args = append(args, "NOTIFY_SOCKET="+address, "PATH="+g.world.Instance.Dir+":/usr/bin:/bin", g.root+program[0])
+	args = append(args, g.remembers(), "NOTIFY_SOCKET="+address, "PATH="+g.world.Instance.Dir+":/usr/bin:/bin", g.root+program[0])
 	args = append(args, program[1:]...)
 	if g.service, err = noderig.StartProcess("privyseal", fmt.Sprintf("%s/service%d.log", g.root, time.Now().UnixNano()), "env", args...); err != nil {
 		return err

@@ -186,7 +186,7 @@ func (g *guide) freshInstance() {
 	if err := os.Rename(g.root, fmt.Sprintf("%s.%d", g.root, g.count)); err != nil && !errors.Is(err, os.ErrNotExist) {
 		g.Fatal(err)
 	}
-	for _, dir := range []string{"etc/nitro_enclaves", "etc/profile.d", "etc/systemd/system", "usr/local/bin", "var/lib", "home/ec2-user", "run"} {
+	for _, dir := range []string{"etc/nitro_enclaves", "etc/profile.d", "etc/systemd/system", "usr/local/bin", "var/lib", "home/ec2-user", "run/host"} {
 		check(g.T, os.MkdirAll(filepath.Join(g.root, dir), 0o700))
 	}
 	for _, dir := range []string{"/etc/", "/usr/local/bin", "/usr/local/share", "/var/lib/privyseal", "/home/ec2-user", "/run/privyseal-nitro"} {
@@ -194,7 +194,12 @@ func (g *guide) freshInstance() {
 	}
 	g.words["/run/privval/"] = g.world.Instance.Dir + "/"
 	g.shells["the instance"] = g.newShell("/", g.world.Instance.Dir)
+	g.typed("the instance", "export "+g.remembers())
 }
+
+// remembers names the folder in which an instance remembers what was signed since it
+// was booted.
+func (g *guide) remembers() string { return "PRIVYSEAL_RUN=" + filepath.Join(g.root, "run/host") }
 
 // newInstance is one that step 7 is typed on; the old one is gone.
 func (g *guide) newInstance() {
