@@ -1,0 +1,266 @@
+package e2e
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"privyseal/internal/pubkey"
+	"privyseal/internal/witness"
+	"privyseal/test/e2e/rig"
+)
+
+// mustAct is the exit status by which a signer says that an operator must act.
+const mustAct = 79
+
+// Four validators. The key of the first is used a second time, on another host, as
+// operators have done it: by a signer that goes through a quarantine, by one that
+// does not, and by a state of an earlier day that somebody adopts. Only the chain can
+// know, and the witness does.
+func TestWitness(t *testing.T) {
+	for _, version := range []string{"v0.34.35", "v0.38.26", "v0.40.0", "v1.0.1"} {
+		t.Run(version, func(t *testing.T) {
+			t.Parallel()
+			n := newWitnessed(within(t, 2*time.Minute), t, version, 4)
+			n.quarantineFindsTheOther()
+			n.oldStateIsRefused()
+			n.alarm()
+		})
+	}
+}
+
+// A lone validator, and one without which the chain stands still, come back after
+// every restart, with a witness that is their own node.
+func TestWitnessComesBack(t *testing.T) {
+	for _, validators := range []int{1, 3} {
+		t.Run(fmt.Sprintf("one of %d", validators), func(t *testing.T) {
+			t.Parallel()
+			n := newWitnessed(within(t, 2*time.Minute), t, "v0.38.26", validators)
+			for range 3 {
+				n.restart()
+			}
+			// The chain waits for us, so the quarantine ends without a block.
+			check(t, n.signer.Stop(time.Minute))
+			check(t, witness.SetQuarantine(n.state(n.signer), "a test"))
+			n.start(n.signer)
+			n.goesOn()
+			if f, err := witness.ReadFlag(n.state(n.signer)); err != nil || f.Quarantine {
+				t.Errorf("after the quarantine: %+v, %v", f, err)
+			}
+		})
+	}
+}
+
+// witnessed is a network whose first validator has a signer with a witness. The last
+// node is no validator: the place of a second signer.
+type witnessed struct {
+	ctx     context.Context
+	t       *testing.T
+	id, dir string
+	nodes   []*rig.Node
+	signer  *rig.Signer
+	key     pubkey.Key
+	old     string // a copy of the signer's home, of an earlier day
+}
+
+func newWitnessed(ctx context.Context, t *testing.T, version string, validators int) *witnessed {
+	n := &witnessed{ctx: ctx, t: t, id: "e2e-witness", dir: newDir(t)}
+	var err error
+	n.nodes, err = rig.InitNetwork(ctx, version, filepath.Join(n.dir, "net"), validators, 1)
+	need(t, err)
+	privval := "unix://" + filepath.Join(n.dir, "a.sock")
+	seen := n.nodes[1] // another validator's, or the full node's
+	if validators < 4 {
+		seen = n.nodes[0]
+	}
+	n.signer, err = rig.InitSigner(ctx, program, filepath.Join(n.dir, "signer"), n.id, []string{privval}, "--witness", "http://"+seen.RPC)
+	check(t, err)
+	var text json.RawMessage
+	n.key, text = showKey(ctx, t, n.signer)
+	for _, node := range n.nodes {
+		check(t, node.Configure("consensus", "timeout_commit", "400ms"))
+		check(t, node.EditGenesis(func(g *rig.Genesis) {
+			g.SetChainID(n.id)
+			g.SetValidator(0, text, string(n.key.Type()))
+		}))
+	}
+	n.start(n.signer)
+	startNode(t, n.nodes[0], privval)
+	for _, node := range n.nodes[1:validators] {
+		startNode(t, node, "")
+	}
+	if validators >= 4 {
+		check(t, n.nodes[1].WaitHeight(ctx, 4))
+		n.old = filepath.Join(n.dir, "old")
+		n.output("cp", "-a", n.signer.Home, n.old)
+		n.goesOn()
+	}
+	return n
+}
+
+// start starts a signer on a host of its own.
+func (n *witnessed) start(s *rig.Signer) {
+	p, err := rig.StartProcess("privyseal in "+filepath.Base(s.Home), filepath.Join(s.Home, "privyseal.log"),
+		"env", "PRIVYSEAL_RUN="+s.Home+"-run", program, "start", "--home", s.Home)
+	check(n.t, err)
+	s.Process = p
+	n.t.Cleanup(func() { p.Stop(time.Minute); tail(n.t, p) })
+}
+
+// output runs a command on the host of the old home.
+func (n *witnessed) output(name string, args ...string) {
+	n.t.Helper()
+	cmd := exec.CommandContext(n.ctx, name, args...)
+	cmd.Env = append(os.Environ(), "PRIVYSEAL_RUN="+n.old+"-run")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		n.t.Fatalf("%s %v: %v\n%s", name, args, err, out)
+	}
+}
+
+func (n *witnessed) state(s *rig.Signer) string {
+	return filepath.Join(s.Home, "state", n.id+".mark")
+}
+
+// goesOn waits for some blocks more.
+func (n *witnessed) goesOn() int64 {
+	n.t.Helper()
+	h, err := n.nodes[0].Height(n.ctx)
+	if err != nil {
+		h = 0
+	}
+	check(n.t, n.nodes[0].WaitHeight(n.ctx, h+4))
+	return h + 4
+}
+
+func (n *witnessed) restart() {
+	n.t.Helper()
+	n.goesOn()
+	check(n.t, n.signer.Stop(time.Minute))
+	n.start(n.signer)
+	n.goesOn()
+}
+
+// second makes a signer with the same key elsewhere, for the last node.
+func (n *witnessed) second(name string, more ...string) (s *rig.Signer, privval string) {
+	n.t.Helper()
+	privval = "unix://" + filepath.Join(n.dir, name+".sock")
+	more = append(more, "--import-key", filepath.Join(n.signer.Home, "keys", n.id+".key"))
+	s, err := rig.InitSigner(n.ctx, program, filepath.Join(n.dir, name), n.id, []string{privval}, more...)
+	check(n.t, err)
+	return s, privval
+}
+
+// ends waits for a signer to end because an operator must act, and returns its log.
+func (n *witnessed) ends(s *rig.Signer) string {
+	n.t.Helper()
+	select {
+	case <-s.Done():
+	case <-n.ctx.Done():
+		n.t.Fatalf("%s signs on\n%s", s.Name, s.Tail(30))
+	}
+	exit, _ := errors.AsType[*exec.ExitError](s.Err())
+	if exit == nil || exit.ExitCode() != mustAct {
+		n.t.Fatalf("%s ended with %v\n%s", s.Name, s.Err(), s.Tail(30))
+	}
+	text, err := os.ReadFile(s.Log)
+	check(n.t, err)
+	return string(text)
+}
+
+// neverSigned fails if a log tells of a signature.
+func (n *witnessed) neverSigned(name, log string) {
+	n.t.Helper()
+	for line := range strings.Lines(log) {
+		if s, ok := rig.ParseSigned([]byte(line)); ok && s.Height > 0 {
+			n.t.Fatalf("%s signed %+v", name, s)
+		}
+	}
+}
+
+// proof returns the one proof in a home, whose signature has to verify.
+func (n *witnessed) proof(home string) (height int64) {
+	n.t.Helper()
+	files, err := filepath.Glob(filepath.Join(home, "evidence", "*.json"))
+	if err != nil || len(files) != 1 {
+		n.t.Fatalf("proofs: %v, %v", files, err)
+	}
+	text, err := os.ReadFile(files[0])
+	check(n.t, err)
+	var e struct {
+		Height int64 `json:"height,string"`
+		Chain  struct {
+			SignBytes string `json:"sign_bytes"`
+			Signature string `json:"signature"`
+		} `json:"on_chain"`
+	}
+	check(n.t, json.Unmarshal(text, &e))
+	signBytes, err := base64.StdEncoding.DecodeString(e.Chain.SignBytes)
+	check(n.t, err)
+	signature, err := base64.StdEncoding.DecodeString(e.Chain.Signature)
+	check(n.t, err)
+	if !n.key.Verify(signBytes, signature) {
+		n.t.Errorf("the proof does not verify: %s", text)
+	}
+	return e.Height
+}
+
+// A second signer with a witness finds the first one before it signs anything.
+func (n *witnessed) quarantineFindsTheOther() {
+	n.t.Helper()
+	s, privval := n.second("quarantined", "--after-height", "90000", "--witness", "http://"+n.nodes[2].RPC)
+	check(n.t, witness.SetQuarantine(n.state(s), "a test"))
+	n.start(s)
+	check(n.t, n.nodes[4].Start(privval))
+	defer n.nodes[4].Stop(time.Minute)
+	log := n.ends(s)
+	n.neverSigned("the second signer", log)
+	if !strings.Contains(log, "in quarantine") || !strings.Contains(log, "ANOTHER SIGNER") {
+		n.t.Errorf("the log:\n%s", log)
+	}
+	n.proof(s.Home)
+	// The first one had its own signatures in the commits all the time.
+	n.goesOn()
+}
+
+// An old state is refused although an operator adopts it.
+func (n *witnessed) oldStateIsRefused() {
+	n.t.Helper()
+	s := &rig.Signer{Program: program, Home: n.old}
+	check(n.t, s.Configure("listen", `""`))
+	os.Remove(filepath.Join(n.old, "privyseal.log"))
+	n.output(program, "state", "adopt", "--home", n.old, "--yes")
+	n.start(s)
+	log := n.ends(s)
+	n.neverSigned("the old state", log)
+	n.proof(s.Home)
+}
+
+// Where the second signer has no witness, the first one's rings.
+func (n *witnessed) alarm() {
+	n.t.Helper()
+	h, err := n.nodes[1].Height(n.ctx)
+	check(n.t, err)
+	s, privval := n.second("blind", "--after-height", fmt.Sprint(h+10))
+	n.start(s)
+	check(n.t, n.nodes[4].Start(privval))
+	defer n.nodes[4].Stop(time.Minute)
+	n.ends(n.signer)
+	tip, err := n.nodes[1].Height(n.ctx)
+	check(n.t, err)
+	at := n.proof(n.signer.Home)
+	n.t.Logf("the second signer may sign from %d on, was proved at %d, and the chain was at %d", h+11, at, tip)
+	if at <= h+10 {
+		n.t.Errorf("proved at %d, where the second signer signs nothing", at)
+	}
+	// For good: a restart does not forget it.
+	n.start(n.signer)
+	n.ends(n.signer)
+}
