@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"io"
 	"path/filepath"
 	"strings"
 
@@ -12,6 +11,7 @@ import (
 	"privyseal/internal/key/soft"
 	"privyseal/internal/pubkey"
 	"privyseal/internal/session"
+	"privyseal/internal/watermark"
 )
 
 // initFlags are the flags of `privyseal init`.
@@ -59,9 +59,9 @@ key comes in with --import-sealed or --import-kms; doc/nitro.md is the guide.`,
 				return err
 			}
 			if f.provider == "nitro" {
-				return f.nitro.run(cmd.Context(), a, f, cmd.OutOrStdout(), cmd.ErrOrStderr())
+				return f.nitro.run(cmd, a, f)
 			}
-			return f.run(a, cmd.OutOrStdout(), cmd.ErrOrStderr())
+			return f.run(a, cmd)
 		},
 	}
 	cmd.Flags().StringVar(&f.provider, "provider", "soft", "who holds the key: soft (a file) or nitro (an AWS Nitro Enclave)")
@@ -72,13 +72,15 @@ key comes in with --import-sealed or --import-kms; doc/nitro.md is the guide.`,
 	f.witness.add(cmd)
 	f.from.add(cmd)
 	f.from.addFile(cmd)
+	f.from.addInitial(cmd)
 	f.keyType.add(cmd, "key-type", "", "type of the key, ed25519 if new")
 	f.form.add(cmd)
 	f.nitro.add(cmd)
 	return cmd
 }
 
-func (f *initFlags) run(a *app, stdout, stderr io.Writer) error {
+func (f *initFlags) run(a *app, cmd *cobra.Command) error {
+	stdout, stderr := cmd.OutOrStdout(), cmd.ErrOrStderr()
 	ch := &newChain{Chain: config.NewChain(f.chainID, f.name)}
 	defer ch.wipe()
 	ch.Witness = f.witness.addrs
@@ -99,7 +101,7 @@ func (f *initFlags) run(a *app, stdout, stderr io.Writer) error {
 	if _, err := formatKey(ch.key.PublicKey(), f.form); err != nil {
 		return err
 	}
-	if ch.saved, err = f.from.read(f.chainID, ch.key.PublicKey(), stderr); err != nil {
+	if ch.saved, err = f.begin(cmd, in, ch); err != nil {
 		return err
 	}
 	if err := in.install(ch); err != nil {
@@ -114,6 +116,16 @@ func (f *initFlags) run(a *app, stdout, stderr io.Writer) error {
 	f.witness.note(stderr)
 	in.next(stderr)
 	return nil
+}
+
+// begin returns the state to begin with: a new key has signed nothing, and any other
+// comes through the gate.
+func (f *initFlags) begin(cmd *cobra.Command, in *installer, ch *newChain) (watermark.Saved, error) {
+	if f.importKey == "" {
+		return watermark.Saved{Mark: f.from.mark()}, nil
+	}
+	ch.foreign = true
+	return f.from.admit(cmd, ch.Chain, ch.key.PublicKey(), in.abs(ch.State), f.importKey)
 }
 
 // check finds what is wrong with the command line alone.
@@ -158,11 +170,7 @@ func (f *initFlags) check(cmd *cobra.Command) error {
 	case given > 1:
 		return usagef("only one of --import-state, --fresh-state and --after-height can be true")
 	}
-	if f.from.file != "" {
-		return nil
-	}
-	_, err := f.from.mark()
-	return err
+	return f.from.check()
 }
 
 func (f *initFlags) parseNodes() ([]config.Node, error) {

@@ -22,7 +22,9 @@ type newChain struct {
 	config.Chain
 	key   *soft.Key
 	saved watermark.Saved // the state to begin with
-	own   []string        // what its nodes listen on already, see migrate.Node
+	// foreign says that the state comes from elsewhere, through the gate.
+	foreign bool
+	own     []string // what its nodes listen on already, see migrate.Node
 
 	// identity is a key to take over, nil for the home folder's own, which is
 	// made if it is missing. Neither counts where all nodes are unix sockets.
@@ -142,6 +144,11 @@ func (in *installer) addState(ch *newChain) error {
 	path := in.abs(ch.State)
 	if err := in.undo.folder(filepath.Dir(path)); err != nil {
 		return err
+	}
+	if ch.foreign {
+		if err := quarantine(path, "the key was brought from elsewhere"); err != nil {
+			return err
+		}
 	}
 	id := watermark.ID{ChainID: ch.ID, Key: ch.key.PublicKey().ID()}
 	if err := filestore.Create(stateFile(path, id), ch.saved); err != nil {

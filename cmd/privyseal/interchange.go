@@ -2,14 +2,19 @@ package main
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"time"
 
+	"privyseal/internal/filestore"
 	"privyseal/internal/migrate"
 	"privyseal/internal/pubkey"
+	"privyseal/internal/strictjson"
 	"privyseal/internal/watermark"
 )
 
@@ -18,7 +23,7 @@ import (
 // whoever alters it can lower what is refused.
 type interchange struct {
 	Format    string          `json:"format"`  // "privyseal-state"
-	Version   int             `json:"version"` // 1
+	Version   int             `json:"version"` // 2; 1 has neither place nor instance
 	ChainID   string          `json:"chain_id"`
 	PublicKey json.RawMessage `json:"public_key"` // type and value, as in genesis.json
 	// The last mark. Height is a string, as in CometBFT's files, because JSON
@@ -31,15 +36,50 @@ type interchange struct {
 	SignBytes  []byte    `json:"sign_bytes"`
 	WrittenAt  time.Time `json:"written_at"`  // when the mark was, by the old host's clock
 	ExportedAt time.Time `json:"exported_at"` // since then the old host signs nothing
+	exporter
+}
+
+// exporter is what an export says of where it was written, so that the host knows
+// its own. Neither reveals anything of use elsewhere.
+type exporter struct {
+	// Place is a hash of the machine's id and the path of the state, absent where the
+	// machine has no id.
+	Place string `json:"place,omitempty"`
+	// Instance names the state file, absent where it cannot be known.
+	Instance string `json:"instance,omitempty"`
+}
+
+// same reports whether two are of one place, or of one file.
+func (e exporter) same(other exporter) bool {
+	return e.Place != "" && e.Place == other.Place || e.Instance != "" && e.Instance == other.Instance
+}
+
+// exporterOf returns what an export of the state at path says. info is of that file,
+// or zero if there is none.
+func exporterOf(path string, info filestore.Info) exporter {
+	e := exporter{Instance: info.Instance}
+	id, err := os.ReadFile("/etc/machine-id")
+	if id = bytes.TrimSpace(id); err != nil || len(id) == 0 {
+		return e
+	}
+	if path, err = filepath.Abs(path); err != nil {
+		return e
+	}
+	if real, err := filepath.EvalSymlinks(filepath.Dir(path)); err == nil {
+		path = filepath.Join(real, filepath.Base(path))
+	}
+	sum := sha256.Sum256(fmt.Appendf(nil, "privyseal export\n%s\n%s", id, path))
+	e.Place = hex.EncodeToString(sum[:8])
+	return e
 }
 
 const (
 	interchangeFormat  = "privyseal-state"
-	interchangeVersion = 1
+	interchangeVersion = 2
 )
 
 // encodeInterchange returns the file that holds an exported mark.
-func encodeInterchange(chainID string, key pubkey.Key, saved watermark.Saved, now time.Time) ([]byte, error) {
+func encodeInterchange(chainID string, key pubkey.Key, saved watermark.Saved, now time.Time, by exporter) ([]byte, error) {
 	public, err := keyJSON(key)
 	if err != nil {
 		return nil, err
@@ -49,6 +89,7 @@ func encodeInterchange(chainID string, key pubkey.Key, saved watermark.Saved, no
 		Format: interchangeFormat, Version: interchangeVersion, ChainID: chainID, PublicKey: public,
 		Height: m.Height, Round: m.Round, Step: m.Step.String(), SignBytes: m.SignBytes,
 		WrittenAt: saved.Time.UTC().Truncate(0), ExportedAt: now.UTC().Truncate(time.Second),
+		exporter: by,
 	}.encode()
 }
 
@@ -57,35 +98,46 @@ func (x interchange) encode() ([]byte, error) {
 	return append(data, '\n'), err
 }
 
+// foreignState is a state from elsewhere.
+type foreignState struct {
+	watermark.Saved
+	from string   // for people: which file, and what it is
+	by   exporter // zero unless privyseal exported it
+}
+
 // decodeInterchange reads an exported state. What it accepts, encodes to the
 // same bytes.
-func decodeInterchange(data []byte) (chainID string, key pubkey.Key, saved watermark.Saved, err error) {
-	fail := func(format string, args ...any) (string, pubkey.Key, watermark.Saved, error) {
-		return "", pubkey.Key{}, watermark.Saved{}, fmt.Errorf(format, args...)
+func decodeInterchange(data []byte) (chainID string, key pubkey.Key, state foreignState, err error) {
+	fail := func(format string, args ...any) (string, pubkey.Key, foreignState, error) {
+		return "", pubkey.Key{}, foreignState{}, fmt.Errorf(format, args...)
 	}
 	var x interchange
-	if err := json.Unmarshal(data, &x); err != nil {
-		return fail("it is no state exported by privyseal: %v", err)
+	if err := strictjson.Unmarshal(data, &x); err != nil {
+		return fail("it is not a state exported by privyseal: %w", err)
 	}
-	if x.Format != interchangeFormat || x.Version != interchangeVersion {
-		return fail("it is no state exported by privyseal, or by a later version (format %.40q, version %d)", x.Format, x.Version)
+	if x.Format != interchangeFormat || x.Version < 1 || x.Version > interchangeVersion || x.Version == 1 && x.exporter != (exporter{}) {
+		return fail("it is not a state exported by privyseal, or by a later version (format %.40q, version %d)", x.Format, x.Version)
 	}
 	again, err := x.encode()
 	if err != nil || !bytes.Equal(again, data) {
 		return fail("it was altered: it is not what `privyseal state export` writes")
 	}
 	if key, err = pubkey.ParseJSON(x.PublicKey); err != nil {
-		return fail("%v", err)
+		return fail("%w", err)
 	}
 	step, err := parseStep(x.Step)
 	if err != nil {
-		return fail("%v", err)
+		return fail("%w", err)
 	}
 	if x.Height < 0 || x.Round < 0 || (x.SignBytes != nil && len(x.SignBytes) == 0) {
 		return fail("its mark is out of range")
 	}
 	mark := watermark.Mark{Height: x.Height, Round: x.Round, Step: step, SignBytes: x.SignBytes}
-	return x.ChainID, key, watermark.Saved{Mark: mark, Time: x.WrittenAt}, nil
+	return x.ChainID, key, foreignState{
+		Saved: watermark.Saved{Mark: mark, Time: x.WrittenAt},
+		from:  "exported by privyseal at " + x.ExportedAt.UTC().Format(time.RFC3339),
+		by:    x.exporter,
+	}, nil
 }
 
 func parseStep(name string) (watermark.Step, error) {
@@ -102,7 +154,7 @@ func looksExported(data []byte) bool {
 	var x struct {
 		Format string `json:"format"`
 	}
-	return json.Unmarshal(data, &x) == nil && x.Format != ""
+	return json.Unmarshal(data, &x) == nil && x.Format != "" // the strict look comes after
 }
 
 // readStateFile returns the content of a state file of any format, and when it
@@ -119,9 +171,18 @@ func readStateFile(path string) (data []byte, written time.Time, err error) {
 		return nil, written, err
 	case !info.Mode().IsRegular():
 		return nil, written, fmt.Errorf("%s is not a regular file", path)
+	case info.Size() > migrate.MaxStateSize && startsWith(f, "privyseal-mark/"):
+		return nil, written, actf("%s is a state file of privyseal as it lies on its host; what moves is written by `privyseal state export`", path)
 	case info.Size() > migrate.MaxStateSize:
 		return nil, written, fmt.Errorf("%s has %d bytes, and no state has more than %d", path, info.Size(), migrate.MaxStateSize)
 	}
 	data, err = io.ReadAll(io.LimitReader(f, migrate.MaxStateSize))
 	return data, info.ModTime(), err
+}
+
+// startsWith reports whether a file starts with a text.
+func startsWith(f *os.File, text string) bool {
+	b := make([]byte, len(text))
+	_, err := f.ReadAt(b, 0)
+	return err == nil && string(b) == text
 }

@@ -23,27 +23,52 @@ func testKey(t testing.TB) pubkey.Key {
 	return key
 }
 
-// The file of version 1 never changes: a host may wait for years to read it.
-func TestInterchangeIsTheFileOfVersion1(t *testing.T) {
-	want, err := os.ReadFile("testdata/state-v1.json")
-	if err != nil {
-		t.Fatal(err)
-	}
+// The files never change: a host may wait for years to read one.
+func TestInterchangeFiles(t *testing.T) {
 	written := time.Date(2026, 1, 2, 3, 4, 5, 678, time.UTC)
 	saved := watermark.Saved{Mark: watermark.Mark{Height: math.MaxInt64, Round: 3, Step: watermark.StepPrevote, SignBytes: []byte{1, 2, 3}}, Time: written}
-	got, err := encodeInterchange("chain-1", testKey(t), saved, written.Add(time.Hour))
+	by := exporter{Place: "0123456789abcdef", Instance: "00112233445566778899aabbccddeeff"}
+	got, err := encodeInterchange("chain-1", testKey(t), saved, written.Add(time.Hour), by)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(string(want), string(got)); diff != "" {
-		t.Errorf("-want +got\n%s", diff)
+	for _, tt := range []struct {
+		file string
+		by   exporter
+	}{{"testdata/state-v1.json", exporter{}}, {"testdata/state-v2.json", by}} {
+		data, err := os.ReadFile(tt.file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if tt.by == by {
+			if diff := cmp.Diff(string(data), string(got)); diff != "" {
+				t.Errorf("-want +got\n%s", diff)
+			}
+		}
+		chainID, key, again, err := decodeInterchange(data)
+		if err != nil || chainID != "chain-1" || !key.Equal(testKey(t)) || again.by != tt.by || again.from != "exported by privyseal at 2026-01-02T04:04:05Z" {
+			t.Errorf("%s: %q, %v, %+v, %v", tt.file, chainID, key, again, err)
+		}
+		if diff := cmp.Diff(saved, again.Saved); diff != "" {
+			t.Errorf("-written +read\n%s", diff)
+		}
 	}
-	chainID, key, again, err := decodeInterchange(got)
-	if err != nil || chainID != "chain-1" || !key.Equal(testKey(t)) {
-		t.Errorf("%q, %v, %v", chainID, key, err)
-	}
-	if diff := cmp.Diff(saved, again); diff != "" {
-		t.Errorf("-written +read\n%s", diff)
+}
+
+// A host knows its own exports by the place or by the file, and takes nobody else's
+// for its own.
+func TestExporter(t *testing.T) {
+	a := exporter{Place: "p", Instance: "i"}
+	for _, tt := range []struct {
+		b    exporter
+		want bool
+	}{
+		{a, true}, {exporter{Place: "p"}, true}, {exporter{Instance: "i"}, true}, {exporter{Place: "p", Instance: "j"}, true},
+		{exporter{}, false}, {exporter{Place: "q", Instance: "j"}, false},
+	} {
+		if a.same(tt.b) != tt.want || (exporter{}).same(tt.b) {
+			t.Errorf("%+v", tt.b)
+		}
 	}
 }
 
@@ -51,7 +76,7 @@ func TestInterchangeKeepsEveryMark(t *testing.T) {
 	for _, mark := range []watermark.Mark{
 		{}, watermark.Floor(0), watermark.Floor(math.MaxInt64), {Height: 1, Step: watermark.StepProposal}, {Height: 1, Step: watermark.StepPrecommit, SignBytes: make([]byte, 276)},
 	} {
-		data, err := encodeInterchange("c", testKey(t), watermark.Saved{Mark: mark, Time: time.Now()}, time.Now())
+		data, err := encodeInterchange("c", testKey(t), watermark.Saved{Mark: mark, Time: time.Now()}, time.Now(), exporter{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -78,16 +103,17 @@ func FuzzInterchange(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		chainID, key, saved, err := decodeInterchange(data)
 		if err != nil {
-			if diff := cmp.Diff(watermark.Saved{}, saved, cmpopts.EquateEmpty()); diff != "" {
+			if diff := cmp.Diff(watermark.Saved{}, saved.Saved, cmpopts.EquateEmpty()); diff != "" {
 				t.Fatalf("an error and a mark: %s", diff)
 			}
 			return
 		}
-		again, err := encodeInterchange(chainID, key, saved, time.Time{})
+		again, err := encodeInterchange(chainID, key, saved.Saved, time.Time{}, saved.by)
 		if err != nil {
 			t.Fatal(err)
 		}
 		cut := func(b []byte) []byte { return b[:bytes.LastIndex(b, []byte(`"exported_at"`))] }
+		data = bytes.Replace(data, []byte(`"version": 1,`), []byte(`"version": 2,`), 1)
 		if !bytes.Equal(cut(again), cut(data)) {
 			t.Fatalf("read\n%s\nwrote\n%s", data, again)
 		}

@@ -19,6 +19,7 @@ import (
 
 	"privyseal/internal/config"
 	"privyseal/internal/filestore"
+	"privyseal/internal/home"
 	"privyseal/internal/migrate"
 )
 
@@ -87,6 +88,7 @@ func exitStatus(err error) int {
 	var wrong configError
 	var mistakes *config.Error
 	var act actError
+	var refused *home.Refusal
 	var noState *migrate.StateError
 	var live *migrate.LiveError
 	switch {
@@ -98,7 +100,7 @@ func exitStatus(err error) int {
 		return statusUsage
 	case errors.As(err, &wrong), errors.As(err, &mistakes):
 		return statusConfig
-	case errors.As(err, &act), errors.As(err, &noState), errors.As(err, &live), isStateRefusal(err):
+	case errors.As(err, &act), errors.As(err, &refused), errors.As(err, &noState), errors.As(err, &live), isStateRefusal(err):
 		return statusAct
 	}
 	return statusFailed

@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"io"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -11,14 +10,14 @@ import (
 	"github.com/spf13/cobra"
 
 	"privyseal/internal/config"
+	"privyseal/internal/home"
 	"privyseal/internal/migrate"
+	"privyseal/internal/pubkey"
 	"privyseal/internal/watermark"
 )
 
 func newMigrateCommand(a *app) *cobra.Command {
-	var dryRun bool
-	nitro := &nitroMigrateFlags{}
-	seen := &witnessFlag{}
+	t := &takeOverFlags{}
 	cmd := &cobra.Command{
 		Use:   "migrate cometbft|tmkms|tmkms-light|cosmos-kms PATH",
 		Short: "Take over from another signer: key, identity, state and connections",
@@ -45,13 +44,15 @@ otherwise.`,
 		ValidArgs: migrate.Sources(),
 		Args:      checkSource,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return takeOver(cmd, a, args[0], args[1], nitro, seen, dryRun)
+			return t.run(cmd, a, args[0], args[1])
 		},
 	}
-	nitro.add(cmd)
-	seen.add(cmd)
-	nitro.seen = seen
-	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "show what would be done, and write nothing")
+	t.nitro.add(cmd)
+	t.words.add(cmd)
+	t.seen.add(cmd)
+	t.nitro.seen = &t.seen
+	cmd.Flags().BoolVar(&t.dryRun, "dry-run", false, "show what would be done, and write nothing")
+	cmd.Flags().BoolVar(&t.fresh, "fresh-state", false, "where the old state says that a key has never signed, that is so")
 	return cmd
 }
 
@@ -71,8 +72,26 @@ func checkSource(cmd *cobra.Command, args []string) error {
 	return usagef("cannot migrate from %q; %sit is one of %s", args[0], hint, strings.Join(migrate.Sources(), ", "))
 }
 
-func takeOver(cmd *cobra.Command, a *app, source, path string, nitro *nitroMigrateFlags, seen *witnessFlag, dryRun bool) error {
-	if err := seen.check(); err != nil {
+// takeOverFlags are the flags of `privyseal migrate`.
+type takeOverFlags struct {
+	nitro  nitroMigrateFlags
+	seen   witnessFlag
+	words  wordFlags
+	fresh  bool
+	dryRun bool
+}
+
+// gate takes the state of the old signer through the gate.
+func (t *takeOverFlags) gate(cmd *cobra.Command, source string, c migrate.Chain, ch config.Chain, public pubkey.Key) error {
+	in := home.Incoming{Chain: ch.Name, Mark: c.Mark, Written: c.Written, From: fmt.Sprintf("%s, the state of %s", c.StateFile, source)}
+	if t.fresh && c.Mark.IsZero() {
+		in.Origin = home.FromNothing
+	}
+	return t.words.gate(cmd, ch, t.fresh).Admit(in, home.Here{Beside: beside(ch.ID, public, []string{c.KeyFile})})
+}
+
+func (t *takeOverFlags) run(cmd *cobra.Command, a *app, source, path string) error {
+	if err := t.seen.check(); err != nil {
 		return err
 	}
 	stdout, stderr := cmd.OutOrStdout(), cmd.ErrOrStderr()
@@ -89,10 +108,10 @@ func takeOver(cmd *cobra.Command, a *app, source, path string, nitro *nitroMigra
 			return err
 		}
 		if c.KMS != nil {
-			return nitro.takeOver(cmd, a, in, old, c, dryRun)
+			return t.takeOverEnclave(cmd, a, in, old, c)
 		}
 	}
-	if nitro.publicKey != "" || nitro.enclave.eif != "" || nitro.enclaveConfig != "" {
+	if n := t.nitro; n.publicKey != "" || n.enclave.eif != "" || n.enclaveConfig != "" {
 		return usagef("--public-key, --eif and --enclave-config are for a key that an enclave holds, and this one is in a file")
 	}
 	chains := make([]*newChain, len(old.Chains))
@@ -101,13 +120,18 @@ func takeOver(cmd *cobra.Command, a *app, source, path string, nitro *nitroMigra
 			return err
 		}
 		defer chains[i].wipe()
-		chains[i].Witness = seen.addrs
+		chains[i].Witness = t.seen.addrs
 	}
 	for _, w := range old.Warnings {
 		fmt.Fprintln(stderr, "note:", w)
 	}
-	if dryRun {
+	if t.dryRun {
 		return showPlan(stdout, in, chains, old.SwitchOff)
+	}
+	for i, ch := range chains {
+		if err := t.gate(cmd, source, old.Chains[i], ch.Chain, ch.key.PublicKey()); err != nil {
+			return err
+		}
 	}
 	if err := in.install(chains...); err != nil {
 		return err
@@ -129,13 +153,9 @@ func convert(c migrate.Chain, stderr io.Writer) (*newChain, error) {
 	if err := config.CheckChainID(c.ID); err != nil {
 		return nil, err
 	}
-	info, err := os.Stat(c.StateFile)
-	if err != nil {
-		return nil, fmt.Errorf("cannot tell when the state was written: %w", err)
-	}
 	ch := &newChain{
 		Chain: config.NewChain(c.ID, ""), key: c.Key, identity: c.Identity,
-		saved: watermark.Saved{Mark: c.Mark, Time: info.ModTime()},
+		saved: watermark.Saved{Mark: c.Mark, Time: c.Written}, foreign: true,
 	}
 	for _, n := range c.Nodes {
 		ch.Nodes = append(ch.Nodes, config.Node{Name: n.Name, Addr: n.Addr})

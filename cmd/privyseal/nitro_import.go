@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 
 	"github.com/spf13/cobra"
 
@@ -70,7 +69,7 @@ do not stop it before "privyseal init --import-sealed".`,
 			if err := writeNew(out, encodeDocument(reply.Document), 0o644); err != nil {
 				return err
 			}
-			_, err = fmt.Fprintf(cmd.ErrOrStderr(), "take %s to the machine with the key. Take the image there from where it was built, not from this instance, which could give you another. Type there:\n  privyseal key seal KEYFILE --to %s --eif FILE --pcr3 ROLE-ARN --chain-id ID --import-state FILE --out sealed.json\n", out, out)
+			_, err = fmt.Fprintf(cmd.ErrOrStderr(), "take %s to the machine with the key. Take the image there from where it was built, not from this instance, which could give you another. Type there:\n  privyseal key seal KEYFILE --to %s --eif FILE --pcr3 ROLE-ARN --chain-id ID --import-state FILE --out sealed.json\n", out, shell.Word(out))
 			return err
 		},
 	}
@@ -185,7 +184,7 @@ The image is named as for "privyseal verify". The state is one of three:
 		Example: "  privyseal key seal priv_validator_key.json --to import.b64 --eif privyseal.eif --chain-id chain-1 --import-state priv_validator_state.json --out sealed.json",
 		Args:    arguments("KEYFILE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return f.run(args[0], cmd.OutOrStdout(), cmd.ErrOrStderr())
+			return f.run(cmd, args[0])
 		},
 	}
 	f.image.add(cmd)
@@ -200,7 +199,8 @@ The image is named as for "privyseal verify". The state is one of three:
 	return cmd
 }
 
-func (f *sealFlags) run(path string, stdout, stderr io.Writer) error {
+func (f *sealFlags) run(cmd *cobra.Command, path string) error {
+	stdout, stderr := cmd.OutOrStdout(), cmd.ErrOrStderr()
 	if err := f.check(); err != nil {
 		return err
 	}
@@ -226,7 +226,7 @@ func (f *sealFlags) run(path string, stdout, stderr io.Writer) error {
 	if err := ofEnclave(key.Type()); err != nil {
 		return err
 	}
-	saved, err := f.from.read(f.chainID, key.PublicKey(), stderr)
+	saved, err := f.from.admit(cmd, config.NewChain(f.chainID, ""), key.PublicKey(), "", path)
 	if err != nil {
 		return err
 	}
@@ -275,7 +275,7 @@ func (f *sealFlags) check() error {
 	if err := config.CheckChainID(f.chainID); err != nil {
 		return usagef("--chain-id: %w", err)
 	}
-	return nil
+	return f.from.check()
 }
 
 // recipient verifies the document and returns the key in it.

@@ -17,6 +17,7 @@ import (
 	"privyseal/internal/claims"
 	"privyseal/internal/config"
 	"privyseal/internal/filestore"
+	"privyseal/internal/home"
 	"privyseal/internal/hostlink"
 	"privyseal/internal/key/nitrokms"
 	"privyseal/internal/key/soft"
@@ -70,7 +71,8 @@ type wrappedKey struct {
 }
 
 // run makes a chain in an enclave.
-func (f *nitroInitFlags) run(ctx context.Context, a *app, i *initFlags, stdout, stderr io.Writer) error {
+func (f *nitroInitFlags) run(cmd *cobra.Command, a *app, i *initFlags) error {
+	ctx, stdout, stderr := cmd.Context(), cmd.OutOrStdout(), cmd.ErrOrStderr()
 	ch := newEnclaveChain(i.chainID, i.name)
 	ch.Witness = i.witness.addrs
 	var err error
@@ -84,7 +86,7 @@ func (f *nitroInitFlags) run(ctx context.Context, a *app, i *initFlags, stdout, 
 	if err := in.checkFree(ch.Chain); err != nil {
 		return err
 	}
-	imp, old, err := f.imported(i, stderr)
+	imp, old, err := f.imported(cmd, in, ch, i)
 	if err != nil {
 		return err
 	}
@@ -166,13 +168,15 @@ func (f *nitroInitFlags) check(i *initFlags) error {
 		return usagef("--public-key KEY is missing: what --import-kms has to open to; the validator's public key, or what tmkms-light printed")
 	case f.importKMS != "" && state != 1:
 		return usagef("an imported key may have signed before; add one of --import-state FILE with its state, --after-height H to sign nothing at or below a height, or --fresh-state if it has never signed for %s", i.chainID)
+	case f.importSealed != "" && i.from.initial != 0, f.importSealed == "" && f.importKMS == "" && i.from.initial != 0:
+		return usagef("--initial-height goes with --import-kms here: a new key of an enclave begins at the state_floor of the image's policy, and a sealed one where it was sealed")
 	case f.importSealed == "" && f.importKMS == "" && (state > 0 || f.publicKey != ""):
 		return usagef("--import-state, --fresh-state, --after-height and --public-key go with --import-kms: a new key has signed nothing")
 	}
 	if t, err := i.keyType.parse(); err == nil && t != "" {
 		return ofEnclave(t)
 	}
-	return nil
+	return i.from.check()
 }
 
 // ofEnclave says at once of which type a key in an enclave cannot be, before one is
@@ -186,7 +190,7 @@ func ofEnclave(t pubkey.Type) error {
 
 // imported returns the request for an existing key, nil for a new one, and the
 // boot of the enclave that it was sealed to.
-func (f *nitroInitFlags) imported(i *initFlags, stderr io.Writer) (imp *hostlink.Import, boot string, err error) {
+func (f *nitroInitFlags) imported(cmd *cobra.Command, in *installer, ch *enclaveChain, i *initFlags) (imp *hostlink.Import, boot string, err error) {
 	switch {
 	case f.importSealed != "":
 		s, imp, err := readSealed(f.importSealed)
@@ -199,15 +203,17 @@ func (f *nitroInitFlags) imported(i *initFlags, stderr io.Writer) (imp *hostlink
 		if s.ChainID != i.chainID {
 			return nil, "", usagef("the key in %s was sealed for chain %q, not %q", f.importSealed, s.ChainID, i.chainID)
 		}
-		return imp, s.Boot, nil
+		mark := watermark.Mark{Height: imp.Height, Round: imp.Round, Step: watermark.Step(imp.Step), SignBytes: imp.SignBytes}
+		sealed := home.Incoming{Chain: ch.Name, Mark: mark, From: f.importSealed + ", sealed by `privyseal key seal`"}
+		return imp, s.Boot, i.from.gate(cmd, ch.Chain, s.Fresh).Admit(sealed, home.Here{})
 	case f.importKMS != "":
-		imp, err := f.importedByKMS(i, stderr)
+		imp, err := f.importedByKMS(cmd, in, ch, i)
 		return imp, "", err
 	}
 	return nil, "", nil
 }
 
-func (f *nitroInitFlags) importedByKMS(i *initFlags, stderr io.Writer) (*hostlink.Import, error) {
+func (f *nitroInitFlags) importedByKMS(cmd *cobra.Command, in *installer, ch *enclaveChain, i *initFlags) (*hostlink.Import, error) {
 	key, err := parsePublicKey(f.publicKey)
 	if err != nil {
 		return nil, usagef("--public-key: %w", err)
@@ -222,7 +228,7 @@ func (f *nitroInitFlags) importedByKMS(i *initFlags, stderr io.Writer) (*hostlin
 	if err != nil {
 		return nil, ofFlag("import-kms", err)
 	}
-	saved, err := i.from.read(i.chainID, key, stderr)
+	saved, err := i.from.admit(cmd, ch.Chain, key, in.abs(ch.State), f.importKMS)
 	if err != nil {
 		return nil, err
 	}
@@ -417,6 +423,11 @@ func (in *installer) addFromEnclave(ch *enclaveChain, e *enclaveLink) error {
 	path := in.abs(ch.State)
 	if err := in.undo.folder(filepath.Dir(path)); err != nil {
 		return err
+	}
+	if ch.key.claims.Origin == nitrokms.Imported {
+		if err := quarantine(path, "the key was brought from elsewhere"); err != nil {
+			return err
+		}
 	}
 	id := watermark.ID{ChainID: ch.ID, Key: ch.key.public.ID()}
 	if err := filestore.Create(stateFile(path, id), watermark.Saved{Mark: mark}); err != nil {

@@ -27,7 +27,8 @@ func (f *nitroMigrateFlags) add(cmd *cobra.Command) {
 }
 
 // takeOver takes over a chain whose key is a ciphertext of KMS.
-func (f *nitroMigrateFlags) takeOver(cmd *cobra.Command, a *app, in *installer, old *migrate.Installation, c migrate.Chain, dryRun bool) error {
+func (t *takeOverFlags) takeOverEnclave(cmd *cobra.Command, a *app, in *installer, old *migrate.Installation, c migrate.Chain) error {
+	f := &t.nitro
 	stdout, stderr := cmd.OutOrStdout(), cmd.ErrOrStderr()
 	settings, err := f.takeEnclave(cmd, in, old)
 	if err != nil {
@@ -48,7 +49,7 @@ func (f *nitroMigrateFlags) takeOver(cmd *cobra.Command, a *app, in *installer, 
 		return err
 	}
 	ch.Witness = f.seen.addrs
-	if dryRun {
+	if t.dryRun {
 		fmt.Fprintf(stdout, "would write, in %s:\nchain %s\n  key    %s, %s, wrapped anew, from %s\n  state  %s, at %s\n", in.home, ch.Name, ch.Key, key, c.KeyFile, ch.State, markText(c.Mark))
 		for _, n := range ch.Nodes {
 			fmt.Fprintf(stdout, "  node   %s, %s\n", n.Name, n.Addr)
@@ -56,6 +57,9 @@ func (f *nitroMigrateFlags) takeOver(cmd *cobra.Command, a *app, in *installer, 
 		fmt.Fprintln(stdout, settings)
 		printSteps(stdout, old.SwitchOff)
 		_, err := fmt.Fprintln(stdout, "nothing was written, and no enclave was asked")
+		return err
+	}
+	if err := t.gate(cmd, old.Source, c, ch.Chain, key); err != nil {
 		return err
 	}
 	e, err := f.enclave.open(cmd.Context(), a, in.config, true)

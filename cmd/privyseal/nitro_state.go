@@ -1,10 +1,10 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"io"
+
+	"github.com/spf13/cobra"
 
 	"privyseal/internal/config"
 	"privyseal/internal/filestore"
@@ -32,7 +32,7 @@ func checkRecord(ch config.Chain, m watermark.Mark) error {
 		return notOfEnclave(m)
 	}
 	if !isRecord(m) {
-		return actf("the state is none of an enclave; only what `privyseal state export` has written on the enclave's old host can be imported")
+		return actf("this state was not written by an enclave; only what `privyseal state export` has written on the enclave's old host can be imported")
 	}
 	return nil
 }
@@ -41,9 +41,17 @@ func checkRecord(ch config.Chain, m watermark.Mark) error {
 // in it for sign bytes is a record.
 func notOfEnclave(m watermark.Mark) error {
 	if isRecord(m) {
-		return actf("the state is that of an enclave, at height %d; begin above it instead, with --after-height %d", m.Height, m.Height)
+		return actf("the state is that of an enclave, at height %d; begin above it instead, with --after-height H, well above that and everything that the chain has reached", recordHeight(m))
 	}
 	return nil
+}
+
+// recordHeight returns the height of the mark in an enclave's record.
+func recordHeight(m watermark.Mark) int64 {
+	if r, err := hostlink.ReadRecord(m.SignBytes); err == nil {
+		return r.Mark.Height
+	}
+	return m.Height
 }
 
 func isRecord(m watermark.Mark) bool {
@@ -97,7 +105,8 @@ func lostEnclaveState(c *config.Config, ch config.Chain, damaged bool) string {
 
 // newEnclaveState makes a state that is lost anew: the enclave does, if its
 // measured policy holds a floor for the chain.
-func newEnclaveState(ctx context.Context, a *app, c *config.Config, ch config.Chain, after int64, w io.Writer) error {
+func newEnclaveState(cmd *cobra.Command, a *app, c *config.Config, ch config.Chain, from *startFlags) error {
+	ctx, w := cmd.Context(), cmd.OutOrStdout()
 	fc, _, err := stateOf(c, ch)
 	if err != nil {
 		return err
@@ -109,13 +118,16 @@ func newEnclaveState(ctx context.Context, a *app, c *config.Config, ch config.Ch
 	if err != nil {
 		return err
 	}
+	if _, err := from.admit(cmd, ch, public, fc.Path); err != nil {
+		return err
+	}
 	f := &enclaveFlags{name: ch.Enclave}
 	e, err := f.open(ctx, a, c, true)
 	if err != nil {
 		return err
 	}
 	defer e.close()
-	reply, err := e.call(ctx, hostlink.Request{NewState: &hostlink.NewState{ChainID: ch.ID, Wrapped: wrapped, AfterHeight: after, Credentials: e.credentials}})
+	reply, err := e.call(ctx, hostlink.Request{NewState: &hostlink.NewState{ChainID: ch.ID, Wrapped: wrapped, AfterHeight: from.after, Credentials: e.credentials}})
 	if err != nil {
 		return err
 	}
@@ -126,7 +138,10 @@ func newEnclaveState(ctx context.Context, a *app, c *config.Config, ch config.Ch
 	if err != nil {
 		return err
 	}
-	// The key was wrapped anew as well; the file that is there stays good.
+	if err := quarantine(fc.Path, "the state was made by state init"); err != nil {
+		return err
+	}
+	// The key was wrapped again as well; the file that is there stays good.
 	id := watermark.ID{ChainID: ch.ID, Key: public.ID()}
 	if err := filestore.Create(stateFile(c.Path(ch.State), id), watermark.Saved{Mark: mark}); err != nil {
 		return err

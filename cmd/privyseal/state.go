@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"os"
 	"text/tabwriter"
 	"time"
@@ -14,6 +13,7 @@ import (
 
 	"privyseal/internal/config"
 	"privyseal/internal/filestore"
+	"privyseal/internal/home"
 	"privyseal/internal/migrate"
 	"privyseal/internal/privval"
 	"privyseal/internal/pubkey"
@@ -23,83 +23,26 @@ import (
 
 func newStateCommand(a *app) *cobra.Command {
 	return newGroupCommand("state", "Make, show and move the state that keeps a key from signing twice",
-		newStateInitCommand(a), newStateAdoptCommand(a), newStateShowCommand(a), newStateImportCommand(a), newStateExportCommand(a))
-}
-
-// startFlags say what a state begins with.
-type startFlags struct {
-	fresh bool
-	after int64
-	file  string // where --import-state is one of them
-}
-
-const notAfter = -1
-
-func (f *startFlags) add(cmd *cobra.Command) {
-	cmd.Flags().BoolVar(&f.fresh, "fresh-state", false, "the key has never signed for this chain id, anywhere")
-	cmd.Flags().Int64Var(&f.after, "after-height", notAfter, "sign nothing at or below this height")
-}
-
-// addFile adds --import-state, for commands that take a key in.
-func (f *startFlags) addFile(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&f.file, "import-state", "", "state file of the old signer, or one that was exported")
-}
-
-// count returns how many of the flags are given.
-func (f *startFlags) count() int {
-	n := 0
-	if f.fresh {
-		n++
-	}
-	if f.after != notAfter {
-		n++
-	}
-	if f.file != "" {
-		n++
-	}
-	return n
-}
-
-// read returns the state to begin with, for a key that comes in.
-func (f *startFlags) read(chainID string, key pubkey.Key, stderr io.Writer) (watermark.Saved, error) {
-	if f.file == "" {
-		mark, err := f.mark()
-		return watermark.Saved{Mark: mark}, err
-	}
-	saved, err := readState(f.file, chainID, key)
-	if err == nil {
-		err = notOfEnclave(saved.Mark)
-	}
-	if err == nil && saved.Mark.IsZero() {
-		fmt.Fprintf(stderr, "%s says that the key has never signed; if that is not certain, begin again with --after-height\n", f.file)
-	}
-	return saved, err
-}
-
-// mark returns the mark to begin with, where no file says it.
-func (f *startFlags) mark() (watermark.Mark, error) {
-	switch {
-	case f.fresh:
-		return watermark.Mark{}, nil
-	case f.after < 1 || f.after > math.MaxInt64/2:
-		return watermark.Mark{}, usagef("--after-height %d is no height", f.after)
-	}
-	return watermark.Floor(f.after), nil
+		newStateInitCommand(a), newStateRaiseCommand(a), newStateAdoptCommand(a), newStateShowCommand(a), newStateImportCommand(a), newStateExportCommand(a))
 }
 
 func newStateInitCommand(a *app) *cobra.Command {
 	var chain chainFlag
 	var from startFlags
 	cmd := &cobra.Command{
-		Use:   "init (--fresh-state | --after-height H)",
+		Use:   "init (--fresh-state [--initial-height H] | --after-height H)",
 		Short: "Make a state that is missing",
 		Long: `Make the state of a chain where there is none.
 
 --fresh-state is your word that the key has never signed for this chain id. If
-that is wrong, the validator signs twice and is slashed.
+that is wrong, the validator signs twice and is slashed. A key that joins a chain
+which is above height 100,000 needs --initial-height as well: the height that the
+chain has now, or a little less.
 
 --after-height H is the way back after a lost host: nothing at or below H is ever
-signed. Take a height that the chain has not reached yet, minutes ahead.`,
+signed. Take a height well above everything that the chain has reached, minutes
+ahead. Nothing moves on a chain that waits for this very key: see "privyseal state
+raise --help".`,
 		Args: arguments(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, ch, err := chain.choose(a)
@@ -109,33 +52,155 @@ signed. Take a height that the chain has not reached yet, minutes ahead.`,
 			if from.count() != 1 {
 				return usagef("add --fresh-state if the key has never signed for chain %q, or else --after-height H; see `privyseal state init --help`", ch.Name)
 			}
-			mark, err := from.mark()
-			if err != nil {
+			if err := from.check(); err != nil {
 				return err
 			}
 			if ch.Provider == "nitro" {
 				if from.fresh {
-					return usagef("a key in an enclave has a state from its first day on; a lost one is made anew with --after-height H only, by an image whose policy has a state_floor for chain %q", ch.Name)
+					return usagef("a key in an enclave has a state from its first day on; a lost one is made again with --after-height H only, by an image whose policy has a state_floor for chain %q", ch.Name)
 				}
-				return newEnclaveState(cmd.Context(), a, c, ch, from.after, cmd.OutOrStdout())
+				return newEnclaveState(cmd, a, c, ch, &from)
 			}
-			fc, _, err := stateOf(c, ch)
+			return a.initState(cmd, c, ch, &from)
+		},
+	}
+	chain.add(a, cmd)
+	from.add(cmd)
+	from.addInitial(cmd)
+	return cmd
+}
+
+// initState makes the state of a key in a file.
+func (a *app) initState(cmd *cobra.Command, c *config.Config, ch config.Chain, from *startFlags) error {
+	fc, key, err := stateOf(c, ch)
+	if err == nil {
+		err = a.checkOwner()
+	}
+	if err != nil {
+		return err
+	}
+	if err := absent(fc); err != nil {
+		return err
+	}
+	saved, err := from.admit(cmd, ch, key, fc.Path, ch.ImportedFrom...)
+	if err != nil {
+		return err
+	}
+	if err := quarantine(fc.Path, "the state was made by state init"); err != nil {
+		return err
+	}
+	if err := filestore.Create(fc, saved); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: made %s, at %s\n", ch.Name, fc.Path, markText(saved.Mark))
+	return err
+}
+
+// absent returns an ErrExists if there is a state, so that nobody is asked for a word
+// that leads nowhere.
+func absent(fc filestore.Config) error {
+	if _, err := os.Lstat(fc.Path); err != nil {
+		return nil
+	}
+	return filestore.Create(fc, watermark.Saved{}) // refuses
+}
+
+func newStateRaiseCommand(a *app) *cobra.Command {
+	var chain chainFlag
+	from := startFlags{after: notAfter}
+	cmd := &cobra.Command{
+		Use:   "raise --after-height H",
+		Short: "Sign nothing at or below a height",
+		Long: `Raise the state of a chain, so that nothing at or below H is ever signed. It never
+lowers, and "privyseal start" must not run. It is for
+
+  - a fresh state whose chain is far above height 100,000 already: H is the height
+    that the chain has now, or a little less;
+  - a state that an operator does not trust: H is well above everything that the
+    chain has reached;
+  - a chain that stands still at height N because it waits for this key, which
+    refuses N whole after a restart (height_gap): H is N - 1. The condition: this
+    key, in any copy, has signed nothing at N. If it has, or may have, only the
+    other validators can bring the chain beyond N.`,
+		Args: arguments(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, ch, err := chain.choose(a)
+			if err == nil && from.after == notAfter {
+				err = usagef("--after-height H is missing: the height at and below which nothing is ever signed")
+			}
+			if err == nil {
+				err = from.check()
+			}
 			if err == nil {
 				err = a.checkOwner()
 			}
 			if err != nil {
 				return err
 			}
-			if err := filestore.Create(fc, watermark.Saved{Mark: mark}); err != nil {
-				return err
+			if ch.Provider == "nitro" {
+				return usagef("the state of chain %q is an enclave's, which takes no word of its host: a state_floor in the image's policy raises it", ch.Name)
 			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: made %s, at %s\n", ch.Name, fc.Path, markText(mark))
-			return err
+			return a.raiseState(cmd, c, ch, &from)
 		},
 	}
 	chain.add(a, cmd)
-	from.add(cmd)
+	cmd.Flags().Int64Var(&from.after, "after-height", notAfter, "sign nothing at or below this height")
+	from.wordFlags.add(cmd)
 	return cmd
+}
+
+func (a *app) raiseState(cmd *cobra.Command, c *config.Config, ch config.Chain, from *startFlags) error {
+	fc, key, err := stateOf(c, ch)
+	if err != nil {
+		return err
+	}
+	in, _, err := from.incoming(ch.Name, ch.ID, key)
+	if err != nil {
+		return err
+	}
+	in.From = fmt.Sprintf("your word, --after-height %d", from.after)
+	return a.bringIn(cmd, c, ch, fc, &from.wordFlags, in, exporter{}, false)
+}
+
+// bringIn raises the state to a mark that the gate lets in. Where there is no state,
+// it makes one if that is allowed.
+func (a *app) bringIn(cmd *cobra.Command, c *config.Config, ch config.Chain, fc filestore.Config, words *wordFlags, in home.Incoming, by exporter, makes bool) error {
+	info, err := filestore.Inspect(fc)
+	missing := errors.Is(err, filestore.ErrMissing)
+	if err != nil && !(missing && makes) {
+		return explainState(c, ch, err)
+	}
+	saved := watermark.Saved{Mark: in.Mark, Time: in.Written}
+	here := home.Here{}
+	switch {
+	case missing:
+	case errors.Is(info.Problem, filestore.ErrExported):
+		here.Exported, here.HasTombstone = info.Saved.Mark, true
+	case info.Problem != nil:
+		return explainState(c, ch, info.Problem)
+	case saved.Mark.Less(info.Saved.Mark):
+		return explainState(c, ch, filestore.Raise(fc, saved)) // refuses
+	}
+	in.Own = by.same(exporterOf(fc.Path, info))
+	if err := words.gate(cmd, ch, in.Origin == home.FromNothing).Admit(in, here); err != nil {
+		return err
+	}
+	if err := quarantine(fc.Path, in.From); err != nil {
+		return err
+	}
+	if missing {
+		err = filestore.Create(fc, saved)
+	} else {
+		err = filestore.Raise(fc, saved)
+	}
+	if err != nil {
+		return explainState(c, ch, err)
+	}
+	if info, err = filestore.Inspect(fc); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: %s is at %s\n", ch.Name, fc.Path, markText(enclaveMark(ch, info.Saved.Mark)))
+	return err
 }
 
 // stateOf returns where the state of a chain is and whose it is.
@@ -154,50 +219,72 @@ func stateFile(path string, id watermark.ID) filestore.Config {
 
 func newStateAdoptCommand(a *app) *cobra.Command {
 	var chain chainFlag
-	var yes bool
+	var words wordFlags
 	cmd := &cobra.Command{
-		Use:   "adopt --yes",
+		Use:   "adopt",
 		Short: "Accept a state that was copied, restored or moved",
 		Long: `Accept a state file that was copied here, restored from a backup, or whose machine
 changed its id. It says: this is the newest state of this key on this chain, and
 no other copy of it signs, here or elsewhere. If that is wrong, the validator
 signs twice and is slashed. When in doubt move the file aside, and use
-"privyseal state init --after-height H" instead.`,
+"privyseal state init --after-height H" instead.
+
+It shows the mark and its age, and wants your word: on a terminal it asks, and
+elsewhere --yes says so.`,
 		Args: arguments(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, ch, err := chain.choose(a)
 			if err != nil {
 				return err
 			}
-			fc, _, err := stateOf(c, ch)
-			if err != nil {
-				return err
-			}
-			info, err := filestore.Inspect(fc)
-			if err != nil {
-				return explainState(c, ch, err)
-			}
-			if info.Problem == nil {
-				_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s: nothing to adopt, the state is in order at %s\n", ch.Name, markText(enclaveMark(ch, info.Saved.Mark)))
-				return err
-			}
-			if !errors.Is(info.Problem, filestore.ErrCopied) && !errors.Is(info.Problem, filestore.ErrRestored) {
-				return explainState(c, ch, info.Problem)
-			}
-			if !yes {
-				return actf("%s is at %s, written %s. To adopt it is to say that this key has signed nothing newer on %s, and that no other copy signs; if that is wrong, the validator is slashed. To say so type %s",
-					fc.Path, markText(enclaveMark(ch, info.Saved.Mark)), info.Saved.Time.Format(time.RFC3339), ch.Name, a.command("state adopt --chain-id %s --yes", ch.Name))
-			}
-			if err := filestore.Adopt(fc); err != nil {
-				return err
-			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: adopted %s, at %s\n", ch.Name, fc.Path, markText(enclaveMark(ch, info.Saved.Mark)))
-			return err
+			return adoptState(cmd, c, ch, &words)
 		},
 	}
 	chain.add(a, cmd)
-	cmd.Flags().BoolVar(&yes, "yes", false, "the key has signed nothing newer, and no other copy signs")
+	words.add(cmd)
 	return cmd
+}
+
+func adoptState(cmd *cobra.Command, c *config.Config, ch config.Chain, words *wordFlags) error {
+	fc, _, err := stateOf(c, ch)
+	if err != nil {
+		return err
+	}
+	info, err := filestore.Inspect(fc)
+	if err != nil {
+		return explainState(c, ch, err)
+	}
+	if info.Problem == nil {
+		_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s: nothing to adopt, the state is in order at %s\n", ch.Name, markText(enclaveMark(ch, info.Saved.Mark)))
+		return err
+	}
+	if !adoptable(info.Problem) {
+		return explainState(c, ch, info.Problem)
+	}
+	in := home.Incoming{
+		Chain: ch.Name, Mark: info.Saved.Mark, Origin: home.FromHere, Written: info.Saved.Time,
+		From: fc.Path + ", a file that was copied, restored or moved",
+	}
+	// A copy of a state that never signed is a fresh state; whoever adopts it says so.
+	if err := words.gate(cmd, ch, true).Admit(in, home.Here{}); err != nil {
+		return err
+	}
+	if err := quarantine(fc.Path, "the state was adopted"); err != nil {
+		return err
+	}
+	if err := filestore.Adopt(fc); err != nil {
+		return err
+	}
+	if info, err = filestore.Inspect(fc); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: adopted %s, at %s\n", ch.Name, fc.Path, markText(enclaveMark(ch, info.Saved.Mark)))
+	return err
+}
+
+// adoptable reports whether a state is refused for where its bytes come from only.
+func adoptable(problem error) bool {
+	return errors.Is(problem, filestore.ErrCopied) || errors.Is(problem, filestore.ErrRestored)
 }
 
 func newStateShowCommand(a *app) *cobra.Command {
@@ -365,7 +452,7 @@ start" first. If the output is lost, export again: it stays the same.`,
 			if err := exportTo(out, fc, key); err != nil {
 				return explainState(c, ch, err)
 			}
-			fmt.Fprintf(cmd.ErrOrStderr(), "%s: nothing is signed here any more; on the new host type `privyseal state import %s`\n", ch.Name, shell.Word(out))
+			fmt.Fprintf(cmd.ErrOrStderr(), "%s: nothing is signed here any more; on the new host type `privyseal state import --chain-id %s %s`\n", ch.Name, shell.Word(ch.Name), shell.File(out))
 			return nil
 		},
 	}
@@ -376,11 +463,15 @@ start" first. If the output is lost, export again: it stays the same.`,
 
 // exportState ends the state and returns it.
 func exportState(fc filestore.Config, key pubkey.Key) ([]byte, error) {
+	info, err := filestore.Inspect(fc)
+	if err != nil {
+		return nil, err
+	}
 	saved, err := filestore.Export(fc)
 	if err != nil {
 		return nil, err
 	}
-	return encodeInterchange(fc.ID.ChainID, key, saved, time.Now())
+	return encodeInterchange(fc.ID.ChainID, key, saved, time.Now(), exporterOf(fc.Path, info))
 }
 
 // exportTo exports into a new file. The file comes first, so that the state
@@ -406,14 +497,21 @@ func exportTo(path string, fc filestore.Config, key pubkey.Key) error {
 
 func newStateImportCommand(a *app) *cobra.Command {
 	var chain chainFlag
+	var words wordFlags
+	var fresh bool
 	cmd := &cobra.Command{
 		Use:   "import FILE",
 		Short: "Raise the state to one from another host",
 		Long: `Raise the state of a chain to one from another host, or make it where there is
 none. Read are what "privyseal state export" wrote, CometBFT's
-priv_validator_state.json and the state of tmkms and tmkms-light. It never lowers.
-The other host must not sign any more: only "privyseal state export" sees to that
-by itself.`,
+priv_validator_state.json, the states of tmkms, tmkms-light and Horcrux, and the
+old priv_validator.json. It never lowers.
+
+It shows the mark, where it comes from and how old it is, and wants your word that
+the key has signed nothing newer and that no other signer of it runs: on a terminal
+it asks, elsewhere --yes says so. Only "privyseal state export" sees by itself to it
+that the other host signs no more. An export of this very host, and one that is not
+above what was exported here, is taken with --export-unused only.`,
 		Args: arguments("FILE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, ch, err := chain.choose(a)
@@ -427,57 +525,52 @@ by itself.`,
 			if err != nil {
 				return err
 			}
-			saved, err := readState(args[0], ch.ID, key)
+			state, err := readState(args[0], ch.ID, key)
 			if err == nil {
-				err = checkRecord(ch, saved.Mark)
+				err = checkRecord(ch, state.Mark)
 			}
 			if err != nil {
 				return err
 			}
-			err = filestore.Raise(fc, saved)
-			if errors.Is(err, filestore.ErrMissing) {
-				err = filestore.Create(fc, saved)
+			in := home.Incoming{Chain: ch.Name, Mark: state.Mark, Written: state.Time, From: args[0] + ", " + state.from}
+			if fresh && state.Mark.IsZero() {
+				in.Origin = home.FromNothing
 			}
-			if err != nil {
-				return explainState(c, ch, err)
-			}
-			info, err := filestore.Inspect(fc)
-			if err != nil {
-				return err
-			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: %s is at %s\n", ch.Name, fc.Path, markText(enclaveMark(ch, info.Saved.Mark)))
-			return err
+			return a.bringIn(cmd, c, ch, fc, &words, in, state.by, true)
 		},
 	}
 	chain.add(a, cmd)
+	words.add(cmd)
+	words.addExport(cmd)
+	cmd.Flags().BoolVar(&fresh, "fresh-state", false, "FILE says that the key has never signed for this chain id, and that is so")
 	return cmd
 }
 
 // readState reads a state from elsewhere, which has to be that of the chain and
 // the key, as far as its format says so.
-func readState(path, chainID string, key pubkey.Key) (watermark.Saved, error) {
-	fail := func(format string, args ...any) (watermark.Saved, error) {
-		return watermark.Saved{}, actf("cannot import the state %s: %w; nothing was changed", path, fmt.Errorf(format, args...))
+func readState(path, chainID string, key pubkey.Key) (foreignState, error) {
+	fail := func(err error) (foreignState, error) {
+		return foreignState{}, actf("cannot import the state %s: %w; nothing was changed", path, err)
 	}
 	data, written, err := readStateFile(path)
 	if err != nil {
-		return watermark.Saved{}, fmt.Errorf("cannot import the state: %w", err)
+		return foreignState{}, fmt.Errorf("cannot import the state: %w", err)
 	}
 	if !looksExported(data) {
 		mark, err := migrate.ParseState(data, chainID, key)
 		if err != nil {
-			return fail("%w", err)
+			return fail(err)
 		}
-		return watermark.Saved{Mark: mark, Time: written}, nil
+		return foreignState{Saved: watermark.Saved{Mark: mark, Time: written}, from: "the state of another signer"}, nil
 	}
-	id, owner, saved, err := decodeInterchange(data)
+	id, owner, state, err := decodeInterchange(data)
 	switch {
 	case err != nil:
-		return fail("%w", err)
+		return fail(err)
 	case id != chainID:
-		return fail("it is of chain %q, not %q", id, chainID)
+		return fail(fmt.Errorf("it is of chain %q, not %q", id, chainID))
 	case !owner.Equal(key):
-		return fail("it is of another key, %v, not %v", owner, key)
+		return fail(fmt.Errorf("it is of another key, %v, not %v", owner, key))
 	}
-	return saved, nil
+	return state, nil
 }

@@ -60,17 +60,20 @@ func stateFields(data []byte) (map[string]json.RawMessage, error) {
 		return nil, errEmpty
 	}
 	if kind := kindOfText(data); kind != "" {
-		return nil, fmt.Errorf("it is not a signer's state but %s", kind)
+		return nil, fmt.Errorf("%w but %s", errOtherKind, kind)
 	}
 	var fields map[string]json.RawMessage
 	if err := strictjson.Unmarshal(data, &fields); err != nil {
 		return nil, fmt.Errorf("it is torn, or not a state of a signer: %w", err)
 	}
 	if kind := kindOf(fields); kind != "" {
-		return nil, fmt.Errorf("it is not a signer's state but %s", kind)
+		return nil, fmt.Errorf("%w but %s", errOtherKind, kind)
 	}
 	return fields, nil
 }
+
+// errOtherKind says that a file is known, and is something else.
+var errOtherKind = errors.New("it is not a signer's state")
 
 var errEmpty = errors.New("it is empty, as power cuts leave the states of some signers")
 

@@ -59,6 +59,7 @@ type Chain struct {
 	// that the key never signed; a Warning says so.
 	Mark      watermark.Mark
 	StateFile string
+	Written   time.Time // when the state was written last
 
 	Nodes []Node // at least one
 
@@ -172,7 +173,8 @@ func (in *Installation) readStates(ctx context.Context, settle time.Duration) er
 	}
 	for i := range in.Chains {
 		c := &in.Chains[i]
-		if c.Mark, err = c.parseState(c, states[i]); err != nil {
+		c.Written = states[i].info.ModTime()
+		if c.Mark, err = c.parseState(c, states[i].data); err != nil {
 			return &StateError{ChainID: c.ID, Path: c.StateFile, KeyFile: c.KeyFile, KMS: c.KMS != nil, Err: err}
 		}
 		switch {

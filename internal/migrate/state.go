@@ -67,9 +67,9 @@ type snapshot struct {
 	info fs.FileInfo
 }
 
-// settled returns the contents of the chains' state files, once none of them
-// has changed for the duration settle.
-func settled(ctx context.Context, chains []Chain, settle time.Duration) ([][]byte, error) {
+// settled returns the chains' state files, once none of them has changed
+// for the duration settle.
+func settled(ctx context.Context, chains []Chain, settle time.Duration) ([]snapshot, error) {
 	now := time.Now()
 	until := now
 	first := make([]snapshot, len(chains))
@@ -101,11 +101,7 @@ func settled(ctx context.Context, chains []Chain, settle time.Duration) ([][]byt
 		case <-time.After(min(rest, pollEvery)):
 		}
 	}
-	states := make([][]byte, len(first))
-	for i, s := range first {
-		states[i] = s.data
-	}
-	return states, nil
+	return first, nil
 }
 
 // unchanged reads all states again.

@@ -1,0 +1,237 @@
+// Package home is the operator's side of what a home folder holds. Its first part is
+// the gate: every mark that is not a chain's own live one comes in through
+// [Gate.Admit], whatever the command. A mark from elsewhere is somebody's word about
+// what a key has signed, and validators are slashed where that word is wrong: it was
+// a backup, a reset file, a height below the chain's.
+//
+// The gate shows the mark, where it comes from and how old it is, refuses what cannot
+// be right, and wants the operator's word for the rest. It writes no state itself.
+// It trusts the operator's word, the clock of this host for an age that it shows, and
+// nothing in a file.
+package home
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"privyseal/internal/watermark"
+)
+
+// The reasons for which the gate refuses a mark, each wrapped in a *[Refusal].
+var (
+	// ErrNoWord says that nobody has said yet that the mark is right.
+	ErrNoWord = errors.New("it takes your word")
+	// ErrZero says that the mark is the zero one, and nobody has said that the key
+	// never signed.
+	ErrZero = errors.New("a state that was reset says the same as a key that never signed")
+	// ErrOwnExport says that this host wrote the mark when it exported its state.
+	ErrOwnExport = errors.New("this host exported it")
+	// ErrTombstone says that the state was exported here at the mark or above it.
+	ErrTombstone = errors.New("it is not above what was exported here")
+	// ErrNewer says that a state was found that has signed more.
+	ErrNewer = errors.New("a newer state of the key was found")
+)
+
+// Refusal is a mark that was not let in. Cures are command lines, in backticks or
+// with a sentence around them, each for a line of its own.
+type Refusal struct {
+	Err   error // one of the reasons above
+	Text  string
+	Cures []string
+}
+
+func (r *Refusal) Error() string { return strings.Join(append([]string{r.Text}, r.Cures...), "\n") }
+
+func (r *Refusal) Unwrap() error { return r.Err }
+
+// Origin is how a mark comes in; it decides what the operator has to stand up for.
+type Origin int
+
+const (
+	FromFile    Origin = iota // a state file of another signer or host
+	FromWord                  // a height that the operator has named
+	FromHere                  // the file in place, which was copied, restored or moved
+	FromNothing               // the word that the key never signed
+)
+
+// Incoming is a mark that is not the live one of its chain and key here.
+type Incoming struct {
+	Chain  string // as the operator calls it
+	Mark   watermark.Mark
+	Origin Origin
+	// From is what the operator is shown as the origin: a file and what it is.
+	From string
+	// Written is when the mark was made, by the clock of whoever made it; zero is not
+	// known.
+	Written time.Time
+	// Own says that this host exported it, and nobody is known to have taken it in.
+	Own bool
+}
+
+// Found is a state that lies beside what comes in.
+type Found struct {
+	Path string
+	Mark watermark.Mark // zero if it could not be read
+	Err  error          // why it could not be read
+}
+
+// Here is what is known of the same chain and key on this host. The zero value is
+// that nothing is.
+type Here struct {
+	// Exported is the mark of a tombstone: with it the state was exported. It counts
+	// if HasTombstone is set.
+	Exported     watermark.Mark
+	HasTombstone bool
+	// Beside are the states that lie where other signers keep them, and what a key
+	// file says itself.
+	Beside []Found
+}
+
+// Gate holds the operator's words, and where to ask for one that is missing.
+type Gate struct {
+	Yes          bool // the mark is right, and no other signer has the key
+	Fresh        bool // the key never signed on the chain, anywhere
+	ExportUnused bool // no host has signed with the state since it was exported here
+
+	// Terminal is where the operator answers, nil if there is none.
+	Terminal io.Reader
+	// Shown is where the mark is shown, and the question asked.
+	Shown io.Writer
+	// Again returns the command line that was typed, with a word more.
+	Again func(word string) string
+	// Text writes a mark for people.
+	Text func(watermark.Mark) string
+}
+
+// Admit lets a mark in, or returns a *[Refusal].
+func (g *Gate) Admit(in Incoming, here Here) error {
+	for _, rule := range []func(Incoming, Here) error{g.zero, g.beside, g.tombstone, g.ownExport} {
+		if err := rule(in, here); err != nil {
+			return err
+		}
+	}
+	g.show(in)
+	if g.Yes || in.Origin == FromNothing { // whose word is Fresh
+		return nil
+	}
+	return g.ask(in)
+}
+
+// zero takes height 0 for what it is: nobody's knowledge that nothing was signed.
+func (g *Gate) zero(in Incoming, _ Here) error {
+	if !in.Mark.IsZero() || g.Fresh {
+		return nil
+	}
+	return &Refusal{Err: ErrZero,
+		Text: fmt.Sprintf("%s: %s: it says that the key has never signed on this chain, and %v", in.Chain, in.From, ErrZero),
+		Cures: []string{
+			"if it is certain that the key has never signed on this chain, anywhere: " + g.again("--fresh-state"),
+			"else look for the state that it has signed with, or begin at a height H well above everything that the chain has reached, with --after-height H in place of the file",
+		}}
+}
+
+// beside refuses a mark below a state that lies beside the key.
+func (g *Gate) beside(in Incoming, here Here) error {
+	for _, f := range here.Beside {
+		switch {
+		case f.Err != nil && in.Origin == FromNothing:
+			return &Refusal{Err: ErrNewer,
+				Text:  fmt.Sprintf("%s: the key has a state, %s, which cannot be read: %v", in.Chain, f.Path, f.Err),
+				Cures: []string{"find out what it has signed; or begin at a height H well above everything that the chain has reached, with --after-height H in place of --fresh-state"}}
+		case f.Err == nil && (in.Mark.Less(f.Mark) || in.Origin == FromNothing && !f.Mark.IsZero()):
+			return &Refusal{Err: ErrNewer,
+				Text:  fmt.Sprintf("%s: %s says that the key has signed up to %s, and this begins at %s", in.Chain, f.Path, g.text(f.Mark), g.text(in.Mark)),
+				Cures: []string{"if that file is of this chain and key, begin with it: --import-state FILE; if it is not, copy the key to a folder of its own first"}}
+		}
+	}
+	return nil
+}
+
+// tombstone refuses to bring an exported state back where it died or below: who took
+// the export in may have signed since.
+func (g *Gate) tombstone(in Incoming, here Here) error {
+	if !here.HasTombstone || g.ExportUnused || here.Exported.Less(in.Mark) {
+		return nil
+	}
+	return &Refusal{Err: ErrTombstone,
+		Text: fmt.Sprintf("%s: the state was exported here at %s, and this is %s: %v; the host that took the export in may have signed since",
+			in.Chain, g.text(here.Exported), g.text(in.Mark), ErrTombstone),
+		Cures: g.unused()}
+}
+
+// ownExport refuses what this host has exported itself, also where the tombstone is
+// gone.
+func (g *Gate) ownExport(in Incoming, _ Here) error {
+	if !in.Own || g.ExportUnused {
+		return nil
+	}
+	return &Refusal{Err: ErrOwnExport,
+		Text: fmt.Sprintf("%s: %s: it was exported from this very place (or on a host with the same machine id), at %s; the host that took it in may have signed since",
+			in.Chain, in.From, g.text(in.Mark)),
+		Cures: g.unused()}
+}
+
+func (g *Gate) unused() []string {
+	return []string{
+		"export there, and import that here; or",
+		"if no host has signed with the export, nor can: " + g.again("--export-unused"),
+	}
+}
+
+// show tells what comes in.
+func (g *Gate) show(in Incoming) {
+	fmt.Fprintf(g.Shown, "%s: what the key has signed, up to\n  mark  %s\n  from  %s\n", in.Chain, g.text(in.Mark), in.From)
+	if !in.Written.IsZero() {
+		fmt.Fprintf(g.Shown, "  made  %s, %s\n", in.Written.UTC().Format(time.RFC3339), age(time.Since(in.Written)))
+	}
+}
+
+// claim is what the operator's word says.
+func (in *Incoming) claim() string {
+	if in.Origin == FromWord {
+		return fmt.Sprintf("this key has signed nothing above height %d on %s, in any copy, and no other signer of it runs", in.Mark.Height, in.Chain)
+	}
+	return fmt.Sprintf("this key has signed nothing newer on %s, and no other signer of it runs", in.Chain)
+}
+
+// ask wants the operator's word on the terminal.
+func (g *Gate) ask(in Incoming) error {
+	text := fmt.Sprintf("%s: %v: %s; if that is wrong, the validator signs twice and is slashed", in.Chain, ErrNoWord, in.claim())
+	refusal := &Refusal{Err: ErrNoWord, Text: text, Cures: []string{"to say so: " + g.again("--yes")}}
+	if g.Terminal == nil {
+		return refusal
+	}
+	fmt.Fprintf(g.Shown, "%s\ntype %s to say so: ", text, in.Chain)
+	answer, err := bufio.NewReader(io.LimitReader(g.Terminal, 200)).ReadString('\n')
+	if said := strings.TrimSpace(answer); err == nil && (said == in.Chain || said == "yes") {
+		return nil
+	}
+	return refusal
+}
+
+func (g *Gate) again(word string) string {
+	return "`" + g.Again(word) + "`"
+}
+
+func (g *Gate) text(m watermark.Mark) string {
+	return g.Text(m)
+}
+
+// age writes a duration for people.
+func age(d time.Duration) string {
+	switch {
+	case d < 0:
+		return "which is yet to come by the clock of this host"
+	case d < 2*time.Minute:
+		return fmt.Sprintf("%d seconds ago", int(d.Seconds()))
+	case d < 2*time.Hour:
+		return fmt.Sprintf("%d minutes ago", int(d.Minutes()))
+	case d < 48*time.Hour:
+		return fmt.Sprintf("%d hours ago", int(d.Hours()))
+	}
+	return fmt.Sprintf("%d days ago", int(d.Hours()/24))
+}

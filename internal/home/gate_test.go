@@ -1,0 +1,123 @@
+package home
+
+import (
+	"bytes"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"privyseal/internal/watermark"
+)
+
+func at(height int64) watermark.Mark {
+	return watermark.Mark{Height: height, Step: watermark.StepPrecommit}
+}
+
+// What the gate does with a mark, by where it comes from, what is known here, and
+// which words were said.
+func TestAdmit(t *testing.T) {
+	zero := watermark.Mark{}
+	tomb := func(height int64) Here { return Here{Exported: at(height), HasTombstone: true} }
+	found := func(height int64) Here { return Here{Beside: []Found{{Path: "old.json", Mark: at(height)}}} }
+	torn := Here{Beside: []Found{{Path: "old.json", Err: errors.New("torn")}}}
+	const none, yes, fresh, unused = 0, 1, 2, 4
+	for _, tt := range []struct {
+		name  string
+		in    Incoming
+		here  Here
+		words int
+		want  error
+	}{
+		{"a file without a word", Incoming{Mark: at(5)}, Here{}, none, ErrNoWord},
+		{"a file with the word", Incoming{Mark: at(5)}, Here{}, yes, nil},
+		{"the wrong words", Incoming{Mark: at(5)}, Here{}, fresh | unused, ErrNoWord},
+		{"a height without a word", Incoming{Mark: watermark.Floor(5), Origin: FromWord}, Here{}, none, ErrNoWord},
+		{"a copy without a word", Incoming{Mark: at(5), Origin: FromHere}, Here{}, none, ErrNoWord},
+		{"nothing signed, says a file", Incoming{Mark: zero}, Here{}, yes, ErrZero},
+		{"and the operator too", Incoming{Mark: zero, Origin: FromNothing}, Here{}, fresh, nil},
+		{"and the operator, as of a file", Incoming{Mark: zero}, Here{}, fresh, ErrNoWord},
+		{"a fresh key beside a state", Incoming{Mark: zero, Origin: FromNothing}, found(5), fresh | yes, ErrNewer},
+		{"a fresh key that joins high, beside a state", Incoming{Mark: watermark.Floor(9), Origin: FromNothing}, found(5), fresh | yes, ErrNewer},
+		{"a fresh key beside a fresh state", Incoming{Mark: zero, Origin: FromNothing}, found(0), fresh, ErrNewer}, // step 3 of height 0 is no fresh state
+		{"a fresh key beside a torn state", Incoming{Mark: zero, Origin: FromNothing}, torn, fresh | yes, ErrNewer},
+		{"a height below a state", Incoming{Mark: watermark.Floor(4), Origin: FromWord}, found(5), yes, ErrNewer},
+		{"a height above a state", Incoming{Mark: watermark.Floor(5), Origin: FromWord}, found(5), yes, nil},
+		{"a height beside a torn state", Incoming{Mark: watermark.Floor(5), Origin: FromWord}, torn, yes, nil},
+		{"an old backup beside a newer state", Incoming{Mark: at(4)}, found(5), yes, ErrNewer},
+		{"above the tombstone", Incoming{Mark: at(6)}, tomb(5), yes, nil},
+		{"above the tombstone, without a word", Incoming{Mark: at(6)}, tomb(5), none, ErrNoWord},
+		{"at the tombstone", Incoming{Mark: at(5)}, tomb(5), yes, ErrTombstone},
+		{"below the tombstone", Incoming{Mark: at(4)}, tomb(5), yes, ErrTombstone},
+		{"at the tombstone, unused", Incoming{Mark: at(5)}, tomb(5), yes | unused, nil},
+		{"at the tombstone, unused, without a word", Incoming{Mark: at(5)}, tomb(5), unused, ErrNoWord},
+		{"a tombstone at zero", Incoming{Mark: zero}, Here{HasTombstone: true}, yes | fresh, ErrTombstone},
+		{"our own export", Incoming{Mark: at(6), Own: true}, Here{}, yes, ErrOwnExport},
+		{"our own export above a tombstone", Incoming{Mark: at(6), Own: true}, tomb(5), yes, ErrOwnExport},
+		{"our own export, unused", Incoming{Mark: at(6), Own: true}, Here{}, yes | unused, nil},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var shown bytes.Buffer
+			g := gate(&shown)
+			g.Yes, g.Fresh, g.ExportUnused = tt.words&yes != 0, tt.words&fresh != 0, tt.words&unused != 0
+			tt.in.Chain, tt.in.From = "chain-1", "state.json"
+			err := g.Admit(tt.in, tt.here)
+			if !errors.Is(err, tt.want) || (err == nil) != (tt.want == nil) {
+				t.Fatalf("%v, want %v", err, tt.want)
+			}
+			var refusal *Refusal
+			if err != nil && (!errors.As(err, &refusal) || len(refusal.Cures) == 0 || !strings.HasPrefix(err.Error(), "chain-1: ")) {
+				t.Errorf("not for an operator: %v", err)
+			}
+			if asked := err == nil || errors.Is(err, ErrNoWord); asked != strings.Contains(shown.String(), "  from  state.json\n") {
+				t.Errorf("shown: %q", shown.String())
+			}
+		})
+	}
+}
+
+func gate(shown *bytes.Buffer) *Gate {
+	return &Gate{Shown: shown, Again: func(word string) string { return "again " + word }, Text: func(m watermark.Mark) string { return m.String() }}
+}
+
+// On a terminal the operator types the chain's name.
+func TestTerminal(t *testing.T) {
+	for answer, want := range map[string]error{
+		"chain-1\n": nil, "yes\n": nil, " chain-1 \n": nil,
+		"": ErrNoWord, "\n": ErrNoWord, "y\n": ErrNoWord, "chain-2\n": ErrNoWord, "yes": ErrNoWord, "no\n": ErrNoWord, strings.Repeat("x", 1000) + "\nyes\n": ErrNoWord,
+	} {
+		var shown bytes.Buffer
+		g := gate(&shown)
+		g.Terminal = strings.NewReader(answer)
+		err := g.Admit(Incoming{Chain: "chain-1", Mark: at(5), From: "f", Written: time.Now().Add(-60 * 24 * time.Hour)}, Here{})
+		if !errors.Is(err, want) || (err == nil) != (want == nil) {
+			t.Errorf("%q: %v", answer, err)
+		}
+		for _, part := range []string{"mark  5/0/precommit", "from  f", "60 days ago", "signed nothing newer on chain-1", "type chain-1 to say so: "} {
+			if !strings.Contains(shown.String(), part) {
+				t.Errorf("not shown: %q in %q", part, shown.String())
+			}
+		}
+	}
+}
+
+// A refusal never asks: what a terminal answers changes nothing.
+func TestRefusalsDoNotAsk(t *testing.T) {
+	var shown bytes.Buffer
+	g := gate(&shown)
+	g.Terminal = strings.NewReader("yes\n")
+	if err := g.Admit(Incoming{Chain: "c", Mark: at(5), Own: true}, Here{}); !errors.Is(err, ErrOwnExport) || shown.Len() > 0 {
+		t.Errorf("%v, %q", err, shown.String())
+	}
+}
+
+func TestAge(t *testing.T) {
+	for d, want := range map[time.Duration]string{
+		-time.Second: "yet to come", 0: "0 seconds ago", 90 * time.Second: "90 seconds ago", time.Hour: "60 minutes ago",
+		3 * time.Hour: "3 hours ago", 60 * 24 * time.Hour: "60 days ago",
+	} {
+		if got := age(d); !strings.Contains(got, want) {
+			t.Errorf("%v: %q, want %q", d, got, want)
+		}
+	}
+}
