@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -73,7 +74,12 @@ func typedAgain(flag string) string {
 // quarantine makes it durable that the state at path has a mark from elsewhere: a
 // witness has to show first that no other signer lives. It comes before the mark is
 // written; if we crash between the two, a start waits without need.
-func quarantine(path, why string) error { return witness.SetQuarantine(path, why) }
+func quarantine(path, why string) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return err
+	}
+	return witness.SetQuarantine(path, why)
+}
 
 // startFlags say what a state begins with.
 type startFlags struct {

@@ -15,6 +15,7 @@ import (
 	"privyseal/internal/pubkey"
 	"privyseal/internal/session"
 	"privyseal/internal/watermark"
+	"privyseal/internal/witness"
 )
 
 // newChain is a chain that is about to be installed.
@@ -149,6 +150,7 @@ func (in *installer) addState(ch *newChain) error {
 		if err := quarantine(path, "the key was brought from elsewhere"); err != nil {
 			return err
 		}
+		in.undo.file(witness.FlagPath(path))
 	}
 	id := watermark.ID{ChainID: ch.ID, Key: ch.key.PublicKey().ID()}
 	if err := filestore.Create(stateFile(path, id), ch.saved); err != nil {

@@ -24,6 +24,7 @@ import (
 	"privyseal/internal/pubkey"
 	"privyseal/internal/shell"
 	"privyseal/internal/watermark"
+	"privyseal/internal/witness"
 )
 
 // nitroInitFlags are those of `privyseal init --provider nitro`.
@@ -428,6 +429,7 @@ func (in *installer) addFromEnclave(ch *enclaveChain, e *enclaveLink) error {
 		if err := quarantine(path, "the key was brought from elsewhere"); err != nil {
 			return err
 		}
+		in.undo.file(witness.FlagPath(path))
 	}
 	id := watermark.ID{ChainID: ch.ID, Key: ch.key.public.ID()}
 	if err := filestore.Create(stateFile(path, id), watermark.Saved{Mark: mark}); err != nil {

@@ -44,6 +44,9 @@ func ReadFlag(state string) (Flag, error) {
 	return Flag{Quarantine: true, Stopped: word == flagStopped, Why: printable(why)}, nil
 }
 
+// FlagPath returns where the flag of a state lies, if there is one.
+func FlagPath(state string) string { return state + flagSuffix }
+
 // SetQuarantine makes the next starts of the state with a witness go through a
 // quarantine, until it was passed once. It is durable when SetQuarantine returns. The
 // gate for marks that are not our own calls it before such a mark is written.
