@@ -143,7 +143,7 @@ func (t *takeOverFlags) run(cmd *cobra.Command, a *app, source, path string) err
 		}
 	}
 	printSteps(stdout, old.SwitchOff)
-	seen.note(stderr)
+	t.seen.note(stderr)
 	in.next(stderr)
 	return nil
 }
