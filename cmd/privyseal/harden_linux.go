@@ -24,7 +24,7 @@ func lockMemory() error {
 	if err := unix.Getrlimit(unix.RLIMIT_MEMLOCK, &limit); err != nil {
 		return err
 	}
-	if limit.Cur != unix.RLIM_INFINITY {
+	if limit.Cur != unix.RLIM_INFINITY && !mayLockAll() {
 		// It may be raised up to the hard limit, and beyond it by root.
 		infinite := unix.Rlimit{Cur: unix.RLIM_INFINITY, Max: unix.RLIM_INFINITY}
 		if err := unix.Setrlimit(unix.RLIMIT_MEMLOCK, &infinite); err != nil {
@@ -32,4 +32,13 @@ func lockMemory() error {
 		}
 	}
 	return unix.Mlockall(unix.MCL_CURRENT | unix.MCL_FUTURE | unix.MCL_ONFAULT)
+}
+
+// mayLockAll reports whether the limit does not count for us (capabilities(7)).
+func mayLockAll() bool {
+	var sets [2]unix.CapUserData
+	if unix.Capget(&unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}, &sets[0]) != nil {
+		return false
+	}
+	return sets[0].Effective&(1<<unix.CAP_IPC_LOCK) != 0
 }
