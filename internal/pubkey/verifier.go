@@ -20,8 +20,12 @@ func (k Key) Verifier() func(message, sig []byte) bool {
 	if err != nil {
 		return k.Verify // it refuses everything
 	}
-	v := &edVerifier{public: []byte(k.raw), minusA: newMultiples(point.Negate(point)), base: baseMultiples()}
-	return v.verify
+	// The multiples cost as much as some signatures: whoever starts with hundreds of
+	// keys pays for each when it signs first.
+	v := sync.OnceValue(func() *edVerifier {
+		return &edVerifier{public: []byte(k.raw), minusA: newMultiples(point.Negate(point)), base: baseMultiples()}
+	})
+	return func(message, sig []byte) bool { return v().verify(message, sig) }
 }
 
 // baseMultiples are those of the generator, which all keys share.
