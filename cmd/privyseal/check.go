@@ -327,15 +327,23 @@ func (k *inspection) checkRunning(ch config.Chain, line int) {
 	}
 	switch {
 	case c == nil:
-		k.add(bad, line, wholeChain, "the running signer does not know it: it was added since", "restart the signer, as in `systemctl restart "+k.unit()+"`")
+		k.add(bad, line, wholeChain, "the running signer does not know it: it was added since", k.reloadCure(ch))
 	case c.Ready:
 	case c.Problem == "":
 		k.add(unsure, line, wholeChain, "the running signer waits for its enclave", "look again in a minute")
 	case ch.Provider == "nitro":
 		k.add(bad, line, wholeChain, "the running signer cannot sign for it: "+problem, "mend that, or what a row says; it tries again by itself, and its log tells")
 	default:
-		k.add(bad, line, wholeChain, "the running signer cannot sign for it: "+problem, "mend what the rows below say, and restart the signer")
+		k.add(bad, line, wholeChain, "the running signer cannot sign for it: "+problem, "mend what the rows below say, then "+k.reloadCure(ch))
 	}
+}
+
+// reloadCure has the running signer open a chain that it does not sign for.
+func (k *inspection) reloadCure(ch config.Chain) string {
+	if ch.Provider == "nitro" {
+		return "restart the signer, as by `systemctl restart " + k.unit() + "`"
+	}
+	return fmt.Sprintf("reload the signer, as by `systemctl reload %s` or `kill -HUP %d`", k.unit(), k.running.PID)
 }
 
 // snapshot returns how the running signer sees a chain, nil if it does not.

@@ -267,7 +267,7 @@ func reportChain(w io.Writer, ch config.Chain, public, identity pubkey.Key, own 
 // next says what to type after an installation.
 func (in *installer) next(w io.Writer) {
 	if in.config != nil {
-		fmt.Fprintln(w, "a signer that runs takes up the chain when it is restarted")
+		fmt.Fprintln(w, "a signer that runs takes up the chain when it is reloaded, as by `systemctl reload privyseal`; one in an enclave when it is restarted")
 	}
 	fmt.Fprintf(w, "next: %s, then %s\n", in.app.command("check"), in.app.command("start"))
 }

@@ -103,6 +103,7 @@ type chainMetrics struct {
 	lastHeight func() prometheus.Gauge // makes it, the first time
 	kinds      map[string]*kindMetrics
 	faults     map[signer.Fault]prometheus.Counter
+	keyLabels  []string // of the present key
 
 	queue, store prometheus.Observer
 	sign, total  prometheus.Observer
@@ -218,8 +219,11 @@ func (c *chainMetrics) setKey(k Key) {
 	if len(k.Public) > maxKeyLabel {
 		k.Public = ""
 	}
-	c.all.keyInfo.DeletePartialMatch(prometheus.Labels{"chain": c.name, "chain_id": c.id})
-	c.all.keyInfo.WithLabelValues(c.name, c.id, k.Provider, k.Type, k.Address, k.Public).Set(1)
+	if c.keyLabels != nil {
+		c.all.keyInfo.DeleteLabelValues(c.keyLabels...)
+	}
+	c.keyLabels = []string{c.name, c.id, k.Provider, k.Type, k.Address, k.Public}
+	c.all.keyInfo.WithLabelValues(c.keyLabels...).Set(1)
 }
 
 // nodeMetrics are the metrics of one node of a chain.
