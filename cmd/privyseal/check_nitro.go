@@ -27,6 +27,9 @@ func (k *inspection) checkEnclave(name string) {
 		return
 	}
 	k.add(good, line, what, fmt.Sprintf("%s, PCR0 %v", path, im.Measure().PCR0), "")
+	if why := otherProgram(im); why != "" {
+		k.add(unsure, line, what, why, "")
+	}
 	for _, why := range testPolicy(p) {
 		k.add(unsure, line, what, why, "")
 	}

@@ -239,6 +239,8 @@ image it is said, on standard error.`,
 			}
 			if p, err := imagePolicy(im); p == nil || err != nil {
 				fmt.Fprintln(cmd.ErrOrStderr(), "note: this is no image of `privyseal nitro build`: its PCR1 alone does not tell what program runs")
+			} else if why := otherProgram(im); why != "" {
+				fmt.Fprintln(cmd.ErrOrStderr(), "note: "+why)
 			}
 			return printMeasurements(cmd.OutOrStdout(), im, asJSON)
 		},
@@ -339,6 +341,16 @@ func imageProgram(im *eif.Image) string {
 		return ""
 	}
 	return info.Path
+}
+
+// otherProgram says that an image of ours has a program that does not even say that it
+// is ours; "" if it does, or says nothing.
+func otherProgram(im *eif.Image) string {
+	name := imageProgram(im)
+	if name == "" || name == enclaveProgram {
+		return ""
+	}
+	return fmt.Sprintf("the image's program says of itself that it is %.80q, and not privyseal-enclave; compare PCR1 with the release's", name)
 }
 
 // ofFlag says which flag names the file that cannot be read: a command has

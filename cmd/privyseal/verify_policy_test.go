@@ -239,6 +239,9 @@ func TestVerifySaysWhoseProgram(t *testing.T) {
 		im := testImage(t, eif.AMD64, p, program)
 		a := newAttested(t, im.Measure(), p)
 		file, pcr1 := a.write(t, "a.eif", im.Encode()), im.Measure().PCR1.String()
+		if got := otherProgram(im); (got != "") != (name == "another Go program") || got != "" && !strings.Contains(got, compare) {
+			t.Errorf("%s: measure and check say %q", name, got)
+		}
 		text := a.verify(t, "--eif", file)
 		if !strings.Contains(text, compare) {
 			t.Errorf("%s: a file says nothing of its program:\n%s", name, text)
