@@ -123,7 +123,6 @@ type inspection struct {
 // add adds a row about the home folder, or about the chain and node that are looked
 // at. Without a cure of its own it has that of the error in text.
 func (k *inspection) add(v verdict, line int, check, text, next string) {
-	check = strings.TrimPrefix(check, k.chain+" ")
 	if next == "" {
 		text, next = cure.Split(text)
 	}

@@ -206,12 +206,12 @@ func (k *inspection) checkWitnesses(ctx context.Context, i int) {
 	ch := k.config.Chains[i]
 	line := k.config.Line("chain", i, "witness")
 	if flag, err := witness.ReadFlag(k.config.Path(ch.State)); err == nil && flag.Stopped {
-		k.add(bad, line, ch.Name+" witness", flag.Why, "once the other signer is off for good: "+k.app.command("witness --chain-id %s --resume", shell.Word(ch.Name)))
+		k.add(bad, line, "witness", flag.Why, "once the other signer is off for good: "+k.app.command("witness --chain-id %s --resume", shell.Word(ch.Name)))
 	} else if err == nil && flag.Quarantine && len(ch.Witness) > 0 {
-		k.add(unsure, line, ch.Name+" witness", "the next start goes through a quarantine: "+flag.Why, "")
+		k.add(unsure, line, "witness", "the next start goes through a quarantine: "+flag.Why, "")
 	}
 	if len(ch.Witness) == 0 {
-		k.add(unsure, k.config.Line("chain", i), ch.Name+" witness", noWitness, "")
+		k.add(unsure, k.config.Line("chain", i), "witness", noWitness, "")
 	}
 	sights := lookAll(ctx, k.config, ch)
 	var tip int64
@@ -223,11 +223,11 @@ func (k *inspection) checkWitnesses(ctx context.Context, i int) {
 		text := s.addr + ": " + s.String()
 		switch behind := tip - s.status.Height; {
 		case s.err != nil:
-			k.add(bad, line, ch.Name+" witness", s.err.Error(), "correct `witness`, or start that node; the signer signs all the same")
+			k.add(bad, line, "witness", s.err.Error(), "correct `witness`, or start that node; the signer signs all the same")
 		case s.lies > 0 || behind > maxBehind:
-			k.add(unsure, line, ch.Name+" witness", fmt.Sprintf("%s; %d behind the newest witness", text, behind), "")
+			k.add(unsure, line, "witness", fmt.Sprintf("%s; %d behind the newest witness", text, behind), "")
 		default:
-			k.add(good, line, ch.Name+" witness", text, "")
+			k.add(good, line, "witness", text, "")
 		}
 	}
 }
