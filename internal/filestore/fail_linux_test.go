@@ -72,8 +72,7 @@ func TestWriteFails(t *testing.T) {
 	for _, b := range breakages() {
 		t.Run(b.name, func(t *testing.T) {
 			c := create(t, at(1))
-			// A load writes the ruling record and the next one; then come 2 and 3.
-			s, err := c.open(t.Context(), broken(b, 4))
+			s, err := c.open(t.Context(), broken(b, 2))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -107,7 +106,8 @@ func TestLoadFails(t *testing.T) {
 	}, unix.EIO}
 	for _, b := range append(breakages(), reads) {
 		t.Run(b.name, func(t *testing.T) {
-			c := create(t, at(1))
+			c := create(t, at(0))
+			signs(t, c, at(1), true) // what was stopped cleanly is read only
 			s, err := c.open(t.Context(), broken(b, 1))
 			if err != nil {
 				t.Fatal(err)

@@ -111,20 +111,17 @@ const slack = 2 * time.Second
 // the last record that was written for this chain and key.
 //
 // The host's own record is the best evidence, but is gone after a reboot. Then
-// the companion speaks: it is made at each load, so that what was backed up before
+// the companion speaks: each start that writes makes another, so that what was backed up before
 // names a file that no longer exists, and at a clean stop it holds the last record.
 // After a kill, the times of the file are left.
 func (s *surroundings) judge(r *record) error {
-	newest := false
+	newest := s.atRest(r)
 	for i := range s.host {
 		h := &s.host[i]
 		if err := older(r, h, "this host"); err != nil {
 			return err
 		}
 		newest = newest || r.same(h)
-	}
-	if newest {
-		return nil
 	}
 	mine := false
 	for i := range s.companions {
@@ -136,19 +133,27 @@ func (s *surroundings) judge(r *record) error {
 		if err := older(r, c.last, "the file beside it"); err != nil {
 			return err
 		}
-		closed := *c.last
-		closed.closed = false
-		newest = newest || c.last.closed && c.id == r.companion && r.same(&closed)
 	}
 	switch {
+	case newest:
+		return nil
 	case len(s.companions) == 0:
 		return restored("the file beside it, %s, is missing", "…"+CompanionSuffix)
 	case !mine:
 		return restored("record %d was written before the last start", r.seq)
-	case newest:
-		return nil
 	}
 	return s.judgeTimes(r)
+}
+
+// atRest reports whether the companion that r names says that r is the last record,
+// after a clean stop.
+func (s *surroundings) atRest(r *record) bool {
+	for _, c := range s.companions {
+		if c.id == r.companion && c.last != nil && c.last.closed && c.last.sameState(r) {
+			return true
+		}
+	}
+	return false
 }
 
 // judgeTimes looks for a change of the file after its last record.

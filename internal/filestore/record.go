@@ -42,8 +42,8 @@ import (
 //	             absent or still empty, as in many containers
 //	   148   16  file: the start of SHA-256 over the kernel's handle of the file
 //	             (type and bytes, name_to_handle_at(2): inode and generation)
-//	   164   16  companion: the same of the file beside it, which is made anew
-//	             at each load
+//	   164   16  companion: the same of the file beside it, which each start that
+//	             writes makes anew
 //	   180    8  when the record was written, nanoseconds since 1970, signed
 //	   188    8  zero
 //	   196    8  inode, for people
@@ -92,8 +92,8 @@ type record struct {
 	closed   bool // of a companion: nothing was written after it
 	old      bool // of version 1
 	binding  binding
-	// companion names the file that was made beside the state at the load after
-	// which the record was written.
+	// companion names the file beside the state that was made for the first write of
+	// the process which has written the record.
 	companion fileID
 }
 

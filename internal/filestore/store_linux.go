@@ -25,10 +25,11 @@ type Store struct {
 	around surroundings
 
 	// ready is true while cur is known to be what the disk holds.
-	ready bool
-	cur   record
+	ready  bool
+	cur    record
+	flawed bool // a copy of a record was bad when it was read
 
-	// companion is the file that was made at the first load of this process, or -1.
+	// companion is the file that was made for the first write of this process, or -1.
 	companion int
 
 	slot [slotSize]byte // what is written next
@@ -168,14 +169,14 @@ func (s *Store) read() (problem, err error) {
 	if s.around.companions, err = s.c.companions(s.sys); err != nil {
 		return nil, err
 	}
-	cur, _, problem := judge(&slots, s.c.MACKey)
+	cur, flawed, problem := judge(&slots, s.c.MACKey)
 	if problem != nil && !errors.Is(problem, ErrRestored) {
 		return nil, problem
 	}
 	if err := s.c.own(&cur); err != nil {
 		return nil, err
 	}
-	s.cur = cur
+	s.cur, s.flawed = cur, flawed
 	if problem == nil {
 		problem = s.c.accept(&cur, &s.around)
 	}
@@ -192,9 +193,7 @@ func (s *Store) keep() error {
 	return s.sys.writeSlot(s.fd, slotOf(s.cur.seq), &s.slot)
 }
 
-// Load implements [watermark.Store]. The first load of a Store also makes a new
-// companion, and the record that names it. The error is an *[Error], or the
-// context's.
+// Load implements [watermark.Store]. The error is an *[Error], or the context's.
 func (s *Store) Load(ctx context.Context) (watermark.Saved, error) {
 	s.ready = false
 	err := ctx.Err()
@@ -213,10 +212,18 @@ func (s *Store) load() error {
 	if err := cmp.Or(err, problem); err != nil {
 		return err
 	}
+	if !s.flawed && s.around.atRest(&s.cur) {
+		// All of it was durable before the companion said so, and nothing is written
+		// before there is another one. So 500 states are open at once.
+		s.cur.encodeSlot(&s.slot, s.c.MACKey)
+		s.noteOnHost(s.slot[:recordSize])
+		return nil
+	}
 	if err := s.keep(); err != nil {
 		return err
 	}
-	// From here on it is us who change the file.
+	// From here on it is us who change the file. A new record has its times too: they
+	// are all that speaks for it after another kill.
 	if s.around.mtime, s.around.ctime = 0, 0; s.companion >= 0 && s.named() {
 		return nil
 	}
@@ -230,7 +237,8 @@ func (s *Store) named() bool {
 	return err == nil && id == s.cur.companion
 }
 
-// Replace implements [watermark.Store]: one pwrite and one fdatasync. Besides
+// Replace implements [watermark.Store]: one pwrite and one fdatasync, and the first
+// time a new companion. Besides
 // [watermark.ErrMoved], which it returns as it is, the error is an *[Error]. A
 // mark that is not above old is an error too.
 func (s *Store) Replace(ctx context.Context, old watermark.Saved, m watermark.Mark) (watermark.Saved, error) {
@@ -250,7 +258,11 @@ func (s *Store) Replace(ctx context.Context, old watermark.Saved, m watermark.Ma
 	if err == nil {
 		err = s.onPath()
 	}
-	if err == nil {
+	switch {
+	case err != nil:
+	case s.companion < 0:
+		err = s.renew(next)
+	default:
 		err = s.write(next)
 	}
 	if err != nil {
@@ -293,14 +305,14 @@ func (s *Store) Close() error {
 		return nil
 	}
 	var sealed error
-	if s.ready {
-		sealed = s.seal()
-	}
-	s.ready = false
 	if s.companion >= 0 {
+		if s.ready {
+			sealed = s.seal()
+		}
 		s.sys.close(s.companion)
 		s.companion = -1
 	}
+	s.ready = false
 	unlockHost(s.sys, s.host)
 	// A child that is being forked right now holds a copy of the descriptor, and
 	// the lock with it, until it executes its program.

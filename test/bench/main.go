@@ -48,13 +48,15 @@ var sections = []struct {
 	{"chain", (*bench).chain},
 	{"memory", (*bench).memory},
 	{"start", (*bench).start},
+	{"many", (*bench).many},
+	{"crowded", (*bench).crowded},
 }
 
 func run() error {
 	privyseal := flag.String("privyseal", "", "the binary to measure; required")
 	dir := flag.String("dir", ".", "a folder on the disk to measure on")
 	root := flag.String("root", filepath.Join("..", ".."), "the repository")
-	only := flag.String("only", "latency,neighbours,chain,memory,start", "what to measure, separated by commas")
+	only := flag.String("only", "latency,neighbours,chain,memory,start,many,crowded", "what to measure, separated by commas")
 	flag.Parse()
 	if *privyseal == "" || flag.NArg() > 0 {
 		flag.Usage()
@@ -80,6 +82,7 @@ func run() error {
 		return err
 	}
 	defer remove()
+	os.Setenv("PRIVYSEAL_RUN", b.sockets) // not the host's own memory of its signers
 	fmt.Println(machine(disk))
 
 	var rows []row
