@@ -86,6 +86,7 @@ func TestScripts(t *testing.T) {
 			"replace":  replace,
 			"unlisten": unlisten,
 			"mode":     mode,
+			"cure":     typeCure,
 		},
 	})
 }
@@ -125,6 +126,26 @@ func diskDir(t *testing.T) string {
 	}
 	t.Fatal("no folder on a local disk; set TMPDIR to one")
 	return ""
+}
+
+// cure [PLACEHOLDER=VALUE…] types the last command that stands in backticks in what the
+// last one has printed, its placeholders replaced, as an operator pastes it.
+func typeCure(ts *testscript.TestScript, neg bool, args []string) {
+	commands := regexp.MustCompile("`([^`]+)`").FindAllStringSubmatch(ts.ReadFile("stdout")+ts.ReadFile("stderr"), -1)
+	if len(commands) == 0 {
+		ts.Fatalf("nothing to type in what was printed")
+	}
+	command := commands[len(commands)-1][1]
+	for _, a := range args {
+		placeholder, value, _ := strings.Cut(a, "=")
+		if !regexp.MustCompile(`\b` + placeholder + `\b`).MatchString(command) {
+			ts.Fatalf("no %s in %s", placeholder, command)
+		}
+		command = regexp.MustCompile(`\b`+placeholder+`\b`).ReplaceAllLiteralString(command, value)
+	}
+	if err := ts.Exec("sh", "-c", command); (err != nil) != neg {
+		ts.Fatalf("%s: %v", command, err)
+	}
 }
 
 // exits STATUS COMMAND… runs the command and compares its exit status.

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -64,16 +65,27 @@ func isRecord(m watermark.Mark) bool {
 // by a command alone.
 func explainState(c *config.Config, ch config.Chain, err error) error {
 	var e *filestore.Error
-	if !errors.As(err, &e) || !errors.Is(e, filestore.ErrMissing) && !errors.Is(e, filestore.ErrDamaged) {
+	if !errors.As(err, &e) {
 		return err
 	}
 	mended := *e
-	if ch.Provider == "nitro" {
+	lost := errors.Is(e, filestore.ErrMissing) || errors.Is(e, filestore.ErrDamaged)
+	switch general := filestore.Cure(ch.ID, e.Err); {
+	case lost && ch.Provider == "nitro":
 		mended.Cure = lostEnclaveState(c, ch, errors.Is(e, filestore.ErrDamaged))
-	} else {
-		mended.Cure = filestore.Cure(ch.Name, e.Err)
+	case lost || e.Cure == general:
+		mended.Cure = stateCure(c, ch, e.Err)
+	default:
+		return err
 	}
 	return &mended
+}
+
+// stateCure is filestore's, which knows the chain's id only, for the chain by its name
+// and in its home.
+func stateCure(c *config.Config, ch config.Chain, reason error) string {
+	chain := " --chain-id " + shell.Word(ch.Name)
+	return strings.ReplaceAll(filestore.Cure(ch.Name, reason), chain, " --home "+shell.Word(c.Path("."))+chain)
 }
 
 // lostEnclaveState says how the state of a key in an enclave comes back. What is to

@@ -188,7 +188,7 @@ func (c *chain) openState(ctx context.Context, cfg *config.Config, standby bool)
 	file.Wait = standby
 	store, err := filestore.Open(ctx, file)
 	if err != nil {
-		return err
+		return explainState(cfg, cc, err)
 	}
 	s, err := signer.New(ctx, signer.Config{
 		ChainID:        cc.ID,
@@ -205,7 +205,7 @@ func (c *chain) openState(ctx context.Context, cfg *config.Config, standby bool)
 	})
 	if err != nil {
 		store.Close()
-		return err
+		return explainState(cfg, cc, err)
 	}
 	c.store, c.signer = store, s
 	c.begin(s.Last().Mark)
