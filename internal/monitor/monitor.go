@@ -229,6 +229,8 @@ func (c *Chain) Note(o Outcome) {
 	switch {
 	case o.Reason != "":
 		c.refused(o)
+	case o.Fault == signer.HeldFault:
+		c.say(slog.LevelInfo, "held back, closing the connection so that the node asks again", o.Node, string(o.Fault), "kind", o.Kind, "error", o.Err)
 	case o.Err != nil:
 		c.say(slog.LevelError, "cannot answer, closing the connection so that the node asks again", o.Node, string(o.Fault), "kind", o.Kind, "error", o.Err)
 	case o.Kind != privval.KindPubKey.String():
@@ -288,7 +290,7 @@ func because(e Outcome) string {
 // wants something that no healthy node asks for.
 func alarming(reason string) bool {
 	switch reason {
-	case string(watermark.Conflict) + "_same_node", string(watermark.HeightLeap):
+	case string(watermark.Conflict) + "_same_node", string(watermark.HeightLeap), string(watermark.DuplicateSigner):
 		return true
 	}
 	return false
