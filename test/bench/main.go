@@ -48,6 +48,7 @@ var sections = []struct {
 	{"chain", (*bench).chain},
 	{"memory", (*bench).memory},
 	{"start", (*bench).start},
+	{"watched", (*bench).watched},
 	{"many", (*bench).many},
 	{"crowded", (*bench).crowded},
 }
@@ -56,7 +57,7 @@ func run() error {
 	privyseal := flag.String("privyseal", "", "the binary to measure; required")
 	dir := flag.String("dir", ".", "a folder on the disk to measure on")
 	root := flag.String("root", filepath.Join("..", ".."), "the repository")
-	only := flag.String("only", "latency,neighbours,chain,memory,start,many,crowded", "what to measure, separated by commas")
+	only := flag.String("only", "latency,neighbours,chain,memory,start,watched,many,crowded", "what to measure, separated by commas")
 	flag.Parse()
 	if *privyseal == "" || flag.NArg() > 0 {
 		flag.Usage()

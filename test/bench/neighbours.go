@@ -72,28 +72,7 @@ func (p *pair) close() {
 }
 
 func (b *bench) healthy(ctx context.Context, chain string, args ...string) (*pair, error) {
-	h := &home{b: b, dir: b.path("neighbours-" + chain)}
-	if err := h.init(ctx, chain, args...); err != nil {
-		return nil, err
-	}
-	if err := h.moveMetrics(); err != nil {
-		return nil, err
-	}
-	n, err := b.newNode(chain)
-	if err != nil {
-		return nil, err
-	}
-	p, err := h.start(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if err := n.accept(); err != nil {
-		return nil, p.failed(err)
-	}
-	if err := n.greet(); err != nil {
-		return nil, p.failed(err)
-	}
-	return &pair{n, p}, nil
+	return b.healthyAt(ctx, chain, nil, args...)
 }
 
 func accept(l net.Listener, f func(net.Conn)) {

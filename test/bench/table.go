@@ -28,7 +28,7 @@ func atMost(bound float64, what string, measured samples, percent int, reference
 		measured:  micros(m),
 		reference: fmt.Sprintf("%s %s", reference, micros(b)),
 		ratio:     fmt.Sprintf("%.2f", ratio),
-		bound:     fmt.Sprintf("≤ %.1f", bound),
+		bound:     fmt.Sprintf("≤ %g", bound),
 		ok:        ratio <= bound,
 	}
 }
