@@ -27,7 +27,6 @@ type metrics struct {
 	signedTotal    *prometheus.CounterVec
 	repeatedTotal  *prometheus.CounterVec
 	nilTotal       *prometheus.CounterVec
-	refusedTotal   *prometheus.CounterVec
 	errorsTotal    *prometheus.CounterVec
 	duration       *prometheus.HistogramVec
 	lastHeight     *prometheus.GaugeVec
@@ -65,7 +64,6 @@ func newMetrics(version string) *metrics {
 		signedTotal:   counter("signed_total", "Signatures released, repeated ones and nil votes among them.", ofChain("kind")...),
 		repeatedTotal: counter("repeated_total", "Signatures over a mark that was signed before: asked for again, or by another node.", ofChain("kind")...),
 		nilTotal:      counter("nil_votes_total", "Signatures of votes for no block.", ofChain("kind")...),
-		refusedTotal:  counter("refused_total", "Requests refused for good.", ofChain("node", "reason")...),
 		errorsTotal:   counter("errors_total", "Failures that may pass: attempts at the store, signatures of the key, requests that waited too long.", ofChain("kind")...),
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Namespace: "privyseal", Name: "sign_duration_seconds", Buckets: durationBuckets,
@@ -88,7 +86,7 @@ func newMetrics(version string) *metrics {
 	for _, l := range []string{MetricsListener, StatusListener} {
 		m.listenerErrors.WithLabelValues(l)
 	}
-	m.registry.MustRegister(m.signedTotal, m.repeatedTotal, m.nilTotal, m.refusedTotal, m.errorsTotal, m.duration,
+	m.registry.MustRegister(m.signedTotal, m.repeatedTotal, m.nilTotal, m.errorsTotal, m.duration,
 		m.lastHeight, m.lastTime, m.markHeight, m.state, m.reconnected, m.unknown, m.ready, m.keyInfo, m.enclaveUp, m.enclaveRuns,
 		m.listenerErrors, build, collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
@@ -228,31 +226,20 @@ func (c *chainMetrics) setKey(k Key) {
 
 // nodeMetrics are the metrics of one node of a chain.
 type nodeMetrics struct {
-	refused    map[string]prometheus.Counter // by reason
+	refused    refusals
 	reconnects prometheus.Counter
 	unknown    prometheus.Counter
 	state      [3]prometheus.Gauge // by session.State
 }
 
 func (c *chainMetrics) node(name string) *nodeMetrics {
-	n := &nodeMetrics{refused: map[string]prometheus.Counter{}, reconnects: c.all.reconnected.WithLabelValues(c.name, c.id, name)}
+	n := &nodeMetrics{refused: newRefusals(), reconnects: c.all.reconnected.WithLabelValues(c.name, c.id, name)}
 	n.unknown = c.all.unknown.WithLabelValues(c.name, c.id, name)
-	for _, r := range append(signer.Reasons(), otherLabel) {
-		n.refused[r] = c.all.refusedTotal.WithLabelValues(c.name, c.id, name, r)
-	}
 	for s := range n.state {
 		n.state[s] = c.all.state.WithLabelValues(c.name, c.id, name, session.State(s).String())
 	}
 	n.setState(session.Dialling)
 	return n
-}
-
-func (n *nodeMetrics) refuse(reason string) {
-	if counter := n.refused[reason]; counter != nil {
-		counter.Inc()
-		return
-	}
-	n.refused[otherLabel].Inc()
 }
 
 func (n *nodeMetrics) setState(now session.State) {
@@ -265,7 +252,6 @@ func (n *nodeMetrics) setState(now session.State) {
 // forget takes the series of a node away that is in the config no more.
 func (c *chainMetrics) forget(node string) {
 	labels := prometheus.Labels{"chain": c.name, "chain_id": c.id, "node": node}
-	c.all.refusedTotal.DeletePartialMatch(labels)
 	c.all.reconnected.DeletePartialMatch(labels)
 	c.all.unknown.DeletePartialMatch(labels)
 	c.all.state.DeletePartialMatch(labels)

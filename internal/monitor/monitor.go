@@ -51,7 +51,7 @@ type Monitor struct {
 // New returns a monitor without chains.
 func New(log *slog.Logger, version string) *Monitor {
 	m := &Monitor{log: log, metrics: newMetrics(version), version: version, started: time.Now()}
-	m.metrics.registry.MustRegister(witnessCollector{m})
+	m.metrics.registry.MustRegister(witnessCollector{m}, refusalCollector{m})
 	return m
 }
 
@@ -260,7 +260,7 @@ func (c *Chain) signedOne(e Outcome) {
 func (c *Chain) refused(e Outcome) {
 	c.mu.Lock()
 	if at := slices.IndexFunc(c.nodes, func(n *node) bool { return n.name == e.Node }); at >= 0 {
-		c.nodes[at].metrics.refuse(e.Reason)
+		c.nodes[at].metrics.refused.count(e.Reason)
 	}
 	c.lastRefusal = &Refusal{Time: time.Now(), Node: e.Node, Reason: e.Reason, Text: because(e)}
 	c.mu.Unlock()

@@ -25,7 +25,7 @@ func (m *metrics) ofChains() []interface {
 	return []interface {
 		DeletePartialMatch(prometheus.Labels) int
 	}{
-		m.signedTotal, m.repeatedTotal, m.nilTotal, m.refusedTotal, m.errorsTotal, m.duration, m.lastHeight, m.lastTime,
+		m.signedTotal, m.repeatedTotal, m.nilTotal, m.errorsTotal, m.duration, m.lastHeight, m.lastTime,
 		m.markHeight, m.state, m.reconnected, m.unknown, m.ready, m.keyInfo,
 	}
 }
