@@ -139,8 +139,8 @@ func (f *initFlags) check(cmd *cobra.Command) error {
 	if err := config.CheckChainID(f.chainID); err != nil {
 		return usagef("--chain-id: %w", err)
 	}
-	if f.name != "" && !config.ValidName(f.name) {
-		return usagef("--name %.80q is not a name: %s", f.name, config.NameRule)
+	if err := checkName(f.name); err != nil {
+		return err
 	}
 	if err := f.witness.check(); err != nil {
 		return err
@@ -171,6 +171,14 @@ func (f *initFlags) check(cmd *cobra.Command) error {
 		return usagef("only one of --import-state, --fresh-state and --after-height can be true")
 	}
 	return f.from.check()
+}
+
+// checkName finds what is wrong with --name.
+func checkName(name string) error {
+	if name != "" && !config.ValidName(name) {
+		return usagef("--name %.80q is not a name: %s", name, config.NameRule)
+	}
+	return nil
 }
 
 func (f *initFlags) parseNodes() ([]config.Node, error) {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -51,6 +52,7 @@ otherwise.`,
 	t.words.add(cmd)
 	t.seen.add(cmd)
 	t.nitro.seen = &t.seen
+	cmd.Flags().StringVar(&t.name, "name", "", "name of its one chain here, for a second key of the same chain id (default: the id)")
 	cmd.Flags().BoolVar(&t.dryRun, "dry-run", false, "show what would be done, and write nothing")
 	cmd.Flags().BoolVar(&t.fresh, "fresh-state", false, "where the old state says that a key has never signed, that is so")
 	return cmd
@@ -77,6 +79,7 @@ type takeOverFlags struct {
 	nitro  nitroMigrateFlags
 	seen   witnessFlag
 	words  wordFlags
+	name   string // of its one chain here; "" is the id
 	fresh  bool
 	dryRun bool
 }
@@ -91,7 +94,7 @@ func (t *takeOverFlags) gate(cmd *cobra.Command, source string, c migrate.Chain,
 }
 
 func (t *takeOverFlags) run(cmd *cobra.Command, a *app, source, path string) error {
-	if err := t.seen.check(); err != nil {
+	if err := errors.Join(t.seen.check(), checkName(t.name)); err != nil {
 		return err
 	}
 	stdout, stderr := cmd.OutOrStdout(), cmd.ErrOrStderr()
@@ -103,8 +106,11 @@ func (t *takeOverFlags) run(cmd *cobra.Command, a *app, source, path string) err
 	if err != nil {
 		return err
 	}
+	if t.name != "" && len(old.Chains) != 1 {
+		return usagef("--name is for one chain, and this signer has %d", len(old.Chains))
+	}
 	for _, c := range old.Chains {
-		if err := in.checkFree(config.NewChain(c.ID, "")); err != nil {
+		if err := in.checkFree(config.NewChain(c.ID, t.name)); err != nil {
 			return err
 		}
 		if c.KMS != nil {
@@ -116,7 +122,7 @@ func (t *takeOverFlags) run(cmd *cobra.Command, a *app, source, path string) err
 	}
 	chains := make([]*newChain, len(old.Chains))
 	for i, c := range old.Chains {
-		if chains[i], err = convert(c, stderr); err != nil {
+		if chains[i], err = convert(c, t.name, stderr); err != nil {
 			return err
 		}
 		defer chains[i].wipe()
@@ -149,12 +155,12 @@ func (t *takeOverFlags) run(cmd *cobra.Command, a *app, source, path string) err
 }
 
 // convert returns the chain as we have it.
-func convert(c migrate.Chain, stderr io.Writer) (*newChain, error) {
+func convert(c migrate.Chain, name string, stderr io.Writer) (*newChain, error) {
 	if err := config.CheckChainID(c.ID); err != nil {
 		return nil, err
 	}
 	ch := &newChain{
-		Chain: config.NewChain(c.ID, ""), key: c.Key, identity: c.Identity,
+		Chain: config.NewChain(c.ID, name), key: c.Key, identity: c.Identity,
 		saved: watermark.Saved{Mark: c.Mark, Time: c.Written}, foreign: true,
 	}
 	for _, n := range c.Nodes {

@@ -44,7 +44,7 @@ func (t *takeOverFlags) takeOverEnclave(cmd *cobra.Command, a *app, in *installe
 	if err != nil {
 		return usagef("--public-key: %w", err)
 	}
-	ch, err := convertToEnclave(c)
+	ch, err := convertToEnclave(c, t.name)
 	if err != nil {
 		return err
 	}
@@ -140,11 +140,11 @@ func (f *nitroMigrateFlags) overruled(set func(flag string) bool) string {
 }
 
 // convertToEnclave returns the chain as we have it.
-func convertToEnclave(c migrate.Chain) (*enclaveChain, error) {
+func convertToEnclave(c migrate.Chain, name string) (*enclaveChain, error) {
 	if err := config.CheckChainID(c.ID); err != nil {
 		return nil, err
 	}
-	ch := newEnclaveChain(c.ID, "")
+	ch := newEnclaveChain(c.ID, name)
 	for _, n := range c.Nodes {
 		ch.Nodes = append(ch.Nodes, config.Node{Name: n.Name, Addr: n.Addr})
 		ch.own = append(ch.own, n.Listens)
