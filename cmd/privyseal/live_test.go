@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -523,4 +524,57 @@ func freeAddr(t *testing.T) string {
 	}
 	defer l.Close()
 	return l.Addr().String()
+}
+
+// TestFewDescriptors starts with ever more descriptors, until there are enough: what
+// is short of them may pass, and is never an operator's business.
+func TestFewDescriptors(t *testing.T) {
+	l := newLiveHome(t)
+	l.init("one")
+	noMetrics(t, l.home)
+	failed := 0
+	for n := 4; n < 64; n++ {
+		status, started := startWithin(t, l.home, n)
+		switch {
+		case started && failed == 0:
+			t.Error("nothing was short of descriptors")
+			return
+		case started:
+			return
+		}
+		failed++
+		// 2 is Go's own, where not even its runtime has enough; the unit starts again.
+		if status != statusFailed && status != 2 {
+			t.Errorf("with %d descriptors the exit status is %d", n, status)
+		}
+	}
+	t.Error("64 descriptors are not enough")
+}
+
+// startWithin starts a signer that may have n descriptors, and ends it if it signs.
+func startWithin(t *testing.T, home string, n int) (status int, started bool) {
+	t.Helper()
+	log := &syncBuffer{}
+	cmd := exec.Command("sh", "-c", `ulimit -n "$1" && exec privyseal start --home "$2"`, "sh", strconv.Itoa(n), home)
+	cmd.Stderr = log
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan struct{})
+	go func() { cmd.Wait(); close(ended) }()
+	eventually(t, "it starts or ends", func() bool {
+		select {
+		case <-ended:
+			return true
+		default:
+			started = strings.Contains(log.String(), "privyseal started")
+			return started
+		}
+	})
+	cmd.Process.Signal(syscall.SIGTERM)
+	<-ended
+	if !started {
+		t.Logf("with %d descriptors: %.300s", n, log.String())
+	}
+	return cmd.ProcessState.ExitCode(), started
 }
