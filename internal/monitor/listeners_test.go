@@ -54,9 +54,10 @@ func TestIdleConnectionsAreCapped(t *testing.T) {
 	done := make(chan error)
 	go func() { done <- m.ServeHTTP(ctx, l) }()
 	url := "http://" + inner.Addr().String() + "/healthz"
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}} // each scrape is the newest connection
 	scrape := func() {
 		t.Helper()
-		resp, err := http.Get(url)
+		resp, err := client.Get(url)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -88,7 +89,6 @@ func TestIdleConnectionsAreCapped(t *testing.T) {
 	for _, conn := range idle {
 		conn.Close()
 	}
-	http.DefaultClient.CloseIdleConnections()
 	stop()
 	if err := <-done; err != nil {
 		t.Error(err)
