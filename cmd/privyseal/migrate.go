@@ -20,7 +20,7 @@ import (
 func newMigrateCommand(a *app) *cobra.Command {
 	t := &takeOverFlags{}
 	cmd := &cobra.Command{
-		Use:   "migrate cometbft|tmkms|tmkms-light|cosmos-kms PATH",
+		Use:   "migrate cometbft|tmkms|tmkms-light|cosmos-kms|horcrux PATH",
 		Short: "Take over from another signer: key, identity, state and connections",
 		Long: `Take over the installation of another signer: its key, identity, state and
 connection settings. PATH is
@@ -30,10 +30,17 @@ connection settings. PATH is
   tmkms-light  the tmkms.toml of its software signer or its Nitro helper, or the
                folder with it
   cosmos-kms   its home, or the kms.yaml in it
+  horcrux      the homes of as many cosigners as make the key, one PATH each, or
+               the folder that they lie in
 
 Stop the old signer first. Without its state, or while that still changes, nothing
-is taken over. Nothing of the old installation is changed or deleted; at the end
-stands what to switch off there, in order.
+is taken over. What the state says is shown, with its age, and wants your word: on a
+terminal it asks, elsewhere --yes says so. Nothing of the old installation is changed
+or deleted; at the end stands what to switch off there, in order.
+
+Horcrux' shards are combined into the whole Ed25519 key, which is then in one file
+like any other key here. Each cosigner's CHAIN_share_sign_state.json is needed; the
+highest of all states counts. Nodes are those of all config.yaml, and of --node.
 
 tmkms-light in a Nitro enclave goes into an enclave of ours: give the image with
 --eif and the validator's public key with --public-key. The KMS key stays the same;
@@ -41,11 +48,12 @@ its policy has to let the new image in. Context id, memory and CPUs become those
 the old enclave, from tmkms.toml and the enclave.toml beside it, unless flags say
 otherwise.`,
 		Example: `  privyseal migrate tmkms /etc/tmkms --dry-run
+  privyseal migrate horcrux cosigner_1 cosigner_3
   privyseal migrate tmkms-light /home/ec2-user/.tmkms --eif privyseal.eif --public-key 11qYAYKx…`,
 		ValidArgs: migrate.Sources(),
 		Args:      checkSource,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return t.run(cmd, a, args[0], args[1])
+			return t.run(cmd, a, args[0], args[1:])
 		},
 	}
 	t.nitro.add(cmd)
@@ -53,13 +61,15 @@ otherwise.`,
 	t.seen.add(cmd)
 	t.nitro.seen = &t.seen
 	cmd.Flags().StringVar(&t.name, "name", "", "name of its one chain here, for a second key of the same chain id (default: the id)")
+	cmd.Flags().StringArrayVar(&t.nodes, "node", nil, "address of a node that no config.yaml of Horcrux names; may be repeated")
 	cmd.Flags().BoolVar(&t.dryRun, "dry-run", false, "show what would be done, and write nothing")
 	cmd.Flags().BoolVar(&t.fresh, "fresh-state", false, "where the old state says that a key has never signed, that is so")
 	return cmd
 }
 
 func checkSource(cmd *cobra.Command, args []string) error {
-	if err := arguments("the old signer", "PATH")(cmd, args); err != nil {
+	several := len(args) > 2 && args[0] == "horcrux"
+	if err := arguments("the old signer", "PATH")(cmd, args[:min(len(args), 3)]); err != nil && !several {
 		return err
 	}
 	if slices.Contains(migrate.Sources(), args[0]) {
@@ -80,6 +90,7 @@ type takeOverFlags struct {
 	seen   witnessFlag
 	words  wordFlags
 	name   string // of its one chain here; "" is the id
+	nodes  []string
 	fresh  bool
 	dryRun bool
 }
@@ -93,7 +104,10 @@ func (t *takeOverFlags) gate(cmd *cobra.Command, source string, c migrate.Chain,
 	return t.words.gate(cmd, ch, t.fresh).Admit(in, home.Here{Beside: beside(ch.ID, public, []string{c.KeyFile})})
 }
 
-func (t *takeOverFlags) run(cmd *cobra.Command, a *app, source, path string) error {
+func (t *takeOverFlags) run(cmd *cobra.Command, a *app, source string, paths []string) error {
+	if len(t.nodes) > 0 && source != "horcrux" {
+		return usagef("--node goes with horcrux; the nodes of %s are in its config", source)
+	}
 	if err := errors.Join(t.seen.check(), checkName(t.name)); err != nil {
 		return err
 	}
@@ -102,7 +116,7 @@ func (t *takeOverFlags) run(cmd *cobra.Command, a *app, source, path string) err
 	if err != nil {
 		return err
 	}
-	old, err := migrate.Read(cmd.Context(), source, path, migrate.DefaultSettle)
+	old, err := migrate.Read(cmd.Context(), migrate.Place{Source: source, Paths: paths, Nodes: t.nodes}, migrate.DefaultSettle)
 	if err != nil {
 		return err
 	}
@@ -168,7 +182,7 @@ func convert(c migrate.Chain, name string, stderr io.Writer) (*newChain, error) 
 		ch.own = append(ch.own, n.Listens)
 	}
 	ch.MaxHeight = c.MaxHeight
-	ch.ImportedFrom = []string{c.KeyFile}
+	ch.ImportedFrom = c.KeyFiles()
 	if c.IdentityFile != "" {
 		ch.ImportedFrom = append(ch.ImportedFrom, c.IdentityFile)
 	}

@@ -36,8 +36,8 @@ While it runs:
 
 Moving in and out:
 
-  privyseal migrate   take over from CometBFT, tmkms, tmkms-light, cosmos-kms
-  privyseal state     init, adopt, show, import, export: what must never be lost
+  privyseal migrate   take over from CometBFT, tmkms, tmkms-light, cosmos-kms, Horcrux
+  privyseal state     init, raise, adopt, show, import, export: what must never be lost
   privyseal key       generate, import, show, seal
 
 In an AWS Nitro Enclave (doc/nitro.md):

@@ -74,7 +74,16 @@ type Chain struct {
 	Warnings []string
 
 	parseState func(c *Chain, data []byte) (watermark.Mark, error)
+	// moreKeys and moreStates are files beside KeyFile and StateFile, where several
+	// make one.
+	moreKeys, moreStates []string
 }
+
+// KeyFiles returns KeyFile, and the other files that hold a part of the key.
+func (c *Chain) KeyFiles() []string { return append([]string{c.KeyFile}, c.moreKeys...) }
+
+// stateFiles returns StateFile, and the other states of the chain and key.
+func (c *Chain) stateFiles() []string { return append([]string{c.StateFile}, c.moreStates...) }
 
 // Node is a validator node that the signer dials.
 type Node struct {
@@ -90,27 +99,45 @@ type Node struct {
 const DefaultSettle = 10 * time.Second
 
 // Sources returns the names of the signers that [Read] knows.
-func Sources() []string { return []string{"cometbft", "tmkms", "tmkms-light", "cosmos-kms"} }
+func Sources() []string { return []string{"cometbft", "tmkms", "tmkms-light", "cosmos-kms", "horcrux"} }
 
-// Read reads the installation of the signer source at path:
+// Place says which installation is meant.
+type Place struct {
+	Source string   // one of [Sources]
+	Paths  []string // one, or with horcrux one or more
+	// Nodes are addresses of nodes beside those of the installation, with horcrux.
+	Nodes []string
+}
+
+// Read reads the installation of another signer:
 //
 //   - cometbft: the home of a node that signs with its own key, or the config
 //     folder in it;
 //   - tmkms: its tmkms.toml, or the folder with it;
 //   - tmkms-light: the tmkms.toml of its software signer or of its Nitro helper,
 //     or the folder with it;
-//   - cosmos-kms: its home, or the kms.yaml in it.
+//   - cosmos-kms: its home, or the kms.yaml in it;
+//   - horcrux: the homes of as many cosigners as make the key, or the folder that they
+//     lie in.
 //
 // A state file has to be older than settle and may not change between two
 // reads, so Read can take as long as settle. Errors are a *[StateError] where a
 // state is missing or does not fit, a *[LiveError] where the old signer still
 // runs, and the context's.
-func Read(ctx context.Context, source, path string, settle time.Duration) (*Installation, error) {
-	path, err := filepath.Abs(path)
-	if err != nil {
-		return nil, err
+func Read(ctx context.Context, at Place, settle time.Duration) (*Installation, error) {
+	source, paths := at.Source, make([]string, len(at.Paths))
+	for i := range paths {
+		var err error
+		if paths[i], err = filepath.Abs(at.Paths[i]); err != nil {
+			return nil, err
+		}
 	}
+	if len(paths) == 0 || len(paths) > 1 && source != "horcrux" {
+		return nil, fmt.Errorf("cannot migrate from %s: it lies in one place, not in %d", source, len(paths))
+	}
+	path := paths[0]
 	var in *Installation
+	var err error
 	switch source {
 	case "cometbft":
 		in, err = readCometBFT(path)
@@ -120,6 +147,8 @@ func Read(ctx context.Context, source, path string, settle time.Duration) (*Inst
 		in, err = readTMKMSLight(path)
 	case "cosmos-kms":
 		in, err = readCosmosKMS(path)
+	case "horcrux":
+		in, err = readHorcrux(paths, at.Nodes)
 	default:
 		return nil, fmt.Errorf("unknown signer %.40q: it is one of %s", source, strings.Join(Sources(), ", "))
 	}
@@ -173,9 +202,8 @@ func (in *Installation) readStates(ctx context.Context, settle time.Duration) er
 	}
 	for i := range in.Chains {
 		c := &in.Chains[i]
-		c.Written = states[i].info.ModTime()
-		if c.Mark, err = c.parseState(c, states[i].data); err != nil {
-			return &StateError{ChainID: c.ID, Path: c.StateFile, KeyFile: c.KeyFile, KMS: c.KMS != nil, Err: err}
+		if err := c.readMark(states[i]); err != nil {
+			return err
 		}
 		switch {
 		case c.Mark.IsZero():
@@ -185,6 +213,35 @@ func (in *Installation) readStates(ctx context.Context, settle time.Duration) er
 		}
 	}
 	return nil
+}
+
+// readMark takes the highest mark of all states; StateFile becomes the one that has
+// it.
+func (c *Chain) readMark(states []snapshot) error {
+	for i, s := range states {
+		m, err := c.parseState(c, s.data)
+		if err != nil {
+			return c.stateError(s.path, err)
+		}
+		if i == 0 || c.Mark.Less(m) {
+			if i > 0 {
+				c.StateFile, c.moreStates[i-1] = s.path, c.StateFile
+			}
+			c.Written = s.info.ModTime()
+		}
+		c.Mark = higher(c.Mark, m)
+	}
+	return nil
+}
+
+// stateError says what is wrong with one of the states. Where the key is in parts, no
+// file holds it that could be imported by hand.
+func (c *Chain) stateError(path string, err error) error {
+	e := &StateError{ChainID: c.ID, Path: path, KeyFile: c.KeyFile, KMS: c.KMS != nil, Err: err}
+	if len(c.moreKeys) > 0 {
+		e.KeyFile = ""
+	}
+	return e
 }
 
 func (in *Installation) warn(format string, args ...any) {
@@ -207,10 +264,14 @@ func (in *Installation) switchOff() []string {
 				"Put a policy of `privyseal nitro policy` in the place of the KMS key's: without the old image, and without kms:Encrypt and kms:Decrypt for anybody else.",
 				fmt.Sprintf("Delete the old ciphertext of the key, here and in every backup; it opens without its chain being named: `rm %s`", shell.File(c.KeyFile)))
 		} else {
-			keys = appendOnce(keys, c.KeyFile)
+			for _, f := range c.KeyFiles() {
+				keys = appendOnce(keys, f)
+			}
 		}
 		identities = appendOnce(identities, c.IdentityFile)
-		states = appendOnce(states, c.StateFile)
+		for _, f := range c.stateFiles() {
+			states = appendOnce(states, f)
+		}
 	}
 	for _, f := range keys {
 		steps = append(steps, fmt.Sprintf("Destroy the validator key in plain text, here and in every backup and snapshot: `shred -u %s`", shell.File(f)))

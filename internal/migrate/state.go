@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"slices"
 	"syscall"
 	"time"
 
@@ -63,24 +64,27 @@ const pollEvery = 100 * time.Millisecond
 
 // snapshot is a state file at one moment.
 type snapshot struct {
+	path string
 	data []byte
 	info fs.FileInfo
 }
 
-// settled returns the chains' state files, once none of them has changed
-// for the duration settle.
-func settled(ctx context.Context, chains []Chain, settle time.Duration) ([]snapshot, error) {
+// settled returns the state files of each chain, once none of them has changed for
+// the duration settle.
+func settled(ctx context.Context, chains []Chain, settle time.Duration) ([][]snapshot, error) {
 	now := time.Now()
 	until := now
-	first := make([]snapshot, len(chains))
-	for i, c := range chains {
-		s, err := readState(c.StateFile)
-		if err != nil {
-			return nil, &StateError{ChainID: c.ID, Path: c.StateFile, KeyFile: c.KeyFile, KMS: c.KMS != nil, Err: err}
-		}
-		first[i] = s
-		if quiet := s.info.ModTime().Add(settle); quiet.After(until) {
-			until = quiet
+	first := make([][]snapshot, len(chains))
+	for i := range chains {
+		for _, path := range chains[i].stateFiles() {
+			s, err := readState(path)
+			if err != nil {
+				return nil, chains[i].stateError(path, err)
+			}
+			first[i] = append(first[i], s)
+			if quiet := s.info.ModTime().Add(settle); quiet.After(until) {
+				until = quiet
+			}
 		}
 	}
 	// A clock that was set back must not make us wait for ever.
@@ -88,7 +92,7 @@ func settled(ctx context.Context, chains []Chain, settle time.Duration) ([]snaps
 		until = latest
 	}
 	for {
-		if err := unchanged(chains, first); err != nil {
+		if err := unchanged(first); err != nil {
 			return nil, err
 		}
 		rest := time.Until(until)
@@ -105,12 +109,12 @@ func settled(ctx context.Context, chains []Chain, settle time.Duration) ([]snaps
 }
 
 // unchanged reads all states again.
-func unchanged(chains []Chain, first []snapshot) error {
-	for i, c := range chains {
-		s, err := readState(c.StateFile)
+func unchanged(first [][]snapshot) error {
+	for _, old := range slices.Concat(first...) {
+		s, err := readState(old.path)
 		// Other signers replace the file, so it is another one after a write.
-		if err != nil || !bytes.Equal(s.data, first[i].data) || !os.SameFile(s.info, first[i].info) || !s.info.ModTime().Equal(first[i].info.ModTime()) {
-			return &LiveError{Path: c.StateFile, Detail: "changes"}
+		if err != nil || !bytes.Equal(s.data, old.data) || !os.SameFile(s.info, old.info) || !s.info.ModTime().Equal(old.info.ModTime()) {
+			return &LiveError{Path: old.path, Detail: "changes"}
 		}
 	}
 	return nil
@@ -125,9 +129,9 @@ func readState(path string) (snapshot, error) {
 		return snapshot{}, err
 	}
 	if len(bytes.TrimSpace(data)) == 0 {
-		return snapshot{}, errors.New("it is empty, as power cuts leave the states of some signers")
+		return snapshot{}, errEmpty
 	}
-	return snapshot{data, info}, nil
+	return snapshot{path, data, info}, nil
 }
 
 // readFile reads a regular file of at most limit bytes.

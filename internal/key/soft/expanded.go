@@ -3,8 +3,6 @@ package soft
 import (
 	"bytes"
 	"crypto/sha512"
-	"errors"
-	"fmt"
 
 	"filippo.io/edwards25519"
 
@@ -15,24 +13,22 @@ import (
 const expandedSize = 64
 
 // expanded is an Ed25519 key without its seed: what RFC 8032, 5.1.5, makes of
-// one. A YubiHSM exports its keys so, and tmkms reads them.
+// one. A YubiHSM exports its keys so, and tmkms reads them; one that was dealt in
+// shares has a scalar only, and a prefix of our own.
 type expanded struct {
-	clamped []byte // the scalar s: 32 bytes, little endian
-	prefix  []byte // 32 bytes
-	scalar  *edwards25519.Scalar
-	public  []byte
+	given  []byte // the scalar s: 32 bytes, little endian, see scalarOf
+	prefix []byte // 32 bytes
+	scalar *edwards25519.Scalar
+	public []byte
 }
 
 // fromExpanded makes the key with the 64 bytes b, scalar and prefix, which it
 // copies.
 func fromExpanded(b []byte) (*Key, error) {
-	if b[0]&7 != 0 || b[31]&0xc0 != 0x40 {
-		return nil, errors.New("the scalar of the secret key has bits that RFC 8032 clears")
-	}
-	e := &expanded{clamped: bytes.Clone(b[:32]), prefix: bytes.Clone(b[32:])}
+	e := &expanded{given: bytes.Clone(b[:32]), prefix: bytes.Clone(b[32:])}
 	var err error
-	if e.scalar, err = new(edwards25519.Scalar).SetBytesWithClamping(e.clamped); err != nil {
-		return nil, fmt.Errorf("cannot read the scalar of the secret key: %w", err)
+	if e.scalar, err = scalarOf(e.given); err != nil {
+		return nil, err
 	}
 	e.public = new(edwards25519.Point).ScalarBaseMult(e.scalar).Bytes()
 	return newKey(pubkey.Ed25519, &secret{expanded: e})
@@ -62,7 +58,7 @@ func hashScalar(parts ...[]byte) *edwards25519.Scalar {
 }
 
 func (e *expanded) wipe() {
-	clear(e.clamped)
+	clear(e.given)
 	clear(e.prefix)
 	*e.scalar = edwards25519.Scalar{}
 }

@@ -73,7 +73,7 @@ func TestExpandedKeySignsAlike(t *testing.T) {
 	}
 	held := k.secret.expanded
 	k.Wipe()
-	if !bytes.Equal(append(held.clamped, held.prefix...), make([]byte, 64)) {
+	if !bytes.Equal(append(held.given, held.prefix...), make([]byte, 64)) {
 		t.Error("the secret is still in memory")
 	}
 	if _, err := k.Sign(nil, nil, nil); !errors.Is(err, errWiped) {

@@ -153,7 +153,7 @@ func (k Key) Secret() []byte {
 	case k.secret.pair != nil:
 		return bytes.Clone(k.secret.pair[:ed25519.SeedSize])
 	case k.secret.expanded != nil:
-		return append(bytes.Clone(k.secret.expanded.clamped), k.secret.expanded.prefix...)
+		return append(bytes.Clone(k.secret.expanded.given), k.secret.expanded.prefix...)
 	case k.secret.scalar != nil:
 		return k.secret.scalar.Serialize()
 	case k.secret.lattice != nil:
