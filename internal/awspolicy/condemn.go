@@ -195,7 +195,7 @@ func left(who principal, p power, denials []rule) (list []condition) {
 		case !ok:
 		case !positive:
 			list = append(list, condition{"StringLike", c.key, c.values})
-		case !strings.ContainsAny(c.operator, ":") && !strings.HasSuffix(strings.ToLower(c.operator), "ifexists"):
+		case !strings.Contains(c.operator, ":"):
 			list = append(list, condition{"StringNotLike", c.key, c.values})
 		}
 	}
