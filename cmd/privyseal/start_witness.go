@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"slices"
+	"sync"
 	"sync/atomic"
 
 	"privyseal/internal/config"
@@ -22,17 +24,19 @@ const evidenceDir = "evidence"
 // watched is what guards a chain beside its state: the watch over the chain, which a
 // reload can change, and whether that has ended signing for good.
 type watched struct {
+	state   string                        // path of the chain's state
 	watch   atomic.Pointer[witness.Watch] // nil: there is no witness
 	cancel  context.CancelFunc            // ends the watch; nil before it runs
 	cut     chan struct{}                 // closed when signing has ended for good
 	stopped atomic.Pointer[error]         // why, then
+	once    sync.Once                     // it ends once, whatever watch says so
 }
 
 // newWatched returns what guards a chain that is about to be opened. An error means
 // that the chain must not sign.
 func (d *daemon) newWatched(cc config.Chain, pub pubkey.Key, m *monitor.Chain) (*watched, error) {
-	w := &watched{cut: make(chan struct{})}
-	flag, err := witness.ReadFlag(d.cfg.Path(cc.State))
+	w := &watched{state: d.cfg.Path(cc.State), cut: make(chan struct{})}
+	flag, err := witness.ReadFlag(w.state)
 	if err != nil {
 		d.log.Warn("cannot read the flag beside the state, which is taken for a quarantine", "chain", cc.Name, "error", err)
 	}
@@ -54,26 +58,28 @@ func (d *daemon) newWatched(cc config.Chain, pub pubkey.Key, m *monitor.Chain) (
 
 // newWatch makes the watch over a chain; c says how it begins.
 func (d *daemon) newWatch(w *watched, cc config.Chain, pub pubkey.Key, m *monitor.Chain, c witness.Config) (*witness.Watch, error) {
-	state, proofs := d.cfg.Path(cc.State), d.cfg.Path(evidenceDir)
 	c.ChainID, c.Addrs, c.Address, c.Verify, c.Wait = cc.ID, cc.Witness, pub.Address(), pub.Verify, cc.WitnessWait.Duration
-	c.Passed = func() error { return witness.ClearFlag(state) }
+	c.Passed = func() error { return witness.ClearFlag(w.state) }
 	c.Log = d.log.With("chain", cc.Name)
-	c.Proved = func(p witness.Proof) {
-		path, err := p.Keep(proofs, state, shownKey(pub, cc.Provider).Public)
-		if err != nil {
-			c.Log.Error("cannot keep the proof that another signer uses the key", "error", err)
-		}
-		err = d.anotherSigner(cc, p.String()+prefixed("; the proof is in ", path), p.Stops())
-		w.stopped.Store(&err)
-		close(w.cut)
-		m.Failed(err)
-		d.endIfNoneSigns(err)
-	}
+	c.Proved = func(p witness.Proof) { w.once.Do(func() { d.proved(w, cc, pub, m, p) }) }
 	watch, err := witness.New(c)
 	if err == nil {
 		m.Witness(watch.Snapshot)
 	}
 	return watch, err
+}
+
+// proved ends signing for a chain for good, and the process if no other chain signs.
+func (d *daemon) proved(w *watched, cc config.Chain, pub pubkey.Key, m *monitor.Chain, p witness.Proof) {
+	path, err := p.Keep(filepath.Join(d.home, evidenceDir), w.state, shownKey(pub, cc.Provider).Public)
+	if err != nil {
+		d.log.Error("cannot keep the proof that another signer uses the key", "chain", cc.Name, "error", err)
+	}
+	err = d.anotherSigner(cc, p.String()+prefixed("; the proof is in ", path), p.Stops())
+	w.stopped.Store(&err)
+	close(w.cut)
+	m.Failed(err)
+	d.endIfNoneSigns(err)
 }
 
 // rewatch gives a chain that signs the witnesses that its config has now. What holds
@@ -87,7 +93,7 @@ func (d *daemon) rewatch(ctx context.Context, c *chain) {
 	c.monitor.Witness(nil)
 	if len(c.cfg.Witness) > 0 {
 		held := before != nil && before.Bounds().Hold != ""
-		flag, err := witness.ReadFlag(d.cfg.Path(c.cfg.State))
+		flag, err := witness.ReadFlag(c.watched.state)
 		if err == nil {
 			next, err = d.newWatch(c.watched, c.cfg, c.key.PublicKey(), c.monitor, witness.Config{Running: !held, Quarantine: held && flag.Quarantine})
 		}

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -197,6 +198,37 @@ func TestNodes(t *testing.T) {
 			t.Errorf("%s of %q: %v", c.node, c.chain, err)
 		}
 	}
+}
+
+// Nodes are out of reach while the chain's witness holds it back; an alarm cuts those
+// connections that stand.
+func TestNodesAreHeldBack(t *testing.T) {
+	m := newMachine(t)
+	s := m.setup()
+	held, cut := atomic.Pointer[error]{}, make(chan struct{})
+	why := errors.New("in quarantine")
+	held.Store(&why)
+	c := &s.config.Chains[0]
+	c.Nodes = []Node{{Name: "unix", Network: "unix", Address: node(t, "unix", filepath.Join(m.dir, "node.sock"))}}
+	c.Cut = cut
+	c.Closed = func() error {
+		if err := held.Load(); err != nil {
+			return *err
+		}
+		return nil
+	}
+	g := m.launched(s)
+	hello := hostlink.NodeHello{ChainID: "chain-1", Node: "unix"}
+	if err := hostlink.OpenNode(g.mustDial(hostlink.NodePort), hello); err == nil || !strings.Contains(err.Error(), "in quarantine") {
+		t.Errorf("held back: %v", err)
+	}
+	held.Store(nil)
+	conn := g.mustDial(hostlink.NodePort)
+	if err := hostlink.OpenNode(conn, hello); err != nil {
+		t.Fatal(err)
+	}
+	close(cut)
+	io.ReadAll(conn) // until the end, which the cut makes
 }
 
 // The proxy reaches the one host of the policy, whatever the enclave sends.
