@@ -60,7 +60,8 @@ func (c *Config) lockHost(ctx context.Context, sys *system) (files []hostFile, e
 		if err := sys.lock(ctx, f.fd, c.Wait); err != nil {
 			unlockHost(sys, files)
 			if errors.Is(err, ErrLocked) {
-				return nil, &fault{err: ErrTwin}
+				path := shell.File(filepath.Join(dir, hostName(c.ID)))
+				return nil, &fault{err: ErrTwin, cure: "`fuser -v " + path + "` shows which process it is; end that `privyseal start`, of another home or a copy of this one, for good"}
 			}
 			return nil, err
 		}

@@ -306,7 +306,7 @@ func TestHostLock(t *testing.T) {
 	for name, err := range map[string]error{
 		"Adopt of a copy": Adopt(twin), "Open of a copy": loadErr(twin),
 	} {
-		if !errors.Is(err, ErrTwin) {
+		if !errors.Is(err, ErrTwin) || !strings.Contains(c.explain("open", err).Error(), "\n`fuser -v ") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
