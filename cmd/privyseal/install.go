@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"privyseal/internal/config"
 	"privyseal/internal/cure"
@@ -94,8 +95,7 @@ func (in *installer) checkKey(id string, key pubkey.Key) error {
 }
 
 // install makes everything or nothing: the config comes last, and what was made
-// before a failure is removed. A crash in between leaves files that the next
-// run refuses to overwrite.
+// before a failure is removed. What a crash in between leaves, the next run removes.
 func (in *installer) install(chains ...*newChain) error {
 	err := in.installAll(chains)
 	if err != nil {
@@ -108,6 +108,18 @@ func (in *installer) installAll(chains []*newChain) error {
 	if err := in.undo.folder(in.home); err != nil {
 		return err
 	}
+	note, err := in.begin(chains)
+	if err != nil {
+		return err
+	}
+	if err := in.makeAll(chains); err != nil {
+		in.undo.all() // before the note of it goes
+		return errors.Join(err, note.end())
+	}
+	return note.end()
+}
+
+func (in *installer) makeAll(chains []*newChain) error {
 	configs := make([]config.Chain, len(chains))
 	for i, ch := range chains {
 		if err := in.checkKey(ch.ID, ch.key.PublicKey()); err != nil {
@@ -264,8 +276,19 @@ func reportChain(w io.Writer, ch config.Chain, public, identity pubkey.Key, own 
 	return nil
 }
 
+// wrote lists the files that were made.
+func (in *installer) wrote(w io.Writer) {
+	fmt.Fprintln(w, "wrote:")
+	for _, path := range append(slices.Clone(in.undo.paths), in.path) {
+		if info, err := os.Lstat(path); err == nil && info.Mode().IsRegular() {
+			fmt.Fprintf(w, "  %s\n", path)
+		}
+	}
+}
+
 // next says what to type after an installation.
 func (in *installer) next(w io.Writer) {
+	in.wrote(w)
 	if in.config != nil {
 		fmt.Fprintln(w, "a signer that runs takes up the chain when it is reloaded, as by `systemctl reload privyseal`; one in an enclave when it is restarted")
 	}

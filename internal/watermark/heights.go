@@ -115,14 +115,14 @@ func (h *Heights) Allow(last, m Mark, b Bounds, now time.Time) error {
 		return refuse(HeightCeiling, "the chain's witness has seen height %d, and now expects none above %d", b.Tip, h.ceiling(b, now))
 	}
 	if allowed := h.leap(last, b, now); m.Height-last.Height > allowed {
-		return refuse(HeightLeap, "%s; if the chain is really there, see height_leap in doc/operations.md", h.leapDetail(last, m, allowed))
+		return refuse(HeightLeap, "%s; if the chain is really there, stop the signer and type `privyseal state raise --after-height %d`", h.leapDetail(last, m, allowed), m.Height-1)
 	}
 	h.noteFirst(last, m, b)
 	switch {
 	case m.Height <= b.Floor:
 		return refuse(HeightFloor, "the chain's witness has seen height %d, and another signer or an older state of ours may have signed up to %d", b.Tip, b.Floor)
 	case m.Height <= h.skip:
-		return refuse(HeightGap, "height %d may have been signed with a newer state; signing goes on at %d", h.skip, h.skip+1)
+		return refuse(HeightGap, "height %d may have been signed with a newer state; signing goes on at %d; if the chain waits for this key at %d, see `privyseal state raise --help`", h.skip, h.skip+1, h.skip)
 	}
 	return nil
 }

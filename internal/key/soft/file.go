@@ -90,6 +90,14 @@ func decode(data []byte) (*Key, error) {
 	return k, nil
 }
 
+// Torn reports whether data is the beginning of a key file that was cut off while it
+// was written, or lost its bytes to a power cut: it holds no whole key.
+func Torn(data []byte) bool {
+	n := min(len(data), len(header))
+	text := bytes.TrimRight(data, "\x00")
+	return len(text) == 0 || string(data[:n]) == header[:n] && (len(text) < len(data) || data[len(data)-1] != '\n' || bytes.Count(data, []byte("\n")) < 4)
+}
+
 func unbase64(line []byte, name string) ([]byte, bool) {
 	text, ok := bytes.CutPrefix(line, []byte(name))
 	if !ok {
