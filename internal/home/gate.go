@@ -188,11 +188,17 @@ func (g *Gate) show(in Incoming) {
 	if !in.Written.IsZero() {
 		fmt.Fprintf(g.Shown, "  made  %s, %s\n", in.Written.UTC().Format(time.RFC3339), age(time.Since(in.Written)))
 	}
+	if g.Yes || in.Origin == FromNothing {
+		fmt.Fprintf(g.Shown, "  word  %s\n", in.claim())
+	}
 }
 
 // claim is what the operator's word says.
 func (in *Incoming) claim() string {
-	if in.Origin == FromWord {
+	switch in.Origin {
+	case FromNothing:
+		return fmt.Sprintf("this key has never signed on %s, anywhere, and no other signer of it runs", in.Chain)
+	case FromWord:
 		return fmt.Sprintf("this key has signed nothing above height %d on %s, in any copy, and no other signer of it runs", in.Mark.Height, in.Chain)
 	}
 	return fmt.Sprintf("this key has signed nothing newer on %s, and no other signer of it runs", in.Chain)
