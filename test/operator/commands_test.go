@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 
 	"privyseal/internal/privval"
@@ -36,23 +37,31 @@ func signAs(key ed25519.PrivateKey, req privval.Request) (privval.Response, erro
 	return privval.Response{Kind: req.Kind, Timestamp: req.Timestamp.Append(nil), Signature: ed25519.Sign(key, req.SignBytes())}, nil
 }
 
-// command types a command that brings a state to life here: first without a
-// word, and then with --yes, if that is what privyseal asks for.
-func (w *world) command(h *home, args ...string) error {
-	return w.commandAfter("", h, args...)
+// command types a command that brings a state to life here: first without a word,
+// and then with those that privyseal asks for and the operator is ready to give: --yes,
+// and the flags that stand at the end of the step.
+func (w *world) command(h *home, words []string, args ...string) error {
+	return w.commandAfter("", h, words, args...)
 }
 
 // commandAfter is command for a word that stands in args already, and what
 // privyseal has printed about it.
-func (w *world) commandAfter(about string, h *home, args ...string) error {
+func (w *world) commandAfter(about string, h *home, words []string, args ...string) error {
 	given := about != ""
 	if err := w.privyseal(h, args...); err != nil {
 		return err
 	}
-	if w.last.status == statusAct && strings.Contains(w.last.output, "--yes") {
+	ready := append([]string{"--yes"}, words...)
+	for {
+		i := slices.IndexFunc(ready, func(flag string) bool { return strings.Contains(w.last.output, flag) })
+		if w.last.status != statusAct || i < 0 {
+			break
+		}
 		about += w.last.output
 		given = true
-		if err := w.privyseal(h, append(args, "--yes")...); err != nil {
+		args = append(args, ready[i])
+		ready = slices.Delete(ready, i, i+1)
+		if err := w.privyseal(h, args...); err != nil {
 			return err
 		}
 	}
@@ -65,7 +74,7 @@ func (w *world) alive(h *home, given bool, output string) error {
 	if w.last.status != 0 {
 		return nil
 	}
-	h.sound = true
+	h.sound, h.hasty = true, false
 	w.unsettle(h)
 	if !given {
 		w.oracle.live[h.name] = true
@@ -103,6 +112,14 @@ func export(w *world, h *home, args []string) error {
 	return nil
 }
 
+func importState(w *world, h *home, args []string) error {
+	return w.command(h, args[1:], "state", "import", w.file(args[0]))
+}
+
+func raise(w *world, h *home, args []string) error {
+	return w.command(h, args[1:], "state", "raise", "--after-height", args[0])
+}
+
 func makeState(w *world, h *home, args []string) error {
 	if !h.exists() {
 		return nil
@@ -111,7 +128,7 @@ func makeState(w *world, h *home, args []string) error {
 		return err
 	}
 	about := w.last.output
-	return w.commandAfter(about, h, append([]string{"state", "init"}, beginning(args)...)...)
+	return w.commandAfter(about, h, nil, append([]string{"state", "init"}, beginning(args)...)...)
 }
 
 // beginning are the flags of a state's beginning.
@@ -138,17 +155,17 @@ func install(w *world, h *home, args []string) error {
 	if args[0] == "state" {
 		args[1], about = w.file(args[1]), ""
 	}
-	if err := w.commandAfter(about, h, append(base, beginning(args)...)...); err != nil {
+	if err := w.commandAfter(about, h, args[min(2, len(args)):], append(base, beginning(args)...)...); err != nil {
 		return err
 	}
 	return w.settled(h)
 }
 
-func migrateIn(w *world, h *home, _ []string) error {
+func migrateIn(w *world, h *home, words []string) error {
 	if h.exists() || w.key == nil {
 		return nil
 	}
-	if err := w.command(h, "migrate", "cometbft", w.filePV.home); err != nil {
+	if err := w.command(h, words, "migrate", "cometbft", w.filePV.home); err != nil {
 		return err
 	}
 	return w.settled(h)
@@ -186,6 +203,8 @@ func nodeSigns(w *world, args []string) error {
 
 var printedCommand = regexp.MustCompile("`(privyseal [^`]*)`")
 
+var bringsToLife = regexp.MustCompile(`privyseal (init|state (init|adopt|import|raise)|migrate) `)
+
 // obey types a command as it was printed last, with the place of a height filled
 // in truthfully and that of a file with the last export.
 func obey(w *world, h *home, args []string) error {
@@ -195,6 +214,9 @@ func obey(w *world, h *home, args []string) error {
 		return err
 	}
 	line := found[n%len(found)][1]
+	if strings.Contains(line, "--help") {
+		return nil
+	}
 	if strings.HasPrefix(line, "privyseal start") {
 		return start(w, h, nil)
 	}
@@ -206,7 +228,7 @@ func obey(w *world, h *home, args []string) error {
 		return err
 	}
 	given := strings.Contains(line, "--yes") || strings.Contains(line, "--after-height") || strings.Contains(line, "--fresh-state")
-	if !strings.Contains(line, "state ") && !strings.Contains(line, "migrate ") {
+	if !bringsToLife.MatchString(line) {
 		return nil
 	}
 	return w.alive(h, given, about+w.last.output)

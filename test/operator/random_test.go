@@ -60,6 +60,11 @@ func nextHeight(w *world, r *rand.Rand) int64 {
 	return top + 1
 }
 
+// anyWord is what an operator is ready to say besides --yes: nothing, mostly.
+func anyWord(r *rand.Rand) string {
+	return pick(r, "", "", "", " --export-unused", " --fresh-state")
+}
+
 // afterHeight is true, mostly: above all that was signed.
 func afterHeight(w *world, r *rand.Rand) int64 {
 	top := w.oracle.top().height
@@ -74,6 +79,7 @@ var choices = []choice{
 	{5, func(w *world, r *rand.Rand) string { return "stop " + anyRunning(w, r) }},
 	{8, func(w *world, r *rand.Rand) string { return "kill " + anyRunning(w, r) }},
 	{3, func(w *world, r *rand.Rand) string { return "reboot " + pick(r, "a", "b") }},
+	{1, func(w *world, r *rand.Rand) string { return "wait" }},
 	{30, func(w *world, r *rand.Rand) string {
 		return fmt.Sprintf("sign %s %d %s", anyRunning(w, r), nextHeight(w, r), pick(r, "x", "x", "y"))
 	}},
@@ -87,23 +93,26 @@ var choices = []choice{
 	{6, func(w *world, r *rand.Rand) string { return "save " + anyHome(w, r) + " " + pick(r, "k", "l") }},
 	{1, func(w *world, r *rand.Rand) string { h := anyHome(w, r); return "move " + h + " " + other(r, h) }},
 	{1, func(w *world, r *rand.Rand) string { return "chown " + anyHome(w, r) }},
-}
 
-var carelessChoices = []choice{
-	{5, func(w *world, r *rand.Rand) string { return "adopt " + anyHome(w, r) }},
-	{6, func(w *world, r *rand.Rand) string { return "import " + anyHome(w, r) + " " + pick(r, "f", "g", "out") }},
+	{5, func(w *world, r *rand.Rand) string { return "adopt " + anyHome(w, r) + anyWord(r) }},
+	{6, func(w *world, r *rand.Rand) string {
+		return "import " + anyHome(w, r) + " " + pick(r, "f", "g", "out") + anyWord(r)
+	}},
 	{2, func(w *world, r *rand.Rand) string { return "make " + anyHome(w, r) + " fresh" }},
 	{3, func(w *world, r *rand.Rand) string {
 		return fmt.Sprintf("make %s after %d", anyHome(w, r), afterHeight(w, r))
+	}},
+	{2, func(w *world, r *rand.Rand) string {
+		return fmt.Sprintf("raise %s %d", anyHome(w, r), afterHeight(w, r))
 	}},
 	{1, func(w *world, r *rand.Rand) string { return "install " + pick(r, "a2", "b1") + " fresh" }},
 	{2, func(w *world, r *rand.Rand) string {
 		return fmt.Sprintf("install %s after %d", pick(r, "a2", "b1"), afterHeight(w, r))
 	}},
 	{3, func(w *world, r *rand.Rand) string {
-		return fmt.Sprintf("install %s state %s", pick(r, "a2", "b1"), pick(r, "f", "g"))
+		return fmt.Sprintf("install %s state %s", pick(r, "a2", "b1"), pick(r, "f", "g")) + anyWord(r)
 	}},
-	{2, func(w *world, r *rand.Rand) string { return "migrate " + pick(r, "a2", "b1") }},
+	{2, func(w *world, r *rand.Rand) string { return "migrate " + pick(r, "a2", "b1") + anyWord(r) }},
 	{2, func(w *world, r *rand.Rand) string { return "out " + anyHome(w, r) }},
 	{3, func(w *world, r *rand.Rand) string { return fmt.Sprintf("node %d z", w.oracle.top().height+1) }},
 	{8, func(w *world, r *rand.Rand) string { return fmt.Sprintf("obey %s %d", anyHome(w, r), r.IntN(4)) }},
@@ -132,10 +141,6 @@ var carelessChoices = []choice{
 
 // next returns a random step.
 func next(w *world, r *rand.Rand) string {
-	choices := choices
-	if *careless {
-		choices = append(choices[:len(choices):len(choices)], carelessChoices...)
-	}
 	sum := 0
 	for _, c := range choices {
 		sum += c.weight

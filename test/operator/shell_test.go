@@ -24,8 +24,16 @@ func save(w *world, h *home, args []string) error {
 	if err := os.RemoveAll(to); err != nil {
 		return err
 	}
+	w.saved[args[0]] = time.Now()
 	return w.shell(h.name[0], "cp -a %s %s", h.dir, to)
 }
+
+// tooSoon is the time within which bytes that are put back are not seen, if the host
+// boots before they are loaded: the kernel's times and ours cannot be held against
+// each other more closely (doc/threat-model.md).
+const tooSoon = 2200 * time.Millisecond
+
+func wait(*world, []string) error { time.Sleep(tooSoon); return nil }
 
 // waysOfFile put one file back; %[1]s is the saved one, %[2]s that of the home.
 var waysOfFile = map[string]string{
@@ -66,7 +74,7 @@ func put(w *world, h *home, args []string) error {
 	if _, err := exec.LookPath("rsync"); err != nil && args[2] == "rsync" {
 		return nil
 	}
-	h.sound = false
+	h.sound, h.hasty = false, time.Since(w.saved[args[0]]) < tooSoon
 	if err := w.shell(h.name[0], way, from, to); err != nil {
 		return err
 	}
@@ -147,6 +155,9 @@ func flip(w *world, h *home, args []string) error {
 	var b [1]byte
 	if _, err := f.ReadAt(b[:], offset); err != nil {
 		return err
+	}
+	if h.flips++; h.flips > 1 {
+		h.sound = false // two may meet in what stands in for each other
 	}
 	b[0] ^= 1 << bit
 	_, err = f.WriteAt(b[:], offset)

@@ -24,18 +24,21 @@ var verbs = map[string]func(w *world, args []string) error{
 	"stop":   onHome(func(w *world, h *home, _ []string) error { return w.end(h, syscall.SIGTERM) }),
 	"kill":   onHome(func(w *world, h *home, _ []string) error { return w.end(h, syscall.SIGKILL) }),
 	"reboot": reboot, // HOST
+	"wait":   wait,   // two seconds
 
 	// What nodes ask.
 	"sign": onHome(sign), // HEIGHT BLOCK [ROUND]: a proposal, a prevote, a precommit
 	"ask":  onHome(ask),  // KIND HEIGHT ROUND BLOCK
 	"fork": onHome(fork), // other blocks at the last heights that were signed
 
-	// The commands about state. A word that they want is given when they ask for it.
-	"adopt":   onHome(func(w *world, h *home, _ []string) error { return w.command(h, "state", "adopt") }),
-	"import":  onHome(func(w *world, h *home, args []string) error { return w.command(h, "state", "import", args[0]) }), // FILE
-	"export":  onHome(export),                                                                                           // FILE
-	"make":    onHome(makeState),                                                                                        // fresh | after HEIGHT
-	"install": onHome(install),                                                                                          // fresh | after HEIGHT | state FILE
+	// The commands about state. --yes is given when they ask for it, and so are
+	// the flags that stand at the end of a step.
+	"adopt":   onHome(func(w *world, h *home, words []string) error { return w.command(h, words, "state", "adopt") }),
+	"import":  onHome(importState), // FILE
+	"raise":   onHome(raise),       // HEIGHT
+	"export":  onHome(export),      // FILE
+	"make":    onHome(makeState),   // fresh | after HEIGHT
+	"install": onHome(install),     // fresh | after HEIGHT | state FILE
 	"migrate": onHome(migrateIn),
 	"out":     onHome(moveOut), // to the node's own key
 	"node":    nodeSigns,       // HEIGHT BLOCK: with its own key
@@ -196,6 +199,7 @@ func start(w *world, h *home, _ []string) error {
 		return fmt.Errorf("%s: nothing was done to it, and start refuses:\n%s", h.name, w.last.output)
 	}
 	if w.last.status == 0 {
+		h.flips = 0
 		w.unsettle(h)
 	}
 	return nil
@@ -226,6 +230,11 @@ func reboot(w *world, args []string) error {
 	host := args[0][0]
 	if err := w.stopAll(host, syscall.SIGKILL); err != nil {
 		return err
+	}
+	for _, h := range w.homes {
+		if h.name[0] == host && h.hasty {
+			return nil // nobody is so fast
+		}
 	}
 	// Clones are not in fstab: one that signed after a boot would be what no host can
 	// see.

@@ -51,7 +51,7 @@ func (w *world) mount(h *home) error {
 // a clone on another host does, no host can see.
 func clone(w *world, h *home, args []string) error {
 	to := w.homes[args[0]]
-	if !h.volume || to.exists() || to.volume || to.name[0] != h.name[0] {
+	if !h.volume || !h.exists() || to.exists() || to.volume || to.name[0] != h.name[0] {
 		return nil
 	}
 	if err := w.shell(h.name[0], "sync -f %s && cp %s %s", h.dir, w.image(h.name), w.image(to.name)); err != nil {

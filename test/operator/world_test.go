@@ -34,6 +34,7 @@ type world struct {
 	last       outcome // of the last program that the story ran
 	lastSaid   string  // what privyseal printed last that has a command in it
 	lastExport string
+	saved      map[string]time.Time // when a backup was made
 	log        []string
 }
 
@@ -47,6 +48,9 @@ type home struct {
 	ended  chan error
 
 	volume, clone bool // it lies on a volume of its own; that is a clone of another one
+
+	hasty bool // what was put back was put back too soon to be seen after a boot
+	flips int  // bits that were turned since the last start
 
 	// sound says that nothing was done to the home that could make a careful signer
 	// refuse: it has to sign.
@@ -69,7 +73,7 @@ type copyOf struct {
 
 func newWorld(dir string) (*world, error) {
 	w := &world{
-		dir: dir, homes: map[string]*home{}, boots: map[byte]int{},
+		dir: dir, homes: map[string]*home{}, boots: map[byte]int{}, saved: map[string]time.Time{},
 		oracle: newOracle(chainID),
 	}
 	for _, name := range []string{"a1", "a2", "b1"} {
@@ -259,6 +263,7 @@ func (w *world) ask(h *home, kind string, height int64, round int32, block strin
 	w.last.output = resp.Refused
 	if resp.Refused == "" {
 		w.last.status = 0
+		w.unsettle(h)
 	}
 	return resp.Refused == "", w.oracle.answered(w.copyOf(h.name), req, resp)
 }
