@@ -21,15 +21,15 @@ import (
 func TestUnits(t *testing.T) {
 	common := []string{"Type=notify", "Restart=always", "RestartPreventExitStatus=64 78 79", "LimitCORE=0", "Before=cometbft.service",
 		"ExecReload=/bin/kill -HUP $MAINPID", "LimitMEMLOCK=infinity", "MemorySwapMax=0",
-		"RuntimeDirectory=privyseal", "RuntimeDirectoryMode=0700", "RuntimeDirectoryPreserve=yes",
+		"RuntimeDirectoryMode=0700", "RuntimeDirectoryPreserve=yes",
 	}
 	for name, want := range map[string][]string{
-		"privyseal.service": common,
+		"privyseal.service": append([]string{"RuntimeDirectory=privyseal"}, common...),
 		// The enclave outlives the service, and nothing but its device is open.
 		"privyseal-nitro.service": append([]string{
 			"KillMode=process", "SupplementaryGroups=ne", "DevicePolicy=closed", "DeviceAllow=/dev/nitro_enclaves rw",
 			"RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_VSOCK",
-			"RuntimeDirectory=privyseal privyseal-nitro", "RuntimeDirectoryMode=0700", "RuntimeDirectoryPreserve=yes",
+			"RuntimeDirectory=privyseal privyseal-nitro",
 			"Environment=NITRO_CLI_SOCKETS_PATH=" + host.SocketsDir,
 		}, common...),
 	} {
