@@ -61,7 +61,7 @@ func (n *busyNode) ask(conn net.Conn) {
 	defer n.lost.Add(1)
 	r := bufio.NewReader(conn)
 	for {
-		conn.SetDeadline(time.Now().Add(20 * time.Second))
+		conn.SetDeadline(time.Now().Add(patience))
 		height := n.height.Add(1)
 		resp, err := privvaltest.Call(conn, r, privval.Request{Kind: privval.KindPrevote, ChainID: n.chainID, Height: height})
 		if err != nil {
@@ -89,7 +89,7 @@ func (n *busyNode) signsOn() {
 // eventually waits until what is true.
 func eventually(t *testing.T, what string, is func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !is(); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); !is(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("never: %s", what)
 		}
@@ -142,7 +142,7 @@ func (l *liveHome) reload() string {
 		l.t.Fatal(err)
 	}
 	p := l.process
-	p.notify.SetReadDeadline(time.Now().Add(20 * time.Second))
+	p.notify.SetReadDeadline(time.Now().Add(patience))
 	b := make([]byte, 256)
 	for _, want := range []string{"RELOADING=1", "READY=1"} {
 		n, err := p.notify.Read(b)

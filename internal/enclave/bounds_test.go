@@ -292,7 +292,7 @@ func TestTimesAreCoarse(t *testing.T) {
 		var l hostlink.Line
 		select {
 		case l = <-w.lines:
-		case <-time.After(20 * time.Second):
+		case <-time.After(time.Minute):
 			t.Fatalf("%d events of signatures and %d of repeats", signed, repeated)
 		}
 		if l.Event == nil {

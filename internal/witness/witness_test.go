@@ -190,7 +190,7 @@ func watch(t *testing.T, mark watermark.Mark, edit func(*Config), addrs ...strin
 // until waits for a state of the watch.
 func (w *world) until(what string, ok func(watermark.Bounds) bool) watermark.Bounds {
 	w.t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(time.Minute) // however busy the machine is
 	for {
 		b := w.Bounds()
 		if ok(b) {
@@ -401,15 +401,13 @@ func TestHostileWitnesses(t *testing.T) {
 			t.Parallel()
 			bad, good := newNode(t, 100), newNode(t, 200)
 			bad.handle = handle
-			begun := time.Now()
-			w := watch(t, precommit(200, 2, begun), nil, bad.URL, good.URL)
+			mark := precommit(200, 2, time.Now())
+			// It is the good one that opens, and not the end of the wait.
+			w := watch(t, mark, func(c *Config) { c.Wait = time.Hour }, bad.URL, good.URL)
 			if b := w.until("open", isOpen); b.Tip != 200 {
 				t.Errorf("%+v", b)
 			}
-			if took := time.Since(begun); took > 10*time.Second {
-				t.Errorf("open after %v", took)
-			}
-			alone := watch(t, precommit(200, 2, begun), func(c *Config) { c.Wait = 50 * time.Millisecond }, bad.URL)
+			alone := watch(t, mark, func(c *Config) { c.Wait = 50 * time.Millisecond }, bad.URL)
 			if b := alone.until("open", isOpen); b.Tip != 0 || b.Floor != 0 {
 				t.Errorf("%+v", b)
 			}
