@@ -413,3 +413,42 @@ func BenchmarkVerify(b *testing.B) {
 		})
 	}
 }
+
+// Two types of one curve share their bytes, and neither keys nor states.
+func TestTypesAreApart(t *testing.T) {
+	point := append([]byte{2}, bytes.Repeat([]byte{0}, 31)...)
+	var a, b Key
+	var err error
+	for x := byte(1); ; x++ { // the first point of the curve
+		if a, err = New(Secp256k1, append(point, x)); err == nil {
+			b, err = New(Secp256k1Eth, append(point, x))
+			break
+		}
+	}
+	if err != nil || a.Equal(b) || b.Equal(a) || !a.Equal(a) || a.ID() == b.ID() || a.Address() == b.Address() {
+		t.Errorf("%v and %v: %v", a, b, err)
+	}
+}
+
+// Each character of bech32 is under its checksum, and so is the prefix.
+func TestBech32Checksum(t *testing.T) {
+	text, err := bech32("prefix", []byte("some data"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := splitBech32(text); err != nil {
+		t.Fatal(err)
+	}
+	for i := range len(text) {
+		for _, c := range []byte(bech32Alphabet) {
+			bad := []byte(text)
+			if bad[i] == c || bad[i] == '1' {
+				continue
+			}
+			bad[i] = c
+			if hrp, data, err := splitBech32(string(bad)); err == nil {
+				t.Fatalf("%s is taken for %s of %q", bad, data, hrp)
+			}
+		}
+	}
+}

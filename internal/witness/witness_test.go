@@ -196,7 +196,7 @@ func (w *world) until(what string, ok func(watermark.Bounds) bool) watermark.Bou
 		if ok(b) {
 			return b
 		}
-		if time.Now().After(deadline) {
+		if isStopped(b) || time.Now().After(deadline) { // the one never ends, the other is too long
 			w.t.Fatalf("not %s: %+v, %+v\n%s", what, b, w.Snapshot(), w.log)
 		}
 		time.Sleep(5 * time.Millisecond)
@@ -367,6 +367,67 @@ func TestQuarantineFindsTheOther(t *testing.T) {
 	case <-w.passed:
 		t.Error("passed")
 	default:
+	}
+}
+
+// What the old signer did before we began proves nothing: the height that it was in
+// the middle of, whenever it is dated; what it signed long ago, wherever it comes up.
+func TestQuarantineOfTheOldSigner(t *testing.T) {
+	t.Parallel()
+	for name, votes := range map[string]func(n *node){
+		"the next height, late": func(n *node) { n.grow(1, ourKey, 2, time.Now().Add(time.Minute)) },
+		"an old vote":           func(n *node) { n.grow(1, nil, 0, time.Time{}); n.grow(1, ourKey, 2, time.Now().Add(-time.Hour)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			n := newNode(t, 100)
+			w := watch(t, watermark.Floor(100), quarantine, n.URL)
+			w.until("in quarantine", func(b watermark.Bounds) bool { return strings.Contains(b.Hold, "quarantine") })
+			votes(n)
+			n.grow(QuarantineBlocks+2, nil, 0, time.Time{})
+			w.until("open", isOpen)
+			<-w.passed
+		})
+	}
+}
+
+// After a quarantine, a witness that lags shows what the first one has shown in it.
+func TestQuarantineIsNotJudgedAgain(t *testing.T) {
+	t.Parallel()
+	n, lags := newNode(t, 100), newNode(t, 100)
+	w := watch(t, watermark.Floor(100), quarantine, n.URL, lags.URL)
+	w.until("in quarantine", func(b watermark.Bounds) bool { return strings.Contains(b.Hold, "quarantine") })
+	at := time.Now().Add(-time.Minute)
+	n.grow(1, ourKey, 2, at)
+	n.grow(QuarantineBlocks+1, nil, 0, time.Time{})
+	w.until("open", isOpen)
+	lags.grow(1, ourKey, 2, at)
+	lags.grow(QuarantineBlocks+1, nil, 0, time.Time{})
+	w.until("at the tip of both", func(watermark.Bounds) bool {
+		for _, s := range w.Snapshot().Sources {
+			if s.Tip != 102+QuarantineBlocks {
+				return false
+			}
+		}
+		return true
+	})
+	if b := w.Bounds(); !isOpen(b) {
+		t.Errorf("%+v", b)
+	}
+}
+
+// Of a mark without sign bytes nobody knows what was signed there: nothing is proved.
+func TestMarkWithoutBytes(t *testing.T) {
+	t.Parallel()
+	n := newNode(t, 99)
+	n.grow(1, ourKey, 2, time.Now())
+	mark := precommit(100, 2, time.Now())
+	mark.SignBytes = nil
+	w := watch(t, mark, nil, n.URL)
+	w.until("open", isOpen)
+	n.grow(1, nil, 0, time.Time{})
+	if b := w.tip(101); !isOpen(b) {
+		t.Errorf("%+v", b)
 	}
 }
 
@@ -567,5 +628,46 @@ func BenchmarkSigned(b *testing.B) {
 	for b.Loop() {
 		m.Height++
 		r.add(m, m.SignBytes)
+	}
+}
+
+// How time ends a quarantine: the chain waits for us, or nobody answers any more.
+func TestTimeInAQuarantine(t *testing.T) {
+	for name, c := range map[string]struct {
+		quiet, silent time.Duration // since the last block, since the last answer
+		open, passed  bool
+	}{
+		"a chain that goes on":     {time.Second, 0, false, false},
+		"a chain that stands":      {quarantineSilence, 0, true, true},
+		"nearly":                   {quarantineSilence - 1, 0, false, false},
+		"and nobody says so":       {quarantineSilence, maxPause, false, false},
+		"nobody answers any more":  {time.Second, DefaultWait, true, false},
+		"nobody, for a long while": {time.Hour, time.Hour, true, false},
+	} {
+		passed := false
+		w, err := New(Config{
+			ChainID: chainID, Addrs: []string{"http://127.0.0.1:1"}, Verify: ourVerify, Quarantine: true,
+			Passed: func() error { passed = true; return nil }, Log: slog.New(slog.DiscardHandler),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		now := time.Now()
+		w.phase, w.quietFrom, w.answered = quarantined, now.Add(-c.quiet), now.Add(-c.silent)
+		w.step(now)
+		if (w.phase == open) != c.open || passed != c.passed {
+			t.Errorf("%s: %v, passed %v", name, w.phase, passed)
+		}
+	}
+}
+
+// What a witness says acts on no terminal.
+func TestPrintable(t *testing.T) {
+	for text, want := range map[string]string{
+		"chain-1": "chain-1", " a\n": "a", "a\x1b[2Jb": "a?[2Jb", "a\u202eb": "a?b", "a\x7fb\x00": "a?b?", strings.Repeat("x", maxText+1): strings.Repeat("x", maxText) + "\u2026",
+	} {
+		if got := printable(text); got != want {
+			t.Errorf("%q: %q, want %q", text, got, want)
+		}
 	}
 }

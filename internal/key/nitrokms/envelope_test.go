@@ -152,6 +152,30 @@ func TestSealRefuses(t *testing.T) {
 	}
 }
 
+// A length has one form, the shortest, or is indefinite.
+func TestLengths(t *testing.T) {
+	content := bytes.Repeat([]byte{7}, 300)
+	for name, c := range map[string]struct {
+		head []byte
+		size int // -1: refused
+	}{
+		"short": {[]byte{4, 3}, 3}, "the longest short one": {[]byte{4, 0x7f}, 127},
+		"one byte": {[]byte{4, 0x81, 0x80}, 128}, "one byte for a short length": {[]byte{4, 0x81, 0x7f}, -1}, "one byte for none": {[]byte{4, 0x81, 0}, -1},
+		"two bytes": {[]byte{4, 0x82, 1, 0}, 256}, "two bytes for one": {[]byte{4, 0x82, 0, 0x80}, -1}, "three bytes": {[]byte{4, 0x83, 0, 1, 0}, -1},
+		"more than there is": {[]byte{4, 0x82, 2, 0}, -1}, "indefinite, and primitive": {[]byte{4, 0x80}, -1}, "reserved": {[]byte{4, 0xff}, -1},
+		"another tag": {[]byte{5, 3}, -1}, "cut off": {[]byte{4}, -1},
+	} {
+		b := append(bytes.Clone(c.head), content...)
+		if name == "cut off" {
+			b = c.head
+		}
+		got, rest, ok := readElement(b, tagOctets, 0)
+		if ok != (c.size >= 0) || ok && (len(got) != c.size || len(got)+len(rest) != len(content)) {
+			t.Errorf("%s: %d bytes and %d, %v", name, len(got), len(rest), ok)
+		}
+	}
+}
+
 // element is readElement's inverse, with either kind of length.
 func element(tag byte, indefinite bool, content []byte) []byte {
 	if indefinite {

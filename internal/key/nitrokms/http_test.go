@@ -2,6 +2,7 @@ package nitrokms
 
 import (
 	"errors"
+	"net/textproto"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -79,4 +80,13 @@ func FuzzAnswer(f *testing.F) {
 			}
 		}
 	})
+}
+
+// What AWS, or whoever answers, says acts on no terminal.
+func TestRefusalsArePrintable(t *testing.T) {
+	a := answer{status: 400, header: textproto.MIMEHeader{"X-Amzn-Requestid": {"id\x1b[31m"}}, body: []byte(`{"__type":"Odd\u001b]0;title\u0007Exception","message":"a\u001b[2Jb\u0000c\nd\u007f"}`)}
+	e := a.refusal("Decrypt", Credentials{})
+	if want := "cannot call Decrypt of KMS: " + ErrRequest.Error() + " (Odd?]0;title?Exception a?[2Jb?c?d?) [request id?[31m]"; e.Error() != want {
+		t.Errorf("%q, want %q", e.Error(), want)
+	}
 }

@@ -261,3 +261,48 @@ func TestSecretDoesNotShow(t *testing.T) {
 		}
 	}
 }
+
+// What is derived for one use is of no use for another, and is the key's alone.
+func TestDerive(t *testing.T) {
+	a, err := Generate(pubkey.Ed25519)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := Generate(pubkey.Ed25519)
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := map[[32]byte]string{}
+	for name, key := range map[string]*Key{"a": a, "b": b} {
+		for _, use := range []string{"state record 1", "state record 2", ""} {
+			got, err := key.Derive(use)
+			again, _ := key.Derive(use)
+			if err != nil || got != again || got == [32]byte{} {
+				t.Errorf("%s of %s: %x, %x, %v", use, name, got, again, err)
+			}
+			if other, taken := seen[got]; taken {
+				t.Errorf("%q of %s is %s too", use, name, other)
+			}
+			seen[got] = use + " of " + name
+		}
+	}
+}
+
+// A scalar that RFC 8032 would have clamped is refused as it stands: who takes it in
+// clamps it, and says so.
+func TestScalarsAreClamped(t *testing.T) {
+	good := bytes.Repeat([]byte{0x40}, 64)
+	if _, err := FromSecret(pubkey.Ed25519, good); err != nil {
+		t.Fatal(err)
+	}
+	for name, spoil := range map[string]func(b []byte){
+		"the lowest bits": func(b []byte) { b[0] |= 1 }, "the third bit": func(b []byte) { b[0] |= 4 },
+		"the highest bit": func(b []byte) { b[31] |= 0x80 }, "without the second highest": func(b []byte) { b[31] &^= 0x40 },
+	} {
+		bad := bytes.Clone(good)
+		spoil(bad)
+		if _, err := FromSecret(pubkey.Ed25519, bad); err == nil {
+			t.Errorf("%s: taken", name)
+		}
+	}
+}
