@@ -3,6 +3,7 @@ package migrate
 import (
 	"errors"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -153,4 +154,23 @@ func FuzzParseState(f *testing.F) {
 			t.Fatalf("%q gave %v", data, m)
 		}
 	})
+}
+
+// A state that does not say where it is stands nowhere: what is missing is no zero.
+func TestStatesAreComplete(t *testing.T) {
+	for name, whole := range map[string][3]string{
+		"CometBFT": {`"height":"5"`, `"round":0`, `"step":3`},
+		"tmkms":    {`"height":"5"`, `"round":"0"`, `"step":2,"block_id":null`},
+		"old":      {`"last_height":"5"`, `"last_round":"0"`, `"last_step":3`},
+	} {
+		if m, err := ParseState([]byte("{"+strings.Join(whole[:], ",")+"}"), "chain-1", pubkey.Key{}); err != nil || m.String() != "5/0/precommit" {
+			t.Errorf("%s: %v, %v", name, m, err)
+		}
+		for i, missing := range whole {
+			rest := slices.Delete(slices.Clone(whole[:]), i, i+1)
+			if m, err := ParseState([]byte("{"+strings.Join(rest, ",")+"}"), "chain-1", pubkey.Key{}); err == nil {
+				t.Errorf("%s without %s stands at %v", name, missing, m)
+			}
+		}
+	}
 }

@@ -6,6 +6,7 @@ import (
 	"crypto/ed25519"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -654,7 +655,11 @@ func TestTimeInAQuarantine(t *testing.T) {
 		}
 		now := time.Now()
 		w.phase, w.quietFrom, w.answered = quarantined, now.Add(-c.quiet), now.Add(-c.silent)
+		held := w.Bounds()
 		w.step(now)
+		if c.open { // and who waits hears of it at once
+			<-held.Changed
+		}
 		if (w.phase == open) != c.open || passed != c.passed {
 			t.Errorf("%s: %v, passed %v", name, w.phase, passed)
 		}
@@ -668,6 +673,70 @@ func TestPrintable(t *testing.T) {
 	} {
 		if got := printable(text); got != want {
 			t.Errorf("%q: %q, want %q", text, got, want)
+		}
+	}
+}
+
+// What a node answers counts only as what was asked for, in its size, and from itself.
+func TestClientTakesNothingElse(t *testing.T) {
+	good := newNode(t, 100)
+	pad := strings.Repeat(" ", maxStatus)
+	for name, handle := range map[string]func(w http.ResponseWriter, r *http.Request) bool{
+		"as it is": nil,
+		"the commit of another height": func(_ http.ResponseWriter, r *http.Request) bool {
+			if r.URL.Path == "/commit" {
+				r.URL.RawQuery = "height=8"
+			}
+			return false
+		},
+		"a status that is too long": func(w http.ResponseWriter, r *http.Request) bool {
+			if r.URL.Path == "/status" {
+				fmt.Fprintf(w, `{"node_info":{"network":%q},"sync_info":{"latest_block_height":"100"}}%s`, chainID, pad)
+				return true
+			}
+			return false
+		},
+		"another place": func(w http.ResponseWriter, r *http.Request) bool {
+			http.Redirect(w, r, good.URL+r.URL.RequestURI(), http.StatusFound)
+			return true
+		},
+		"a commit without signatures": func(w http.ResponseWriter, r *http.Request) bool {
+			if r.URL.Path == "/commit" {
+				fmt.Fprintf(w, `{"signed_header":{"header":{"chain_id":%q,"height":"7","time":"2026-01-01T00:00:00Z"},"commit":{"height":"7","round":0,"block_id":{"hash":"%064X","parts":{"total":1,"hash":"%064X"}},"signatures":[]}}}`, chainID, 7, 7)
+				return true
+			}
+			return false
+		},
+	} {
+		n := newNode(t, 100)
+		n.handle = handle
+		c, err := NewClient(n.URL, ourAddress)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, statusErr := c.Status(t.Context(), chainID)
+		_, commitErr := c.Commit(t.Context(), chainID, 7)
+		if err := errors.Join(statusErr, commitErr); (err == nil) != (handle == nil) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// The listener of a node is dialled by nobody but its signer, whatever its host is
+// called; and what is printed of an address holds no password.
+func TestAddresses(t *testing.T) {
+	nodes := Nodes{}
+	nodes.Add("tcp://127.0.0.1:26659")
+	nodes.Add("noise://peer@10.0.0.1:26660")
+	for addr, ok := range map[string]bool{
+		"http://127.0.0.1:26657": true, "https://rpc.example": true, "http://10.0.0.1:26657/proxy": true,
+		"http://127.0.0.1:26659": false, "http://localhost:26659": false, "http://LOCALHOST:26659": false, "http://[::1]:26659": false,
+		"http://127.0.0.2:26659": false, "http://0.0.0.0:26659": false, "http://10.0.0.1:26660": false, "http://user:secret@10.0.0.2:26657": false,
+		"tcp://10.0.0.2:26657": false, "10.0.0.2:26657": false, "http://": false, "http://h:1?a=b": false, "http://h:1#a": false, "ftp://h:1": false,
+	} {
+		err := CheckAddr(addr, nodes)
+		if (err == nil) != ok || err != nil && strings.Contains(err.Error(), "secret") {
+			t.Errorf("%s: %v", addr, err)
 		}
 	}
 }

@@ -120,10 +120,16 @@ func hunt(l *lab, mutants []mutant, workers int) error {
 		})
 	}
 	for _, m := range mutants {
-		next <- m
+		select {
+		case next <- m:
+		case <-l.ctx.Done():
+		}
 	}
 	close(next)
 	wait.Wait()
+	if err := l.ctx.Err(); err != nil {
+		return err
+	}
 	if len(bad) > 0 {
 		return fmt.Errorf("%d of %d are not killed: %s", len(bad), len(mutants), strings.Join(bad, " "))
 	}
