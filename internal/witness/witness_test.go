@@ -251,6 +251,7 @@ func TestWhatAStartFinds(t *testing.T) {
 		{"at the mark, the same", precommit(199, 2, then), 199, 2, ourKey, false},
 		{"at the mark, another block", precommit(199, 3, then), 199, 2, ourKey, true},
 		{"at the mark, another time", precommit(199, 2, then.Add(1)), 199, 2, ourKey, true},
+		{"at a mark without bytes", watermark.Mark{Height: 199, Step: watermark.StepPrecommit}, 199, 2, ourKey, false},
 		{"at a floor", watermark.Floor(199), 199, 2, ourKey, false},
 		{"a prevote is the mark there", watermark.Mark{Height: 199, Step: watermark.StepPrevote}, 199, 2, ourKey, true},
 		{"below the mark", precommit(199, 2, then), 198, 2, ourKey, false},
@@ -350,7 +351,11 @@ func TestQuarantine(t *testing.T) {
 	if b.Floor != 106 { // tip 105, and the mark is below it
 		t.Errorf("%+v", b)
 	}
-	<-w.passed
+	select {
+	case <-w.passed:
+	case <-time.After(20 * time.Second):
+		t.Error("nobody was told that it is over")
+	}
 }
 
 // A second signer that lives is found before we sign anything.
@@ -448,7 +453,7 @@ func TestHostileWitnesses(t *testing.T) {
 		},
 		"hangs": func(w http.ResponseWriter, r *http.Request) bool { <-r.Context().Done(); return true },
 		"redirects": func(w http.ResponseWriter, r *http.Request) bool {
-			http.Redirect(w, r, "http://127.0.0.1:1/", 302)
+			http.Redirect(w, r, "http://127.0.0.1:1/", http.StatusFound)
 			return true
 		},
 		"metrics port": func(w http.ResponseWriter, r *http.Request) bool {
@@ -477,6 +482,20 @@ func TestHostileWitnesses(t *testing.T) {
 				t.Errorf("%+v", s)
 			}
 		})
+	}
+}
+
+// Where a redirect leads, nobody has checked.
+func TestRedirect(t *testing.T) {
+	t.Parallel()
+	good, bad := newNode(t, 200), newNode(t, 100)
+	bad.handle = func(w http.ResponseWriter, r *http.Request) bool {
+		http.Redirect(w, r, good.URL+r.URL.String(), http.StatusFound)
+		return true
+	}
+	w := watch(t, precommit(200, 2, time.Now()), func(c *Config) { c.Wait = 300 * time.Millisecond }, bad.URL)
+	if b := w.until("open", isOpen); b.Tip != 0 {
+		t.Errorf("%+v", b)
 	}
 }
 
