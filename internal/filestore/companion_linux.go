@@ -121,14 +121,14 @@ func (s *Store) create() (id fileID, err error) {
 	return id, err
 }
 
-// reopen takes the companion that the ruling record names, and says in it that the
-// state is no longer at rest; cause is why there is no new one.
+// reopen takes the companion that is there, and says in it that the state is no longer
+// at rest; cause is why there is no new one.
 func (s *Store) reopen(cause error) (id fileID, err error) {
 	fd, err := s.sys.open(s.c.Path+CompanionSuffix, unix.O_RDWR|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return id, cause
 	}
-	if id, err = s.sys.fileID(fd); err != nil || id != s.cur.companion {
+	if id, err = s.sys.fileID(fd); err != nil {
 		s.sys.close(fd)
 		return id, cause
 	}

@@ -130,6 +130,8 @@ func TestSurroundings(t *testing.T) {
 		{"the host knows another record 9", surroundings{companions: beside(closed), host: []record{*with(func(k *record) { k.mark.SignBytes = nil })}}, "this host knows record 9"},
 		{"one folder of the host knows more", surroundings{companions: beside(closed), host: []record{r, *with(func(k *record) { k.seq++ })}}, "this host knows record 10"},
 		{"killed before the host heard of it", surroundings{companions: beside(opened), host: []record{*with(func(k *record) { k.seq-- })}, mtime: written, ctime: written}, ""},
+		{"the host knows an older record, and the file was written to", surroundings{companions: beside(opened), host: []record{*with(func(k *record) { k.seq-- })}, mtime: written + 9*second}, "something wrote to it"},
+		{"stopped before, then killed and written to", surroundings{companions: beside(with(func(k *record) { k.seq, k.closed = 3, true })), mtime: written + 9*second}, "something wrote to it"},
 		{"the host is enough", surroundings{companions: []companion{other}, host: []record{r}, mtime: written + 9*second}, ""},
 		{"another home signed lower", surroundings{companions: beside(closed), host: []record{*elsewhere(4)}}, ""},
 		{"another home signed the same", surroundings{companions: beside(closed), host: []record{*elsewhere(5)}}, ""},
@@ -144,6 +146,35 @@ func TestSurroundings(t *testing.T) {
 		var f *fault
 		if tt.want != "" && (!errors.As(err, &f) || f.err != ErrRestored || !strings.Contains(f.detail, tt.want)) {
 			t.Errorf("%s: %+v, want %q", tt.name, err, tt.want)
+		}
+	}
+}
+
+// Adopting takes the highest mark that is known, no block where there are two, and no
+// state that the newest record says is dead.
+func TestNewest(t *testing.T) {
+	r := sample(9, 5)
+	with := func(change func(k *record)) record {
+		k := r
+		change(&k)
+		return k
+	}
+	floor := with(func(k *record) { k.mark.SignBytes = nil })
+	for name, tt := range map[string]struct {
+		known, want record
+	}{
+		"a higher mark":               {with(func(k *record) { k.seq, k.mark.Height = 12, 6 }), with(func(k *record) { k.seq, k.mark.Height = 12, 6 })},
+		"a lower mark":                {with(func(k *record) { k.seq, k.mark.Height = 3, 4 }), r},
+		"the same":                    {r, r},
+		"another block":               {with(func(k *record) { k.mark.SignBytes = []byte("B") }), floor},
+		"a tombstone":                 {with(func(k *record) { k.seq, k.exported = 10, true }), with(func(k *record) { k.seq, k.exported = 10, true })},
+		"a tombstone of another file": {with(func(k *record) { k.seq, k.exported = 10, true; k.binding.inode++ }), r},
+		"another chain":               {with(func(k *record) { k.seq, k.mark.Height = 12, 6; k.id.ChainID = "x" }), r},
+	} {
+		for _, s := range []surroundings{{host: []record{tt.known}}, {companions: []companion{{last: &tt.known}}}} {
+			if got := s.newest(r); !got.same(&tt.want) {
+				t.Errorf("%s: %+v", name, got)
+			}
 		}
 	}
 }

@@ -475,3 +475,41 @@ func TestMachineWithoutAName(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// The companion has to live and die with the state, so it is on the same device.
+func TestCompanionOnAnotherDevice(t *testing.T) {
+	c := Config{Path: filepath.Join(diskDir(t), "state"), ID: testID}
+	sys := kernel()
+	calls, fstat := 0, sys.fstat
+	sys.fstat = func(fd int, st *unix.Stat_t) error {
+		err := fstat(fd, st)
+		calls++
+		st.Dev += uint64(calls) // each file on one of its own
+		return err
+	}
+	err := c.explain("create", c.create(sys, watermark.Saved{}))
+	if !errors.Is(err, ErrUnsafe) || !strings.Contains(err.Error(), "mount the folder") {
+		t.Error(err)
+	}
+}
+
+// The lock is within reach of other users, whatever the umask; and a file of the host
+// that is of another chain says nothing.
+func TestHostFile(t *testing.T) {
+	defer unix.Umask(unix.Umask(0o077))
+	c := onHost(t, true, at(1))
+	signs(t, c, at(2), false)
+	path := filepath.Join(c.Host[0], hostName(c.ID))
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o644 {
+		t.Errorf("%v, %v", info, err)
+	}
+	other := sample(99, 1000)
+	other.id.ChainID = "chain-2"
+	if err := os.WriteFile(path, encoded(other, nil), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	c.Path += ".2"
+	if err := Create(c, watermark.Saved{Mark: at(3)}); err != nil {
+		t.Error(err)
+	}
+}

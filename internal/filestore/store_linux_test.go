@@ -261,6 +261,7 @@ func TestBadFiles(t *testing.T) {
 		{"other key", func(t *testing.T, c *Config) { c.ID.Key[0] = 0 }, ErrForeign, []string{"of key aa00000000000000…, not 0000000000000000…"}},
 		{"key for a MAC", func(t *testing.T, c *Config) { c.MACKey = []byte("k") }, ErrDamaged, []string{"no MAC, and a key for one is given"}},
 		{"readable by others", func(t *testing.T, c *Config) { must(t, os.Chmod(c.Path, 0o644)) }, ErrUnsafe, []string{"mode is 0644", "chmod 600 "}},
+		{"readable by the group", func(t *testing.T, c *Config) { must(t, os.Chmod(c.Path, 0o640)) }, ErrUnsafe, []string{"mode is 0640"}},
 		{"writable by the group", func(t *testing.T, c *Config) { must(t, os.Chmod(c.Path, 0o620)) }, ErrUnsafe, []string{"mode is 0620"}},
 		{"symbolic link", func(t *testing.T, c *Config) {
 			must(t, os.Rename(c.Path, c.Path+".real"))
@@ -411,6 +412,11 @@ func TestMachineIsPartOfTheBinding(t *testing.T) {
 	if err := loadOn("", fs.ErrPermission); err == nil || errors.Is(err, ErrCopied) {
 		t.Errorf("with an id that cannot be read: %v", err)
 	}
+	sys.machineID = func() ([]byte, error) { return nil, fs.ErrPermission }
+	if s, err := c.open(t.Context(), sys); err == nil || errors.Is(err, ErrCopied) {
+		t.Errorf("opened %v without knowing the machine: %v", s, err)
+	}
+	sys.machineID = machine("", fs.ErrPermission)
 	// A container without an id may keep state too: its inode is still known.
 	if err := c.adopt(sys); err == nil {
 		t.Error("adopted without knowing the machine")
