@@ -14,6 +14,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"privyseal/internal/cure"
@@ -291,7 +292,8 @@ func initCommand(dir string) string {
 // read returns the content of the file at path if only its owner may write it,
 // and its permissions.
 func read(path string) ([]byte, fs.FileMode, error) {
-	f, err := os.Open(path)
+	// O_NONBLOCK, or opening a named pipe would wait for its writer, and a reload with it.
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, 0, cure.Add(missing(path), "make it with %s", initCommand(filepath.Dir(path)))
 	}

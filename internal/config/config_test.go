@@ -11,6 +11,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -282,6 +283,13 @@ func TestLoadLooksAtTheFile(t *testing.T) {
 	}
 	if _, err := Load(filepath.Dir(path)); err == nil {
 		t.Error("a folder was loaded")
+	}
+	pipe := filepath.Join(t.TempDir(), FileName)
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Load(pipe); err == nil || !strings.Contains(err.Error(), "not a regular file") {
+		t.Errorf("a named pipe: %v", err)
 	}
 	if err := errors.Join(os.Chmod(path, 0o600), os.Truncate(path, maxFileSize+1)); err != nil {
 		t.Fatal(err)
