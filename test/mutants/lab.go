@@ -51,7 +51,7 @@ func (l *lab) checkUnchanged(mutants []mutant) error {
 			continue
 		}
 		seen[key] = true
-		args := []string{"test"}
+		args := []string{"test", "-short"}
 		if m.run != "" {
 			args = append(args, "-run", m.run)
 		}

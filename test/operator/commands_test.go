@@ -205,16 +205,20 @@ var printedCommand = regexp.MustCompile("`(privyseal [^`]*)`")
 
 var bringsToLife = regexp.MustCompile(`privyseal (init|state (init|adopt|import|raise)|migrate) `)
 
-// obey types a command as it was printed last, with the place of a height filled
-// in truthfully and that of a file with the last export.
-func obey(w *world, h *home, args []string) error {
+var installs = regexp.MustCompile(`privyseal (init|migrate) `)
+
+// obey types a command as it was printed last, on the host of the home that it names,
+// with the place of a height filled in truthfully and that of a file with the last
+// export.
+func obey(w *world, args []string) error {
 	found := printedCommand.FindAllStringSubmatch(w.lastSaid, -1)
 	var n int
 	if _, err := fmt.Sscan(args[0], &n); err != nil || len(found) == 0 {
 		return err
 	}
 	line := found[n%len(found)][1]
-	if strings.Contains(line, "--help") {
+	h := w.named(line)
+	if h == nil || strings.Contains(line, "--help") {
 		return nil
 	}
 	if strings.HasPrefix(line, "privyseal start") {
@@ -231,5 +235,20 @@ func obey(w *world, h *home, args []string) error {
 	if !bringsToLife.MatchString(line) {
 		return nil
 	}
+	if installs.MatchString(line) {
+		if err := w.settled(h); err != nil {
+			return err
+		}
+	}
 	return w.alive(h, given, about+w.last.output)
+}
+
+// named returns the home that a command line names, nil if it names none.
+func (w *world) named(line string) *home {
+	for _, h := range w.homes {
+		if strings.Contains(line+" ", h.dir+" ") {
+			return h
+		}
+	}
+	return nil
 }

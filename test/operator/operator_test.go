@@ -70,6 +70,9 @@ func build() error {
 const workers = 4
 
 func TestRandom(t *testing.T) {
+	if testing.Short() {
+		*stories = min(*stories, 400)
+	}
 	var next atomic.Int64
 	var group sync.WaitGroup
 	var steps, excused, signed atomic.Int64

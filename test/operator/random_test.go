@@ -115,7 +115,7 @@ var choices = []choice{
 	{2, func(w *world, r *rand.Rand) string { return "migrate " + pick(r, "a2", "b1") + anyWord(r) }},
 	{2, func(w *world, r *rand.Rand) string { return "out " + anyHome(w, r) }},
 	{3, func(w *world, r *rand.Rand) string { return fmt.Sprintf("node %d z", w.oracle.top().height+1) }},
-	{8, func(w *world, r *rand.Rand) string { return fmt.Sprintf("obey %s %d", anyHome(w, r), r.IntN(4)) }},
+	{8, func(w *world, r *rand.Rand) string { return fmt.Sprintf("obey %d", r.IntN(4)) }},
 
 	{12, func(w *world, r *rand.Rand) string {
 		what := pick(r, "file", "file", "folder", "home")

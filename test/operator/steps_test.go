@@ -42,7 +42,7 @@ var verbs = map[string]func(w *world, args []string) error{
 	"migrate": onHome(migrateIn),
 	"out":     onHome(moveOut), // to the node's own key
 	"node":    nodeSigns,       // HEIGHT BLOCK: with its own key
-	"obey":    onHome(obey),    // N: type the Nth command that was printed last
+	"obey":    obey,            // N: type the Nth command that was printed last
 	"check":   onHome(func(w *world, h *home, _ []string) error { return w.privyseal(h, "check") }),
 
 	// The operator's shell.
@@ -51,7 +51,8 @@ var verbs = map[string]func(w *world, args []string) error{
 	"copy":   onHome(copied), // HOME
 	"move":   onHome(moved),  // HOME
 	"remove": onHome(remove),
-	"flip":   onHome(flip), // OFFSET BIT
+	"flip":   onHome(flip),                                                                // OFFSET BIT
+	"lose":   func(w *world, _ []string) error { return os.Remove(w.filePV.stateFile()) }, // the node's state
 	"touch":  touch,
 	"chown":  onHome(chown),
 	"volume": onHome(volume), // the home will lie on a volume of its own
