@@ -111,10 +111,7 @@ func (d *daemon) openAll(ctx context.Context, list []config.Chain, standby bool)
 func (d *daemon) openStates(ctx context.Context, chains []*chain, standby bool) {
 	openState := func(c *chain) {
 		if c.err == nil {
-			c.watched, c.err = d.newWatched(c.cfg, c.key.PublicKey(), c.monitor)
-		}
-		if c.err == nil {
-			c.err = c.openState(ctx, d.cfg, standby)
+			c.err = c.openState(ctx, d, standby)
 		}
 	}
 	for standby && len(chains) > 0 {
@@ -182,13 +179,19 @@ func (c *chain) id() watermark.ID {
 }
 
 // openState loads the mark. With it the chain can sign.
-func (c *chain) openState(ctx context.Context, cfg *config.Config, standby bool) error {
-	cc, pub := c.cfg, c.key.PublicKey()
+func (c *chain) openState(ctx context.Context, d *daemon, standby bool) error {
+	cfg, cc, pub := d.cfg, c.cfg, c.key.PublicKey()
 	file := stateFile(cfg.Path(cc.State), c.id())
 	file.Wait = standby
 	store, err := filestore.Open(ctx, file)
 	if err != nil {
 		return explainState(cfg, cc, err)
+	}
+	// Not before the lock is ours: who held it may have been stopped for good while we
+	// waited.
+	if c.watched, err = d.newWatched(cc, pub, c.monitor); err != nil {
+		store.Close()
+		return err
 	}
 	s, err := signer.New(ctx, signer.Config{
 		ChainID:        cc.ID,

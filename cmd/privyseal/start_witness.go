@@ -29,6 +29,8 @@ type watched struct {
 	cancel  context.CancelFunc            // ends the watch; nil before it runs
 	cut     chan struct{}                 // closed when signing has ended for good
 	stopped atomic.Pointer[error]         // why, then
+	why     atomic.Pointer[string]        // the proof, from the moment that it was found
+	floor   atomic.Int64                  // of the watches before: nothing is signed up to this height
 	once    sync.Once                     // it ends once, whatever watch says so
 }
 
@@ -71,6 +73,8 @@ func (d *daemon) newWatch(w *watched, cc config.Chain, pub pubkey.Key, m *monito
 
 // proved ends signing for a chain for good, and the process if no other chain signs.
 func (d *daemon) proved(w *watched, cc config.Chain, pub pubkey.Key, m *monitor.Chain, p witness.Proof) {
+	why := p.String()
+	w.why.Store(&why)
 	path, err := p.Keep(filepath.Join(d.home, evidenceDir), w.state, shownKey(pub, cc.Provider).Public)
 	if err != nil {
 		d.log.Error("cannot keep the proof that another signer uses the key", "chain", cc.Name, "error", err)
@@ -101,6 +105,9 @@ func (d *daemon) rewatch(ctx context.Context, c *chain) {
 			d.log.Error("cannot use the new witnesses", "chain", c.cfg.Name, "error", err)
 			return
 		}
+	}
+	if before != nil {
+		c.floor.Store(max(c.floor.Load(), before.Bounds().Floor))
 	}
 	// First the swap, then the mark: what is signed between the two is known to one.
 	c.watch.Store(next)
@@ -138,12 +145,17 @@ func ended(ctx context.Context) error {
 	return nil
 }
 
-// bounds is the Bounds of a signer.Config.
-func (w *watched) bounds() watermark.Bounds {
+// bounds is the Bounds of a signer.Config. What an earlier watch has found holds,
+// whatever took its place: a reload lowers nothing.
+func (w *watched) bounds() (b watermark.Bounds) {
 	if watch := w.watch.Load(); watch != nil {
-		return watch.Bounds()
+		b = watch.Bounds()
 	}
-	return watermark.Bounds{}
+	b.Floor = max(b.Floor, w.floor.Load())
+	if why := w.why.Load(); why != nil {
+		b.Stop = *why
+	}
+	return b
 }
 
 // observe notes precommits before they leave, then calls next.

@@ -89,7 +89,7 @@ func resumeChain(w io.Writer, a *app, c *config.Config, ch config.Chain, yes boo
 		return cure.Add(actf("chain %s was stopped: %s", ch.Name, flag.Why),
 			"if the other signer is off for good: %s", cure.Command("privyseal", "witness", "--home", homeOf(a), "--chain-id", ch.Name, "--resume", "--yes"))
 	}
-	if err := witness.SetQuarantine(state, "it was stopped because of another signer"); err != nil {
+	if err := witness.Resume(state); err != nil {
 		return err
 	}
 	_, err = fmt.Fprintf(w, "chain %s goes through a quarantine when it is started next\nnext: %s\n", ch.Name, a.command("start"))

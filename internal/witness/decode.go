@@ -224,10 +224,14 @@ func (c *Commit) signBytes(v Vote) []byte {
 	return r.SignBytes()
 }
 
+// maxHeight is above every chain, and so far below the largest int64 that no bound
+// which is made of a tip runs over.
+const maxHeight = 1 << 62
+
 // parseHeight reads a height: JSON has no 64-bit numbers, so it is a string.
 func parseHeight(s string) (int64, error) {
 	h, err := strconv.ParseInt(s, 10, 64)
-	if err != nil || h < 0 || s[0] == '+' || s[0] == '-' {
+	if err != nil || h < 0 || h > maxHeight || s[0] == '+' || s[0] == '-' {
 		return 0, fmt.Errorf("%w: a height of %s", errShape, printable(s))
 	}
 	return h, nil

@@ -157,3 +157,13 @@ func FuzzDecode(f *testing.F) {
 		}
 	})
 }
+
+// No bound that is made of a tip runs over.
+func TestHighestHeight(t *testing.T) {
+	if _, err := parseHeight("9223372036854775807"); err == nil {
+		t.Error("the largest int64 is taken for a height")
+	}
+	if h, err := parseHeight("4611686018427387904"); h != maxHeight || err != nil {
+		t.Errorf("%d, %v", h, err)
+	}
+}

@@ -49,8 +49,20 @@ func FlagPath(state string) string { return state + flagSuffix }
 
 // SetQuarantine makes the next starts of the state with a witness go through a
 // quarantine, until it was passed once. It is durable when SetQuarantine returns. The
-// gate for marks that are not our own calls it before such a mark is written.
-func SetQuarantine(state, why string) error { return writeFlag(state, flagQuarantine+" "+why) }
+// gate for marks that are not our own calls it before such a mark is written. A state
+// that was stopped stays so: only [Resume] takes that back.
+func SetQuarantine(state, why string) error {
+	if flag, err := ReadFlag(state); err == nil && flag.Stopped {
+		return nil
+	}
+	return writeFlag(state, flagQuarantine+" "+why)
+}
+
+// Resume lets a state that was stopped start again, through a quarantine: for an
+// operator who has said that the other signer is off.
+func Resume(state string) error {
+	return writeFlag(state, flagQuarantine+" it was stopped because of another signer")
+}
 
 // setStopped makes the state refuse to start until an operator has said that the
 // other signer is off.
@@ -65,8 +77,11 @@ func writeFlag(state, line string) error {
 }
 
 // ClearFlag removes the flag, durably enough: if it comes back after a crash, a
-// quarantine is repeated.
+// quarantine is repeated. That of a state which was stopped stays.
 func ClearFlag(state string) error {
+	if flag, err := ReadFlag(state); err == nil && flag.Stopped {
+		return errors.New("it was stopped meanwhile")
+	}
 	err := os.Remove(state + flagSuffix)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil

@@ -171,7 +171,8 @@ func (s *source) noteTip(tip int64, catchingUp bool, blockTime time.Time) {
 	}
 	at := now
 	if !blockTime.IsZero() && blockTime.Before(now) {
-		at = blockTime
+		// By the clock that does not jump: the ceiling must not wait for the other one.
+		at = now.Add(-now.Sub(blockTime))
 	}
 	if tip > w.tip {
 		w.tip, w.tipAt, w.quietFrom = tip, at, now

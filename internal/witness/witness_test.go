@@ -579,10 +579,20 @@ func TestKeep(t *testing.T) {
 	if f, err := ReadFlag(state); err != nil || !f.Stopped || !f.Quarantine || !strings.Contains(f.Why, "height 17") {
 		t.Errorf("%+v, %v", f, err)
 	}
-	if err := SetQuarantine(state, "resumed"); err != nil {
+	// Neither a mark that is brought in nor a quarantine that ends takes a stop back.
+	if err := SetQuarantine(state, "raised"); err != nil {
 		t.Fatal(err)
 	}
-	if f, _ := ReadFlag(state); f.Stopped || !f.Quarantine || f.Why != "resumed" {
+	if err := ClearFlag(state); err == nil {
+		t.Error("the flag of a stop was cleared")
+	}
+	if f, _ := ReadFlag(state); !f.Stopped {
+		t.Errorf("%+v", f)
+	}
+	if err := Resume(state); err != nil {
+		t.Fatal(err)
+	}
+	if f, _ := ReadFlag(state); f.Stopped || !f.Quarantine || f.Why == "" {
 		t.Errorf("%+v", f)
 	}
 	if err := ClearFlag(state); err != nil {
