@@ -114,7 +114,7 @@ func (g *Gate) Admit(in Incoming, here Here) error {
 			return err
 		}
 	}
-	g.show(in)
+	g.show(in, here)
 	if g.Yes || in.Origin == FromNothing { // whose word is Fresh
 		return nil
 	}
@@ -182,11 +182,14 @@ func (g *Gate) unused() []string {
 	}
 }
 
-// show tells what comes in.
-func (g *Gate) show(in Incoming) {
+// show says what comes in, and what it comes in over.
+func (g *Gate) show(in Incoming, here Here) {
 	fmt.Fprintf(g.Shown, "%s: what the key has signed, up to\n  mark  %s\n  from  %s\n", in.Chain, g.text(in.Mark), in.From)
 	if !in.Written.IsZero() {
 		fmt.Fprintf(g.Shown, "  made  %s, %s\n", in.Written.UTC().Format(time.RFC3339), age(time.Since(in.Written)))
+	}
+	if here.HasTombstone {
+		fmt.Fprintf(g.Shown, "  over  a state that was exported here at %s; the host that took it in may still sign\n", g.text(here.Exported))
 	}
 	if g.Yes || in.Origin == FromNothing {
 		fmt.Fprintf(g.Shown, "  word  %s\n", in.claim())

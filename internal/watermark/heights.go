@@ -115,7 +115,7 @@ func (h *Heights) Allow(last, m Mark, b Bounds, now time.Time) error {
 		return refuse(HeightCeiling, "the chain's witness has seen height %d, and now expects none above %d", b.Tip, h.ceiling(b, now))
 	}
 	if allowed := h.leap(last, b, now); m.Height-last.Height > allowed {
-		return refuse(HeightLeap, "%s; if the chain is really there, stop the signer and type `privyseal state raise --after-height %d`", h.leapDetail(last, m, allowed), m.Height-1)
+		return refuse(HeightLeap, "%s; if somebody else than this node says that the chain is there, see `privyseal state raise --help`", h.leapDetail(last, m, allowed))
 	}
 	h.noteFirst(last, m, b)
 	switch {
