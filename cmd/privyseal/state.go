@@ -90,7 +90,7 @@ func (a *app) initState(cmd *cobra.Command, c *config.Config, ch config.Chain, f
 		return err
 	}
 	if err := filestore.Create(fc, saved); err != nil {
-		return err
+		return explainState(c, ch, err)
 	}
 	_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: made %s, at %s\n", ch.Name, fc.Path, markText(saved.Mark))
 	return err
@@ -273,7 +273,7 @@ func adoptState(cmd *cobra.Command, c *config.Config, ch config.Chain, words *wo
 		return err
 	}
 	if err := filestore.Adopt(fc); err != nil {
-		return err
+		return explainState(c, ch, err)
 	}
 	if info, err = filestore.Inspect(fc); err != nil {
 		return err

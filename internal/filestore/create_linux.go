@@ -30,9 +30,6 @@ func (c Config) create(sys *system, saved watermark.Saved) error {
 	if err := r.check(); err != nil {
 		return err
 	}
-	if err := c.notBelowHost(c.peekHost(sys, uint32(os.Geteuid())), saved.Mark); err != nil {
-		return err
-	}
 	dir := filepath.Dir(c.Path)
 	if err := sys.makeDir(dir); err != nil {
 		return err
@@ -49,6 +46,9 @@ func (c Config) create(sys *system, saved watermark.Saved) error {
 	var st unix.Stat_t
 	if err := sys.lstat(c.Path, &st); err == nil {
 		return &fault{err: ErrExists}
+	}
+	if err := c.notBelowHost(c.peekHost(sys, uint32(os.Geteuid())), saved.Mark); err != nil {
+		return err
 	}
 	// A crash before the link leaves no trace but a companion that the next Create
 	// takes away.

@@ -146,14 +146,16 @@ func (s *surroundings) judge(r *record) error {
 }
 
 // atRest reports whether the companion that r names says that r is the last record,
-// after a clean stop.
-func (s *surroundings) atRest(r *record) bool {
+// after a clean stop. Beside another one it says nothing: a power cut may have taken
+// the name of its successor away.
+func (s *surroundings) atRest(r *record) (rest bool) {
 	for _, c := range s.companions {
-		if c.id == r.companion && c.last != nil && c.last.closed && c.last.sameState(r) {
-			return true
+		if c.id != r.companion {
+			return false
 		}
+		rest = rest || c.last != nil && c.last.closed && c.last.sameState(r)
 	}
-	return false
+	return rest
 }
 
 // judgeTimes looks for a change of the file after its last record.

@@ -132,6 +132,7 @@ func TestSurroundings(t *testing.T) {
 		{"killed before the host heard of it", surroundings{companions: beside(opened), host: []record{*with(func(k *record) { k.seq-- })}, mtime: written, ctime: written}, ""},
 		{"the host knows an older record, and the file was written to", surroundings{companions: beside(opened), host: []record{*with(func(k *record) { k.seq-- })}, mtime: written + 9*second}, "something wrote to it"},
 		{"stopped before, then killed and written to", surroundings{companions: beside(with(func(k *record) { k.seq, k.closed = 3, true })), mtime: written + 9*second}, "something wrote to it"},
+		{"stopped, and started by who lost the name of a new companion", surroundings{companions: []companion{{r.companion, closed}, other}, mtime: written + 9*second}, "something wrote to it"},
 		{"the host is enough", surroundings{companions: []companion{other}, host: []record{r}, mtime: written + 9*second}, ""},
 		{"another home signed lower", surroundings{companions: beside(closed), host: []record{*elsewhere(4)}}, ""},
 		{"another home signed the same", surroundings{companions: beside(closed), host: []record{*elsewhere(5)}}, ""},
