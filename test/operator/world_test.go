@@ -99,6 +99,7 @@ func (w *world) close() {
 		h.node.close()
 		w.unmount(h)
 	}
+	os.RemoveAll(w.dir) // thousands of stories would fill a disk
 }
 
 func (w *world) runDir(host byte) string   { return filepath.Join(w.dir, "run-"+string(host)) }
