@@ -61,7 +61,8 @@ var ways = map[string][]string{
 	"tar --overwrite": {"sh", "-c", "tar -C BACKUP -cf - . | tar -C HOME --overwrite -xpf -"},
 	"cp -a of all":    {"cp", "-aT", "BACKUP", "HOME"},
 	"cp of all":       {"cp", "-rT", "BACKUP", "HOME"},
-	"rsync":           {"rsync", "-a", "--inplace", "BACKUP/", "HOME/"},
+	// What has the same size and second it takes for the same, but for -I.
+	"rsync": {"rsync", "-aI", "--inplace", "BACKUP/", "HOME/"},
 }
 
 func restore(t *testing.T, way []string, backup, home string) {
