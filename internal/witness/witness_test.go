@@ -701,6 +701,59 @@ func TestTimeInAQuarantine(t *testing.T) {
 	}
 }
 
+// When a start goes on: once a witness at the tip has answered, and the others have too
+// or had their time; else at the end of the wait.
+func TestTimeAtAStart(t *testing.T) {
+	none, current, syncing := source{}, source{looked: true}, source{looked: true, catchingUp: true}
+	broken, foreign := source{failed: true}, source{failed: true, wrong: true}
+	const catchesUp, noAnswer = "every witness is still catching up", "no witness answers"
+	for name, c := range map[string]struct {
+		waited, since time.Duration // since the start, since the first answer
+		a, b          source
+		open          bool
+		warning       string
+	}{
+		"nobody has answered":                 {waited: DefaultWait - 1, a: none, b: none},
+		"nobody has answered, and it is late": {waited: DefaultWait, a: none, b: none, open: true, warning: noAnswer},
+		"both fail":                           {waited: DefaultWait - 1, a: broken, b: broken},
+		"both fail, and it is late":           {waited: DefaultWait, a: broken, b: foreign, open: true, warning: noAnswer},
+		"both are of another chain":           {a: foreign, b: foreign, open: true, warning: noAnswer},
+		"both catch up":                       {waited: DefaultWait - 1, since: DefaultWait, a: syncing, b: syncing},
+		"both catch up, and it is late":       {waited: DefaultWait, since: DefaultWait, a: syncing, b: syncing, open: true, warning: catchesUp},
+		"one catches up, one fails":           {waited: DefaultWait - 1, since: DefaultWait, a: syncing, b: broken},
+		"one catches up, one is at the tip":   {a: syncing, b: current, open: true},
+		"one fails, one is at the tip":        {a: broken, b: current, open: true},
+		"both are at the tip":                 {a: current, b: current, open: true},
+		"the other one has a little time":     {since: settleTime - 1, a: current, b: none},
+		"and no more":                         {since: settleTime, a: current, b: none, open: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, quarantine := range []bool{false, true} {
+				w, err := New(Config{
+					ChainID: chainID, Addrs: []string{"http://127.0.0.1:1", "http://127.0.0.1:2"}, Verify: ourVerify,
+					Quarantine: quarantine, Log: slog.New(slog.DiscardHandler),
+				})
+				if err != nil {
+					t.Fatal(err)
+				}
+				now := time.Now()
+				w.begun, w.firstAnswer, w.sources = now.Add(-c.waited), now.Add(-c.since), []*source{&c.a, &c.b}
+				w.step(now)
+				want := waiting
+				switch {
+				case c.open && c.warning == "" && quarantine:
+					want = quarantined
+				case c.open:
+					want = open
+				}
+				if w.phase != want || !strings.HasPrefix(w.warning, c.warning) || (w.warning == "") != (c.warning == "") {
+					t.Errorf("quarantine %v: %v, warning %q; want %v, %q", quarantine, w.phase, w.warning, want, c.warning)
+				}
+			}
+		})
+	}
+}
+
 // What a witness says acts on no terminal.
 func TestPrintable(t *testing.T) {
 	for text, want := range map[string]string{
