@@ -21,6 +21,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"privyseal/internal/cli"
 	"privyseal/internal/config"
 	"privyseal/internal/cure"
 	"privyseal/internal/filestore"
@@ -32,7 +33,7 @@ import (
 	"privyseal/internal/watermark"
 )
 
-func newCheckCommand(a *app) *cobra.Command {
+func newCheckCommand(a *cli.App) *cobra.Command {
 	var dial, asJSON bool
 	cmd := &cobra.Command{
 		Use:   "check",
@@ -43,9 +44,9 @@ are shown as the running signer sees them. The exit status is 1 if a row failed.
 
 Without a running signer no node is dialled: a node takes whoever connects for its
 signer, and may exit when that one hangs up. --dial does it all the same.`,
-		Args: arguments(),
+		Args: cli.Arguments(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			home, err := a.home()
+			home, err := a.Home()
 			if err != nil {
 				return err
 			}
@@ -108,7 +109,7 @@ func (v verdict) MarshalText() ([]byte, error) {
 
 // inspection is one run of `privyseal check`.
 type inspection struct {
-	app  *app
+	app  *cli.App
 	home string
 	dial bool
 
@@ -213,13 +214,13 @@ func (k *inspection) checkHome() {
 	info, err := os.Stat(k.home)
 	switch {
 	case err != nil:
-		k.add(bad, 0, "home", err.Error(), k.app.command("init --chain-id ID --node ADDR"))
+		k.add(bad, 0, "home", err.Error(), k.app.Command("init --chain-id ID --node ADDR"))
 	case info.Mode().Perm()&0o022 != 0:
 		k.add(bad, 0, "home", fmt.Sprintf("%s may be written by others (mode %#o)", k.home, info.Mode().Perm()), "`chmod go-w "+shell.Word(k.home)+"`")
 	default:
 		k.add(good, 0, "home", withMode(k.home), "")
 	}
-	if uid, _, known := owner(k.home); known && uid != os.Geteuid() {
+	if uid, _, known := cli.Owner(k.home); known && uid != os.Geteuid() {
 		k.add(unsure, 0, "user", fmt.Sprintf("home belongs to user %d; what follows is what user %d may do", uid, os.Geteuid()), "")
 	}
 }
@@ -249,7 +250,7 @@ func (k *inspection) checkConfig() bool {
 		return false
 	}
 	k.config = c
-	k.add(good, 0, "config", withMode(path)+", chains: "+chainNames(c.Chains), "")
+	k.add(good, 0, "config", withMode(path)+", chains: "+cli.ChainNames(c.Chains), "")
 	if addr, err := netip.ParseAddrPort(c.Listen); err == nil && !addr.Addr().IsLoopback() {
 		k.add(unsure, c.Line("listen"), "listen", c.Listen+" is open to whoever reaches it; it tells heights and node names, and takes no orders", "")
 	}
@@ -260,7 +261,7 @@ func (k *inspection) checkSigner(ctx context.Context) {
 	s, err := monitor.ReadSnapshot(ctx, k.home)
 	switch {
 	case errors.Is(err, monitor.ErrNotRunning):
-		k.add(unsure, 0, "signer", "not running; "+k.app.command("start")+" starts it", "")
+		k.add(unsure, 0, "signer", "not running; "+k.app.Command("start")+" starts it", "")
 		return
 	case err != nil:
 		k.add(bad, 0, "signer", err.Error(), "run check as the user that the signer runs as")

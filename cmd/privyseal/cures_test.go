@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"privyseal/internal/cli"
 	"privyseal/internal/filestore"
 	"privyseal/internal/key/soft"
 	"privyseal/internal/watermark"
@@ -160,7 +161,7 @@ func TestCuresOfStates(t *testing.T) {
 			o.sign(200)
 			spoil(o)
 			text, status := o.run("state", "show", "--home", o.home)
-			if status != statusAct {
+			if status != cli.MustAct {
 				t.Fatalf("exit status %d: %s", status, text)
 			}
 			o.try(text, `"$PWD"/old.json`, 0)
@@ -191,7 +192,7 @@ func TestAnOldExportIsNoCure(t *testing.T) {
 		t.Fatal(err)
 	}
 	text, status := o.run("state", "import", "--home", o.home, old)
-	if status != statusAct || o.mark() >= 0 {
+	if status != cli.MustAct || o.mark() >= 0 {
 		t.Fatalf("taken: %d: %s", status, text)
 	}
 	for _, part := range []string{"mark  height 100, round 0, precommit", "old.json, exported by privyseal at ", "60 days ago", "signed nothing newer on c"} {

@@ -7,6 +7,7 @@ import (
 	"syscall"
 	"testing"
 
+	"privyseal/internal/cli"
 	"privyseal/internal/config"
 	"privyseal/internal/filestore"
 )
@@ -21,24 +22,24 @@ func TestExitStatus(t *testing.T) {
 	}{
 		{nil, 0},
 		{errors.New("x"), 1},
-		{usagef("x"), 64},
-		{fmt.Errorf("x: %w", usagef("x")), 64},
-		{configError{path(syscall.ENOENT)}, 78},
-		{configError{path(syscall.EACCES)}, 78},
+		{cli.Usagef("x"), 64},
+		{fmt.Errorf("x: %w", cli.Usagef("x")), 64},
+		{cli.BadConfig(path(syscall.ENOENT)), 78},
+		{cli.BadConfig(path(syscall.EACCES)), 78},
 		{&config.Error{}, 78},
-		{configError{path(syscall.EMFILE)}, 1},
-		{configError{path(syscall.EIO)}, 1},
-		{actf("x"), 79},
+		{cli.BadConfig(path(syscall.EMFILE)), 1},
+		{cli.BadConfig(path(syscall.EIO)), 1},
+		{cli.Actf("x"), 79},
 		{filestore.ErrMissing, 79},
 		{fmt.Errorf("x: %w", filestore.ErrDamaged), 79},
 		{filestore.ErrLocked, 1},
-		{actError{path(syscall.ENOENT)}, 79},
-		{actError{path(syscall.EIO)}, 1},
-		{actError{path(syscall.ENOMEM)}, 1},
-		{actError{path(syscall.ENFILE)}, 1},
+		{cli.Act(path(syscall.ENOENT)), 79},
+		{cli.Act(path(syscall.EIO)), 1},
+		{cli.Act(path(syscall.ENOMEM)), 1},
+		{cli.Act(path(syscall.ENFILE)), 1},
 		// Two chains: the one that may pass is worth another start.
-		{actError{errors.Join(filestore.ErrMissing, path(syscall.EMFILE))}, 1},
-		{actError{errors.Join(filestore.ErrMissing, filestore.ErrDamaged)}, 79},
+		{cli.Act(errors.Join(filestore.ErrMissing, path(syscall.EMFILE))), 1},
+		{cli.Act(errors.Join(filestore.ErrMissing, filestore.ErrDamaged)), 79},
 	} {
 		if got := exitStatus(c.err); got != c.want {
 			t.Errorf("%v: status %d, want %d", c.err, got, c.want)

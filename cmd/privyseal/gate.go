@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"privyseal/internal/cli"
 	"privyseal/internal/config"
 	"privyseal/internal/filestore"
 	"privyseal/internal/home"
@@ -127,11 +128,11 @@ func (f *startFlags) check() error {
 	const highest = 1 << 62 // what lies above could not be reached by any chain
 	switch {
 	case f.after != notAfter && (f.after < 1 || f.after > highest):
-		return usagef("--after-height %d is not a height", f.after)
+		return cli.Usagef("--after-height %d is not a height", f.after)
 	case f.initial < 0 || f.initial > highest:
-		return usagef("--initial-height %d is not a height", f.initial)
+		return cli.Usagef("--initial-height %d is not a height", f.initial)
 	case f.initial != 0 && (f.after != notAfter || f.file != ""):
-		return usagef("--initial-height goes with --fresh-state, or with a new key")
+		return cli.Usagef("--initial-height goes with --fresh-state, or with a new key")
 	}
 	return nil
 }
@@ -167,7 +168,7 @@ func (f *startFlags) incoming(name, chainID string, key pubkey.Key) (home.Incomi
 		return in, exporter{}, err
 	}
 	if f.fresh && !state.Mark.IsZero() {
-		return in, exporter{}, usagef("%s says that the key has signed up to %s, and --fresh-state that it never did; leave out what is wrong", f.file, markText(state.Mark))
+		return in, exporter{}, cli.Usagef("%s says that the key has signed up to %s, and --fresh-state that it never did; leave out what is wrong", f.file, markText(state.Mark))
 	}
 	if f.fresh {
 		in.Origin = home.FromNothing

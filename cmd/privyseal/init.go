@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"privyseal/internal/cli"
 	"privyseal/internal/config"
 	"privyseal/internal/key/soft"
 	"privyseal/internal/pubkey"
@@ -24,11 +25,11 @@ type initFlags struct {
 	witness   witnessFlag
 	importKey string
 	from      startFlags
-	keyType   typeFlag
-	form      formatFlags
+	keyType   cli.KeyType
+	form      cli.KeyFormat
 }
 
-func newInitCommand(a *app) *cobra.Command {
+func newInitCommand(a *cli.App) *cobra.Command {
 	f := &initFlags{}
 	cmd := &cobra.Command{
 		Use:   "init --chain-id ID --node [NAME=]ADDR",
@@ -53,7 +54,7 @@ key comes in with --import-sealed or --import-kms; doc/nitro.md is the guide.`,
   privyseal init --provider nitro --eif privyseal.eif --chain-id chain-1 --node unix:///run/node/privval.sock
   privyseal init --chain-id chain-1 --node a=unix:///run/a.sock --node b=noise://12D3KooW…@10.0.0.2:26659 \
       --import-key priv_validator_key.json --import-state priv_validator_state.json`,
-		Args: arguments(),
+		Args: cli.Arguments(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := f.check(cmd); err != nil {
 				return err
@@ -73,13 +74,13 @@ key comes in with --import-sealed or --import-kms; doc/nitro.md is the guide.`,
 	f.from.add(cmd)
 	f.from.addFile(cmd)
 	f.from.addInitial(cmd)
-	f.keyType.add(cmd, "key-type", "", "type of the key, ed25519 if new")
-	f.form.add(cmd)
+	f.keyType.Add(cmd, "key-type", "", "type of the key, ed25519 if new")
+	f.form.Add(cmd)
 	f.nitro.add(cmd)
 	return cmd
 }
 
-func (f *initFlags) run(a *app, cmd *cobra.Command) error {
+func (f *initFlags) run(a *cli.App, cmd *cobra.Command) error {
 	stdout, stderr := cmd.OutOrStdout(), cmd.ErrOrStderr()
 	ch := &newChain{Chain: config.NewChain(f.chainID, f.name)}
 	defer ch.wipe()
@@ -98,7 +99,7 @@ func (f *initFlags) run(a *app, cmd *cobra.Command) error {
 	if err := f.readKey(ch); err != nil {
 		return err
 	}
-	if _, err := formatKey(ch.key.PublicKey(), f.form); err != nil {
+	if _, err := cli.FormatKey(ch.key.PublicKey(), f.form); err != nil {
 		return err
 	}
 	if ch.saved, err = f.begin(cmd, in, ch); err != nil {
@@ -111,7 +112,7 @@ func (f *initFlags) run(a *app, cmd *cobra.Command) error {
 		return err
 	}
 	if f.importKey != "" {
-		warnPlaintext(stderr, f.importKey)
+		cli.WarnPlaintext(stderr, f.importKey)
 	}
 	f.witness.note(stderr)
 	in.next(stderr)
@@ -131,13 +132,13 @@ func (f *initFlags) begin(cmd *cobra.Command, in *installer, ch *newChain) (wate
 // check finds what is wrong with the command line alone.
 func (f *initFlags) check(cmd *cobra.Command) error {
 	if f.provider != "soft" && f.provider != "nitro" {
-		return usagef("--provider %.20q is not soft or nitro", f.provider)
+		return cli.Usagef("--provider %.20q is not soft or nitro", f.provider)
 	}
 	if f.chainID == "" {
-		return usagef("--chain-id is missing: the chain_id in the node's genesis.json")
+		return cli.Usagef("--chain-id is missing: the chain_id in the node's genesis.json")
 	}
 	if err := config.CheckChainID(f.chainID); err != nil {
-		return usagef("--chain-id: %w", err)
+		return cli.Usagef("--chain-id: %w", err)
 	}
 	if err := checkName(f.name); err != nil {
 		return err
@@ -145,10 +146,10 @@ func (f *initFlags) check(cmd *cobra.Command) error {
 	if err := f.witness.check(); err != nil {
 		return err
 	}
-	if err := f.form.check(); err != nil {
+	if err := f.form.Check(); err != nil {
 		return err
 	}
-	if _, err := f.keyType.parse(); err != nil {
+	if _, err := f.keyType.Parse(); err != nil {
 		return err
 	}
 	if f.provider == "nitro" {
@@ -156,19 +157,19 @@ func (f *initFlags) check(cmd *cobra.Command) error {
 	}
 	for _, name := range f.nitro.names() {
 		if cmd.Flags().Changed(name) {
-			return usagef("--%s goes with --provider nitro", name)
+			return cli.Usagef("--%s goes with --provider nitro", name)
 		}
 	}
 	given := f.from.count()
 	switch {
 	case f.importKey == "" && (f.from.file != "" || f.from.after != notAfter):
-		return usagef("--import-state and --after-height go with --import-key: a new key has signed nothing")
+		return cli.Usagef("--import-state and --after-height go with --import-key: a new key has signed nothing")
 	case f.importKey == "":
 		f.from.fresh = true
 	case given == 0:
-		return usagef("an imported key may have signed before; add --import-state FILE with its state, --after-height H to sign nothing at or below a height, or --fresh-state if it has never signed for %s", f.chainID)
+		return cli.Usagef("an imported key may have signed before; add --import-state FILE with its state, --after-height H to sign nothing at or below a height, or --fresh-state if it has never signed for %s", f.chainID)
 	case given > 1:
-		return usagef("only one of --import-state, --fresh-state and --after-height can be true")
+		return cli.Usagef("only one of --import-state, --fresh-state and --after-height can be true")
 	}
 	return f.from.check()
 }
@@ -176,14 +177,14 @@ func (f *initFlags) check(cmd *cobra.Command) error {
 // checkName finds what is wrong with --name.
 func checkName(name string) error {
 	if name != "" && !config.ValidName(name) {
-		return usagef("--name %.80q is not a name: %s", name, config.NameRule)
+		return cli.Usagef("--name %.80q is not a name: %s", name, config.NameRule)
 	}
 	return nil
 }
 
 func (f *initFlags) parseNodes() ([]config.Node, error) {
 	if len(f.nodes) == 0 {
-		return nil, usagef("--node is missing: where the node waits for its signer, as in --node unix:///run/node/privval.sock")
+		return nil, cli.Usagef("--node is missing: where the node waits for its signer, as in --node unix:///run/node/privval.sock")
 	}
 	var nodes []config.Node
 	names, addrs := map[string]bool{}, map[string]bool{}
@@ -194,14 +195,14 @@ func (f *initFlags) parseNodes() ([]config.Node, error) {
 			name, text = before, after
 		}
 		if !config.ValidName(name) {
-			return nil, usagef("--node %.80q: the name is not %s", name, config.NameRule)
+			return nil, cli.Usagef("--node %.80q: the name is not %s", name, config.NameRule)
 		}
 		addr, err := session.ParseAddr(text)
 		if err != nil {
-			return nil, usagef("--node %s: %w", name, err)
+			return nil, cli.Usagef("--node %s: %w", name, err)
 		}
 		if names[name] || addrs[addr.String()] {
-			return nil, usagef("--node %s=%s: name or address is there twice", name, text)
+			return nil, cli.Usagef("--node %s=%s: name or address is there twice", name, text)
 		}
 		names[name], addrs[addr.String()] = true, true
 		nodes = append(nodes, config.Node{Name: name, Addr: addr.String()})
@@ -211,7 +212,7 @@ func (f *initFlags) parseNodes() ([]config.Node, error) {
 
 // readKey makes the key, or reads the one to import.
 func (f *initFlags) readKey(ch *newChain) error {
-	t, err := f.keyType.parse()
+	t, err := f.keyType.Parse()
 	if err != nil {
 		return err
 	}

@@ -46,10 +46,10 @@ type installer struct {
 func newInstaller(a *app) (*installer, error) {
 	in := &installer{app: a}
 	var err error
-	if in.home, err = a.home(); err != nil {
+	if in.home, err = a.Home(); err != nil {
 		return nil, err
 	}
-	if err := a.checkOwner(); err != nil {
+	if err := a.CheckOwner(); err != nil {
 		return nil, err
 	}
 	in.path = filepath.Join(in.home, config.FileName)
@@ -57,7 +57,7 @@ func newInstaller(a *app) (*installer, error) {
 		return in, nil
 	}
 	if in.config, err = config.Load(in.path); err != nil {
-		return nil, configError{err}
+		return nil, asConfig(err)
 	}
 	return in, nil
 }
@@ -71,7 +71,7 @@ func (in *installer) checkFree(ch config.Chain) error {
 	for i, other := range in.config.Chains {
 		if other.Name == ch.Name || other.ID == ch.Name && other.ID != ch.ID || other.Name == ch.ID && other.ID != ch.ID {
 			return cure.Add(usagef("chain %q is in %s already, line %d", other.Name, in.path, in.config.Line("chain", i, "id")),
-				"look at it with %s; a second key of the chain takes a name of its own, --name", in.app.command("check"))
+				"look at it with %s; a second key of the chain takes a name of its own, --name", in.app.Command("check"))
 		}
 	}
 	return nil
@@ -262,7 +262,7 @@ func reportChain(w io.Writer, ch config.Chain, public, identity pubkey.Key, own 
 		return err
 	}
 	fmt.Fprintf(w, "chain %s\n  public key  %s\n", ch.Name, key)
-	if form.format != "address" {
+	if form.Format != "address" {
 		fmt.Fprintf(w, "  address     %X\n", public.Address())
 	}
 	if !identity.IsZero() {
@@ -292,7 +292,7 @@ func (in *installer) next(w io.Writer) {
 	if in.config != nil {
 		fmt.Fprintln(w, "a signer that runs takes up the chain when it is reloaded, as by `systemctl reload privyseal`; one in an enclave when it is restarted")
 	}
-	fmt.Fprintf(w, "next: %s, then %s\n", in.app.command("check"), in.app.command("start"))
+	fmt.Fprintf(w, "next: %s, then %s\n", in.app.Command("check"), in.app.Command("start"))
 }
 
 // wipe takes the secrets out of memory.
@@ -326,15 +326,6 @@ func (u *undoList) folder(path string) error {
 	}
 	u.file(path)
 	return syncFolder(filepath.Dir(path))
-}
-
-// syncFolder makes durable which names are in a folder.
-func syncFolder(path string) error {
-	dir, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
 }
 
 // all removes what was made, the last first; a folder only while it is empty.

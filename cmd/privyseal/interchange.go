@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"privyseal/internal/cli"
 	"privyseal/internal/filestore"
 	"privyseal/internal/migrate"
 	"privyseal/internal/pubkey"
@@ -80,7 +81,7 @@ const (
 
 // encodeInterchange returns the file that holds an exported mark.
 func encodeInterchange(chainID string, key pubkey.Key, saved watermark.Saved, now time.Time, by exporter) ([]byte, error) {
-	public, err := keyJSON(key)
+	public, err := cli.KeyJSON(key)
 	if err != nil {
 		return nil, err
 	}
@@ -172,7 +173,7 @@ func readStateFile(path string) (data []byte, written time.Time, err error) {
 	case !info.Mode().IsRegular():
 		return nil, written, fmt.Errorf("%s is not a regular file", path)
 	case info.Size() > migrate.MaxStateSize && startsWith(f, "privyseal-mark/"):
-		return nil, written, actf("%s is a state file of privyseal as it lies on its host; what moves is written by `privyseal state export`", path)
+		return nil, written, cli.Actf("%s is a state file of privyseal as it lies on its host; what moves is written by `privyseal state export`", path)
 	case info.Size() > migrate.MaxStateSize:
 		return nil, written, fmt.Errorf("%s has %d bytes, and no state has more than %d", path, info.Size(), migrate.MaxStateSize)
 	}

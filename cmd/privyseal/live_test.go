@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"privyseal/internal/cli"
 	"privyseal/internal/filestore"
 	"privyseal/internal/privval"
 	"privyseal/internal/privval/privvaltest"
@@ -544,7 +545,7 @@ func TestFewDescriptors(t *testing.T) {
 		}
 		failed++
 		// 2 is Go's own, where not even its runtime has enough; the unit starts again.
-		if status != statusFailed && status != 2 {
+		if status != cli.Failed && status != 2 {
 			t.Errorf("with %d descriptors the exit status is %d", n, status)
 		}
 	}

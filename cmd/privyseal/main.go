@@ -11,12 +11,12 @@ package main
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"slices"
 	"syscall"
 
+	"privyseal/internal/cli"
 	"privyseal/internal/config"
 	"privyseal/internal/filestore"
 	"privyseal/internal/home"
@@ -31,12 +31,12 @@ func run(args []string, stdout, stderr io.Writer) int {
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	err := noSuchCommand(root, args)
+	err := cli.NoSuchCommand(root, args)
 	if err == nil {
 		err = root.Execute()
 	}
 	if err == nil {
-		return statusDone
+		return cli.Done
 	}
 	if text := err.Error(); text != "" {
 		io.WriteString(stderr, screenOf(stderr).complaint(text))
@@ -44,66 +44,28 @@ func run(args []string, stdout, stderr io.Writer) int {
 	return exitStatus(err)
 }
 
-// The exit statuses that scripts and the systemd units rely on. They follow
-// sysexits.h where it has a word for it, and lie above what the Go runtime uses:
-// a panic is 2, and a crash is worth another start.
-const (
-	statusDone   = 0
-	statusFailed = 1  // it may pass: the unit starts again
-	statusUsage  = 64 // EX_USAGE
-	statusConfig = 78 // EX_CONFIG
-	statusAct    = 79 // no restart cures it
-)
-
-// usageError is a command line that cannot be meant.
-type usageError struct{ err error }
-
-func (e usageError) Error() string { return e.err.Error() }
-func (e usageError) Unwrap() error { return e.err }
-
-func usagef(format string, args ...any) error {
-	return usageError{fmt.Errorf(format, args...)}
-}
-
-// configError is a config that is missing, unreadable or wrong.
-type configError struct{ err error }
-
-func (e configError) Error() string { return e.err.Error() }
-func (e configError) Unwrap() error { return e.err }
-
-// actError is a refusal until an operator has looked and acted, which no
-// restart cures.
-type actError struct{ err error }
-
-func (e actError) Error() string { return e.err.Error() }
-func (e actError) Unwrap() error { return e.err }
-
-func actf(format string, args ...any) error {
-	return actError{fmt.Errorf(format, args...)}
-}
-
 // exitStatus maps an error to the status of the process.
 func exitStatus(err error) int {
-	var usage usageError
-	var wrong configError
+	var usage cli.UsageError
+	var wrong cli.ConfigError
 	var mistakes *config.Error
-	var act actError
+	var act cli.ActError
 	var refused *home.Refusal
 	var noState *migrate.StateError
 	var live *migrate.LiveError
 	switch {
 	case err == nil:
-		return statusDone
+		return cli.Done
 	case mayPass(err):
-		return statusFailed
+		return cli.Failed
 	case errors.As(err, &usage):
-		return statusUsage
+		return cli.WrongUsage
 	case errors.As(err, &wrong), errors.As(err, &mistakes):
-		return statusConfig
+		return cli.WrongConfig
 	case errors.As(err, &act), errors.As(err, &refused), errors.As(err, &noState), errors.As(err, &live), isStateRefusal(err):
-		return statusAct
+		return cli.MustAct
 	}
-	return statusFailed
+	return cli.Failed
 }
 
 // passing are the errors of the system that are gone when a disk, a limit or

@@ -158,7 +158,7 @@ func (t *takeOverFlags) run(cmd *cobra.Command, a *app, source string, paths []s
 	}
 	for _, ch := range chains {
 		fmt.Fprintf(stderr, "%s: the state is at %s\n", ch.Name, markText(ch.saved.Mark))
-		if err := ch.report(stdout, formatFlags{format: "json"}); err != nil {
+		if err := ch.report(stdout, formatFlags{Format: "json"}); err != nil {
 			return err
 		}
 	}

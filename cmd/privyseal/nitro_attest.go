@@ -8,13 +8,14 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"privyseal/internal/cli"
 	"privyseal/internal/cure"
 	"privyseal/internal/hostlink"
 	"privyseal/internal/monitor"
 )
 
-func newNitroAttestCommand(a *app) *cobra.Command {
-	var chain chainFlag
+func newNitroAttestCommand(a *cli.App) *cobra.Command {
+	var chain cli.ChainFlag
 	var nonce, out string
 	cmd := &cobra.Command{
 		Use:   "attest [--nonce HEX]",
@@ -26,36 +27,36 @@ how far it has signed. "privyseal verify" checks the document, anywhere.
 Whoever wants to know that the document is new gives you a nonce, such as 32 random
 bytes in hex.`,
 		Example: "  privyseal nitro attest --nonce $(openssl rand -hex 32) > attestation.b64",
-		Args:    arguments(),
+		Args:    cli.Arguments(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			bytes, err := hex.DecodeString(nonce)
 			if err != nil || len(bytes) > hostlink.MaxNonce {
-				return usagef("--nonce is not hex of at most %d bytes", hostlink.MaxNonce)
+				return cli.Usagef("--nonce is not hex of at most %d bytes", hostlink.MaxNonce)
 			}
-			_, ch, err := chain.choose(a)
+			_, ch, err := chain.Choose(a)
 			if err != nil {
 				return err
 			}
-			home, err := a.home()
+			home, err := a.Home()
 			if err != nil {
 				return err
 			}
 			doc, err := monitor.ReadAttestation(cmd.Context(), home, ch.Name, bytes)
 			if errors.Is(err, monitor.ErrNotRunning) {
-				return cure.Add(fmt.Errorf("%w, and only a running one can attest", err), "start it with %s", a.command("start"))
+				return cure.Add(fmt.Errorf("%w, and only a running one can attest", err), "start it with %s", a.Command("start"))
 			}
 			if err != nil {
 				return err
 			}
 			text := base64.StdEncoding.EncodeToString(doc) + "\n"
 			if out != "" {
-				return writeNew(out, []byte(text), 0o644)
+				return cli.WriteNew(out, []byte(text), 0o644)
 			}
 			_, err = fmt.Fprint(cmd.OutOrStdout(), text)
 			return err
 		},
 	}
-	chain.add(a, cmd)
+	chain.Add(a, cmd)
 	cmd.Flags().StringVar(&nonce, "nonce", "", "bytes in hex that the document is to hold")
 	cmd.Flags().StringVar(&out, "out", "", "write it to this file (default: standard output)")
 	return cmd

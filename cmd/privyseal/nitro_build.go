@@ -16,6 +16,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"privyseal/internal/cli"
 	"privyseal/internal/eif"
 	"privyseal/internal/policy"
 )
@@ -59,7 +60,7 @@ same for all who use a release; the policy goes into the second, so that PCR2 is
 the policy. PCR0 is all of it. With --sign-key and --sign-cert (P-384, PEM) the
 image is signed, and PCR8 is the certificate.`,
 		Example: "  privyseal nitro build --kernel bzImage --policy policy.json --out privyseal.eif",
-		Args:    arguments(),
+		Args:    cli.Arguments(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return f.run(cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
@@ -78,17 +79,17 @@ image is signed, and PCR8 is the certificate.`,
 func (f *buildFlags) run(stdout, stderr io.Writer) error {
 	switch {
 	case f.kernel == "":
-		return usagef("--kernel FILE is missing; doc/nitro.md says which to choose")
+		return cli.Usagef("--kernel FILE is missing; doc/nitro.md says which to choose")
 	case f.policy == "":
-		return usagef("--policy FILE is missing; make one with `privyseal nitro policy-file`")
+		return cli.Usagef("--policy FILE is missing; make one with `privyseal nitro policy-file`")
 	case f.out == "":
-		return usagef("--out FILE is missing: where the image goes")
+		return cli.Usagef("--out FILE is missing: where the image goes")
 	case (f.signKey == "") != (f.signCert == ""):
-		return usagef("--sign-key and --sign-cert go together")
+		return cli.Usagef("--sign-key and --sign-cert go together")
 	}
 	p, err := readPolicy(f.policy)
 	if err != nil {
-		return ofFlag("policy", err)
+		return cli.OfFlag("policy", err)
 	}
 	warnTestPolicy(stderr, p)
 	src, err := f.source(p)
@@ -99,7 +100,7 @@ func (f *buildFlags) run(stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	if err := writeNew(f.out, im.Encode(), 0o644); err != nil {
+	if err := cli.WriteNew(f.out, im.Encode(), 0o644); err != nil {
 		return err
 	}
 	return printMeasurements(stdout, im, f.asJSON)
@@ -107,8 +108,8 @@ func (f *buildFlags) run(stdout, stderr io.Writer) error {
 
 // source reads what the image is made of.
 func (f *buildFlags) source(p *policy.Policy) (src eif.Source, err error) {
-	if src.Kernel, err = readBounded(f.kernel, maxInput); err != nil {
-		return src, ofFlag("kernel", err)
+	if src.Kernel, err = cli.ReadBounded(f.kernel, maxInput); err != nil {
+		return src, cli.OfFlag("kernel", err)
 	}
 	second, err := policyRamdisk(p)
 	if err != nil {
@@ -136,14 +137,14 @@ func (f *buildFlags) source(p *policy.Policy) (src eif.Source, err error) {
 	if f.signKey == "" {
 		return src, nil
 	}
-	key, err := readBounded(f.signKey, 1<<16)
+	key, err := cli.ReadBounded(f.signKey, 1<<16)
 	if err != nil {
-		return src, ofFlag("sign-key", err)
+		return src, cli.OfFlag("sign-key", err)
 	}
 	defer clear(key)
-	cert, err := readBounded(f.signCert, 1<<16)
+	cert, err := cli.ReadBounded(f.signCert, 1<<16)
 	if err != nil {
-		return src, ofFlag("sign-cert", err)
+		return src, cli.OfFlag("sign-cert", err)
 	}
 	src.Sign, err = eif.NewSigner(key, cert)
 	return src, err
@@ -166,19 +167,19 @@ func (f *buildFlags) readProgram() ([]byte, eif.Arch, error) {
 		}
 		path = filepath.Join(filepath.Dir(own), "privyseal-enclave")
 	}
-	program, err := readBounded(path, maxInput)
+	program, err := cli.ReadBounded(path, maxInput)
 	if errors.Is(err, fs.ErrNotExist) && f.program == "" {
-		return nil, "", usagef("there is no %s; add --program FILE, which `make` builds as bin/privyseal-enclave", path)
+		return nil, "", cli.Usagef("there is no %s; add --program FILE, which `make` builds as bin/privyseal-enclave", path)
 	}
 	if err != nil {
-		return nil, "", ofFlag("program", err)
+		return nil, "", cli.OfFlag("program", err)
 	}
 	file, err := elf.NewFile(bytes.NewReader(program))
 	if err != nil {
 		return nil, "", fmt.Errorf("%s is no program for Linux", path)
 	}
 	if info, err := buildinfo.Read(bytes.NewReader(program)); err == nil && info.Path != enclaveProgram && strings.HasPrefix(info.Path, commands) {
-		return nil, "", usagef("%s is %s, and not the enclave's program: that is privyseal-enclave of the same release, or bin/privyseal-enclave of `make`", path, info.Path)
+		return nil, "", cli.Usagef("%s is %s, and not the enclave's program: that is privyseal-enclave of the same release, or bin/privyseal-enclave of `make`", path, info.Path)
 	}
 	arch, known := archs()[file.Machine]
 	if !known {
@@ -202,9 +203,9 @@ func (f *buildFlags) readModule(arch eif.Arch) ([]byte, error) {
 	if f.module == "" {
 		return nil, nil
 	}
-	module, err := readBounded(f.module, maxInput)
+	module, err := cli.ReadBounded(f.module, maxInput)
 	if err != nil {
-		return nil, ofFlag("nsm-module", err)
+		return nil, cli.OfFlag("nsm-module", err)
 	}
 	file, err := elf.NewFile(bytes.NewReader(module))
 	switch {
@@ -231,7 +232,7 @@ PCR1 is that of a release only for an image that is laid out as "privyseal nitro
 build" does it: with more behind the first ramdisk than a policy, or with kernel and
 command line cut elsewhere, something else may run under the same PCR1. Of such an
 image it is said, on standard error.`,
-		Args: arguments("FILE"),
+		Args: cli.Arguments("FILE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			im, err := readImage(args[0])
 			if err != nil {
@@ -276,7 +277,7 @@ func printMeasurements(w io.Writer, im *eif.Image, asJSON bool) error {
 }
 
 func readImage(path string) (*eif.Image, error) {
-	data, err := readBounded(path, maxImage)
+	data, err := cli.ReadBounded(path, maxImage)
 	if err != nil {
 		return nil, err
 	}
@@ -288,7 +289,7 @@ func readImage(path string) (*eif.Image, error) {
 }
 
 func readPolicy(path string) (*policy.Policy, error) {
-	data, err := readBounded(path, policy.MaxSize)
+	data, err := cli.ReadBounded(path, policy.MaxSize)
 	if err != nil {
 		return nil, err
 	}
@@ -351,43 +352,4 @@ func otherProgram(im *eif.Image) string {
 		return ""
 	}
 	return fmt.Sprintf("the image's program says of itself that it is %.80q, and not privyseal-enclave; compare PCR1 with the release's", name)
-}
-
-// ofFlag says which flag names the file that cannot be read: a command has
-// several.
-func ofFlag(flag string, err error) error { return fmt.Errorf("--%s: %w", flag, err) }
-
-// readBounded reads at most limit bytes of a file, or of a pipe as the shell's
-// <(…) makes it; one with more is an error.
-func readBounded(path string, limit int64) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, limit+1))
-	if err != nil {
-		return nil, err
-	}
-	if int64(len(data)) > limit {
-		return nil, fmt.Errorf("%s has more than %d bytes", path, limit)
-	}
-	return data, nil
-}
-
-// writeNew makes a file that is not there yet, and returns when it is durable.
-func writeNew(path string, data []byte, mode fs.FileMode) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
-	if errors.Is(err, fs.ErrExist) {
-		return usagef("%s is there already, and nothing is overwritten; move it away or choose another name", path)
-	}
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	err = errors.Join(err, f.Sync(), f.Close(), syncFolder(filepath.Dir(path)))
-	if err != nil {
-		os.Remove(path)
-	}
-	return err
 }

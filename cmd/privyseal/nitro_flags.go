@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"privyseal/internal/cli"
 	"privyseal/internal/config"
 	"privyseal/internal/eif"
 	"privyseal/internal/policy"
@@ -61,7 +62,7 @@ func (f *enclaveFlags) choose(c *config.Config) (name string, e config.Enclave, 
 		}
 	}
 	if f.eif == "" {
-		return "", e, false, usagef("--eif FILE is missing: the image, as of `privyseal nitro build`")
+		return "", e, false, cli.Usagef("--eif FILE is missing: the image, as of `privyseal nitro build`")
 	}
 	e, err = f.newEnclave(name)
 	return name, e, true, err
@@ -76,7 +77,7 @@ func (f *enclaveFlags) allows(c *config.Config, chainID string) error {
 	}
 	if !e.policy.AllowsChain(chainID) {
 		why, cure := notForChain(chainID)
-		return usagef("%s; %s", why, cure)
+		return cli.Usagef("%s; %s", why, cure)
 	}
 	return nil
 }
@@ -109,7 +110,7 @@ func (f *enclaveFlags) agree(name string, e config.Enclave) error {
 		if v.configs == "" || fmt.Sprint(v.configs) == "0" {
 			has = "no " + keyOf(v.flag)
 		}
-		return usagef("enclave %s of the config has %s, and --%s says %v; leave --%s out, correct the config, or give --enclave another name", name, has, v.flag, v.ours, v.flag)
+		return cli.Usagef("enclave %s of the config has %s, and --%s says %v; leave --%s out, correct the config, or give --enclave another name", name, has, v.flag, v.ours, v.flag)
 	}
 	return nil
 }
@@ -121,12 +122,12 @@ func flagOf(key string) string { return strings.ReplaceAll(key, "_", "-") }
 // newEnclave returns an enclave of the flags alone, by the rules of the config.
 func (f *enclaveFlags) newEnclave(name string) (e config.Enclave, err error) {
 	if !config.ValidEnclave(name) {
-		return e, usagef("--enclave %q is not a name: 1 to 40 of A-Z a-z 0-9 _ -", name)
+		return e, cli.Usagef("--enclave %q is not a name: 1 to 40 of A-Z a-z 0-9 _ -", name)
 	}
 	e = config.NewEnclave(f.eif)
 	e.CID, e.MemoryMiB, e.CPUCount, e.NitroCLI, e.Transport = f.cid, f.memory, f.cpus, f.nitroCLI, f.dir
 	config.CheckEnclave(e, func(key string) bool { return f.given(flagOf(key)) }, func(key, wrong string) {
-		err = cmp.Or(err, usagef("--%s %s", flagOf(key), wrong))
+		err = cmp.Or(err, cli.Usagef("--%s %s", flagOf(key), wrong))
 	})
 	if err != nil {
 		return e, err
@@ -159,7 +160,7 @@ func sameFile(a, b string) bool {
 func (f *enclaveFlags) readImage(path string) (*eif.Image, *policy.Policy, error) {
 	im, err := readImage(path)
 	if err != nil && f.eif != "" {
-		err = ofFlag("eif", err)
+		err = cli.OfFlag("eif", err)
 	}
 	if err != nil {
 		return nil, nil, err
@@ -169,11 +170,11 @@ func (f *enclaveFlags) readImage(path string) (*eif.Image, *policy.Policy, error
 	case err != nil:
 		return nil, nil, fmt.Errorf("%s: %w", path, err)
 	case p == nil:
-		return nil, nil, usagef("%s is no image of `privyseal nitro build`: its command line, its ramdisks or the boundaries between them differ", path)
+		return nil, nil, cli.Usagef("%s is no image of `privyseal nitro build`: its command line, its ramdisks or the boundaries between them differ", path)
 	case f.kmsKey != "" && f.kmsKey != p.KMSKey:
-		return nil, nil, usagef("--kms-key %s is not the KMS key that the image's policy names, %s; build an image for it, or correct the flag", f.kmsKey, p.KMSKey)
+		return nil, nil, cli.Usagef("--kms-key %s is not the KMS key that the image's policy names, %s; build an image for it, or correct the flag", f.kmsKey, p.KMSKey)
 	case f.region != "" && f.region != p.Region():
-		return nil, nil, usagef("--region %s is not that of the KMS key, %s", f.region, p.Region())
+		return nil, nil, cli.Usagef("--region %s is not that of the KMS key, %s", f.region, p.Region())
 	}
 	return im, p, nil
 }

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"privyseal/internal/claims"
+	"privyseal/internal/cli"
 	"privyseal/internal/key/soft"
 	"privyseal/internal/pubkey"
 )
@@ -16,7 +17,7 @@ func FuzzSealedKey(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	public, err := keyJSON(key.PublicKey())
+	public, err := cli.KeyJSON(key.PublicKey())
 	if err != nil {
 		f.Fatal(err)
 	}

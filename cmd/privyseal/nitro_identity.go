@@ -37,7 +37,7 @@ func (f *enclaveFlags) runIdentity(ctx context.Context, a *app, stdout, stderr i
 		return err
 	}
 	if len(in.enclaveChains()) == 0 {
-		return usagef("no chain of %s is in an enclave; %s makes one, with an identity where its nodes need it", in.home, a.command("init --provider nitro --chain-id ID --node tcp://HOST:PORT"))
+		return usagef("no chain of %s is in an enclave; %s makes one, with an identity where its nodes need it", in.home, a.Command("init --provider nitro --chain-id ID --node tcp://HOST:PORT"))
 	}
 	file := in.wrappedIdentity()
 	line := fmt.Sprintf("identity = %q", file)
@@ -64,6 +64,6 @@ func (f *enclaveFlags) runIdentity(ctx context.Context, a *app, stdout, stderr i
 	if err := in.tellPins(stdout, e, "", identity.public); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(stderr, "next: add %s to the chain in %s, and the node; then %s, and restart the signer\n", line, in.path, a.command("check"))
+	_, err = fmt.Fprintf(stderr, "next: add %s to the chain in %s, and the node; then %s, and restart the signer\n", line, in.path, a.Command("check"))
 	return err
 }

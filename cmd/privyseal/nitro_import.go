@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"privyseal/internal/claims"
+	"privyseal/internal/cli"
 	"privyseal/internal/config"
 	"privyseal/internal/hostlink"
 	"privyseal/internal/key/soft"
@@ -32,7 +33,7 @@ import (
 // The RSA key lives as long as that boot of the enclave. The instance sees
 // neither the key, nor can it lower the state.
 
-func newNitroImportKeyCommand(a *app) *cobra.Command {
+func newNitroImportKeyCommand(a *cli.App) *cobra.Command {
 	f := &enclaveFlags{}
 	var out string
 	cmd := &cobra.Command{
@@ -45,10 +46,10 @@ write its attestation document. Take that to the machine with the validator's ke
 The enclave is launched if it does not run yet. It keeps the key until it ends, so
 do not stop it before "privyseal init --import-sealed".`,
 		Example: "  privyseal nitro import-key --eif privyseal.eif --out import.b64",
-		Args:    arguments(),
+		Args:    cli.Arguments(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if out == "" {
-				return usagef("--out FILE is missing: where the document goes")
+				return cli.Usagef("--out FILE is missing: where the document goes")
 			}
 			in, err := newInstaller(a)
 			if err != nil {
@@ -66,7 +67,7 @@ do not stop it before "privyseal init --import-sealed".`,
 			if _, err := e.verify(reply.Document, claims.PurposeImport); err != nil {
 				return fmt.Errorf("cannot use the import key: %w", err)
 			}
-			if err := writeNew(out, encodeDocument(reply.Document), 0o644); err != nil {
+			if err := cli.WriteNew(out, encodeDocument(reply.Document), 0o644); err != nil {
 				return err
 			}
 			_, err = fmt.Fprintf(cmd.ErrOrStderr(), "take %s to the machine with the key. Take the image there from where it was built, not from this instance, which could give you another. Type there:\n  privyseal key seal KEYFILE --to %s --eif FILE --pcr3 ROLE-ARN --chain-id ID --import-state FILE --out sealed.json\n", out, shell.Word(out))
@@ -113,7 +114,7 @@ func (s sealedKey) encode() ([]byte, error) {
 // readSealed reads what `key seal` wrote, and returns the request that it is
 // for.
 func readSealed(path string) (sealedKey, *hostlink.Import, error) {
-	data, err := readBounded(path, maxSealed)
+	data, err := cli.ReadBounded(path, maxSealed)
 	if err != nil {
 		return sealedKey{}, nil, err
 	}
@@ -163,7 +164,7 @@ type sealFlags struct {
 	to, at  string
 	chainID string
 	from    startFlags
-	keyType typeFlag
+	keyType cli.KeyType
 	out     string
 }
 
@@ -182,7 +183,7 @@ The image is named as for "privyseal verify". The state is one of three:
 --fresh-state as your word that the key never signed for this chain id; or
 --after-height H, at and below which nothing is ever signed.`,
 		Example: "  privyseal key seal priv_validator_key.json --to import.b64 --eif privyseal.eif --chain-id chain-1 --import-state priv_validator_state.json --out sealed.json",
-		Args:    arguments("KEYFILE"),
+		Args:    cli.Arguments("KEYFILE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return f.run(cmd, args[0])
 		},
@@ -195,7 +196,7 @@ The image is named as for "privyseal verify". The state is one of three:
 	fl.StringVar(&f.out, "out", "", "file to make")
 	f.from.add(cmd)
 	f.from.addFile(cmd)
-	f.keyType.add(cmd, "type", "", "type of a key that does not tell it itself")
+	f.keyType.Add(cmd, "type", "", "type of a key that does not tell it itself")
 	return cmd
 }
 
@@ -214,7 +215,7 @@ func (f *sealFlags) run(cmd *cobra.Command, path string) error {
 	if v.policy == nil {
 		fmt.Fprintln(stderr, "warning: --pcr0 alone does not tell whose KMS the image believes, and who that is gets to know the key; name the image by --eif, or by --pcr1 and --policy")
 	}
-	t, err := f.keyType.parse()
+	t, err := f.keyType.Parse()
 	if err != nil {
 		return err
 	}
@@ -241,19 +242,19 @@ func (f *sealFlags) run(cmd *cobra.Command, path string) error {
 		Format: sealedFormat, Version: sealedVersion, Boot: v.told.claims.Boot, ChainID: f.chainID, Fresh: imp.Fresh,
 		Height: mark.Height, Round: mark.Round, Step: mark.Step.String(), SignBytes: mark.SignBytes, Sealed: imp.Sealed,
 	}
-	if s.PublicKey, err = keyJSON(key.PublicKey()); err != nil {
+	if s.PublicKey, err = cli.KeyJSON(key.PublicKey()); err != nil {
 		return err
 	}
 	data, err := s.encode()
 	if err != nil {
 		return err
 	}
-	if err := writeNew(f.out, data, 0o600); err != nil {
+	if err := cli.WriteNew(f.out, data, 0o600); err != nil {
 		return err
 	}
 	fmt.Fprintf(stdout, "sealed %s for chain %s, at %s, to the image with PCR0 %x\n", s.PublicKey, f.chainID, markText(mark), v.doc.PCRs[0])
 	fmt.Fprintf(stderr, "take %s to the instance: `privyseal init --provider nitro --import-sealed %s …`\n", f.out, shell.Word(f.out))
-	warnPlaintext(stderr, path)
+	cli.WarnPlaintext(stderr, path)
 	return nil
 }
 
@@ -262,18 +263,18 @@ func (f *sealFlags) check() error {
 	given := f.from.count()
 	switch {
 	case f.to == "":
-		return usagef("--to DOCUMENT is missing: what `privyseal nitro import-key` has written")
+		return cli.Usagef("--to DOCUMENT is missing: what `privyseal nitro import-key` has written")
 	case f.image.eif == "" && f.image.pcr0 == "" && f.image.pcr1 == "":
-		return usagef("name the image that the key may go to: --eif FILE, --pcr0 HEX, or --pcr1 HEX with --policy FILE")
+		return cli.Usagef("name the image that the key may go to: --eif FILE, --pcr0 HEX, or --pcr1 HEX with --policy FILE")
 	case f.chainID == "":
-		return usagef("--chain-id is missing: the chain_id in the node's genesis.json")
+		return cli.Usagef("--chain-id is missing: the chain_id in the node's genesis.json")
 	case f.out == "":
-		return usagef("--out FILE is missing: where the sealed key goes")
+		return cli.Usagef("--out FILE is missing: where the sealed key goes")
 	case given != 1:
-		return usagef("one of --import-state FILE, --fresh-state and --after-height H says what the key has signed")
+		return cli.Usagef("one of --import-state FILE, --fresh-state and --after-height H says what the key has signed")
 	}
 	if err := config.CheckChainID(f.chainID); err != nil {
-		return usagef("--chain-id: %w", err)
+		return cli.Usagef("--chain-id: %w", err)
 	}
 	return f.from.check()
 }
@@ -282,7 +283,7 @@ func (f *sealFlags) check() error {
 func (f *sealFlags) recipient() (*rsa.PublicKey, *verified, error) {
 	raw, err := readDocument(f.to, bytes.NewReader(nil))
 	if err != nil {
-		return nil, nil, ofFlag("to", err)
+		return nil, nil, cli.OfFlag("to", err)
 	}
 	f.image.ours = true
 	v, err := (&verifyFlags{image: f.image, at: f.at}).verify(raw)

@@ -134,7 +134,7 @@ func (f *nitroInitFlags) run(cmd *cobra.Command, a *app, i *initFlags) error {
 // printable checks that the public key that will be there can be printed as the flags
 // say, while nothing is made yet.
 func (f *nitroInitFlags) printable(i *initFlags, imp *hostlink.Import) error {
-	t, err := i.keyType.parse()
+	t, err := i.keyType.Parse()
 	if err != nil {
 		return err
 	}
@@ -163,7 +163,7 @@ func (f *nitroInitFlags) check(i *initFlags) error {
 		return usagef("a key file never comes near an enclave's host: seal it with `privyseal key seal`, where it lies, and give --import-sealed; doc/nitro.md tells how")
 	case f.importSealed != "" && f.importKMS != "":
 		return usagef("only one of --import-sealed and --import-kms can be meant")
-	case f.importSealed != "" && (state > 0 || f.publicKey != "" || i.keyType.name != ""):
+	case f.importSealed != "" && (state > 0 || f.publicKey != "" || i.keyType.Name != ""):
 		return usagef("public key and state are in the sealed file; --import-state, --fresh-state, --after-height, --public-key and --key-type do not go with it")
 	case f.importKMS != "" && f.publicKey == "":
 		return usagef("--public-key KEY is missing: what --import-kms has to open to; the validator's public key, or what tmkms-light printed")
@@ -174,7 +174,7 @@ func (f *nitroInitFlags) check(i *initFlags) error {
 	case f.importSealed == "" && f.importKMS == "" && (state > 0 || f.publicKey != ""):
 		return usagef("--import-state, --fresh-state, --after-height and --public-key go with --import-kms: a new key has signed nothing")
 	}
-	if t, err := i.keyType.parse(); err == nil && t != "" {
+	if t, err := i.keyType.Parse(); err == nil && t != "" {
 		return ofEnclave(t)
 	}
 	return i.from.check()
@@ -219,8 +219,8 @@ func (f *nitroInitFlags) importedByKMS(cmd *cobra.Command, in *installer, ch *en
 	if err != nil {
 		return nil, usagef("--public-key: %w", err)
 	}
-	if t, err := i.keyType.parse(); err != nil || t != "" && t != key.Type() {
-		return nil, usagef("--key-type %s is not that of --public-key, %s", i.keyType.name, key.Type())
+	if t, err := i.keyType.Parse(); err != nil || t != "" && t != key.Type() {
+		return nil, usagef("--key-type %s is not that of --public-key, %s", i.keyType.Name, key.Type())
 	}
 	if err := ofEnclave(key.Type()); err != nil {
 		return nil, err
@@ -269,7 +269,7 @@ const maxPlain = 64
 // make has the enclave make or import the key, and make an identity if the nodes
 // need one that is not there yet.
 func (ch *enclaveChain) make(ctx context.Context, in *installer, e *enclaveLink, t typeFlag, imp *hostlink.Import) error {
-	typ, err := t.parse()
+	typ, err := t.Parse()
 	if err != nil {
 		return err
 	}

@@ -79,7 +79,7 @@ func (t *takeOverFlags) takeOverEnclave(cmd *cobra.Command, a *app, in *installe
 		return err
 	}
 	fmt.Fprintf(stderr, "%s: the state is at %s\n%s\n", ch.Name, markText(c.Mark), settings)
-	if err := ch.report(stdout, in, e, formatFlags{format: "json"}); err != nil {
+	if err := ch.report(stdout, in, e, formatFlags{Format: "json"}); err != nil {
 		return err
 	}
 	printSteps(stdout, old.SwitchOff)

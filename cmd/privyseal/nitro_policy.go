@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"privyseal/internal/awspolicy"
+	"privyseal/internal/cli"
 	"privyseal/internal/config"
 	"privyseal/internal/eif"
 	"privyseal/internal/key/nitrokms"
@@ -49,7 +50,7 @@ What could never work is refused: an endpoint that is no host[:port], a name tha
 certificate has, a chain id or a public key that is none, a --state-floor of a chain
 that --chain leaves out, or not below --max-height.`,
 		Example: "  privyseal nitro policy-file --kms-key arn:aws:kms:eu-central-1:111122223333:key/… > policy.json",
-		Args:    arguments(),
+		Args:    cli.Arguments(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			p, err := f.policy()
 			if err != nil {
@@ -57,7 +58,7 @@ that --chain leaves out, or not below --max-height.`,
 			}
 			data, err := p.Encode()
 			if err != nil {
-				return usageError{byFlag(err)}
+				return cli.Usage(byFlag(err))
 			}
 			warnTestPolicy(cmd.ErrOrStderr(), p)
 			if strings.Contains(p.KMSKey, ":key/mrk-") {
@@ -114,22 +115,22 @@ func byFlag(err error) error {
 
 func (f *policyFileFlags) policy() (*policy.Policy, error) {
 	if f.kmsKey == "" {
-		return nil, usagef("--kms-key ARN is missing, as in --kms-key arn:aws:kms:eu-central-1:111122223333:key/…")
+		return nil, cli.Usagef("--kms-key ARN is missing, as in --kms-key arn:aws:kms:eu-central-1:111122223333:key/…")
 	}
 	p, err := policy.ForAWS(f.kmsKey, f.fips)
 	if err != nil {
 		if f.endpoint == "" || f.fips {
-			return nil, usageError{byFlag(err)}
+			return nil, cli.Usage(byFlag(err))
 		}
 		p = &policy.Policy{KMSKey: f.kmsKey, TLSRoots: policy.AWSRoots()}
 	}
 	if f.endpoint != "" {
 		var host string
 		if p.KMSEndpoint, host, err = withPort(f.endpoint); err != nil {
-			return nil, usagef("--endpoint: %w", err)
+			return nil, cli.Usagef("--endpoint: %w", err)
 		}
 		if p.KMSServerName == "" && f.serverName == "" && net.ParseIP(host) != nil {
-			return nil, usagef("--server-name NAME is missing: the name in the certificate of %s", f.endpoint)
+			return nil, cli.Usagef("--server-name NAME is missing: the name in the certificate of %s", f.endpoint)
 		}
 		p.KMSServerName = cmp.Or(p.KMSServerName, host)
 	}
@@ -142,18 +143,18 @@ func (f *policyFileFlags) policy() (*policy.Policy, error) {
 		if root.path == "" {
 			continue
 		}
-		data, err := readBounded(root.path, policy.MaxSize)
+		data, err := cli.ReadBounded(root.path, policy.MaxSize)
 		if err != nil {
-			return nil, ofFlag(root.flag, err)
+			return nil, cli.OfFlag(root.flag, err)
 		}
 		*root.to = string(data)
 	}
 	p.Chains, p.MaxHeight = f.chains, f.maxHeight
 	p.AllowSignBytes, p.AllowRawBytes = f.signBytes, f.rawBytes
 	for _, text := range f.publicKeys {
-		key, err := parsePublicKey(text)
+		key, err := cli.ParsePublicKey(text)
 		if err != nil {
-			return nil, usagef("--public-key %.80s: %w", text, err)
+			return nil, cli.Usagef("--public-key %.80s: %w", text, err)
 		}
 		p.PublicKeys = append(p.PublicKeys, base64.StdEncoding.EncodeToString(key.Bytes()))
 	}
@@ -185,10 +186,10 @@ func parseFloors(texts []string) (map[string]int64, error) {
 		id, number, _ := strings.Cut(text, "=")
 		height, err := strconv.ParseInt(number, 10, 64)
 		if err != nil || height < 1 || config.CheckChainID(id) != nil {
-			return nil, usagef("--state-floor %s is not CHAIN=HEIGHT", text)
+			return nil, cli.Usagef("--state-floor %s is not CHAIN=HEIGHT", text)
 		}
 		if first, twice := floors[id]; twice {
-			return nil, usagef("--state-floor gives chain %s two floors, %d and %d; give it one", id, first, height)
+			return nil, cli.Usagef("--state-floor gives chain %s two floors, %d and %d; give it one", id, first, height)
 		}
 		floors[id] = height
 	}
@@ -238,7 +239,7 @@ with those whom the policy trusts, and names: who may replace it or end the KMS 
 or by PCR3), and who signs images where PCR8 alone admits them.`,
 		Example: `  privyseal nitro policy --role arn:aws:iam::111122223333:role/validator --eif privyseal.eif > key-policy.json
   aws kms get-key-policy --key-id … --policy-name default > now.json; privyseal nitro policy --check now.json --eif privyseal.eif`,
-		Args: arguments(),
+		Args: cli.Arguments(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if cmd.Flags().Changed("check") {
 				return f.runCheck(cmd.Flags(), cmd.OutOrStdout())
@@ -285,13 +286,13 @@ func imageOf(m eif.Measurements) awspolicy.Image {
 func (f *keyPolicyFlags) print(stdout, stderr io.Writer) error {
 	switch {
 	case f.role == "":
-		return usagef("--role ARN is missing: the IAM role of the instance")
+		return cli.Usagef("--role ARN is missing: the IAM role of the instance")
 	case f.eif == "" && !f.debug:
-		return usagef("--eif FILE is missing: the image that may use the key")
+		return cli.Usagef("--eif FILE is missing: the image that may use the key")
 	case f.debug && (len(f.also) > 0 || f.signed || f.withoutPCR0):
-		return usagef("in debug mode PCR0, PCR1 and PCR2 of any image are zero: --also, --pcr8 and --without-pcr0 mean nothing there")
+		return cli.Usagef("in debug mode PCR0, PCR1 and PCR2 of any image are zero: --also, --pcr8 and --without-pcr0 mean nothing there")
 	case f.withoutPCR0 && !f.parts && !f.signed:
-		return usagef("--without-pcr0 goes with --pcr1-pcr2 or --pcr8, which then say which image is admitted")
+		return cli.Usagef("--without-pcr0 goes with --pcr1-pcr2 or --pcr8, which then say which image is admitted")
 	}
 	images, err := f.images()
 	if err != nil {
@@ -314,7 +315,7 @@ func (f *keyPolicyFlags) print(stdout, stderr io.Writer) error {
 	}
 	data, err := p.JSON()
 	if err != nil {
-		return usageError{err}
+		return cli.Usage(err)
 	}
 	if own != nil {
 		if err := f.compareRole(own.KMSKey, stderr); err != nil {
@@ -375,7 +376,7 @@ func (f *keyPolicyFlags) measuredPolicy() (*policy.Policy, error) {
 func (f *keyPolicyFlags) compareRole(kmsKey string, stderr io.Writer) error {
 	key, role := strings.Split(kmsKey, ":"), strings.Split(f.role, ":")
 	if role[1] != key[1] {
-		return usagef("--role is of the partition %s, and the KMS key of the image, %s, of %s", role[1], kmsKey, key[1])
+		return cli.Usagef("--role is of the partition %s, and the KMS key of the image, %s, of %s", role[1], kmsKey, key[1])
 	}
 	if role[4] != key[4] {
 		fmt.Fprintf(stderr, "note: the KMS key is in account %s, the role in %s; give the role an IAM policy in its own account too, for kms:Decrypt and kms:GenerateDataKey on %s\n", key[4], role[4], kmsKey)
@@ -388,7 +389,7 @@ func (f *keyPolicyFlags) compareRole(kmsKey string, stderr io.Writer) error {
 // if it is not known.
 func (f *keyPolicyFlags) pin(p *awspolicy.KeyPolicy, own *policy.Policy) error {
 	if (len(f.publicKeys) == 0) != (len(f.chainIDs) == 0) {
-		return usagef("--chain-id and --public-key pin keys together")
+		return cli.Usagef("--chain-id and --public-key pin keys together")
 	}
 	p.Context, p.Optional = map[string][]string{}, map[string][]string{}
 	add := func(to map[string][]string, name, value string) {
@@ -398,16 +399,16 @@ func (f *keyPolicyFlags) pin(p *awspolicy.KeyPolicy, own *policy.Policy) error {
 	}
 	for _, id := range f.chainIDs {
 		if err := config.CheckChainID(id); err != nil {
-			return usagef("--chain-id: %w", err)
+			return cli.Usagef("--chain-id: %w", err)
 		}
 		if own != nil && !own.AllowsChain(id) {
-			return usagef("--chain-id %s is not in the measured policy of %s, which has %s: nothing is signed for it", id, f.eif, strings.Join(own.Chains, ", "))
+			return cli.Usagef("--chain-id %s is not in the measured policy of %s, which has %s: nothing is signed for it", id, f.eif, strings.Join(own.Chains, ", "))
 		}
 	}
 	for _, text := range f.publicKeys {
-		key, err := parsePublicKey(text)
+		key, err := cli.ParsePublicKey(text)
 		if err != nil {
-			return usagef("--public-key: %w", err)
+			return cli.Usagef("--public-key: %w", err)
 		}
 		for name, value := range nitrokms.EncryptionContext("", key.Bytes()) {
 			add(p.Context, name, value)
@@ -427,10 +428,10 @@ func (f *keyPolicyFlags) pin(p *awspolicy.KeyPolicy, own *policy.Policy) error {
 func (f *keyPolicyFlags) runCheck(set *pflag.FlagSet, w io.Writer) error {
 	for _, name := range []string{"role", "instance", "admin", "pcr1-pcr2", "pcr8", "without-pcr0", "debug", "chain-id", "public-key"} {
 		if set.Changed(name) {
-			return usagef("--%s is for printing a policy; --check judges all that stands in the file, against --eif and --also only: leave --%s out, and read the lines", name, name)
+			return cli.Usagef("--%s is for printing a policy; --check judges all that stands in the file, against --eif and --also only: leave --%s out, and read the lines", name, name)
 		}
 	}
-	text, err := readBounded(f.check, 1<<20)
+	text, err := cli.ReadBounded(f.check, 1<<20)
 	if err != nil {
 		return err
 	}

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
 	"os/signal"
 	"slices"
@@ -13,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"privyseal/internal/cli"
 	"privyseal/internal/config"
 	"privyseal/internal/host"
 	"privyseal/internal/vsock"
@@ -34,15 +34,15 @@ func (f *runningFlags) addCLI(cmd *cobra.Command) {
 
 // launcher returns a launcher for the enclave, which cannot launch. A config is
 // not needed.
-func (f *runningFlags) launcher(a *app) (*host.Launcher, error) {
-	c, err := existingConfig(a)
+func (f *runningFlags) launcher(a *cli.App) (*host.Launcher, error) {
+	c, err := a.ExistingConfig()
 	if err != nil {
 		return nil, err
 	}
 	name, e := cmp.Or(f.name, defaultEnclave), config.NewEnclave("")
-	if c == nil && f.name == "" && a.homeNamed() {
+	if c == nil && f.name == "" && a.HomeNamed() {
 		// With a home that was mistyped, this would be another home's enclave.
-		return nil, usagef("%w; correct it, or name the enclave with --enclave, as in `--enclave %s`", noConfig(a), defaultEnclave)
+		return nil, cli.Usagef("%w; correct it, or name the enclave with --enclave, as in `--enclave %s`", noConfig(a), defaultEnclave)
 	}
 	if c != nil {
 		if f.name == "" && len(c.Enclaves) == 1 {
@@ -51,51 +51,35 @@ func (f *runningFlags) launcher(a *app) (*host.Launcher, error) {
 		if known, found := c.Enclaves[name]; found {
 			e = known
 		} else if f.name != "" {
-			return nil, usagef("there is no [enclave.%s] in the config", f.name)
+			return nil, cli.Usagef("there is no [enclave.%s] in the config", f.name)
 		}
 	}
 	return &host.Launcher{Path: cmp.Or(f.nitroCLI, e.NitroCLI), Name: host.EnclaveName(name)}, nil
 }
 
 // find returns the enclave that runs under the name, or an error if none does.
-func (f *runningFlags) find(ctx context.Context, a *app) (*host.Launcher, *host.Enclave, error) {
+func (f *runningFlags) find(ctx context.Context, a *cli.App) (*host.Launcher, *host.Enclave, error) {
 	l, err := f.launcher(a)
 	if err != nil {
 		return nil, nil, err
 	}
 	e, err := l.Find(ctx)
 	if err == nil && e == nil {
-		err = fmt.Errorf("no enclave %s runs here; %s shows all that do", l.Name, a.command("nitro info"))
+		err = fmt.Errorf("no enclave %s runs here; %s shows all that do", l.Name, a.Command("nitro info"))
 	}
 	return l, e, err
 }
 
-// existingConfig returns the config, or nil if there is none.
-func existingConfig(a *app) (*config.Config, error) {
-	path, err := a.configPath()
-	if err != nil {
-		return nil, nil // without a home folder there is none
-	}
-	c, err := config.Load(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, configError{err}
-	}
-	return c, nil
-}
-
 // noConfig says that the home folder that is named has no config.
-func noConfig(a *app) error {
-	path, err := a.configPath()
+func noConfig(a *cli.App) error {
+	path, err := a.ConfigPath()
 	if err != nil {
 		return err
 	}
 	return fmt.Errorf("there is no config %s", path)
 }
 
-func newNitroRunCommand(a *app) *cobra.Command {
+func newNitroRunCommand(a *cli.App) *cobra.Command {
 	f := &enclaveFlags{}
 	debug := false
 	cmd := &cobra.Command{
@@ -108,9 +92,9 @@ the config has it; a flag that says something else is an error.
 With --debug its console can be read with "privyseal nitro console". In an
 attestation its measurements are then zeros: KMS refuses it, unless the key's
 policy was made for that, and so does "privyseal start".`,
-		Args: arguments(),
+		Args: cli.Arguments(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := existingConfig(a)
+			c, err := a.ExistingConfig()
 			if err != nil {
 				return err
 			}
@@ -167,12 +151,12 @@ func (f *enclaveFlags) launcher(c *config.Config) (*host.Launcher, *enclaveLink,
 	return l, e, err
 }
 
-func newNitroInfoCommand(a *app) *cobra.Command {
+func newNitroInfoCommand(a *cli.App) *cobra.Command {
 	f := &runningFlags{}
 	cmd := &cobra.Command{
 		Use:   "info",
 		Short: "Print what nitro-cli says of the enclaves on this instance, JSON",
-		Args:  arguments(),
+		Args:  cli.Arguments(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			f.name = defaultEnclave // all are shown, whatever the name
 			l, err := f.launcher(a)
@@ -189,12 +173,12 @@ func newNitroInfoCommand(a *app) *cobra.Command {
 	return cmd
 }
 
-func newNitroConsoleCommand(a *app) *cobra.Command {
+func newNitroConsoleCommand(a *cli.App) *cobra.Command {
 	f := &runningFlags{}
 	cmd := &cobra.Command{
 		Use:   "console",
 		Short: "Print the console of an enclave in debug mode, until it ends",
-		Args:  arguments(),
+		Args:  cli.Arguments(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGTERM, syscall.SIGINT)
 			defer stop()
@@ -212,7 +196,7 @@ func newNitroConsoleCommand(a *app) *cobra.Command {
 	return cmd
 }
 
-func newNitroStopCommand(a *app) *cobra.Command {
+func newNitroStopCommand(a *cli.App) *cobra.Command {
 	f := &runningFlags{}
 	cmd := &cobra.Command{
 		Use:   "stop",
@@ -221,7 +205,7 @@ func newNitroStopCommand(a *app) *cobra.Command {
 
 A "privyseal start" that runs launches it anew, from the image that was there when
 it was started: for another image stop that first.`,
-		Args: arguments(),
+		Args: cli.Arguments(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			l, e, err := f.find(cmd.Context(), a)
 			if err != nil {
@@ -238,18 +222,18 @@ it was started: for another image stop that first.`,
 	return cmd
 }
 
-func newNitroProxyCommand(a *app) *cobra.Command {
+func newNitroProxyCommand(a *cli.App) *cobra.Command {
 	f := &enclaveFlags{}
 	cmd := &cobra.Command{
 		Use:   "proxy",
 		Short: "Connect the running enclave to KMS, and nothing else, until SIGINT",
 		Long: `Connect the running enclave to the KMS endpoint that its policy names, until SIGTERM
 or SIGINT. "privyseal start" and "privyseal init" do this by themselves.`,
-		Args: arguments(),
+		Args: cli.Arguments(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGTERM, syscall.SIGINT)
 			defer stop()
-			c, err := existingConfig(a)
+			c, err := a.ExistingConfig()
 			if err != nil {
 				return err
 			}

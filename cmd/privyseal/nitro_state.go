@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"privyseal/internal/cli"
 	"privyseal/internal/config"
 	"privyseal/internal/filestore"
 	"privyseal/internal/hostlink"
@@ -33,7 +34,7 @@ func checkRecord(ch config.Chain, m watermark.Mark) error {
 		return notOfEnclave(m)
 	}
 	if !isRecord(m) {
-		return actf("this state was not written by an enclave; only what `privyseal state export` has written on the enclave's old host can be imported")
+		return cli.Actf("this state was not written by an enclave; only what `privyseal state export` has written on the enclave's old host can be imported")
 	}
 	return nil
 }
@@ -42,7 +43,7 @@ func checkRecord(ch config.Chain, m watermark.Mark) error {
 // in it for sign bytes is a record.
 func notOfEnclave(m watermark.Mark) error {
 	if isRecord(m) {
-		return actf("the state is that of an enclave, at height %d; begin above it instead, with --after-height H, well above that and everything that the chain has reached", recordHeight(m))
+		return cli.Actf("the state is that of an enclave, at height %d; begin above it instead, with --after-height H, well above that and everything that the chain has reached", recordHeight(m))
 	}
 	return nil
 }
@@ -117,14 +118,14 @@ func lostEnclaveState(c *config.Config, ch config.Chain, damaged bool) string {
 
 // newEnclaveState makes a state that is lost anew: the enclave does, if its
 // measured policy holds a floor for the chain.
-func newEnclaveState(cmd *cobra.Command, a *app, c *config.Config, ch config.Chain, from *startFlags) error {
+func newEnclaveState(cmd *cobra.Command, a *cli.App, c *config.Config, ch config.Chain, from *startFlags) error {
 	ctx, w := cmd.Context(), cmd.OutOrStdout()
 	fc, _, err := stateOf(c, ch)
 	if err != nil {
 		return err
 	}
 	if _, err := filestore.Inspect(fc); !errors.Is(err, filestore.ErrMissing) {
-		return actf("there is a state at %s; look at it with %s, and move it aside if it is lost for good", fc.Path, a.command("state show --chain-id %s", ch.Name))
+		return cli.Actf("there is a state at %s; look at it with %s, and move it aside if it is lost for good", fc.Path, a.Command("state show --chain-id %s", ch.Name))
 	}
 	wrapped, _, public, err := readWrapped(c.Path(ch.Key), ch.ID)
 	if err != nil {
@@ -159,6 +160,6 @@ func newEnclaveState(cmd *cobra.Command, a *app, c *config.Config, ch config.Cha
 		return err
 	}
 	_, err = fmt.Fprintf(w, "%s: made %s, at %s\nnow go back to an image without that floor (%s, and `eif`), start the service, and take this one out of the key policy: as long as KMS lets it in, whoever takes over this instance can have the state made anew once more\n",
-		ch.Name, c.Path(ch.State), markText(enclaveMark(ch, mark)), a.command("nitro stop"))
+		ch.Name, c.Path(ch.State), markText(enclaveMark(ch, mark)), a.Command("nitro stop"))
 	return err
 }

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"privyseal/internal/cli"
 	"privyseal/internal/config"
 	"privyseal/internal/pubkey"
 	"privyseal/internal/session"
@@ -53,7 +54,7 @@ func listenAddr(addr session.Addr, identity pubkey.Key) string {
 	}
 	listen := session.Addr{Network: addr.Network, Address: net.JoinHostPort(host, port)}
 	if addr.Network == "noise" {
-		listen.Peer = peerID(identity)
+		listen.Peer = cli.PeerID(identity)
 	}
 	return listen.String()
 }

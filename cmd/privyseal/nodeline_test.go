@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"privyseal/internal/cli"
 	"privyseal/internal/config"
 	"privyseal/internal/key/soft"
 	"privyseal/internal/pubkey"
@@ -16,7 +17,7 @@ func TestNodeLine(t *testing.T) {
 		t.Fatal(err)
 	}
 	const peer = "12D3KooWQ5aaPLn1rhtELyw2ewXJ1V3uTmwqPuHWtZTzVsbXRhYK"
-	us := peerID(key.PublicKey())
+	us := cli.PeerID(key.PublicKey())
 	for _, c := range []struct {
 		addr string
 		own  []string // as of migrate

@@ -10,6 +10,7 @@ import (
 	"os"
 	"sync"
 
+	"privyseal/internal/cli"
 	"privyseal/internal/config"
 	"privyseal/internal/cure"
 	"privyseal/internal/filestore"
@@ -65,7 +66,7 @@ func (d *daemon) open(ctx context.Context, standby bool) error {
 		}
 	}
 	if len(d.hosts) == 0 {
-		return actError{fmt.Errorf("no chain can sign:\n%w", failed)}
+		return cli.Actf("no chain can sign:\n%w", failed)
 	}
 	return nil
 }
@@ -220,7 +221,7 @@ func (c *chain) openState(ctx context.Context, d *daemon, standby bool) error {
 // let it sign twice. A chain that is opened again keeps its claim.
 func (d *daemon) claim(id watermark.ID, name string) error {
 	if owner, taken := d.owners[id]; taken && owner != name {
-		return cure.Add(actf("it has the id and the key of chain %q, and one key has one state", owner), "take one of the two out of %s", config.FileName)
+		return cure.Add(cli.Actf("it has the id and the key of chain %q, and one key has one state", owner), "take one of the two out of %s", config.FileName)
 	}
 	if d.owners == nil {
 		d.owners = map[watermark.ID]string{}

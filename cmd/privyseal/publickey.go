@@ -7,12 +7,6 @@ import (
 	"privyseal/internal/pubkey"
 )
 
-// parsePublicKey reads a public key that an operator pastes, in any format in
-// which we print one.
-func parsePublicKey(text string) (pubkey.Key, error) {
-	return pubkey.Parse(strings.TrimSpace(text))
-}
-
 // isPublicKey reports whether text is a public key in any of its forms, the
 // address among them.
 func isPublicKey(key pubkey.Key, text string) bool {

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"privyseal/internal/cli"
 	"privyseal/internal/host"
 )
 
@@ -154,7 +155,7 @@ func TestOneChainFails(t *testing.T) {
 	p.cmd.Wait()
 	none := exec.Command("privyseal", "start", "--home", home)
 	out, _ := none.CombinedOutput()
-	if none.ProcessState.ExitCode() != statusAct {
+	if none.ProcessState.ExitCode() != cli.MustAct {
 		t.Errorf("without any state: exit status %d\n%s", none.ProcessState.ExitCode(), out)
 	}
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"privyseal/internal/cli"
 	"privyseal/internal/config"
 	"privyseal/internal/monitor"
 	"privyseal/internal/oplog"
@@ -21,7 +22,7 @@ import (
 	"privyseal/internal/session"
 )
 
-func newStartCommand(a *app) *cobra.Command {
+func newStartCommand(a *cli.App) *cobra.Command {
 	var standby bool
 	cmd := &cobra.Command{
 		Use:   "start",
@@ -39,9 +40,9 @@ can sign until somebody acts, and 1 if that may pass: another process holds a
 state, a disk or the system's limits fail. With --standby a held state is waited
 for: start a second signer so on the same host, and it takes over when the first
 one is gone.`,
-		Args: arguments(),
+		Args: cli.Arguments(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			dir, err := a.home()
+			dir, err := a.Home()
 			if err != nil {
 				return err
 			}
@@ -67,7 +68,7 @@ const drainTimeout = session.AnswerTimeout + time.Second
 func start(ctx context.Context, home string, standby bool, hangup <-chan os.Signal) error {
 	cfg, err := config.Load(filepath.Join(home, config.FileName))
 	if err != nil {
-		return configError{err}
+		return cli.BadConfig(err)
 	}
 	logger := newLogger(cfg.Log)
 	defer logger.Close()

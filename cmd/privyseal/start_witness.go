@@ -9,6 +9,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"privyseal/internal/cli"
 	"privyseal/internal/config"
 	"privyseal/internal/cure"
 	"privyseal/internal/monitor"
@@ -125,7 +126,7 @@ func (d *daemon) anotherSigner(cc config.Chain, why string, flagged bool) error 
 	if flagged {
 		next += ", and " + command("witness", "--home", d.home, "--chain-id", cc.Name, "--resume", "--yes")
 	}
-	return cure.Add(actError{errors.New(why)}, "%s", next)
+	return cure.Add(cli.Act(errors.New(why)), "%s", next)
 }
 
 // endIfNoneSigns ends the process if no chain can sign any more.
@@ -139,7 +140,7 @@ func (d *daemon) endIfNoneSigns(why error) {
 // ended returns why no chain signs any more; nil if that was the operator's wish.
 func ended(ctx context.Context) error {
 	cause := context.Cause(ctx)
-	if _, act := errors.AsType[actError](cause); act {
+	if _, act := errors.AsType[cli.ActError](cause); act {
 		return cause
 	}
 	return nil

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"privyseal/internal/cli"
 	"privyseal/internal/config"
 	"privyseal/internal/filestore"
 	"privyseal/internal/home"
@@ -21,13 +22,13 @@ import (
 	"privyseal/internal/watermark"
 )
 
-func newStateCommand(a *app) *cobra.Command {
-	return newGroupCommand("state", "Make, show and move the state that keeps a key from signing twice",
+func newStateCommand(a *cli.App) *cobra.Command {
+	return cli.NewGroup("state", "Make, show and move the state that keeps a key from signing twice",
 		newStateInitCommand(a), newStateRaiseCommand(a), newStateAdoptCommand(a), newStateShowCommand(a), newStateImportCommand(a), newStateExportCommand(a))
 }
 
-func newStateInitCommand(a *app) *cobra.Command {
-	var chain chainFlag
+func newStateInitCommand(a *cli.App) *cobra.Command {
+	var chain cli.ChainFlag
 	var from startFlags
 	cmd := &cobra.Command{
 		Use:   "init (--fresh-state [--initial-height H] | --after-height H)",
@@ -43,38 +44,38 @@ chain has now, or a little less.
 signed. Take a height well above everything that the chain has reached, minutes
 ahead. Nothing moves on a chain that waits for this very key: see "privyseal state
 raise --help".`,
-		Args: arguments(),
+		Args: cli.Arguments(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, ch, err := chain.choose(a)
+			c, ch, err := chain.Choose(a)
 			if err != nil {
 				return err
 			}
 			if from.count() != 1 {
-				return usagef("add --fresh-state if the key has never signed for chain %q, or else --after-height H; see `privyseal state init --help`", ch.Name)
+				return cli.Usagef("add --fresh-state if the key has never signed for chain %q, or else --after-height H; see `privyseal state init --help`", ch.Name)
 			}
 			if err := from.check(); err != nil {
 				return err
 			}
 			if ch.Provider == "nitro" {
 				if from.fresh {
-					return usagef("a key in an enclave has a state from its first day on; a lost one is made again with --after-height H only, by an image whose policy has a state_floor for chain %q", ch.Name)
+					return cli.Usagef("a key in an enclave has a state from its first day on; a lost one is made again with --after-height H only, by an image whose policy has a state_floor for chain %q", ch.Name)
 				}
 				return newEnclaveState(cmd, a, c, ch, &from)
 			}
-			return a.initState(cmd, c, ch, &from)
+			return initState(a, cmd, c, ch, &from)
 		},
 	}
-	chain.add(a, cmd)
+	chain.Add(a, cmd)
 	from.add(cmd)
 	from.addInitial(cmd)
 	return cmd
 }
 
 // initState makes the state of a key in a file.
-func (a *app) initState(cmd *cobra.Command, c *config.Config, ch config.Chain, from *startFlags) error {
+func initState(a *cli.App, cmd *cobra.Command, c *config.Config, ch config.Chain, from *startFlags) error {
 	fc, key, err := stateOf(c, ch)
 	if err == nil {
-		err = a.checkOwner()
+		err = a.CheckOwner()
 	}
 	if err != nil {
 		return err
@@ -105,8 +106,8 @@ func absent(fc filestore.Config) error {
 	return filestore.Create(fc, watermark.Saved{}) // refuses
 }
 
-func newStateRaiseCommand(a *app) *cobra.Command {
-	var chain chainFlag
+func newStateRaiseCommand(a *cli.App) *cobra.Command {
+	var chain cli.ChainFlag
 	from := startFlags{after: notAfter}
 	cmd := &cobra.Command{
 		Use:   "raise --after-height H",
@@ -122,34 +123,34 @@ lowers, and "privyseal start" must not run. It is for
     refuses N whole after a restart (height_gap): H is N - 1. The condition: this
     key, in any copy, has signed nothing at N. If it has, or may have, only the
     other validators can bring the chain beyond N.`,
-		Args: arguments(),
+		Args: cli.Arguments(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, ch, err := chain.choose(a)
+			c, ch, err := chain.Choose(a)
 			if err == nil && from.after == notAfter {
-				err = usagef("--after-height H is missing: the height at and below which nothing is ever signed")
+				err = cli.Usagef("--after-height H is missing: the height at and below which nothing is ever signed")
 			}
 			if err == nil {
 				err = from.check()
 			}
 			if err == nil {
-				err = a.checkOwner()
+				err = a.CheckOwner()
 			}
 			if err != nil {
 				return err
 			}
 			if ch.Provider == "nitro" {
-				return usagef("the state of chain %q is an enclave's, which takes no word of its host: a state_floor in the image's policy raises it", ch.Name)
+				return cli.Usagef("the state of chain %q is an enclave's, which takes no word of its host: a state_floor in the image's policy raises it", ch.Name)
 			}
-			return a.raiseState(cmd, c, ch, &from)
+			return raiseState(a, cmd, c, ch, &from)
 		},
 	}
-	chain.add(a, cmd)
+	chain.Add(a, cmd)
 	cmd.Flags().Int64Var(&from.after, "after-height", notAfter, "sign nothing at or below this height")
 	from.wordFlags.add(cmd)
 	return cmd
 }
 
-func (a *app) raiseState(cmd *cobra.Command, c *config.Config, ch config.Chain, from *startFlags) error {
+func raiseState(a *cli.App, cmd *cobra.Command, c *config.Config, ch config.Chain, from *startFlags) error {
 	fc, key, err := stateOf(c, ch)
 	if err != nil {
 		return err
@@ -159,12 +160,12 @@ func (a *app) raiseState(cmd *cobra.Command, c *config.Config, ch config.Chain, 
 		return err
 	}
 	in.From = fmt.Sprintf("your word, --after-height %d", from.after)
-	return a.bringIn(cmd, c, ch, fc, &from.wordFlags, in, exporter{}, false)
+	return bringIn(a, cmd, c, ch, fc, &from.wordFlags, in, exporter{}, false)
 }
 
 // bringIn raises the state to a mark that the gate lets in. Where there is no state,
 // it makes one if that is allowed.
-func (a *app) bringIn(cmd *cobra.Command, c *config.Config, ch config.Chain, fc filestore.Config, words *wordFlags, in home.Incoming, by exporter, makes bool) error {
+func bringIn(a *cli.App, cmd *cobra.Command, c *config.Config, ch config.Chain, fc filestore.Config, words *wordFlags, in home.Incoming, by exporter, makes bool) error {
 	info, err := filestore.Inspect(fc)
 	missing := errors.Is(err, filestore.ErrMissing)
 	if err != nil && !(missing && makes) {
@@ -217,8 +218,8 @@ func stateFile(path string, id watermark.ID) filestore.Config {
 	return filestore.Config{Path: path, ID: id, Host: filestore.HostFolders()}
 }
 
-func newStateAdoptCommand(a *app) *cobra.Command {
-	var chain chainFlag
+func newStateAdoptCommand(a *cli.App) *cobra.Command {
+	var chain cli.ChainFlag
 	var words wordFlags
 	cmd := &cobra.Command{
 		Use:   "adopt",
@@ -231,16 +232,16 @@ signs twice and is slashed. When in doubt move the file aside, and use
 
 It shows the mark and its age, and wants your word: on a terminal it asks, and
 elsewhere --yes says so.`,
-		Args: arguments(),
+		Args: cli.Arguments(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, ch, err := chain.choose(a)
+			c, ch, err := chain.Choose(a)
 			if err != nil {
 				return err
 			}
 			return adoptState(cmd, c, ch, &words)
 		},
 	}
-	chain.add(a, cmd)
+	chain.Add(a, cmd)
 	words.add(cmd)
 	return cmd
 }
@@ -287,8 +288,8 @@ func adoptable(problem error) bool {
 	return errors.Is(problem, filestore.ErrCopied) || errors.Is(problem, filestore.ErrRestored)
 }
 
-func newStateShowCommand(a *app) *cobra.Command {
-	var chain chainFlag
+func newStateShowCommand(a *cli.App) *cobra.Command {
+	var chain cli.ChainFlag
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "show",
@@ -296,9 +297,9 @@ func newStateShowCommand(a *app) *cobra.Command {
 		Long: `Show the last mark of a chain, and whether its file is in order. It only reads,
 also while "privyseal start" runs. The exit status is 79 if start would refuse the
 file.`,
-		Args: arguments(),
+		Args: cli.Arguments(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, ch, err := chain.choose(a)
+			c, ch, err := chain.Choose(a)
 			if err != nil {
 				return err
 			}
@@ -322,7 +323,7 @@ file.`,
 			return keyErr
 		},
 	}
-	chain.add(a, cmd)
+	chain.Add(a, cmd)
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
 }
@@ -421,8 +422,8 @@ func blockText(m watermark.Mark) string {
 	return fmt.Sprintf("%X", req.BlockID.Hash)
 }
 
-func newStateExportCommand(a *app) *cobra.Command {
-	var chain chainFlag
+func newStateExportCommand(a *cli.App) *cobra.Command {
+	var chain cli.ChainFlag
 	var out string
 	cmd := &cobra.Command{
 		Use:   "export [--out FILE]",
@@ -431,9 +432,9 @@ func newStateExportCommand(a *app) *cobra.Command {
 another one. Before anything is printed it is durable that nothing is signed here
 again, until a state at or above this one is imported here. Stop "privyseal
 start" first. If the output is lost, export again: it stays the same.`,
-		Args: arguments(),
+		Args: cli.Arguments(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, ch, err := chain.choose(a)
+			c, ch, err := chain.Choose(a)
 			if err != nil {
 				return err
 			}
@@ -456,7 +457,7 @@ start" first. If the output is lost, export again: it stays the same.`,
 			return nil
 		},
 	}
-	chain.add(a, cmd)
+	chain.Add(a, cmd)
 	cmd.Flags().StringVar(&out, "out", "", "file to make; nothing is overwritten")
 	return cmd
 }
@@ -495,8 +496,8 @@ func exportTo(path string, fc filestore.Config, key pubkey.Key) error {
 	return nil
 }
 
-func newStateImportCommand(a *app) *cobra.Command {
-	var chain chainFlag
+func newStateImportCommand(a *cli.App) *cobra.Command {
+	var chain cli.ChainFlag
 	var words wordFlags
 	var fresh bool
 	cmd := &cobra.Command{
@@ -512,11 +513,11 @@ the key has signed nothing newer and that no other signer of it runs: on a termi
 it asks, elsewhere --yes says so. Only "privyseal state export" sees by itself to it
 that the other host signs no more. An export of this very host, and one that is not
 above what was exported here, is taken with --export-unused only.`,
-		Args: arguments("FILE"),
+		Args: cli.Arguments("FILE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c, ch, err := chain.choose(a)
+			c, ch, err := chain.Choose(a)
 			if err == nil {
-				err = a.checkOwner()
+				err = a.CheckOwner()
 			}
 			if err != nil {
 				return err
@@ -536,10 +537,10 @@ above what was exported here, is taken with --export-unused only.`,
 			if fresh && state.Mark.IsZero() {
 				in.Origin = home.FromNothing
 			}
-			return a.bringIn(cmd, c, ch, fc, &words, in, state.by, true)
+			return bringIn(a, cmd, c, ch, fc, &words, in, state.by, true)
 		},
 	}
-	chain.add(a, cmd)
+	chain.Add(a, cmd)
 	words.add(cmd)
 	words.addExport(cmd)
 	cmd.Flags().BoolVar(&fresh, "fresh-state", false, "FILE says that the key has never signed for this chain id, and that is so")
@@ -550,7 +551,7 @@ above what was exported here, is taken with --export-unused only.`,
 // the key, as far as its format says so.
 func readState(path, chainID string, key pubkey.Key) (foreignState, error) {
 	fail := func(err error) (foreignState, error) {
-		return foreignState{}, actf("cannot import the state %s: %w; nothing was changed", path, err)
+		return foreignState{}, cli.Actf("cannot import the state %s: %w; nothing was changed", path, err)
 	}
 	data, written, err := readStateFile(path)
 	if err != nil {

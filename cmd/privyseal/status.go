@@ -42,7 +42,7 @@ and else 1, with the reasons on standard error.`,
 			if s.isReady && (s.watch || s.json) {
 				return usagef("--ready prints nothing, so it goes without --watch and --json")
 			}
-			if s.home, err = a.home(); err != nil {
+			if s.home, err = a.Home(); err != nil {
 				return err
 			}
 			return s.run(cmd.Context(), cmd.OutOrStdout())
@@ -78,7 +78,7 @@ func (s *statusCommand) read(ctx context.Context) (monitor.Snapshot, error) {
 	snapshot, err := monitor.ReadSnapshot(ctx, s.home)
 	switch {
 	case errors.Is(err, monitor.ErrNotRunning):
-		err = cure.Add(err, "start one with %s", s.app.command("start"))
+		err = cure.Add(err, "start one with %s", s.app.Command("start"))
 	case errors.Is(err, fs.ErrPermission):
 		err = cure.Add(err, "run it as the user that the signer runs as")
 	}

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"privyseal/internal/cli"
 	"privyseal/internal/config"
 	"privyseal/internal/filestore"
 	"privyseal/internal/key/soft"
@@ -27,7 +28,7 @@ func initHere(home string) (string, int) {
 
 func cutOff(t *testing.T, home string, steps int) *newChain {
 	t.Helper()
-	in := &installer{app: &app{homeFlag: home}, home: home, path: filepath.Join(home, config.FileName)}
+	in := &installer{app: &cli.App{HomeFlag: home}, home: home, path: filepath.Join(home, config.FileName)}
 	key, err := soft.Generate(pubkey.Ed25519)
 	if err != nil {
 		t.Fatal(err)
@@ -62,7 +63,7 @@ func TestInitGoesOnAfterACrash(t *testing.T) {
 		if text, status := initHere(home); status != 0 {
 			t.Fatalf("after %d steps: %d: %s", steps, status, text)
 		}
-		in, err := newInstaller(&app{homeFlag: home})
+		in, err := newInstaller(&cli.App{HomeFlag: home})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -142,7 +143,7 @@ func TestTwoInitsAtOnce(t *testing.T) {
 	if err := u.lock(); err != nil {
 		t.Fatal(err)
 	}
-	if text, status := initHere(home); status != statusFailed || !strings.Contains(text, "another command makes a chain in this home") {
+	if text, status := initHere(home); status != cli.Failed || !strings.Contains(text, "another command makes a chain in this home") {
 		t.Errorf("%d: %s", status, text)
 	}
 	if err := u.end(); err != nil {

@@ -16,6 +16,7 @@ import (
 
 	"privyseal/internal/awspolicy"
 	"privyseal/internal/claims"
+	"privyseal/internal/cli"
 	"privyseal/internal/eif"
 	"privyseal/internal/key/nitrokms"
 	"privyseal/internal/nitro"
@@ -66,16 +67,16 @@ func (f *imageFlags) read() (e expectation, err error) {
 	var p *policy.Policy
 	switch {
 	case f.policy != "" && f.pcr1 == "":
-		return e, usagef("--policy goes with --pcr1: the kernel and program of a release")
+		return e, cli.Usagef("--policy goes with --pcr1: the kernel and program of a release")
 	case f.pcr1 != "" && f.policy == "":
-		return e, usagef("--pcr1 goes with --policy: kernel and program prove nothing about the policy that they run with")
+		return e, cli.Usagef("--pcr1 goes with --policy: kernel and program prove nothing about the policy that they run with")
 	case f.any && (f.eif != "" || f.pcr0 != "" || f.pcr1 != ""):
-		return e, usagef("--any-image says that no image is expected; it does not go with --eif, --pcr0 or --pcr1")
+		return e, cli.Usagef("--any-image says that no image is expected; it does not go with --eif, --pcr0 or --pcr1")
 	}
 	if f.eif != "" {
 		im, err := readImage(f.eif)
 		if err != nil {
-			return e, ofFlag("eif", err)
+			return e, cli.OfFlag("eif", err)
 		}
 		m := im.Measure()
 		e.pcrs[0], e.pcrs[1], e.pcrs[2] = m.PCR0[:], m.PCR1[:], m.PCR2[:]
@@ -92,7 +93,7 @@ func (f *imageFlags) read() (e expectation, err error) {
 	}
 	if f.policy != "" {
 		if p, err = readPolicy(f.policy); err != nil {
-			return e, ofFlag("policy", err)
+			return e, cli.OfFlag("policy", err)
 		}
 		second, err := policyRamdisk(p)
 		if err != nil {
@@ -138,9 +139,9 @@ func (f *imageFlags) readPCRs(e *expectation) error {
 // AWS's: the same hand may be at it, and knows the key then.
 func (f *imageFlags) root(p *policy.Policy) (anchor nitro.Anchor, err error) {
 	if f.testRoot != "" {
-		pem, err := readBounded(f.testRoot, 1<<16)
+		pem, err := cli.ReadBounded(f.testRoot, 1<<16)
 		if err != nil {
-			return anchor, ofFlag("test-root", err)
+			return anchor, cli.OfFlag("test-root", err)
 		}
 		if anchor, err = nitro.ParseAnchor(pem); err != nil {
 			return anchor, fmt.Errorf("--test-root %s: %w", f.testRoot, err)
@@ -179,7 +180,7 @@ func (f *imageFlags) explain(m nitro.Mismatches) nitro.Mismatches {
 // expect adds a register. Two flags that contradict each other cannot be meant.
 func (e *expectation) expect(i int, value []byte, flag string) error {
 	if old := e.pcrs[i]; old != nil && !bytes.Equal(old, value) {
-		return usagef("%s and --eif name different images: PCR%d is %x and %x", flag, i, value, old)
+		return cli.Usagef("%s and --eif name different images: PCR%d is %x and %x", flag, i, value, old)
 	}
 	e.pcrs[i] = value
 	return nil
@@ -189,17 +190,17 @@ func (e *expectation) expect(i int, value []byte, flag string) error {
 func parsePCR(i int, text string) ([]byte, error) {
 	if i == 3 && strings.HasPrefix(text, "arn:") || i == 4 && strings.HasPrefix(text, "i-") {
 		if err := map[int]func(string) error{3: awspolicy.CheckRole, 4: awspolicy.CheckInstance}[i](text); err != nil {
-			return nil, usagef("--pcr%d: %w", i, err)
+			return nil, cli.Usagef("--pcr%d: %w", i, err)
 		}
 		pcr := nitro.ParentPCR(text)
 		return pcr[:], nil
 	}
 	value, err := hex.DecodeString(text)
 	if err != nil || len(value) != 48 {
-		return nil, usagef("--pcr%d %.100q is not 96 hex digits", i, text)
+		return nil, cli.Usagef("--pcr%d %.100q is not 96 hex digits", i, text)
 	}
 	if i < 3 && bytes.Count(value, []byte{0}) == 48 {
-		return nil, usagef("--pcr%d zero is that of an enclave in debug mode, which proves nothing", i)
+		return nil, cli.Usagef("--pcr%d zero is that of an enclave in debug mode, which proves nothing", i)
 	}
 	return value, nil
 }
@@ -235,7 +236,7 @@ attest", proves that a document is new.
 
 The exit status is 1 if anything is not as expected, or no image is named.`,
 		Example: "  privyseal verify attestation.b64 --eif privyseal.eif --chain-id chain-1 --nonce 5f1d…",
-		Args:    arguments("FILE"),
+		Args:    cli.Arguments("FILE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			raw, err := readDocument(args[0], cmd.InOrStdin())
 			if err != nil {
@@ -267,7 +268,7 @@ func readDocument(path string, stdin io.Reader) ([]byte, error) {
 	if path == "-" {
 		data, err = io.ReadAll(io.LimitReader(stdin, 1<<16))
 	} else {
-		data, err = readBounded(path, 1<<16)
+		data, err = cli.ReadBounded(path, 1<<16)
 	}
 	if err != nil {
 		return nil, err
@@ -313,18 +314,18 @@ func (f *verifyFlags) verify(raw []byte) (*verified, error) {
 	v := &verified{expectation: e, nonce: f.nonce != "", at: time.Now()}
 	if f.at != "" {
 		if v.at, err = time.Parse(time.RFC3339, f.at); err != nil {
-			return nil, usagef("--at %.40q is not a time as 2026-11-20T12:00:00Z", f.at)
+			return nil, cli.Usagef("--at %.40q is not a time as 2026-11-20T12:00:00Z", f.at)
 		}
 	}
 	if f.publicKey != "" {
 		if err := checkPublicKeyName(f.publicKey); err != nil {
-			return nil, usagef("--public-key: %w", err)
+			return nil, cli.Usagef("--public-key: %w", err)
 		}
 	}
 	want := nitro.Expect{PCRs: e.pcrs, AnyImage: f.image.any}
 	if f.nonce != "" {
 		if want.Nonce, err = hex.DecodeString(f.nonce); err != nil {
-			return nil, usagef("--nonce %.80q is not hex", f.nonce)
+			return nil, cli.Usagef("--nonce %.80q is not hex", f.nonce)
 		}
 	}
 	if v.doc, err = nitro.Parse(raw); err != nil {
@@ -430,7 +431,7 @@ func (t told) hasKey(text string) bool {
 	if !t.key.IsZero() {
 		return isPublicKey(t.key, text)
 	}
-	if key, err := parsePublicKey(text); err == nil {
+	if key, err := cli.ParsePublicKey(text); err == nil {
 		return t.claims.Key == claims.EncodeKey(key.Bytes()) && t.claims.KeyType == string(key.Type())
 	}
 	return t.claims.Key != "" && t.claims.Key == text

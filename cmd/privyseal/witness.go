@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"privyseal/internal/cli"
 	"privyseal/internal/config"
 	"privyseal/internal/cure"
 	"privyseal/internal/shell"
@@ -28,7 +29,7 @@ func (f *witnessFlag) add(cmd *cobra.Command) {
 func (f *witnessFlag) check() error {
 	for _, addr := range f.addrs {
 		if err := witness.CheckAddr(addr, nil); err != nil {
-			return usagef("--witness: %w", err)
+			return cli.Usagef("--witness: %w", err)
 		}
 	}
 	return nil
@@ -43,8 +44,8 @@ func (f *witnessFlag) note(w io.Writer) {
 
 const noWitness = "no witness: only the state knows what the key has signed, and nobody would see a second signer; see \"A witness\" in doc/operations.md"
 
-func newWitnessCommand(a *app) *cobra.Command {
-	chain, resume, yes := &chainFlag{}, false, false
+func newWitnessCommand(a *cli.App) *cobra.Command {
+	chain, resume, yes := &cli.ChainFlag{}, false, false
 	cmd := &cobra.Command{
 		Use:   "witness",
 		Short: "Ask the witnesses of a chain once, and say what they saw",
@@ -55,9 +56,9 @@ A chain that was stopped because a witness showed a signature of its key which t
 signer did not make does not sign again by itself. --resume lets it, after you have
 switched the other signer off; --yes is your word that you have. The next start goes
 through a quarantine.`,
-		Args: arguments(),
+		Args: cli.Arguments(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, ch, err := chain.choose(a)
+			c, ch, err := chain.Choose(a)
 			if err != nil {
 				return err
 			}
@@ -65,19 +66,19 @@ through a quarantine.`,
 				return resumeChain(cmd.OutOrStdout(), a, c, ch, yes)
 			}
 			if yes {
-				return usagef("--yes goes with --resume")
+				return cli.Usagef("--yes goes with --resume")
 			}
 			return askWitnesses(cmd.Context(), cmd.OutOrStdout(), c, ch)
 		},
 	}
-	chain.add(a, cmd)
+	chain.Add(a, cmd)
 	cmd.Flags().BoolVar(&resume, "resume", false, "let a chain sign again that was stopped because of another signer")
 	cmd.Flags().BoolVar(&yes, "yes", false, "the other signer is off for good")
 	return cmd
 }
 
 // resumeChain takes the stop of a chain back, for a quarantine.
-func resumeChain(w io.Writer, a *app, c *config.Config, ch config.Chain, yes bool) error {
+func resumeChain(w io.Writer, a *cli.App, c *config.Config, ch config.Chain, yes bool) error {
 	state := c.Path(ch.State)
 	flag, err := witness.ReadFlag(state)
 	switch {
@@ -86,19 +87,19 @@ func resumeChain(w io.Writer, a *app, c *config.Config, ch config.Chain, yes boo
 	case !flag.Stopped:
 		return fmt.Errorf("chain %s was not stopped by a witness", ch.Name)
 	case !yes:
-		return cure.Add(actf("chain %s was stopped: %s", ch.Name, flag.Why),
+		return cure.Add(cli.Actf("chain %s was stopped: %s", ch.Name, flag.Why),
 			"if the other signer is off for good: %s", cure.Command("privyseal", "witness", "--home", homeOf(a), "--chain-id", ch.Name, "--resume", "--yes"))
 	}
 	if err := witness.Resume(state); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(w, "chain %s goes through a quarantine when it is started next\nnext: %s\n", ch.Name, a.command("start"))
+	_, err = fmt.Fprintf(w, "chain %s goes through a quarantine when it is started next\nnext: %s\n", ch.Name, a.Command("start"))
 	return err
 }
 
-// homeOf is the home folder for a command line; [app.home] has been called.
-func homeOf(a *app) string {
-	dir, err := a.home()
+// homeOf is the home folder for a command line; [App.home] has been called.
+func homeOf(a *cli.App) string {
+	dir, err := a.Home()
 	if err != nil {
 		return "."
 	}
@@ -206,7 +207,7 @@ func (k *inspection) checkWitnesses(ctx context.Context, i int) {
 	ch := k.config.Chains[i]
 	line := k.config.Line("chain", i, "witness")
 	if flag, err := witness.ReadFlag(k.config.Path(ch.State)); err == nil && flag.Stopped {
-		k.add(bad, line, "witness", flag.Why, "once the other signer is off for good: "+k.app.command("witness --chain-id %s --resume", shell.Word(ch.Name)))
+		k.add(bad, line, "witness", flag.Why, "once the other signer is off for good: "+k.app.Command("witness --chain-id %s --resume", shell.Word(ch.Name)))
 	} else if err == nil && flag.Quarantine && len(ch.Witness) > 0 {
 		k.add(unsure, line, "witness", "the next start goes through a quarantine: "+flag.Why, "")
 	}

@@ -1,0 +1,123 @@
+// Package cli is what the operator's commands have in common: the home folder that they
+// work on, arguments and flags, errors and the exit statuses that they become, files
+// that an operator names.
+//
+// It knows no provider and no store, and decides nothing that a signer does. It trusts
+// the operator who types.
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"syscall"
+
+	"privyseal/internal/config"
+	"privyseal/internal/cure"
+	"privyseal/internal/shell"
+)
+
+// App is what the commands share.
+type App struct {
+	HomeFlag string
+}
+
+// Home returns the home folder, cleaned; it need not exist.
+func (a *App) Home() (string, error) {
+	if a.HomeFlag != "" {
+		return filepath.Clean(a.HomeFlag), nil
+	}
+	if dir := os.Getenv("PRIVYSEAL_HOME"); dir != "" {
+		return filepath.Clean(dir), nil
+	}
+	return "", cure.Add(Usagef("no home folder"), "add --home DIR, or set PRIVYSEAL_HOME, as in `export PRIVYSEAL_HOME=/var/lib/privyseal`")
+}
+
+// HomeNamed reports whether a home folder is named.
+func (a *App) HomeNamed() bool { return a.HomeFlag != "" || os.Getenv("PRIVYSEAL_HOME") != "" }
+
+// CheckOwner refuses to make files in a home folder of another user: the signer
+// could not read them.
+func (a *App) CheckOwner() error {
+	dir, err := a.Home()
+	if err != nil {
+		return err
+	}
+	uid, gid, known := Owner(dir)
+	if !known || uid == os.Geteuid() {
+		return nil
+	}
+	other := Usagef("%s belongs to user %d, who could not use what user %d makes there", dir, uid, os.Geteuid())
+	become := []string{"sudo", "-u", "#" + strconv.Itoa(uid)}
+	if c, err := a.ExistingConfig(); err == nil && c != nil && len(c.Enclaves) > 0 {
+		// Behind a plain sudo the enclave's ports would be refused next.
+		become = []string{"setpriv", "--reuid", strconv.Itoa(uid), "--regid", strconv.Itoa(gid), "--clear-groups",
+			"--inh-caps", "+net_bind_service", "--ambient-caps", "+net_bind_service"}
+	} else if a.HomeFlag == "" { // sudo clears the environment
+		become = append(become, "env", "PRIVYSEAL_HOME="+dir)
+	}
+	return cure.Add(other, "type it again behind %s", cure.Command(become...))
+}
+
+// Owner returns to whom a file belongs; it is not known of one that is missing.
+func Owner(path string) (uid, gid int, known bool) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return 0, 0, false
+	}
+	stat, known := info.Sys().(*syscall.Stat_t)
+	if !known {
+		return 0, 0, false
+	}
+	return int(stat.Uid), int(stat.Gid), true
+}
+
+// ConfigPath returns where the config is, or would be.
+func (a *App) ConfigPath() (string, error) {
+	dir, err := a.Home()
+	if err != nil {
+		return "", err
+	}
+	return filepath.Join(dir, config.FileName), nil
+}
+
+// Config loads the config.
+func (a *App) Config() (*config.Config, error) {
+	path, err := a.ConfigPath()
+	if err != nil {
+		return nil, err
+	}
+	c, err := config.Load(path)
+	if err != nil {
+		return nil, BadConfig(err)
+	}
+	return c, nil
+}
+
+// ExistingConfig returns the config, or nil if there is none.
+func (a *App) ExistingConfig() (*config.Config, error) {
+	path, err := a.ConfigPath()
+	if err != nil {
+		return nil, nil // without a home folder there is none
+	}
+	c, err := config.Load(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, BadConfig(err)
+	}
+	return c, nil
+}
+
+// Command returns a command line to type next, for the same home.
+func (a *App) Command(format string, args ...any) string {
+	line := "privyseal " + fmt.Sprintf(format, args...)
+	if a.HomeFlag != "" {
+		line += " --home " + shell.Word(filepath.Clean(a.HomeFlag))
+	}
+	return "`" + line + "`"
+}

@@ -1,0 +1,58 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+// SyncFolder makes durable which names are in a folder.
+func SyncFolder(path string) error {
+	dir, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
+}
+
+// OfFlag says which flag names the file that cannot be read: a command has
+// several.
+func OfFlag(flag string, err error) error { return fmt.Errorf("--%s: %w", flag, err) }
+
+// ReadBounded reads at most limit bytes of a file, or of a pipe as the shell's
+// <(…) makes it; one with more is an error.
+func ReadBounded(path string, limit int64) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if err != nil {
+		return nil, err
+	}
+	if int64(len(data)) > limit {
+		return nil, fmt.Errorf("%s has more than %d bytes", path, limit)
+	}
+	return data, nil
+}
+
+// WriteNew makes a file that is not there yet, and returns when it is durable.
+func WriteNew(path string, data []byte, mode fs.FileMode) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
+	if errors.Is(err, fs.ErrExist) {
+		return Usagef("%s is there already, and nothing is overwritten; move it away or choose another name", path)
+	}
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	err = errors.Join(err, f.Sync(), f.Close(), SyncFolder(filepath.Dir(path)))
+	if err != nil {
+		os.Remove(path)
+	}
+	return err
+}
