@@ -207,6 +207,25 @@ func (w *world) until(what string, ok func(watermark.Bounds) bool) watermark.Bou
 func isOpen(b watermark.Bounds) bool    { return b.Hold == "" && b.Stop == "" }
 func isStopped(b watermark.Bounds) bool { return b.Stop != "" }
 
+// quarantined waits for the end of the start, which has to be a quarantine.
+func (w *world) quarantined() {
+	w.t.Helper()
+	b := w.until("started", func(b watermark.Bounds) bool { return isOpen(b) || strings.Contains(b.Hold, "quarantine") })
+	if isOpen(b) {
+		w.t.Fatalf("open, and not in quarantine: %+v\n%s", w.Snapshot(), w.log)
+	}
+}
+
+// found waits until the commits up to a tip were judged, and returns what they proved.
+func (w *world) found(tip int64) Proof {
+	w.t.Helper()
+	b := w.until(fmt.Sprintf("stopped at tip %d", tip), func(b watermark.Bounds) bool { return isStopped(b) || b.Tip >= tip })
+	if !isStopped(b) {
+		w.t.Fatalf("tip %d was judged, and nothing is proved: %+v\n%s", b.Tip, w.Snapshot(), w.log)
+	}
+	return <-w.proofs
+}
+
 func (w *world) tip(height int64) watermark.Bounds {
 	w.t.Helper()
 	return w.until(fmt.Sprintf("at tip %d", height), func(b watermark.Bounds) bool { return b.Tip == height })
@@ -270,8 +289,7 @@ func TestWhatAStartFinds(t *testing.T) {
 				}
 				return
 			}
-			w.until("stopped", isStopped)
-			p := <-w.proofs
+			p := w.found(200)
 			if p.Height != c.at || !ourVerify(p.SignBytes, p.Signature) || p.Witness != n.URL || p.Phase != "waiting" {
 				t.Errorf("%+v", p)
 			}
@@ -301,8 +319,7 @@ func TestAlarm(t *testing.T) {
 	}
 	w.Signed(precommit(17, 3, now), []byte("ours"))
 	n.grow(1, ourKey, 2, now)
-	w.until("stopped", isStopped)
-	p := <-w.proofs
+	p := w.found(17)
 	if p.Height != 17 || !bytes.Equal(p.Ours, precommit(17, 3, now).SignBytes) || string(p.OursSignature) != "ours" || p.Phase != "open" {
 		t.Errorf("%+v", p)
 	}
@@ -325,8 +342,7 @@ func TestAlarmInTheFinalCommit(t *testing.T) {
 		n.commits[11] = []sigJSON{sign(ourKey, fmt.Sprintf("%x", ourAddress[:]), 11, 2, now)}
 		n.tip = 12
 	})
-	w.until("stopped", isStopped)
-	if p := <-w.proofs; p.Height != 11 || p.Ours != nil {
+	if p := w.found(12); p.Height != 11 || p.Ours != nil {
 		t.Errorf("%+v", p)
 	}
 }
@@ -336,7 +352,7 @@ func TestQuarantine(t *testing.T) {
 	t.Parallel()
 	n := newNode(t, 100)
 	w := watch(t, watermark.Floor(100), quarantine, n.URL)
-	w.until("in quarantine", func(b watermark.Bounds) bool { return strings.Contains(b.Hold, "quarantine") })
+	w.quarantined()
 	// Whoever signed before us may have been in the middle of the next height.
 	n.grow(1, ourKey, 2, time.Now().Add(-time.Minute))
 	n.grow(1, nil, 0, time.Time{})
@@ -363,10 +379,9 @@ func TestQuarantineFindsTheOther(t *testing.T) {
 	t.Parallel()
 	n := newNode(t, 100)
 	w := watch(t, watermark.Floor(1000), quarantine, n.URL)
-	w.until("in quarantine", func(b watermark.Bounds) bool { return strings.Contains(b.Hold, "quarantine") })
+	w.quarantined()
 	n.grow(2, ourKey, 2, time.Now())
-	w.until("stopped", isStopped)
-	if p := <-w.proofs; p.Phase != "quarantine" || p.Height != 102 {
+	if p := w.found(102); p.Phase != "quarantine" || p.Height != 102 {
 		t.Errorf("%+v", p)
 	}
 	select {
@@ -388,7 +403,7 @@ func TestQuarantineOfTheOldSigner(t *testing.T) {
 			t.Parallel()
 			n := newNode(t, 100)
 			w := watch(t, watermark.Floor(100), quarantine, n.URL)
-			w.until("in quarantine", func(b watermark.Bounds) bool { return strings.Contains(b.Hold, "quarantine") })
+			w.quarantined()
 			votes(n)
 			n.grow(QuarantineBlocks+2, nil, 0, time.Time{})
 			w.until("open", isOpen)
@@ -402,7 +417,7 @@ func TestQuarantineIsNotJudgedAgain(t *testing.T) {
 	t.Parallel()
 	n, lags := newNode(t, 100), newNode(t, 100)
 	w := watch(t, watermark.Floor(100), quarantine, n.URL, lags.URL)
-	w.until("in quarantine", func(b watermark.Bounds) bool { return strings.Contains(b.Hold, "quarantine") })
+	w.quarantined()
 	at := time.Now().Add(-time.Minute)
 	n.grow(1, ourKey, 2, at)
 	n.grow(QuarantineBlocks+1, nil, 0, time.Time{})
