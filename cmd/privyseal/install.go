@@ -40,6 +40,7 @@ type installer struct {
 	path   string         // of the config
 	config *config.Config // nil: there is none yet
 	undo   undoList
+	kept   []string // what was moved aside, see unfinishedName
 }
 
 // newInstaller looks at what is there.
@@ -97,46 +98,75 @@ func (in *installer) checkKey(id string, key pubkey.Key) error {
 // install makes everything or nothing: the config comes last, and what was made
 // before a failure is removed. What a crash in between leaves, the next run removes.
 func (in *installer) install(chains ...*newChain) error {
-	err := in.installAll(chains)
-	if err != nil {
-		in.undo.all()
-	}
-	return err
+	return in.noted(func(note *unfinished) error { return in.makeAll(note, chains) })
 }
 
-func (in *installer) installAll(chains []*newChain) error {
-	if err := in.undo.folder(in.home); err != nil {
+func (in *installer) makeAll(note *unfinished, chains []*newChain) error {
+	list := make([]unfinishedChain, len(chains))
+	for i, ch := range chains {
+		var err error
+		if list[i], err = ch.unfinished(in); err != nil {
+			return err
+		}
+	}
+	if err := note.write(list...); err != nil {
 		return err
 	}
-	note, err := in.begin(chains)
-	if err != nil {
-		return err
-	}
-	if err := in.makeAll(chains); err != nil {
-		in.undo.all() // before the note of it goes
-		return errors.Join(err, note.end())
-	}
-	return note.end()
-}
-
-func (in *installer) makeAll(chains []*newChain) error {
 	configs := make([]config.Chain, len(chains))
 	for i, ch := range chains {
 		if err := in.checkKey(ch.ID, ch.key.PublicKey()); err != nil {
 			return err
 		}
-		for _, step := range []func(*newChain) error{in.addKey, in.addState, in.addIdentity} {
+		for _, step := range in.steps() {
 			if err := step(ch); err != nil {
 				return err
 			}
 		}
 		configs[i] = ch.Chain
 	}
+	if err := note.named(); err != nil {
+		return err
+	}
 	if in.config == nil {
 		return config.WriteNew(in.path, newConfig(configs...))
 	}
 	return config.AppendChains(in.path, configs...)
 }
+
+// steps are what is made for a chain, in this order, before the config names it.
+func (in *installer) steps() []func(*newChain) error {
+	return []func(*newChain) error{in.addKey, in.addState, in.addIdentity}
+}
+
+// unfinished returns what is noted of a chain while it is made.
+func (ch *newChain) unfinished(in *installer) (u unfinishedChain, err error) {
+	u = unfinishedChain{Name: ch.Name, ChainID: ch.ID, Key: ch.Key, State: ch.State}
+	u.begin(ch.saved.Mark)
+	if u.PublicKey, err = keyJSON(ch.key.PublicKey()); err != nil || !ch.needsIdentity() {
+		return u, err
+	}
+	u.Identity = in.identityPath()
+	there, err := in.openIdentity(u.Identity)
+	if there != nil {
+		defer there.Wipe()
+	}
+	switch {
+	case err != nil || ch.identity == nil && there != nil:
+		u.Identity = ""
+	case ch.identity == nil: // it is made then
+	case there != nil && there.PublicKey().Equal(ch.identity.PublicKey()):
+		u.Identity = ""
+	default:
+		if there != nil {
+			u.Identity = ch.ownIdentity()
+		}
+		u.IdentityKey, err = keyJSON(ch.identity.PublicKey())
+	}
+	return u, err
+}
+
+// ownIdentity is where the identity of a chain lies that does not share the home's.
+func (ch *newChain) ownIdentity() string { return "keys/" + ch.Name + ".identity" }
 
 func (in *installer) addKey(ch *newChain) error { return in.saveKey(ch.Key, ch.key) }
 
@@ -188,7 +218,7 @@ func (in *installer) addIdentity(ch *newChain) (err error) {
 		ch.identity = there
 		return nil
 	case there != nil: // chains that were moved here may be known by other names
-		ch.Identity = "keys/" + ch.Name + ".identity"
+		ch.Identity = ch.ownIdentity()
 	case ch.identity == nil:
 		if ch.identity, err = soft.Generate(pubkey.Ed25519); err != nil {
 			return err
@@ -283,6 +313,9 @@ func (in *installer) wrote(w io.Writer) {
 		if info, err := os.Lstat(path); err == nil && info.Mode().IsRegular() {
 			fmt.Fprintf(w, "  %s\n", path)
 		}
+	}
+	for _, path := range in.kept {
+		fmt.Fprintf(w, "kept %s: a command that was cut off has made it, and nothing names it any more\n", path)
 	}
 }
 

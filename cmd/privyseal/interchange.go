@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"privyseal/internal/cli"
@@ -161,7 +162,8 @@ func looksExported(data []byte) bool {
 // readStateFile returns the content of a state file of any format, and when it
 // was last written.
 func readStateFile(path string) (data []byte, written time.Time, err error) {
-	f, err := os.Open(path)
+	// O_NONBLOCK, or opening a named pipe would wait for its writer.
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, written, err
 	}

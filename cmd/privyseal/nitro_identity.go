@@ -41,23 +41,27 @@ func (f *enclaveFlags) runIdentity(ctx context.Context, a *app, stdout, stderr i
 	}
 	file := in.wrappedIdentity()
 	line := fmt.Sprintf("identity = %q", file)
-	switch _, _, there, err := readWrapped(in.abs(file), ""); {
-	case err == nil:
-		return usagef("%s is there already, node id %s; add %s to the chain in %s", in.abs(file), there.NodeID(), line, in.path)
-	case !errors.Is(err, fs.ErrNotExist):
-		return err
+	var e *enclaveLink
+	var identity wrappedKey
+	err = in.noted(func(note *unfinished) error {
+		switch _, _, there, err := readWrapped(in.abs(file), ""); {
+		case err == nil:
+			return usagef("%s is there already, node id %s; add %s to the chain in %s", in.abs(file), there.NodeID(), line, in.path)
+		case !errors.Is(err, fs.ErrNotExist):
+			return err
+		}
+		if e, err = f.open(ctx, a, in.config, true); err != nil {
+			return err
+		}
+		if identity, err = e.makeIdentity(ctx); err != nil {
+			return err
+		}
+		return in.addIdentityAlone(note, file, identity)
+	})
+	if e != nil {
+		defer e.close()
 	}
-	e, err := f.open(ctx, a, in.config, true)
 	if err != nil {
-		return err
-	}
-	defer e.close()
-	identity, err := e.makeIdentity(ctx)
-	if err != nil {
-		return err
-	}
-	if err := in.addWrapped(file, identity); err != nil {
-		in.undo.all()
 		return err
 	}
 	fmt.Fprintf(stdout, "our node id %s\nour peer id %s\nback up, on another machine:\n  %s\n", identity.public.NodeID(), peerID(identity.public), in.abs(file))
@@ -66,4 +70,18 @@ func (f *enclaveFlags) runIdentity(ctx context.Context, a *app, stdout, stderr i
 	}
 	_, err = fmt.Fprintf(stderr, "next: add %s to the chain in %s, and the node; then %s, and restart the signer\n", line, in.path, a.Command("check"))
 	return err
+}
+
+// addIdentityAlone writes an identity that no chain of the config names yet. It is
+// printed, and so becomes precious, after the note of it is gone.
+func (in *installer) addIdentityAlone(note *unfinished, file string, identity wrappedKey) error {
+	list := unfinishedChain{Files: identity.files(file)}
+	var err error
+	if list.PublicKey, err = keyJSON(identity.public); err != nil {
+		return err
+	}
+	if err := note.write(list); err != nil {
+		return err
+	}
+	return in.addWrapped(file, identity)
 }

@@ -112,10 +112,7 @@ func (f *nitroInitFlags) run(cmd *cobra.Command, a *app, i *initFlags) error {
 	if old != "" && old != e.boot {
 		return fmt.Errorf("the key was sealed to an enclave that has ended (boot %s, this is %s); type `privyseal nitro import-key` and seal it anew", old, e.boot)
 	}
-	if err := ch.make(ctx, in, e, i.keyType, imp); err != nil {
-		return err
-	}
-	if err := in.installInEnclave(ch, e); err != nil {
+	if err := in.installInEnclave(ctx, ch, e, i.keyType, imp); err != nil {
 		return err
 	}
 	if err := ch.report(stdout, in, e, i.form); err != nil {
@@ -393,34 +390,71 @@ func documentPath(wrapped string) string {
 	return wrapped[:len(wrapped)-len(filepath.Ext(wrapped))] + ".attestation"
 }
 
-// installInEnclave makes everything or nothing, as install does.
-func (in *installer) installInEnclave(ch *enclaveChain, e *enclaveLink) error {
-	err := in.addFromEnclave(ch, e)
-	if err != nil {
-		in.undo.all()
-	}
-	return err
-}
-
-func (in *installer) addFromEnclave(ch *enclaveChain, e *enclaveLink) error {
-	if err := in.undo.folder(in.home); err != nil {
-		return err
-	}
-	if err := in.addWrapped(ch.Key, ch.key); err != nil {
-		return err
-	}
-	if ch.identity.Created != nil {
-		if err := in.addWrapped(ch.Identity, ch.identity); err != nil {
+// installInEnclave has the enclave make or import the key of a chain, and installs it:
+// everything or nothing, as install does.
+func (in *installer) installInEnclave(ctx context.Context, ch *enclaveChain, e *enclaveLink, t typeFlag, imp *hostlink.Import) error {
+	return in.noted(func(note *unfinished) error {
+		if err := ch.make(ctx, in, e, t, imp); err != nil {
 			return err
 		}
+		mark, err := hostlink.HostMark(ch.key.Record)
+		if err != nil {
+			return err
+		}
+		list, err := ch.unfinished(mark)
+		if err == nil {
+			err = note.write(list)
+		}
+		if err == nil {
+			err = in.checkKey(ch.ID, ch.key.public)
+		}
+		if err != nil {
+			return err
+		}
+		for _, step := range in.enclaveSteps(ch, mark) {
+			if err := step(); err != nil {
+				return err
+			}
+		}
+		if err := note.named(); err != nil {
+			return err
+		}
+		return in.addToConfig(ch, e)
+	})
+}
+
+// enclaveSteps make the files of a chain in an enclave, before the config names them.
+func (in *installer) enclaveSteps(ch *enclaveChain, mark watermark.Mark) []func() error {
+	return []func() error{
+		func() error { return in.addWrapped(ch.Key, ch.key) },
+		func() error {
+			if ch.identity.Created == nil {
+				return nil
+			}
+			return in.addWrapped(ch.Identity, ch.identity)
+		},
+		func() error { return in.addRecord(ch, mark) },
 	}
-	if err := in.checkKey(ch.ID, ch.key.public); err != nil {
-		return err
+}
+
+// unfinished returns what is noted of a chain while it is made.
+func (ch *enclaveChain) unfinished(mark watermark.Mark) (u unfinishedChain, err error) {
+	u = unfinishedChain{Name: ch.Name, ChainID: ch.ID, State: ch.State, Files: ch.key.files(ch.Key)}
+	if ch.identity.Created != nil {
+		u.Files = append(u.Files, ch.identity.files(ch.Identity)...)
 	}
-	mark, err := hostlink.HostMark(ch.key.Record)
-	if err != nil {
-		return err
-	}
+	u.begin(mark)
+	u.PublicKey, err = keyJSON(ch.key.public)
+	return u, err
+}
+
+// files returns the files of a wrapped key at a path of the config.
+func (w *wrappedKey) files(path string) []unfinishedFile {
+	return []unfinishedFile{{path, w.Wrapped}, {documentPath(path), encodeDocument(w.Document)}}
+}
+
+// addRecord makes the state of a chain in an enclave.
+func (in *installer) addRecord(ch *enclaveChain, mark watermark.Mark) error {
 	path := in.abs(ch.State)
 	if err := in.undo.folder(filepath.Dir(path)); err != nil {
 		return err
@@ -437,6 +471,11 @@ func (in *installer) addFromEnclave(ch *enclaveChain, e *enclaveLink) error {
 	}
 	in.undo.file(path)
 	in.undo.file(path + filestore.CompanionSuffix)
+	return nil
+}
+
+// addToConfig adds a chain, and its enclave if that is new.
+func (in *installer) addToConfig(ch *enclaveChain, e *enclaveLink) error {
 	ch.Enclave = e.name
 	enclaves := map[string]config.Enclave{}
 	if e.isNew {
@@ -452,18 +491,15 @@ func (in *installer) addFromEnclave(ch *enclaveChain, e *enclaveLink) error {
 
 // addWrapped writes a wrapped key, and the document that came with it.
 func (in *installer) addWrapped(path string, w wrappedKey) error {
-	path = in.abs(path)
-	if err := in.undo.folder(filepath.Dir(path)); err != nil {
+	if err := in.undo.folder(filepath.Dir(in.abs(path))); err != nil {
 		return err
 	}
-	if err := writeNew(path, w.Wrapped, 0o600); err != nil {
-		return err
+	for _, f := range w.files(path) {
+		if err := writeNew(in.abs(f.Path), f.Data, 0o600); err != nil {
+			return err
+		}
+		in.undo.file(in.abs(f.Path))
 	}
-	in.undo.file(path)
-	if err := writeNew(documentPath(path), encodeDocument(w.Document), 0o600); err != nil {
-		return err
-	}
-	in.undo.file(documentPath(path))
 	return nil
 }
 

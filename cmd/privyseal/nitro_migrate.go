@@ -72,10 +72,7 @@ func (t *takeOverFlags) takeOverEnclave(cmd *cobra.Command, a *app, in *installe
 	}
 	imp := newImport(ch.ID, key, c.Mark)
 	imp.KMS = c.KMS
-	if err := ch.make(cmd.Context(), in, e, typeFlag{}, imp); err != nil {
-		return err
-	}
-	if err := in.installInEnclave(ch, e); err != nil {
+	if err := in.installInEnclave(cmd.Context(), ch, e, typeFlag{}, imp); err != nil {
 		return err
 	}
 	fmt.Fprintf(stderr, "%s: the state is at %s\n%s\n", ch.Name, markText(c.Mark), settings)

@@ -3,11 +3,14 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -26,9 +29,14 @@ func initHere(home string) (string, int) {
 	return out.String(), status
 }
 
+// cutOff does the first steps of an installation: the note, key, state, identity, the
+// word that the config may name them, the config.
 func cutOff(t *testing.T, home string, steps int) *newChain {
 	t.Helper()
-	in := &installer{app: &cli.App{HomeFlag: home}, home: home, path: filepath.Join(home, config.FileName)}
+	in, err := newInstaller(&cli.App{HomeFlag: home})
+	if err != nil {
+		t.Fatal(err)
+	}
 	key, err := soft.Generate(pubkey.Ed25519)
 	if err != nil {
 		t.Fatal(err)
@@ -38,30 +46,56 @@ func cutOff(t *testing.T, home string, steps int) *newChain {
 	if err := in.undo.folder(home); err != nil {
 		t.Fatal(err)
 	}
+	cutAt(t, in, steps,
+		func(note *unfinished) error {
+			list, err := ch.unfinished(in)
+			return errors.Join(err, note.write(list))
+		},
+		func(*unfinished) error { return in.addKey(ch) },
+		func(*unfinished) error { return in.addState(ch) },
+		func(*unfinished) error { return in.addIdentity(ch) },
+		(*unfinished).named,
+		func(*unfinished) error { return config.WriteNew(in.path, newConfig(ch.Chain)) },
+	)
+	return ch
+}
+
+// cutAt begins an installation, and ends as a process does that is killed after some of
+// the steps.
+func cutAt(t *testing.T, in *installer, steps int, list ...func(*unfinished) error) {
+	t.Helper()
 	if steps == 0 {
-		return ch
+		return
 	}
-	note, err := in.begin([]*newChain{ch})
+	note, err := in.begin()
 	if err != nil {
 		t.Fatal(err)
 	}
-	note.file.Close() // as the end of the process does
-	for _, step := range []func(*newChain) error{in.addKey, in.addState, in.addIdentity}[:steps-1] {
-		if err := step(ch); err != nil {
+	defer note.file.Close()
+	for _, step := range list[:steps] {
+		if err := step(note); err != nil {
 			t.Fatal(err)
 		}
 	}
-	return ch
 }
 
 // An init that was cut off after any of its steps: the next one goes on as if it had
 // never been.
 func TestInitGoesOnAfterACrash(t *testing.T) {
-	for steps := range 5 {
+	for steps := range 6 {
 		home := filepath.Join(diskDir(t), "home")
 		ch := cutOff(t, home, steps)
-		if text, status := initHere(home); status != 0 {
+		text, status := initHere(home)
+		if status != 0 {
 			t.Fatalf("after %d steps: %d: %s", steps, status, text)
+		}
+		// A config may have named the key, and be gone: it is the last copy then.
+		aside := filepath.Join(home, ch.Key+".unused")
+		if kept := exists(aside); kept != (steps == 5) || kept != strings.Contains(text, "kept "+aside) {
+			t.Errorf("after %d steps: kept %v: %s", steps, kept, text)
+		}
+		if key, err := openFile(aside); steps == 5 && (err != nil || !key.PublicKey().Equal(ch.key.PublicKey())) {
+			t.Errorf("not the key: %v", err)
 		}
 		in, err := newInstaller(&cli.App{HomeFlag: home})
 		if err != nil {
@@ -84,7 +118,7 @@ func TestInitGoesOnAfterACrash(t *testing.T) {
 func TestInitGoesOnAfterATornKey(t *testing.T) {
 	for _, size := range []int64{0, 1, 10, 30, 60} {
 		home := filepath.Join(diskDir(t), "home")
-		ch := cutOff(t, home, 4)
+		ch := cutOff(t, home, 4) // before a config may name them
 		for _, path := range []string{ch.Key, ch.Identity} {
 			if err := os.Truncate(filepath.Join(home, path), size); err != nil {
 				t.Fatal(err)
@@ -130,6 +164,93 @@ func TestInitLeavesWhatItHasNotMade(t *testing.T) {
 	}
 	if info, err := filestore.Inspect(fc); err != nil || info.Saved.Mark.Height != 5 {
 		t.Errorf("the state is gone: %v, %v", info.Saved.Mark, err)
+	}
+	if key, err := openFile(filepath.Join(home, ch.Key)); err != nil || !key.PublicKey().Equal(ch.key.PublicKey()) {
+		t.Errorf("the key of a state that has signed is gone: %v", err)
+	}
+}
+
+// A file that a config names is in use, whatever the chain is called there.
+func TestInitLeavesWhatAConfigNames(t *testing.T) {
+	home := filepath.Join(diskDir(t), "home")
+	ch := cutOff(t, home, 4)
+	other := ch.Chain
+	other.Name, other.ID = "other", "other"
+	other.State, other.Identity, other.Nodes = "state/other.mark", "", []config.Node{{Name: "n", Addr: "unix:///n"}}
+	if err := config.WriteNew(filepath.Join(home, config.FileName), newConfig(other)); err != nil {
+		t.Fatal(err)
+	}
+	if text, status := initHere(home); status == 0 || !strings.Contains(text, "never overwritten") {
+		t.Errorf("%d: %s", status, text)
+	}
+	if key, err := openFile(filepath.Join(home, ch.Key)); err != nil || !key.PublicKey().Equal(ch.key.PublicKey()) {
+		t.Errorf("the key of a chain is gone: %v", err)
+	}
+}
+
+// An installation that was finished but for the note, used for a while, and whose config
+// is gone: the key that has signed stays.
+func TestInitLeavesWhatHasSigned(t *testing.T) {
+	home := filepath.Join(diskDir(t), "home")
+	ch := cutOff(t, home, 6)
+	if err := os.Remove(filepath.Join(home, config.FileName)); err != nil {
+		t.Fatal(err)
+	}
+	fc := stateFile(filepath.Join(home, ch.State), watermark.ID{ChainID: "chain-1", Key: ch.key.PublicKey().ID()})
+	if err := filestore.Raise(fc, watermark.Saved{Mark: watermark.Floor(5)}); err != nil {
+		t.Fatal(err)
+	}
+	if text, status := initHere(home); status == 0 {
+		t.Errorf("%d: %s", status, text)
+	}
+	if key, err := openFile(filepath.Join(home, ch.Key)); err != nil || !key.PublicKey().Equal(ch.key.PublicKey()) {
+		t.Errorf("the key that has signed is gone: %v", err)
+	}
+}
+
+// What is no file at the place of one: nothing waits for a writer, and it stays.
+func TestInitMeetsNoFile(t *testing.T) {
+	for name, put := range map[string]func(path string) error{
+		"fifo":      func(path string) error { return syscall.Mkfifo(path, 0o600) },
+		"directory": func(path string) error { return os.Mkdir(path, 0o700) },
+		"device":    func(path string) error { return os.Symlink("/dev/zero", path) },
+		"socket": func(path string) error {
+			l, err := net.Listen("unix", path)
+			if err == nil {
+				l.(*net.UnixListener).SetUnlinkOnClose(false)
+				err = l.Close()
+			}
+			return err
+		},
+	} {
+		for _, file := range []func(*newChain) string{
+			func(ch *newChain) string { return ch.Key },
+			func(ch *newChain) string { return ch.Identity },
+			func(ch *newChain) string { return ch.State },
+			func(*newChain) string { return unfinishedName },
+		} {
+			t.Run(name, func(t *testing.T) {
+				home := filepath.Join(diskDir(t), "home")
+				ch := cutOff(t, home, 4)
+				path := filepath.Join(home, file(ch))
+				if err := errors.Join(os.Remove(path), put(path)); err != nil {
+					t.Fatal(err)
+				}
+				done := make(chan int, 1)
+				go func() {
+					_, status := initHere(home)
+					done <- status
+				}()
+				select {
+				case status := <-done:
+					if status == 0 || !exists(path) {
+						t.Errorf("%s: exit status %d", path, status)
+					}
+				case <-time.After(patience):
+					t.Fatalf("%s: init hangs", path)
+				}
+			})
+		}
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 )
 
 // SyncFolder makes durable which names are in a folder.
@@ -25,7 +26,8 @@ func OfFlag(flag string, err error) error { return fmt.Errorf("--%s: %w", flag, 
 // ReadBounded reads at most limit bytes of a file, or of a pipe as the shell's
 // <(…) makes it; one with more is an error.
 func ReadBounded(path string, limit int64) ([]byte, error) {
-	f, err := os.Open(path)
+	// O_NONBLOCK, or opening a named pipe would wait for its writer.
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
 	}

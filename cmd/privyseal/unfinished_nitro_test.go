@@ -1,0 +1,248 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"privyseal/internal/cli"
+	"privyseal/internal/config"
+	"privyseal/internal/filestore"
+	"privyseal/internal/hostlink"
+	"privyseal/internal/watermark"
+)
+
+// newEnclaves makes an instance that can launch enclaves of the image that it returns,
+// until the test ends.
+func newEnclaves(t *testing.T) (image string) {
+	t.Helper()
+	if err := nitroSetup(t.Setenv, t.Cleanup); err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	if err := writeNitroParts(dir); err != nil {
+		t.Fatal(err)
+	}
+	in := func(name string) string { return filepath.Join(dir, name) }
+	nitro := os.Getenv("NITRO")
+	typed := func(args ...string) string {
+		t.Helper()
+		var out, failed bytes.Buffer
+		if status := run(args, &out, &failed); status != 0 {
+			t.Fatalf("%q: %d: %s", args, status, failed.String())
+		}
+		return out.String()
+	}
+	policy := typed("nitro", "policy-file", "--kms-key", kmsKeyARN, "--endpoint", os.Getenv("KMS"), "--server-name", kmsName,
+		"--tls-roots", filepath.Join(nitro, "kms.pem"), "--attestation-root", filepath.Join(nitro, "root.pem"))
+	if err := os.WriteFile(in("policy.json"), []byte(policy), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	typed("nitro", "build", "--kernel", in("bzImage"), "--program", in("program"), "--policy", in("policy.json"), "--out", in("a.eif"))
+	return in("a.eif")
+}
+
+// enclaveArgs is an init of a chain whose node needs an identity.
+func enclaveArgs(home, image string) []string {
+	return []string{"init", "--provider", "nitro", "--home", home, "--eif", image, "--transport", os.Getenv("NITRO"),
+		"--chain-id", "chain-1", "--node", "tcp://127.0.0.1:1"}
+}
+
+func initEnclave(home, image string) (string, int) {
+	var out bytes.Buffer
+	status := run(enclaveArgs(home, image), io.Discard, &out)
+	return out.String(), status
+}
+
+// cutOffEnclave does the first steps of an installation whose keys are made in an
+// enclave: the note, key, identity, state, the word that the config may name them, the
+// config.
+func cutOffEnclave(t *testing.T, home, image string, steps int) (*enclaveChain, watermark.Mark) {
+	t.Helper()
+	a := &cli.App{HomeFlag: home}
+	in, err := newInstaller(a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, cmd := &enclaveFlags{}, &cobra.Command{}
+	f.add(cmd)
+	if err := cmd.ParseFlags([]string{"--eif", image, "--transport", os.Getenv("NITRO")}); err != nil {
+		t.Fatal(err)
+	}
+	e, err := f.open(t.Context(), a, nil, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.close()
+	ch := newEnclaveChain("chain-1", "")
+	ch.Nodes = []config.Node{{Name: "node1", Addr: "tcp://127.0.0.1:1"}}
+	if err := in.undo.folder(home); err != nil {
+		t.Fatal(err)
+	}
+	if err := ch.make(t.Context(), in, e, typeFlag{}, nil); err != nil {
+		t.Fatal(err)
+	}
+	mark, err := hostlink.HostMark(ch.key.Record)
+	if err != nil {
+		t.Fatal(err)
+	}
+	list := []func(*unfinished) error{func(note *unfinished) error {
+		u, err := ch.unfinished(mark)
+		if err != nil {
+			return err
+		}
+		return note.write(u)
+	}}
+	for _, step := range in.enclaveSteps(ch, mark) {
+		list = append(list, func(*unfinished) error { return step() })
+	}
+	cutAt(t, in, steps, append(list, (*unfinished).named, func(*unfinished) error { return in.addToConfig(ch, e) })...)
+	return ch, mark
+}
+
+// As for software keys: after any step the next run goes on, and what a config may have
+// named is kept.
+func TestEnclaveInitGoesOnAfterACrash(t *testing.T) {
+	image := newEnclaves(t)
+	for steps := range 6 {
+		home := filepath.Join(diskDir(t), "home")
+		ch, _ := cutOffEnclave(t, home, image, steps)
+		text, status := initEnclave(home, image)
+		if status != 0 {
+			t.Fatalf("after %d steps: %d: %s", steps, status, text)
+		}
+		c, err := config.Load(filepath.Join(home, config.FileName))
+		if err != nil {
+			t.Fatal(err)
+		}
+		public, err := publicKey(c, c.Chains[0])
+		if err != nil || public.Equal(ch.key.public) {
+			t.Errorf("after %d steps: the key of the run that was cut off lives: %v, %v", steps, public, err)
+		}
+		if info, err := filestore.Inspect(stateFile(c.Path(c.Chains[0].State), watermark.ID{ChainID: "chain-1", Key: public.ID()})); err != nil || info.Problem != nil {
+			t.Errorf("after %d steps: %v, %v", steps, err, info.Problem)
+		}
+		for _, path := range []string{ch.Key, documentPath(ch.Key), "identity.wrapped", "identity.attestation"} {
+			aside := filepath.Join(home, path+".unused")
+			if kept := exists(aside); kept != (steps == 5) || kept != strings.Contains(text, "kept "+aside) {
+				t.Errorf("after %d steps: %s kept %v: %s", steps, path, kept, text)
+			}
+		}
+		aside, err := os.ReadFile(filepath.Join(home, ch.Key+".unused"))
+		if steps == 5 && (err != nil || !bytes.Equal(aside, ch.key.Wrapped)) {
+			t.Errorf("not the wrapped key: %v", err)
+		}
+		if exists(filepath.Join(home, unfinishedName)) {
+			t.Errorf("after %d steps: the note is still there", steps)
+		}
+	}
+}
+
+// Torn files of a wrapped key are no obstacle, other files at their place stay, and a
+// wrapped key whose state has signed or which a config names is the last copy of it.
+func TestEnclaveInitKeepsTheLastCopy(t *testing.T) {
+	image := newEnclaves(t)
+	for _, tt := range []struct {
+		name  string
+		steps int
+		spoil func(t *testing.T, home string, ch *enclaveChain, mark watermark.Mark)
+		goes  bool
+	}{
+		{"torn", 4, func(t *testing.T, home string, ch *enclaveChain, _ watermark.Mark) {
+			for i, path := range []string{ch.Key, documentPath(ch.Key), ch.Identity, documentPath(ch.Identity)} {
+				if err := os.Truncate(filepath.Join(home, path), int64(17*i)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := os.Truncate(filepath.Join(home, ch.Key), 4096); err != nil { // zeros
+				t.Fatal(err)
+			}
+		}, true},
+		{"somebody's", 4, func(t *testing.T, home string, ch *enclaveChain, _ watermark.Mark) {
+			if err := os.WriteFile(filepath.Join(home, ch.Key), []byte("of another enclave"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}, false},
+		{"another record", 4, func(t *testing.T, home string, ch *enclaveChain, mark watermark.Mark) {
+			r, err := hostlink.ReadRecord(mark.SignBytes)
+			if err != nil {
+				t.Fatal(err)
+			}
+			later := watermark.Mark{Height: r.Mark.Height + 7, Step: watermark.StepPrecommit}
+			id := watermark.ID{ChainID: "chain-1", Key: ch.key.public.ID()}
+			if err := filestore.Raise(stateFile(filepath.Join(home, ch.State), id), watermark.Saved{Mark: later}); err != nil {
+				t.Fatal(err)
+			}
+		}, false},
+		{"named by a config", 4, func(t *testing.T, home string, ch *enclaveChain, _ watermark.Mark) {
+			other := ch.Chain
+			other.Name, other.ID, other.State = "other", "other", "state/other.mark"
+			other.Identity, other.Nodes, other.Enclave = "", []config.Node{{Name: "n", Addr: "unix:///n"}}, "main"
+			c := newConfig(other)
+			c.Enclaves = map[string]config.Enclave{"main": {EIF: image, Transport: os.Getenv("NITRO"), CPUCount: 2, NitroCLI: "nitro-cli"}}
+			if err := config.WriteNew(filepath.Join(home, config.FileName), c); err != nil {
+				t.Fatal(err)
+			}
+		}, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			home := filepath.Join(diskDir(t), "home")
+			ch, mark := cutOffEnclave(t, home, image, tt.steps)
+			tt.spoil(t, home, ch, mark)
+			before, err := os.ReadFile(filepath.Join(home, ch.Key))
+			if err != nil {
+				t.Fatal(err)
+			}
+			text, status := initEnclave(home, image)
+			if (status == 0) != tt.goes {
+				t.Fatalf("%d: %s", status, text)
+			}
+			if after, err := os.ReadFile(filepath.Join(home, ch.Key)); !tt.goes && (err != nil || !bytes.Equal(before, after)) {
+				t.Errorf("the wrapped key is gone: %v", err)
+			}
+		})
+	}
+}
+
+// The real program, killed wherever it is.
+func TestEnclaveInitIsKilled(t *testing.T) {
+	image := newEnclaves(t)
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	bin := filepath.Join(t.TempDir(), "privyseal")
+	if err := os.Symlink(self, bin); err != nil {
+		t.Fatal(err)
+	}
+	root := diskDir(t)
+	if text, status := initEnclave(filepath.Join(root, "first"), image); status != 0 { // launches it
+		t.Fatal(text)
+	}
+	began := time.Now()
+	if text, status := initEnclave(filepath.Join(root, "second"), image); status != 0 {
+		t.Fatal(text)
+	}
+	whole := time.Since(began)
+	const kills = 12
+	for i := range kills {
+		home := filepath.Join(root, "home", string(rune('a'+i)))
+		ctx, cancel := context.WithTimeout(t.Context(), whole*time.Duration(i+1)/kills)
+		_ = exec.CommandContext(ctx, bin, enclaveArgs(home, image)...).Run() // killed, or done
+		cancel()
+		if text, status := initEnclave(home, image); status != 0 && !strings.Contains(text, "is in "+filepath.Join(home, config.FileName)+" already") {
+			t.Fatalf("kill %d: %d: %s", i, status, text)
+		}
+		if text, _ := initEnclave(home, image); !strings.Contains(text, "already") {
+			t.Fatalf("kill %d, the second time: %s", i, text)
+		}
+	}
+}
