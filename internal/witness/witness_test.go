@@ -519,6 +519,13 @@ func TestWrongChain(t *testing.T) {
 	t.Parallel()
 	n := newNode(t, 100)
 	n.network = "other-chain"
+	c, err := NewClient(n.URL, ourAddress)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Status(t.Context(), chainID); !errors.Is(err, errWrongChain) {
+		t.Fatalf("%v, want %v", err, errWrongChain)
+	}
 	w := watch(t, precommit(10, 2, time.Now()), nil, n.URL)
 	if b := w.until("open", isOpen); b.Tip != 0 {
 		t.Errorf("%+v", b)
