@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"maps"
 	"net"
 	"net/netip"
 	"os"
@@ -23,10 +22,9 @@ import (
 
 	"privyseal/internal/cli"
 	"privyseal/internal/config"
-	"privyseal/internal/cure"
 	"privyseal/internal/filestore"
-	"privyseal/internal/hostlink"
 	"privyseal/internal/monitor"
+	"privyseal/internal/provider"
 	"privyseal/internal/pubkey"
 	"privyseal/internal/session"
 	"privyseal/internal/shell"
@@ -59,8 +57,8 @@ signer, and may exit when that one hangs up. --dial does it all the same.`,
 			if err := print(cmd.OutOrStdout()); err != nil {
 				return err
 			}
-			if n := k.failed(); n > 0 {
-				return fmt.Errorf("%d of %d checks failed", n, len(k.rows))
+			if n := k.Failed(); n > 0 {
+				return fmt.Errorf("%d of %d checks failed", n, len(k.Rows))
 			}
 			return nil
 		},
@@ -70,28 +68,8 @@ signer, and may exit when that one hangs up. --dial does it all the same.`,
 	return cmd
 }
 
-type verdict string
-
-const (
-	good   verdict = "ok"
-	unsure verdict = "--" // worth reading, no failure
-	bad    verdict = "FAIL"
-)
-
-// row is one line of the table, and one element of the JSON, whose keys and verdicts
-// ("ok", "unsure", "fail") stay as they are.
-type row struct {
-	Verdict verdict `json:"verdict"`
-	Chain   string  `json:"chain,omitempty"` // its name
-	Check   string  `json:"check"`           // what was checked: "home", "state", …
-	Node    string  `json:"node,omitempty"`
-	Line    int     `json:"line,omitempty"` // in the config
-	Text    string  `json:"text"`
-	Cure    string  `json:"cure,omitempty"`
-}
-
 // subject is what a row is about, as the table has it.
-func (r row) subject() string {
+func subject(r provider.Row) string {
 	words := []string{r.Chain, r.Check, r.Node}
 	if r.Check == wholeChain {
 		words[1] = ""
@@ -102,42 +80,15 @@ func (r row) subject() string {
 // wholeChain is the check of all of a chain.
 const wholeChain = "chain"
 
-// MarshalText gives a verdict the name that it has in JSON.
-func (v verdict) MarshalText() ([]byte, error) {
-	return []byte(map[verdict]string{good: "ok", unsure: "unsure", bad: "fail"}[v]), nil
-}
-
 // inspection is one run of `privyseal check`.
 type inspection struct {
 	app  *cli.App
 	home string
 	dial bool
 
-	config  *config.Config
-	running *monitor.Snapshot // nil: no signer runs
-	rows    []row
-
-	chain, node string                  // what is looked at, "" for the home folder
-	owners      map[watermark.ID]string // name of the chain that has an id with a key
-}
-
-// add adds a row about the home folder, or about the chain and node that are looked
-// at. Without a cure of its own it has that of the error in text.
-func (k *inspection) add(v verdict, line int, check, text, next string) {
-	if next == "" {
-		text, next = cure.Split(text)
-	}
-	k.rows = append(k.rows, row{v, k.chain, check, k.node, line, text, next})
-}
-
-func (k *inspection) failed() int {
-	n := 0
-	for _, r := range k.rows {
-		if r.Verdict == bad {
-			n++
-		}
-	}
-	return n
+	provider.Report
+	running *monitor.Snapshot       // nil: no signer runs
+	owners  map[watermark.ID]string // name of the chain that has an id with a key
 }
 
 func (k *inspection) print(w io.Writer) error {
@@ -150,16 +101,16 @@ func (k *inspection) print(w io.Writer) error {
 func (k *inspection) page(s screen) string {
 	var b strings.Builder
 	width := 0
-	for _, r := range k.rows {
-		width = max(width, len(r.subject()))
+	for _, r := range k.Rows {
+		width = max(width, len(subject(r)))
 	}
 	indent := 4 + 2 + width + 2
-	for _, r := range k.rows {
+	for _, r := range k.Rows {
 		text := r.Text
 		if r.Line > 0 {
 			text = fmt.Sprintf("line %d: %s", r.Line, text)
 		}
-		s.put(&b, fmt.Sprintf("%s  %-*s  ", s.verdict(r.Verdict), width, r.subject()), indent, s.wrap(indent, text))
+		s.put(&b, fmt.Sprintf("%s  %-*s  ", s.verdict(r.Verdict), width, subject(r)), indent, s.wrap(indent, text))
 		for next := range strings.Lines(r.Cure) {
 			s.put(&b, strings.Repeat(" ", indent)+"-> ", indent+3, s.wrap(indent+3, strings.TrimSuffix(next, "\n")))
 		}
@@ -168,8 +119,8 @@ func (k *inspection) page(s screen) string {
 }
 
 // verdict returns the cell of a verdict.
-func (s screen) verdict(v verdict) string {
-	tones := map[verdict]tone{good: fine, unsure: doubt, bad: alarm}
+func (s screen) verdict(v provider.Verdict) string {
+	tones := map[provider.Verdict]tone{provider.Good: fine, provider.Unsure: doubt, provider.Bad: alarm}
 	return s.paint(tones[v], string(v)) + strings.Repeat(" ", 4-len(v))
 }
 
@@ -179,10 +130,10 @@ func (k *inspection) printJSON(w io.Writer) error {
 	e.SetIndent("", "  ")
 	e.SetEscapeHTML(false)
 	return e.Encode(struct {
-		OK     bool  `json:"ok"`
-		Failed int   `json:"failed"`
-		Checks []row `json:"checks"`
-	}{k.failed() == 0, k.failed(), k.rows})
+		OK     bool           `json:"ok"`
+		Failed int            `json:"failed"`
+		Checks []provider.Row `json:"checks"`
+	}{k.Failed() == 0, k.Failed(), k.Rows})
 }
 
 func (k *inspection) all(ctx context.Context) {
@@ -193,17 +144,19 @@ func (k *inspection) all(ctx context.Context) {
 	k.checkSigner(ctx)
 	k.checkListen()
 	k.checkClock()
-	for _, name := range slices.Sorted(maps.Keys(k.config.Enclaves)) {
-		k.checkEnclave(name)
+	for _, e := range providers {
+		if checker, ok := e.Holder.(provider.Checker); ok {
+			checker.Check(ctx, &k.Report)
+		}
 	}
 	folders := map[string]bool{}
-	for i, ch := range k.config.Chains {
-		k.chain = ch.Name
+	for i, ch := range k.Config.Chains {
+		k.Chain = ch.Name
 		k.checkChain(i)
 		k.checkNodes(ctx, i)
 		k.checkWitnesses(ctx, i)
-		k.chain = ""
-		if dir := filepath.Dir(k.config.Path(ch.State)); !folders[dir] {
+		k.Chain = ""
+		if dir := filepath.Dir(k.Config.Path(ch.State)); !folders[dir] {
 			folders[dir] = true
 			k.checkDisk(dir)
 		}
@@ -214,14 +167,14 @@ func (k *inspection) checkHome() {
 	info, err := os.Stat(k.home)
 	switch {
 	case err != nil:
-		k.add(bad, 0, "home", err.Error(), k.app.Command("init --chain-id ID --node ADDR"))
+		k.Add(provider.Bad, 0, "home", err.Error(), k.app.Command("init --chain-id ID --node ADDR"))
 	case info.Mode().Perm()&0o022 != 0:
-		k.add(bad, 0, "home", fmt.Sprintf("%s may be written by others (mode %#o)", k.home, info.Mode().Perm()), "`chmod go-w "+shell.Word(k.home)+"`")
+		k.Add(provider.Bad, 0, "home", fmt.Sprintf("%s may be written by others (mode %#o)", k.home, info.Mode().Perm()), "`chmod go-w "+shell.Word(k.home)+"`")
 	default:
-		k.add(good, 0, "home", withMode(k.home), "")
+		k.Add(provider.Good, 0, "home", withMode(k.home), "")
 	}
 	if uid, _, known := cli.Owner(k.home); known && uid != os.Geteuid() {
-		k.add(unsure, 0, "user", fmt.Sprintf("home belongs to user %d; what follows is what user %d may do", uid, os.Geteuid()), "")
+		k.Add(provider.Unsure, 0, "user", fmt.Sprintf("home belongs to user %d; what follows is what user %d may do", uid, os.Geteuid()), "")
 	}
 }
 
@@ -241,18 +194,18 @@ func (k *inspection) checkConfig() bool {
 	var mistakes *config.Error
 	if errors.As(err, &mistakes) {
 		for _, p := range mistakes.Problems {
-			k.add(bad, p.Line, "config", p.Text, cmp.Or(p.Next, "edit "+path))
+			k.Add(provider.Bad, p.Line, "config", p.Text, cmp.Or(p.Next, "edit "+path))
 		}
 		return false
 	}
 	if err != nil {
-		k.add(bad, 0, "config", err.Error(), "")
+		k.Add(provider.Bad, 0, "config", err.Error(), "")
 		return false
 	}
-	k.config = c
-	k.add(good, 0, "config", withMode(path)+", chains: "+cli.ChainNames(c.Chains), "")
+	k.Config = c
+	k.Add(provider.Good, 0, "config", withMode(path)+", chains: "+cli.ChainNames(c.Chains), "")
 	if addr, err := netip.ParseAddrPort(c.Listen); err == nil && !addr.Addr().IsLoopback() {
-		k.add(unsure, c.Line("listen"), "listen", c.Listen+" is open to whoever reaches it; it tells heights and node names, and takes no orders", "")
+		k.Add(provider.Unsure, c.Line("listen"), "listen", c.Listen+" is open to whoever reaches it; it tells heights and node names, and takes no orders", "")
 	}
 	return true
 }
@@ -261,44 +214,44 @@ func (k *inspection) checkSigner(ctx context.Context) {
 	s, err := monitor.ReadSnapshot(ctx, k.home)
 	switch {
 	case errors.Is(err, monitor.ErrNotRunning):
-		k.add(unsure, 0, "signer", "not running; "+k.app.Command("start")+" starts it", "")
+		k.Add(provider.Unsure, 0, "signer", "not running; "+k.app.Command("start")+" starts it", "")
 		return
 	case err != nil:
-		k.add(bad, 0, "signer", err.Error(), "run check as the user that the signer runs as")
+		k.Add(provider.Bad, 0, "signer", err.Error(), "run check as the user that the signer runs as")
 		return
 	}
 	k.running = &s
-	k.add(good, 0, "signer", fmt.Sprintf("running, process %d, version %s", s.PID, s.Version), "")
+	k.Add(provider.Good, 0, "signer", fmt.Sprintf("running, process %d, version %s", s.PID, s.Version), "")
 	if limit, known := coreLimit(s.PID); known && limit != "0" {
-		k.add(bad, 0, "core dumps", "the running signer may leave its key in a core file", "`prlimit --core=0 --pid "+fmt.Sprint(s.PID)+"`")
+		k.Add(provider.Bad, 0, "core dumps", "the running signer may leave its key in a core file", "`prlimit --core=0 --pid "+fmt.Sprint(s.PID)+"`")
 	} else {
-		k.add(good, 0, "core dumps", "off", "")
+		k.Add(provider.Good, 0, "core dumps", "off", "")
 	}
 }
 
 func (k *inspection) checkClock() {
 	if synchronised, known := clockSynchronised(); known && !synchronised {
-		k.add(unsure, 0, "clock", "the kernel says that nothing keeps it in time; votes are fine, leap guards and logs are not; see `timedatectl`", "")
+		k.Add(provider.Unsure, 0, "clock", "the kernel says that nothing keeps it in time; votes are fine, leap guards and logs are not; see `timedatectl`", "")
 		return
 	}
-	k.add(good, 0, "clock", time.Now().UTC().Format(time.RFC3339), "")
+	k.Add(provider.Good, 0, "clock", time.Now().UTC().Format(time.RFC3339), "")
 }
 
 // checkChain checks key, identity, what was imported, and state of a chain.
 func (k *inspection) checkChain(i int) {
-	ch := k.config.Chains[i]
+	ch := k.Config.Chains[i]
 	if k.running != nil {
-		k.checkRunning(ch, k.config.Line("chain", i))
+		k.checkRunning(ch, k.Config.Line("chain", i))
 	}
-	line := k.config.Line("chain", i, "key")
-	key, err := publicKey(k.config, ch)
+	line := k.Config.Line("chain", i, "key")
+	key, err := publicKey(k.Config, ch)
 	if err != nil {
-		k.add(bad, line, "key", err.Error(), "")
+		k.Add(provider.Bad, line, "key", err.Error(), "")
 	} else {
-		k.add(good, line, "key", withMode(k.config.Path(ch.Key))+", "+key.String(), "")
+		k.Add(provider.Good, line, "key", withMode(k.Config.Path(ch.Key))+", "+key.String(), "")
 		id := watermark.ID{ChainID: ch.ID, Key: key.ID()}
 		if owner, taken := k.owners[id]; taken {
-			k.add(bad, line, "key", fmt.Sprintf("chain %s has the same id and this key too, and one key has one state", owner), "take one of the two out of "+config.FileName)
+			k.Add(provider.Bad, line, "key", fmt.Sprintf("chain %s has the same id and this key too, and one key has one state", owner), "take one of the two out of "+config.FileName)
 		}
 		k.owners[id] = ch.Name
 	}
@@ -307,11 +260,7 @@ func (k *inspection) checkChain(i int) {
 	}
 	for _, source := range ch.ImportedFrom {
 		if _, err := os.Lstat(source); !errors.Is(err, fs.ErrNotExist) {
-			what := " still holds the key in plain text"
-			if ch.Provider == "nitro" {
-				what = " still holds a ciphertext of the key, which opens without its chain being named"
-			}
-			k.add(bad, k.config.Line("chain", i, "imported_from"), "import", source+what,
+			k.Add(provider.Bad, k.Config.Line("chain", i, "imported_from"), "import", source+" still holds "+k.entry(ch).Imported,
 				"once its old signer is off for good: `shred -u "+shell.Word(source)+"`")
 		}
 	}
@@ -327,20 +276,20 @@ func (k *inspection) checkRunning(ch config.Chain, line int) {
 	}
 	switch {
 	case c == nil:
-		k.add(bad, line, wholeChain, "the running signer does not know it: it was added since", k.reloadCure(ch))
+		k.Add(provider.Bad, line, wholeChain, "the running signer does not know it: it was added since", k.reloadCure(ch))
 	case c.Ready:
 	case c.Problem == "":
-		k.add(unsure, line, wholeChain, "the running signer waits for its enclave", "look again in a minute")
-	case ch.Provider == "nitro":
-		k.add(bad, line, wholeChain, "the running signer cannot sign for it: "+problem, "mend that, or what a row says; it tries again by itself, and its log tells")
+		k.Add(provider.Unsure, line, wholeChain, "the running signer waits for its enclave", "look again in a minute")
+	case !isLocal(ch):
+		k.Add(provider.Bad, line, wholeChain, "the running signer cannot sign for it: "+problem, "mend that, or what a row says; it tries again by itself, and its log tells")
 	default:
-		k.add(bad, line, wholeChain, "the running signer cannot sign for it: "+problem, "mend what the rows below say, then "+k.reloadCure(ch))
+		k.Add(provider.Bad, line, wholeChain, "the running signer cannot sign for it: "+problem, "mend what the rows below say, then "+k.reloadCure(ch))
 	}
 }
 
 // reloadCure has the running signer open a chain that it does not sign for.
 func (k *inspection) reloadCure(ch config.Chain) string {
-	if ch.Provider == "nitro" {
+	if !isLocal(ch) {
 		return "restart the signer, as by `systemctl restart " + k.unit() + "`"
 	}
 	return fmt.Sprintf("reload the signer, as by `systemctl reload %s` or `kill -HUP %d`", k.unit(), k.running.PID)
@@ -358,35 +307,37 @@ func (k *inspection) snapshot(name string) *monitor.ChainSnapshot {
 	return &k.running.Chains[at]
 }
 
+// entry returns the provider of a chain.
+func (k *inspection) entry(ch config.Chain) provider.Entry {
+	e, _ := providers.Of(ch)
+	return e
+}
+
+// isLocal reports whether the signer has the key of a chain itself, and opens it at a
+// reload.
+func isLocal(ch config.Chain) bool {
+	_, ok := providers.Local(ch)
+	return ok
+}
+
 func (k *inspection) checkIdentity(i int) {
-	ch := k.config.Chains[i]
-	path, line := k.config.Path(ch.Identity), k.config.Line("chain", i, "identity")
-	if ch.Provider == "nitro" {
-		_, _, public, err := readWrapped(path, "")
-		if err != nil {
-			k.add(bad, line, "identity", err.Error(), "")
-			return
-		}
-		k.add(good, line, "identity", withMode(path)+", wrapped, node id "+public.NodeID(), "")
-		return
+	ch := k.Config.Chains[i]
+	path, line := k.Config.Path(ch.Identity), k.Config.Line("chain", i, "identity")
+	key, err := providers.Identity(k.Config, ch)
+	switch {
+	case err != nil:
+		k.Add(provider.Bad, line, "identity", err.Error(), "")
+	case key.Type() != pubkey.Ed25519:
+		k.Add(provider.Bad, line, "identity", fmt.Sprintf("%s is of type %s, nodes want ed25519", path, key.Type()), "`privyseal key generate --out FILE`")
+	default:
+		k.Add(provider.Good, line, "identity", withMode(path)+prefixed(", ", k.entry(ch).Form)+", node id "+key.NodeID(), "")
 	}
-	key, err := openFile(path)
-	if err != nil {
-		k.add(bad, line, "identity", err.Error(), "")
-		return
-	}
-	defer key.Wipe()
-	if key.Type() != pubkey.Ed25519 {
-		k.add(bad, line, "identity", fmt.Sprintf("%s is of type %s, nodes want ed25519", path, key.Type()), "`privyseal key generate --out FILE`")
-		return
-	}
-	k.add(good, line, "identity", withMode(path)+", node id "+key.PublicKey().NodeID(), "")
 }
 
 func (k *inspection) checkState(i int, key pubkey.Key) {
-	ch := k.config.Chains[i]
-	what, line := "state", k.config.Line("chain", i, "state")
-	fc := stateFile(k.config.Path(ch.State), watermark.ID{})
+	ch := k.Config.Chains[i]
+	what, line := "state", k.Config.Line("chain", i, "state")
+	fc := stateFile(k.Config.Path(ch.State), watermark.ID{})
 	if !key.IsZero() {
 		fc.ID = watermark.ID{ChainID: ch.ID, Key: key.ID()}
 	}
@@ -395,22 +346,19 @@ func (k *inspection) checkState(i int, key pubkey.Key) {
 		err = info.Problem
 	}
 	if err != nil {
-		k.add(bad, line, what, explainState(k.config, ch, err).Error(), "")
+		k.Add(provider.Bad, line, what, providers.ExplainState(k.Config, ch, err).Error(), "")
 		return
 	}
-	text := fmt.Sprintf("%s, mode %#o%s, %s", fc.Path, info.Mode.Perm(), prefixed(", ", info.Filesystem), markText(enclaveMark(ch, info.Saved.Mark)))
+	text := fmt.Sprintf("%s, mode %#o%s, %s", fc.Path, info.Mode.Perm(), prefixed(", ", info.Filesystem), markText(providers.Shown(ch, info.Saved.Mark)))
 	if info.Torn {
 		text += ", one copy of a record is bad (its twin stands in, and the next start mends it)"
 	}
-	k.add(good, line, what, text, "")
-	if ch.Provider == "nitro" {
-		if _, err := hostlink.ReadRecord(info.Saved.Mark.SignBytes); err != nil {
-			k.add(bad, line, what, "it holds no record of an enclave: "+err.Error(), "put back the state of the chain's own enclave; if it is lost: `privyseal state init --help`")
-		}
-		k.add(unsure, line, what, "whoever takes this instance over can hand an older one to an enclave that starts; doc/nitro.md has the alarm that tells", "")
+	k.Add(provider.Good, line, what, text, "")
+	if keeper, ok := providers.Keeper(ch); ok {
+		keeper.CheckState(&k.Report, line, info.Saved.Mark)
 	}
 	if ahead := time.Until(info.Saved.Time); ahead > 5*time.Second {
-		k.add(bad, 0, "clock", fmt.Sprintf("the state was written %s from now: this clock is behind, or was ahead then", ahead.Round(time.Second)), "`timedatectl status`, and set the clock")
+		k.Add(provider.Bad, 0, "clock", fmt.Sprintf("the state was written %s from now: this clock is behind, or was ahead then", ahead.Round(time.Second)), "`timedatectl status`, and set the clock")
 	}
 }
 
@@ -428,13 +376,13 @@ func (k *inspection) checkDisk(dir string) {
 	text := fmt.Sprintf("%s takes %s a durable write", dir, took.Round(10*time.Microsecond))
 	switch {
 	case err != nil:
-		k.add(bad, 0, "disk", "cannot write in "+dir+": "+err.Error(), "`df "+shell.Word(dir)+"`, and run check as the user that the signer runs as")
+		k.Add(provider.Bad, 0, "disk", "cannot write in "+dir+": "+err.Error(), "`df "+shell.Word(dir)+"`, and run check as the user that the signer runs as")
 	case took > hopelessSync:
-		k.add(bad, 0, "disk", text+"; votes will be late", "move the key `state` to a local SSD: `privyseal state export`, then import")
+		k.Add(provider.Bad, 0, "disk", text+"; votes will be late", "move the key `state` to a local SSD: `privyseal state export`, then import")
 	case took > slowSync:
-		k.add(unsure, 0, "disk", text+"; an SSD takes under a millisecond", "")
+		k.Add(provider.Unsure, 0, "disk", text+"; an SSD takes under a millisecond", "")
 	default:
-		k.add(good, 0, "disk", text, "")
+		k.Add(provider.Good, 0, "disk", text, "")
 	}
 }
 
@@ -471,15 +419,15 @@ func measureSync(dir string) (time.Duration, error) {
 }
 
 func (k *inspection) checkNodes(ctx context.Context, i int) {
-	ch := k.config.Chains[i]
+	ch := k.Config.Chains[i]
 	for j, n := range ch.Nodes {
 		addr, err := session.ParseAddr(n.Addr)
 		if err != nil {
 			continue // config.Load has refused it
 		}
-		k.node = n.Name
-		k.checkNode(ctx, ch, n, k.config.Line("chain", i, "node", j, "addr"), addr)
-		k.node = ""
+		k.Node = n.Name
+		k.checkNode(ctx, ch, n, k.Config.Line("chain", i, "node", j, "addr"), addr)
+		k.Node = ""
 	}
 }
 
@@ -495,7 +443,7 @@ func (k *inspection) checkNode(ctx context.Context, ch config.Chain, n config.No
 	case k.running == nil && k.dial:
 		k.dialNode(ctx, line, addr)
 	case addr.Network != "unix":
-		k.add(unsure, line, "node", addr.String()+", not dialled; the running signer would know", "")
+		k.Add(provider.Unsure, line, "node", addr.String()+", not dialled; the running signer would know", "")
 	}
 }
 
@@ -513,24 +461,27 @@ func (k *inspection) seen(chainID, name string) (monitor.NodeSnapshot, bool) {
 
 // unit is the systemd unit that serves such a config.
 func (k *inspection) unit() string {
-	if len(k.config.Enclaves) > 0 {
-		return "privyseal-nitro"
+	unit := "privyseal"
+	for _, ch := range k.Config.Chains {
+		if e := k.entry(ch); e.Unit != "" {
+			unit = e.Unit
+		}
 	}
-	return "privyseal"
+	return unit
 }
 
 func (k *inspection) addSeen(ch config.Chain, line int, addr session.Addr, n monitor.NodeSnapshot) {
 	text := fmt.Sprintf("%s, %s for %s", addr, n.State, age(n.Since, time.Now()))
 	if n.State != session.Dialling.String() {
-		k.add(good, line, "node", text, "")
+		k.Add(provider.Good, line, "node", text, "")
 		return
 	}
-	if ch.Provider == "nitro" && !k.snapshot(ch.Name).Ready {
+	if !isLocal(ch) && !k.snapshot(ch.Name).Ready {
 		// An enclave that cannot sign dials no nodes; the row of the chain says why.
-		k.add(unsure, line, "node", text+prefixed("; ", nodeError(n)), "")
+		k.Add(provider.Unsure, line, "node", text+prefixed("; ", nodeError(n)), "")
 		return
 	}
-	k.add(bad, line, "node", text+prefixed("; ", nodeError(n)), "start the node, with priv_validator_laddr set for "+addr.String()+" in its config.toml")
+	k.Add(provider.Bad, line, "node", text+prefixed("; ", nodeError(n)), "start the node, with priv_validator_laddr set for "+addr.String()+" in its config.toml")
 }
 
 // checkSocket looks at a unix socket without touching it. It reports whether
@@ -540,28 +491,28 @@ func (k *inspection) checkSocket(line int, path string, peerUID *uint32) bool {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		if _, err := os.Stat(filepath.Dir(path)); err != nil {
-			k.add(bad, line, "node", err.Error(), "make the folder, writable for the node and open for privyseal, or correct the address")
+			k.Add(provider.Bad, line, "node", err.Error(), "make the folder, writable for the node and open for privyseal, or correct the address")
 			return false
 		}
-		k.add(unsure, line, "node", path+" is not there: the node is not running, or has no priv_validator_laddr", "")
+		k.Add(provider.Unsure, line, "node", path+" is not there: the node is not running, or has no priv_validator_laddr", "")
 		return false
 	case err != nil:
-		k.add(bad, line, "node", err.Error(), "let privyseal's user into the folder")
+		k.Add(provider.Bad, line, "node", err.Error(), "let privyseal's user into the folder")
 		return false
 	case info.Mode().Type() != fs.ModeSocket:
-		k.add(bad, line, "node", path+" is not a socket", "correct the address")
+		k.Add(provider.Bad, line, "node", path+" is not a socket", "correct the address")
 		return false
 	}
 	stat, ok := info.Sys().(*syscall.Stat_t)
 	switch {
 	case ok && peerUID != nil && stat.Uid != *peerUID:
-		k.add(bad, line, "node", fmt.Sprintf("%s belongs to user %d, not to peer_uid %d", path, stat.Uid, *peerUID), "correct peer_uid, or find out who has made that socket")
+		k.Add(provider.Bad, line, "node", fmt.Sprintf("%s belongs to user %d, not to peer_uid %d", path, stat.Uid, *peerUID), "correct peer_uid, or find out who has made that socket")
 		return false
 	case unix.Access(path, unix.W_OK) != nil:
-		k.add(bad, line, "node", path+" may not be opened by this user", "let the node's socket be writable for privyseal's user, as by a common group")
+		k.Add(provider.Bad, line, "node", path+" may not be opened by this user", "let the node's socket be writable for privyseal's user, as by a common group")
 		return false
 	case ok:
-		k.add(good, line, "node", fmt.Sprintf("%s, a socket of user %d, not dialled", path, stat.Uid), "")
+		k.Add(provider.Good, line, "node", fmt.Sprintf("%s, a socket of user %d, not dialled", path, stat.Uid), "")
 	}
 	return true
 }
@@ -575,9 +526,9 @@ func (k *inspection) dialNode(ctx context.Context, line int, addr session.Addr) 
 	d := net.Dialer{Timeout: 5 * time.Second}
 	conn, err := d.DialContext(ctx, network, addr.Address)
 	if err != nil {
-		k.add(bad, line, "node", err.Error(), "start the node, with priv_validator_laddr set for "+addr.String()+" in its config.toml")
+		k.Add(provider.Bad, line, "node", err.Error(), "start the node, with priv_validator_laddr set for "+addr.String()+" in its config.toml")
 		return
 	}
 	conn.Close()
-	k.add(good, line, "node", addr.String()+" takes connections", "")
+	k.Add(provider.Good, line, "node", addr.String()+" takes connections", "")
 }

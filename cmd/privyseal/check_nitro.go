@@ -6,16 +6,17 @@ import (
 
 	"privyseal/internal/host"
 	"privyseal/internal/key/nitrokms"
+	"privyseal/internal/provider"
 )
 
 // checkEnclave checks the image of an enclave, and whether its policy lets it sign
 // for the chains that are to be in it.
-func (k *inspection) checkEnclave(name string) {
-	line, what := k.config.Line("enclave", name, "eif"), "enclave "+name
-	path := k.config.Path(k.config.Enclaves[name].EIF)
+func checkEnclave(r *provider.Report, name string) {
+	line, what := r.Config.Line("enclave", name, "eif"), "enclave "+name
+	path := r.Config.Path(r.Config.Enclaves[name].EIF)
 	im, err := readImage(path)
 	if err != nil {
-		k.add(bad, line, what, err.Error(), "put the image back from the backup, or build it again: the same inputs give the same bytes")
+		r.Add(provider.Bad, line, what, err.Error(), "put the image back from the backup, or build it again: the same inputs give the same bytes")
 		return
 	}
 	p, err := imagePolicy(im)
@@ -23,36 +24,36 @@ func (k *inspection) checkEnclave(name string) {
 		err = errors.New("`privyseal nitro build` does not lay an image out like this: its command line, its ramdisks or the boundaries between them differ")
 	}
 	if err != nil {
-		k.add(bad, line, what, path+": "+err.Error(), "build the image with `privyseal nitro build`")
+		r.Add(provider.Bad, line, what, path+": "+err.Error(), "build the image with `privyseal nitro build`")
 		return
 	}
-	k.add(good, line, what, fmt.Sprintf("%s, PCR0 %v", path, im.Measure().PCR0), "")
+	r.Add(provider.Good, line, what, fmt.Sprintf("%s, PCR0 %v", path, im.Measure().PCR0), "")
 	if why := otherProgram(im); why != "" {
-		k.add(unsure, line, what, why, "")
+		r.Add(provider.Unsure, line, what, why, "")
 	}
 	for _, why := range testPolicy(p) {
-		k.add(unsure, line, what, why, "")
+		r.Add(provider.Unsure, line, what, why, "")
 	}
-	if k.config.Enclaves[name].Transport == "" && host.Sockets() == "" {
-		k.add(unsure, line, what, "nitro-cli has its sockets where every user of this instance gets in, and can make the enclave unmanageable",
+	if r.Config.Enclaves[name].Transport == "" && host.Sockets() == "" {
+		r.Add(provider.Unsure, line, what, "nitro-cli has its sockets where every user of this instance gets in, and can make the enclave unmanageable",
 			"start it by systemd/privyseal-nitro.service, or make "+host.SocketsDir+" with mode 0700 for this user, before the enclave is launched")
 	}
-	for i, ch := range k.config.Chains {
+	for i, ch := range r.Config.Chains {
 		if ch.Enclave != name {
 			continue
 		}
-		_, header, _, err := readWrapped(k.config.Path(ch.Key), ch.ID)
+		_, header, _, err := readWrapped(r.Config.Path(ch.Key), ch.ID)
 		if err != nil {
 			continue // the row of its key says so
 		}
 		var identity *nitrokms.Header
 		if ch.Identity != "" {
-			if _, h, _, err := readWrapped(k.config.Path(ch.Identity), ""); err == nil {
+			if _, h, _, err := readWrapped(r.Config.Path(ch.Identity), ""); err == nil {
 				identity = &h
 			}
 		}
 		if why, cure := disallowed(p, ch.ID, header, identity); why != "" {
-			k.add(bad, k.config.Line("chain", i, "enclave"), what, why, cure)
+			r.Add(provider.Bad, r.Config.Line("chain", i, "enclave"), what, why, cure)
 		}
 	}
 }

@@ -39,7 +39,7 @@ func (f *wordFlags) addExport(cmd *cobra.Command) {
 func (f *wordFlags) gate(cmd *cobra.Command, ch config.Chain, fresh bool) *home.Gate {
 	g := &home.Gate{
 		Yes: f.yes, Fresh: fresh, ExportUnused: f.exportUnused, Shown: cmd.ErrOrStderr(), Again: typedAgain,
-		Text: func(m watermark.Mark) string { return markText(enclaveMark(ch, m)) },
+		Text: func(m watermark.Mark) string { return markText(providers.Shown(ch, m)) },
 	}
 	if t := terminalOf(cmd.InOrStdin()); t != nil {
 		g.Terminal = t
@@ -164,7 +164,7 @@ func (f *startFlags) incoming(name, chainID string, key pubkey.Key) (home.Incomi
 	if err != nil {
 		return in, exporter{}, err
 	}
-	if err := notOfEnclave(state.Mark); err != nil {
+	if err := providers.Bare(state.Mark); err != nil {
 		return in, exporter{}, err
 	}
 	if f.fresh && !state.Mark.IsZero() {

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"privyseal/internal/cli"
 	"privyseal/internal/config"
@@ -15,10 +16,68 @@ import (
 	"privyseal/internal/watermark"
 )
 
+// maker is what a provider has of `privyseal init`.
+type maker interface {
+	// add adds the flags that are the provider's own.
+	add(cmd *cobra.Command)
+	// check finds what is wrong with the command line alone.
+	check(i *initFlags) error
+	// run makes a chain.
+	run(cmd *cobra.Command, a *cli.App, i *initFlags) error
+}
+
+// softMaker makes keys in files.
+type softMaker struct{}
+
+func (softMaker) add(*cobra.Command) {}
+
+func (softMaker) run(cmd *cobra.Command, a *cli.App, i *initFlags) error { return i.run(a, cmd) }
+
+func (softMaker) check(i *initFlags) error {
+	given := i.from.count()
+	switch {
+	case i.importKey == "" && (i.from.file != "" || i.from.after != notAfter):
+		return cli.Usagef("--import-state and --after-height go with --import-key: a new key has signed nothing")
+	case i.importKey == "":
+		i.from.fresh = true
+	case given == 0:
+		return cli.Usagef("an imported key may have signed before; add --import-state FILE with its state, --after-height H to sign nothing at or below a height, or --fresh-state if it has never signed for %s", i.chainID)
+	case given > 1:
+		return cli.Usagef("only one of --import-state, --fresh-state and --after-height can be true")
+	}
+	return i.from.check()
+}
+
+// addMakers adds the flags of all providers, and notes whose each is.
+func (f *initFlags) addMakers(cmd *cobra.Command) {
+	f.makers, f.owners = makers(), map[string]string{}
+	known := map[string]bool{}
+	cmd.Flags().VisitAll(func(flag *pflag.Flag) { known[flag.Name] = true })
+	for _, e := range providers {
+		f.makers[e.Name].add(cmd)
+		cmd.Flags().VisitAll(func(flag *pflag.Flag) {
+			if !known[flag.Name] {
+				known[flag.Name], f.owners[flag.Name] = true, e.Name
+			}
+		})
+	}
+}
+
+// foreignFlag refuses a flag of another provider.
+func (f *initFlags) foreignFlag(cmd *cobra.Command) (err error) {
+	cmd.Flags().Visit(func(flag *pflag.Flag) {
+		if owner := f.owners[flag.Name]; owner != "" && owner != f.provider && err == nil {
+			err = cli.Usagef("--%s goes with --provider %s", flag.Name, owner)
+		}
+	})
+	return err
+}
+
 // initFlags are the flags of `privyseal init`.
 type initFlags struct {
 	provider  string
-	nitro     nitroInitFlags
+	makers    map[string]maker  // by provider
+	owners    map[string]string // the provider of a flag that is not for all
 	chainID   string
 	name      string
 	nodes     []string
@@ -59,13 +118,10 @@ key comes in with --import-sealed or --import-kms; doc/nitro.md is the guide.`,
 			if err := f.check(cmd); err != nil {
 				return err
 			}
-			if f.provider == "nitro" {
-				return f.nitro.run(cmd, a, f)
-			}
-			return f.run(a, cmd)
+			return f.makers[f.provider].run(cmd, a, f)
 		},
 	}
-	cmd.Flags().StringVar(&f.provider, "provider", "soft", "who holds the key: soft (a file) or nitro (an AWS Nitro Enclave)")
+	cmd.Flags().StringVar(&f.provider, "provider", "soft", "who holds the key: "+providers.Help())
 	cmd.Flags().StringVar(&f.chainID, "chain-id", "", "chain to sign for")
 	cmd.Flags().StringVar(&f.name, "name", "", "name of the chain here, for a second key of the same chain id (default: the id)")
 	cmd.Flags().StringArrayVar(&f.nodes, "node", nil, "[NAME=]ADDR of a node; may be repeated")
@@ -76,7 +132,7 @@ key comes in with --import-sealed or --import-kms; doc/nitro.md is the guide.`,
 	f.from.addInitial(cmd)
 	f.keyType.Add(cmd, "key-type", "", "type of the key, ed25519 if new")
 	f.form.Add(cmd)
-	f.nitro.add(cmd)
+	f.addMakers(cmd)
 	return cmd
 }
 
@@ -131,8 +187,8 @@ func (f *initFlags) begin(cmd *cobra.Command, in *installer, ch *newChain) (wate
 
 // check finds what is wrong with the command line alone.
 func (f *initFlags) check(cmd *cobra.Command) error {
-	if f.provider != "soft" && f.provider != "nitro" {
-		return cli.Usagef("--provider %.20q is not soft or nitro", f.provider)
+	if f.makers[f.provider] == nil {
+		return cli.Usagef("--provider %.20q is not %s", f.provider, providers.Names())
 	}
 	if f.chainID == "" {
 		return cli.Usagef("--chain-id is missing: the chain_id in the node's genesis.json")
@@ -152,26 +208,10 @@ func (f *initFlags) check(cmd *cobra.Command) error {
 	if _, err := f.keyType.Parse(); err != nil {
 		return err
 	}
-	if f.provider == "nitro" {
-		return f.nitro.check(f)
+	if err := f.foreignFlag(cmd); err != nil {
+		return err
 	}
-	for _, name := range f.nitro.names() {
-		if cmd.Flags().Changed(name) {
-			return cli.Usagef("--%s goes with --provider nitro", name)
-		}
-	}
-	given := f.from.count()
-	switch {
-	case f.importKey == "" && (f.from.file != "" || f.from.after != notAfter):
-		return cli.Usagef("--import-state and --after-height go with --import-key: a new key has signed nothing")
-	case f.importKey == "":
-		f.from.fresh = true
-	case given == 0:
-		return cli.Usagef("an imported key may have signed before; add --import-state FILE with its state, --after-height H to sign nothing at or below a height, or --fresh-state if it has never signed for %s", f.chainID)
-	case given > 1:
-		return cli.Usagef("only one of --import-state, --fresh-state and --after-height can be true")
-	}
-	return f.from.check()
+	return f.makers[f.provider].check(f)
 }
 
 // checkName finds what is wrong with --name.

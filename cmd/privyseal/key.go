@@ -3,13 +3,12 @@ package main
 import (
 	"fmt"
 	"io"
-	"os"
 
 	"github.com/spf13/cobra"
 
 	"privyseal/internal/cli"
-	"privyseal/internal/config"
 	"privyseal/internal/key/soft"
+	"privyseal/internal/provider"
 	"privyseal/internal/pubkey"
 )
 
@@ -139,11 +138,8 @@ func keyToShow(a *cli.App, chain *cli.ChainFlag, args []string, identity bool) (
 			return publicKey(c, ch)
 		case ch.Identity == "":
 			return pubkey.Key{}, cli.Usagef("chain %q has no identity key; only tcp:// and noise:// nodes need one", ch.Name)
-		case ch.Provider == "nitro":
-			_, _, key, err := readWrapped(c.Path(ch.Identity), "")
-			return key, err
 		}
-		path = c.Path(ch.Identity)
+		return providers.Identity(c, ch)
 	}
 	key, err := openFile(path)
 	if err != nil {
@@ -155,28 +151,11 @@ func keyToShow(a *cli.App, chain *cli.ChainFlag, args []string, identity bool) (
 
 // openFile opens a key file of ours.
 func openFile(path string) (*soft.Key, error) {
-	key, err := soft.Open(path, os.Getenv("CREDENTIALS_DIRECTORY"))
+	key, err := provider.OpenFile(path)
 	if err != nil {
 		return nil, cli.Act(err)
 	}
 	return key, nil
-}
-
-// publicKey returns the public key of a chain.
-func publicKey(c *config.Config, ch config.Chain) (pubkey.Key, error) {
-	if ch.Provider == "nitro" {
-		_, _, key, err := readWrapped(c.Path(ch.Key), ch.ID)
-		if err != nil {
-			return pubkey.Key{}, cli.Act(err)
-		}
-		return key, nil
-	}
-	key, err := openKey(c, ch)
-	if err != nil {
-		return pubkey.Key{}, cli.Act(err)
-	}
-	defer key.Wipe()
-	return key.PublicKey(), nil
 }
 
 // saveKey writes a key and prints its public half.

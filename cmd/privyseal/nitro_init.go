@@ -43,14 +43,6 @@ func (f *nitroInitFlags) add(cmd *cobra.Command) {
 	fl.StringVar(&f.publicKey, "public-key", "", "public key that --import-kms has to open to, in any format")
 }
 
-// names are the flags that mean nothing without the provider nitro.
-func (f *nitroInitFlags) names() []string {
-	return []string{
-		"enclave", "eif", "cid", "memory-mib", "cpu-count", "nitro-cli", "transport", "region", "kms-key",
-		"import-sealed", "import-kms", "public-key",
-	}
-}
-
 // enclaveChain is a chain whose key an enclave has made or taken in.
 type enclaveChain struct {
 	config.Chain

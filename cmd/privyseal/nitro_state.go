@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -11,114 +10,20 @@ import (
 	"privyseal/internal/config"
 	"privyseal/internal/filestore"
 	"privyseal/internal/hostlink"
-	"privyseal/internal/shell"
 	"privyseal/internal/watermark"
 )
 
-// enclaveMark returns the mark that a state holds: where an enclave signs, it is
-// in the record, which only an enclave can authenticate.
-func enclaveMark(ch config.Chain, m watermark.Mark) watermark.Mark {
-	if ch.Provider != "nitro" {
-		return m
-	}
-	if r, err := hostlink.ReadRecord(m.SignBytes); err == nil {
-		return r.Mark
-	}
-	return m
+// RaiseState implements [stateMaker].
+func (nitroHolder) RaiseState(ch config.Chain) error {
+	return cli.Usagef("the state of chain %q is an enclave's, which takes no word of its host: a state_floor in the image's policy raises it", ch.Name)
 }
 
-// checkRecord refuses a state that no enclave has made, for a chain in an
-// enclave, and the other way round.
-func checkRecord(ch config.Chain, m watermark.Mark) error {
-	if ch.Provider != "nitro" {
-		return notOfEnclave(m)
-	}
-	if !isRecord(m) {
-		return cli.Actf("this state was not written by an enclave; only what `privyseal state export` has written on the enclave's old host can be imported")
-	}
-	return nil
-}
-
-// notOfEnclave refuses the state of an enclave where a key begins anew: what stands
-// in it for sign bytes is a record.
-func notOfEnclave(m watermark.Mark) error {
-	if isRecord(m) {
-		return cli.Actf("the state is that of an enclave, at height %d; begin above it instead, with --after-height H, well above that and everything that the chain has reached", recordHeight(m))
-	}
-	return nil
-}
-
-// recordHeight returns the height of the mark in an enclave's record.
-func recordHeight(m watermark.Mark) int64 {
-	if r, err := hostlink.ReadRecord(m.SignBytes); err == nil {
-		return r.Mark.Height
-	}
-	return m.Height
-}
-
-func isRecord(m watermark.Mark) bool {
-	own, err := hostlink.HostMark(m.SignBytes)
-	return err == nil && own.Equal(m)
-}
-
-// explainState gives the error of a state the next step that fits the chain, also
-// where the chain's key is gone too. Where an enclave has the key, no state is made
-// by a command alone.
-func explainState(c *config.Config, ch config.Chain, err error) error {
-	var e *filestore.Error
-	if !errors.As(err, &e) {
-		return err
-	}
-	mended := *e
-	lost := errors.Is(e, filestore.ErrMissing) || errors.Is(e, filestore.ErrDamaged)
-	switch general := filestore.Cure(ch.ID, e.Err); {
-	case lost && ch.Provider == "nitro":
-		mended.Cure = lostEnclaveState(c, ch, errors.Is(e, filestore.ErrDamaged))
-	case lost || e.Cure == general:
-		mended.Cure = stateCure(c, ch, e.Err)
-	default:
-		return err
-	}
-	return &mended
-}
-
-// stateCure is filestore's, which knows the chain's id only, for the chain by its name
-// and in its home.
-func stateCure(c *config.Config, ch config.Chain, reason error) string {
-	chain := " --chain-id " + shell.Word(ch.Name)
-	return strings.ReplaceAll(filestore.Cure(ch.Name, reason), chain, " --home "+shell.Word(c.Path("."))+chain)
-}
-
-// lostEnclaveState says how the state of a key in an enclave comes back. What is to
-// be typed on the instance it says; what is put into image and key policy only the
-// operator's machine knows, so for that it names the guide, and the values for it.
-func lostEnclaveState(c *config.Config, ch config.Chain, damaged bool) string {
-	here := "--home " + shell.Word(c.Path("."))
-	state, stop := here+" --chain-id "+shell.Word(ch.Name), here
-	if len(c.Enclaves) > 1 {
-		stop += " --enclave " + shell.Word(ch.Enclave)
-	}
-	values := "CHAIN=" + shell.Word(ch.ID)
-	if _, h, public, err := readWrapped(c.Path(ch.Key), ch.ID); err == nil {
-		values += " KEY=" + shell.Word(h.KeyARN)
-		if pin, err := public.Format("base64", ""); err == nil {
-			values += " PUBKEY=" + shell.Word(pin)
-		}
-	}
-	begin := "put the file back if its disk still has it"
-	if damaged {
-		begin = "keep the file, move it aside"
-	}
-	return fmt.Sprintf("%s, or run `privyseal state import %s FILE` if it was exported; if it is lost for good, only another image, whose policy has a state_floor, makes it anew: "+
-		"build it and let it in as doc/nitro.md says, \"The state is lost\", with %s, and with all else that policy file and key policy have now, every pin included; "+
-		"then here stop the service (`systemctl stop privyseal-nitro`, all chains), which would launch the old image again, run `privyseal nitro stop %s`, put the new image in the place of %s, "+
-		"run `privyseal state init %s --after-height H` with H well above the chain's height, and go back to the old image at once",
-		begin, state, values, stop, shell.Word(c.Path(c.Enclaves[ch.Enclave].EIF)), state)
-}
-
-// newEnclaveState makes a state that is lost anew: the enclave does, if its
+// NewState implements [stateMaker]: the enclave makes a state that is lost, if its
 // measured policy holds a floor for the chain.
-func newEnclaveState(cmd *cobra.Command, a *cli.App, c *config.Config, ch config.Chain, from *startFlags) error {
+func (nitroHolder) NewState(cmd *cobra.Command, a *cli.App, c *config.Config, ch config.Chain, from *startFlags) error {
+	if from.fresh {
+		return cli.Usagef("a key in an enclave has a state from its first day on; a lost one is made again with --after-height H only, by an image whose policy has a state_floor for chain %q", ch.Name)
+	}
 	ctx, w := cmd.Context(), cmd.OutOrStdout()
 	fc, _, err := stateOf(c, ch)
 	if err != nil {
@@ -160,6 +65,6 @@ func newEnclaveState(cmd *cobra.Command, a *cli.App, c *config.Config, ch config
 		return err
 	}
 	_, err = fmt.Fprintf(w, "%s: made %s, at %s\nnow go back to an image without that floor (%s, and `eif`), start the service, and take this one out of the key policy: as long as KMS lets it in, whoever takes over this instance can have the state made anew once more\n",
-		ch.Name, c.Path(ch.State), markText(enclaveMark(ch, mark)), a.Command("nitro stop"))
+		ch.Name, c.Path(ch.State), markText(nitroHolder{}.Shown(mark)), a.Command("nitro stop"))
 	return err
 }

@@ -7,16 +7,15 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"sync"
 
 	"privyseal/internal/cli"
 	"privyseal/internal/config"
 	"privyseal/internal/cure"
 	"privyseal/internal/filestore"
-	"privyseal/internal/key/soft"
 	"privyseal/internal/monitor"
 	"privyseal/internal/privval"
+	"privyseal/internal/provider"
 	"privyseal/internal/session"
 	"privyseal/internal/signer"
 	"privyseal/internal/watermark"
@@ -30,20 +29,21 @@ type daemon struct {
 	log      *slog.Logger
 	setLevel func(slog.Level)
 	monitor  *monitor.Monitor
-	chains   []*chain // those with a key file, in the order of the config
+	chains   []*chain // those that this process signs for, in the order of the config
 	hosts    []*nitroHost
 	owners   map[watermark.ID]string // name of the chain that has taken an id with a key
 	end      context.CancelCauseFunc // ends it all, set once it serves
 }
 
-// chain is one chain whose key is in a file.
+// chain is one chain that this process signs for.
 type chain struct {
 	cfg      config.Chain
 	monitor  *monitor.Chain
 	changed  map[string]func(session.State, error) // by the name of the node
 	sessions map[string]*running                   // by the name of the node
 
-	key      *soft.Key
+	holder   provider.Local
+	key      provider.Key
 	identity ed25519.PrivateKey // nil without a node that asks for it
 	store    watermark.Store
 	signer   *signer.Signer // nil: it cannot sign
@@ -79,12 +79,12 @@ func (d *daemon) openAll(ctx context.Context, list []config.Chain, standby bool)
 	monitors := make([]*monitor.Chain, len(list))
 	for i, cc := range list {
 		monitors[i] = d.monitor.AddChain(cc.Name, cc.ID)
-		if cc.Provider != "nitro" {
-			c := newSoftChain(cc, monitors[i])
+		if holder, ok := providers.Local(cc); ok {
+			c := newLocalChain(cc, holder, monitors[i])
 			chains, byName[cc.Name] = append(chains, c), c
 		}
 	}
-	atOnce(chains, func(c *chain) { c.err = c.readKeys(d.cfg) })
+	atOnce(chains, func(c *chain) { c.err = c.openKeys(ctx, d.cfg) })
 	for i, cc := range list {
 		c := byName[cc.Name]
 		if c == nil {
@@ -159,16 +159,16 @@ func atOnce[T any](list []T, f func(T)) {
 	group.Wait()
 }
 
-func newSoftChain(cc config.Chain, m *monitor.Chain) *chain {
-	c := &chain{cfg: cc, monitor: m, changed: map[string]func(session.State, error){}, sessions: map[string]*running{}}
+func newLocalChain(cc config.Chain, holder provider.Local, m *monitor.Chain) *chain {
+	c := &chain{cfg: cc, holder: holder, monitor: m, changed: map[string]func(session.State, error){}, sessions: map[string]*running{}}
 	for _, n := range cc.Nodes {
 		c.changed[n.Name] = m.AddNode(n.Name, n.Addr)
 	}
 	return c
 }
 
-func (c *chain) readKeys(cfg *config.Config) (err error) {
-	if c.key, err = openKey(cfg, c.cfg); err != nil {
+func (c *chain) openKeys(ctx context.Context, cfg *config.Config) (err error) {
+	if c.key, err = c.holder.Open(ctx, cfg, c.cfg); err != nil {
 		return err
 	}
 	c.identity, err = openIdentity(cfg, c.cfg)
@@ -186,7 +186,7 @@ func (c *chain) openState(ctx context.Context, d *daemon, standby bool) error {
 	file.Wait = standby
 	store, err := filestore.Open(ctx, file)
 	if err != nil {
-		return explainState(cfg, cc, err)
+		return providers.ExplainState(cfg, cc, err)
 	}
 	// Not before the lock is ours: who held it may have been stopped for good while we
 	// waited.
@@ -209,7 +209,7 @@ func (c *chain) openState(ctx context.Context, d *daemon, standby bool) error {
 	})
 	if err != nil {
 		store.Close()
-		return explainState(cfg, cc, err)
+		return providers.ExplainState(cfg, cc, err)
 	}
 	c.store, c.signer = store, s
 	c.begin(s.Last().Mark)
@@ -230,22 +230,13 @@ func (d *daemon) claim(id watermark.ID, name string) error {
 	return nil
 }
 
-// openKey is the choice of providers.
-func openKey(cfg *config.Config, cc config.Chain) (*soft.Key, error) {
-	switch cc.Provider {
-	case "soft":
-		return soft.Open(cfg.Path(cc.Key), os.Getenv("CREDENTIALS_DIRECTORY"))
-	}
-	return nil, fmt.Errorf("provider %q is not in this build", cc.Provider)
-}
-
 // openIdentity returns the key that tcp and noise nodes know us by, or nil if
 // the chain names none.
 func openIdentity(cfg *config.Config, cc config.Chain) (ed25519.PrivateKey, error) {
 	if cc.Identity == "" {
 		return nil, nil
 	}
-	key, err := soft.Open(cfg.Path(cc.Identity), os.Getenv("CREDENTIALS_DIRECTORY"))
+	key, err := provider.OpenFile(cfg.Path(cc.Identity))
 	if err != nil {
 		return nil, err
 	}

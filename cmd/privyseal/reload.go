@@ -116,7 +116,9 @@ func (d *daemon) StopChain(name string) {
 	} else {
 		c.close()
 		if c.key != nil {
-			c.key.Wipe()
+			if err := c.key.Close(); err != nil {
+				d.log.Warn("cannot close the key", "chain", name, "error", err)
+			}
 		}
 	}
 	d.chains = slices.DeleteFunc(d.chains, func(other *chain) bool { return other == c })

@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"privyseal/internal/monitor"
+	"privyseal/internal/provider"
 	"privyseal/internal/witness"
 )
 
@@ -125,15 +126,15 @@ func TestStatusPages(t *testing.T) {
 // anInspection has a row of each kind.
 func anInspection() *inspection {
 	k := &inspection{}
-	k.add(good, 0, "home", "/var/lib/privyseal, mode 0700", "")
-	k.add(unsure, 0, "signer", "not running; `privyseal start --home /var/lib/privyseal` starts it", "")
-	k.chain = "cosmoshub-4"
-	k.add(bad, 13, wholeChain, "the running signer does not know it: it was added since", "restart the signer, as in `systemctl restart privyseal`")
-	k.add(bad, 17, "state", "cannot read state state/cosmoshub-4.mark: there is no such file\nif this key has never signed for this chain: `privyseal state init --chain-id cosmoshub-4 --fresh-state`\nif it has: `privyseal state init --chain-id cosmoshub-4 --after-height H`, with a height well above all that the chain has reached", "")
-	k.node = "sentry-1"
-	k.add(good, 19, "node", "unix:///run/node/privval.sock, serving for 3h00m", "")
-	k.chain, k.node = "", ""
-	k.add(good, 0, "disk", "/var/lib/privyseal/state takes 1.1ms a durable write", "")
+	k.Add(provider.Good, 0, "home", "/var/lib/privyseal, mode 0700", "")
+	k.Add(provider.Unsure, 0, "signer", "not running; `privyseal start --home /var/lib/privyseal` starts it", "")
+	k.Chain = "cosmoshub-4"
+	k.Add(provider.Bad, 13, wholeChain, "the running signer does not know it: it was added since", "restart the signer, as in `systemctl restart privyseal`")
+	k.Add(provider.Bad, 17, "state", "cannot read state state/cosmoshub-4.mark: there is no such file\nif this key has never signed for this chain: `privyseal state init --chain-id cosmoshub-4 --fresh-state`\nif it has: `privyseal state init --chain-id cosmoshub-4 --after-height H`, with a height well above all that the chain has reached", "")
+	k.Node = "sentry-1"
+	k.Add(provider.Good, 19, "node", "unix:///run/node/privval.sock, serving for 3h00m", "")
+	k.Chain, k.Node = "", ""
+	k.Add(provider.Good, 0, "disk", "/var/lib/privyseal/state takes 1.1ms a durable write", "")
 	return k
 }
 

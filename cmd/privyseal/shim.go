@@ -4,6 +4,8 @@ import (
 	"io"
 
 	"privyseal/internal/cli"
+	"privyseal/internal/config"
+	"privyseal/internal/pubkey"
 )
 
 // Short names of what is in internal/cli, for the files that have not moved to a room
@@ -32,3 +34,5 @@ func usagef(format string, args ...any) error { return cli.Usagef(format, args..
 func actf(format string, args ...any) error { return cli.Actf(format, args...) }
 
 func warnPlaintext(w io.Writer, path string) { cli.WarnPlaintext(w, path) }
+
+func publicKey(c *config.Config, ch config.Chain) (pubkey.Key, error) { return providers.Public(c, ch) }

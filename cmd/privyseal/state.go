@@ -56,11 +56,8 @@ raise --help".`,
 			if err := from.check(); err != nil {
 				return err
 			}
-			if ch.Provider == "nitro" {
-				if from.fresh {
-					return cli.Usagef("a key in an enclave has a state from its first day on; a lost one is made again with --after-height H only, by an image whose policy has a state_floor for chain %q", ch.Name)
-				}
-				return newEnclaveState(cmd, a, c, ch, &from)
+			if maker, ok := stateMakerOf(ch); ok {
+				return maker.NewState(cmd, a, c, ch, &from)
 			}
 			return initState(a, cmd, c, ch, &from)
 		},
@@ -71,7 +68,21 @@ raise --help".`,
 	return cmd
 }
 
-// initState makes the state of a key in a file.
+// stateMaker is a provider that makes the states of its chains itself.
+type stateMaker interface {
+	// NewState makes the state of a chain where there is none.
+	NewState(cmd *cobra.Command, a *cli.App, c *config.Config, ch config.Chain, from *startFlags) error
+	// RaiseState says how the state of a chain is raised.
+	RaiseState(ch config.Chain) error
+}
+
+func stateMakerOf(ch config.Chain) (stateMaker, bool) {
+	e, _ := providers.Of(ch)
+	maker, ok := e.Holder.(stateMaker)
+	return maker, ok
+}
+
+// initState makes the state of a key that this process signs with.
 func initState(a *cli.App, cmd *cobra.Command, c *config.Config, ch config.Chain, from *startFlags) error {
 	fc, key, err := stateOf(c, ch)
 	if err == nil {
@@ -91,7 +102,7 @@ func initState(a *cli.App, cmd *cobra.Command, c *config.Config, ch config.Chain
 		return err
 	}
 	if err := filestore.Create(fc, saved); err != nil {
-		return explainState(c, ch, err)
+		return providers.ExplainState(c, ch, err)
 	}
 	_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: made %s, at %s\n", ch.Name, fc.Path, markText(saved.Mark))
 	return err
@@ -138,8 +149,8 @@ lowers, and "privyseal start" must not run. It is for
 			if err != nil {
 				return err
 			}
-			if ch.Provider == "nitro" {
-				return cli.Usagef("the state of chain %q is an enclave's, which takes no word of its host: a state_floor in the image's policy raises it", ch.Name)
+			if maker, ok := stateMakerOf(ch); ok {
+				return maker.RaiseState(ch)
 			}
 			return raiseState(a, cmd, c, ch, &from)
 		},
@@ -169,7 +180,7 @@ func bringIn(a *cli.App, cmd *cobra.Command, c *config.Config, ch config.Chain, 
 	info, err := filestore.Inspect(fc)
 	missing := errors.Is(err, filestore.ErrMissing)
 	if err != nil && !(missing && makes) {
-		return explainState(c, ch, err)
+		return providers.ExplainState(c, ch, err)
 	}
 	saved := watermark.Saved{Mark: in.Mark, Time: in.Written}
 	here := home.Here{}
@@ -178,9 +189,9 @@ func bringIn(a *cli.App, cmd *cobra.Command, c *config.Config, ch config.Chain, 
 	case errors.Is(info.Problem, filestore.ErrExported):
 		here.Exported, here.HasTombstone = info.Saved.Mark, true
 	case info.Problem != nil:
-		return explainState(c, ch, info.Problem)
+		return providers.ExplainState(c, ch, info.Problem)
 	case saved.Mark.Less(info.Saved.Mark):
-		return explainState(c, ch, filestore.Raise(fc, saved)) // refuses
+		return providers.ExplainState(c, ch, filestore.Raise(fc, saved)) // refuses
 	}
 	in.Own = by.same(exporterOf(fc.Path, info))
 	if err := words.gate(cmd, ch, in.Origin == home.FromNothing).Admit(in, here); err != nil {
@@ -195,12 +206,12 @@ func bringIn(a *cli.App, cmd *cobra.Command, c *config.Config, ch config.Chain, 
 		err = filestore.Raise(fc, saved)
 	}
 	if err != nil {
-		return explainState(c, ch, err)
+		return providers.ExplainState(c, ch, err)
 	}
 	if info, err = filestore.Inspect(fc); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: %s is at %s\n", ch.Name, fc.Path, markText(enclaveMark(ch, info.Saved.Mark)))
+	_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: %s is at %s\n", ch.Name, fc.Path, markText(providers.Shown(ch, info.Saved.Mark)))
 	return err
 }
 
@@ -253,14 +264,14 @@ func adoptState(cmd *cobra.Command, c *config.Config, ch config.Chain, words *wo
 	}
 	info, err := filestore.Inspect(fc)
 	if err != nil {
-		return explainState(c, ch, err)
+		return providers.ExplainState(c, ch, err)
 	}
 	if info.Problem == nil {
-		_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s: nothing to adopt, the state is in order at %s\n", ch.Name, markText(enclaveMark(ch, info.Saved.Mark)))
+		_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s: nothing to adopt, the state is in order at %s\n", ch.Name, markText(providers.Shown(ch, info.Saved.Mark)))
 		return err
 	}
 	if !adoptable(info.Problem) {
-		return explainState(c, ch, info.Problem)
+		return providers.ExplainState(c, ch, info.Problem)
 	}
 	in := home.Incoming{
 		Chain: ch.Name, Mark: info.Saved.Mark, Origin: home.FromHere, Written: info.Saved.Time,
@@ -274,12 +285,12 @@ func adoptState(cmd *cobra.Command, c *config.Config, ch config.Chain, words *wo
 		return err
 	}
 	if err := filestore.Adopt(fc); err != nil {
-		return explainState(c, ch, err)
+		return providers.ExplainState(c, ch, err)
 	}
 	if info, err = filestore.Inspect(fc); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: adopted %s, at %s\n", ch.Name, fc.Path, markText(enclaveMark(ch, info.Saved.Mark)))
+	_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: adopted %s, at %s\n", ch.Name, fc.Path, markText(providers.Shown(ch, info.Saved.Mark)))
 	return err
 }
 
@@ -310,10 +321,10 @@ file.`,
 			}
 			info, err := filestore.Inspect(fc)
 			if err != nil {
-				return explainState(c, ch, err)
+				return providers.ExplainState(c, ch, err)
 			}
-			info.Problem = explainState(c, ch, info.Problem)
-			info.Saved.Mark = enclaveMark(ch, info.Saved.Mark)
+			info.Problem = providers.ExplainState(c, ch, info.Problem)
+			info.Saved.Mark = providers.Shown(ch, info.Saved.Mark)
 			if err := showState(cmd.OutOrStdout(), fc.Path, info, asJSON); err != nil {
 				return err
 			}
@@ -445,13 +456,13 @@ start" first. If the output is lost, export again: it stays the same.`,
 			if out == "" {
 				data, err := exportState(fc, key)
 				if err != nil {
-					return explainState(c, ch, err)
+					return providers.ExplainState(c, ch, err)
 				}
 				_, err = cmd.OutOrStdout().Write(data)
 				return err
 			}
 			if err := exportTo(out, fc, key); err != nil {
-				return explainState(c, ch, err)
+				return providers.ExplainState(c, ch, err)
 			}
 			fmt.Fprintf(cmd.ErrOrStderr(), "%s: nothing is signed here any more; on the new host type `privyseal state import --chain-id %s %s`\n", ch.Name, shell.Word(ch.Name), shell.File(out))
 			return nil
@@ -528,12 +539,12 @@ above what was exported here, is taken with --export-unused only.`,
 			}
 			state, err := readState(args[0], ch.ID, key)
 			if err == nil {
-				err = checkRecord(ch, state.Mark)
+				err = providers.Accepts(ch, state.Mark)
 			}
 			if err != nil {
 				return err
 			}
-			in := home.Incoming{Chain: ch.Name, Mark: state.Mark, Written: state.Time, From: args[0] + ", " + state.from}
+			in := home.Incoming{Chain: ch.Name, Mark: state.Mark, Origin: home.FromFile, Written: state.Time, From: args[0] + ", " + state.from}
 			if fresh && state.Mark.IsZero() {
 				in.Origin = home.FromNothing
 			}

@@ -14,6 +14,7 @@ import (
 	"privyseal/internal/cli"
 	"privyseal/internal/config"
 	"privyseal/internal/cure"
+	"privyseal/internal/provider"
 	"privyseal/internal/shell"
 	"privyseal/internal/witness"
 )
@@ -204,31 +205,31 @@ func askWitnesses(ctx context.Context, w io.Writer, c *config.Config, ch config.
 
 // checkWitnesses has a row for each witness, and one for a chain without.
 func (k *inspection) checkWitnesses(ctx context.Context, i int) {
-	ch := k.config.Chains[i]
-	line := k.config.Line("chain", i, "witness")
-	if flag, err := witness.ReadFlag(k.config.Path(ch.State)); err == nil && flag.Stopped {
-		k.add(bad, line, "witness", flag.Why, "once the other signer is off for good: "+k.app.Command("witness --chain-id %s --resume", shell.Word(ch.Name)))
+	ch := k.Config.Chains[i]
+	line := k.Config.Line("chain", i, "witness")
+	if flag, err := witness.ReadFlag(k.Config.Path(ch.State)); err == nil && flag.Stopped {
+		k.Add(provider.Bad, line, "witness", flag.Why, "once the other signer is off for good: "+k.app.Command("witness --chain-id %s --resume", shell.Word(ch.Name)))
 	} else if err == nil && flag.Quarantine && len(ch.Witness) > 0 {
-		k.add(unsure, line, "witness", "the next start goes through a quarantine: "+flag.Why, "")
+		k.Add(provider.Unsure, line, "witness", "the next start goes through a quarantine: "+flag.Why, "")
 	}
 	if len(ch.Witness) == 0 {
-		k.add(unsure, k.config.Line("chain", i), "witness", noWitness, "")
+		k.Add(provider.Unsure, k.Config.Line("chain", i), "witness", noWitness, "")
 	}
-	sights := lookAll(ctx, k.config, ch)
+	sights := lookAll(ctx, k.Config, ch)
 	var tip int64
 	for _, s := range sights {
 		tip = max(tip, s.status.Height)
 	}
 	for j, s := range sights {
-		line := k.config.Line("chain", i, "witness", j)
+		line := k.Config.Line("chain", i, "witness", j)
 		text := s.addr + ": " + s.String()
 		switch behind := tip - s.status.Height; {
 		case s.err != nil:
-			k.add(bad, line, "witness", s.err.Error(), "correct `witness`, or start that node; the signer signs all the same")
+			k.Add(provider.Bad, line, "witness", s.err.Error(), "correct `witness`, or start that node; the signer signs all the same")
 		case s.lies > 0 || behind > maxBehind:
-			k.add(unsure, line, "witness", fmt.Sprintf("%s; %d behind the newest witness", text, behind), "")
+			k.Add(provider.Unsure, line, "witness", fmt.Sprintf("%s; %d behind the newest witness", text, behind), "")
 		default:
-			k.add(good, line, "witness", text, "")
+			k.Add(provider.Good, line, "witness", text, "")
 		}
 	}
 }

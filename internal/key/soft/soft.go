@@ -224,6 +224,12 @@ func (k Key) Ed25519() (ed25519.PrivateKey, bool) {
 	return bytes.Clone(k.secret.pair[:]), true
 }
 
+// Close wipes the key.
+func (k Key) Close() error {
+	k.Wipe()
+	return nil
+}
+
 // Wipe overwrites the secret in memory as well as Go lets us: copies that the
 // runtime or a library made stay. No Sign may be under way; later ones fail.
 func (k Key) Wipe() {

@@ -1,0 +1,16 @@
+package main
+
+import "privyseal/internal/provider"
+
+// providers are those of this build: a line adds one.
+var providers = provider.Table{
+	{Name: "soft", Where: "a file", Imported: "the key in plain text", Holder: softHolder{}},
+	{Name: "nitro", Where: "an AWS Nitro Enclave", Unit: "privyseal-nitro", Form: "wrapped",
+		Writer:   "an enclave",
+		Imported: "a ciphertext of the key, which opens without its chain being named", Holder: nitroHolder{}},
+}
+
+// makers are the parts of `privyseal init` that are a provider's own.
+func makers() map[string]maker {
+	return map[string]maker{"soft": softMaker{}, "nitro": &nitroInitFlags{}}
+}

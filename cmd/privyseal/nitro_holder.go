@@ -1,0 +1,92 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+
+	"privyseal/internal/cli"
+	"privyseal/internal/config"
+	"privyseal/internal/hostlink"
+	"privyseal/internal/provider"
+	"privyseal/internal/pubkey"
+	"privyseal/internal/shell"
+	"privyseal/internal/watermark"
+)
+
+// nitroHolder is the provider whose keys are in AWS Nitro Enclaves, and wrapped in
+// files.
+type nitroHolder struct{}
+
+// Public implements [provider.Holder].
+func (nitroHolder) Public(c *config.Config, ch config.Chain) (pubkey.Key, error) {
+	_, _, key, err := readWrapped(c.Path(ch.Key), ch.ID)
+	return key, err
+}
+
+// Identity implements [provider.Holder].
+func (nitroHolder) Identity(c *config.Config, ch config.Chain) (pubkey.Key, error) {
+	_, _, key, err := readWrapped(c.Path(ch.Identity), "")
+	return key, err
+}
+
+// Check implements [provider.Checker].
+func (nitroHolder) Check(_ context.Context, r *provider.Report) {
+	for _, name := range slices.Sorted(maps.Keys(r.Config.Enclaves)) {
+		checkEnclave(r, name)
+	}
+}
+
+// Shown implements [provider.StateKeeper]: the mark is in a record, which only an enclave
+// can authenticate.
+func (nitroHolder) Shown(m watermark.Mark) watermark.Mark {
+	if r, err := hostlink.ReadRecord(m.SignBytes); err == nil {
+		return r.Mark
+	}
+	return m
+}
+
+// Accepts implements [provider.StateKeeper]: what stands in the place of sign bytes is a
+// record.
+func (nitroHolder) Accepts(m watermark.Mark) error {
+	if own, err := hostlink.HostMark(m.SignBytes); err != nil || !own.Equal(m) {
+		return cli.Actf("this state was not written by an enclave; only what `privyseal state export` has written on the enclave's old host can be imported")
+	}
+	return nil
+}
+
+// CheckState implements [provider.StateKeeper].
+func (nitroHolder) CheckState(r *provider.Report, line int, m watermark.Mark) {
+	if _, err := hostlink.ReadRecord(m.SignBytes); err != nil {
+		r.Add(provider.Bad, line, "state", "it holds no record of an enclave: "+err.Error(), "put back the state of the chain's own enclave; if it is lost: `privyseal state init --help`")
+	}
+	r.Add(provider.Unsure, line, "state", "whoever takes this instance over can hand an older one to an enclave that starts; doc/nitro.md has the alarm that tells", "")
+}
+
+// Lost implements [provider.StateKeeper]. What is to be typed on the instance it says;
+// what is put into image and key policy only the operator's machine knows, so for that it
+// names the guide, and the values for it.
+func (nitroHolder) Lost(c *config.Config, ch config.Chain, damaged bool) string {
+	here := "--home " + shell.Word(c.Path("."))
+	state, stop := here+" --chain-id "+shell.Word(ch.Name), here
+	if len(c.Enclaves) > 1 {
+		stop += " --enclave " + shell.Word(ch.Enclave)
+	}
+	values := "CHAIN=" + shell.Word(ch.ID)
+	if _, h, public, err := readWrapped(c.Path(ch.Key), ch.ID); err == nil {
+		values += " KEY=" + shell.Word(h.KeyARN)
+		if pin, err := public.Format("base64", ""); err == nil {
+			values += " PUBKEY=" + shell.Word(pin)
+		}
+	}
+	begin := "put the file back if its disk still has it"
+	if damaged {
+		begin = "keep the file, move it aside"
+	}
+	return fmt.Sprintf("%s, or run `privyseal state import %s FILE` if it was exported; if it is lost for good, only another image, whose policy has a state_floor, makes it anew: "+
+		"build it and let it in as doc/nitro.md says, \"The state is lost\", with %s, and with all else that policy file and key policy have now, every pin included; "+
+		"then here stop the service (`systemctl stop privyseal-nitro`, all chains), which would launch the old image again, run `privyseal nitro stop %s`, put the new image in the place of %s, "+
+		"run `privyseal state init %s --after-height H` with H well above the chain's height, and go back to the old image at once",
+		begin, state, values, stop, shell.Word(c.Path(c.Enclaves[ch.Enclave].EIF)), state)
+}
