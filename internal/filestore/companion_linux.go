@@ -16,7 +16,9 @@ import (
 //
 // It holds one record of 512 bytes: the last one before it was made, and after a
 // clean stop the last one of all, with flag 4. So it also says after a stop that
-// nothing was written since, whatever became of the times of the state.
+// nothing was written since, whatever became of the times of the state. Before a start
+// changes the file it says in the present one which record it has found, and when: if
+// the power goes before the next record is there, the times of the file are that start's.
 
 const newCompanion = CompanionSuffix + ".new"
 
@@ -56,6 +58,26 @@ func (c *Config) companion(sys *system, path string) (one companion, err error) 
 	return one, nil
 }
 
+// announce says in the companion that the ruling record, which was accepted, is about to
+// be written again or followed. If that fails, a start that is cut off next may be taken
+// for a restore, and nothing else is lost.
+func (s *Store) announce() {
+	for _, suffix := range []string{CompanionSuffix, newCompanion} {
+		fd, err := s.sys.open(s.c.Path+suffix, unix.O_RDWR|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+		if err != nil {
+			continue
+		}
+		if id, err := s.sys.fileID(fd); err == nil && id == s.cur.companion {
+			r := s.cur
+			r.seen = s.sys.now().UnixNano()
+			if s.note(fd, r) == nil {
+				s.sys.fdatasync(fd)
+			}
+		}
+		s.sys.close(fd)
+	}
+}
+
 // renew makes a new companion, and r, numbered and stamped, the ruling record that
 // names it.
 //
@@ -73,8 +95,9 @@ func (s *Store) renew(r record) error {
 	id, err := s.create()
 	isNew := err == nil
 	if !isNew {
-		// A full disk, or a folder that is not ours to write, stops nobody: the present
-		// one has to do, and tells less.
+		// A folder that is not ours to write, or has room for no name, stops nobody: the
+		// present one has to do. What was put back across a boot, with the whole folder, is
+		// not seen then.
 		if id, err = s.reopen(err); err != nil {
 			return err
 		}
@@ -104,10 +127,9 @@ func (s *Store) create() (id fileID, err error) {
 	}
 	s.companion = fd
 	if id, err = s.besideState(fd); err == nil {
-		// The ruling record: the next one is not there yet.
-		err = s.noteInCompanion(s.cur)
-	}
-	if err == nil {
+		// The ruling record: the next one is not there yet. On a full disk it stays empty,
+		// and is another file all the same: what was backed up does not name it.
+		s.note(fd, s.cur)
 		err = s.sys.fsync(fd)
 	}
 	if err == nil {
@@ -133,7 +155,9 @@ func (s *Store) reopen(cause error) (id fileID, err error) {
 		return id, cause
 	}
 	s.companion = fd
-	if err := s.noteInCompanion(s.cur); err != nil {
+	r := s.cur
+	r.seen = s.sys.now().UnixNano() // as announce
+	if err := s.note(fd, r); err != nil {
 		return id, err
 	}
 	return id, s.sys.fdatasync(fd)
@@ -176,11 +200,11 @@ func (s *Store) besideState(fd int) (id fileID, err error) {
 	return s.sys.fileID(fd)
 }
 
-// noteInCompanion writes r to the companion. It is for the caller to sync.
-func (s *Store) noteInCompanion(r record) error {
+// note writes r to a companion. It is for the caller to sync.
+func (s *Store) note(fd int, r record) error {
 	var sector [recordSize]byte
 	r.encode(&sector, s.c.MACKey)
-	n, err := s.sys.pwrite(s.companion, sector[:], 0)
+	n, err := s.sys.pwrite(fd, sector[:], 0)
 	if err == nil && n != recordSize {
 		err = io.ErrShortWrite
 	}
@@ -195,7 +219,7 @@ func (s *Store) noteInCompanion(r record) error {
 func (s *Store) seal() error {
 	last := s.cur
 	last.closed = true
-	if err := s.noteInCompanion(last); err != nil {
+	if err := s.note(s.companion, last); err != nil {
 		return err
 	}
 	return s.sys.fdatasync(s.companion)

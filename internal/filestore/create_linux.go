@@ -47,7 +47,8 @@ func (c Config) create(sys *system, saved watermark.Saved) error {
 	if err := sys.lstat(c.Path, &st); err == nil {
 		return &fault{err: ErrExists}
 	}
-	if err := c.notBelowHost(c.peekHost(sys, uint32(os.Geteuid())), saved.Mark); err != nil {
+	known := c.peekHost(sys, uint32(os.Geteuid()))
+	if err := c.notBelowHost(known, saved.Mark); err != nil {
 		return err
 	}
 	// A crash before the link leaves no trace but a companion that the next Create
@@ -60,7 +61,8 @@ func (c Config) create(sys *system, saved watermark.Saved) error {
 	if err := sys.checkDisk(fd); err != nil {
 		return err
 	}
-	if err := c.fill(sys, fd, r); err != nil {
+	made, err := c.fill(sys, fd, r)
+	if err != nil {
 		return err
 	}
 	if err := sys.link(fd, c.Path); errors.Is(err, unix.EEXIST) {
@@ -73,35 +75,39 @@ func (c Config) create(sys *system, saved watermark.Saved) error {
 	if err := sys.fsync(fd); err != nil {
 		return err
 	}
-	return sys.syncDirs(dir)
+	if err := sys.syncDirs(dir); err != nil {
+		return err
+	}
+	c.takeIn(sys, known, made)
+	return nil
 }
 
-// fill writes a whole file to fd and its companion beside it, and returns when both
-// are durable. If it fails, it leaves no companion.
-func (c Config) fill(sys *system, fd int, r record) (err error) {
+// fill writes a whole file to fd and its companion beside it, and returns the ruling
+// record when both are durable. If it fails, it leaves no companion.
+func (c Config) fill(sys *system, fd int, r record) (made record, err error) {
 	if r.binding, err = sys.bindingOf(fd); err != nil {
-		return err
+		return made, err
 	}
 	beside := c.Path + CompanionSuffix
 	for _, stale := range []string{beside, c.Path + newCompanion} {
 		if err := sys.unlink(stale); err != nil && err != unix.ENOENT {
-			return fmt.Errorf("cannot remove %s: %w", stale, err)
+			return made, fmt.Errorf("cannot remove %s: %w", stale, err)
 		}
 	}
 	s := Store{c: c, sys: sys, fd: fd}
 	if err := sys.fstat(fd, &s.ino); err != nil {
-		return err
+		return made, err
 	}
 	s.companion, err = sys.open(beside, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW, 0o600)
 	if err != nil {
-		return fmt.Errorf("cannot make %s: %w", beside, err)
+		return made, fmt.Errorf("cannot make %s: %w", beside, err)
 	}
 	defer sys.close(s.companion)
 	if err := s.fill(r); err != nil {
 		sys.unlink(beside)
-		return err
+		return made, err
 	}
-	return nil
+	return s.cur, nil
 }
 
 func (s *Store) fill(r record) (err error) {

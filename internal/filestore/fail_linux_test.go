@@ -37,9 +37,15 @@ func breakages() []breakage {
 	}
 	sync := func(err error) func(*system, func() bool) {
 		return func(sys *system, hit func() bool) {
-			real := sys.fdatasync
+			open, real := sys.open, sys.fdatasync
+			beside := map[int]bool{} // TestCompanionFails again
+			sys.open = func(path string, flags int, mode uint32) (int, error) {
+				fd, err := open(path, flags, mode)
+				beside[fd] = strings.Contains(path, CompanionSuffix)
+				return fd, err
+			}
 			sys.fdatasync = func(fd int) error {
-				if hit() {
+				if !beside[fd] && hit() {
 					return err
 				}
 				return real(fd)
@@ -263,12 +269,21 @@ func TestCompanionFails(t *testing.T) {
 				return real(fd, p, off)
 			}
 		},
+		"no room for what is in any": func(sys *system) {
+			real := sys.pwrite
+			sys.pwrite = func(fd int, p []byte, off int64) (int, error) {
+				if len(p) == recordSize {
+					return 0, unix.ENOSPC
+				}
+				return real(fd, p, off)
+			}
+		},
 		"it cannot be synced": func(sys *system) { sys.fsync = func(int) error { return unix.EIO } },
 		"it cannot be written at the end": func(sys *system) {
 			real, n := sys.pwrite, 0
 			sys.pwrite = func(fd int, p []byte, off int64) (int, error) {
 				if len(p) == recordSize {
-					if n++; n == 2 {
+					if n++; n == 3 { // before what is told of the start, and what the new one holds
 						return 0, unix.EIO
 					}
 				}
@@ -285,7 +300,8 @@ func TestCompanionFails(t *testing.T) {
 				t.Fatal(err)
 			}
 			replace(t, s, load(t, s), at(h))
-			if err := s.Close(); (err != nil) != (name == "it cannot be written at the end") {
+			unsealed := name == "it cannot be written at the end" || name == "no room for what is in any"
+			if err := s.Close(); (err != nil) != unsealed {
 				t.Errorf("%s: Close: %v", name, err)
 			}
 			if _, err := os.Stat(c.Path + newCompanion); err == nil {

@@ -2,6 +2,7 @@ package filestore
 
 import (
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"privyseal/internal/watermark"
@@ -46,6 +47,41 @@ func TestNewCompanionIsSynced(t *testing.T) {
 	}
 	if !synced[c.Path+newCompanion] {
 		t.Errorf("synced were %v", synced)
+	}
+}
+
+// Before a start writes to the state, also the first time after a stop, its companion
+// says so on the disk.
+func TestStartIsAnnounced(t *testing.T) {
+	for _, killed := range []bool{true, false} {
+		c := create(t, at(1))
+		signs(t, c, at(2), killed)
+		sys := kernel()
+		var calls []string
+		open, pwrite, fdatasync := sys.open, sys.pwrite, sys.fdatasync
+		paths := map[int]string{}
+		sys.open = func(path string, flags int, mode uint32) (int, error) {
+			fd, err := open(path, flags, mode)
+			paths[fd] = filepath.Ext(path)
+			return fd, err
+		}
+		sys.pwrite = func(fd int, p []byte, off int64) (int, error) {
+			calls = append(calls, "write "+paths[fd])
+			return pwrite(fd, p, off)
+		}
+		sys.fdatasync = func(fd int) error {
+			calls = append(calls, "sync "+paths[fd])
+			return fdatasync(fd)
+		}
+		s, err := c.open(t.Context(), sys)
+		if err != nil {
+			t.Fatal(err)
+		}
+		replace(t, s, load(t, s), at(3))
+		s.Close()
+		if got := strings.Join(calls[:3], ", "); got != "write .gen, sync .gen, write "+filepath.Ext(c.Path) && got != "write .gen, sync .gen, write .new" {
+			t.Errorf("killed before %t: %v", killed, calls)
+		}
 	}
 }
 

@@ -177,3 +177,23 @@ func (c *Config) notBelowHost(known []record, m watermark.Mark) error {
 	}
 	return nil
 }
+
+// takeIn tells the host of a new file whose mark another file of this host has
+// exported: the next copy of that other file that turns up is not who took it in. A
+// signer that runs knows better.
+func (c *Config) takeIn(sys *system, known []record, made record) {
+	moved := func(k record) bool { return k.exported && !k.mark.Less(made.mark) }
+	if !slices.ContainsFunc(known, moved) {
+		return
+	}
+	alone := *c
+	alone.Wait = false
+	files, err := alone.lockHost(context.Background(), sys)
+	if err != nil {
+		return
+	}
+	s := Store{c: *c, sys: sys, host: files}
+	made.encodeSlot(&s.slot, c.MACKey)
+	s.noteOnHost(s.slot[:recordSize])
+	unlockHost(sys, files)
+}

@@ -50,7 +50,7 @@ func judgeSlot(i int, slot *[slotSize]byte, macKey []byte) (cur record, flawed b
 		switch {
 		case slotOf(r.seq) != i:
 			return record{}, false, damaged("record %d stands in slot %d", r.seq, i)
-		case r.closed:
+		case r.closed, r.seen != 0:
 			return record{}, false, damaged("slot %d holds what belongs in the file beside it", i)
 		}
 		if r.seq > cur.seq {
@@ -107,13 +107,20 @@ type companion struct {
 // back within it of the last record, and across a reboot, goes unseen.
 const slack = 2 * time.Second
 
+// startTime is how long after the companion was told of a record the file may change
+// without another one: the first writes of a start, on a slow disk. If nothing was
+// written then, nothing is lost by putting the same record back; if something was, the
+// companion is another one.
+const startTime = 10 * time.Second
+
 // judge returns ErrRestored unless r is certainly, or as far as one host can tell,
 // the last record that was written for this chain and key.
 //
 // The host's own record is the best evidence, but is gone after a reboot. Then
 // the companion speaks: each start that writes makes another, so that what was backed up before
 // names a file that no longer exists, and at a clean stop it holds the last record.
-// After a kill, the times of the file are left.
+// After a kill, the times of the file are left; a start that was cut off has said in the
+// companion when it began to change them.
 func (s *surroundings) judge(r *record) error {
 	newest := s.atRest(r)
 	for i := range s.host {
@@ -127,8 +134,8 @@ func (s *surroundings) judge(r *record) error {
 	for i := range s.companions {
 		c := &s.companions[i]
 		mine = mine || c.id == r.companion
-		if c.last == nil || c.last.id != r.id {
-			continue
+		if c.last == nil || c.last.id != r.id || c.last.seen != 0 {
+			continue // nothing, or what may not have been durable then
 		}
 		if err := older(r, c.last, "the file beside it"); err != nil {
 			return err
@@ -143,6 +150,13 @@ func (s *surroundings) judge(r *record) error {
 		return restored("record %d was written before the last start", r.seq)
 	}
 	return s.judgeTimes(r)
+}
+
+// announces reports whether a start has found r and said so, or a record after r that
+// was on no disk yet, and is lost.
+func (c *companion) announces(r *record) bool {
+	k := c.last
+	return k != nil && k.seen != 0 && k.id == r.id && k.binding == r.binding && (k.sameState(r) || k.seq == r.seq+1)
 }
 
 // atRest reports whether the companion that r names says that r is the last record,
@@ -161,6 +175,11 @@ func (s *surroundings) atRest(r *record) (rest bool) {
 // judgeTimes looks for a change of the file after its last record.
 func (s *surroundings) judgeTimes(r *record) error {
 	limit := r.stamp + slack.Nanoseconds()
+	for _, c := range s.companions {
+		if c.announces(r) {
+			limit = max(limit, c.last.seen+startTime.Nanoseconds())
+		}
+	}
 	at := func(t int64) string { return time.Unix(0, t).UTC().Format(time.RFC3339) }
 	switch {
 	case s.mtime > limit:
@@ -184,6 +203,8 @@ func older(r, k *record, who string) error {
 		return nil
 	case r.mark.Less(k.mark) || !k.mark.Less(r.mark) && !k.mark.Equal(r.mark):
 		return restored("it is at %v; since it was booted this host has signed up to %v with this key, with another file, on %s", r.mark, k.mark, when)
+	case k.exported && !k.mark.Less(r.mark):
+		return restored("it is at %v; this host has exported that with another file, on %s, and whoever took it in may have signed since", r.mark, when)
 	}
 	return nil
 }
@@ -197,7 +218,7 @@ func (r *record) sameState(s *record) bool {
 
 // newest returns r as it has to be adopted: at the highest mark that anything
 // around it knows, numbered so that the next record follows all of them, and dead
-// if the newest record of this file was.
+// if the newest record of this file was, or what another file has exported is not below.
 func (s *surroundings) newest(r record) record {
 	known := append([]record(nil), s.host...)
 	for _, c := range s.companions {
@@ -205,9 +226,13 @@ func (s *surroundings) newest(r record) record {
 			known = append(known, *c.last)
 		}
 	}
+	was := r.mark
 	for _, k := range known {
 		if k.id != r.id {
 			continue
+		}
+		if k.binding != r.binding && k.exported && !k.mark.Less(was) {
+			r.exported = true
 		}
 		if k.binding == r.binding && k.seq > r.seq {
 			r.seq, r.exported = k.seq, k.exported

@@ -54,6 +54,7 @@ func TestJudge(t *testing.T) {
 		{name: "all is zeros", even: twice(zeros), odd: twice(zeros), damage: "both copies"},
 		{name: "one of a later format", even: twice(alien), odd: twice(rec(5, 5)), damage: "slot 0: not a record of this program: format"},
 		{name: "a companion's", even: twice(with(sample(6, 6), closed)), odd: twice(rec(5, 5)), damage: "slot 0 holds what belongs in the file beside it"},
+		{name: "what a start has announced", even: twice(with(sample(6, 6), func(r *record) { r.seen = 1 })), odd: twice(rec(5, 5)), damage: "slot 0 holds what belongs in the file beside it"},
 		{name: "swapped", even: twice(rec(5, 5)), odd: twice(rec(6, 6)), damage: "record 5 stands in slot 0"},
 		{name: "the same twice", even: twice(rec(6, 6)), odd: twice(rec(6, 6)), damage: "record 6 stands in slot 1"},
 		{name: "two chains", even: twice(with(sample(6, 6), otherChain)), odd: twice(rec(5, 5)), damage: "two chains or keys"},
@@ -104,6 +105,7 @@ func TestSurroundings(t *testing.T) {
 	}
 	beside := func(last *record) []companion { return []companion{{r.companion, last}} }
 	opened := with(func(k *record) { k.seq = 3; k.mark.Height = 2 })
+	announced := with(func(k *record) { k.seen = written + 60*second })
 	closed := with(func(k *record) { k.closed = true })
 	other := companion{id: fileID{5}}
 	tests := []struct {
@@ -134,6 +136,14 @@ func TestSurroundings(t *testing.T) {
 		{"stopped before, then killed and written to", surroundings{companions: beside(with(func(k *record) { k.seq, k.closed = 3, true })), mtime: written + 9*second}, "something wrote to it"},
 		{"stopped, and started by who lost the name of a new companion", surroundings{companions: []companion{{r.companion, closed}, other}, mtime: written + 9*second}, "something wrote to it"},
 		{"the host is enough", surroundings{companions: []companion{other}, host: []record{r}, mtime: written + 9*second}, ""},
+		{"in a start that said so", surroundings{companions: beside(announced), mtime: written + 65*second, ctime: written + 65*second}, ""},
+		{"in a start that lost the record which it had found", surroundings{companions: beside(with(func(k *record) { k.seq, k.stamp, k.seen = 10, k.stamp+second, written+60*second })), mtime: written + 65*second}, ""},
+		{"long after such a start", surroundings{companions: beside(announced), mtime: written + 71*second}, "something wrote to it"},
+		{"long after such a start, by who keeps times", surroundings{companions: beside(announced), ctime: written + 71*second}, "something changed it"},
+		{"after a start that found another record", surroundings{companions: beside(with(func(k *record) { k.seq, k.seen = 7, written+60*second })), mtime: written + 65*second}, "something wrote to it"},
+		{"after a start of another key", surroundings{companions: beside(with(func(k *record) { k.id.Key[0]++; k.seen = written + 60*second })), mtime: written + 65*second}, "something wrote to it"},
+		{"another home exported the same", surroundings{companions: beside(closed), host: []record{*with(func(k *record) { k.binding.inode++; k.exported = true })}}, "this host has exported that with another file"},
+		{"another home exported less", surroundings{companions: beside(closed), host: []record{*with(func(k *record) { k.binding.inode++; k.exported, k.mark.Height = true, 4 })}}, ""},
 		{"another home signed lower", surroundings{companions: beside(closed), host: []record{*elsewhere(4)}}, ""},
 		{"another home signed the same", surroundings{companions: beside(closed), host: []record{*elsewhere(5)}}, ""},
 		{"another home signed higher", surroundings{companions: beside(closed), host: []record{*elsewhere(6)}}, "this host has signed up to 6/2/prevote with this key, with another file"},
@@ -164,13 +174,16 @@ func TestNewest(t *testing.T) {
 	for name, tt := range map[string]struct {
 		known, want record
 	}{
-		"a higher mark":               {with(func(k *record) { k.seq, k.mark.Height = 12, 6 }), with(func(k *record) { k.seq, k.mark.Height = 12, 6 })},
-		"a lower mark":                {with(func(k *record) { k.seq, k.mark.Height = 3, 4 }), r},
-		"the same":                    {r, r},
-		"another block":               {with(func(k *record) { k.mark.SignBytes = []byte("B") }), floor},
-		"a tombstone":                 {with(func(k *record) { k.seq, k.exported = 10, true }), with(func(k *record) { k.seq, k.exported = 10, true })},
-		"a tombstone of another file": {with(func(k *record) { k.seq, k.exported = 10, true; k.binding.inode++ }), r},
-		"another chain":               {with(func(k *record) { k.seq, k.mark.Height = 12, 6; k.id.ChainID = "x" }), r},
+		"a higher mark":                  {with(func(k *record) { k.seq, k.mark.Height = 12, 6 }), with(func(k *record) { k.seq, k.mark.Height = 12, 6 })},
+		"a lower mark":                   {with(func(k *record) { k.seq, k.mark.Height = 3, 4 }), r},
+		"the same":                       {r, r},
+		"another block":                  {with(func(k *record) { k.mark.SignBytes = []byte("B") }), floor},
+		"a tombstone":                    {with(func(k *record) { k.seq, k.exported = 10, true }), with(func(k *record) { k.seq, k.exported = 10, true })},
+		"a tombstone of another file":    {with(func(k *record) { k.seq, k.exported = 10, true; k.binding.inode++ }), with(func(k *record) { k.exported = true })},
+		"an older one of another file":   {with(func(k *record) { k.exported, k.mark.Height = true, 4; k.binding.inode++ }), r},
+		"a higher one of another file":   {with(func(k *record) { k.exported, k.mark.Height = true, 6; k.binding.inode++ }), with(func(k *record) { k.exported, k.mark.Height = true, 6 })},
+		"a higher mark of another chain": {with(func(k *record) { k.exported, k.mark.Height = true, 6; k.id.ChainID = "x"; k.binding.inode++ }), r},
+		"another chain":                  {with(func(k *record) { k.seq, k.mark.Height = 12, 6; k.id.ChainID = "x" }), r},
 	} {
 		for _, s := range []surroundings{{host: []record{tt.known}}, {companions: []companion{{last: &tt.known}}}} {
 			if got := s.newest(r); !got.same(&tt.want) {

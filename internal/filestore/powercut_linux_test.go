@@ -65,6 +65,9 @@ type disk struct {
 	names, kept names
 	since       string // of names, each as two runes
 	files       string // content of each companion, one rune a number from 1
+	// When the state was written to and changed last, by search.clock, as a process sees
+	// it and as the disk holds it for certain.
+	mtime, ctime, keptMtime int64
 }
 
 // names are the companions .gen and .gen.new.
@@ -105,6 +108,10 @@ type search struct {
 	tears  bool // a sector that was being written may hold garbage
 	seen   map[moment]bool
 	steps  int
+	// clock is what the time is, nanoseconds since 1970. It stands still but where a test
+	// moves it, or the states would be too many.
+	clock int64
+	full  bool // there is no room for another companion
 }
 
 // history is a moment of a signer's life.
@@ -175,6 +182,13 @@ func (x *search) system(d *disk, loading bool, call int, what injury) *system {
 		return what
 	}
 	sys := modelFile()
+	sys.now = func() time.Time { return time.Unix(0, x.clock) }
+	stat := sys.fstat
+	sys.fstat = func(fd int, st *unix.Stat_t) error {
+		err := stat(fd, st)
+		st.Mtim, st.Ctim = unix.NsecToTimespec(d.mtime), unix.NsecToTimespec(max(d.mtime, d.ctime))
+		return err
+	}
 	x.modelState(sys, d, loading, meet)
 	x.modelFolder(sys, d, meet)
 	return sys
@@ -182,10 +196,12 @@ func (x *search) system(d *disk, loading bool, call int, what injury) *system {
 
 // modelState gives sys the calls on the state.
 func (x *search) modelState(sys *system, d *disk, loading bool, meet func() injury) {
-	sync := func() error {
+	sync := func(fd int) error {
 		switch meet() {
 		case whole:
-			d.flush()
+			if fd == fdState {
+				d.flush()
+			}
 			return nil
 		case syncLost:
 			for i := range d.sectors {
@@ -222,6 +238,7 @@ func (x *search) modelState(sys *system, d *disk, loading bool, meet func() inju
 			d.files = string(files)
 			return n, err
 		}
+		d.mtime = x.clock
 		i := off / slotOffset
 		if x.broken == newestSlot && !loading {
 			i = 1 - i
@@ -236,19 +253,19 @@ func (x *search) modelState(sys *system, d *disk, loading bool, meet func() inju
 		}
 		return n, err
 	}
-	sys.fdatasync = func(int) error { return sync() }
+	sys.fdatasync = sync
 	switch {
 	case x.broken == noSync, x.broken == noLoadRewrite && loading:
 		sys.fdatasync = func(int) error { return nil }
 	case x.broken == retriesSync:
-		sys.fdatasync = func(int) error {
-			if sync() == nil {
+		sys.fdatasync = func(fd int) error {
+			if sync(fd) == nil {
 				return nil
 			}
-			return sync()
+			return sync(fd)
 		}
 	case x.broken == ignoresErrors:
-		sys.fdatasync = func(int) error { sync(); return nil }
+		sys.fdatasync = func(fd int) error { sync(fd); return nil }
 	}
 }
 
@@ -276,7 +293,7 @@ func (x *search) modelFolder(sys *system, d *disk, meet func() injury) {
 		case i < 0:
 			return fdState, nil
 		case flags&unix.O_CREAT != 0:
-			if meet() != whole {
+			if meet() != whole || x.full {
 				return -1, unix.ENOSPC
 			}
 			d.files += string(rune(x.is.of([recordSize]byte{})))
@@ -373,9 +390,9 @@ func (x *search) explore(h history, depth int) (violation *event) {
 		return nil
 	}
 	x.seen[m] = true
-	last := 2 // a write makes two calls, and a load at most eleven
+	last := 2 // a write makes two calls, and a load at most thirteen
 	if !h.up {
-		last = 11
+		last = 13
 	}
 	for call := 0; call <= last; call++ { // 0: no injury
 		for what := killed; what < injuries; what++ {
@@ -447,10 +464,21 @@ func (d disk) cuts() (all []disk) {
 	for _, d := range all {
 		for _, n := range folders {
 			d.names, d.kept, d.since = n, n, ""
-			out = append(out, d)
+			out = append(out, d.withTimes()...)
 		}
 	}
 	return out
+}
+
+// withTimes returns d with each time that it may have after a loss of power: that of a
+// write may be there before the write, or never.
+func (d disk) withTimes() []disk {
+	lost, there := d, d
+	lost.mtime, there.keptMtime = d.keptMtime, d.mtime
+	if lost == there {
+		return []disk{d}
+	}
+	return []disk{lost, there}
 }
 
 // torn reports whether one of the first n sectors is.
@@ -508,7 +536,7 @@ func forgets(released, m watermark.Mark) bool {
 
 // newSearch returns a search and the moment after a Create at height 1.
 func newSearch(t *testing.T, broken mutation, tears bool) (*search, history) {
-	x := &search{broken: broken, tears: tears, seen: map[moment]bool{}}
+	x := &search{broken: broken, tears: tears, seen: map[moment]bool{}, clock: 1}
 	x.is.known = map[[recordSize]byte]imprint{}
 	x.is.of([recordSize]byte(bytes.Repeat([]byte{0xee}, recordSize)))
 	var h history
@@ -577,7 +605,7 @@ func TestPowerCutsOfMoves(t *testing.T) {
 		{"exported", func(sys *system) error { _, err := c.export(sys); return err }},
 	}
 	for _, tt := range tests {
-		for call := range 14 { // 0: no injury
+		for call := range 16 { // 0: no injury
 			for what := killed; what < injuries; what++ {
 				x, h := newSearch(t, correct, true)
 				done := x.attempt(&h.d, call, what, tt.move)
@@ -620,4 +648,92 @@ func (x *search) attempt(d *disk, call int, what injury, move func(*system) erro
 		}
 	}()
 	return move(x.system(d, false, call, what)) == nil
+}
+
+// A start that is cut off anywhere, again and again, is no restore: neither by a kill
+// nor by a loss of power, with an hour between any two, whatever became of the times of
+// the file. After a kill it finds a record that is an hour old; after a stop it finds a
+// file whose owner was changed since.
+func TestStartsThatAreCutOff(t *testing.T) {
+	for name, begin := range map[string]func(x *search, d *disk){
+		"after a kill":   func(*search, *disk) {},
+		"on a full disk": func(x *search, _ *disk) { x.full = true },
+		"after a stop and a chown": func(x *search, d *disk) {
+			r := sample(2, 1)
+			r.binding, r.stamp, r.closed = x.ruling(t, d).binding, 0, true
+			r.companion = x.ruling(t, d).companion
+			d.files = string(rune(x.is.of([recordSize]byte(encoded(r, nil)))))
+			d.ctime = time.Hour.Nanoseconds() / 2
+		},
+	} {
+		x, h := newSearch(t, correct, true)
+		begin(x, &h.d)
+		starts := 0
+		x.cutOff(h.d, 2, func(d disk) {
+			starts++
+			x.clock += time.Hour.Nanoseconds()
+			defer func() { x.clock -= time.Hour.Nanoseconds() }()
+			if got := x.lookAt(Config{Path: "model", ID: testID}, d); got != "1/2/prevote" && got != "9/0/prevote" {
+				t.Fatalf("%s, start %d: %s, disk %v", name, starts, got, d)
+			}
+		})
+		t.Logf("%s: %d starts that were cut off", name, starts)
+	}
+}
+
+// ruling returns the record that rules in d.
+func (x *search) ruling(t *testing.T, d *disk) record {
+	t.Helper()
+	var slots [2][slotSize]byte
+	sys := x.system(d, true, 0, whole)
+	if err := sys.readSlots(fdState, &slots); err != nil {
+		t.Fatal(err)
+	}
+	r, _, err := judge(&slots, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// cutOff starts a signer on d, an hour later, which loads and writes one mark and is cut
+// off at each of its calls, by a kill or a failure and then perhaps a loss of power. It
+// shows each disk that this leaves, and does the same to it, up to times in a row.
+func (x *search) cutOff(d disk, times int, show func(disk)) {
+	if times == 0 {
+		return
+	}
+	x.clock += time.Hour.Nanoseconds()
+	defer func() { x.clock -= time.Hour.Nanoseconds() }()
+	left := map[disk]bool{}
+	for call := 1; ; call++ {
+		after, met := d, false
+		x.attempt(&after, call, killed, func(sys *system) error {
+			defer func() { met = recover() == errKilled }()
+			return start(sys)
+		})
+		if !met {
+			break
+		}
+		for _, d := range append(after.cuts(), after) {
+			left[d] = true
+		}
+	}
+	for d := range left {
+		show(d)
+		x.cutOff(d, times-1, show)
+	}
+}
+
+// start loads and writes one mark.
+func start(sys *system) error {
+	s, err := Config{Path: "model", ID: testID}.open(context.Background(), sys)
+	if err != nil {
+		return err
+	}
+	saved, err := s.Load(context.Background())
+	if err == nil {
+		_, err = s.Replace(context.Background(), saved, at(9))
+	}
+	return err
 }

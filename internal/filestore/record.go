@@ -45,7 +45,8 @@ import (
 //	   164   16  companion: the same of the file beside it, which each start that
 //	             writes makes anew
 //	   180    8  when the record was written, nanoseconds since 1970, signed
-//	   188    8  zero
+//	   188    8  in a companion: when the record was last found to rule, before the
+//	             file was changed, nanoseconds since 1970, signed; else zero
 //	   196    8  inode, for people
 //	   204  276  sign bytes
 //	   480   32  SHA-256, or HMAC-SHA256 with flag 2, of all that stands before
@@ -85,6 +86,7 @@ type record struct {
 	seq      uint64
 	time     int64 // of the mark, nanoseconds since 1970
 	stamp    int64 // of the record, nanoseconds since 1970
+	seen     int64 // of a companion: when this record was found to rule, or 0
 	id       watermark.ID
 	mark     watermark.Mark
 	exported bool
@@ -181,6 +183,7 @@ func (r *record) encode(sector *[recordSize]byte, macKey []byte) {
 	copy(b[148:], r.binding.file[:])
 	copy(b[164:], r.companion[:])
 	binary.BigEndian.PutUint64(b[180:], uint64(r.stamp))
+	binary.BigEndian.PutUint64(b[188:], uint64(r.seen))
 	binary.BigEndian.PutUint64(b[196:], r.binding.inode)
 	copy(b[bytesOffset:], r.mark.SignBytes)
 	sum := checksum(b[:sumOffset], r.mac, macKey)
@@ -241,6 +244,7 @@ func decode(sector, macKey []byte) (record, error) {
 	}
 	r.binding = binding{machine: [16]byte(b[132:148]), file: fileID(b[148:164]), inode: binary.BigEndian.Uint64(b[196:])}
 	r.companion, r.stamp = fileID(b[164:180]), int64(binary.BigEndian.Uint64(b[180:]))
+	r.seen = int64(binary.BigEndian.Uint64(b[188:]))
 	var again [recordSize]byte
 	r.encode(&again, macKey)
 	if !bytes.Equal(again[:], b) {

@@ -207,6 +207,82 @@ func TestRestoredFromTheSameRun(t *testing.T) {
 	}
 }
 
+// A start on a full disk cannot say much in a new companion, but makes one: what was
+// backed up at rest before, and is put back with the whole folder after a kill and a
+// reboot, names another.
+func TestRestoredOverAStartOnAFullDisk(t *testing.T) {
+	c := onHost(t, false, at(1))
+	home, backup := filepath.Dir(c.Path), filepath.Join(diskDir(t), "backup")
+	signs(t, c, at(2), false)
+	run(t, "cp", "-aT", home, backup)
+	sys := kernel()
+	real := sys.pwrite
+	sys.pwrite = func(fd int, p []byte, off int64) (int, error) {
+		if len(p) == recordSize {
+			return 0, unix.ENOSPC
+		}
+		return real(fd, p, off)
+	}
+	s, err := c.open(t.Context(), sys)
+	if err != nil {
+		t.Fatal(err)
+	}
+	replace(t, s, load(t, s), at(9))
+	s.ready = false
+	s.Close()
+	if got := loaded(t, c); !got.Mark.Equal(at(9)) {
+		t.Errorf("after the kill: %v", got.Mark)
+	}
+	restore(t, ways["cp -a of all"], backup, home)
+	if err := loadErr(c); !errors.Is(err, ErrRestored) {
+		t.Errorf("after a restore: %v", err)
+	}
+}
+
+// A copy that stands at the very mark which another home of the host has exported is not
+// who took the export in, and does not come to life by adopting it.
+func TestCopyOfWhatWasExported(t *testing.T) {
+	c := onHost(t, true, at(1))
+	twin, heir := c, c
+	twin.Path += ".copy"
+	heir.Path += ".heir"
+	run(t, "cp", c.Path, twin.Path)
+	if err := Adopt(twin); err != nil {
+		t.Fatal(err)
+	}
+	signs(t, twin, at(5), false)
+	if err := Adopt(c); err != nil { // which takes the mark of its twin
+		t.Fatal(err)
+	}
+	saved, err := Export(c)
+	if err != nil || !saved.Mark.Equal(at(5)) {
+		t.Fatalf("%v, %v", saved.Mark, err)
+	}
+	if err := loadErr(twin); !errors.Is(err, ErrRestored) || !strings.Contains(err.Error(), "has exported that with another file") {
+		t.Errorf("the twin: %v", err)
+	}
+	if info, err := Inspect(twin); err != nil || !errors.Is(info.Problem, ErrRestored) {
+		t.Errorf("the twin, from outside: %v, %v", info.Problem, err)
+	}
+	if _, err := Export(twin); !errors.Is(err, ErrRestored) {
+		t.Errorf("the twin is exported too: %v", err)
+	}
+	if err := Adopt(twin); !errors.Is(err, ErrExported) {
+		t.Errorf("the twin is adopted: %v", err)
+	}
+	// Who takes it in on this host may sign, and the twin may not even then.
+	if err := Create(heir, saved); err != nil {
+		t.Fatal(err)
+	}
+	if got := loaded(t, heir); !got.Mark.Equal(at(5)) {
+		t.Errorf("the heir is at %v", got.Mark)
+	}
+	if err := loadErr(twin); !errors.Is(err, ErrExported) {
+		t.Errorf("the twin, beside the heir: %v", err)
+	}
+	signs(t, heir, at(6), false)
+}
+
 // What is no restore: stops and kills in any order, reboots, the clock, chown and
 // chmod, a folder that is renamed, and looking.
 func TestNotRestored(t *testing.T) {
@@ -419,12 +495,15 @@ func TestHostRecordOfAnother(t *testing.T) {
 
 // Without handles there is no telling a copy, so nothing is made, and nothing left.
 func TestNoHandles(t *testing.T) {
-	for _, denied := range []error{unix.EPERM, unix.ENOSYS} {
+	for denied, cure := range map[error]string{
+		unix.EPERM: "allow the system call name_to_handle_at", unix.ENOSYS: "allow the system call name_to_handle_at",
+		unix.EOPNOTSUPP: "keep it on a local disk",
+	} {
 		c := Config{Path: filepath.Join(diskDir(t), "state"), ID: testID}
 		sys := kernel()
 		sys.handle = func(int) (int32, []byte, error) { return 0, nil, denied }
 		err := c.explain("create", c.create(sys, watermark.Saved{}))
-		if !errors.Is(err, ErrUnsafe) || !strings.Contains(err.Error(), "allow the system call name_to_handle_at") {
+		if !errors.Is(err, ErrUnsafe) || !strings.Contains(err.Error(), cure) {
 			t.Error(err)
 		}
 		left, err := os.ReadDir(filepath.Dir(c.Path))

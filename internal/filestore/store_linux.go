@@ -185,9 +185,10 @@ func (s *Store) read() (problem, err error) {
 
 // keep makes durable the record that was read and accepted: it writes it once more
 // to its own slot. The page cache may hold what no disk does, if an earlier process
-// was killed before its sync, or if that sync failed. The host hears of it first: if
-// we are killed then, the times of the file no longer speak for it.
+// was killed before its sync, or if that sync failed. Companion and host hear of it
+// first: if we are cut off then, the times of the file no longer speak for it.
 func (s *Store) keep() error {
+	s.announce()
 	s.cur.encodeSlot(&s.slot, s.c.MACKey)
 	s.noteOnHost(s.slot[:recordSize])
 	return s.sys.writeSlot(s.fd, slotOf(s.cur.seq), &s.slot)
@@ -261,6 +262,7 @@ func (s *Store) Replace(ctx context.Context, old watermark.Saved, m watermark.Ma
 	switch {
 	case err != nil:
 	case s.companion < 0:
+		s.announce() // that it is at rest no more
 		err = s.renew(next)
 	default:
 		err = s.write(next)

@@ -138,6 +138,8 @@ func (sys *system) fileID(fd int) (fileID, error) {
 			detail: fmt.Sprintf("the kernel does not say which file it is (name_to_handle_at: %v), so a copy could not be told from it", err),
 			cure:   "allow the system call name_to_handle_at in the seccomp profile of the container or unit",
 		}
+	case unix.EOPNOTSUPP:
+		return fileID{}, &fault{err: ErrUnsafe, detail: "its file system does not say which file it is (name_to_handle_at), so a copy could not be told from it", cure: localDisk}
 	default:
 		return fileID{}, fmt.Errorf("cannot get the handle of the file: %w", err)
 	}
@@ -198,6 +200,8 @@ func (sys *system) filesystem(fd int) (name string, ok bool, err error) {
 	return name, ok, nil
 }
 
+const localDisk = "keep it on a local disk (ext4, xfs, btrfs, f2fs, zfs or bcachefs): key `state` in the config"
+
 // checkDisk refuses file systems that cannot keep the promise.
 func (sys *system) checkDisk(fd int) error {
 	name, ok, err := sys.filesystem(fd)
@@ -207,7 +211,7 @@ func (sys *system) checkDisk(fd int) error {
 	return &fault{
 		err:    ErrUnsafe,
 		detail: fmt.Sprintf("its file system is %s, which may lose what was confirmed", name),
-		cure:   "keep it on a local disk (ext4, xfs, btrfs, f2fs, zfs or bcachefs): key `state` in the config",
+		cure:   localDisk,
 	}
 }
 
