@@ -11,6 +11,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -66,16 +67,16 @@ func start(t *testing.T, s *Session) *runner {
 }
 
 // await waits for the next change to the state, and returns it.
-func (r *runner) await(state State) change {
+func (r *runner) await(states ...State) change {
 	r.t.Helper()
 	for {
 		select {
 		case c := <-r.changes:
-			if c.state == state {
+			if slices.Contains(states, c.state) {
 				return c
 			}
 		case <-time.After(patience):
-			r.t.Fatalf("the session was never %v", state)
+			r.t.Fatalf("the session was never %v", states)
 		}
 	}
 }
@@ -90,6 +91,20 @@ func (r *runner) awaitError(want string) change {
 		}
 		if c.err != nil && !strings.Contains(c.err.Error(), "cannot dial") {
 			r.t.Fatalf("the session says %q, not %q", c.err, want)
+		}
+	}
+}
+
+// awaitRefusal waits until an attempt ended with these words, and none may succeed.
+func (r *runner) awaitRefusal(want string) change {
+	r.t.Helper()
+	for {
+		c := r.await(Dialling, Parked)
+		if c.state == Parked {
+			r.t.Fatalf("there is a connection, and not %q", want)
+		}
+		if c.err != nil && strings.Contains(c.err.Error(), want) {
+			return c
 		}
 	}
 }
@@ -382,7 +397,7 @@ func TestPeerUID(t *testing.T) {
 	own, other := uint32(os.Getuid()), uint32(os.Getuid())+1
 
 	r := start(t, &Session{Addr: addr, PeerUID: &other})
-	c := r.awaitError("cannot dial " + addr.String() + ": user ")
+	c := r.awaitRefusal("cannot dial " + addr.String() + ": user ")
 	if want := "peer_uid wants"; !strings.Contains(c.err.Error(), want) {
 		t.Errorf("%v does not say %q", c.err, want)
 	}
@@ -404,7 +419,7 @@ func TestPeerUID(t *testing.T) {
 
 	tcp := listen(t, "tcp", "127.0.0.1:0")
 	r = start(t, &Session{Addr: Addr{Network: "tcp", Address: tcp.Addr().String()}, PeerUID: &own, Identity: newIdentity()})
-	r.awaitError("only a unix socket tells the user behind it")
+	r.awaitRefusal("only a unix socket tells the user behind it")
 }
 
 func newIdentity() ed25519.PrivateKey {

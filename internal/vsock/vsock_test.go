@@ -248,6 +248,29 @@ func unixPair(t *testing.T) (a, b Conn) {
 	return ca.(Conn), cb.(Conn)
 }
 
+// halfClosed counts what is closed for writing alone.
+type halfClosed struct {
+	Conn
+	times int
+}
+
+func (c *halfClosed) CloseWrite() error {
+	c.times++
+	return c.Conn.CloseWrite()
+}
+
+// Each end that comes on one side goes on to the other.
+func TestPipePassesBothEnds(t *testing.T) {
+	client, a := unixPair(t)
+	b, server := unixPair(t)
+	client.CloseWrite()
+	server.CloseWrite()
+	toClient, toServer := &halfClosed{Conn: a}, &halfClosed{Conn: b}
+	if err := Pipe(toClient, toServer); err != nil || toClient.times != 1 || toServer.times != 1 {
+		t.Errorf("%v; the client was told %d times, the server %d times", err, toClient.times, toServer.times)
+	}
+}
+
 func TestPipe(t *testing.T) {
 	client, a := unixPair(t)
 	b, server := unixPair(t)
