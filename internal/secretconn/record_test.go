@@ -154,11 +154,15 @@ func TestRecordOfAnotherConnection(t *testing.T) {
 func TestForgedRecordEndsReading(t *testing.T) {
 	a, b := tcpPair(t)
 	ca, cb := clients(t, a, b)
-	good, err := ca.send.seal(nil, []byte("good"))
+	sealed, err := ca.send.seal(nil, []byte("bad"))
+	if err == nil {
+		sealed, err = ca.send.seal(sealed, []byte("good"))
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := a.Write(append(make([]byte, sealedSize), good...)); err != nil {
+	sealed[0] ^= 1
+	if _, err := a.Write(sealed); err != nil {
 		t.Fatal(err)
 	}
 	for range 3 {

@@ -10,11 +10,12 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
+	"strings"
 )
 
-// timeLimit bounds one package's tests. A mutant that hangs is killed too, but
-// this is the slow way.
+// timeLimit bounds one package's tests.
 const timeLimit = "5m"
 
 // lab is where mutants are built and run.
@@ -22,10 +23,12 @@ type lab struct {
 	ctx  context.Context
 	root string // of the repository
 	dir  string // of ours, removed at the end
-	n    chan int
+	// times is how often the tests of each mutant run: all of them have to fail.
+	times int
+	n     chan int
 }
 
-func newLab(ctx context.Context) (*lab, error) {
+func newLab(ctx context.Context, times int) (*lab, error) {
 	root, err := os.Getwd()
 	if err != nil {
 		return nil, err
@@ -34,7 +37,7 @@ func newLab(ctx context.Context) (*lab, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &lab{ctx: ctx, root: root, dir: dir, n: make(chan int, 1)}
+	l := &lab{ctx: ctx, root: root, dir: dir, times: times, n: make(chan int, 1)}
 	l.n <- 0
 	return l, nil
 }
@@ -91,7 +94,7 @@ func (o outcome) by() string {
 	return " (" + o.killer + ")"
 }
 
-// try builds the tests with the mutant in it, and runs them.
+// try builds the tests with the mutant in it, and runs them, until one run finds nothing.
 func (l *lab) try(m mutant) outcome {
 	n := <-l.n
 	l.n <- n + 1
@@ -109,7 +112,21 @@ func (l *lab) try(m mutant) outcome {
 	if out, err := build.CombinedOutput(); err != nil {
 		return outcome{err: fmt.Errorf("%s: it does not compile: %w\n%s", m.where, err, out)}
 	}
-	args := []string{"-test.failfast", "-test.short", "-test.timeout=" + timeLimit}
+	var killers []string
+	for range l.times {
+		o := l.test(m, binary, overlay)
+		if o.err != nil {
+			return o
+		}
+		killers = append(killers, o.killer)
+	}
+	slices.Sort(killers)
+	return outcome{killer: strings.Join(slices.Compact(killers), ", ")}
+}
+
+// test runs the tests once.
+func (l *lab) test(m mutant, binary, overlay string) outcome {
+	args := []string{"-test.v", "-test.failfast", "-test.short", "-test.timeout=" + timeLimit}
 	if m.run != "" {
 		args = append(args, "-test.run="+m.run)
 	}
@@ -120,13 +137,32 @@ func (l *lab) try(m mutant) outcome {
 	if l.ctx.Err() != nil {
 		return outcome{err: l.ctx.Err()}
 	}
-	if err == nil {
-		return outcome{err: fmt.Errorf("%s: %w", m.where, errSurvived)}
+	o := judge(out, err)
+	if o.err != nil {
+		o.err = fmt.Errorf("%s: %w", m.where, o.err)
 	}
-	if exit := (*exec.ExitError)(nil); !errors.As(err, &exit) {
+	return o
+}
+
+// judge returns what a run of the tests says of the mutant in them. Only a test that
+// fails kills: one that hangs depends on the machine, and where no test is named, a
+// program did not compile or somebody else ended them.
+func judge(out []byte, err error) outcome {
+	killer := killerOf(out)
+	switch exit := (*exec.ExitError)(nil); {
+	case err == nil:
+		if names := skipped(out); len(names) > 0 {
+			return outcome{err: fmt.Errorf("%w; these were skipped: %s", errSurvived, strings.Join(names, " "))}
+		}
+		return outcome{err: errSurvived}
+	case !errors.As(err, &exit):
 		return outcome{err: err}
+	case killer == "":
+		return outcome{err: fmt.Errorf("the tests end, and none has failed: %w\n%s", err, lastLines(out))}
+	case killer == hang:
+		return outcome{err: fmt.Errorf("the tests hang, which kills on some machines only: %w\n%s", err, lastLines(out))}
 	}
-	return outcome{killer: killerOf(out)}
+	return outcome{killer: killer}
 }
 
 // overlay writes the mutated file and what puts it into the place of the real one.
@@ -147,7 +183,12 @@ func (l *lab) overlay(m mutant, dir string) (string, error) {
 	return overlay, os.WriteFile(overlay, replace, 0o600)
 }
 
-var failed = regexp.MustCompile(`(?m)^\s*--- FAIL: (\S+)|^panic: (test timed out)|^(panic|fatal error): `)
+const hang = "test timed out"
+
+var (
+	failed = regexp.MustCompile(`(?m)^\s*--- FAIL: (\S+)|^panic: (` + hang + `)|^(panic|fatal error): `)
+	skips  = regexp.MustCompile(`(?m)^\s*--- SKIP: (\S+)`)
+)
 
 // killerOf returns the test that failed: the innermost one of the first.
 func killerOf(out []byte) (name string) {
@@ -159,6 +200,19 @@ func killerOf(out []byte) (name string) {
 		}
 	}
 	return name
+}
+
+func skipped(out []byte) (names []string) {
+	for _, match := range skips.FindAllSubmatch(out, -1) {
+		names = append(names, string(match[1]))
+	}
+	return names
+}
+
+// lastLines returns the end of what tests have printed.
+func lastLines(out []byte) []byte {
+	lines := bytes.SplitAfter(out, []byte("\n"))
+	return bytes.Join(lines[max(0, len(lines)-20):], nil)
 }
 
 func (l *lab) command(dir, name string, args ...string) *exec.Cmd {

@@ -31,10 +31,11 @@ const turns = 10
 func main() {
 	tenth := flag.Bool("tenth", false, "only the tenth whose turn it is at this commit")
 	only := flag.String("only", "", "only mutants with this `text` in their name, file or list")
+	times := flag.Int("times", 1, "how often the tests of each mutant run: luck kills it not every time")
 	workers := flag.Int("p", runtime.NumCPU(), "how many at once")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := run(ctx, *tenth, *only, *workers)
+	err := run(ctx, *tenth, *only, *times, *workers)
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "mutants:", err)
@@ -42,7 +43,7 @@ func main() {
 	}
 }
 
-func run(ctx context.Context, tenth bool, only string, workers int) error {
+func run(ctx context.Context, tenth bool, only string, times, workers int) error {
 	mutants, err := readLists("test/mutants")
 	if err != nil {
 		return err
@@ -56,7 +57,7 @@ func run(ctx context.Context, tenth bool, only string, workers int) error {
 	if len(mutants) == 0 {
 		return errors.New("no mutant is so called; run this in the repository's root")
 	}
-	l, err := newLab(ctx)
+	l, err := newLab(ctx, max(times, 1))
 	if err != nil {
 		return err
 	}

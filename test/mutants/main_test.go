@@ -2,6 +2,7 @@ package main
 
 import (
 	"os"
+	"os/exec"
 	"strings"
 	"testing"
 )
@@ -109,6 +110,29 @@ func TestKillerOf(t *testing.T) {
 	} {
 		if got := killerOf([]byte(out)); got != want {
 			t.Errorf("%q: %q, want %q", out, got, want)
+		}
+	}
+}
+
+// TestJudge: only a test that fails kills a mutant.
+func TestJudge(t *testing.T) {
+	exit := exec.Command("go", "no-such-command").Run()
+	for _, c := range []struct {
+		name, out string
+		err       error
+		word, say string
+	}{
+		{"a test fails", "--- FAIL: TestA (0.1s)\n", exit, "killed", ""},
+		{"it panics", "panic: oh\n", exit, "killed", ""},
+		{"none fails", "--- PASS: TestA (0.1s)\n", nil, "SURVIVES", "no test fails"},
+		{"some were left out", "--- SKIP: TestB (0.0s)\n--- PASS: TestA (0.1s)\n", nil, "SURVIVES", "skipped: TestB"},
+		{"what the tests need does not compile", "x.go:1: undefined: y\n", exit, "ERROR", "undefined: y"},
+		{"they hang", "panic: test timed out after 5m0s\n", exit, "ERROR", "hang"},
+		{"they do not start", "", os.ErrPermission, "ERROR", "permission denied"},
+	} {
+		o := judge([]byte(c.out), c.err)
+		if o.word() != c.word || (o.err == nil) != (c.say == "") || o.err != nil && !strings.Contains(o.err.Error(), c.say) {
+			t.Errorf("%s: %s, %v; want %s, %q", c.name, o.word(), o.err, c.word, c.say)
 		}
 	}
 }
