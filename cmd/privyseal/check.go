@@ -22,6 +22,7 @@ import (
 
 	"privyseal/internal/cli"
 	"privyseal/internal/config"
+	"privyseal/internal/cure"
 	"privyseal/internal/filestore"
 	"privyseal/internal/monitor"
 	"privyseal/internal/provider"
@@ -50,6 +51,9 @@ signer, and may exit when that one hangs up. --dial does it all the same.`,
 			}
 			k := &inspection{app: a, home: home, dial: dial, owners: map[watermark.ID]string{}}
 			k.all(cmd.Context())
+			for i := range k.Rows {
+				k.Rows[i].Text, k.Rows[i].Cure = a.InHome(k.Rows[i].Text), a.InHome(k.Rows[i].Cure)
+			}
 			print := k.print
 			if asJSON {
 				print = k.printJSON
@@ -58,7 +62,7 @@ signer, and may exit when that one hangs up. --dial does it all the same.`,
 				return err
 			}
 			if n := k.Failed(); n > 0 {
-				return fmt.Errorf("%d of %d checks failed", n, len(k.Rows))
+				return fmt.Errorf("%d of %s failed", n, cure.Count(len(k.Rows), "check"))
 			}
 			return nil
 		},

@@ -47,6 +47,15 @@ func (f *wordFlags) gate(cmd *cobra.Command, ch config.Chain, fresh bool) *home.
 	return g
 }
 
+// appOf returns what a command has in common with the others.
+func appOf(cmd *cobra.Command) *app {
+	a := &app{}
+	if f := cmd.Flag("home"); f != nil {
+		a.HomeFlag = f.Value.String()
+	}
+	return a
+}
+
 // terminalOf returns the terminal that in is, or nil.
 func terminalOf(in io.Reader) *os.File {
 	f, ok := in.(*os.File)
@@ -60,8 +69,32 @@ func terminalOf(in io.Reader) *os.File {
 }
 
 // typedAgain returns the command line that was typed, with a flag more.
-func typedAgain(flag string) string {
-	args := slices.Clone(os.Args[1:])
+func typedAgain(flag string) string { return typedWith(os.Args[1:], flag) }
+
+// typedInstead returns the command line that was typed, with a flag in place of others
+// that say what a key has signed.
+func typedInstead(flag string) string {
+	var args []string
+	for i := 1; i < len(os.Args); i++ {
+		name, _, hasValue := strings.Cut(os.Args[i], "=")
+		switch name {
+		case "--":
+			return typedWith(append(args, os.Args[i:]...), flag)
+		case "--fresh-state":
+		case "--import-state", "--after-height", "--initial-height":
+			if !hasValue {
+				i++
+			}
+		default:
+			args = append(args, os.Args[i])
+		}
+	}
+	return typedWith(args, flag)
+}
+
+// typedWith returns a command line of ours with a flag more.
+func typedWith(args []string, flag string) string {
+	args = slices.Clone(args)
 	for i := range args {
 		args[i] = shell.Word(args[i])
 	}
@@ -186,7 +219,15 @@ func (f *startFlags) admit(cmd *cobra.Command, ch config.Chain, key pubkey.Key, 
 	}
 	in.Own = by.same(exporterOf(path, filestore.Info{}))
 	here := home.Here{Beside: beside(ch.ID, key, keyFiles)}
-	if err := f.gate(cmd, ch, f.fresh).Admit(in, here); err != nil {
+	g := f.gate(cmd, ch, f.fresh)
+	g.AtHeight = func() string { return typedInstead("--after-height H") }
+	g.Take = func(path string) string {
+		if cmd.Flags().Lookup("import-state") == nil {
+			return appOf(cmd).Line("state import --chain-id %s %s", shell.Word(ch.Name), shell.File(path))
+		}
+		return typedInstead("--import-state " + shell.Word(path))
+	}
+	if err := g.Admit(in, here); err != nil {
 		return watermark.Saved{}, err
 	}
 	return watermark.Saved{Mark: in.Mark, Time: in.Written}, nil

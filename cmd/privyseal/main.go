@@ -39,7 +39,8 @@ func run(args []string, stdout, stderr io.Writer) int {
 		return cli.Done
 	}
 	if text := err.Error(); text != "" {
-		io.WriteString(stderr, screenOf(stderr).complaint(text))
+		a := &app{HomeFlag: root.PersistentFlags().Lookup("home").Value.String()}
+		io.WriteString(stderr, screenOf(stderr).complaint(a.InHome(text)))
 	}
 	return exitStatus(err)
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -14,6 +15,7 @@ import (
 	"privyseal/internal/home"
 	"privyseal/internal/migrate"
 	"privyseal/internal/pubkey"
+	"privyseal/internal/shell"
 	"privyseal/internal/watermark"
 )
 
@@ -101,7 +103,49 @@ func (t *takeOverFlags) gate(cmd *cobra.Command, source string, c migrate.Chain,
 	if t.fresh && c.Mark.IsZero() {
 		in.Origin = home.FromNothing
 	}
-	return t.words.gate(cmd, ch, t.fresh).Admit(in, home.Here{Beside: beside(ch.ID, public, []string{c.KeyFile})})
+	g := t.words.gate(cmd, ch, t.fresh)
+	if len(c.KeyFiles()) == 1 { // no command takes parts of a key
+		g.AtHeight = func() string { return t.byHand(appOf(cmd), c, ch, "--after-height H") }
+		g.Take = func(path string) string { return t.byHand(appOf(cmd), c, ch, "--import-state "+shell.Word(path)) }
+	}
+	if t.dryRun { // what would be refused whatever the word
+		g.Yes, g.Shown = true, io.Discard
+	}
+	return g.Admit(in, home.Here{Beside: beside(ch.ID, public, []string{c.KeyFile})})
+}
+
+// gateAll takes all states of the old signer through the gate.
+func (t *takeOverFlags) gateAll(cmd *cobra.Command, old *migrate.Installation, chains []*newChain) error {
+	for i, ch := range chains {
+		if err := t.gate(cmd, old.Source, old.Chains[i], ch.Chain, ch.key.PublicKey()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// byHand returns the command line that takes over key and nodes of a chain, with
+// another word of what the key has signed.
+func (t *takeOverFlags) byHand(a *app, c migrate.Chain, ch config.Chain, word string) string {
+	words := []string{"--chain-id", ch.ID}
+	if ch.Name != ch.ID {
+		words = append(words, "--name", ch.Name)
+	}
+	for _, n := range ch.Nodes {
+		words = append(words, "--node", n.Name+"="+n.Addr)
+	}
+	switch n := &t.nitro; {
+	case c.KMS == nil:
+		words = append(words, "--import-key", c.KeyFile)
+	case n.enclave.eif == "": // that of the config
+		words = append(words, "--provider", "nitro", "--public-key", n.publicKey, "--import-kms", c.KeyFile)
+	default:
+		words = append(words, "--provider", "nitro", "--eif", n.enclave.eif, "--public-key", n.publicKey, "--import-kms", c.KeyFile)
+	}
+	for i := range words {
+		words[i] = shell.Word(words[i])
+	}
+	return a.Line("init %s %s", strings.Join(words, " "), word)
 }
 
 func (t *takeOverFlags) run(cmd *cobra.Command, a *app, source string, paths []string) error {
@@ -120,6 +164,7 @@ func (t *takeOverFlags) run(cmd *cobra.Command, a *app, source string, paths []s
 	if err != nil {
 		return err
 	}
+	nameHome(a, old)
 	if t.name != "" && len(old.Chains) != 1 {
 		return usagef("--name is for one chain, and this signer has %d", len(old.Chains))
 	}
@@ -146,12 +191,11 @@ func (t *takeOverFlags) run(cmd *cobra.Command, a *app, source string, paths []s
 		fmt.Fprintln(stderr, "note:", w)
 	}
 	if t.dryRun {
-		return showPlan(stdout, in, chains, old.SwitchOff)
+		err := showPlan(stdout, in, chains, old.SwitchOff)
+		return cmp.Or(err, t.gateAll(cmd, old, chains))
 	}
-	for i, ch := range chains {
-		if err := t.gate(cmd, source, old.Chains[i], ch.Chain, ch.key.PublicKey()); err != nil {
-			return err
-		}
+	if err := t.gateAll(cmd, old, chains); err != nil {
+		return err
 	}
 	if err := in.install(chains...); err != nil {
 		return err
@@ -166,6 +210,19 @@ func (t *takeOverFlags) run(cmd *cobra.Command, a *app, source string, paths []s
 	t.seen.note(stderr)
 	in.next(stderr)
 	return nil
+}
+
+// nameHome puts our home into the commands that are to be typed.
+func nameHome(a *app, old *migrate.Installation) {
+	lists := [][]string{old.Warnings, old.SwitchOff}
+	for _, c := range old.Chains {
+		lists = append(lists, c.Warnings)
+	}
+	for _, list := range lists {
+		for i := range list {
+			list[i] = a.InHome(list[i])
+		}
+	}
 }
 
 // convert returns the chain as we have it.

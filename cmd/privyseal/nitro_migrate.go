@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -57,7 +58,7 @@ func (t *takeOverFlags) takeOverEnclave(cmd *cobra.Command, a *app, in *installe
 		fmt.Fprintln(stdout, settings)
 		printSteps(stdout, old.SwitchOff)
 		_, err := fmt.Fprintln(stdout, "nothing was written, and no enclave was asked")
-		return err
+		return cmp.Or(err, t.gate(cmd, old.Source, c, ch.Chain, key))
 	}
 	if err := t.gate(cmd, old.Source, c, ch.Chain, key); err != nil {
 		return err

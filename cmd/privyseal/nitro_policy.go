@@ -17,6 +17,7 @@ import (
 	"privyseal/internal/awspolicy"
 	"privyseal/internal/cli"
 	"privyseal/internal/config"
+	"privyseal/internal/cure"
 	"privyseal/internal/eif"
 	"privyseal/internal/key/nitrokms"
 	"privyseal/internal/policy"
@@ -469,7 +470,7 @@ func (f *keyPolicyFlags) runCheck(set *pflag.FlagSet, w io.Writer) error {
 		return err
 	}
 	if n := count[awspolicy.Bypass] + count[awspolicy.Unclear]; n > 0 {
-		return fmt.Errorf("%d ways around the enclave, or that may be; put a policy of `privyseal nitro policy` in its place", n)
+		return fmt.Errorf("%s around the enclave, or that may be; put a policy of `privyseal nitro policy` in its place", cure.Count(n, "way"))
 	}
 	return nil
 }

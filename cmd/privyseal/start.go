@@ -16,6 +16,7 @@ import (
 
 	"privyseal/internal/cli"
 	"privyseal/internal/config"
+	"privyseal/internal/cure"
 	"privyseal/internal/monitor"
 	"privyseal/internal/oplog"
 	"privyseal/internal/pubkey"
@@ -113,7 +114,7 @@ func (d *daemon) summary() string {
 			ready++
 		}
 	}
-	return fmt.Sprintf("%d of %d chains can sign", ready, len(chains))
+	return fmt.Sprintf("%d of %s can sign", ready, cure.Count(len(chains), "chain"))
 }
 
 // announce tells systemd that the units which wait for us may start: those chains

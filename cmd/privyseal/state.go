@@ -194,7 +194,12 @@ func bringIn(a *cli.App, cmd *cobra.Command, c *config.Config, ch config.Chain, 
 		return providers.ExplainState(c, ch, filestore.Raise(fc, saved)) // refuses
 	}
 	in.Own = by.same(exporterOf(fc.Path, info))
-	if err := words.gate(cmd, ch, in.Origin == home.FromNothing).Admit(in, here); err != nil {
+	g := words.gate(cmd, ch, in.Origin == home.FromNothing)
+	if _, ok := stateMakerOf(ch); !ok { // else no word of this host makes or raises it
+		make := map[bool]string{true: "init", false: "raise"}[missing]
+		g.AtHeight = func() string { return a.Line("state %s --chain-id %s --after-height H", make, shell.Word(ch.Name)) }
+	}
+	if err := g.Admit(in, here); err != nil {
 		return err
 	}
 	if err := quarantine(fc.Path, in.From); err != nil {
@@ -273,9 +278,15 @@ func adoptState(cmd *cobra.Command, c *config.Config, ch config.Chain, words *wo
 	if !adoptable(info.Problem) {
 		return providers.ExplainState(c, ch, info.Problem)
 	}
+	if info.Ended { // no word brings it back to life
+		return providers.ExplainState(c, ch, filestore.Adopt(fc)) // refuses
+	}
 	in := home.Incoming{
-		Chain: ch.Name, Mark: info.Saved.Mark, Origin: home.FromHere, Written: info.Saved.Time,
+		Chain: ch.Name, Mark: info.Newest.Mark, Origin: home.FromHere, Written: info.Newest.Time,
 		From: fc.Path + ", a file that was copied, restored or moved",
+	}
+	if info.Saved.Mark.Less(info.Newest.Mark) {
+		in.From = fmt.Sprintf("this host, which knows of more than %s: that is at %s", fc.Path, markText(providers.Shown(ch, info.Saved.Mark)))
 	}
 	// A copy of a state that never signed is a fresh state; whoever adopts it says so.
 	if err := words.gate(cmd, ch, true).Admit(in, home.Here{}); err != nil {

@@ -7,11 +7,14 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"privyseal/internal/config"
 	"privyseal/internal/cure"
 	"privyseal/internal/monitor"
 	"privyseal/internal/session"
@@ -76,13 +79,33 @@ func (s *statusCommand) run(ctx context.Context, w io.Writer) error {
 // read asks the signer. An error has its cure on a line of its own.
 func (s *statusCommand) read(ctx context.Context) (monitor.Snapshot, error) {
 	snapshot, err := monitor.ReadSnapshot(ctx, s.home)
+	for i := range snapshot.Chains {
+		snapshot.Chains[i].Problem = s.app.InHome(snapshot.Chains[i].Problem)
+	}
 	switch {
 	case errors.Is(err, monitor.ErrNotRunning):
-		err = cure.Add(err, "start one with %s", s.app.Command("start"))
+		err = s.notRunning(err)
 	case errors.Is(err, fs.ErrPermission):
 		err = cure.Add(err, "run it as the user that the signer runs as")
 	}
 	return snapshot, err
+}
+
+// notRunning adds what to do where no signer runs: without a config none can.
+func (s *statusCommand) notRunning(err error) error {
+	const make = "if it is the right one, %s makes it; else name the signer's with --home or $PRIVYSEAL_HOME"
+	first := s.app.Command("init --chain-id ID --node ADDR")
+	info, statErr := os.Stat(s.home)
+	switch {
+	case errors.Is(statErr, fs.ErrNotExist):
+		return cure.Add(fmt.Errorf("%w: there is no such folder", err), make, first)
+	case statErr == nil && !info.IsDir():
+		return cure.Add(fmt.Errorf("%w: it is not a folder", err), "name the signer's folder with --home or $PRIVYSEAL_HOME")
+	}
+	if _, statErr := os.Lstat(filepath.Join(s.home, config.FileName)); errors.Is(statErr, fs.ErrNotExist) {
+		return cure.Add(fmt.Errorf("%w: there is no %s in it", err, config.FileName), make, first)
+	}
+	return cure.Add(err, "start one with %s", s.app.Command("start"))
 }
 
 // readiness returns what keeps a signer from being ready, a line each.

@@ -161,12 +161,12 @@ func (s sight) String() string {
 	}
 	switch {
 	case s.signed > 0:
-		text += fmt.Sprintf(", our key signed %d of the last %d commits, the last one at %d", s.signed, s.looked, s.last)
+		text += fmt.Sprintf(", our key signed %d of the last %s, the last one at %d", s.signed, cure.Count(s.looked, "commit"), s.last)
 	case s.looked > 0:
-		text += fmt.Sprintf(", our key signed none of the last %d commits", s.looked)
+		text += fmt.Sprintf(", our key signed none of the last %s", cure.Count(s.looked, "commit"))
 	}
 	if s.lies > 0 {
-		text += fmt.Sprintf(", and %d claims of our signature are not true", s.lies)
+		text += ", and made " + cure.Count(s.lies, "false claim") + " of our signature"
 	}
 	return text
 }

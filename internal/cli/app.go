@@ -12,7 +12,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
+	"strings"
 	"syscall"
 
 	"privyseal/internal/config"
@@ -115,9 +117,42 @@ func (a *App) ExistingConfig() (*config.Config, error) {
 
 // Command returns a command line to type next, for the same home.
 func (a *App) Command(format string, args ...any) string {
-	line := "privyseal " + fmt.Sprintf(format, args...)
-	if a.HomeFlag != "" {
-		line += " --home " + shell.Word(filepath.Clean(a.HomeFlag))
-	}
-	return "`" + line + "`"
+	return "`" + a.Line(format, args...) + "`"
 }
+
+// Line is Command without the backticks.
+func (a *App) Line(format string, args ...any) string {
+	return "privyseal " + fmt.Sprintf(format, args...) + a.homeWords()
+}
+
+// homeWords are the words by which a command line names the home that was named on this
+// one.
+func (a *App) homeWords() string {
+	if a.HomeFlag == "" {
+		return ""
+	}
+	return " --home " + shell.Word(filepath.Clean(a.HomeFlag))
+}
+
+// InHome returns a text with the home in those of its command lines that lack it. The
+// rooms below do not know of it: what they print is to be typed for any.
+func (a *App) InHome(text string) string {
+	if a.HomeFlag == "" {
+		return text
+	}
+	parts := strings.Split(text, "`")
+	for i := 1; i+1 < len(parts); i += 2 { // what stands between two of them
+		if homely.MatchString(parts[i]) && !strings.Contains(parts[i], "--home ") && !strings.HasSuffix(parts[i], "--help") {
+			line, open := strings.CutSuffix(parts[i], " …")
+			if line += a.homeWords(); open {
+				line += " …"
+			}
+			parts[i] = line
+		}
+	}
+	return strings.Join(parts, "`")
+}
+
+// homely matches command lines to be typed for a home. A bare `privyseal start` or
+// `privyseal init` is none: it is only spoken of.
+var homely = regexp.MustCompile(`^privyseal (status|check|nitro (stop|run|console|info|attest|identity|proxy|import-key)|witness|(start|init|migrate|key show|state [a-z]+) .+)\b`)

@@ -40,6 +40,14 @@ func Split(text string) (failed, next string) {
 	return failed, next
 }
 
+// Count returns a number of things that are called by a noun whose plural ends in s.
+func Count(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}
+
 // Command returns a command line in backticks, each of its words quoted where a shell
 // would take it for something else.
 func Command(words ...string) string {

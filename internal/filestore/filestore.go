@@ -59,6 +59,11 @@ type Info struct {
 	Saved watermark.Saved
 	// Exported says that the state was handed to another host and is dead here.
 	Exported bool
+	// Newest is what [Adopt] would raise the state to: the highest mark that the file,
+	// what lies beside it and the host know. Ended says that Adopt would refuse, since the
+	// newest of them is an export.
+	Newest watermark.Saved
+	Ended  bool
 	// Torn says that one copy of a record has a bad checksum. Its twin stands in for
 	// it, and the next writes mend it.
 	Torn bool

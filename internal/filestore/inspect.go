@@ -59,6 +59,7 @@ func (c Config) inspectSlots(f *os.File, info *Info) (problem error) {
 		var v view
 		if v, problem = c.look(f); v.cur.seq != 0 {
 			info.ID, info.Saved, info.Exported, info.Torn, info.Bound = v.cur.id, v.cur.saved(), v.cur.exported, v.flawed, v.bound
+			info.Newest, info.Ended = v.newest.saved(), v.newest.exported
 		}
 		if problem == nil && !v.flawed {
 			break
@@ -70,6 +71,7 @@ func (c Config) inspectSlots(f *os.File, info *Info) (problem error) {
 // view is what one look at a state has seen.
 type view struct {
 	cur    record
+	newest record // as it has to be adopted
 	flawed bool
 	bound  bool
 }
@@ -89,7 +91,7 @@ func (c Config) look(f *os.File) (v view, err error) {
 		return v, err
 	}
 	v, problem := c.readSlots(f)
-	if v.cur.seq == 0 {
+	if v.newest = v.cur; v.cur.seq == 0 {
 		return v, problem
 	}
 	if err := c.own(&v.cur); err != nil || problem != nil {
@@ -104,6 +106,7 @@ func (c Config) look(f *os.File) (v view, err error) {
 		return v, err
 	}
 	after.host, after.companions = around.host, append(after.companions, around.companions...)
+	v.newest = after.newest(v.cur)
 	return v, c.accept(&v.cur, after)
 }
 

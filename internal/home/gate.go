@@ -18,6 +18,7 @@ import (
 	"strings"
 	"time"
 
+	"privyseal/internal/cure"
 	"privyseal/internal/watermark"
 )
 
@@ -103,6 +104,11 @@ type Gate struct {
 	Shown io.Writer
 	// Again returns the command line that was typed, with a word more.
 	Again func(word string) string
+	// AtHeight returns the command line that begins at a height H instead, and Take the
+	// one that begins with another state file. Both are optional: not each command has
+	// such a way.
+	AtHeight func() string
+	Take     func(path string) string
 	// Text writes a mark for people.
 	Text func(watermark.Mark) string
 }
@@ -130,7 +136,7 @@ func (g *Gate) zero(in Incoming, _ Here) error {
 		Text: fmt.Sprintf("%s: %s: it says that the key has never signed on this chain, and %v", in.Chain, in.From, ErrZero),
 		Cures: []string{
 			"if it is certain that the key has never signed on this chain, anywhere: " + g.again("--fresh-state"),
-			"else look for the state that it has signed with, or begin at a height H well above everything that the chain has reached, with --after-height H in place of the file",
+			"else look for the state that it has signed with" + g.atHeight(),
 		}}
 }
 
@@ -141,11 +147,11 @@ func (g *Gate) beside(in Incoming, here Here) error {
 		case f.Err != nil && in.Origin == FromNothing:
 			return &Refusal{Err: ErrNewer,
 				Text:  fmt.Sprintf("%s: the key has a state, %s, which cannot be read: %v", in.Chain, f.Path, f.Err),
-				Cures: []string{"find out what it has signed; or begin at a height H well above everything that the chain has reached, with --after-height H in place of --fresh-state"}}
+				Cures: []string{"find out what it has signed" + g.atHeight()}}
 		case f.Err == nil && (in.Mark.Less(f.Mark) || in.Origin == FromNothing && !f.Mark.IsZero()):
 			return &Refusal{Err: ErrNewer,
 				Text:  fmt.Sprintf("%s: %s says that the key has signed up to %s, and this begins at %s", in.Chain, f.Path, g.text(f.Mark), g.text(in.Mark)),
-				Cures: []string{"if that file is of this chain and key, begin with it: --import-state FILE; if it is not, copy the key to a folder of its own first"}}
+				Cures: []string{g.take(f.Path) + "if it is not, copy the key to a folder of its own first"}}
 		}
 	}
 	return nil
@@ -222,6 +228,22 @@ func (g *Gate) ask(in Incoming) error {
 	return refusal
 }
 
+// atHeight ends a cure with the way to begin at a height, where there is one.
+func (g *Gate) atHeight() string {
+	if g.AtHeight == nil {
+		return ""
+	}
+	return "; or begin at a height H well above everything that the chain has reached: `" + g.AtHeight() + "`"
+}
+
+// take begins a cure with the way to begin with another file, where there is one.
+func (g *Gate) take(path string) string {
+	if g.Take == nil {
+		return "if that file is of this chain and key, what it says counts; "
+	}
+	return "if that file is of this chain and key, begin with it: `" + g.Take(path) + "`; "
+}
+
 func (g *Gate) again(word string) string {
 	return "`" + g.Again(word) + "`"
 }
@@ -236,11 +258,11 @@ func age(d time.Duration) string {
 	case d < 0:
 		return "which is yet to come by the clock of this host"
 	case d < 2*time.Minute:
-		return fmt.Sprintf("%d seconds ago", int(d.Seconds()))
+		return cure.Count(int(d.Seconds()), "second") + " ago"
 	case d < 2*time.Hour:
-		return fmt.Sprintf("%d minutes ago", int(d.Minutes()))
+		return cure.Count(int(d.Minutes()), "minute") + " ago"
 	case d < 48*time.Hour:
-		return fmt.Sprintf("%d hours ago", int(d.Hours()))
+		return cure.Count(int(d.Hours()), "hour") + " ago"
 	}
-	return fmt.Sprintf("%d days ago", int(d.Hours()/24))
+	return cure.Count(int(d.Hours()/24), "day") + " ago"
 }

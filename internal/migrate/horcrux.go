@@ -273,7 +273,7 @@ func (h *horcrux) chain(id string) (Chain, error) {
 	}
 	if !c.Key.PublicKey().Equal(h.shards[id][0].public) {
 		c.Key.Wipe()
-		return Chain{}, fmt.Errorf("the %d shards of chain %s do not make the key %v that they name: they are too few, or one is damaged or was dealt at another time", len(shares), id, h.shards[id][0].public)
+		return Chain{}, fmt.Errorf("the shards of chain %s, %d here, do not make the key %v that they name: they are too few, or one is damaged or was dealt at another time", id, len(shares), h.shards[id][0].public)
 	}
 	for _, addr := range h.nodes {
 		if err := c.connect(connection{addr: addr}); err != nil {

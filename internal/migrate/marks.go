@@ -47,7 +47,7 @@ func ParseState(data []byte, chainID string, key pubkey.Key) (watermark.Mark, er
 		return parseTMKMSState(c, data)
 	case fields["last_height"] != nil:
 		return parseCombined(c, data)
-	case fields["nonce_public"] != nil || fields["vote_ext_signature"] != nil:
+	case fields["nonce_public"] != nil || fields["ephemeral_public"] != nil || fields["vote_ext_signature"] != nil:
 		return parseHorcruxState(c, data)
 	}
 	return parseFilePVState(c, data)
@@ -271,11 +271,12 @@ func parseTMKMSState(_ *Chain, data []byte) (watermark.Mark, error) {
 }
 
 // horcruxState is each of Horcrux' two states (signer/sign_state.go, SignState):
-// CometBFT's with more in it.
+// CometBFT's with more in it, in versions 1 to 3.
 type horcruxState struct {
 	filePVState
-	NoncePublic   []byte `json:"nonce_public"`
-	VoteExtension []byte `json:"vote_ext_signature"`
+	NoncePublic     []byte `json:"nonce_public"`
+	EphemeralPublic []byte `json:"ephemeral_public"` // its name up to version 2
+	VoteExtension   []byte `json:"vote_ext_signature"`
 }
 
 // parseHorcruxState reads the state of a cosigner, whose signature is a share and

@@ -205,10 +205,7 @@ func (in *Installation) readStates(ctx context.Context, settle time.Duration) er
 		if err := c.readMark(states[i]); err != nil {
 			return err
 		}
-		switch {
-		case c.Mark.IsZero():
-			c.warn("the state %s says that the key never signed on this chain; if that is not certain (the state was reset, or made afresh), begin well above everything that the chain has reached instead: `privyseal init --chain-id %s --node ADDR %s %s --after-height H`", c.StateFile, shell.Word(c.ID), importFlag(c.KMS != nil), shell.File(c.KeyFile))
-		case c.Mark.SignBytes == nil:
+		if !c.Mark.IsZero() && c.Mark.SignBytes == nil { // of the zero mark the gate has more to say
 			c.warn("the state %s does not hold what was signed last, so nothing is signed again at %v", c.StateFile, c.Mark)
 		}
 	}

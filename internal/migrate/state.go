@@ -38,7 +38,7 @@ func (e *StateError) Error() string {
 // ciphertext of KMS.
 func importFlag(kms bool) string {
 	if kms {
-		return "--provider nitro --import-kms"
+		return "--provider nitro --eif IMAGE --public-key KEY --import-kms"
 	}
 	return "--import-key"
 }
