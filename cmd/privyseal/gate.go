@@ -5,8 +5,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"slices"
-	"strings"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
@@ -38,22 +36,13 @@ func (f *wordFlags) addExport(cmd *cobra.Command) {
 // gate returns the one gate for marks, for a chain of any provider.
 func (f *wordFlags) gate(cmd *cobra.Command, ch config.Chain, fresh bool) *home.Gate {
 	g := &home.Gate{
-		Yes: f.yes, Fresh: fresh, ExportUnused: f.exportUnused, Shown: cmd.ErrOrStderr(), Again: typedAgain,
+		Yes: f.yes, Fresh: fresh, ExportUnused: f.exportUnused, Shown: cmd.ErrOrStderr(), Again: cli.Again,
 		Text: func(m watermark.Mark) string { return markText(providers.Shown(ch, m)) },
 	}
 	if t := terminalOf(cmd.InOrStdin()); t != nil {
 		g.Terminal = t
 	}
 	return g
-}
-
-// appOf returns what a command has in common with the others.
-func appOf(cmd *cobra.Command) *app {
-	a := &app{}
-	if f := cmd.Flag("home"); f != nil {
-		a.HomeFlag = f.Value.String()
-	}
-	return a
 }
 
 // terminalOf returns the terminal that in is, or nil.
@@ -66,43 +55,6 @@ func terminalOf(in io.Reader) *os.File {
 		return nil
 	}
 	return f
-}
-
-// typedAgain returns the command line that was typed, with a flag more.
-func typedAgain(flag string) string { return typedWith(os.Args[1:], flag) }
-
-// typedInstead returns the command line that was typed, with a flag in place of others
-// that say what a key has signed.
-func typedInstead(flag string) string {
-	var args []string
-	for i := 1; i < len(os.Args); i++ {
-		name, _, hasValue := strings.Cut(os.Args[i], "=")
-		switch name {
-		case "--":
-			return typedWith(append(args, os.Args[i:]...), flag)
-		case "--fresh-state":
-		case "--import-state", "--after-height", "--initial-height":
-			if !hasValue {
-				i++
-			}
-		default:
-			args = append(args, os.Args[i])
-		}
-	}
-	return typedWith(args, flag)
-}
-
-// typedWith returns a command line of ours with a flag more.
-func typedWith(args []string, flag string) string {
-	args = slices.Clone(args)
-	for i := range args {
-		args[i] = shell.Word(args[i])
-	}
-	end := slices.Index(args, "--") // flags stand before it
-	if end < 0 {
-		end = len(args)
-	}
-	return "privyseal " + strings.Join(slices.Insert(args, end, flag), " ")
 }
 
 // quarantine makes it durable that the state at path has a mark from elsewhere: a
@@ -132,6 +84,10 @@ func (f *startFlags) add(cmd *cobra.Command) {
 	fl.Int64Var(&f.after, "after-height", notAfter, "sign nothing at or below this height, which is well above everything that the chain has reached")
 	f.wordFlags.add(cmd)
 }
+
+// stateWords are the flags that say what a key has signed, with whether they have a
+// value.
+var stateWords = map[string]bool{"--fresh-state": false, "--import-state": true, "--after-height": true, "--initial-height": true}
 
 // addInitial adds --initial-height, for commands that make a state.
 func (f *startFlags) addInitial(cmd *cobra.Command) {
@@ -220,12 +176,12 @@ func (f *startFlags) admit(cmd *cobra.Command, ch config.Chain, key pubkey.Key, 
 	in.Own = by.same(exporterOf(path, filestore.Info{}))
 	here := home.Here{Beside: beside(ch.ID, key, keyFiles)}
 	g := f.gate(cmd, ch, f.fresh)
-	g.AtHeight = func() string { return typedInstead("--after-height H") }
+	g.AtHeight = func() string { return cli.Instead(stateWords, "--after-height H") }
 	g.Take = func(path string) string {
 		if cmd.Flags().Lookup("import-state") == nil {
-			return appOf(cmd).Line("state import --chain-id %s %s", shell.Word(ch.Name), shell.File(path))
+			return cli.AppOf(cmd).Line("state import --chain-id %s %s", shell.Word(ch.Name), shell.File(path))
 		}
-		return typedInstead("--import-state " + shell.Word(path))
+		return cli.Instead(stateWords, "--import-state "+shell.Word(path))
 	}
 	if err := g.Admit(in, here); err != nil {
 		return watermark.Saved{}, err

@@ -9,9 +9,11 @@ import (
 	"path/filepath"
 	"slices"
 
+	"privyseal/internal/cli"
 	"privyseal/internal/config"
 	"privyseal/internal/cure"
 	"privyseal/internal/filestore"
+	"privyseal/internal/home"
 	"privyseal/internal/key/soft"
 	"privyseal/internal/pubkey"
 	"privyseal/internal/session"
@@ -40,7 +42,7 @@ type installer struct {
 	path   string         // of the config
 	config *config.Config // nil: there is none yet
 	undo   undoList
-	kept   []string // what was moved aside, see unfinishedName
+	kept   []string // what was moved aside, see home.NoteName
 }
 
 // newInstaller looks at what is there.
@@ -98,18 +100,63 @@ func (in *installer) checkKey(id string, key pubkey.Key) error {
 // install makes everything or nothing: the config comes last, and what was made
 // before a failure is removed. What a crash in between leaves, the next run removes.
 func (in *installer) install(chains ...*newChain) error {
-	return in.noted(func(note *unfinished) error { return in.makeAll(note, chains) })
+	return in.noted(func(note *home.Note) error { return in.makeAll(note, chains) })
 }
 
-func (in *installer) makeAll(note *unfinished, chains []*newChain) error {
-	list := make([]unfinishedChain, len(chains))
+// noted has make make what it writes into a note: all of it or nothing. What a crash in
+// between leaves, the next installation takes back.
+func (in *installer) noted(make func(*home.Note) error) error {
+	var note *home.Note
+	err := in.undo.folder(in.home)
+	if err == nil {
+		note, err = home.BeginNote(home.Place{Dir: in.home, Config: in.config, IsKey: made})
+	}
+	if err != nil {
+		in.undo.all()
+		return err
+	}
+	in.kept = note.Kept
+	if err := make(note); err != nil {
+		if note.MayBeNamed(in.path) {
+			return errors.Join(err, note.Leave())
+		}
+		in.undo.all() // before the note of it goes
+		err = errors.Join(err, note.End())
+		in.undo.all() // the home, empty now
+		return err
+	}
+	return note.End()
+}
+
+// made reports whether a key file is of the public key, or torn. Zero is no key: then
+// only a torn file counts, since a whole one is as good as another.
+func made(path string, public pubkey.Key) bool {
+	if key, err := openFile(path); err == nil {
+		defer key.Wipe()
+		return !public.IsZero() && key.PublicKey().Equal(public)
+	}
+	data, err := cli.ReadBounded(path, maxKeyFile)
+	defer clear(data)
+	return err == nil && soft.Torn(data)
+}
+
+// maxKeyFile bounds in bytes what is read of a torn key file.
+const maxKeyFile = 64 << 10
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
+}
+
+func (in *installer) makeAll(note *home.Note, chains []*newChain) error {
+	list := make([]home.Making, len(chains))
 	for i, ch := range chains {
 		var err error
 		if list[i], err = ch.unfinished(in); err != nil {
 			return err
 		}
 	}
-	if err := note.write(list...); err != nil {
+	if err := note.Write(list...); err != nil {
 		return err
 	}
 	configs := make([]config.Chain, len(chains))
@@ -124,7 +171,7 @@ func (in *installer) makeAll(note *unfinished, chains []*newChain) error {
 		}
 		configs[i] = ch.Chain
 	}
-	if err := note.named(); err != nil {
+	if err := note.Named(); err != nil {
 		return err
 	}
 	if in.config == nil {
@@ -139,9 +186,9 @@ func (in *installer) steps() []func(*newChain) error {
 }
 
 // unfinished returns what is noted of a chain while it is made.
-func (ch *newChain) unfinished(in *installer) (u unfinishedChain, err error) {
-	u = unfinishedChain{Name: ch.Name, ChainID: ch.ID, Key: ch.Key, State: ch.State}
-	u.begin(ch.saved.Mark)
+func (ch *newChain) unfinished(in *installer) (u home.Making, err error) {
+	u = home.Making{Name: ch.Name, ChainID: ch.ID, Key: ch.Key, State: ch.State}
+	u.Begin(ch.saved.Mark)
 	if u.PublicKey, err = keyJSON(ch.key.PublicKey()); err != nil || !ch.needsIdentity() {
 		return u, err
 	}

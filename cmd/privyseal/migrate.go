@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"privyseal/internal/cli"
 	"privyseal/internal/config"
 	"privyseal/internal/home"
 	"privyseal/internal/migrate"
@@ -105,8 +106,8 @@ func (t *takeOverFlags) gate(cmd *cobra.Command, source string, c migrate.Chain,
 	}
 	g := t.words.gate(cmd, ch, t.fresh)
 	if len(c.KeyFiles()) == 1 { // no command takes parts of a key
-		g.AtHeight = func() string { return t.byHand(appOf(cmd), c, ch, "--after-height H") }
-		g.Take = func(path string) string { return t.byHand(appOf(cmd), c, ch, "--import-state "+shell.Word(path)) }
+		g.AtHeight = func() string { return t.byHand(cli.AppOf(cmd), c, ch, "--after-height H") }
+		g.Take = func(path string) string { return t.byHand(cli.AppOf(cmd), c, ch, "--import-state "+shell.Word(path)) }
 	}
 	if t.dryRun { // what would be refused whatever the word
 		g.Yes, g.Shown = true, io.Discard

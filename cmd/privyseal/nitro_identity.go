@@ -8,6 +8,8 @@ import (
 	"io/fs"
 
 	"github.com/spf13/cobra"
+
+	"privyseal/internal/home"
 )
 
 func newNitroIdentityCommand(a *app) *cobra.Command {
@@ -43,7 +45,7 @@ func (f *enclaveFlags) runIdentity(ctx context.Context, a *app, stdout, stderr i
 	line := fmt.Sprintf("identity = %q", file)
 	var e *enclaveLink
 	var identity wrappedKey
-	err = in.noted(func(note *unfinished) error {
+	err = in.noted(func(note *home.Note) error {
 		switch _, _, there, err := readWrapped(in.abs(file), ""); {
 		case err == nil:
 			return usagef("%s is there already, node id %s; add %s to the chain in %s", in.abs(file), there.NodeID(), line, in.path)
@@ -74,13 +76,13 @@ func (f *enclaveFlags) runIdentity(ctx context.Context, a *app, stdout, stderr i
 
 // addIdentityAlone writes an identity that no chain of the config names yet. It is
 // printed, and so becomes precious, after the note of it is gone.
-func (in *installer) addIdentityAlone(note *unfinished, file string, identity wrappedKey) error {
-	list := unfinishedChain{Files: identity.files(file)}
+func (in *installer) addIdentityAlone(note *home.Note, file string, identity wrappedKey) error {
+	list := home.Making{Files: identity.files(file)}
 	var err error
 	if list.PublicKey, err = keyJSON(identity.public); err != nil {
 		return err
 	}
-	if err := note.write(list); err != nil {
+	if err := note.Write(list); err != nil {
 		return err
 	}
 	return in.addWrapped(file, identity)

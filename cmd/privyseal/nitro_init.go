@@ -385,7 +385,7 @@ func documentPath(wrapped string) string {
 // installInEnclave has the enclave make or import the key of a chain, and installs it:
 // everything or nothing, as install does.
 func (in *installer) installInEnclave(ctx context.Context, ch *enclaveChain, e *enclaveLink, t typeFlag, imp *hostlink.Import) error {
-	return in.noted(func(note *unfinished) error {
+	return in.noted(func(note *home.Note) error {
 		if err := ch.make(ctx, in, e, t, imp); err != nil {
 			return err
 		}
@@ -395,7 +395,7 @@ func (in *installer) installInEnclave(ctx context.Context, ch *enclaveChain, e *
 		}
 		list, err := ch.unfinished(mark)
 		if err == nil {
-			err = note.write(list)
+			err = note.Write(list)
 		}
 		if err == nil {
 			err = in.checkKey(ch.ID, ch.key.public)
@@ -408,7 +408,7 @@ func (in *installer) installInEnclave(ctx context.Context, ch *enclaveChain, e *
 				return err
 			}
 		}
-		if err := note.named(); err != nil {
+		if err := note.Named(); err != nil {
 			return err
 		}
 		return in.addToConfig(ch, e)
@@ -430,19 +430,19 @@ func (in *installer) enclaveSteps(ch *enclaveChain, mark watermark.Mark) []func(
 }
 
 // unfinished returns what is noted of a chain while it is made.
-func (ch *enclaveChain) unfinished(mark watermark.Mark) (u unfinishedChain, err error) {
-	u = unfinishedChain{Name: ch.Name, ChainID: ch.ID, State: ch.State, Files: ch.key.files(ch.Key)}
+func (ch *enclaveChain) unfinished(mark watermark.Mark) (u home.Making, err error) {
+	u = home.Making{Name: ch.Name, ChainID: ch.ID, State: ch.State, Files: ch.key.files(ch.Key)}
 	if ch.identity.Created != nil {
 		u.Files = append(u.Files, ch.identity.files(ch.Identity)...)
 	}
-	u.begin(mark)
+	u.Begin(mark)
 	u.PublicKey, err = keyJSON(ch.key.public)
 	return u, err
 }
 
 // files returns the files of a wrapped key at a path of the config.
-func (w *wrappedKey) files(path string) []unfinishedFile {
-	return []unfinishedFile{{path, w.Wrapped}, {documentPath(path), encodeDocument(w.Document)}}
+func (w *wrappedKey) files(path string) []home.File {
+	return []home.File{{Path: path, Data: w.Wrapped}, {Path: documentPath(path), Data: encodeDocument(w.Document)}}
 }
 
 // addRecord makes the state of a chain in an enclave.

@@ -16,6 +16,7 @@ import (
 	"privyseal/internal/cli"
 	"privyseal/internal/config"
 	"privyseal/internal/filestore"
+	"privyseal/internal/home"
 	"privyseal/internal/hostlink"
 	"privyseal/internal/watermark"
 )
@@ -51,23 +52,23 @@ func newEnclaves(t *testing.T) (image string) {
 }
 
 // enclaveArgs is an init of a chain whose node needs an identity.
-func enclaveArgs(home, image string) []string {
-	return []string{"init", "--provider", "nitro", "--home", home, "--eif", image, "--transport", os.Getenv("NITRO"),
+func enclaveArgs(dir, image string) []string {
+	return []string{"init", "--provider", "nitro", "--home", dir, "--eif", image, "--transport", os.Getenv("NITRO"),
 		"--chain-id", "chain-1", "--node", "tcp://127.0.0.1:1"}
 }
 
-func initEnclave(home, image string) (string, int) {
+func initEnclave(dir, image string) (string, int) {
 	var out bytes.Buffer
-	status := run(enclaveArgs(home, image), io.Discard, &out)
+	status := run(enclaveArgs(dir, image), io.Discard, &out)
 	return out.String(), status
 }
 
 // cutOffEnclave does the first steps of an installation whose keys are made in an
 // enclave: the note, key, identity, state, the word that the config may name them, the
 // config.
-func cutOffEnclave(t *testing.T, home, image string, steps int) (*enclaveChain, watermark.Mark) {
+func cutOffEnclave(t *testing.T, dir, image string, steps int) (*enclaveChain, watermark.Mark) {
 	t.Helper()
-	a := &cli.App{HomeFlag: home}
+	a := &cli.App{HomeFlag: dir}
 	in, err := newInstaller(a)
 	if err != nil {
 		t.Fatal(err)
@@ -84,7 +85,7 @@ func cutOffEnclave(t *testing.T, home, image string, steps int) (*enclaveChain, 
 	defer e.close()
 	ch := newEnclaveChain("chain-1", "")
 	ch.Nodes = []config.Node{{Name: "node1", Addr: "tcp://127.0.0.1:1"}}
-	if err := in.undo.folder(home); err != nil {
+	if err := in.undo.folder(dir); err != nil {
 		t.Fatal(err)
 	}
 	if err := ch.make(t.Context(), in, e, typeFlag{}, nil); err != nil {
@@ -94,17 +95,17 @@ func cutOffEnclave(t *testing.T, home, image string, steps int) (*enclaveChain, 
 	if err != nil {
 		t.Fatal(err)
 	}
-	list := []func(*unfinished) error{func(note *unfinished) error {
+	list := []func(*home.Note) error{func(note *home.Note) error {
 		u, err := ch.unfinished(mark)
 		if err != nil {
 			return err
 		}
-		return note.write(u)
+		return note.Write(u)
 	}}
 	for _, step := range in.enclaveSteps(ch, mark) {
-		list = append(list, func(*unfinished) error { return step() })
+		list = append(list, func(*home.Note) error { return step() })
 	}
-	cutAt(t, in, steps, append(list, (*unfinished).named, func(*unfinished) error { return in.addToConfig(ch, e) })...)
+	cutAt(t, in, steps, append(list, (*home.Note).Named, func(*home.Note) error { return in.addToConfig(ch, e) })...)
 	return ch, mark
 }
 
@@ -113,13 +114,13 @@ func cutOffEnclave(t *testing.T, home, image string, steps int) (*enclaveChain, 
 func TestEnclaveInitGoesOnAfterACrash(t *testing.T) {
 	image := newEnclaves(t)
 	for steps := range 6 {
-		home := filepath.Join(diskDir(t), "home")
-		ch, _ := cutOffEnclave(t, home, image, steps)
-		text, status := initEnclave(home, image)
+		dir := filepath.Join(diskDir(t), "home")
+		ch, _ := cutOffEnclave(t, dir, image, steps)
+		text, status := initEnclave(dir, image)
 		if status != 0 {
 			t.Fatalf("after %d steps: %d: %s", steps, status, text)
 		}
-		c, err := config.Load(filepath.Join(home, config.FileName))
+		c, err := config.Load(filepath.Join(dir, config.FileName))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -131,16 +132,16 @@ func TestEnclaveInitGoesOnAfterACrash(t *testing.T) {
 			t.Errorf("after %d steps: %v, %v", steps, err, info.Problem)
 		}
 		for _, path := range []string{ch.Key, documentPath(ch.Key), "identity.wrapped", "identity.attestation"} {
-			aside := filepath.Join(home, path+".unused")
+			aside := filepath.Join(dir, path+".unused")
 			if kept := exists(aside); kept != (steps == 5) || kept != strings.Contains(text, "kept "+aside) {
 				t.Errorf("after %d steps: %s kept %v: %s", steps, path, kept, text)
 			}
 		}
-		aside, err := os.ReadFile(filepath.Join(home, ch.Key+".unused"))
+		aside, err := os.ReadFile(filepath.Join(dir, ch.Key+".unused"))
 		if steps == 5 && (err != nil || !bytes.Equal(aside, ch.key.Wrapped)) {
 			t.Errorf("not the wrapped key: %v", err)
 		}
-		if exists(filepath.Join(home, unfinishedName)) {
+		if exists(filepath.Join(dir, home.NoteName)) {
 			t.Errorf("after %d steps: the note is still there", steps)
 		}
 	}
@@ -153,59 +154,59 @@ func TestEnclaveInitKeepsTheLastCopy(t *testing.T) {
 	for _, tt := range []struct {
 		name  string
 		steps int
-		spoil func(t *testing.T, home string, ch *enclaveChain, mark watermark.Mark)
+		spoil func(t *testing.T, dir string, ch *enclaveChain, mark watermark.Mark)
 		goes  bool
 	}{
-		{"torn", 4, func(t *testing.T, home string, ch *enclaveChain, _ watermark.Mark) {
+		{"torn", 4, func(t *testing.T, dir string, ch *enclaveChain, _ watermark.Mark) {
 			for i, path := range []string{ch.Key, documentPath(ch.Key), ch.Identity, documentPath(ch.Identity)} {
-				if err := os.Truncate(filepath.Join(home, path), int64(17*i)); err != nil {
+				if err := os.Truncate(filepath.Join(dir, path), int64(17*i)); err != nil {
 					t.Fatal(err)
 				}
 			}
-			if err := os.Truncate(filepath.Join(home, ch.Key), 4096); err != nil { // zeros
+			if err := os.Truncate(filepath.Join(dir, ch.Key), 4096); err != nil { // zeros
 				t.Fatal(err)
 			}
 		}, true},
-		{"somebody's", 4, func(t *testing.T, home string, ch *enclaveChain, _ watermark.Mark) {
-			if err := os.WriteFile(filepath.Join(home, ch.Key), []byte("of another enclave"), 0o600); err != nil {
+		{"somebody's", 4, func(t *testing.T, dir string, ch *enclaveChain, _ watermark.Mark) {
+			if err := os.WriteFile(filepath.Join(dir, ch.Key), []byte("of another enclave"), 0o600); err != nil {
 				t.Fatal(err)
 			}
 		}, false},
-		{"another record", 4, func(t *testing.T, home string, ch *enclaveChain, mark watermark.Mark) {
+		{"another record", 4, func(t *testing.T, dir string, ch *enclaveChain, mark watermark.Mark) {
 			r, err := hostlink.ReadRecord(mark.SignBytes)
 			if err != nil {
 				t.Fatal(err)
 			}
 			later := watermark.Mark{Height: r.Mark.Height + 7, Step: watermark.StepPrecommit}
 			id := watermark.ID{ChainID: "chain-1", Key: ch.key.public.ID()}
-			if err := filestore.Raise(stateFile(filepath.Join(home, ch.State), id), watermark.Saved{Mark: later}); err != nil {
+			if err := filestore.Raise(stateFile(filepath.Join(dir, ch.State), id), watermark.Saved{Mark: later}); err != nil {
 				t.Fatal(err)
 			}
 		}, false},
-		{"named by a config", 4, func(t *testing.T, home string, ch *enclaveChain, _ watermark.Mark) {
+		{"named by a config", 4, func(t *testing.T, dir string, ch *enclaveChain, _ watermark.Mark) {
 			other := ch.Chain
 			other.Name, other.ID, other.State = "other", "other", "state/other.mark"
 			other.Identity, other.Nodes, other.Enclave = "", []config.Node{{Name: "n", Addr: "unix:///n"}}, "main"
 			c := newConfig(other)
 			c.Enclaves = map[string]config.Enclave{"main": {EIF: image, Transport: os.Getenv("NITRO"), CPUCount: 2, NitroCLI: "nitro-cli"}}
-			if err := config.WriteNew(filepath.Join(home, config.FileName), c); err != nil {
+			if err := config.WriteNew(filepath.Join(dir, config.FileName), c); err != nil {
 				t.Fatal(err)
 			}
 		}, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			home := filepath.Join(diskDir(t), "home")
-			ch, mark := cutOffEnclave(t, home, image, tt.steps)
-			tt.spoil(t, home, ch, mark)
-			before, err := os.ReadFile(filepath.Join(home, ch.Key))
+			dir := filepath.Join(diskDir(t), "home")
+			ch, mark := cutOffEnclave(t, dir, image, tt.steps)
+			tt.spoil(t, dir, ch, mark)
+			before, err := os.ReadFile(filepath.Join(dir, ch.Key))
 			if err != nil {
 				t.Fatal(err)
 			}
-			text, status := initEnclave(home, image)
+			text, status := initEnclave(dir, image)
 			if (status == 0) != tt.goes {
 				t.Fatalf("%d: %s", status, text)
 			}
-			if after, err := os.ReadFile(filepath.Join(home, ch.Key)); !tt.goes && (err != nil || !bytes.Equal(before, after)) {
+			if after, err := os.ReadFile(filepath.Join(dir, ch.Key)); !tt.goes && (err != nil || !bytes.Equal(before, after)) {
 				t.Errorf("the wrapped key is gone: %v", err)
 			}
 		})
@@ -234,14 +235,14 @@ func TestEnclaveInitIsKilled(t *testing.T) {
 	whole := time.Since(began)
 	const kills = 12
 	for i := range kills {
-		home := filepath.Join(root, "home", string(rune('a'+i)))
+		dir := filepath.Join(root, "home", string(rune('a'+i)))
 		ctx, cancel := context.WithTimeout(t.Context(), whole*time.Duration(i+1)/kills)
-		_ = exec.CommandContext(ctx, bin, enclaveArgs(home, image)...).Run() // killed, or done
+		_ = exec.CommandContext(ctx, bin, enclaveArgs(dir, image)...).Run() // killed, or done
 		cancel()
-		if text, status := initEnclave(home, image); status != 0 && !strings.Contains(text, "is in "+filepath.Join(home, config.FileName)+" already") {
+		if text, status := initEnclave(dir, image); status != 0 && !strings.Contains(text, "is in "+filepath.Join(dir, config.FileName)+" already") {
 			t.Fatalf("kill %d: %d: %s", i, status, text)
 		}
-		if text, _ := initEnclave(home, image); !strings.Contains(text, "already") {
+		if text, _ := initEnclave(dir, image); !strings.Contains(text, "already") {
 			t.Fatalf("kill %d, the second time: %s", i, text)
 		}
 	}

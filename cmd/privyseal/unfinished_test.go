@@ -17,23 +17,24 @@ import (
 	"privyseal/internal/cli"
 	"privyseal/internal/config"
 	"privyseal/internal/filestore"
+	"privyseal/internal/home"
 	"privyseal/internal/key/soft"
 	"privyseal/internal/pubkey"
 	"privyseal/internal/watermark"
 )
 
 // initHere runs init for a chain with a tcp node, which needs an identity.
-func initHere(home string) (string, int) {
+func initHere(dir string) (string, int) {
 	var out bytes.Buffer
-	status := run([]string{"init", "--home", home, "--chain-id", "chain-1", "--node", "tcp://127.0.0.1:1"}, io.Discard, &out)
+	status := run([]string{"init", "--home", dir, "--chain-id", "chain-1", "--node", "tcp://127.0.0.1:1"}, io.Discard, &out)
 	return out.String(), status
 }
 
 // cutOff does the first steps of an installation: the note, key, state, identity, the
 // word that the config may name them, the config.
-func cutOff(t *testing.T, home string, steps int) *newChain {
+func cutOff(t *testing.T, dir string, steps int) *newChain {
 	t.Helper()
-	in, err := newInstaller(&cli.App{HomeFlag: home})
+	in, err := newInstaller(&cli.App{HomeFlag: dir})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -43,35 +44,35 @@ func cutOff(t *testing.T, home string, steps int) *newChain {
 	}
 	ch := &newChain{Chain: config.NewChain("chain-1", ""), key: key, saved: watermark.Saved{}}
 	ch.Nodes = []config.Node{{Name: "node1", Addr: "tcp://127.0.0.1:1"}}
-	if err := in.undo.folder(home); err != nil {
+	if err := in.undo.folder(dir); err != nil {
 		t.Fatal(err)
 	}
 	cutAt(t, in, steps,
-		func(note *unfinished) error {
+		func(note *home.Note) error {
 			list, err := ch.unfinished(in)
-			return errors.Join(err, note.write(list))
+			return errors.Join(err, note.Write(list))
 		},
-		func(*unfinished) error { return in.addKey(ch) },
-		func(*unfinished) error { return in.addState(ch) },
-		func(*unfinished) error { return in.addIdentity(ch) },
-		(*unfinished).named,
-		func(*unfinished) error { return config.WriteNew(in.path, newConfig(ch.Chain)) },
+		func(*home.Note) error { return in.addKey(ch) },
+		func(*home.Note) error { return in.addState(ch) },
+		func(*home.Note) error { return in.addIdentity(ch) },
+		(*home.Note).Named,
+		func(*home.Note) error { return config.WriteNew(in.path, newConfig(ch.Chain)) },
 	)
 	return ch
 }
 
 // cutAt begins an installation, and ends as a process does that is killed after some of
 // the steps.
-func cutAt(t *testing.T, in *installer, steps int, list ...func(*unfinished) error) {
+func cutAt(t *testing.T, in *installer, steps int, list ...func(*home.Note) error) {
 	t.Helper()
 	if steps == 0 {
 		return
 	}
-	note, err := in.begin()
+	note, err := home.BeginNote(home.Place{Dir: in.home, Config: in.config, IsKey: made})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer note.file.Close()
+	defer note.Leave()
 	for _, step := range list[:steps] {
 		if err := step(note); err != nil {
 			t.Fatal(err)
@@ -83,21 +84,21 @@ func cutAt(t *testing.T, in *installer, steps int, list ...func(*unfinished) err
 // never been.
 func TestInitGoesOnAfterACrash(t *testing.T) {
 	for steps := range 6 {
-		home := filepath.Join(diskDir(t), "home")
-		ch := cutOff(t, home, steps)
-		text, status := initHere(home)
+		dir := filepath.Join(diskDir(t), "home")
+		ch := cutOff(t, dir, steps)
+		text, status := initHere(dir)
 		if status != 0 {
 			t.Fatalf("after %d steps: %d: %s", steps, status, text)
 		}
 		// A config may have named the key, and be gone: it is the last copy then.
-		aside := filepath.Join(home, ch.Key+".unused")
+		aside := filepath.Join(dir, ch.Key+".unused")
 		if kept := exists(aside); kept != (steps == 5) || kept != strings.Contains(text, "kept "+aside) {
 			t.Errorf("after %d steps: kept %v: %s", steps, kept, text)
 		}
 		if key, err := openFile(aside); steps == 5 && (err != nil || !key.PublicKey().Equal(ch.key.PublicKey())) {
 			t.Errorf("not the key: %v", err)
 		}
-		in, err := newInstaller(&cli.App{HomeFlag: home})
+		in, err := newInstaller(&cli.App{HomeFlag: dir})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -108,7 +109,7 @@ func TestInitGoesOnAfterACrash(t *testing.T) {
 		if info, err := filestore.Inspect(stateFile(in.config.Path(in.config.Chains[0].State), watermark.ID{ChainID: "chain-1", Key: public.ID()})); err != nil || info.Problem != nil {
 			t.Errorf("after %d steps: %v, %v", steps, err, info.Problem)
 		}
-		if exists(filepath.Join(home, unfinishedName)) {
+		if exists(filepath.Join(dir, home.NoteName)) {
 			t.Errorf("after %d steps: the note is still there", steps)
 		}
 	}
@@ -117,14 +118,14 @@ func TestInitGoesOnAfterACrash(t *testing.T) {
 // Key files that were cut off while they were written are no obstacle either.
 func TestInitGoesOnAfterATornKey(t *testing.T) {
 	for _, size := range []int64{0, 1, 10, 30, 60} {
-		home := filepath.Join(diskDir(t), "home")
-		ch := cutOff(t, home, 4) // before a config may name them
+		dir := filepath.Join(diskDir(t), "home")
+		ch := cutOff(t, dir, 4) // before a config may name them
 		for _, path := range []string{ch.Key, ch.Identity} {
-			if err := os.Truncate(filepath.Join(home, path), size); err != nil {
+			if err := os.Truncate(filepath.Join(dir, path), size); err != nil {
 				t.Fatal(err)
 			}
 		}
-		if text, status := initHere(home); status != 0 {
+		if text, status := initHere(dir); status != 0 {
 			t.Fatalf("%d bytes: %d: %s", size, status, text)
 		}
 	}
@@ -133,9 +134,9 @@ func TestInitGoesOnAfterATornKey(t *testing.T) {
 // What is not as it was made is somebody's: a key that was put there, a state that has
 // moved.
 func TestInitLeavesWhatItHasNotMade(t *testing.T) {
-	home := filepath.Join(diskDir(t), "home")
-	ch := cutOff(t, home, 3)
-	path := filepath.Join(home, ch.Key)
+	dir := filepath.Join(diskDir(t), "home")
+	ch := cutOff(t, dir, 3)
+	path := filepath.Join(dir, ch.Key)
 	other, err := soft.Generate(pubkey.Ed25519)
 	if err != nil {
 		t.Fatal(err)
@@ -146,44 +147,44 @@ func TestInitLeavesWhatItHasNotMade(t *testing.T) {
 	if err := soft.Create(path, other); err != nil {
 		t.Fatal(err)
 	}
-	if text, status := initHere(home); status == 0 || !strings.Contains(text, "never overwritten") {
+	if text, status := initHere(dir); status == 0 || !strings.Contains(text, "never overwritten") {
 		t.Errorf("a key of somebody: %d: %s", status, text)
 	}
 	if key, err := openFile(path); err != nil || !key.PublicKey().Equal(other.PublicKey()) {
 		t.Errorf("the key is gone: %v", err)
 	}
 
-	home = filepath.Join(diskDir(t), "home")
-	ch = cutOff(t, home, 3)
-	fc := stateFile(filepath.Join(home, ch.State), watermark.ID{ChainID: "chain-1", Key: ch.key.PublicKey().ID()})
+	dir = filepath.Join(diskDir(t), "home")
+	ch = cutOff(t, dir, 3)
+	fc := stateFile(filepath.Join(dir, ch.State), watermark.ID{ChainID: "chain-1", Key: ch.key.PublicKey().ID()})
 	if err := filestore.Raise(fc, watermark.Saved{Mark: watermark.Floor(5)}); err != nil {
 		t.Fatal(err)
 	}
-	if text, status := initHere(home); status == 0 {
+	if text, status := initHere(dir); status == 0 {
 		t.Errorf("a state that has moved: %d: %s", status, text)
 	}
 	if info, err := filestore.Inspect(fc); err != nil || info.Saved.Mark.Height != 5 {
 		t.Errorf("the state is gone: %v, %v", info.Saved.Mark, err)
 	}
-	if key, err := openFile(filepath.Join(home, ch.Key)); err != nil || !key.PublicKey().Equal(ch.key.PublicKey()) {
+	if key, err := openFile(filepath.Join(dir, ch.Key)); err != nil || !key.PublicKey().Equal(ch.key.PublicKey()) {
 		t.Errorf("the key of a state that has signed is gone: %v", err)
 	}
 }
 
 // A file that a config names is in use, whatever the chain is called there.
 func TestInitLeavesWhatAConfigNames(t *testing.T) {
-	home := filepath.Join(diskDir(t), "home")
-	ch := cutOff(t, home, 4)
+	dir := filepath.Join(diskDir(t), "home")
+	ch := cutOff(t, dir, 4)
 	other := ch.Chain
 	other.Name, other.ID = "other", "other"
 	other.State, other.Identity, other.Nodes = "state/other.mark", "", []config.Node{{Name: "n", Addr: "unix:///n"}}
-	if err := config.WriteNew(filepath.Join(home, config.FileName), newConfig(other)); err != nil {
+	if err := config.WriteNew(filepath.Join(dir, config.FileName), newConfig(other)); err != nil {
 		t.Fatal(err)
 	}
-	if text, status := initHere(home); status == 0 || !strings.Contains(text, "never overwritten") {
+	if text, status := initHere(dir); status == 0 || !strings.Contains(text, "never overwritten") {
 		t.Errorf("%d: %s", status, text)
 	}
-	if key, err := openFile(filepath.Join(home, ch.Key)); err != nil || !key.PublicKey().Equal(ch.key.PublicKey()) {
+	if key, err := openFile(filepath.Join(dir, ch.Key)); err != nil || !key.PublicKey().Equal(ch.key.PublicKey()) {
 		t.Errorf("the key of a chain is gone: %v", err)
 	}
 }
@@ -191,19 +192,19 @@ func TestInitLeavesWhatAConfigNames(t *testing.T) {
 // An installation that was finished but for the note, used for a while, and whose config
 // is gone: the key that has signed stays.
 func TestInitLeavesWhatHasSigned(t *testing.T) {
-	home := filepath.Join(diskDir(t), "home")
-	ch := cutOff(t, home, 6)
-	if err := os.Remove(filepath.Join(home, config.FileName)); err != nil {
+	dir := filepath.Join(diskDir(t), "home")
+	ch := cutOff(t, dir, 6)
+	if err := os.Remove(filepath.Join(dir, config.FileName)); err != nil {
 		t.Fatal(err)
 	}
-	fc := stateFile(filepath.Join(home, ch.State), watermark.ID{ChainID: "chain-1", Key: ch.key.PublicKey().ID()})
+	fc := stateFile(filepath.Join(dir, ch.State), watermark.ID{ChainID: "chain-1", Key: ch.key.PublicKey().ID()})
 	if err := filestore.Raise(fc, watermark.Saved{Mark: watermark.Floor(5)}); err != nil {
 		t.Fatal(err)
 	}
-	if text, status := initHere(home); status == 0 {
+	if text, status := initHere(dir); status == 0 {
 		t.Errorf("%d: %s", status, text)
 	}
-	if key, err := openFile(filepath.Join(home, ch.Key)); err != nil || !key.PublicKey().Equal(ch.key.PublicKey()) {
+	if key, err := openFile(filepath.Join(dir, ch.Key)); err != nil || !key.PublicKey().Equal(ch.key.PublicKey()) {
 		t.Errorf("the key that has signed is gone: %v", err)
 	}
 }
@@ -227,18 +228,18 @@ func TestInitMeetsNoFile(t *testing.T) {
 			func(ch *newChain) string { return ch.Key },
 			func(ch *newChain) string { return ch.Identity },
 			func(ch *newChain) string { return ch.State },
-			func(*newChain) string { return unfinishedName },
+			func(*newChain) string { return home.NoteName },
 		} {
 			t.Run(name, func(t *testing.T) {
-				home := filepath.Join(diskDir(t), "home")
-				ch := cutOff(t, home, 4)
-				path := filepath.Join(home, file(ch))
+				dir := filepath.Join(diskDir(t), "home")
+				ch := cutOff(t, dir, 4)
+				path := filepath.Join(dir, file(ch))
 				if err := errors.Join(os.Remove(path), put(path)); err != nil {
 					t.Fatal(err)
 				}
 				done := make(chan int, 1)
 				go func() {
-					_, status := initHere(home)
+					_, status := initHere(dir)
 					done <- status
 				}()
 				select {
@@ -256,21 +257,21 @@ func TestInitMeetsNoFile(t *testing.T) {
 
 // Two at once exclude each other.
 func TestTwoInitsAtOnce(t *testing.T) {
-	home := filepath.Join(diskDir(t), "home")
-	if err := os.Mkdir(home, 0o700); err != nil {
+	dir := filepath.Join(diskDir(t), "home")
+	if err := os.Mkdir(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	u := &unfinished{path: filepath.Join(home, unfinishedName)}
-	if err := u.lock(); err != nil {
+	note, err := home.BeginNote(home.Place{Dir: dir})
+	if err != nil {
 		t.Fatal(err)
 	}
-	if text, status := initHere(home); status != cli.Failed || !strings.Contains(text, "another command makes a chain in this home") {
+	if text, status := initHere(dir); status != cli.Failed || !strings.Contains(text, "another command makes a chain in this home") {
 		t.Errorf("%d: %s", status, text)
 	}
-	if err := u.end(); err != nil {
+	if err := note.End(); err != nil {
 		t.Fatal(err)
 	}
-	if text, status := initHere(home); status != 0 {
+	if text, status := initHere(dir); status != 0 {
 		t.Errorf("%d: %s", status, text)
 	}
 }
@@ -287,14 +288,14 @@ func TestInitIsKilled(t *testing.T) {
 	}
 	root := diskDir(t)
 	for i := range 25 {
-		home := filepath.Join(root, "home", string(rune('a'+i)))
+		dir := filepath.Join(root, "home", string(rune('a'+i)))
 		ctx, cancel := context.WithTimeout(t.Context(), time.Duration(i)*2*time.Millisecond)
-		_ = exec.CommandContext(ctx, bin, "init", "--home", home, "--chain-id", "chain-1", "--node", "tcp://127.0.0.1:1").Run() // killed, or done
+		_ = exec.CommandContext(ctx, bin, "init", "--home", dir, "--chain-id", "chain-1", "--node", "tcp://127.0.0.1:1").Run() // killed, or done
 		cancel()
-		if text, status := initHere(home); status != 0 && !strings.Contains(text, "is in "+filepath.Join(home, config.FileName)+" already") {
+		if text, status := initHere(dir); status != 0 && !strings.Contains(text, "is in "+filepath.Join(dir, config.FileName)+" already") {
 			t.Fatalf("killed after %d ms: %d: %s", 2*i, status, text)
 		}
-		if text, status := initHere(home); !strings.Contains(text, "already") {
+		if text, status := initHere(dir); !strings.Contains(text, "already") {
 			t.Fatalf("killed after %d ms, the second time: %d: %s", 2*i, status, text)
 		}
 	}

@@ -69,7 +69,7 @@ var mayImport = map[string]string{
 	"internal/config":  "internal/witness internal/cure internal/hostlink internal/session internal/watermark github.com/pelletier/go-toml/v2 github.com/pelletier/go-toml/v2/",
 	"internal/migrate": "internal/cure internal/key/soft internal/privval internal/pubkey internal/session internal/shell internal/strictjson internal/watermark github.com/pelletier/go-toml/v2 go.yaml.in/yaml/v3",
 	"internal/daemon":  "internal/config",
-	"internal/home":    "internal/cure internal/watermark",
+	"internal/home":    "internal/cli internal/config internal/cure internal/filestore internal/pubkey internal/strictjson internal/watermark internal/witness",
 	"internal/cli":     "internal/config internal/cure internal/noiseconn internal/pubkey internal/shell github.com/spf13/cobra github.com/spf13/pflag",
 	"internal/oplog":   "",
 	// The contract of those who hold keys; the rooms below internal/ops fulfil it.

@@ -1,0 +1,55 @@
+package cli
+
+import (
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"privyseal/internal/shell"
+)
+
+// AppOf returns what a command has in common with the others.
+func AppOf(cmd *cobra.Command) *App {
+	a := &App{}
+	if f := cmd.Flag("home"); f != nil {
+		a.HomeFlag = f.Value.String()
+	}
+	return a
+}
+
+// Again returns the command line that was typed, with a flag more.
+func Again(flag string) string { return typedWith(os.Args[1:], flag) }
+
+// Instead returns the command line that was typed, with a flag in place of others; their
+// map says which of those have a value.
+func Instead(others map[string]bool, flag string) string {
+	var args []string
+	for i := 1; i < len(os.Args); i++ {
+		name, _, given := strings.Cut(os.Args[i], "=")
+		hasValue, other := others[name]
+		switch {
+		case name == "--":
+			return typedWith(append(args, os.Args[i:]...), flag)
+		case !other:
+			args = append(args, os.Args[i])
+		case hasValue && !given:
+			i++
+		}
+	}
+	return typedWith(args, flag)
+}
+
+// typedWith returns a command line of ours with a flag more.
+func typedWith(args []string, flag string) string {
+	args = slices.Clone(args)
+	for i := range args {
+		args[i] = shell.Word(args[i])
+	}
+	end := slices.Index(args, "--") // flags stand before it
+	if end < 0 {
+		end = len(args)
+	}
+	return "privyseal " + strings.Join(slices.Insert(args, end, flag), " ")
+}
