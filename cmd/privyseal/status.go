@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -83,6 +84,8 @@ func (s *statusCommand) read(ctx context.Context) (monitor.Snapshot, error) {
 		snapshot.Chains[i].Problem = s.app.InHome(snapshot.Chains[i].Problem)
 	}
 	switch {
+	case errors.Is(err, syscall.ENOTDIR):
+		err = s.notRunning(fmt.Errorf("%w in %s", monitor.ErrNotRunning, s.home))
 	case errors.Is(err, monitor.ErrNotRunning):
 		err = s.notRunning(err)
 	case errors.Is(err, fs.ErrPermission):
