@@ -51,7 +51,7 @@ func policies() map[string]KeyPolicy {
 		"parts":    {Role: role, Images: []Image{image(0xa0), image(0xb0), image(0xa0)}, Parts: true, WithoutPCR0: true},
 		"everything": {
 			Role: role, Images: []Image{image(0xa0)}, Parts: true, Signed: true, Instance: "i-0123456789abcdef0",
-			Admins:  []string{"arn:aws:iam::111122223333:user/root-of-trust", "arn:aws:iam::999900001111:role/second"},
+			Admins:  []string{"arn:aws:iam::111122223333:user/root-of-trust", "arn:aws:iam::111122223333:role/second"},
 			Context: map[string][]string{"privyseal-public-key": {"key=", "identity="}}, Optional: map[string][]string{"privyseal-chain": {"chain-1"}},
 		},
 	}
@@ -161,22 +161,37 @@ func TestPoliciesRefused(t *testing.T) {
 // The judge, over policies as one meets them. Each case is a policy and what is
 // found, with images a0… and b0… expected.
 func TestCheck(t *testing.T) {
+	var again strings.Builder
+	for _, c := range blocks(t) {
+		fmt.Fprintf(&again, "== %s\n%s-- finds\n%s", c.title, c.body, describe(t, []byte(c.policy())))
+	}
+	golden(t, "check.txt", again.String())
+}
+
+// block is one case of check.txt.
+type block struct{ title, body string }
+
+func blocks(t testing.TB) (list []block) {
+	t.Helper()
 	text, err := os.ReadFile("testdata/check.txt")
 	if err != nil {
 		t.Fatal(err)
 	}
-	var again strings.Builder
-	for _, block := range strings.Split(string(text), "== ")[1:] {
-		title, rest, _ := strings.Cut(block, "\n")
+	for _, b := range strings.Split(string(text), "== ")[1:] {
+		title, rest, _ := strings.Cut(b, "\n")
 		body, _, _ := strings.Cut(rest, "-- finds\n")
-		policy := strings.NewReplacer(
-			"A0", hex.EncodeToString(image(0xa0).PCR0), "A1", hex.EncodeToString(image(0xa0).PCR1), "A2", hex.EncodeToString(image(0xa0).PCR2),
-			"A8", hex.EncodeToString(image(0xa0).PCR8), "B1", hex.EncodeToString(image(0xb0).PCR1), "B2", hex.EncodeToString(image(0xb0).PCR2),
-			"C0", hex.EncodeToString(image(0xc0).PCR0), "C8", hex.EncodeToString(image(0xc0).PCR8), "ZERO", strings.Repeat("0", 96),
-			"V3", parentPCR("arn:aws:iam::111122223333:role/v"), "P3", parentPCR("arn:aws:iam::111122223333:role/path/p")).Replace(body)
-		fmt.Fprintf(&again, "== %s\n%s-- finds\n%s", title, body, describe(t, []byte(policy)))
+		list = append(list, block{title, body})
 	}
-	golden(t, "check.txt", again.String())
+	return list
+}
+
+// policy returns the policy with its measurements written out.
+func (b block) policy() string {
+	return strings.NewReplacer(
+		"A0", hex.EncodeToString(image(0xa0).PCR0), "A1", hex.EncodeToString(image(0xa0).PCR1), "A2", hex.EncodeToString(image(0xa0).PCR2),
+		"A8", hex.EncodeToString(image(0xa0).PCR8), "B1", hex.EncodeToString(image(0xb0).PCR1), "B2", hex.EncodeToString(image(0xb0).PCR2),
+		"C0", hex.EncodeToString(image(0xc0).PCR0), "C8", hex.EncodeToString(image(0xc0).PCR8), "ZERO", strings.Repeat("0", 96),
+		"V3", parentPCR("arn:aws:iam::111122223333:role/v"), "P3", parentPCR("arn:aws:iam::111122223333:role/path/p")).Replace(b.body)
 }
 
 func describe(t *testing.T, policy []byte) string {
@@ -219,14 +234,8 @@ func TestWildcard(t *testing.T) {
 // Whatever is read: no panic; the same twice; and a Deny more never lets anybody
 // in that was out before.
 func FuzzCheck(f *testing.F) {
-	text, err := os.ReadFile("testdata/check.txt")
-	if err != nil {
-		f.Fatal(err)
-	}
-	for _, block := range strings.Split(string(text), "== ")[1:] {
-		_, rest, _ := strings.Cut(block, "\n")
-		body, _, _ := strings.Cut(rest, "-- finds\n")
-		f.Add([]byte(body))
+	for _, c := range blocks(f) {
+		f.Add([]byte(c.body))
 	}
 	f.Fuzz(func(t *testing.T, policy []byte) {
 		one, err := Check(policy, nil)

@@ -128,9 +128,14 @@ func (p KeyPolicy) JSON() ([]byte, error) {
 	e := json.NewEncoder(&b)
 	e.SetEscapeHTML(false)
 	e.SetIndent("", "  ")
-	err = e.Encode(doc)
+	if err = e.Encode(doc); err == nil && b.Len() > awsMaxPolicy {
+		err = fmt.Errorf("cannot make a key policy: with %d images it has %d bytes, and AWS takes %d", len(p.Images), b.Len(), awsMaxPolicy)
+	}
 	return b.Bytes(), err
 }
+
+// awsMaxPolicy bounds a key policy in bytes: AWS KMS Developer Guide, "Resource quotas".
+const awsMaxPolicy = 32 << 10
 
 // allows returns the statements that let the role's enclave use the key. Several
 // images that are named by their parts need one statement each: lists would admit
@@ -247,13 +252,15 @@ func (p KeyPolicy) check() (account string, err error) {
 	}
 	parts := strings.SplitN(p.Role, ":", 6)
 	for _, a := range p.Admins {
-		if !strings.HasPrefix(a, "arn:") || strings.ContainsAny(a, "*? ") {
+		admin := principal{"AWS", accountOf(a)}
+		id := admin.accountID()
+		switch {
+		case !strings.HasPrefix(a, "arn:") || strings.ContainsAny(a, "*?") || !isPlain(a) || id == "":
 			return "", fmt.Errorf("%q is not the ARN of an administrator, as in arn:aws:iam::ACCOUNT:user/NAME", a)
-		}
-		name := parts[5][strings.LastIndexByte(parts[5], '/')+1:]
-		session := strings.Join([]string{"arn", parts[1], "sts", "", parts[4], "assumed-role/" + name + "/"}, ":")
-		if a == p.Role || strings.HasPrefix(a, session) {
+		case admin.role() == (principal{"AWS", p.Role}).role():
 			return "", errors.New("the role of the instance must not manage the key: it could replace this policy")
+		case id != (principal{"AWS", accountOf(p.Admins[0])}).accountID():
+			return "", fmt.Errorf("%q is of another account than %q: KMS lets no account but the key's own manage a key", a, p.Admins[0])
 		}
 	}
 	if len(p.Images) == 0 {
@@ -287,7 +294,7 @@ func isAccount(s string) bool { return len(s) == 12 && strings.Trim(s, "01234567
 func CheckRole(arn string) error {
 	parts := strings.SplitN(arn, ":", 6)
 	if len(parts) != 6 || parts[0] != "arn" || !strings.HasPrefix(parts[1], "aws") || parts[2] != "iam" || parts[3] != "" ||
-		!isAccount(parts[4]) || !strings.HasPrefix(parts[5], "role/") || strings.HasSuffix(parts[5], "/") || strings.ContainsAny(arn, "*? ") {
+		!isAccount(parts[4]) || !strings.HasPrefix(parts[5], "role/") || strings.HasSuffix(parts[5], "/") || strings.ContainsAny(arn, "*?") || !isPlain(arn) {
 		return fmt.Errorf("%q is not the ARN of a role, arn:aws:iam::ACCOUNT:role/NAME", arn)
 	}
 	return nil

@@ -423,6 +423,46 @@ func wildcard(pattern, text string) bool {
 	return strings.Trim(pattern[i:], "*") == ""
 }
 
+// overlap reports whether some text matches both patterns, whatever its case. A
+// variable, ${…}, is any text. What would take too long to say may.
+func overlap(a, b string) bool {
+	a, b = withoutVariables(strings.ToLower(a)), withoutVariables(strings.ToLower(b))
+	if len(a)*len(b) > 1<<20 {
+		return true
+	}
+	// row[j] says whether a[i:] and b[j:] overlap, next[j] the same of a[i+1:].
+	next := make([]bool, len(b)+1)
+	for i := len(a); i >= 0; i-- {
+		row := make([]bool, len(b)+1)
+		for j := len(b); j >= 0; j-- {
+			switch {
+			case i == len(a) && j == len(b):
+				row[j] = true
+			case i < len(a) && a[i] == '*', j < len(b) && b[j] == '*':
+				row[j] = i < len(a) && next[j] || j < len(b) && row[j+1]
+			case i < len(a) && j < len(b):
+				row[j] = (a[i] == b[j] || a[i] == '?' || b[j] == '?') && next[j+1]
+			}
+		}
+		next = row
+	}
+	return next[0]
+}
+
+// withoutVariables returns a pattern in which each variable is a star.
+func withoutVariables(pattern string) string {
+	var b strings.Builder
+	for {
+		before, rest, found := strings.Cut(pattern, "${")
+		b.WriteString(before)
+		if !found {
+			return b.String()
+		}
+		b.WriteByte('*')
+		_, pattern, _ = strings.Cut(rest, "}")
+	}
+}
+
 // named returns whom an Allow is for.
 func (r rule) named() []principal {
 	if !r.notPrincipal {
@@ -464,13 +504,15 @@ func (r rule) includes(who principal) bool {
 			return p.kind == "" && p.everyone() || p.everyone() && who.kind == "AWS" || p == who && !who.account()
 		})
 	}
+	arn := func(p principal) bool { return p.kind == "AWS" && strings.HasPrefix(p.id, "arn:") }
 	session := func(p principal) bool { return strings.Contains(p.id, ":sts:") }
-	if who.everyone() || who.account() || session(who) {
+	if who.kind != "Service" && !arn(who) || session(who) {
 		return false
 	}
-	// Whether naming a role excepts its sessions, and an account its roles, is
-	// subtle; what is near to an exception counts as one.
+	// Whether naming a role excepts its sessions, an account its roles, and an
+	// identity provider whoever comes from there, is subtle, and a unique id may be
+	// anybody's: what is near to an exception counts as one.
 	return !slices.ContainsFunc(r.principals, func(p principal) bool {
-		return p == who || p.everyone() || p.account() || session(p)
+		return p.role() == who.role() || p.kind != "Service" && !arn(p) || session(p)
 	})
 }

@@ -51,6 +51,8 @@ func (f *Finding) elsewhere(home map[string]bool) string {
 		return "for whoever it acts for" + twin
 	case !home[f.who.accountID()]:
 		return "for another account" + twin
+	case len(home) > 1:
+		return "where two accounts manage the KMS key, though only its own can" + twin
 	}
 	return ""
 }
@@ -77,7 +79,7 @@ func (f *Finding) unfit(hosts hosts, threat string) string {
 // hosts are those who have the credentials of an enclave's host.
 type hosts struct {
 	named    map[string]bool // principal.role of roles and others
-	arns     []string        // of roles, for patterns
+	arns     []string        // of roles; from a condition also patterns
 	measured map[string]bool // PCR3: the hash of a role's ARN
 }
 
@@ -126,7 +128,17 @@ func (f *Finding) callers() []principal {
 	return list
 }
 
-func (h hosts) has(p principal) bool { return h.named[p.role()] || h.measured[parentPCR(p.roleARN())] }
+// has reports whether a principal may be a host: by name, by its hash, or as a role that
+// a pattern leaves room for.
+func (h hosts) has(p principal) bool {
+	return h.named[p.role()] || h.measured[parentPCR(p.roleARN())] ||
+		slices.ContainsFunc(p.roleARNs(), func(arn string) bool { return h.match(arn) })
+}
+
+// match reports whether a pattern of ARNs leaves room for a host.
+func (h hosts) match(pattern string) bool {
+	return slices.ContainsFunc(h.arns, func(arn string) bool { return overlap(pattern, arn) })
+}
 
 // aimsAt reports whether the conditions of an Allow for a whole account leave it to
 // the host, or to somebody of whom that cannot be told. Conditions that have nothing
@@ -155,27 +167,30 @@ func (f *Finding) aimsAt(h hosts) bool {
 // may reports whether a value of aws:PrincipalArn, which can be a pattern, may be a
 // host.
 func (h hosts) may(value string) bool {
-	if strings.Contains(value, "${") || h.has(principal{"AWS", accountOf(value)}) {
+	if strings.Contains(value, "${") || strings.ContainsAny(value, "*?") && h.unnamed() {
 		return true
 	}
-	return slices.ContainsFunc(h.arns, func(arn string) bool {
-		return wildcard(strings.ToLower(value), strings.ToLower(arn))
-	})
+	return h.has(principal{"AWS", accountOf(value)}) || h.match(value)
+}
+
+// unnamed reports whether a role is known by its hash alone. It is none of those that
+// are named, and may be any that a pattern leaves room for.
+func (h hosts) unnamed() bool {
+	for pcr3 := range h.measured {
+		if !slices.ContainsFunc(h.arns, func(arn string) bool { return parentPCR(arn) == pcr3 }) {
+			return true
+		}
+	}
+	return false
 }
 
 // excluded reports whether a negated condition certainly shuts out each host.
 func (h hosts) excluded(c condition) bool {
-	if len(h.arns) == 0 || strings.Contains(c.operator, ":") {
+	if len(h.arns) == 0 || strings.Contains(c.operator, ":") || h.unnamed() {
 		return false
 	}
 	for _, arn := range h.arns {
 		if !slices.Contains(c.values, arn) {
-			return false
-		}
-	}
-	// A role that is known by its hash alone is none of those that are named.
-	for pcr3 := range h.measured {
-		if !slices.ContainsFunc(h.arns, func(arn string) bool { return parentPCR(arn) == pcr3 }) {
 			return false
 		}
 	}
@@ -218,8 +233,8 @@ func (c condition) compares() (positive, ok bool) {
 	return false, false
 }
 
-// homeOf returns the accounts whose the KMS key is: of those who may replace its
-// policy. Where nobody may, it is that of those who use it in the enclave, if they
+// homeOf returns the accounts whose the KMS key may be: of those who may replace its
+// policy. KMS lets nobody else do that, so that of two one has no right to it. Where nobody may, it is that of those who use it in the enclave, if they
 // have one.
 func homeOf(found []Finding) map[string]bool {
 	managers, users := map[string]bool{}, map[string]bool{}

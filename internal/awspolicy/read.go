@@ -37,8 +37,9 @@ func (p principal) everyone() bool { return p.id == "*" && (p.kind == "" || p.ki
 
 func (p principal) account() bool { return p.kind == "AWS" && isAccount(p.id) }
 
-// role returns what a role and its sessions have in common: account and name. Of
-// others it is the id.
+// role returns what a role and its sessions have in common: account and name, in
+// small letters, as two names of one account differ in more than case. Of others it
+// is the id.
 func (p principal) role() string {
 	parts := strings.SplitN(p.id, ":", 6)
 	if p.kind != "AWS" || len(parts) != 6 {
@@ -47,9 +48,9 @@ func (p principal) role() string {
 	names := strings.Split(parts[5], "/")
 	switch {
 	case names[0] == "role": // with a path or without
-		return parts[4] + "/" + names[len(names)-1]
+		return strings.ToLower(parts[4] + "/" + names[len(names)-1])
 	case names[0] == "assumed-role" && len(names) > 1:
-		return parts[4] + "/" + names[1]
+		return strings.ToLower(parts[4] + "/" + names[1])
 	}
 	return p.id
 }
@@ -66,6 +67,20 @@ func (p principal) roleARN() string {
 		return p.id
 	}
 	return strings.Join([]string{parts[0], parts[1], "iam", parts[3], parts[4], "role/" + session[1]}, ":")
+}
+
+// roleARNs returns patterns of the ARNs that a role may have, none for others. A
+// session does not say the role's path.
+func (p principal) roleARNs() []string {
+	arn := p.roleARN()
+	parts := strings.SplitN(arn, ":", 6)
+	switch {
+	case p.kind != "AWS" || len(parts) != 6 || !strings.HasPrefix(parts[5], "role/"):
+		return nil
+	case arn == p.id:
+		return []string{arn}
+	}
+	return []string{arn, strings.Replace(arn, ":role/", ":role/*/", 1)}
 }
 
 // String says who it is, for people.
@@ -147,6 +162,9 @@ func parseRule(number int, fields map[string]any) (r rule, problems []string) {
 	case "Allow":
 		r.allow = true
 	case "Deny":
+	case nil:
+		problem("that it has no Effect, taken for Allow")
+		r.allow = true
 	default:
 		problem("the Effect %v, taken for Allow", fields["Effect"])
 		r.allow = true
@@ -192,7 +210,19 @@ func parseRule(number int, fields map[string]any) (r rule, problems []string) {
 	if len(problems) > 0 {
 		r.doubt(problems)
 	}
-	return r, problems
+	return r, append(problems, r.capitals()...)
+}
+
+// capitals names the conditions that can never hold as they were meant: KMS writes
+// registers in small letters, and StringEquals and StringNotEquals tell capitals from them.
+func (r rule) capitals() (problems []string) {
+	for _, c := range r.conditions {
+		_, ok := register(c.key)
+		if ok && (c.operator == "StringEquals" || c.operator == "StringNotEquals") && areMeasurements(c.values) && !slices.Equal(c.values, lower(c.values)) {
+			problems = append(problems, fmt.Sprintf("capital letters in %s of %s: KMS writes small ones, so that they equal nothing", c.key, c.operator))
+		}
+	}
+	return problems
 }
 
 // isAction reports whether a text is an action or a pattern of them. Whether AWS
@@ -267,7 +297,7 @@ func parseConditions(value any) (list []condition, ok bool) {
 	}
 	for _, operator := range slices.Sorted(maps.Keys(operators)) {
 		keys, isObject := operators[operator].(map[string]any)
-		if !isObject {
+		if !isObject || !isPlain(operator) {
 			return nil, false
 		}
 		seen := map[string]bool{}
@@ -294,10 +324,10 @@ func texts(value any) (list []string, ok bool) {
 	case []any:
 		for _, e := range v {
 			one, ok := texts(e)
-			if !ok || len(one) != 1 {
+			if _, nested := e.([]any); !ok || nested {
 				return nil, false
 			}
-			list = append(list, one[0])
+			list = append(list, one...)
 		}
 		return list, len(list) > 0
 	}
