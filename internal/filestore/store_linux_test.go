@@ -215,6 +215,43 @@ func TestCreateHasOneWinner(t *testing.T) {
 	loaded(t, c)
 }
 
+// From the look whether there is a state to its name, no other Create is at work.
+func TestCreateIsAlone(t *testing.T) {
+	c := Config{Path: filepath.Join(diskDir(t), "state"), ID: testID}
+	var looked, named error
+	sys := kernel()
+	lstat, link := sys.lstat, sys.link
+	sys.lstat = func(path string, st *unix.Stat_t) error {
+		if path == c.Path {
+			looked = lockFolder(t, c)
+		}
+		return lstat(path, st)
+	}
+	sys.link = func(fd int, path string) error {
+		named = lockFolder(t, c)
+		return link(fd, path)
+	}
+	if err := c.create(sys, watermark.Saved{Mark: at(1)}); err != nil {
+		t.Fatal(err)
+	}
+	if looked != unix.EWOULDBLOCK || named != unix.EWOULDBLOCK {
+		t.Errorf("another one has its lock: when we look, %v; when we give the name, %v", looked, named)
+	}
+	if err := lockFolder(t, c); err != nil {
+		t.Errorf("the folder is locked for good: %v", err)
+	}
+}
+
+// lockFolder locks the folder of a state for a moment, if nobody alone has its lock.
+func lockFolder(t *testing.T, c Config) error {
+	folder, err := os.Open(filepath.Dir(c.Path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer folder.Close()
+	return unix.Flock(int(folder.Fd()), unix.LOCK_SH|unix.LOCK_NB)
+}
+
 // All that a file on disk can be instead of our state, and what is said of it.
 func TestBadFiles(t *testing.T) {
 	corrupt := func(slots ...int64) func(t *testing.T, c *Config) {
