@@ -23,6 +23,9 @@ ifneq ($(VECTORS),)
 export PRIVYSEAL_REQUIRE_VECTORS := 1
 endif
 
+# No test may miss the OpenBao server where it can be had.
+OPENBAO := PRIVYSEAL_REQUIRE_OPENBAO=$$(scripts/setup can-openbao 2>/dev/null && echo 1)
+
 .PHONY: all demo test bench release vectors fuzz install clean check race unit interop nodes mutants mutants-tenth
 
 all:
@@ -48,6 +51,7 @@ setup:
 	@scripts/setup debian
 	@scripts/setup nodes
 	@scripts/setup promtool
+	@scripts/setup openbao
 .PHONY: setup
 
 check:
@@ -68,20 +72,20 @@ packages:
 
 unit:
 	@echo "== unit tests, vectors, fuzz seeds, scripts, crash tests"
-	@PRIVYSEAL_REQUIRE_PROMTOOL=$$(scripts/setup can-qemu 2>/dev/null && echo 1) PRIVYSEAL_REQUIRE_NODES=1 $(GO) test $(PACKAGES) ./test/crash/... ./test/nitro/hostile ./test/mutants
+	@$(OPENBAO) PRIVYSEAL_REQUIRE_PROMTOOL=$$(scripts/setup can-qemu 2>/dev/null && echo 1) PRIVYSEAL_REQUIRE_NODES=1 $(GO) test $(PACKAGES) ./test/crash/... ./test/nitro/hostile ./test/mutants
 
 # Each fault of the lists in test/mutants, put into the code, makes a test fail.
 # `make test` runs a tenth of them, at each commit the next tenth.
 mutants:
 	@echo "== mutants, all of them"
-	@PRIVYSEAL_REQUIRE_NODES=1 $(GO) run ./test/mutants
+	@$(OPENBAO) PRIVYSEAL_REQUIRE_NODES=1 $(GO) run ./test/mutants
 mutants-tenth:
 	@echo "== mutants, a tenth of them"
-	@PRIVYSEAL_REQUIRE_NODES=1 $(GO) run ./test/mutants -tenth
+	@$(OPENBAO) PRIVYSEAL_REQUIRE_NODES=1 $(GO) run ./test/mutants -tenth
 
 race:
 	@echo "== race detector"
-	@CGO_ENABLED=1 PRIVYSEAL_REQUIRE_NODES=1 $(GO) test -race ./internal/... ./test/nitro/hostile
+	@CGO_ENABLED=1 $(OPENBAO) PRIVYSEAL_REQUIRE_NODES=1 $(GO) test -race ./internal/... ./test/nitro/hostile
 
 # What operators do, in any order: 2,000 random stories, and those that are kept.
 operators:

@@ -41,6 +41,8 @@ var mayImport = map[string]string{
 	"internal/key/soft": "internal/cure internal/pubkey internal/strictjson filippo.io/edwards25519 github.com/cloudflare/circl/ github.com/decred/dcrd/dcrec/secp256k1/v4/ " +
 		"github.com/decred/dcrd/dcrec/secp256k1/v4 golang.org/x/crypto/",
 
+	"internal/key/vault": "internal/cure internal/pubkey internal/shell internal/strictjson",
+
 	// Stores.
 	"internal/filestore": "internal/shell internal/watermark golang.org/x/sys/unix",
 
@@ -84,11 +86,12 @@ var mayImport = map[string]string{
 	// For tests only; no program links these.
 	"internal/watermark/storetest":  "internal/watermark",
 	"internal/key/nitrokms/kmstest": "",
+	"internal/key/vault/vaulttest":  "",
 	"internal/privval/privvaltest":  "internal/privval google.golang.org/protobuf/encoding/protowire",
 }
 
 // testOnly are packages that production code must not import.
-var testOnly = []string{"testing", module + "/internal/watermark/storetest", module + "/internal/privval/privvaltest", module + "/internal/key/nitrokms/kmstest"}
+var testOnly = []string{"testing", module + "/internal/watermark/storetest", module + "/internal/privval/privvaltest", module + "/internal/key/nitrokms/kmstest", module + "/internal/key/vault/vaulttest"}
 
 // unsafeIoctl are the packages that hand a struct to the kernel by its address.
 var unsafeIoctl = []string{"internal/nitro/nsm", "internal/enclave"}

@@ -1,0 +1,139 @@
+package vault
+
+import (
+	"context"
+	"crypto"
+	"crypto/ed25519"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"strings"
+
+	"privyseal/internal/pubkey"
+)
+
+// Key is one version of a key on a server. It is a [crypto.Signer] whose public key is
+// a [pubkey.Key], and safe for concurrent use.
+type Key struct {
+	client  *Client
+	name    string
+	version int
+	public  pubkey.Key
+	verify  func(message, signature []byte) bool
+}
+
+// Open returns the key name, in its version, which has to be public. It becomes the
+// owner of a new client. It does not wait for the server: one that is sealed or not there
+// yet makes Sign fail, until it is back.
+func Open(c Config, name string, version int, public pubkey.Key) (*Key, error) {
+	switch {
+	case !keyName.MatchString(name):
+		return nil, fmt.Errorf("cannot use the Vault key %.60q: no key has such a name", name)
+	case version < 1:
+		return nil, errors.New("cannot use the Vault key: its version has to be pinned, and the first is 1")
+	case public.Type() != pubkey.Ed25519:
+		return nil, fmt.Errorf("cannot use the Vault key: it signs with ed25519, and the public key is of type %q", public.Type())
+	}
+	client, err := New(c)
+	if err != nil {
+		return nil, err
+	}
+	return client.key(name, version, public), nil
+}
+
+func (c *Client) key(name string, version int, public pubkey.Key) *Key {
+	return &Key{client: c, name: name, version: version, public: public, verify: public.Verifier()}
+}
+
+// Public returns the public key, a [pubkey.Key].
+func (k *Key) Public() crypto.PublicKey { return k.public }
+
+// PublicKey returns the public key.
+func (k *Key) PublicKey() pubkey.Key { return k.public }
+
+// Close ends the session in this process. A Sign that is under way fails.
+func (k *Key) Close() error { return k.client.Close() }
+
+// String returns type and address.
+func (k *Key) String() string { return "Vault key " + k.public.String() }
+
+// Format prints what String returns, whatever the verb.
+func (k *Key) Format(f fmt.State, _ rune) { io.WriteString(f, k.String()) }
+
+// LogValue is what slog logs: what String returns.
+func (k *Key) LogValue() slog.Value { return slog.StringValue(k.String()) }
+
+// signRequest signs the message itself, not a digest of it (RFC 8032, PureEdDSA).
+type signRequest struct {
+	Input      []byte `json:"input"`
+	KeyVersion int    `json:"key_version"`
+}
+
+// Sign has the server sign the whole message and returns the 64 bytes of the signature,
+// which verifies under the public key. rand is not used; opts must be nil or
+// crypto.Hash(0). An error of the server is an *[Error].
+func (k *Key) Sign(_ io.Reader, message []byte, opts crypto.SignerOpts) ([]byte, error) {
+	if opts != nil && opts != crypto.Hash(0) {
+		return nil, errors.New("cannot sign: a Vault key takes the whole message, and no options")
+	}
+	return k.sign(k.client.ctx, message)
+}
+
+func (k *Key) sign(ctx context.Context, message []byte) ([]byte, error) {
+	c := k.client
+	r := c.keyRequest(k.name, "POST", "sign/"+k.name)
+	r.body = signRequest{Input: append([]byte{}, message...), KeyVersion: k.version}
+	var answer json.RawMessage
+	if err := c.call(ctx, r, &answer); err != nil {
+		return nil, err
+	}
+	signature, err := parseSignature(answer, k.version)
+	if err != nil {
+		return nil, c.fail(r, malformed, err.Error())
+	}
+	if !k.verify(message, signature) {
+		return nil, k.explain(ctx, r)
+	}
+	return signature, nil
+}
+
+// explain says why a signature does not verify: another key in the place of ours, or a
+// server that computes wrongly.
+func (k *Key) explain(ctx context.Context, r request) error {
+	there, err := k.client.Public(ctx, k.name, k.version)
+	switch {
+	case err != nil:
+		return k.client.fail(r, badSignature, "")
+	case !there.Equal(k.public):
+		return k.client.wrongKey(r, k.version, there, k.public)
+	}
+	return k.client.fail(r, badSignature, "")
+}
+
+func (c *Client) wrongKey(r request, version int, there, want pubkey.Key) error {
+	return c.fail(r, otherKey, fmt.Sprintf("version %d is %v, not %v", version, there, want))
+}
+
+// parseSignature reads the data of an answer of sign: "vault:vVERSION:BASE64".
+func parseSignature(data []byte, version int) ([]byte, error) {
+	var answer struct {
+		Signature  string `json:"signature"`
+		KeyVersion int    `json:"key_version"` // 0 from servers that do not say
+	}
+	if err := json.Unmarshal(data, &answer); err != nil {
+		return nil, errors.New("it is not the JSON that was expected")
+	}
+	text, ok := strings.CutPrefix(answer.Signature, fmt.Sprintf("vault:v%d:", version))
+	if !ok || answer.KeyVersion != 0 && answer.KeyVersion != version {
+		return nil, fmt.Errorf("it is not a signature of version %d of the key", version)
+	}
+	signature, err := base64.StdEncoding.Strict().DecodeString(text)
+	// The decoder skips line feeds.
+	if err != nil || len(signature) != ed25519.SignatureSize || len(text) != base64.StdEncoding.EncodedLen(len(signature)) {
+		return nil, fmt.Errorf("a signature has %d bytes in base64, and that has not", ed25519.SignatureSize)
+	}
+	return signature, nil
+}
