@@ -5,7 +5,6 @@ import (
 	"crypto"
 	"crypto/ed25519"
 	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -86,11 +85,11 @@ func (k *Key) sign(ctx context.Context, message []byte) ([]byte, error) {
 	c := k.client
 	r := c.keyRequest(k.name, "POST", "sign/"+k.name)
 	r.body = signRequest{Input: append([]byte{}, message...), KeyVersion: k.version}
-	var answer json.RawMessage
+	var answer signAnswer
 	if err := c.call(ctx, r, &answer); err != nil {
 		return nil, err
 	}
-	signature, err := parseSignature(answer, k.version)
+	signature, err := answer.signature(k.version)
 	if err != nil {
 		return nil, c.fail(r, malformed, err.Error())
 	}
@@ -117,17 +116,18 @@ func (c *Client) wrongKey(r request, version int, there, want pubkey.Key) error 
 	return c.fail(r, otherKey, fmt.Sprintf("version %d is %v, not %v", version, there, want))
 }
 
-// parseSignature reads the data of an answer of sign: "vault:vVERSION:BASE64".
-func parseSignature(data []byte, version int) ([]byte, error) {
-	var answer struct {
-		Signature  string `json:"signature"`
+// signAnswer is what the server says to a signRequest.
+type signAnswer struct {
+	Data struct {
+		Signature  string `json:"signature"`   // vault:vVERSION:BASE64
 		KeyVersion int    `json:"key_version"` // 0 from servers that do not say
-	}
-	if err := json.Unmarshal(data, &answer); err != nil {
-		return nil, errors.New("it is not the JSON that was expected")
-	}
-	text, ok := strings.CutPrefix(answer.Signature, fmt.Sprintf("vault:v%d:", version))
-	if !ok || answer.KeyVersion != 0 && answer.KeyVersion != version {
+	} `json:"data"`
+}
+
+// signature returns the signature of a version of the key.
+func (a *signAnswer) signature(version int) ([]byte, error) {
+	text, ok := strings.CutPrefix(a.Data.Signature, fmt.Sprintf("vault:v%d:", version))
+	if !ok || a.Data.KeyVersion != 0 && a.Data.KeyVersion != version {
 		return nil, fmt.Errorf("it is not a signature of version %d of the key", version)
 	}
 	signature, err := base64.StdEncoding.Strict().DecodeString(text)

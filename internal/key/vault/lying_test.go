@@ -58,9 +58,10 @@ func TestLies(t *testing.T) {
 		"base64 in lines":  {says(200, strings.Replace(signature(other, "a vote"), "==", `\n==`, 1)), makesNoSense + short, ""},
 		"no signature":     {says(200, `{"data":{}}`), makesNoSense + notSigned, ""},
 		"a number":         {says(200, `{"data":{"signature":1}}`), makesNoSense + notJSON, ""},
-		"two signatures":   {says(200, `{"data":{"signature":"a","signature":"b"}}`), makesNoSense + notJSON, ""},
-		"no data":          {says(200, `{}`), makesNoSense + notJSON, ""},
-		"null":             {says(200, `{"data":null}`), makesNoSense + notJSON, ""},
+		"two signatures":   {says(200, `{"data":{"signature":"a","signature":"b"}}`), makesNoSense + notSigned, ""},
+		"no data":          {says(200, `{}`), makesNoSense + notSigned, ""},
+		"null":             {says(200, `{"data":null}`), makesNoSense + notSigned, ""},
+		"a list":           {says(200, `[]`), makesNoSense + notJSON, ""},
 		"garbage":          {says(200, "\x00\xff"), makesNoSense + notJSON, ""},
 		"nothing":          {says(200, ""), makesNoSense + notJSON, ""},
 		"more than enough": {says(200, signature(other, "a vote")+"x"), makesNoSense + notJSON, ""},
@@ -136,7 +137,10 @@ func TestLiesAboutKeys(t *testing.T) {
 			makesNoSense + "(the public key is no point of the curve of ed25519)"},
 		"a type that is none": {`{"data":{"type":"` + strings.Repeat("x", 60) + `"}}`,
 			`key transit/val at ADDRESS: it is not a key that signs for a validator (its type is "` + strings.Repeat("x", 40) + `", not ed25519)`},
-		"a list": {`{"data":[]}`, makesNoSense + "(it is not the JSON that was expected)"},
+		"two types": {`{"data":{"type":"ed25519","type":"ecdsa"}}`, makesNoSense + "(it is not the JSON that was expected)"},
+		"no data":   {`{}`, makesNoSense + "(it is not the JSON that was expected)"},
+		"null":      {`{"data":null}`, makesNoSense + "(it is not the JSON that was expected)"},
+		"a list":    {`{"data":[]}`, makesNoSense + "(it is not the JSON that was expected)"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := newFake(t, says(200, tt.answer))
