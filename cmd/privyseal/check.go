@@ -194,7 +194,7 @@ func withMode(path string) string {
 // checkConfig reports whether there is a config to go on with.
 func (k *inspection) checkConfig() bool {
 	path := filepath.Join(k.home, config.FileName)
-	c, err := config.Load(path)
+	c, err := providers.Kinds().Load(path)
 	var mistakes *config.Error
 	if errors.As(err, &mistakes) {
 		for _, p := range mistakes.Problems {

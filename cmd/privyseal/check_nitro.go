@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 
+	opsnitro "privyseal/internal/ops/nitro"
+
 	"privyseal/internal/host"
 	"privyseal/internal/key/nitrokms"
 	"privyseal/internal/provider"
@@ -13,7 +15,7 @@ import (
 // for the chains that are to be in it.
 func checkEnclave(r *provider.Report, name string) {
 	line, what := r.Config.Line("enclave", name, "eif"), "enclave "+name
-	path := r.Config.Path(r.Config.Enclaves[name].EIF)
+	path := r.Config.Path(opsnitro.Enclaves(r.Config)[name].EIF)
 	im, err := readImage(path)
 	if err != nil {
 		r.Add(provider.Bad, line, what, err.Error(), "put the image back from the backup, or build it again: the same inputs give the same bytes")
@@ -34,12 +36,12 @@ func checkEnclave(r *provider.Report, name string) {
 	for _, why := range testPolicy(p) {
 		r.Add(provider.Unsure, line, what, why, "")
 	}
-	if r.Config.Enclaves[name].Transport == "" && host.Sockets() == "" {
+	if opsnitro.Enclaves(r.Config)[name].Transport == "" && host.Sockets() == "" {
 		r.Add(provider.Unsure, line, what, "nitro-cli has its sockets where every user of this instance gets in, and can make the enclave unmanageable",
 			"start it by systemd/privyseal-nitro.service, or make "+host.SocketsDir+" with mode 0700 for this user, before the enclave is launched")
 	}
 	for i, ch := range r.Config.Chains {
-		if ch.Enclave != name {
+		if ch.Table != name {
 			continue
 		}
 		_, header, _, err := readWrapped(r.Config.Path(ch.Key), ch.ID)

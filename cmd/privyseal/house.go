@@ -1,11 +1,14 @@
 package main
 
-import "privyseal/internal/provider"
+import (
+	opsnitro "privyseal/internal/ops/nitro"
+	"privyseal/internal/provider"
+)
 
 // providers are those of this build: a line adds one.
 var providers = provider.Table{
 	{Name: "soft", Where: "a file", Imported: "the key in plain text", Holder: softHolder{}},
-	{Name: "nitro", Where: "an AWS Nitro Enclave", Unit: "privyseal-nitro", Form: "wrapped",
+	{Name: "nitro", Where: "an AWS Nitro Enclave", Unit: "privyseal-nitro", Kind: opsnitro.Kind(), Form: "wrapped",
 		Writer:   "an enclave",
 		Imported: "a ciphertext of the key, which opens without its chain being named", Holder: nitroHolder{}},
 }

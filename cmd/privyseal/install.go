@@ -59,7 +59,7 @@ func newInstaller(a *app) (*installer, error) {
 	if _, err := os.Lstat(in.path); errors.Is(err, fs.ErrNotExist) {
 		return in, nil
 	}
-	if in.config, err = config.Load(in.path); err != nil {
+	if in.config, err = providers.Kinds().Load(in.path); err != nil {
 		return nil, asConfig(err)
 	}
 	return in, nil
@@ -109,7 +109,7 @@ func (in *installer) noted(make func(*home.Note) error) error {
 	var note *home.Note
 	err := in.undo.folder(in.home)
 	if err == nil {
-		note, err = home.BeginNote(home.Place{Dir: in.home, Config: in.config, IsKey: made})
+		note, err = home.BeginNote(home.Place{Dir: in.home, Config: in.config, Kinds: in.app.Kinds, IsKey: made})
 	}
 	if err != nil {
 		in.undo.all()
@@ -177,7 +177,7 @@ func (in *installer) makeAll(note *home.Note, chains []*newChain) error {
 	if in.config == nil {
 		return config.WriteNew(in.path, newConfig(configs...))
 	}
-	return config.AppendChains(in.path, configs...)
+	return providers.Kinds().AppendChains(in.path, configs...)
 }
 
 // steps are what is made for a chain, in this order, before the config names it.

@@ -6,6 +6,8 @@ import (
 	"maps"
 	"slices"
 
+	opsnitro "privyseal/internal/ops/nitro"
+
 	"privyseal/internal/cli"
 	"privyseal/internal/config"
 	"privyseal/internal/hostlink"
@@ -33,7 +35,7 @@ func (nitroHolder) Identity(c *config.Config, ch config.Chain) (pubkey.Key, erro
 
 // Check implements [provider.Checker].
 func (nitroHolder) Check(_ context.Context, r *provider.Report) {
-	for _, name := range slices.Sorted(maps.Keys(r.Config.Enclaves)) {
+	for _, name := range slices.Sorted(maps.Keys(opsnitro.Enclaves(r.Config))) {
 		checkEnclave(r, name)
 	}
 }
@@ -70,8 +72,8 @@ func (nitroHolder) CheckState(r *provider.Report, line int, m watermark.Mark) {
 func (nitroHolder) Lost(c *config.Config, ch config.Chain, damaged bool) string {
 	here := "--home " + shell.Word(c.Path("."))
 	state, stop := here+" --chain-id "+shell.Word(ch.Name), here
-	if len(c.Enclaves) > 1 {
-		stop += " --enclave " + shell.Word(ch.Enclave)
+	if len(opsnitro.Enclaves(c)) > 1 {
+		stop += " --enclave " + shell.Word(ch.Table)
 	}
 	values := "CHAIN=" + shell.Word(ch.ID)
 	if _, h, public, err := readWrapped(c.Path(ch.Key), ch.ID); err == nil {
@@ -88,5 +90,5 @@ func (nitroHolder) Lost(c *config.Config, ch config.Chain, damaged bool) string 
 		"build it and let it in as doc/nitro.md says, \"The state is lost\", with %s, and with all else that policy file and key policy have now, every pin included; "+
 		"then here stop the service (`systemctl stop privyseal-nitro`, all chains), which would launch the old image again, run `privyseal nitro stop %s`, put the new image in the place of %s, "+
 		"run `privyseal state init %s --after-height H` with H well above the chain's height, and go back to the old image at once",
-		begin, state, values, stop, shell.Word(c.Path(c.Enclaves[ch.Enclave].EIF)), state)
+		begin, state, values, stop, shell.Word(c.Path(opsnitro.Enclaves(c)[ch.Table].EIF)), state)
 }

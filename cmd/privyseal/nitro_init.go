@@ -12,6 +12,8 @@ import (
 	"slices"
 	"strings"
 
+	opsnitro "privyseal/internal/ops/nitro"
+
 	"github.com/spf13/cobra"
 
 	"privyseal/internal/claims"
@@ -468,16 +470,16 @@ func (in *installer) addRecord(ch *enclaveChain, mark watermark.Mark) error {
 
 // addToConfig adds a chain, and its enclave if that is new.
 func (in *installer) addToConfig(ch *enclaveChain, e *enclaveLink) error {
-	ch.Enclave = e.name
-	enclaves := map[string]config.Enclave{}
+	ch.Table = e.name
+	enclaves := map[string]opsnitro.Enclave{}
 	if e.isNew {
 		enclaves[e.name] = e.config
 	}
 	if in.config != nil {
-		return config.Append(in.path, enclaves, ch.Chain)
+		return providers.Kinds().Append(in.path, opsnitro.Tables(enclaves), ch.Chain)
 	}
 	c := newConfig(ch.Chain)
-	c.Enclaves = enclaves
+	c.Tables = opsnitro.Tables(enclaves)
 	return config.WriteNew(in.path, c)
 }
 

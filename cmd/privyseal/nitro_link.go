@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"time"
 
+	opsnitro "privyseal/internal/ops/nitro"
+
 	"privyseal/internal/claims"
 	"privyseal/internal/cli"
 	"privyseal/internal/config"
@@ -26,7 +28,7 @@ import (
 // enclaveLink is a conversation with an enclave that runs.
 type enclaveLink struct {
 	name   string
-	config config.Enclave
+	config opsnitro.Enclave
 	isNew  bool // the config does not have it yet
 	image  *eif.Image
 	policy *policy.Policy
@@ -102,7 +104,7 @@ func (e *enclaveLink) launcher() (*host.Launcher, error) {
 	}
 	memory := e.config.MemoryMiB
 	if memory == 0 {
-		memory = max(config.MinMemoryMiB, int((4*info.Size()+1<<20-1)>>20))
+		memory = max(opsnitro.MinMemoryMiB, int((4*info.Size()+1<<20-1)>>20))
 	}
 	return &host.Launcher{
 		Path: e.config.NitroCLI, Name: host.EnclaveName(e.name), CID: e.config.CID, EIF: e.config.EIF,

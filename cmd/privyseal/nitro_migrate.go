@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 
+	opsnitro "privyseal/internal/ops/nitro"
+
 	"github.com/spf13/cobra"
 
 	"privyseal/internal/config"
@@ -104,7 +106,7 @@ func (f *nitroMigrateFlags) takeEnclave(cmd *cobra.Command, in *installer, old *
 	}
 	set := cmd.Flags().Changed
 	if in.config != nil && !set("cid") {
-		for other, has := range in.config.Enclaves {
+		for other, has := range opsnitro.Enclaves(in.config) {
 			if e.CID != 0 && has.CID == e.CID {
 				e.Warnings = append(e.Warnings, fmt.Sprintf("cid %d was not taken over: enclave %s of the config has it", e.CID, other))
 				e.CID = 0

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"syscall"
 
+	opsnitro "privyseal/internal/ops/nitro"
+
 	"github.com/spf13/cobra"
 
 	"privyseal/internal/cli"
@@ -29,7 +31,7 @@ func (f *runningFlags) add(cmd *cobra.Command) {
 }
 
 func (f *runningFlags) addCLI(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&f.nitroCLI, "nitro-cli", "", "AWS's launcher (default: that of the config, or "+config.DefaultNitroCLI+")")
+	cmd.Flags().StringVar(&f.nitroCLI, "nitro-cli", "", "AWS's launcher (default: that of the config, or "+opsnitro.DefaultNitroCLI+")")
 }
 
 // launcher returns a launcher for the enclave, which cannot launch. A config is
@@ -39,16 +41,16 @@ func (f *runningFlags) launcher(a *cli.App) (*host.Launcher, error) {
 	if err != nil {
 		return nil, err
 	}
-	name, e := cmp.Or(f.name, defaultEnclave), config.NewEnclave("")
+	name, e := cmp.Or(f.name, defaultEnclave), opsnitro.NewEnclave("")
 	if c == nil && f.name == "" && a.HomeNamed() {
 		// With a home that was mistyped, this would be another home's enclave.
 		return nil, cli.Usagef("%w; correct it, or name the enclave with --enclave, as in `--enclave %s`", noConfig(a), defaultEnclave)
 	}
 	if c != nil {
-		if f.name == "" && len(c.Enclaves) == 1 {
-			name = slices.Collect(maps.Keys(c.Enclaves))[0]
+		if f.name == "" && len(opsnitro.Enclaves(c)) == 1 {
+			name = slices.Collect(maps.Keys(opsnitro.Enclaves(c)))[0]
 		}
-		if known, found := c.Enclaves[name]; found {
+		if known, found := opsnitro.Enclaves(c)[name]; found {
 			e = known
 		} else if f.name != "" {
 			return nil, cli.Usagef("there is no [enclave.%s] in the config", f.name)

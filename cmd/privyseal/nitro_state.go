@@ -39,7 +39,7 @@ func (nitroHolder) NewState(cmd *cobra.Command, a *cli.App, c *config.Config, ch
 	if _, err := from.admit(cmd, ch, public, fc.Path); err != nil {
 		return err
 	}
-	f := &enclaveFlags{name: ch.Enclave}
+	f := &enclaveFlags{name: ch.Table}
 	e, err := f.open(ctx, a, c, true)
 	if err != nil {
 		return err

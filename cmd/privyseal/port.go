@@ -35,7 +35,7 @@ func checkPort(addr string) error {
 // newConfig returns a new config with metrics on a port that is free: the usual one,
 // or one of the next, as on a host with two signers.
 func newConfig(chains ...config.Chain) *config.Config {
-	c := config.New(chains...)
+	c := providers.Kinds().New(chains...)
 	usual, err := netip.ParseAddrPort(c.Listen)
 	if err != nil {
 		return c

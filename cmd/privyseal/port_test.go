@@ -40,13 +40,13 @@ func TestCheckPort(t *testing.T) {
 
 // init makes a config that can be started: a busy port is not in it.
 func TestInitAvoidsABusyPort(t *testing.T) {
-	usual := config.New().Listen
+	usual := providers.Kinds().New().Listen
 	if l, err := net.Listen("tcp", usual); err == nil {
 		defer l.Close() // else another program is so kind
 	}
 	home := filepath.Join(diskDir(t), "home")
 	runCommand(t, "privyseal", "init", "--home", home, "--chain-id", "c", "--node", "unix:///nowhere.sock")
-	c, err := config.Load(filepath.Join(home, config.FileName))
+	c, err := providers.Kinds().Load(filepath.Join(home, config.FileName))
 	if err != nil {
 		t.Fatal(err)
 	}

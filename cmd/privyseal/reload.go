@@ -47,7 +47,7 @@ func (d *daemon) tend(ctx context.Context, hangup <-chan os.Signal) {
 func (d *daemon) reload(ctx context.Context) {
 	d.notify("RELOADING=1")
 	defer func() { d.notify("READY=1\nSTATUS=" + d.summary()) }()
-	next, err := config.Load(filepath.Join(d.home, config.FileName))
+	next, err := providers.Kinds().Load(filepath.Join(d.home, config.FileName))
 	if err != nil {
 		d.log.Error("cannot reload the config, nothing changes", "error", err)
 		return

@@ -41,7 +41,7 @@ must act.
 `
 
 func newRootCommand() *cobra.Command {
-	a := &cli.App{}
+	a := &cli.App{Kinds: providers.Kinds()}
 	root := &cobra.Command{
 		Use:           "privyseal",
 		Short:         "Sign the blocks of CometBFT validators, and never two conflicting ones",

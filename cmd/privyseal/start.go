@@ -67,7 +67,7 @@ const drainTimeout = session.AnswerTimeout + time.Second
 // start runs the signer of a home folder until ctx ends. It reloads the config on
 // hangup.
 func start(ctx context.Context, home string, standby bool, hangup <-chan os.Signal) error {
-	cfg, err := config.Load(filepath.Join(home, config.FileName))
+	cfg, err := providers.Kinds().Load(filepath.Join(home, config.FileName))
 	if err != nil {
 		return cli.BadConfig(err)
 	}

@@ -17,6 +17,8 @@ import (
 	"syscall"
 	"time"
 
+	opsnitro "privyseal/internal/ops/nitro"
+
 	"privyseal/internal/config"
 	"privyseal/internal/filestore"
 	"privyseal/internal/host"
@@ -254,7 +256,7 @@ type nitroHost struct {
 func (d *daemon) openNitro(chains []*nitroChain) (failed error) {
 	byEnclave := map[string][]*nitroChain{}
 	for _, c := range chains {
-		byEnclave[c.cfg.Enclave] = append(byEnclave[c.cfg.Enclave], c)
+		byEnclave[c.cfg.Table] = append(byEnclave[c.cfg.Table], c)
 	}
 	for _, name := range slices.Sorted(maps.Keys(byEnclave)) {
 		h, err := d.newNitroHost(name, byEnclave[name])
@@ -309,7 +311,7 @@ func (d *daemon) newNitroHost(name string, chains []*nitroChain) (*nitroHost, er
 // hostConfig returns the host's config of an enclave, without chains, and the
 // policy of its image.
 func (d *daemon) hostConfig(name string) (hc host.Config, p *policy.Policy, err error) {
-	e := &enclaveLink{name: name, config: d.cfg.Enclaves[name]}
+	e := &enclaveLink{name: name, config: opsnitro.Enclaves(d.cfg)[name]}
 	e.config.EIF, e.config.Transport = d.cfg.Path(e.config.EIF), d.cfg.Path(e.config.Transport)
 	if e.image, e.policy, err = (&enclaveFlags{}).readImage(e.config.EIF); err != nil {
 		return hc, nil, fmt.Errorf("%w; put the image back from the backup, build it again (the same inputs give the same bytes), or correct `eif` of [enclave.%s] in the config", err, name)

@@ -22,6 +22,8 @@ import (
 	"testing"
 	"time"
 
+	opsnitro "privyseal/internal/ops/nitro"
+
 	"privyseal/internal/config"
 	"privyseal/internal/eif"
 	"privyseal/internal/filestore"
@@ -380,16 +382,16 @@ func nitroHome(t *testing.T, cfg func(*config.Config)) (home string, in *nitroIn
 	check(err, filestore.Create(filestore.Config{Path: filepath.Join(home, "state/chain-n.mark"), ID: id}, watermark.Saved{Mark: mark}))
 
 	path := filepath.Join(home, config.FileName)
-	c, err := config.Load(path)
+	c, err := providers.Kinds().Load(path)
 	check(err)
 	ch := config.NewChain("chain-n", "")
-	ch.Provider, ch.Enclave, ch.Key = "nitro", "main", "chain-n.wrapped"
+	ch.Provider, ch.Table, ch.Key = "nitro", "main", "chain-n.wrapped"
 	ch.Nodes = []config.Node{{Name: "node1", Addr: "unix://" + filepath.Join(dir, "n")}}
 	c.Chains = append(c.Chains, ch)
-	e := config.NewEnclave("our.eif")
+	e := opsnitro.NewEnclave("our.eif")
 	e.Transport, e.NitroCLI = sockets, "nitro-cli-by-hand"
-	e.Credentials = &config.Credentials{AccessKeyID: "AKIA-TEST", SecretAccessKey: config.NewSecret("s3cr3t")}
-	c.Enclaves = map[string]config.Enclave{"main": e}
+	e.Credentials = &opsnitro.Credentials{AccessKeyID: "AKIA-TEST", SecretAccessKey: config.NewSecret("s3cr3t")}
+	c.Tables = opsnitro.Tables(map[string]opsnitro.Enclave{"main": e})
 	c.Listen = ""
 	if cfg != nil {
 		cfg(c)
@@ -587,9 +589,9 @@ func TestStartWithABrokenEnclave(t *testing.T) {
 // stop_enclave ends the enclave with the signer.
 func TestStopEnclaveWithTheSigner(t *testing.T) {
 	home, in := nitroHome(t, func(c *config.Config) {
-		e := c.Enclaves["main"]
+		e := opsnitro.Enclaves(c)["main"]
 		e.StopEnclave = true
-		c.Enclaves["main"] = e
+		c.Tables = opsnitro.Tables(map[string]opsnitro.Enclave{"main": e})
 	})
 	p := startSigner(t, home)
 	p.waitReady(t)

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	opsnitro "privyseal/internal/ops/nitro"
+
 	"github.com/spf13/cobra"
 
 	"privyseal/internal/cli"
@@ -68,7 +70,7 @@ func initEnclave(dir, image string) (string, int) {
 // config.
 func cutOffEnclave(t *testing.T, dir, image string, steps int) (*enclaveChain, watermark.Mark) {
 	t.Helper()
-	a := &cli.App{HomeFlag: dir}
+	a := &cli.App{HomeFlag: dir, Kinds: providers.Kinds()}
 	in, err := newInstaller(a)
 	if err != nil {
 		t.Fatal(err)
@@ -120,7 +122,7 @@ func TestEnclaveInitGoesOnAfterACrash(t *testing.T) {
 		if status != 0 {
 			t.Fatalf("after %d steps: %d: %s", steps, status, text)
 		}
-		c, err := config.Load(filepath.Join(dir, config.FileName))
+		c, err := providers.Kinds().Load(filepath.Join(dir, config.FileName))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -186,9 +188,9 @@ func TestEnclaveInitKeepsTheLastCopy(t *testing.T) {
 		{"named by a config", 4, func(t *testing.T, dir string, ch *enclaveChain, _ watermark.Mark) {
 			other := ch.Chain
 			other.Name, other.ID, other.State = "other", "other", "state/other.mark"
-			other.Identity, other.Nodes, other.Enclave = "", []config.Node{{Name: "n", Addr: "unix:///n"}}, "main"
+			other.Identity, other.Nodes, other.Table = "", []config.Node{{Name: "n", Addr: "unix:///n"}}, "main"
 			c := newConfig(other)
-			c.Enclaves = map[string]config.Enclave{"main": {EIF: image, Transport: os.Getenv("NITRO"), CPUCount: 2, NitroCLI: "nitro-cli"}}
+			c.Tables = opsnitro.Tables(map[string]opsnitro.Enclave{"main": {EIF: image, Transport: os.Getenv("NITRO"), CPUCount: 2, NitroCLI: "nitro-cli"}})
 			if err := config.WriteNew(filepath.Join(dir, config.FileName), c); err != nil {
 				t.Fatal(err)
 			}

@@ -34,7 +34,7 @@ func initHere(dir string) (string, int) {
 // word that the config may name them, the config.
 func cutOff(t *testing.T, dir string, steps int) *newChain {
 	t.Helper()
-	in, err := newInstaller(&cli.App{HomeFlag: dir})
+	in, err := newInstaller(&cli.App{HomeFlag: dir, Kinds: providers.Kinds()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -68,7 +68,7 @@ func cutAt(t *testing.T, in *installer, steps int, list ...func(*home.Note) erro
 	if steps == 0 {
 		return
 	}
-	note, err := home.BeginNote(home.Place{Dir: in.home, Config: in.config, IsKey: made})
+	note, err := home.BeginNote(home.Place{Dir: in.home, Config: in.config, Kinds: in.app.Kinds, IsKey: made})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -98,7 +98,7 @@ func TestInitGoesOnAfterACrash(t *testing.T) {
 		if key, err := openFile(aside); steps == 5 && (err != nil || !key.PublicKey().Equal(ch.key.PublicKey())) {
 			t.Errorf("not the key: %v", err)
 		}
-		in, err := newInstaller(&cli.App{HomeFlag: dir})
+		in, err := newInstaller(&cli.App{HomeFlag: dir, Kinds: providers.Kinds()})
 		if err != nil {
 			t.Fatal(err)
 		}

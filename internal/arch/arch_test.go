@@ -68,7 +68,7 @@ var mayImport = map[string]string{
 
 	// The operator's side. It comes after the core and is not trusted by it.
 	"internal/witness": "internal/privval internal/strictjson internal/watermark",
-	"internal/config":  "internal/witness internal/cure internal/hostlink internal/session internal/watermark github.com/pelletier/go-toml/v2 github.com/pelletier/go-toml/v2/",
+	"internal/config":  "internal/witness internal/cure internal/session internal/watermark github.com/pelletier/go-toml/v2 github.com/pelletier/go-toml/v2/",
 	"internal/migrate": "internal/cure internal/key/soft internal/privval internal/pubkey internal/session internal/shell internal/strictjson internal/watermark github.com/pelletier/go-toml/v2 go.yaml.in/yaml/v3",
 	"internal/daemon":  "internal/config",
 	"internal/home":    "internal/cli internal/config internal/cure internal/filestore internal/pubkey internal/strictjson internal/watermark internal/witness",
@@ -78,7 +78,9 @@ var mayImport = map[string]string{
 	"internal/provider": "internal/cli internal/config internal/cure internal/filestore internal/key/soft internal/pubkey internal/shell internal/watermark",
 	"internal/monitor":  "internal/cure internal/witness internal/hostlink internal/oplog internal/privval internal/session internal/signer internal/watermark github.com/prometheus/client_golang/ github.com/prometheus/client_model/go",
 
-	"cmd/privyseal": "internal/awspolicy internal/claims internal/eif internal/host internal/hostlink internal/key/nitrokms internal/nitro internal/policy internal/vsock " +
+	"internal/ops/nitro": "internal/config internal/cure internal/hostlink",
+
+	"cmd/privyseal": "internal/ops/nitro internal/awspolicy internal/claims internal/eif internal/host internal/hostlink internal/key/nitrokms internal/nitro internal/policy internal/vsock " +
 		"internal/cli internal/config internal/cure internal/daemon internal/filestore internal/key/soft internal/migrate internal/monitor internal/oplog " +
 		"internal/home internal/privval internal/provider internal/pubkey internal/session internal/shell internal/signer internal/strictjson internal/watermark internal/witness " +
 		"github.com/spf13/cobra github.com/spf13/pflag golang.org/x/sys/unix",

@@ -25,6 +25,7 @@ import (
 // App is what the commands share.
 type App struct {
 	HomeFlag string
+	Kinds    config.Kinds // what configs may have
 }
 
 // Home returns the home folder, cleaned; it need not exist.
@@ -54,7 +55,7 @@ func (a *App) CheckOwner() error {
 	}
 	other := Usagef("%s belongs to user %d, who could not use what user %d makes there", dir, uid, os.Geteuid())
 	become := []string{"sudo", "-u", "#" + strconv.Itoa(uid)}
-	if c, err := a.ExistingConfig(); err == nil && c != nil && len(c.Enclaves) > 0 {
+	if c, err := a.ExistingConfig(); err == nil && c != nil && c.LowPorts() {
 		// Behind a plain sudo the enclave's ports would be refused next.
 		become = []string{"setpriv", "--reuid", strconv.Itoa(uid), "--regid", strconv.Itoa(gid), "--clear-groups",
 			"--inh-caps", "+net_bind_service", "--ambient-caps", "+net_bind_service"}
@@ -92,7 +93,7 @@ func (a *App) Config() (*config.Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	c, err := config.Load(path)
+	c, err := a.Kinds.Load(path)
 	if err != nil {
 		return nil, BadConfig(err)
 	}
@@ -105,7 +106,7 @@ func (a *App) ExistingConfig() (*config.Config, error) {
 	if err != nil {
 		return nil, nil // without a home folder there is none
 	}
-	c, err := config.Load(path)
+	c, err := a.Kinds.Load(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}

@@ -12,8 +12,10 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"time"
 
@@ -34,13 +36,7 @@ const (
 	DefaultHeightPerSecond = watermark.DefaultHeightPerSecond
 	DefaultTimeout         = session.DefaultIdle
 	DefaultWitnessWait     = witness.DefaultWait
-	DefaultCPUCount        = 2
-	DefaultNitroCLI        = "nitro-cli"
 )
-
-// MinMemoryMiB is the least memory of an enclave, and its default where four
-// times the image is less.
-const MinMemoryMiB = 64
 
 // The bounds of Chain.Timeout.
 const (
@@ -67,12 +63,13 @@ type Config struct {
 	// Chains has at least one entry, each name once.
 	Chains []Chain `toml:"chain"`
 
-	// Enclaves are the AWS Nitro Enclaves of this instance, by name: 1 to 40 of
-	// A-Z a-z 0-9 _ -. One is enough for any number of chains.
-	Enclaves map[string]Enclave `toml:"enclave"`
+	// Tables are the tables of providers, [TABLE.NAME], by both. A name is 1 to 40 of
+	// A-Z a-z 0-9 _ -.
+	Tables map[string]map[string]Section `toml:"-"`
 
 	dir   string
 	lines map[string]int
+	kinds Kinds
 }
 
 // Log says what is logged, and how. Logs go to standard error.
@@ -95,14 +92,14 @@ type Chain struct {
 	// for the id; default the id. No two chains share it, and it is not the id of
 	// another chain.
 	Name string `toml:"name"`
-	// Provider holds the key. Required; "soft" is a key file, "nitro" an AWS Nitro
-	// Enclave.
+	// Provider holds the key. Required.
 	Provider string `toml:"provider"`
-	// Enclave is the name of the enclave that signs. Required with the provider
-	// "nitro", for no other.
-	Enclave string `toml:"enclave"`
-	// Key is the path of the key file, or of the wrapped key. Required. Chains with
-	// a key file may share it.
+	// Table is the name of the provider's table that the chain belongs to, as its key
+	// enclave has that of an [enclave.NAME]. Required where the provider has tables, for
+	// no other.
+	Table string `toml:"-"`
+	// Key is the path of the key file, or of what the provider keeps in its place.
+	// Required. Chains with a key file may share it.
 	Key string `toml:"key"`
 	// State is the path of the state file. Required, and no other chain's.
 	State string `toml:"state"`
@@ -122,8 +119,7 @@ type Chain struct {
 	// before it signs without. 1s to 10m, default 30s.
 	WitnessWait Duration `toml:"witness_wait"`
 	// MaxHeight is the highest height that is ever signed. Default 0: no bound. It
-	// and the two Allows are not for the provider "nitro", whose image has them in
-	// its measured policy.
+	// and the two Allows are not for providers that have them elsewhere.
 	MaxHeight int64 `toml:"max_height"`
 	// HeightBurst is by how many heights the mark may leap at once. Default
 	// 100,000.
@@ -151,43 +147,6 @@ type Node struct {
 	// PeerUID is the user id that the process behind a unix socket must have.
 	// Optional, for unix:// only.
 	PeerUID *uint32 `toml:"peer_uid"`
-}
-
-// Enclave is one AWS Nitro Enclave. Paths are relative to the folder of the
-// config file.
-type Enclave struct {
-	// EIF is the path of the image. Required.
-	EIF string `toml:"eif"`
-	// CID is the enclave's context id, 4 or above. Optional; without it nitro-cli
-	// chooses.
-	CID uint32 `toml:"cid"`
-	// MemoryMiB is the enclave's memory. At least 64, default four times the image
-	// and at least 64.
-	MemoryMiB int `toml:"memory_mib"`
-	// CPUCount is the number of the enclave's virtual CPUs. 1 to 256, default 2.
-	CPUCount int `toml:"cpu_count"`
-	// NitroCLI is AWS's launcher: a name to look for in $PATH, or a path. Default
-	// nitro-cli.
-	NitroCLI string `toml:"nitro_cli"`
-	// Transport is how host and enclave reach each other. Default "": AF_VSOCK, for
-	// one enclave. Otherwise a folder with unix sockets named as Firecracker names
-	// them: vsock-CID is the monitor's, vsock-CID_PORT ours. Only the names are
-	// Firecracker's: the monitor has to dial from a port below 1024.
-	Transport string `toml:"transport"`
-	// StopEnclave ends the enclave together with `privyseal start`. Default false:
-	// it waits for the next one, and signs nothing meanwhile.
-	StopEnclave bool `toml:"stop_enclave"`
-	// Credentials are used in place of those that the AWS SDK finds (environment,
-	// shared files, web identity, the instance's role). Optional.
-	Credentials *Credentials `toml:"credentials"`
-}
-
-// Credentials are AWS credentials that do not change. With them the config must
-// have mode 0600 or stricter.
-type Credentials struct {
-	AccessKeyID     string `toml:"access_key_id"`     // required
-	SecretAccessKey Secret `toml:"secret_access_key"` // required
-	SessionToken    Secret `toml:"session_token"`     // optional
 }
 
 // Secret is a text that only [Secret.Reveal] and the config's file show.
@@ -233,12 +192,12 @@ const maxFileSize = 1 << 20
 
 // Load reads and checks the config file at path. A file that holds mistakes
 // gives an *[Error] with all of them that can be told at once.
-func Load(path string) (*Config, error) {
+func (k Kinds) Load(path string) (*Config, error) {
 	data, mode, err := read(path)
 	if err != nil {
 		return nil, err
 	}
-	c, err := Parse(path, data)
+	c, err := k.Parse(path, data)
 	if err != nil {
 		return nil, err
 	}
@@ -247,10 +206,10 @@ func Load(path string) (*Config, error) {
 
 // checkMode refuses a file with credentials that others may read.
 func (c *Config) checkMode(path string, mode fs.FileMode) error {
-	for name, e := range c.Enclaves {
-		if e.Credentials != nil && mode&0o077 != 0 {
+	for _, t := range c.tables() {
+		if key, secret := t.Secret(); secret && mode&0o077 != 0 {
 			return newError(path, []Problem{{
-				Line: c.Line("enclave", name, "credentials"),
+				Line: c.Line(t.table, t.name, key),
 				Text: fmt.Sprintf("there are credentials in this file, and others may read it (mode %#o)", mode),
 				Next: cure.Command("chmod", "0600", path),
 			}})
@@ -261,9 +220,9 @@ func (c *Config) checkMode(path string, mode fs.FileMode) error {
 
 // Parse reads the config file that holds data; path gives its name in errors
 // and the folder that its paths are relative to.
-func Parse(path string, data []byte) (*Config, error) {
-	doc := scan(data)
-	c := &Config{dir: filepath.Dir(path), lines: doc.lines}
+func (k Kinds) Parse(path string, data []byte) (*Config, error) {
+	doc := k.scan(data)
+	c := &Config{dir: filepath.Dir(path), lines: doc.lines, kinds: k}
 	if !doc.broken {
 		doc.decode(data, c)
 	}
@@ -354,14 +313,32 @@ func (c *Config) fill() {
 			ch.WitnessWait.Duration = DefaultWitnessWait
 		}
 	}
-	for name, e := range c.Enclaves {
-		if absent("enclave", name, "cpu_count") {
-			e.CPUCount = DefaultCPUCount
+	for _, t := range c.tables() {
+		t.Fill(c.written(t.table, t.name))
+	}
+}
+
+// named is a table of a provider with its two names.
+type named struct {
+	table, name string
+	Section
+}
+
+// tables returns all tables of providers, in a fixed order.
+func (c *Config) tables() (list []named) {
+	for _, k := range c.kinds {
+		for _, name := range slices.Sorted(maps.Keys(c.Tables[k.Table])) {
+			list = append(list, named{k.Table, name, c.Tables[k.Table][name]})
 		}
-		if absent("enclave", name, "nitro_cli") {
-			e.NitroCLI = DefaultNitroCLI
-		}
-		c.Enclaves[name] = e
+	}
+	return list
+}
+
+// written returns a function that reports whether a key of a table stands in the file.
+func (c *Config) written(table, name string) func(key string) bool {
+	return func(key string) bool {
+		_, found := c.lines[at(table, name, key)]
+		return found
 	}
 }
 

@@ -1,4 +1,4 @@
-package config
+package config_test
 
 import (
 	"bytes"
@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -14,6 +15,9 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"privyseal/internal/config"
+	"privyseal/internal/ops/nitro"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -80,40 +84,49 @@ stop_enclave = true
 eif = "other.eif"
 `
 
-var ignorePlaces = cmpopts.IgnoreUnexported(Config{})
+// kinds are those of a build with key files and Nitro Enclaves.
+var kinds = config.Kinds{{Provider: "soft"}, nitroKind()}
+
+func nitroKind() config.Kind {
+	kind := nitro.Kind()
+	kind.Provider = "nitro"
+	return kind
+}
+
+var ignorePlaces = cmpopts.IgnoreUnexported(config.Config{})
 
 func TestParse(t *testing.T) {
-	got, err := Parse("/home/p/privyseal.toml", []byte(full))
+	got, err := kinds.Parse("/home/p/privyseal.toml", []byte(full))
 	if err != nil {
 		t.Fatal(err)
 	}
 	uid := uint32(998)
-	want := &Config{
+	want := &config.Config{
 		Listen: "127.0.0.1:26661",
-		Log:    Log{"debug", "json"},
-		Chains: []Chain{{
+		Log:    config.Log{Level: "debug", Format: "json"},
+		Chains: []config.Chain{{
 			ID: "chain-1", Name: "chain-1", Provider: "soft", Key: "keys/chain-1.key", State: "/var/lib/privyseal/chain-1.mark", Identity: "identity.key",
 			ImportedFrom: []string{"/old/priv_validator_key.json"},
-			Nodes:        []Node{{"a", "unix:///run/node/privval.sock", &uid}, {"node2", "tcp://[::1]:26659", nil}},
-			MaxHeight:    100, HeightBurst: 1000, HeightPerSecond: 20, Timeout: Duration{30 * time.Second},
-			Witness: []string{"http://127.0.0.1:26657", "https://rpc.example.org/chain-1"}, WitnessWait: Duration{time.Minute},
+			Nodes:        []config.Node{{Name: "a", Addr: "unix:///run/node/privval.sock", PeerUID: &uid}, {Name: "node2", Addr: "tcp://[::1]:26659"}},
+			MaxHeight:    100, HeightBurst: 1000, HeightPerSecond: 20, Timeout: config.Duration{Duration: 30 * time.Second},
+			Witness: []string{"http://127.0.0.1:26657", "https://rpc.example.org/chain-1"}, WitnessWait: config.Duration{Duration: time.Minute},
 			AllowSignBytes: true, AllowRawBytes: true,
 		}, {
 			ID: "chain-1", Name: "chain-2", Provider: "soft", Key: "keys/chain-2.key", State: "state/chain-2.mark",
-			Nodes:       []Node{{"node1", "unix:///run/node2/privval.sock", nil}},
-			HeightBurst: 100_000, HeightPerSecond: 10, Timeout: Duration{10 * time.Second}, WitnessWait: Duration{30 * time.Second},
+			Nodes:       []config.Node{{Name: "node1", Addr: "unix:///run/node2/privval.sock"}},
+			HeightBurst: 100_000, HeightPerSecond: 10, Timeout: config.Duration{Duration: 10 * time.Second}, WitnessWait: config.Duration{Duration: 30 * time.Second},
 		}, {
-			ID: "chain-3", Name: "chain-3", Provider: "nitro", Enclave: "main", Key: "keys/chain-3.wrapped", State: "state/chain-3.mark",
-			Nodes:       []Node{{"node1", "unix:///run/node3/privval.sock", nil}},
-			HeightBurst: 100_000, HeightPerSecond: 10, Timeout: Duration{10 * time.Second}, WitnessWait: Duration{30 * time.Second},
+			ID: "chain-3", Name: "chain-3", Provider: "nitro", Table: "main", Key: "keys/chain-3.wrapped", State: "state/chain-3.mark",
+			Nodes:       []config.Node{{Name: "node1", Addr: "unix:///run/node3/privval.sock"}},
+			HeightBurst: 100_000, HeightPerSecond: 10, Timeout: config.Duration{Duration: 10 * time.Second}, WitnessWait: config.Duration{Duration: 30 * time.Second},
 		}},
-		Enclaves: map[string]Enclave{
+		Tables: nitro.Tables(map[string]nitro.Enclave{
 			"main": {
 				EIF: "privyseal.eif", CID: 20, MemoryMiB: 128, CPUCount: 4, NitroCLI: "/usr/bin/nitro-cli", Transport: "vsock", StopEnclave: true,
-				Credentials: &Credentials{AccessKeyID: "AKIA", SecretAccessKey: NewSecret("s3cr3t"), SessionToken: NewSecret("t0k3n")},
+				Credentials: &nitro.Credentials{AccessKeyID: "AKIA", SecretAccessKey: config.NewSecret("s3cr3t"), SessionToken: config.NewSecret("t0k3n")},
 			},
 			"1_other": {EIF: "other.eif", CPUCount: 2, NitroCLI: "nitro-cli"},
-		},
+		}),
 	}
 	if diff := cmp.Diff(want, got, ignorePlaces); diff != "" {
 		t.Errorf("-want +got\n%s", diff)
@@ -157,8 +170,8 @@ func TestRefused(t *testing.T) {
 	}
 	for _, c := range strings.Split(string(cases), "===\n") {
 		file, want, _ := strings.Cut(c, "---\n")
-		_, err := Parse("privyseal.toml", []byte(withoutPreamble(file)))
-		var problems *Error
+		_, err := kinds.Parse("privyseal.toml", []byte(withoutPreamble(file)))
+		var problems *config.Error
 		if !errors.As(err, &problems) {
 			t.Errorf("accepted, or another error: %v\n%s", err, file)
 			continue
@@ -204,10 +217,10 @@ func TestLimitsOfAnEnclave(t *testing.T) {
 		{"two more", "nitro", many(130, 1), []string{`chain "c128": enclave main signs for at most 128 chains; give this one another enclave`}},
 		{"outside of an enclave", "soft", many(130, 65), nil},
 	} {
-		_, err := Parse("privyseal.toml", []byte(text(c.provider, c.nodes...)))
-		var told *Error
+		_, err := kinds.Parse("privyseal.toml", []byte(text(c.provider, c.nodes...)))
+		var told *config.Error
 		if errors.As(err, &told); told == nil {
-			told = &Error{}
+			told = &config.Error{}
 		}
 		if len(told.Problems) != len(c.want) || (err == nil) != (c.want == nil) {
 			t.Errorf("%s: %v", c.name, err)
@@ -245,25 +258,27 @@ func TestKeysAreTheStructs(t *testing.T) {
 			walk(prefix+"*", of.Elem())
 		case of.Kind() == reflect.Pointer:
 			walk(strings.TrimSuffix(prefix, "."), of.Elem())
-		case of.Kind() == reflect.Struct && of != reflect.TypeFor[Duration]() && of != reflect.TypeFor[Secret]():
+		case of.Kind() == reflect.Struct && of != reflect.TypeFor[config.Duration]() && of != reflect.TypeFor[config.Secret]():
 			for i := range of.NumField() {
-				if f := of.Field(i); f.IsExported() {
+				if f := of.Field(i); f.IsExported() && f.Tag.Get("toml") != "-" {
 					walk(prefix+f.Tag.Get("toml"), f.Type)
 				}
 			}
 		}
 	}
-	walk("", reflect.TypeFor[Config]())
+	walk("", reflect.TypeFor[config.Config]())
+	want = append(want, "chain.*.enclave")
+	walk("enclave", reflect.TypeFor[map[string]nitro.Enclave]())
 	slices.Sort(want)
 	want = slices.Compact(want) // a pointer and what it points to
-	if diff := cmp.Diff(want, slices.Sorted(mapKeys)); diff != "" {
+	if diff := cmp.Diff(want, slices.Sorted(maps.Keys(kinds.AllKeys()))); diff != "" {
 		t.Errorf("-struct +keys\n%s", diff)
 	}
 }
 
 func TestLoadLooksAtTheFile(t *testing.T) {
-	path := filepath.Join(t.TempDir(), FileName)
-	if _, err := Load(path); !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), "privyseal init") {
+	path := filepath.Join(t.TempDir(), config.FileName)
+	if _, err := kinds.Load(path); !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), "privyseal init") {
 		t.Errorf("missing file: %v", err)
 	}
 	withoutSecrets := strings.Replace(full, full[strings.Index(full, "[enclave.main.credentials]"):strings.Index(full, "[enclave.main]")], "", 1)
@@ -274,46 +289,46 @@ func TestLoadLooksAtTheFile(t *testing.T) {
 		if err := os.Chmod(path, mode); err != nil {
 			t.Fatal(err)
 		}
-		_, err := Load(path)
+		_, err := kinds.Load(path)
 		if loose := mode&0o022 != 0; loose != (err != nil) {
 			t.Errorf("mode %#o: %v", mode, err)
 		} else if loose && !strings.Contains(err.Error(), "chmod go-w "+path) {
 			t.Errorf("mode %#o: the error has no cure: %v", mode, err)
 		}
 	}
-	if _, err := Load(filepath.Dir(path)); err == nil {
+	if _, err := kinds.Load(filepath.Dir(path)); err == nil {
 		t.Error("a folder was loaded")
 	}
-	pipe := filepath.Join(t.TempDir(), FileName)
+	pipe := filepath.Join(t.TempDir(), config.FileName)
 	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Load(pipe); err == nil || !strings.Contains(err.Error(), "not a regular file") {
+	if _, err := kinds.Load(pipe); err == nil || !strings.Contains(err.Error(), "not a regular file") {
 		t.Errorf("a named pipe: %v", err)
 	}
-	if err := errors.Join(os.Chmod(path, 0o600), os.Truncate(path, maxFileSize+1)); err != nil {
+	if err := errors.Join(os.Chmod(path, 0o600), os.Truncate(path, config.MaxFileSize+1)); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Load(path); err == nil || !strings.Contains(err.Error(), "1048577 bytes") {
+	if _, err := kinds.Load(path); err == nil || !strings.Contains(err.Error(), "1048577 bytes") {
 		t.Errorf("an oversize file: %v", err)
 	}
 }
 
 // A file with credentials is for its owner alone, and nothing shows them.
 func TestCredentials(t *testing.T) {
-	path := filepath.Join(t.TempDir(), FileName)
+	path := filepath.Join(t.TempDir(), config.FileName)
 	if err := os.WriteFile(path, []byte(full), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	c, err := Load(path)
+	c, err := kinds.Load(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if secret := c.Enclaves["main"].Credentials.SecretAccessKey; secret.Reveal() != "s3cr3t" {
+	if secret := nitro.Enclaves(c)["main"].Credentials.SecretAccessKey; secret.Reveal() != "s3cr3t" {
 		t.Error("the test has no secret")
 	}
 	var out bytes.Buffer
-	for _, v := range []any{c, *c, c.Enclaves, c.Enclaves["main"], c.Enclaves["main"].Credentials, *c.Enclaves["main"].Credentials, c.Enclaves["main"].Credentials.SecretAccessKey} {
+	for _, v := range []any{c, *c, c.Tables, nitro.Enclaves(c)["main"], nitro.Enclaves(c)["main"].Credentials, *nitro.Enclaves(c)["main"].Credentials, nitro.Enclaves(c)["main"].Credentials.SecretAccessKey} {
 		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d", "%t", "%p", "%z"} {
 			fmt.Fprintf(&out, verb, v)
 		}
@@ -329,46 +344,47 @@ func TestCredentials(t *testing.T) {
 		if err := os.Chmod(path, mode); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := Load(path); err == nil || !strings.Contains(err.Error(), ":43: there are credentials") || !strings.Contains(err.Error(), "chmod 0600 "+path) {
+		if _, err := kinds.Load(path); err == nil || !strings.Contains(err.Error(), ":43: there are credentials") || !strings.Contains(err.Error(), "chmod 0600 "+path) {
 			t.Errorf("mode %#o: %v", mode, err)
 		}
 	}
 }
 
 func TestAppendAnEnclave(t *testing.T) {
-	path := filepath.Join(t.TempDir(), FileName)
-	if err := WriteNew(path, New(newChain("a"))); err != nil {
+	path := filepath.Join(t.TempDir(), config.FileName)
+	if err := config.WriteNew(path, kinds.New(newChain("a"))); err != nil {
 		t.Fatal(err)
 	}
 	ch := newChain("b")
-	ch.Provider, ch.Enclave = "nitro", "main"
-	if err := AppendChains(path, ch); err == nil || !strings.Contains(err.Error(), "there is no [enclave.main]") {
+	ch.Provider, ch.Table = "nitro", "main"
+	if err := kinds.AppendChains(path, ch); err == nil || !strings.Contains(err.Error(), "there is no [enclave.main]") {
 		t.Errorf("without its enclave: %v", err)
 	}
-	e := NewEnclave("privyseal.eif")
+	e := nitro.NewEnclave("privyseal.eif")
 	e.CID, e.MemoryMiB, e.CPUCount = 5, 64, 1 // the least, where 16 is an example
-	e.Credentials = &Credentials{AccessKeyID: "AKIA", SecretAccessKey: NewSecret("s3cr3t")}
-	if err := Append(path, map[string]Enclave{"main": e}, ch); err != nil {
+	e.Credentials = &nitro.Credentials{AccessKeyID: "AKIA", SecretAccessKey: config.NewSecret("s3cr3t")}
+	tables := nitro.Tables(map[string]nitro.Enclave{"main": e})
+	if err := kinds.Append(path, tables, ch); err != nil {
 		t.Fatal(err)
 	}
-	c, err := Load(path)
+	c, err := kinds.Load(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := New(newChain("a"), ch)
-	want.Enclaves = map[string]Enclave{"main": e}
+	want := kinds.New(newChain("a"), ch)
+	want.Tables = tables
 	if diff := cmp.Diff(want, c, ignorePlaces); diff != "" {
 		t.Errorf("-want +got\n%s", diff)
 	}
-	if err := Append(path, map[string]Enclave{"main": e}); err == nil || !strings.Contains(err.Error(), "doubled") {
+	if err := kinds.Append(path, tables); err == nil || !strings.Contains(err.Error(), "doubled") {
 		t.Errorf("the same enclave again: %v", err)
 	}
 	// Credentials do not get into a file that others read.
-	before := New(newChain("a")).Render()
+	before := kinds.New(newChain("a")).Render()
 	if err := errors.Join(os.WriteFile(path, before, 0o640), os.Chmod(path, 0o640)); err != nil {
 		t.Fatal(err)
 	}
-	if err := Append(path, map[string]Enclave{"main": e}, ch); err == nil || !strings.Contains(err.Error(), "chmod 0600") {
+	if err := kinds.Append(path, tables, ch); err == nil || !strings.Contains(err.Error(), "chmod 0600") {
 		t.Errorf("into a file of mode 0640: %v", err)
 	}
 	if after, _ := os.ReadFile(path); !bytes.Equal(before, after) {
@@ -376,19 +392,19 @@ func TestAppendAnEnclave(t *testing.T) {
 	}
 }
 
-func newChain(id string) Chain {
-	ch := NewChain(id, "")
-	ch.Nodes = []Node{{Name: "node1", Addr: "unix:///run/" + id + ".sock"}}
+func newChain(id string) config.Chain {
+	ch := config.NewChain(id, "")
+	ch.Nodes = []config.Node{{Name: "node1", Addr: "unix:///run/" + id + ".sock"}}
 	return ch
 }
 
 func TestWriteNewNeverOverwrites(t *testing.T) {
-	path := filepath.Join(t.TempDir(), FileName)
-	want := New(newChain("a"))
-	if err := WriteNew(path, want); err != nil {
+	path := filepath.Join(t.TempDir(), config.FileName)
+	want := kinds.New(newChain("a"))
+	if err := config.WriteNew(path, want); err != nil {
 		t.Fatal(err)
 	}
-	got, err := Load(path)
+	got, err := kinds.Load(path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -399,30 +415,30 @@ func TestWriteNewNeverOverwrites(t *testing.T) {
 	if err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("mode %v, %v", info.Mode(), err)
 	}
-	if err := WriteNew(path, New(newChain("b"))); !errors.Is(err, fs.ErrExist) {
+	if err := config.WriteNew(path, kinds.New(newChain("b"))); !errors.Is(err, fs.ErrExist) {
 		t.Errorf("overwritten: %v", err)
 	}
-	if err := WriteNew(path+"2", New(NewChain("no-node", ""))); err == nil {
+	if err := config.WriteNew(path+"2", kinds.New(config.NewChain("no-node", ""))); err == nil {
 		t.Error("wrote a config that does not load")
 	}
 	onlyFile(t, path)
 }
 
 func TestAppendChainsTouchesNothingElse(t *testing.T) {
-	path := filepath.Join(t.TempDir(), FileName)
+	path := filepath.Join(t.TempDir(), config.FileName)
 	whole := full[:strings.Index(full, "[enclave.main.credentials]")] + "[enclave.main]\neif = \"a.eif\"\n"
 	before := strings.TrimSuffix(whole, "\n") // not even its last line is whole
 	if err := os.WriteFile(path, []byte(before), 0o640); err != nil {
 		t.Fatal(err)
 	}
-	if err := AppendChains(path, newChain("chain-4")); err != nil {
+	if err := kinds.AppendChains(path, newChain("chain-4")); err != nil {
 		t.Fatal(err)
 	}
 	after, err := os.ReadFile(path)
 	if err != nil || !strings.HasPrefix(string(after), whole) {
 		t.Fatalf("the old text changed: %v\n%s", err, after)
 	}
-	c, err := Load(path)
+	c, err := kinds.Load(path)
 	if err != nil || len(c.Chains) != 4 {
 		t.Fatalf("%v, %v", c, err)
 	}
@@ -432,7 +448,7 @@ func TestAppendChainsTouchesNothingElse(t *testing.T) {
 	if info, _ := os.Stat(path); info.Mode().Perm() != 0o640 {
 		t.Errorf("the mode became %v", info.Mode())
 	}
-	if err := AppendChains(path, newChain("chain-4")); err == nil || !strings.Contains(err.Error(), "twice") {
+	if err := kinds.AppendChains(path, newChain("chain-4")); err == nil || !strings.Contains(err.Error(), "twice") {
 		t.Errorf("the same chain again: %v", err)
 	}
 	if again, _ := os.ReadFile(path); string(again) != string(after) {
@@ -453,7 +469,7 @@ func onlyFile(t *testing.T, path string) {
 // A file that is accepted is the same config after it was written anew.
 func FuzzParse(f *testing.F) {
 	f.Add([]byte(full))
-	f.Add(New(newChain("a")).Render())
+	f.Add(kinds.New(newChain("a")).Render())
 	cases, err := os.ReadFile("testdata/refused.txt")
 	if err != nil {
 		f.Fatal(err)
@@ -463,14 +479,14 @@ func FuzzParse(f *testing.F) {
 		f.Add([]byte(file))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		first, err := Parse(FileName, data)
+		first, err := kinds.Parse(config.FileName, data)
 		if err != nil {
 			if err.Error() == "" {
 				t.Fatal("an empty error")
 			}
 			return
 		}
-		second, err := Parse(FileName, first.Render())
+		second, err := kinds.Parse(config.FileName, first.Render())
 		if err != nil {
 			t.Fatalf("cannot read what was written: %v\n%s", err, first.Render())
 		}

@@ -26,19 +26,19 @@ func onSync(t *testing.T, f func(file *os.File) error) {
 // writers are what writes a config; each leaves it with the chain "b".
 func writers(t *testing.T) map[string]func(path string) error {
 	return map[string]func(path string) error{
-		"WriteNew": func(path string) error { return WriteNew(path, New(newChain("b"))) },
+		"WriteNew": func(path string) error { return WriteNew(path, fileKinds.New(newChain("b"))) },
 		"AppendChains": func(path string) error {
-			if err := os.WriteFile(path, New(newChain("a")).Render(), 0o600); err != nil {
+			if err := os.WriteFile(path, fileKinds.New(newChain("a")).Render(), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			return AppendChains(path, newChain("b"))
+			return fileKinds.AppendChains(path, newChain("b"))
 		},
 	}
 }
 
 // has reports whether the file at path is whole and has the chain "b".
 func has(path string) bool {
-	c, err := Load(path)
+	c, err := fileKinds.Load(path)
 	return err == nil && len(c.Find("b")) == 1
 }
 
@@ -131,20 +131,20 @@ func TestConfigIsLocked(t *testing.T) {
 // Of several at once that add a chain each, none takes that of another away.
 func TestAppendAtOnce(t *testing.T) {
 	path := filepath.Join(t.TempDir(), FileName)
-	if err := WriteNew(path, New(newChain("a"))); err != nil {
+	if err := WriteNew(path, fileKinds.New(newChain("a"))); err != nil {
 		t.Fatal(err)
 	}
 	const n = 8
 	var group sync.WaitGroup
 	for i := range n {
 		group.Go(func() {
-			if err := AppendChains(path, newChain(fmt.Sprint("c", i))); err != nil {
+			if err := fileKinds.AppendChains(path, newChain(fmt.Sprint("c", i))); err != nil {
 				t.Error(err)
 			}
 		})
 	}
 	group.Wait()
-	if c, err := Load(path); err != nil || len(c.Chains) != 1+n {
+	if c, err := fileKinds.Load(path); err != nil || len(c.Chains) != 1+n {
 		t.Errorf("%v, %v", c, err)
 	}
 }

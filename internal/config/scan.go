@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -47,8 +48,9 @@ func newError(path string, problems []Problem) *Error {
 	return &Error{Path: path, Problems: slices.Compact(problems)}
 }
 
-// keys are all keys there are, an index into an array and the name of an enclave
-// written as *, with the type of their values. A test compares them with the struct.
+// keys are the keys of all configs, an index into an array written as *, with the type
+// of their values. A test compares them with the struct. Those of providers come from
+// their kinds, with the name of a table as *.
 var keys = map[string]string{
 	"listen":                    "a string",
 	"log":                       "a table",
@@ -79,25 +81,14 @@ var keys = map[string]string{
 	"chain.*.witness_wait":      "a duration",
 	"chain.*.allow_sign_bytes":  "true or false",
 	"chain.*.allow_raw_bytes":   "true or false",
-	"enclave":                   "a table",
-	"enclave.*":                 "a table",
-	"enclave.*.eif":             "a string",
-	"enclave.*.cid":             "a number",
-	"enclave.*.memory_mib":      "a number",
-	"enclave.*.cpu_count":       "a number",
-	"enclave.*.nitro_cli":       "a string",
-	"enclave.*.transport":       "a string",
-	"enclave.*.stop_enclave":    "true or false",
-	"enclave.*.credentials":     "a table",
-
-	"enclave.*.credentials.access_key_id":     "a string",
-	"enclave.*.credentials.secret_access_key": "a string",
-	"enclave.*.credentials.session_token":     "a string",
 }
 
 // document is what one walk over the file finds: where each key stands, and
 // which ones are unknown, doubled or of the wrong type.
 type document struct {
+	kinds    Kinds
+	keys     map[string]string // all there are
+	named    map[string]string // the table of a provider that a chain names, by path
 	parser   unstable.Parser
 	counter  lineCounter
 	lines    map[string]int
@@ -109,8 +100,8 @@ type document struct {
 
 // scan walks over the file. The decoder alone would not do: it gives no lines
 // for doubled keys, takes keys in any case, and stops at the first wrong type.
-func scan(data []byte) *document {
-	d := &document{lines: map[string]int{}, tables: map[string]int{}, implied: map[string]bool{}}
+func (k Kinds) scan(data []byte) *document {
+	d := &document{kinds: k, keys: k.keys(), named: map[string]string{}, lines: map[string]int{}, tables: map[string]int{}, implied: map[string]bool{}}
 	d.parser.Reset(data)
 	d.counter = lineCounter{data: data, line: 1}
 	prefix := ""
@@ -138,7 +129,7 @@ func (d *document) header(e *unstable.Node) string {
 	if path == "?" {
 		return path
 	}
-	kind := keys[pattern(path)]
+	kind := d.keys[d.pattern(path)]
 	if e.Kind == unstable.ArrayTable && kind == "tables" {
 		if _, doubled := d.lines[path]; doubled && d.tables[path] == 0 {
 			d.fail(line, "%s is doubled, first on line %d", path, d.lines[path])
@@ -150,7 +141,7 @@ func (d *document) header(e *unstable.Node) string {
 		return element
 	}
 	if e.Kind == unstable.ArrayTable || kind != "a table" {
-		d.fail(line, "%s: want %s", path, written(path, kind))
+		d.fail(line, "%s: want %s", path, d.written(path, kind))
 		return "?"
 	}
 	d.leaf(path, line)
@@ -167,11 +158,14 @@ func (d *document) keyValue(prefix string, e *unstable.Node) {
 
 // value checks the type of a value, and walks on into arrays and tables.
 func (d *document) value(path string, line int, v *unstable.Node) {
-	want := keys[pattern(path)]
+	want := d.keys[d.pattern(path)]
 	ok := false
 	switch v.Kind {
 	case unstable.String:
 		ok = want == "a string"
+		if _, isTable := d.kinds.table(path[strings.LastIndexByte(path, '.')+1:]); isTable {
+			d.named[path] = string(v.Data)
+		}
 		if want == "a duration" {
 			_, err := time.ParseDuration(string(v.Data))
 			ok = err == nil
@@ -186,7 +180,7 @@ func (d *document) value(path string, line int, v *unstable.Node) {
 		ok = want == "a table"
 	}
 	if !ok {
-		d.fail(line, "%s: want %s", path, written(path, want))
+		d.fail(line, "%s: want %s", path, d.written(path, want))
 		return
 	}
 	children := v.Children()
@@ -222,15 +216,16 @@ func (d *document) key(prefix string, e *unstable.Node) (path string, line int) 
 		}
 		parent, name := path, string(parts.Node().Data)
 		path = strings.TrimPrefix(path+"."+name, ".")
-		if parent == "enclave" && !ValidEnclave(name) {
-			d.fail(line, "%q is not the name of an enclave: 1 to 40 of A-Z a-z 0-9 _ -", name)
+		kind, isTable := d.kinds.table(parent)
+		if isTable && !ValidTable(name) {
+			d.fail(line, "%q is not the name of %s: 1 to 40 of A-Z a-z 0-9 _ -", name, kind.Noun)
 			path = "?"
-		} else if parent != "enclave" && strings.ContainsAny(name, ".0123456789") {
+		} else if !isTable && strings.ContainsAny(name, ".0123456789") {
 			// A quoted key may hold the point or the number that makes a path.
-			d.fail(line, "unknown key %s%s", path, suggestion(parent, name))
+			d.fail(line, "unknown key %s%s", path, d.suggestion(parent, name))
 			path = "?"
-		} else if _, known := keys[pattern(path)]; !known {
-			d.problems = append(d.problems, Problem{Line: line, Text: "unknown key " + path + suggestion(parent, name)})
+		} else if _, known := d.keys[d.pattern(path)]; !known {
+			d.problems = append(d.problems, Problem{Line: line, Text: "unknown key " + path + d.suggestion(parent, name)})
 			path = "?"
 		} else if !parts.IsLast() {
 			if _, found := d.lines[path]; !found && e.Kind == unstable.Table {
@@ -288,11 +283,30 @@ func (c *lineCounter) at(offset int) int {
 
 // decode fills c from a file in which every key is known and of its type.
 func (d *document) decode(data []byte, c *Config) {
-	decoder := toml.NewDecoder(bytes.NewReader(data))
-	if len(d.problems) == 0 {
-		decoder.DisallowUnknownFields() // what the walk let through
+	d.decoded(toml.Unmarshal(data, c))
+	for _, k := range d.kinds {
+		if k.Table == "" {
+			continue
+		}
+		sections, err := k.Decode(func(v any) error { return toml.Unmarshal(data, v) })
+		d.decoded(err)
+		if len(sections) == 0 {
+			continue
+		}
+		if c.Tables == nil {
+			c.Tables = map[string]map[string]Section{}
+		}
+		c.Tables[k.Table] = sections
 	}
-	err := decoder.Decode(c)
+	for i := range c.Chains {
+		if k := c.Kind(c.Chains[i]); k.Table != "" {
+			c.Chains[i].Table = d.named[at("chain", i, k.Table)]
+		}
+	}
+}
+
+// decoded notes what is wrong with a file.
+func (d *document) decoded(err error) {
 	var at *toml.DecodeError
 	if errors.As(err, &at) {
 		line, _ := at.Position()
@@ -322,11 +336,12 @@ func lineOf(lines map[string]int, path string) int {
 	return 0
 }
 
-// pattern writes the indices and the name of an enclave in path as *.
-func pattern(path string) string {
+// pattern writes the indices and the name of a provider's table in path as *.
+func (d *document) pattern(path string) string {
 	words := strings.Split(path, ".")
+	_, isTable := d.kinds.table(words[0])
 	for i, w := range words {
-		if w != "" && strings.Trim(w, "0123456789") == "" || i == 1 && words[0] == "enclave" {
+		if w != "" && strings.Trim(w, "0123456789") == "" || i == 1 && isTable {
 			words[i] = "*"
 		}
 	}
@@ -334,7 +349,7 @@ func pattern(path string) string {
 }
 
 // written says how a value of the kind is written.
-func written(path, kind string) string {
+func (d *document) written(path, kind string) string {
 	name := path[strings.LastIndexByte(path, '.')+1:]
 	switch kind {
 	case "a string":
@@ -342,8 +357,9 @@ func written(path, kind string) string {
 	case "strings":
 		return fmt.Sprintf(`%s = ["…", …]`, name)
 	case "a table":
-		if strings.HasPrefix(path, "enclave") {
-			return "a table, as in [enclave.main]"
+		first, _, _ := strings.Cut(path, ".")
+		if _, isTable := d.kinds.table(first); isTable {
+			return "a table, as in [" + first + ".main]"
 		}
 	case "tables":
 		if name == "chain" {
@@ -359,10 +375,10 @@ func written(path, kind string) string {
 }
 
 // suggestion names the key that was probably meant.
-func suggestion(parent, name string) string {
-	parent = pattern(parent)
+func (d *document) suggestion(parent, name string) string {
+	parent = d.pattern(parent)
 	best, least := "", 3
-	for _, key := range slices.Sorted(mapKeys) {
+	for _, key := range slices.Sorted(maps.Keys(d.keys)) {
 		base, found := strings.CutPrefix(key, parent+".")
 		if parent == "" {
 			base, found = key, true
@@ -378,14 +394,6 @@ func suggestion(parent, name string) string {
 		return ""
 	}
 	return "; did you mean " + best + "?"
-}
-
-func mapKeys(yield func(string) bool) {
-	for key := range keys {
-		if !yield(key) {
-			return
-		}
-	}
 }
 
 // Distance is how many letters have to change between two words (Levenshtein).

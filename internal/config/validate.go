@@ -10,7 +10,6 @@ import (
 	"strings"
 
 	"privyseal/internal/cure"
-	"privyseal/internal/hostlink"
 	"privyseal/internal/session"
 	"privyseal/internal/watermark"
 	"privyseal/internal/witness"
@@ -46,11 +45,16 @@ func (c *Config) validate(problems *[]Problem) {
 	for i := range c.Chains {
 		k.chain(i)
 	}
-	for _, name := range slices.Sorted(maps.Keys(c.Enclaves)) {
-		k.enclave(name)
+	for _, t := range c.tables() {
+		t.Check(c.written(t.table, t.name), func(key, wrong string) {
+			k.add(at(t.table, t.name, key), "%s %s: %s %s", t.table, t.name, key, wrong)
+		})
 	}
-	k.enclaves()
-	k.capacity()
+	for _, kind := range c.kinds {
+		if kind.Whole != nil {
+			kind.Whole(c, func(text string, place ...any) { k.add(at(place...), "%s", text) })
+		}
+	}
 	k.names()
 	k.files()
 }
@@ -95,13 +99,13 @@ func (k checker) chain(i int) {
 		}
 	}
 	switch {
-	case ch.Provider == "" || ch.Provider == "soft" || ch.Provider == "nitro":
+	case ch.Provider == "" || k.kinds.Of(ch.Provider).Provider != "":
 	case slices.Contains(laterProviders, ch.Provider):
-		fail("provider", `provider %q is not in this build; it has "soft" and "nitro"`, ch.Provider)
+		fail("provider", "provider %q is not in this build; it has %s", ch.Provider, k.kinds.providers())
 	default:
-		fail("provider", `unknown provider %q; this build has "soft" and "nitro"`, ch.Provider)
+		fail("provider", "unknown provider %q; this build has %s", ch.Provider, k.kinds.providers())
 	}
-	k.inEnclave(i, fail)
+	k.kind(i, fail)
 	if _, written := k.lines[at(path, "identity")]; written && ch.Identity == "" {
 		fail("identity", "identity is empty")
 	}
@@ -141,111 +145,34 @@ func (k checker) witnesses(i int, fail func(key, format string, args ...any)) {
 	}
 }
 
-// inEnclave checks what only chains in an enclave have, and what they have not.
-func (k checker) inEnclave(i int, fail func(key, format string, args ...any)) {
+// kind checks what only chains of one provider have, and what they have not.
+func (k checker) kind(i int, fail func(key, format string, args ...any)) {
 	ch := k.Chains[i]
-	_, written := k.lines[at("chain", i, "enclave")]
-	if ch.Provider != "nitro" {
-		if written {
-			fail("enclave", `enclave is for the provider "nitro"`)
+	own := k.Kind(ch)
+	for _, other := range k.kinds {
+		if _, written := k.lines[at("chain", i, other.Table)]; written && other.Table != "" && other.Table != own.Table {
+			fail(other.Table, "%s is for the provider %q", other.Table, other.Provider)
 		}
+	}
+	for _, key := range slices.Sorted(maps.Keys(own.Refused)) {
+		if _, written := k.lines[at("chain", i, key)]; written {
+			fail(key, "%s %s", key, own.Refused[key])
+		}
+	}
+	if own.Table == "" {
 		return
 	}
-	if _, found := k.Enclaves[ch.Enclave]; !written {
-		fail("enclave", "enclave is missing: the name of an [enclave.NAME]")
+	_, written := k.lines[at("chain", i, own.Table)]
+	if _, found := k.Tables[own.Table][ch.Table]; !written {
+		fail(own.Table, "%s is missing: the name of an [%s.NAME]", own.Table, own.Table)
 	} else if !found {
-		fail("enclave", "there is no [enclave.%s]", ch.Enclave)
-	}
-	for _, key := range []string{"max_height", "allow_sign_bytes", "allow_raw_bytes"} {
-		if _, written := k.lines[at("chain", i, key)]; written {
-			fail(key, "%s of a chain in an enclave is in the measured policy of the image", key)
-		}
+		fail(own.Table, "there is no [%s.%s]", own.Table, ch.Table)
 	}
 }
 
-// enclave checks the values of one enclave.
-func (k checker) enclave(name string) {
-	written := func(key string) bool {
-		_, found := k.lines[at("enclave", name, key)]
-		return found
-	}
-	CheckEnclave(k.Enclaves[name], written, func(key, wrong string) {
-		k.add(at("enclave", name, key), "enclave %s: %s %s", name, key, wrong)
-	})
-}
-
-// CheckEnclave calls fail with each key of an enclave whose value cannot be, and
-// what is wrong with it, as in "cid", "is not from 4 to 4294967294". written tells
-// which keys somebody has set; a zero that nobody has is the default.
-func CheckEnclave(e Enclave, written func(key string) bool, fail func(key, wrong string)) {
-	if !written("eif") {
-		fail("eif", "is missing: the image, as of `privyseal nitro build`")
-	} else if e.EIF == "" {
-		fail("eif", "is empty")
-	}
-	// 0 to 3 are the hypervisor, loopback, the host, and an enclave's parent.
-	if written("cid") && (e.CID < 4 || e.CID == math.MaxUint32) {
-		fail("cid", "is not from 4 to 4294967294")
-	}
-	if written("memory_mib") && (e.MemoryMiB < MinMemoryMiB || e.MemoryMiB > 1<<20) {
-		fail("memory_mib", fmt.Sprintf("is not from %d to %d", MinMemoryMiB, 1<<20))
-	}
-	if e.CPUCount < 1 || e.CPUCount > 256 {
-		fail("cpu_count", "is not from 1 to 256")
-	}
-	if e.NitroCLI == "" {
-		fail("nitro_cli", "is empty")
-	}
-	if e.Credentials != nil && (e.Credentials.AccessKeyID == "" || e.Credentials.SecretAccessKey.Reveal() == "") {
-		fail("credentials", "need access_key_id and secret_access_key")
-	}
-}
-
-// enclaves checks that no two enclaves are in each other's way.
-func (k checker) enclaves() {
-	used := map[string]string{}
-	for _, name := range slices.Sorted(maps.Keys(k.Enclaves)) {
-		e := k.Enclaves[name]
-		place := "AF_VSOCK, whose ports they would share; one enclave signs for any number of chains"
-		if e.Transport != "" {
-			if e.CID == 0 {
-				continue
-			}
-			place = fmt.Sprintf("CID %d in %s", e.CID, k.Path(e.Transport))
-		}
-		if other, taken := used[place]; taken {
-			k.add(at("enclave", name), "enclave %s: it and enclave %s both have %s", name, other, place)
-		}
-		used[place] = name
-	}
-}
-
-// capacity checks that no enclave has more to sign for than it takes: it would refuse
-// all its chains, and only at the next boot.
-func (k checker) capacity() {
-	chains, nodes := map[string]int{}, map[string]int{} // by enclave
-	for i, ch := range k.Chains {
-		e := ch.Enclave
-		if ch.Provider != "nitro" {
-			continue
-		}
-		if n := len(ch.Nodes); n > hostlink.MaxNodes {
-			k.add(at("chain", i, "node"), "chain %q: %d nodes; in an enclave a chain has at most %d", ch.Name, n, hostlink.MaxNodes)
-		}
-		// Told where it becomes too much, and once.
-		before := nodes[e]
-		chains[e], nodes[e] = chains[e]+1, nodes[e]+len(ch.Nodes)
-		if chains[e] == hostlink.MaxChains+1 {
-			k.add(at("chain", i), "chain %q: enclave %s signs for at most %d chains; give this one another enclave, on another instance", ch.Name, e, hostlink.MaxChains)
-		}
-		if before <= hostlink.MaxServed && nodes[e] > hostlink.MaxServed {
-			k.add(at("chain", i, "node"), "chain %q: enclave %s serves at most %d nodes of all its chains, and this makes %d", ch.Name, e, hostlink.MaxServed, nodes[e])
-		}
-	}
-}
-
-// ValidEnclave reports whether s is 1 to 40 of A-Z a-z 0-9 _ -: an enclave's name.
-func ValidEnclave(s string) bool {
+// ValidTable reports whether s is 1 to 40 of A-Z a-z 0-9 _ -: the name of a table of a
+// provider.
+func ValidTable(s string) bool {
 	return ValidName(s) && len(s) <= 40 && !strings.Contains(s, ".")
 }
 
@@ -283,7 +210,7 @@ func (k checker) nodes(i int, fail func(key, format string, args ...any)) {
 			node("peer_uid", "only a unix:// address has a peer_uid")
 		}
 		if _, written := k.lines[at("chain", i, "identity")]; addr.Network != "unix" && !written {
-			k.cure(at("chain", i, "node", j, "addr"), k.identity(ch.Provider), "chain %q: node %q: %s:// needs the chain's identity", ch.Name, n.Name, addr.Network)
+			k.cure(at("chain", i, "node", j, "addr"), k.identity(ch), "chain %q: node %q: %s:// needs the chain's identity", ch.Name, n.Name, addr.Network)
 		}
 	}
 }
@@ -317,10 +244,9 @@ func (k checker) files() {
 }
 
 // identity says how a chain comes to the key by which nodes know it.
-func (k checker) identity(provider string) string {
-	if provider == "nitro" {
-		return fmt.Sprintf("while this node is not in the config yet, %s has the enclave make one; then add identity = \"identity.wrapped\"",
-			cure.Command("privyseal", "nitro", "identity", "--home", k.dir))
+func (k checker) identity(ch Chain) string {
+	if kind := k.Kind(ch); kind.Identity != nil {
+		return kind.Identity(k.Config)
 	}
 	return fmt.Sprintf("make the key with %s and add identity = \"identity.key\"", cure.Command("privyseal", "key", "generate", "--out", k.Path("identity.key")))
 }
@@ -336,7 +262,6 @@ func (k checker) names() {
 		line := func(first int, key string) int { return k.Line("chain", first, key) }
 		fail := func(key, format string, args ...any) { k.add(at("chain", i, key), format, args...) }
 		key := [2]string{ch.ID, k.Path(ch.Key)}
-		host := [2]string{ch.ID, "enclave " + ch.Enclave}
 		if first, taken := names[ch.Name]; taken && k.Chains[first].ID == ch.ID {
 			fail("id", "chain %q is there twice, first on line %d; a second key of a chain needs a name of its own, as in name = %q", ch.Name, line(first, "id"), ch.Name+"-next")
 		} else if taken {
@@ -345,11 +270,8 @@ func (k checker) names() {
 			fail("name", "chain %q: its name is the id of the chain on line %d; choose another", ch.Name, line(other, "id"))
 		} else if first, taken := keys[key]; taken && ch.Key != "" {
 			fail("key", "chain %q: the key of chain %q, which has the same id; one key has one state", ch.Name, k.Chains[first].Name)
-		} else if first, taken := keys[host]; taken && ch.Provider == "nitro" {
-			// Host and enclave name a chain by its id.
-			fail("enclave", "chain %q: enclave %s signs for the id %s already, with the key of chain %q; this one needs another enclave", ch.Name, ch.Enclave, ch.ID, k.Chains[first].Name)
 		}
-		names[ch.Name], keys[key], keys[host] = i, i, i
+		names[ch.Name], keys[key] = i, i
 	}
 }
 

@@ -5,10 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"syscall"
 )
@@ -24,73 +22,38 @@ func (c *Config) Render() []byte {
 # Metrics and health, as IP:port; "" is off. Whatever is not a loopback address
 # is open to whoever reaches it.
 `)
-	fmt.Fprintf(&b, "listen = %s\n\n[log]\n", quote(c.Listen))
-	fmt.Fprintf(&b, "level  = %s # debug, info, warn or error\n", quote(c.Log.Level))
-	fmt.Fprintf(&b, "format = %s # auto (text, with journald's priorities under systemd), text or json\n", quote(c.Log.Format))
-	for _, name := range slices.Sorted(maps.Keys(c.Enclaves)) {
-		b.WriteString(c.Enclaves[name].render(name))
-	}
+	fmt.Fprintf(&b, "listen = %s\n\n[log]\n", Quote(c.Listen))
+	fmt.Fprintf(&b, "level  = %s # debug, info, warn or error\n", Quote(c.Log.Level))
+	fmt.Fprintf(&b, "format = %s # auto (text, with journald's priorities under systemd), text or json\n", Quote(c.Log.Format))
+	b.WriteString(c.kinds.render(c.Tables))
 	for _, ch := range c.Chains {
-		b.WriteString(ch.render())
+		b.WriteString(ch.render(c.Kind(ch)))
 	}
 	return []byte(b.String())
 }
 
-// liner writes keys, those that are not set as comments.
-type liner struct{ strings.Builder }
-
-func (b *liner) line(set bool, key, value, comment string) {
-	if !set {
-		b.WriteString("# ")
-	}
-	b.WriteString(key + " = " + value)
-	if comment != "" {
-		b.WriteString(" # " + comment)
-	}
-	b.WriteByte('\n')
-}
-
-// render returns the [enclave.NAME] block, an empty line before it.
-func (e Enclave) render(name string) string {
-	var b liner
-	fmt.Fprintf(&b, "\n[enclave.%s]\n", name)
-	b.line(true, "eif", quote(e.EIF), "the image, as of `privyseal nitro build`")
-	b.line(e.CID != 0, "cid", fmt.Sprint(cmp.Or(e.CID, 16)), "without it nitro-cli chooses")
-	b.line(e.MemoryMiB != 0, "memory_mib", fmt.Sprint(cmp.Or(e.MemoryMiB, MinMemoryMiB)), "default: four times the image")
-	b.line(e.CPUCount != DefaultCPUCount, "cpu_count", fmt.Sprint(e.CPUCount), "")
-	b.line(e.NitroCLI != DefaultNitroCLI, "nitro_cli", quote(e.NitroCLI), "")
-	if e.Transport != "" {
-		b.line(true, "transport", quote(e.Transport), "in place of AF_VSOCK: a folder of unix sockets, doc/formats.md")
-	}
-	b.line(e.StopEnclave, "stop_enclave", fmt.Sprint(e.StopEnclave), "end it together with `privyseal start`")
-	if c := e.Credentials; c != nil {
-		fmt.Fprintf(&b, "\n[enclave.%s.credentials]\n", name)
-		b.line(true, "access_key_id", quote(c.AccessKeyID), "")
-		b.line(true, "secret_access_key", quote(c.SecretAccessKey.Reveal()), "")
-		if token := c.SessionToken.Reveal(); token != "" {
-			b.line(true, "session_token", quote(token), "")
+// render returns the [[chain]] block, an empty line before it.
+func (ch Chain) render(kind Kind) string {
+	var b Lines
+	// A key that is not for the provider has no line.
+	line := func(set bool, key, value, comment string) {
+		if _, refused := kind.Refused[key]; !refused {
+			b.Line(set, key, value, comment)
 		}
 	}
-	return b.String()
-}
-
-// render returns the [[chain]] block, an empty line before it.
-func (ch Chain) render() string {
-	var b liner
-	line := b.line
 	b.WriteString("\n[[chain]]\n")
-	line(true, "id", quote(ch.ID), "")
+	line(true, "id", Quote(ch.ID), "")
 	if ch.Name != ch.ID {
-		line(true, "name", quote(ch.Name), "in commands, metrics and logs")
+		line(true, "name", Quote(ch.Name), "in commands, metrics and logs")
 	}
-	line(true, "provider", quote(ch.Provider), "")
-	if ch.Enclave != "" {
-		line(true, "enclave", quote(ch.Enclave), "")
+	line(true, "provider", Quote(ch.Provider), "")
+	if ch.Table != "" {
+		line(true, kind.Table, Quote(ch.Table), "")
 	}
-	line(true, "key", quote(ch.Key), "")
-	line(true, "state", quote(ch.State), "never copy it; it moves by `privyseal state export`")
+	line(true, "key", Quote(ch.Key), "")
+	line(true, "state", Quote(ch.State), "never copy it; it moves by `privyseal state export`")
 	if ch.Identity != "" {
-		line(true, "identity", quote(ch.Identity), "how a tcp:// or noise:// node knows this signer")
+		line(true, "identity", Quote(ch.Identity), "how a tcp:// or noise:// node knows this signer")
 	}
 	if len(ch.ImportedFrom) > 0 {
 		line(true, "imported_from", quoteAll(ch.ImportedFrom), "`privyseal check` fails while one of these exists")
@@ -106,32 +69,27 @@ func (ch Chain) render() string {
 	}
 	line(len(ch.Witness) > 0, "witness", quoteAll(example), "RPC addresses that show what the chain has of our key")
 	if ch.WitnessWait.Duration != DefaultWitnessWait {
-		line(true, "witness_wait", quote(ch.WitnessWait.String()), "how long a start waits for one, 1s to 10m")
+		line(true, "witness_wait", Quote(ch.WitnessWait.String()), "how long a start waits for one, 1s to 10m")
 	}
-	if ch.Provider != "nitro" {
-		line(ch.MaxHeight != 0, "max_height", fmt.Sprint(ch.MaxHeight), "the highest height ever signed; 0 is no bound")
-	}
+	line(ch.MaxHeight != 0, "max_height", fmt.Sprint(ch.MaxHeight), "the highest height ever signed; 0 is no bound")
 	line(ch.HeightBurst != DefaultHeightBurst, "height_burst", fmt.Sprint(ch.HeightBurst), "by how many heights the mark may leap at once")
 	line(ch.HeightPerSecond != DefaultHeightPerSecond, "height_per_second", fmt.Sprint(ch.HeightPerSecond), "how many a second refill that")
-	line(ch.Timeout.Duration != DefaultTimeout, "timeout", quote(ch.Timeout.String()), "silence after which a connection ends, 5s to 5m")
-	if ch.Provider == "nitro" {
-		return b.String()
-	}
+	line(ch.Timeout.Duration != DefaultTimeout, "timeout", Quote(ch.Timeout.String()), "silence after which a connection ends, 5s to 5m")
 	line(ch.AllowSignBytes, "allow_sign_bytes", fmt.Sprint(ch.AllowSignBytes), "CometBFT v1, v2: signs raw bytes for whoever holds the node")
 	line(ch.AllowRawBytes, "allow_raw_bytes", fmt.Sprint(ch.AllowRawBytes), "Celestia: the same")
 	return b.String()
 }
 
 func (n Node) render() string {
-	text := fmt.Sprintf("{ name = %s, addr = %s", quote(n.Name), quote(n.Addr))
+	text := fmt.Sprintf("{ name = %s, addr = %s", Quote(n.Name), Quote(n.Addr))
 	if n.PeerUID != nil {
 		text += fmt.Sprintf(", peer_uid = %d", *n.PeerUID)
 	}
 	return text + " }"
 }
 
-// quote returns s as a TOML basic string.
-func quote(s string) string {
+// Quote returns s as a TOML basic string.
+func Quote(s string) string {
 	var b strings.Builder
 	b.WriteByte('"')
 	for _, r := range s {
@@ -152,14 +110,15 @@ func quote(s string) string {
 func quoteAll(list []string) string {
 	quoted := make([]string, len(list))
 	for i, s := range list {
-		quoted[i] = quote(s)
+		quoted[i] = Quote(s)
 	}
 	return "[" + strings.Join(quoted, ", ") + "]"
 }
 
 // New returns a config with the defaults that `init` writes.
-func New(chains ...Chain) *Config {
+func (k Kinds) New(chains ...Chain) *Config {
 	return &Config{
+		kinds:  k,
 		Listen: "127.0.0.1:26661",
 		Log:    Log{Level: DefaultLevel, Format: DefaultFormat},
 		Chains: chains,
@@ -183,17 +142,12 @@ func NewChain(id, name string) Chain {
 	}
 }
 
-// NewEnclave returns an enclave with every default.
-func NewEnclave(eif string) Enclave {
-	return Enclave{EIF: eif, CPUCount: DefaultCPUCount, NitroCLI: DefaultNitroCLI}
-}
-
 // WriteNew writes c to path, mode 0600, and returns when it is durable. It
 // never overwrites: fs.ErrExist. A config that [Load] would refuse is not
 // written.
 func WriteNew(path string, c *Config) error {
 	data := c.Render()
-	if _, err := Parse(path, data); err != nil {
+	if _, err := c.kinds.Parse(path, data); err != nil {
 		return err
 	}
 	err := inFolder(path, func(temp string) error {
@@ -213,10 +167,13 @@ func WriteNew(path string, c *Config) error {
 // every other byte of it, its mode and its owner as they are. If the result would not
 // load, nothing is written. It returns when the file is durable; a crash leaves
 // the old or the new file.
-func AppendChains(path string, chains ...Chain) error { return Append(path, nil, chains...) }
+func (k Kinds) AppendChains(path string, chains ...Chain) error {
+	return k.Append(path, nil, chains...)
+}
 
-// Append does the same with chains and with enclaves, by name, that they need.
-func Append(path string, enclaves map[string]Enclave, chains ...Chain) error {
+// Append does the same with chains and with tables of providers, as [Config.Tables] has
+// them, that they need.
+func (k Kinds) Append(path string, tables map[string]map[string]Section, chains ...Chain) error {
 	// A link stays a link: its target is replaced.
 	target, err := filepath.EvalSymlinks(path)
 	if err != nil {
@@ -230,13 +187,11 @@ func Append(path string, enclaves map[string]Enclave, chains ...Chain) error {
 		if len(data) > 0 && data[len(data)-1] != '\n' {
 			data = append(data, '\n')
 		}
-		for _, name := range slices.Sorted(maps.Keys(enclaves)) {
-			data = append(data, enclaves[name].render(name)...)
-		}
+		data = append(data, k.render(tables)...)
 		for _, ch := range chains {
-			data = append(data, ch.render()...)
+			data = append(data, ch.render(k.Of(ch.Provider))...)
 		}
-		c, err := Parse(path, data)
+		c, err := k.Parse(path, data)
 		if err != nil {
 			return err
 		}

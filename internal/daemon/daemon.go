@@ -8,6 +8,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -64,7 +65,7 @@ func (p *Plan) refuse(format string, args ...any) {
 // chain of a name could not be opened: it is opened again, with all that is new.
 func Diff(old, next *config.Config, dead func(name string) bool) *Plan {
 	force := *next
-	force.Listen, force.Log.Format, force.Enclaves, force.Chains = old.Listen, old.Log.Format, old.Enclaves, nil
+	force.Listen, force.Log.Format, force.Tables, force.Chains = old.Listen, old.Log.Format, old.Tables, nil
 	p := &Plan{Config: &force}
 	if old.Log.Level != next.Log.Level {
 		p.Level = next.Log.Level
@@ -75,18 +76,18 @@ func Diff(old, next *config.Config, dead func(name string) bool) *Plan {
 			p.refuse("%s", name)
 		}
 	}
-	p.enclaves(old, next)
+	p.tables(old, next)
 	before := byName(old.Chains)
 	for _, ch := range next.Chains {
 		was, known := before[ch.Name]
 		delete(before, ch.Name)
-		if force, kept := p.chain(was, ch, known, dead(ch.Name)); kept {
+		if force, kept := p.chain(place{was, old.Kind(was)}, place{ch, next.Kind(ch)}, known, dead(ch.Name)); kept {
 			p.Config.Chains = append(p.Config.Chains, force)
 		}
 	}
 	// In the order of the old config: that of a map differs from run to run.
 	for _, was := range old.Chains {
-		if _, gone := before[was.Name]; gone && !p.remove(was) {
+		if _, gone := before[was.Name]; gone && !p.remove(place{was, old.Kind(was)}) {
 			p.Config.Chains = append(p.Config.Chains, was)
 		}
 	}
@@ -102,38 +103,40 @@ func byName(chains []config.Chain) map[string]config.Chain {
 	return m
 }
 
-// inEnclave is the provider whose chains belong to a process of their own, which is
-// given them once.
-const inEnclave = "nitro"
+// place is a chain with what its config has of its provider.
+type place struct {
+	config.Chain
+	kind config.Kind
+}
 
 // chain plans for one chain of the new config, and returns what is in force of it.
-func (p *Plan) chain(was, ch config.Chain, known, dead bool) (force config.Chain, kept bool) {
+func (p *Plan) chain(was, ch place, known, dead bool) (force config.Chain, kept bool) {
 	switch {
-	case !known && ch.Provider == inEnclave:
-		p.refuse("chain %s, which is in an enclave", ch.Name)
-		return ch, false
+	case !known && ch.kind.Apart != "":
+		p.refuse("chain %s, which is %s", ch.Name, ch.kind.Apart)
+		return ch.Chain, false
 	case !known:
-		p.Start = append(p.Start, ch)
+		p.Start = append(p.Start, ch.Chain)
 		p.done("chain %s added", ch.Name)
-		return ch, true
-	case was.Provider == inEnclave:
+		return ch.Chain, true
+	case was.kind.Apart != "":
 		if !equal(was, ch) {
-			p.refuse("chain %s, which is in an enclave", ch.Name)
+			p.refuse("chain %s, which is %s", ch.Name, was.kind.Apart)
 		}
-		return was, true
-	case dead && ch.Provider != inEnclave:
+		return was.Chain, true
+	case dead && ch.kind.Apart == "":
 		p.Stop = append(p.Stop, ch.Name)
-		p.Start = append(p.Start, ch)
+		p.Start = append(p.Start, ch.Chain)
 		p.done("chain %s opened again", ch.Name)
-		return ch, true
+		return ch.Chain, true
 	}
 	return p.change(was, ch), true
 }
 
 // remove plans the end of a chain, and reports whether it ends.
-func (p *Plan) remove(was config.Chain) bool {
-	if was.Provider == inEnclave {
-		p.refuse("the end of chain %s, which is in an enclave", was.Name)
+func (p *Plan) remove(was place) bool {
+	if was.kind.Apart != "" {
+		p.refuse("the end of chain %s, which is %s", was.Name, was.kind.Apart)
 		return false
 	}
 	p.Stop = append(p.Stop, was.Name)
@@ -142,18 +145,18 @@ func (p *Plan) remove(was config.Chain) bool {
 }
 
 // change plans for a chain that signs, and returns what is in force of it.
-func (p *Plan) change(was, ch config.Chain) config.Chain {
-	force := was
+func (p *Plan) change(was, ch place) config.Chain {
+	force := was.Chain
 	force.Nodes, force.ImportedFrom = ch.Nodes, ch.ImportedFrom
 	force.Witness, force.WitnessWait = ch.Witness, ch.WitnessWait
 	if was.Identity == "" && ch.Identity != "" {
 		force.Identity = ch.Identity // it is read when the first node asks for one
 		p.done("chain %s: identity", ch.Name)
 	}
-	if fields := fixed(force, ch); len(fields) > 0 {
+	if fields := fixed(place{force, was.kind}, ch); len(fields) > 0 {
 		p.refuse("chain %s: %s", ch.Name, strings.Join(fields, ", "))
 	}
-	if slices.Contains(fixed(force, ch), "identity") && needsIdentity(ch.Nodes) {
+	if slices.Contains(fixed(place{force, was.kind}, ch), "identity") && needsIdentity(ch.Nodes) {
 		// Nodes of another identity are another connection: all or nothing.
 		force.Nodes = was.Nodes
 	}
@@ -202,14 +205,14 @@ func sameNode(a, b config.Node) bool {
 }
 
 // fixed returns the keys that differ and that a signer has from its start to its end.
-func fixed(a, b config.Chain) (keys []string) {
+func fixed(a, b place) (keys []string) {
 	for _, k := range []struct {
 		key  string
 		same bool
 	}{
 		{"id", a.ID == b.ID},
 		{"provider", a.Provider == b.Provider},
-		{"enclave", a.Enclave == b.Enclave},
+		{cmp.Or(b.kind.Table, a.kind.Table), a.kind.Table == b.kind.Table && a.Table == b.Table},
 		{"key", a.Key == b.Key},
 		{"state", a.State == b.State},
 		{"identity", a.Identity == b.Identity},
@@ -227,30 +230,16 @@ func fixed(a, b config.Chain) (keys []string) {
 	return keys
 }
 
-func equal(a, b config.Chain) bool {
+func equal(a, b place) bool {
 	return len(fixed(a, b)) == 0 && slices.EqualFunc(a.Nodes, b.Nodes, sameNode) &&
 		slices.Equal(a.Witness, b.Witness) && a.WitnessWait == b.WitnessWait
 }
 
-// enclaves refuses every change of an enclave.
-func (p *Plan) enclaves(old, next *config.Config) {
-	same := len(old.Enclaves) == len(next.Enclaves)
-	for name, e := range old.Enclaves {
-		other, there := next.Enclaves[name]
-		same = same && there && sameEnclave(e, other)
+// tables refuses every change of a provider's tables.
+func (p *Plan) tables(old, next *config.Config) {
+	for _, name := range config.ChangedTables(old, next) {
+		p.refuse("%s", name)
 	}
-	if !same {
-		p.refuse("enclave")
-	}
-}
-
-func sameEnclave(a, b config.Enclave) bool {
-	x, y := a.Credentials, b.Credentials
-	a.Credentials, b.Credentials = nil, nil
-	if a != b || (x == nil) != (y == nil) {
-		return false
-	}
-	return x == nil || x.AccessKeyID == y.AccessKeyID && x.SecretAccessKey.Equal(y.SecretAccessKey) && x.SessionToken.Equal(y.SessionToken)
 }
 
 // World is the running signer. Its methods are called one after the other, and say

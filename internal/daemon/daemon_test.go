@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	"privyseal/internal/ops/nitro"
+
 	"github.com/google/go-cmp/cmp"
 
 	"privyseal/internal/config"
@@ -39,9 +41,18 @@ node = [{ addr = "unix:///e" }]
 eif = "e.eif"
 `
 
+// kinds are those of a build with key files and Nitro Enclaves.
+var kinds = config.Kinds{{Provider: "soft"}, nitroKind()}
+
+func nitroKind() config.Kind {
+	kind := nitro.Kind()
+	kind.Provider = "nitro"
+	return kind
+}
+
 func parse(t *testing.T, text string) *config.Config {
 	t.Helper()
-	c, err := config.Parse("/home/privyseal.toml", []byte(text))
+	c, err := kinds.Parse("/home/privyseal.toml", []byte(text))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -172,8 +183,11 @@ func TestEveryKeyCounts(t *testing.T) {
 			t.Fatalf("%s is of a kind that this test does not know", field.Name)
 		}
 		p := &Plan{}
-		p.change(a, b)
+		p.change(place{a, nitroKind()}, place{b, nitroKind()})
 		key, _, _ := strings.Cut(field.Tag.Get("toml"), ",")
+		if field.Name == "Table" {
+			key = nitroKind().Table
+		}
 		if want := []string{"chain c: " + key}; !slices.Equal(p.Refused, want) {
 			t.Errorf("%s changes, and refused is %q", field.Name, p.Refused)
 		}

@@ -78,6 +78,7 @@ const maxNote = 4 << 20
 type Place struct {
 	Dir    string         // the home folder, which is there
 	Config *config.Config // nil: there is none yet
+	Kinds  config.Kinds   // what it may have
 	// IsKey reports whether a key file holds the key of a public key, or is torn. With the
 	// zero key it is only asked whether it is torn. It is called for regular files.
 	IsKey func(path string, key pubkey.Key) bool
@@ -344,7 +345,7 @@ func (n *Note) MayBeNamed(path string) bool {
 	if !n.named {
 		return false
 	}
-	c, err := config.Load(path)
+	c, err := n.Kinds.Load(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return false

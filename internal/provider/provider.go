@@ -81,6 +81,9 @@ type Entry struct {
 	// Unit is the systemd unit that serves it; "" is privyseal.
 	Unit string
 
+	// Kind is what the config has of it. Its Provider is Name.
+	Kind config.Kind
+
 	Holder
 }
 
@@ -117,6 +120,16 @@ func (t Table) list(text func(Entry) string) string {
 		b.WriteString(text(e))
 	}
 	return b.String()
+}
+
+// Kinds returns what a config has of the providers.
+func (t Table) Kinds() config.Kinds {
+	kinds := make(config.Kinds, len(t))
+	for i, e := range t {
+		kinds[i] = e.Kind
+		kinds[i].Provider = e.Name
+	}
+	return kinds
 }
 
 // Local returns the provider of a chain that this process signs for.

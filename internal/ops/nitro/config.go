@@ -1,0 +1,250 @@
+// Package nitro is the provider whose keys are in AWS Nitro Enclaves: what the operator
+// has of it.
+package nitro
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+
+	"privyseal/internal/config"
+	"privyseal/internal/cure"
+	"privyseal/internal/hostlink"
+)
+
+// table is the first name of [enclave.NAME], and the key by which a chain names one.
+const table = "enclave"
+
+// The defaults of absent keys.
+const (
+	DefaultCPUCount = 2
+	DefaultNitroCLI = "nitro-cli"
+)
+
+// MinMemoryMiB is the least memory of an enclave, and its default where four
+// times the image is less.
+const MinMemoryMiB = 64
+
+// Enclave is one AWS Nitro Enclave. Paths are relative to the folder of the
+// config file.
+type Enclave struct {
+	// EIF is the path of the image. Required.
+	EIF string `toml:"eif"`
+	// CID is the enclave's context id, 4 or above. Optional; without it nitro-cli
+	// chooses.
+	CID uint32 `toml:"cid"`
+	// MemoryMiB is the enclave's memory. At least 64, default four times the image
+	// and at least 64.
+	MemoryMiB int `toml:"memory_mib"`
+	// CPUCount is the number of the enclave's virtual CPUs. 1 to 256, default 2.
+	CPUCount int `toml:"cpu_count"`
+	// NitroCLI is AWS's launcher: a name to look for in $PATH, or a path. Default
+	// nitro-cli.
+	NitroCLI string `toml:"nitro_cli"`
+	// Transport is how host and enclave reach each other. Default "": AF_VSOCK, for
+	// one enclave. Otherwise a folder with unix sockets named as Firecracker names
+	// them: vsock-CID is the monitor's, vsock-CID_PORT ours. Only the names are
+	// Firecracker's: the monitor has to dial from a port below 1024.
+	Transport string `toml:"transport"`
+	// StopEnclave ends the enclave together with `privyseal start`. Default false:
+	// it waits for the next one, and signs nothing meanwhile.
+	StopEnclave bool `toml:"stop_enclave"`
+	// Credentials are used in place of those that the AWS SDK finds (environment,
+	// shared files, web identity, the instance's role). Optional.
+	Credentials *Credentials `toml:"credentials"`
+}
+
+// Credentials are AWS credentials that do not change. With them the config must
+// have mode 0600 or stricter.
+type Credentials struct {
+	AccessKeyID     string        `toml:"access_key_id"`     // required
+	SecretAccessKey config.Secret `toml:"secret_access_key"` // required
+	SessionToken    config.Secret `toml:"session_token"`     // optional
+}
+
+// Kind is what a config has of Nitro Enclaves.
+func Kind() config.Kind {
+	const measured = "of a chain in an enclave is in the measured policy of the image"
+	return config.Kind{
+		Table: table, Noun: "an enclave", Apart: "in an enclave", LowPorts: true,
+		Keys: map[string]string{
+			"eif": "a string", "cid": "a number", "memory_mib": "a number", "cpu_count": "a number", "nitro_cli": "a string",
+			"transport": "a string", "stop_enclave": "true or false", "credentials": "a table",
+			"credentials.access_key_id": "a string", "credentials.secret_access_key": "a string", "credentials.session_token": "a string",
+		},
+		Decode:  decode,
+		Whole:   whole,
+		Refused: map[string]string{"max_height": measured, "allow_sign_bytes": measured, "allow_raw_bytes": measured},
+		Identity: func(c *config.Config) string {
+			return fmt.Sprintf("while this node is not in the config yet, %s has the enclave make one; then add identity = \"identity.wrapped\"",
+				cure.Command("privyseal", "nitro", "identity", "--home", c.Path(".")))
+		},
+	}
+}
+
+func decode(unmarshal func(any) error) (map[string]config.Section, error) {
+	var file struct {
+		Enclaves map[string]*Enclave `toml:"enclave"`
+	}
+	err := unmarshal(&file)
+	all := make(map[string]config.Section, len(file.Enclaves))
+	for name, e := range file.Enclaves {
+		all[name] = e
+	}
+	return all, err
+}
+
+// Tables returns the tables of a config that has these enclaves.
+func Tables(enclaves map[string]Enclave) map[string]map[string]config.Section {
+	all := map[string]config.Section{}
+	for name, e := range enclaves {
+		all[name] = &e
+	}
+	return map[string]map[string]config.Section{table: all}
+}
+
+// Enclaves returns the enclaves of a config, by name.
+func Enclaves(c *config.Config) map[string]Enclave {
+	all := map[string]Enclave{}
+	for name, s := range c.Tables[table] {
+		if e, ok := s.(*Enclave); ok {
+			all[name] = *e
+		}
+	}
+	return all
+}
+
+// NewEnclave returns an enclave with every default.
+func NewEnclave(eif string) Enclave {
+	return Enclave{EIF: eif, CPUCount: DefaultCPUCount, NitroCLI: DefaultNitroCLI}
+}
+
+// Fill implements [config.Section].
+func (e *Enclave) Fill(written func(key string) bool) {
+	if !written("cpu_count") {
+		e.CPUCount = DefaultCPUCount
+	}
+	if !written("nitro_cli") {
+		e.NitroCLI = DefaultNitroCLI
+	}
+}
+
+// Check implements [config.Section]. A zero that nobody has written is the default.
+func (e *Enclave) Check(written func(key string) bool, fail func(key, wrong string)) {
+	if !written("eif") {
+		fail("eif", "is missing: the image, as of `privyseal nitro build`")
+	} else if e.EIF == "" {
+		fail("eif", "is empty")
+	}
+	// 0 to 3 are the hypervisor, loopback, the host, and an enclave's parent.
+	if written("cid") && (e.CID < 4 || e.CID == math.MaxUint32) {
+		fail("cid", "is not from 4 to 4294967294")
+	}
+	if written("memory_mib") && (e.MemoryMiB < MinMemoryMiB || e.MemoryMiB > 1<<20) {
+		fail("memory_mib", fmt.Sprintf("is not from %d to %d", MinMemoryMiB, 1<<20))
+	}
+	if e.CPUCount < 1 || e.CPUCount > 256 {
+		fail("cpu_count", "is not from 1 to 256")
+	}
+	if e.NitroCLI == "" {
+		fail("nitro_cli", "is empty")
+	}
+	if e.Credentials != nil && (e.Credentials.AccessKeyID == "" || e.Credentials.SecretAccessKey.Reveal() == "") {
+		fail("credentials", "need access_key_id and secret_access_key")
+	}
+}
+
+// Secret implements [config.Section].
+func (e *Enclave) Secret() (key string, secret bool) { return "credentials", e.Credentials != nil }
+
+// Render implements [config.Section].
+func (e *Enclave) Render(w *config.Lines) {
+	w.Line(true, "eif", config.Quote(e.EIF), "the image, as of `privyseal nitro build`")
+	w.Line(e.CID != 0, "cid", fmt.Sprint(cmp.Or(e.CID, 16)), "without it nitro-cli chooses")
+	w.Line(e.MemoryMiB != 0, "memory_mib", fmt.Sprint(cmp.Or(e.MemoryMiB, MinMemoryMiB)), "default: four times the image")
+	w.Line(e.CPUCount != DefaultCPUCount, "cpu_count", fmt.Sprint(e.CPUCount), "")
+	w.Line(e.NitroCLI != DefaultNitroCLI, "nitro_cli", config.Quote(e.NitroCLI), "")
+	if e.Transport != "" {
+		w.Line(true, "transport", config.Quote(e.Transport), "in place of AF_VSOCK: a folder of unix sockets, doc/formats.md")
+	}
+	w.Line(e.StopEnclave, "stop_enclave", fmt.Sprint(e.StopEnclave), "end it together with `privyseal start`")
+	c := e.Credentials
+	if c == nil {
+		return
+	}
+	w.Below("credentials")
+	w.Line(true, "access_key_id", config.Quote(c.AccessKeyID), "")
+	w.Line(true, "secret_access_key", config.Quote(c.SecretAccessKey.Reveal()), "")
+	if token := c.SessionToken.Reveal(); token != "" {
+		w.Line(true, "session_token", config.Quote(token), "")
+	}
+}
+
+// whole finds what is wrong with several enclaves or chains together.
+func whole(c *config.Config, fail func(text string, place ...any)) {
+	apart(c, fail)
+	capacity(c, fail)
+	oneID(c, fail)
+}
+
+// apart checks that no two enclaves are in each other's way.
+func apart(c *config.Config, fail func(text string, place ...any)) {
+	used, enclaves := map[string]string{}, Enclaves(c)
+	for _, name := range slices.Sorted(maps.Keys(enclaves)) {
+		e := enclaves[name]
+		place := "AF_VSOCK, whose ports they would share; one enclave signs for any number of chains"
+		if e.Transport != "" {
+			if e.CID == 0 {
+				continue
+			}
+			place = fmt.Sprintf("CID %d in %s", e.CID, c.Path(e.Transport))
+		}
+		if other, taken := used[place]; taken {
+			fail(fmt.Sprintf("enclave %s: it and enclave %s both have %s", name, other, place), table, name)
+		}
+		used[place] = name
+	}
+}
+
+// capacity checks that no enclave has more to sign for than it takes: it would refuse
+// all its chains, and only at the next boot.
+func capacity(c *config.Config, fail func(text string, place ...any)) {
+	chains, nodes := map[string]int{}, map[string]int{} // by enclave
+	for i, ch := range c.Chains {
+		e := ch.Table
+		if c.Kind(ch).Table != table {
+			continue
+		}
+		if n := len(ch.Nodes); n > hostlink.MaxNodes {
+			fail(fmt.Sprintf("chain %q: %d nodes; in an enclave a chain has at most %d", ch.Name, n, hostlink.MaxNodes), "chain", i, "node")
+		}
+		// Told where it becomes too much, and once.
+		before := nodes[e]
+		chains[e], nodes[e] = chains[e]+1, nodes[e]+len(ch.Nodes)
+		if chains[e] == hostlink.MaxChains+1 {
+			fail(fmt.Sprintf("chain %q: enclave %s signs for at most %d chains; give this one another enclave, on another instance", ch.Name, e, hostlink.MaxChains), "chain", i)
+		}
+		if before <= hostlink.MaxServed && nodes[e] > hostlink.MaxServed {
+			fail(fmt.Sprintf("chain %q: enclave %s serves at most %d nodes of all its chains, and this makes %d", ch.Name, e, hostlink.MaxServed, nodes[e]), "chain", i, "node")
+		}
+	}
+}
+
+// oneID checks that no enclave has two chains of one id, by which it and its host name
+// them.
+func oneID(c *config.Config, fail func(text string, place ...any)) {
+	first := map[[2]string]config.Chain{}
+	for i, ch := range c.Chains {
+		if c.Kind(ch).Table != table {
+			continue
+		}
+		key := [2]string{ch.ID, ch.Table}
+		other, taken := first[key]
+		if taken && other.Name != ch.Name && c.Path(other.Key) != c.Path(ch.Key) { // which is said elsewhere
+			fail(fmt.Sprintf("chain %q: enclave %s signs for the id %s already, with the key of chain %q; this one needs another enclave", ch.Name, ch.Table, ch.ID, other.Name), "chain", i, table)
+		}
+		first[key] = ch
+	}
+}
