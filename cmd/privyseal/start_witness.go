@@ -47,9 +47,7 @@ func (d *daemon) newWatched(cc config.Chain, pub pubkey.Key, m *monitor.Chain) (
 		return w, d.anotherSigner(cc, flag.Why, true)
 	}
 	if len(cc.Witness) == 0 {
-		if flag.Quarantine {
-			d.log.Warn("no witness can show whether another signer lives: signing without a quarantine", "chain", cc.Name, "why", flag.Why)
-		}
+		d.unguarded(cc, flag)
 		return w, nil
 	}
 	watch, err := d.newWatch(w, cc, pub, m, witness.Config{Quarantine: flag.Quarantine})
@@ -57,6 +55,13 @@ func (d *daemon) newWatched(cc config.Chain, pub pubkey.Key, m *monitor.Chain) (
 		w.watch.Store(watch)
 	}
 	return w, err
+}
+
+// unguarded says that a chain should go through a quarantine, and has no witness for it.
+func (d *daemon) unguarded(cc config.Chain, flag witness.Flag) {
+	if flag.Quarantine {
+		d.log.Warn("no witness can show whether another signer lives: signing without a quarantine", "chain", cc.Name, "why", flag.Why)
+	}
 }
 
 // newWatch makes the watch over a chain; c says how it begins.
@@ -88,24 +93,26 @@ func (d *daemon) proved(w *watched, cc config.Chain, pub pubkey.Key, m *monitor.
 }
 
 // rewatch gives a chain that signs the witnesses that its config has now. What holds
-// it back goes on to do so.
+// it back goes on to do so, but where there is none any more: then it signs as one that
+// was started without a witness, and says so.
 func (d *daemon) rewatch(ctx context.Context, c *chain) {
 	before := c.watch.Load()
 	if before != nil && before.Bounds().Stop != "" {
 		return
 	}
 	var next *witness.Watch
-	c.monitor.Witness(nil)
-	if len(c.cfg.Witness) > 0 {
-		held := before != nil && before.Bounds().Hold != ""
-		flag, err := witness.ReadFlag(c.watched.state)
-		if err == nil {
-			next, err = d.newWatch(c.watched, c.cfg, c.key.PublicKey(), c.monitor, witness.Config{Running: !held, Quarantine: held && flag.Quarantine})
-		}
-		if err != nil {
-			d.log.Error("cannot use the new witnesses", "chain", c.cfg.Name, "error", err)
-			return
-		}
+	held := before != nil && before.Bounds().Hold != ""
+	flag, err := witness.ReadFlag(c.watched.state)
+	if err != nil {
+		d.log.Error("cannot use the new witnesses", "chain", c.cfg.Name, "error", err)
+		return
+	}
+	if len(c.cfg.Witness) == 0 {
+		c.monitor.Witness(nil)
+		d.unguarded(c.cfg, flag)
+	} else if next, err = d.newWatch(c.watched, c.cfg, c.key.PublicKey(), c.monitor, witness.Config{Running: !held, Quarantine: held && flag.Quarantine}); err != nil {
+		d.log.Error("cannot use the new witnesses", "chain", c.cfg.Name, "error", err)
+		return
 	}
 	if before != nil {
 		c.floor.Store(max(c.floor.Load(), before.Bounds().Floor))

@@ -92,16 +92,20 @@ func (s *source) judge(c Commit, final bool) {
 		m := watermark.Mark{Height: c.Height, Round: c.Round, Step: watermark.StepPrecommit, SignBytes: signBytes}
 		s.w.judgeOne(m, v, s.addr)
 	}
-	if ours == 0 && final {
-		s.w.without(c.Height)
+	if final {
+		s.w.looked(c.Height, ours == 0)
 	}
 }
 
-// without notes a height in whose commit we are not.
-func (w *Watch) without(height int64) {
+// looked notes a height whose final commit was looked at, and whether it is without us.
+func (w *Watch) looked(height int64, without bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.phase == quarantined && height > w.startTip && len(w.clean) < QuarantineBlocks {
+	if w.phase != quarantined || height <= w.startTip {
+		return
+	}
+	w.judged, w.judgedAt = max(w.judged, height), time.Now()
+	if without && len(w.clean) < QuarantineBlocks {
 		w.clean[height] = true
 		w.publish()
 	}

@@ -41,6 +41,10 @@ const (
 	// waits for us.
 	QuarantineBlocks  = 3
 	quarantineSilence = time.Minute
+	// quarantineBlind is how long a quarantine goes on while the chain does, and no
+	// witness shows the final commit of any new block: one that keeps none, or hides
+	// them. Where blocks come within quarantineSilence, each is seen long before.
+	quarantineBlind = 2 * quarantineSilence
 
 	// pollPause lies between two looks at a node; eagerPause while requests are
 	// held back; maxPause where it fails.
@@ -104,6 +108,8 @@ type Watch struct {
 	judgeFrom int64
 	clean     map[int64]bool // new heights without us, in a quarantine
 	quietFrom time.Time      // since when no new block came
+	judgedAt  time.Time      // when the final commit of a new height was last looked at
+	judged    int64          // the highest one of these
 	startTip  int64
 	lies      int
 	proof     *Proof
@@ -226,7 +232,7 @@ func (w *Watch) stepWaiting(now time.Time) {
 	late := now.Sub(w.begun) >= w.c.Wait || wrong == len(w.sources)
 	switch {
 	case settled && w.c.Quarantine:
-		w.phase, w.startTip, w.quietFrom = quarantined, w.tip, now
+		w.phase, w.startTip, w.judged, w.quietFrom, w.judgedAt = quarantined, w.tip, w.tip, now, now
 		w.c.Log.Warn("in quarantine: nothing is signed until the chain has shown that no other signer has our key",
 			"blocks", QuarantineBlocks, "or_without_a_block", quarantineSilence, "height", w.tip)
 		w.publish()
@@ -246,9 +252,17 @@ func (w *Watch) stepQuarantine(now time.Time) {
 	case quiet >= quarantineSilence && now.Sub(w.answered) < maxPause:
 		w.pass("no new block came: the chain waits for us")
 	case now.Sub(w.answered) >= max(w.c.Wait, maxPause):
-		w.open("no witness answers any more; the quarantine was not passed, and will be repeated at the next start")
+		w.open("no witness answers any more; " + notPassed)
+	case w.blind() && now.Sub(w.judgedAt) >= max(w.c.Wait, quarantineBlind):
+		w.open("the witnesses answer, and show no commit of a new block; " + notPassed)
 	}
 }
+
+const notPassed = "the quarantine was not passed, and will be repeated at the next start"
+
+// blind reports whether the chain has a final commit, that of every height below its tip,
+// which no witness has shown.
+func (w *Watch) blind() bool { return w.tip > w.judged+1 }
 
 // pass ends a quarantine.
 func (w *Watch) pass(why string) {
@@ -317,5 +331,10 @@ func (w *Watch) publish() {
 }
 
 func (w *Watch) quarantineText() string {
-	return fmt.Sprintf("in quarantine: %d of %d new blocks without a signature of ours seen since height %d", len(w.clean), QuarantineBlocks, w.startTip)
+	text := fmt.Sprintf("in quarantine: %d of %d new blocks without a signature of ours seen since height %d", len(w.clean), QuarantineBlocks, w.startTip)
+	if w.blind() {
+		text += fmt.Sprintf("; no witness shows the commits after %d, and the chain is at %d (does a node prune its blocks?): without any for %s it ends, not passed",
+			w.judged, w.tip, max(w.c.Wait, quarantineBlind))
+	}
+	return text
 }

@@ -687,14 +687,21 @@ func BenchmarkSigned(b *testing.B) {
 func TestTimeInAQuarantine(t *testing.T) {
 	for name, c := range map[string]struct {
 		quiet, silent time.Duration // since the last block, since the last answer
+		blind         time.Duration // since a final commit was seen
+		ahead         int64         // of the last one that was seen is the tip
 		open, passed  bool
+		warning       string
 	}{
-		"a chain that goes on":     {time.Second, 0, false, false},
-		"a chain that stands":      {quarantineSilence, 0, true, true},
-		"nearly":                   {quarantineSilence - 1, 0, false, false},
-		"and nobody says so":       {quarantineSilence, maxPause, false, false},
-		"nobody answers any more":  {time.Second, DefaultWait, true, false},
-		"nobody, for a long while": {time.Hour, time.Hour, true, false},
+		"a chain that goes on":              {quiet: time.Second, ahead: 1},
+		"a chain that stands":               {quiet: quarantineSilence, open: true, passed: true},
+		"nearly":                            {quiet: quarantineSilence - 1},
+		"and nobody says so":                {quiet: quarantineSilence, silent: maxPause},
+		"nobody answers any more":           {quiet: time.Second, silent: DefaultWait, open: true, warning: "no witness answers any more"},
+		"nobody, for a long while":          {quiet: time.Hour, silent: time.Hour, open: true, warning: "no witness answers any more"},
+		"no commit is shown":                {quiet: time.Second, ahead: 2, blind: quarantineBlind - 1},
+		"and never will be":                 {quiet: time.Second, ahead: 2, blind: quarantineBlind, open: true, warning: "the witnesses answer, and show no commit"},
+		"the first new block is not final":  {quiet: time.Second, ahead: 1, blind: time.Hour},
+		"a chain that stands, and hides it": {quiet: quarantineSilence, ahead: 9, blind: time.Hour, open: true, passed: true},
 	} {
 		passed := false
 		w, err := New(Config{
@@ -706,6 +713,7 @@ func TestTimeInAQuarantine(t *testing.T) {
 		}
 		now := time.Now()
 		w.phase, w.quietFrom, w.answered = quarantined, now.Add(-c.quiet), now.Add(-c.silent)
+		w.judged, w.judgedAt, w.tip = 100, now.Add(-c.blind), 100+c.ahead
 		held := w.Bounds()
 		w.step(now)
 		heard := false
@@ -720,6 +728,70 @@ func TestTimeInAQuarantine(t *testing.T) {
 		if (w.phase == open) != c.open || passed != c.passed {
 			t.Errorf("%s: %v, passed %v", name, w.phase, passed)
 		}
+		if s := w.Snapshot(); !strings.HasPrefix(w.warning, c.warning) || (c.warning == "") != (w.warning == "") || !strings.Contains(s.Detail, c.warning) {
+			t.Errorf("%s: %q, status %+v", name, w.warning, s)
+		}
+	}
+}
+
+// A witness that keeps no block but its last one lets a quarantine neither pass nor go on
+// without a word.
+func TestQuarantineOfAPrunedChain(t *testing.T) {
+	t.Parallel()
+	n := newNode(t, 100)
+	n.handle = func(w http.ResponseWriter, r *http.Request) bool {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		if height := r.URL.Query().Get("height"); height == "" || height == fmt.Sprint(n.tip) {
+			return false
+		}
+		w.WriteHeader(http.StatusInternalServerError)
+		fmt.Fprint(w, `{"jsonrpc":"2.0","id":-1,"error":{"code":-32603,"message":"Internal error","data":"height 1 is not available, lowest height is 9"}}`)
+		return true
+	}
+	w := watch(t, watermark.Floor(100), quarantine, n.URL)
+	w.quarantined()
+	n.grow(1, nil, 0, time.Time{})
+	w.tip(101)
+	if hold := w.Bounds().Hold; strings.Contains(hold, "prune") {
+		t.Errorf("a commit that is not final is missed: %s", hold)
+	}
+	n.grow(QuarantineBlocks+3, nil, 0, time.Time{})
+	b := w.tip(104 + QuarantineBlocks)
+	if !strings.Contains(b.Hold, "0 of 3 new blocks") || !strings.Contains(b.Hold, "no witness shows the commits after 100, and the chain is at 107") {
+		t.Errorf("%+v", b)
+	}
+	w.mu.Lock()
+	w.judgedAt = w.judgedAt.Add(-quarantineBlind)
+	w.mu.Unlock()
+	w.until("open", isOpen)
+	if s := w.Snapshot(); !strings.Contains(s.Detail, "will be repeated at the next start") || !strings.Contains(w.log.String(), "show no commit of a new block") {
+		t.Errorf("%+v\n%s", s, w.log)
+	}
+	select {
+	case <-w.passed:
+		t.Error("it was passed")
+	default:
+	}
+}
+
+// One that lies downwards, with blocks as fresh as can be, lowers no ceiling and no floor
+// beside one that says the truth; and time is told by the clock that nobody sets back.
+func TestLyingDownwards(t *testing.T) {
+	t.Parallel()
+	liar, honest := newNode(t, 50), newNode(t, 100)
+	w := watch(t, precommit(100, 2, time.Now()), nil, liar.URL, honest.URL)
+	before := w.until("open", isOpen)
+	if before.Tip != 100 || before.Floor != 100 {
+		t.Errorf("%+v", before)
+	}
+	liar.grow(10, nil, 0, time.Time{})
+	w.until("at the tip of both", func(watermark.Bounds) bool { return w.Snapshot().Sources[0].Tip == 60 })
+	if b := w.Bounds(); b.Tip != 100 || b.TipAt != before.TipAt {
+		t.Errorf("%+v, before %+v", b, before)
+	}
+	if before.TipAt == before.TipAt.Round(0) { // == sees the reading that Round strips
+		t.Error("the time of the tip has no monotonic clock")
 	}
 }
 
