@@ -33,6 +33,7 @@ type daemon struct {
 	hosts    []*nitroHost
 	owners   map[watermark.ID]string // name of the chain that has taken an id with a key
 	end      context.CancelCauseFunc // ends it all, set once it serves
+	hangs    bool                    // what has the fields above does not come back
 }
 
 // chain is one chain that this process signs for.
@@ -41,6 +42,7 @@ type chain struct {
 	monitor  *monitor.Chain
 	changed  map[string]func(session.State, error) // by the name of the node
 	sessions map[string]*running                   // by the name of the node
+	leaving  []*running                            // of nodes that were removed, not known to be done
 
 	holder   provider.Local
 	key      provider.Key

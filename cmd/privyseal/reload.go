@@ -24,16 +24,26 @@ const (
 // for a reason that may pass, until ctx ends.
 func (d *daemon) tend(ctx context.Context, hangup <-chan os.Signal) {
 	pause := minReopen
+	var loading <-chan loaded // nil: no reload has begun
 	for {
 		var again <-chan time.Time
 		if d.worthAnother() {
 			again = time.After(pause)
 		}
+		hangup := hangup
+		if loading != nil {
+			hangup = nil // one after the other
+		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-hangup:
-			d.reload(ctx)
+			d.notify("RELOADING=1")
+			loading = load(d.home)
+		case l := <-loading:
+			loading = nil
+			d.reload(ctx, l)
+			d.notify("READY=1\nSTATUS=" + d.summary())
 			pause = minReopen
 		case <-again:
 			d.reopen(ctx)
@@ -42,17 +52,32 @@ func (d *daemon) tend(ctx context.Context, hangup <-chan os.Signal) {
 	}
 }
 
-// reload reads the config again and does what can be done without a restart. A bad
-// one changes nothing.
-func (d *daemon) reload(ctx context.Context) {
-	d.notify("RELOADING=1")
-	defer func() { d.notify("READY=1\nSTATUS=" + d.summary()) }()
-	next, err := providers.Kinds().Load(filepath.Join(d.home, config.FileName))
-	if err != nil {
-		d.log.Error("cannot reload the config, nothing changes", "error", err)
+// loaded is a config, or why there is none.
+type loaded struct {
+	config *config.Config
+	err    error
+}
+
+// load reads the config of a home. A file system that hangs, as of a file server that
+// is gone, keeps nobody waiting but this.
+func load(home string) <-chan loaded {
+	c := make(chan loaded, 1)
+	go func() {
+		var l loaded
+		l.config, l.err = providers.Kinds().Load(filepath.Join(home, config.FileName))
+		c <- l
+	}()
+	return c
+}
+
+// reload does what can be done for a new config without a restart. A bad one changes
+// nothing.
+func (d *daemon) reload(ctx context.Context, next loaded) {
+	if next.err != nil {
+		d.log.Error("cannot reload the config, nothing changes", "error", next.err)
 		return
 	}
-	plan := reload.Diff(d.cfg, next, d.dead)
+	plan := reload.Diff(d.cfg, next.config, d.dead)
 	d.cfg = plan.Config
 	plan.Apply(ctx, d)
 	changes := "nothing"
@@ -136,15 +161,17 @@ func (d *daemon) ChangeChain(ctx context.Context, change reload.Change) {
 	if c == nil {
 		return
 	}
-	gone := &chain{sessions: map[string]*running{}}
+	gone := &chain{}
 	for _, name := range change.Remove {
 		if r := c.sessions[name]; r != nil {
 			r.cancel()
-			gone.sessions[name] = r
+			gone.leaving = append(gone.leaving, r)
 		}
 	}
 	if !d.drained([]*chain{gone}) {
 		d.log.Error("a signature is still in work for a node that was removed", "chain", c.cfg.Name)
+		// It needs the key and the state for as long as it is.
+		c.leaving = append(c.leaving, gone.leaving...)
 	}
 	for _, name := range change.Remove {
 		delete(c.sessions, name)

@@ -3,7 +3,10 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
+	"maps"
 	"os"
+	"slices"
 	"time"
 
 	"privyseal/internal/config"
@@ -32,7 +35,10 @@ func (d *daemon) serve(ctx context.Context, hangup <-chan os.Signal) error {
 	tended := make(chan struct{})
 	go func() { defer close(tended); d.tend(ctx, hangup) }()
 	err := errors.Join(d.serveNitro(ctx), ended(ctx))
-	<-tended
+	if hung := unlessHung(ctx, drainTimeout, func() error { <-tended; return nil }); hung != nil {
+		d.hangs = true
+		return errors.Join(err, fmt.Errorf("a reload was still in work when its time was up: %w", hung))
+	}
 	if !d.drained(d.chains) {
 		err = errors.Join(err, errors.New("a signature was still in work when its time was up; the state holds its mark"))
 	}
@@ -44,7 +50,7 @@ func (d *daemon) serve(ctx context.Context, hangup <-chan os.Signal) error {
 func (d *daemon) drained(chains []*chain) bool {
 	timeout := time.After(drainTimeout)
 	for _, c := range chains {
-		for _, r := range c.sessions {
+		for _, r := range slices.AppendSeq(slices.Clone(c.leaving), maps.Values(c.sessions)) {
 			select {
 			case <-r.done:
 			case <-timeout:

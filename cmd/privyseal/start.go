@@ -3,11 +3,11 @@ package main
 import (
 	"context"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"runtime/debug"
 	"syscall"
 	"time"
@@ -62,12 +62,40 @@ one is gone.`,
 
 // drainTimeout bounds the wait for what is in flight at the end: an answer and
 // its way to the node.
-const drainTimeout = session.AnswerTimeout + time.Second
+// (Tests shorten it.)
+var drainTimeout = session.AnswerTimeout + time.Second
+
+// errHung says that something still waits for a disk or a file server that does not
+// answer. Nothing ends such a wait but the end of the process.
+var errHung = errors.New("a file system does not answer")
+
+// unlessHung runs f, and returns errHung if ctx ended and f did not within patience.
+func unlessHung(ctx context.Context, patience time.Duration, f func() error) error {
+	done := make(chan error, 1)
+	go func() { done <- f() }()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+	}
+	select {
+	case err := <-done:
+		return err
+	case <-time.After(patience):
+		return errHung
+	}
+}
 
 // start runs the signer of a home folder until ctx ends. It reloads the config on
 // hangup.
 func start(ctx context.Context, home string, standby bool, hangup <-chan os.Signal) error {
-	cfg, err := providers.Kinds().Load(filepath.Join(home, config.FileName))
+	var first loaded
+	select {
+	case first = <-load(home):
+	case <-ctx.Done():
+		return nil // stopped while the config's file system hangs
+	}
+	cfg, err := first.config, first.err
 	if err != nil {
 		return cli.BadConfig(err)
 	}
@@ -83,12 +111,17 @@ func start(ctx context.Context, home string, standby bool, hangup <-chan os.Sign
 	d := &daemon{home: home, cfg: cfg, log: logger.Logger, setLevel: logger.SetLevel, monitor: monitor.New(logger.Logger, buildVersion())}
 	d.monitor.LogLost(logger.Lost)
 	defer d.monitor.Flush()
-	defer d.close()
+	defer func() {
+		if !d.hangs { // else what is in there is somebody's still
+			d.close()
+		}
+	}()
 	if standby {
 		// systemd would take the wait for a start that hangs.
 		d.notify("READY=1\nSTATUS=standby: waiting for the state")
 	}
-	if err := d.open(ctx, standby); err != nil {
+	if err := unlessHung(ctx, drainTimeout, func() error { return d.open(ctx, standby) }); err != nil {
+		d.hangs = errors.Is(err, errHung)
 		if ctx.Err() != nil {
 			return nil // stopped while waiting for the state
 		}

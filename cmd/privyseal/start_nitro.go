@@ -292,8 +292,7 @@ func (d *daemon) newNitroHost(name string, chains []*nitroChain) (*nitroHost, er
 		}
 		if chainErr != nil {
 			failed = errors.Join(failed, fmt.Errorf("chain %s: %w", c.cfg.Name, chainErr))
-			c.monitor.Failed(chainErr)
-			c.store.Close()
+			c.fail(chainErr)
 			continue
 		}
 		hc.Chains = append(hc.Chains, hostChain)
@@ -303,9 +302,18 @@ func (d *daemon) newNitroHost(name string, chains []*nitroChain) (*nitroHost, er
 		return nil, failed
 	}
 	if h.host, err = host.New(hc); err != nil {
+		for _, c := range h.chains {
+			c.fail(err)
+		}
 		return nil, errors.Join(failed, err)
 	}
 	return h, failed
+}
+
+// fail gives up a chain before an enclave has it: its state is free again.
+func (c *nitroChain) fail(err error) {
+	c.monitor.Failed(err)
+	c.store.Close()
 }
 
 // hostConfig returns the host's config of an enclave, without chains, and the

@@ -1,0 +1,194 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"privyseal/internal/config"
+	reload "privyseal/internal/daemon"
+	"privyseal/internal/filestore"
+	"privyseal/internal/monitor"
+	"privyseal/internal/watermark"
+)
+
+// hungFolder returns a folder on a file system whose server never answers, as one on a
+// file server that is gone: whoever opens a file in it waits.
+func hungFolder(t *testing.T) string {
+	t.Helper()
+	device, err := os.OpenFile("/dev/fuse", os.O_RDWR, 0)
+	if err != nil || os.Geteuid() != 0 {
+		t.Skip("takes root and /dev/fuse")
+	}
+	dir := t.TempDir()
+	options := fmt.Sprintf("fd=%d,rootmode=40000,user_id=0,group_id=0", device.Fd())
+	if err := unix.Mount("hung", dir, "fuse", 0, options); errors.Is(err, unix.EPERM) {
+		t.Skip("mounting is forbidden here")
+	} else if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		device.Close() // who waits gets an error
+		unix.Unmount(dir, unix.MNT_DETACH)
+	})
+	return dir
+}
+
+// hang has the config lie in a hung folder from now on.
+func (l *liveHome) hang(dir string) {
+	l.t.Helper()
+	path := filepath.Join(l.home, config.FileName)
+	if err := errors.Join(os.Rename(path, path+".before"), os.Symlink(filepath.Join(dir, config.FileName), path)); err != nil {
+		l.t.Fatal(err)
+	}
+}
+
+// A config that cannot be read, and cannot be given up either, keeps nobody from being
+// signed for, and the process from nothing: it ends when it is told to.
+func TestStopWhileAReloadHangs(t *testing.T) {
+	dir := hungFolder(t)
+	l := newLiveHome(t)
+	var height atomic.Int64
+	height.Store(1)
+	node := newBusyNode(t, l.socket("a"), "a", &height)
+	l.init("a")
+	noMetrics(t, l.home)
+	l.start()
+	node.signsOn()
+	l.hang(dir)
+	for range 2 { // and the second waits for the first
+		if err := l.process.cmd.Process.Signal(syscall.SIGHUP); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b := make([]byte, 256)
+	l.process.notify.SetReadDeadline(time.Now().Add(patience))
+	if n, err := l.process.notify.Read(b); err != nil || string(b[:n]) != "RELOADING=1" {
+		t.Fatalf("systemd is told %q, %v", b[:n], err)
+	}
+	node.signsOn()
+	l.endsWhenTold()
+}
+
+// Nor does it at the start.
+func TestStopWhileAStartHangs(t *testing.T) {
+	dir := hungFolder(t)
+	l := newLiveHome(t)
+	l.init("a")
+	l.hang(dir)
+	l.process = startSignerTo(t, l.home, l.log)
+	eventually(t, "it waits for the file system", func() bool {
+		threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/wchan", l.process.cmd.Process.Pid))
+		for _, path := range threads {
+			if where, err := os.ReadFile(path); err == nil && (strings.Contains(string(where), "fuse") || strings.Contains(string(where), "request_wait")) {
+				return true
+			}
+		}
+		return false
+	})
+	l.endsWhenTold()
+}
+
+// endsWhenTold sends SIGTERM, and waits for a clean end.
+func (l *liveHome) endsWhenTold() {
+	l.t.Helper()
+	l.process.cmd.Process.Signal(syscall.SIGTERM)
+	done := make(chan error, 1)
+	go func() { done <- l.process.cmd.Wait() }()
+	select {
+	case err := <-done:
+		if err != nil {
+			l.t.Errorf("after SIGTERM: %v\n%s", err, l.log)
+		}
+	case <-time.After(patience):
+		l.process.cmd.Process.Kill()
+		l.t.Errorf("SIGTERM is not served\n%s", l.log)
+	}
+}
+
+// A session that is not done when its node is removed keeps key and state of the chain,
+// also when the chain is removed next.
+func TestARemovedNodeIsStillAtWork(t *testing.T) {
+	defer func(before time.Duration) { drainTimeout = before }(drainTimeout)
+	drainTimeout = time.Millisecond
+	l := newLiveHome(t)
+	l.init("a")
+	cfg, err := providers.Kinds().Load(filepath.Join(l.home, config.FileName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	log := slog.New(slog.DiscardHandler)
+	d := &daemon{home: l.home, cfg: cfg, log: log, monitor: monitor.New(log, "test")}
+	if err := d.open(t.Context(), false); err != nil {
+		t.Fatal(err)
+	}
+	c := d.chains[0]
+	at := &running{cancel: func() {}, done: make(chan struct{})}
+	c.sessions["a"] = at
+	file := stateFile(cfg.Path(c.cfg.State), c.id())
+	change := c.cfg
+	change.Nodes = nil
+	d.ChangeChain(t.Context(), reload.Change{Chain: change, Remove: []string{"a"}})
+	d.StopChain("a")
+	if _, err := filestore.Open(t.Context(), file); !errors.Is(err, filestore.ErrLocked) {
+		t.Errorf("the state was given free while a signature was in work: %v", err)
+	}
+	d.chains = []*chain{c}
+	close(at.done)
+	d.StopChain("a")
+	store, err := filestore.Open(t.Context(), file)
+	if err != nil {
+		t.Fatalf("the state is held although nothing is in work: %v", err)
+	}
+	store.Close()
+}
+
+// closing is a store that says whether it was closed.
+type closing struct {
+	watermark.Store
+	closed bool
+}
+
+func (c *closing) Close() error {
+	c.closed = true
+	return nil
+}
+
+// A host that cannot be made leaves no state locked.
+func TestAHostThatFailsLocksNothing(t *testing.T) {
+	image := newEnclaves(t)
+	home := filepath.Join(diskDir(t), "home")
+	if text, status := initEnclave(home, image); status != 0 {
+		t.Fatal(text)
+	}
+	cfg, err := providers.Kinds().Load(filepath.Join(home, config.FileName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	log := slog.New(slog.DiscardHandler)
+	d := &daemon{home: home, cfg: cfg, log: log, monitor: monitor.New(log, "test")}
+	cc := cfg.Chains[0]
+	c, err := d.openNitroChain(context.Background(), cc, d.monitor.AddChain(cc.Name, cc.ID), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	twin := &nitroChain{cfg: cc, log: log, monitor: d.monitor.AddChain("twin", cc.ID), header: c.header, identityHeader: c.identityHeader, id: c.id, store: &closing{}, watched: c.watched}
+	if _, err := d.newNitroHost("main", []*nitroChain{c, twin}); err == nil || !strings.Contains(err.Error(), "twice") {
+		t.Fatalf("made: %v", err)
+	}
+	store, err := filestore.Open(t.Context(), stateFile(cfg.Path(cc.State), c.id))
+	if err != nil {
+		t.Fatalf("the state stays locked: %v", err)
+	}
+	store.Close()
+}
