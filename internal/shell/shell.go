@@ -53,10 +53,14 @@ func Line(s string) string {
 	var b strings.Builder
 	for len(s) > 0 {
 		r, size := utf8.DecodeRuneInString(s)
-		if strconv.IsPrint(r) && (r != utf8.RuneError || size > 1) {
+		if visible(r) && (r != utf8.RuneError || size > 1) {
 			b.WriteString(s[:size])
 		} else {
-			b.WriteString(strings.Trim(strconv.Quote(s[:size]), `"`))
+			quoted := strconv.Quote
+			if size > 1 {
+				quoted = strconv.QuoteToASCII
+			}
+			b.WriteString(strings.Trim(quoted(s[:size]), `"`))
 		}
 		s = s[size:]
 	}
@@ -69,20 +73,31 @@ const plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.
 // shown reports whether a terminal shows s as it is.
 func shown(s string) bool {
 	for _, r := range s {
-		if !strconv.IsPrint(r) {
+		if !visible(r) {
 			return false
 		}
 	}
 	return utf8.ValidString(s)
 }
 
-// octal returns s as a format of printf in single quotes.
+// visible reports whether a terminal shows something for r: not so for the fillers, which
+// Unicode counts as letters, and the empty pattern of Braille.
+func visible(r rune) bool {
+	switch r {
+	case '\u115f', '\u1160', '\u2800', '\u3164', '\uffa0':
+		return false
+	}
+	return strconv.IsPrint(r)
+}
+
+// octal returns s as a format of printf in single quotes, which stand in double ones: so
+// an exclamation mark would be one to an interactive shell's history.
 func octal(s string) string {
 	var b strings.Builder
 	for len(s) > 0 {
 		r, size := utf8.DecodeRuneInString(s)
 		switch {
-		case r == utf8.RuneError && size == 1, !strconv.IsPrint(r), r == '\'':
+		case r == utf8.RuneError && size == 1, !visible(r), r == '\'', r == '!':
 			for i := range size {
 				fmt.Fprintf(&b, `\%03o`, s[i])
 			}

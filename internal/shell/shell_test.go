@@ -67,6 +67,10 @@ func TestWord(t *testing.T) {
 	for s, want := range map[string]string{
 		"chain-1": "chain-1", "/a/b.json": "/a/b.json", "": "''", "a b": "'a b'", "a'b": `'a'\''b'`, "=ls": "'=ls'", "k==": "k==", "日本": "'日本'",
 		"a\x1b": `"$(printf 'a\033')"`,
+		// In double quotes a shell that is typed to looks for it in its history.
+		"a\x1b!x": `"$(printf 'a\033\041x')"`, "a!x": "'a!x'",
+		// Letters that nobody sees.
+		"a\u3164": `"$(printf 'a\343\205\244')"`, "\u2800": `"$(printf '\342\240\200')"`,
 	} {
 		if got := Word(s); got != want {
 			t.Errorf("Word(%q) = %s, want %s", s, got, want)
@@ -97,6 +101,7 @@ func TestLine(t *testing.T) {
 		"a\x1b[31mb":             `a\x1b[31mb`,
 		"two\nlines\r":           `two\nlines\r`,
 		"\u202egnp.exe":          `\u202egnp.exe`,
+		"a\u3164b\u115f":         `a\u3164b\u115f`,
 		"not \xff UTF-8, \ufffd": "not \\xff UTF-8, \ufffd",
 		"\x00":                   `\x00`,
 	} {

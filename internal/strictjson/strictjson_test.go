@@ -6,6 +6,7 @@ import (
 	"io"
 	"strings"
 	"testing"
+	"unicode"
 )
 
 func TestCheck(t *testing.T) {
@@ -53,6 +54,15 @@ func TestDecodeRefusesUnknownMembers(t *testing.T) {
 	}
 	if err := Decode([]byte(`{"a":1,"A":2}`), &v); !errors.Is(err, ErrDuplicate) {
 		t.Fatal(err)
+	}
+}
+
+// All letters that encoding/json takes for one are one here too.
+func TestFoldsAsEncodingJSON(t *testing.T) {
+	for r := rune(0); r <= unicode.MaxRune; r++ {
+		if next := unicode.SimpleFold(r); fold(string(r)) != fold(string(next)) {
+			t.Errorf("%q and %q are two", r, next)
+		}
 	}
 }
 

@@ -3,6 +3,7 @@ package soft
 import (
 	"bytes"
 	"crypto/sha512"
+	"errors"
 
 	"filippo.io/edwards25519"
 
@@ -31,6 +32,11 @@ func fromExpanded(b []byte) (*Key, error) {
 		return nil, err
 	}
 	e.public = new(edwards25519.Point).ScalarBaseMult(e.scalar).Bytes()
+	// Whoever knows the prefix has the key from one signature. These two are known to
+	// everybody, and both are what a program writes that has no prefix.
+	if bytes.Equal(e.prefix, e.public) || bytes.Count(e.prefix, e.prefix[:1]) == len(e.prefix) {
+		return nil, errors.New("the second half of the secret key is no secret: it would give the key away with the first signature")
+	}
 	return newKey(pubkey.Ed25519, &secret{expanded: e})
 }
 

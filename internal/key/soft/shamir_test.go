@@ -5,6 +5,8 @@ import (
 	"crypto/ed25519"
 	"crypto/sha512"
 	"encoding/hex"
+	"fmt"
+	"strings"
 	"testing"
 
 	"filippo.io/edwards25519"
@@ -119,6 +121,54 @@ func TestCombineRefuses(t *testing.T) {
 	} {
 		if k, err := Combine(shares); err == nil {
 			t.Errorf("%s: %v", name, k)
+		}
+	}
+}
+
+// The nonce is that of RFC 8032, 5.1.6, over a prefix of the key's own: the same message
+// has one nonce, two messages and two keys never have the same, and no nonce is what
+// another use of the scalar or the public key would give.
+func TestNoncesOfABareScalar(t *testing.T) {
+	seen := map[string]string{}
+	for _, name := range []string{"a seed", "another seed"} {
+		secret := scalarOfSeed(t, []byte(name))
+		k, err := Combine(deal(t, secret, 2, 1, 2))
+		if err != nil {
+			t.Fatal(err)
+		}
+		whole := sha512.Sum512(append([]byte(barePrefix), secret.Bytes()...))
+		for n := range 300 {
+			message := bytes.Repeat([]byte{byte(n)}, n)
+			sig, err := k.Sign(nil, message, nil)
+			if err != nil || !ed25519.Verify(k.PublicKey().Bytes(), message, sig) {
+				t.Fatalf("message %d: %v", n, err)
+			}
+			nonce := sha512.Sum512(append(whole[:32:32], message...))
+			r, err := new(edwards25519.Scalar).SetUniformBytes(nonce[:])
+			if err != nil || !bytes.Equal(sig[:32], new(edwards25519.Point).ScalarBaseMult(r).Bytes()) {
+				t.Fatalf("message %d has not the nonce of its key and itself: %v", n, err)
+			}
+			at := fmt.Sprintf("message %d of %s", n, name)
+			if other, taken := seen[string(sig[:32])]; taken {
+				t.Fatalf("%s has the nonce of %s", at, other)
+			}
+			seen[string(sig[:32])] = at
+		}
+	}
+}
+
+// A prefix that everybody knows is refused, whatever brings it in.
+func TestKnownPrefixes(t *testing.T) {
+	k, err := Combine(deal(t, scalarOfSeed(t, []byte("a seed")), 2, 1, 2))
+	if err != nil {
+		t.Fatal(err)
+	}
+	scalar := k.Secret()[:32]
+	for name, prefix := range map[string][]byte{
+		"nothing": make([]byte, 32), "one byte": bytes.Repeat([]byte{7}, 32), "the public key": k.PublicKey().Bytes(),
+	} {
+		if _, err := FromSecret(pubkey.Ed25519, append(bytes.Clone(scalar), prefix...)); err == nil || !strings.Contains(err.Error(), "no secret") {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 }
