@@ -103,6 +103,19 @@ nodes:
 	@echo "== real nodes"
 	@PRIVYSEAL_REQUIRE_NODES=1 $(GO) test -count=1 -timeout 60m ./test/e2e
 
+# Other signers' own programs sign a real chain, and privyseal takes over: tmkms, built by
+# cargo, and a cluster of Horcrux. What tells of the witness runs with every version. It is
+# no part of `make test`, because it wants Rust and builds for minutes; it has to be green
+# before an issue that touches migrate, the wire or the witness is called resolved.
+test-peers:
+	@scripts/setup nodes
+	@scripts/setup peers
+	@echo "== tmkms and Horcrux, and privyseal in their place"
+	@cd test/peers && $(GO) vet ./... && $(GO) test -count=1 -timeout 60m ./...
+	@echo "== the witness, with every version"
+	@PRIVYSEAL_REQUIRE_NODES=1 PRIVYSEAL_EVERY_VERSION=1 $(GO) test -count=1 -timeout 60m -run 'TestWitness' ./test/e2e
+.PHONY: test-peers
+
 # The real enclave image, booted in QEMU, with a security module and a KMS of the
 # tests' own around it. Brings QEMU and builds the kernel, once. The stories of
 # test/nitro/hostile, which `unit` and `race` run in their own process, boot the image

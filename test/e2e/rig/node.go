@@ -249,6 +249,19 @@ func (n *Node) Commit(ctx context.Context, height int64) (*Commit, error) {
 	return &c, err
 }
 
+// Evidence returns how many pieces of evidence of misbehaviour a block holds.
+func (n *Node) Evidence(ctx context.Context, height int64) (int, error) {
+	var r struct {
+		Block struct {
+			Evidence struct {
+				List []json.RawMessage `json:"evidence"`
+			} `json:"evidence"`
+		} `json:"block"`
+	}
+	err := n.call(ctx, "block", url.Values{"height": {strconv.FormatInt(height, 10)}}, &r)
+	return len(r.Block.Evidence.List), err
+}
+
 // call asks the node's RPC.
 func (n *Node) call(ctx context.Context, method string, query url.Values, result any) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)

@@ -111,6 +111,8 @@ type Signed struct {
 	Height int64         `json:"height"`
 	Round  int32         `json:"round"`
 	Took   time.Duration `json:"took"`
+	// Repeated says that it was signed before, but for its timestamp.
+	Repeated bool `json:"repeated"`
 }
 
 // ParseSigned reads a line of privyseal's log; ok is false if it tells no
