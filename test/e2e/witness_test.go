@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -21,12 +22,15 @@ import (
 // mustAct is the exit status by which a signer says that an operator must act.
 const mustAct = 79
 
+// witnessVersions are those whose answers differ.
+var witnessVersions = []string{"v0.34.35", "v0.38.26", "v0.40.0", "v1.0.1"}
+
 // Four validators. The key of the first is used a second time, on another host, as
 // operators have done it: by a signer that goes through a quarantine, by one that
 // does not, and by a state of an earlier day that somebody adopts. Only the chain can
 // know, and the witness does.
 func TestWitness(t *testing.T) {
-	for _, version := range []string{"v0.34.35", "v0.38.26", "v0.40.0", "v1.0.1"} {
+	for _, version := range witnessVersions {
 		t.Run(version, func(t *testing.T) {
 			t.Parallel()
 			n := newWitnessed(within(t, 2*time.Minute), t, version, 4)
@@ -40,22 +44,44 @@ func TestWitness(t *testing.T) {
 // A lone validator, and one without which the chain stands still, come back after
 // every restart, with a witness that is their own node.
 func TestWitnessComesBack(t *testing.T) {
-	for _, validators := range []int{1, 3} {
-		t.Run(fmt.Sprintf("one of %d", validators), func(t *testing.T) {
-			t.Parallel()
-			n := newWitnessed(within(t, 2*time.Minute), t, "v0.38.26", validators)
-			for range 3 {
-				n.restart()
-			}
-			// The chain waits for us, so the quarantine ends without a block.
-			check(t, n.signer.Stop(time.Minute))
-			check(t, witness.SetQuarantine(n.state(n.signer), "a test"))
-			n.start(n.signer)
-			n.goesOn()
-			if f, err := witness.ReadFlag(n.state(n.signer)); err != nil || f.Quarantine {
-				t.Errorf("after the quarantine: %+v, %v", f, err)
-			}
-		})
+	for _, version := range turnOf(t, witnessVersions) {
+		for _, validators := range []int{1, 3} {
+			t.Run(fmt.Sprintf("%s, one of %d", version, validators), func(t *testing.T) {
+				t.Parallel()
+				comesBack(newWitnessed(within(t, 2*time.Minute), t, version, validators))
+			})
+		}
+	}
+}
+
+// turnOf returns the version whose turn it is: another one at each commit, and all of
+// them for `make test-peers`.
+func turnOf(t *testing.T, versions []string) []string {
+	if os.Getenv("PRIVYSEAL_EVERY_VERSION") == "1" {
+		return versions
+	}
+	count, err := exec.CommandContext(t.Context(), "git", "rev-list", "--count", "HEAD").Output()
+	if err != nil {
+		return versions[:1] // not a checkout
+	}
+	n, err := strconv.Atoi(strings.TrimSpace(string(count)))
+	check(t, err)
+	at := n % len(versions)
+	return versions[at : at+1]
+}
+
+func comesBack(n *witnessed) {
+	n.t.Helper()
+	for range 3 {
+		n.restart()
+	}
+	// The chain waits for us, so the quarantine ends without a block.
+	check(n.t, n.signer.Stop(time.Minute))
+	check(n.t, witness.SetQuarantine(n.state(n.signer), "a test"))
+	n.start(n.signer)
+	n.goesOn()
+	if f, err := witness.ReadFlag(n.state(n.signer)); err != nil || f.Quarantine {
+		n.t.Errorf("after the quarantine: %+v, %v", f, err)
 	}
 }
 
