@@ -43,9 +43,9 @@ const (
 
 // The reasons for which an image is refused.
 var (
-	ErrMalformed = errors.New("not an enclave image")
-	ErrChecksum  = errors.New("the image is damaged: its checksum is wrong")
-	ErrSignature = errors.New("the signature in the image is wrong")
+	errMalformed = errors.New("not an enclave image")
+	errChecksum  = errors.New("the image is damaged: its checksum is wrong")
+	errSignature = errors.New("the signature in the image is wrong")
 )
 
 // Arch is the processor that an image is for, by Go's name.
@@ -117,10 +117,6 @@ func (im *Image) Kernel() []byte { return im.section(Kernel) }
 // what it appends is not measured.
 func (im *Image) Cmdline() string { return string(im.section(Cmdline)) }
 
-// Metadata returns the description of the image, JSON that is not measured; nil
-// if there is none.
-func (im *Image) Metadata() []byte { return im.section(Metadata) }
-
 // Ramdisks returns the ramdisks in order. The kernel unpacks all of them into
 // one root, later files over earlier ones.
 func (im *Image) Ramdisks() [][]byte {
@@ -173,21 +169,21 @@ func checksum(file []byte) uint32 {
 // Parse reads an image of ours or of nitro-cli. The sections of the result are
 // parts of file, which must not change. It checks the checksum and, if the image
 // is signed, that the key of the certificate in it signed exactly this image.
-// The errors are [ErrMalformed], [ErrChecksum] and [ErrSignature].
+// The errors are [errMalformed], [errChecksum] and [errSignature].
 func Parse(file []byte) (*Image, error) {
 	im, err := parse(file)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrMalformed, err)
+		return nil, fmt.Errorf("%w: %w", errMalformed, err)
 	}
 	if binary.BigEndian.Uint32(file[crcAt:]) != checksum(file) {
-		return nil, ErrChecksum
+		return nil, errChecksum
 	}
 	if err := im.check(); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrMalformed, err)
+		return nil, fmt.Errorf("%w: %w", errMalformed, err)
 	}
 	if raw := im.section(Signature); raw != nil {
 		if im.signer, err = im.checkSignature(raw); err != nil {
-			return nil, fmt.Errorf("%w: %w", ErrSignature, err)
+			return nil, fmt.Errorf("%w: %w", errSignature, err)
 		}
 	}
 	return im, nil

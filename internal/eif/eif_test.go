@@ -82,8 +82,8 @@ func TestGolden(t *testing.T) {
 		t.Error("PCR2 of the ramdisk alone differs")
 	}
 	var about struct{ BuildMetadata struct{ BuildTime string } }
-	if err := json.Unmarshal(again.Metadata(), &about); err != nil || about.BuildMetadata.BuildTime != "1970-01-01T00:00:00+00:00" {
-		t.Errorf("metadata %s: %v", again.Metadata(), err)
+	if err := json.Unmarshal(again.section(Metadata), &about); err != nil || about.BuildMetadata.BuildTime != "1970-01-01T00:00:00+00:00" {
+		t.Errorf("metadata %s: %v", again.section(Metadata), err)
 	}
 }
 
@@ -303,7 +303,7 @@ func TestForeignAlgorithms(t *testing.T) {
 	im := build(t, source())
 	raw := signer(t, elliptic.P256()).signAs(t, im.Measure().PCR0, algorithms[elliptic.P384()].header)
 	im.Sections = append(im.Sections, Section{Signature, raw})
-	if _, err := Parse(im.Encode()); !errors.Is(err, ErrSignature) {
+	if _, err := Parse(im.Encode()); !errors.Is(err, errSignature) {
 		t.Errorf("a P-256 key under ES384's name: %v", err)
 	}
 }
@@ -365,7 +365,7 @@ func TestForgedSignatures(t *testing.T) {
 		changed := *im
 		changed.Sections = slices.Clone(im.Sections)
 		changed.Sections[len(changed.Sections)-1].Data = forged
-		if _, err := Parse(changed.Encode()); !errors.Is(err, ErrSignature) {
+		if _, err := Parse(changed.Encode()); !errors.Is(err, errSignature) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -374,7 +374,7 @@ func TestForgedSignatures(t *testing.T) {
 		changed.Sections = slices.Clone(im.Sections)
 		changed.Sections[i].Data = append(bytes.Clone(changed.Sections[i].Data), 'x')
 		_, err := Parse(changed.Encode())
-		if measured := im.Sections[i].Type != Metadata; errors.Is(err, ErrSignature) != measured {
+		if measured := im.Sections[i].Type != Metadata; errors.Is(err, errSignature) != measured {
 			t.Errorf("%s changed: %v", im.Sections[i].Type, err)
 		}
 	}
@@ -430,12 +430,12 @@ func TestRefused(t *testing.T) {
 		"metadata of a megabyte":  (&Image{Arch: AMD64, Version: 4, Sections: []Section{{Kernel, []byte{1}}, {Cmdline, nil}, {Ramdisk, nil}, {Metadata, make([]byte, maxMetadata+1)}}}).Encode(),
 		"command line of 64 KiB+": (&Image{Arch: AMD64, Version: 4, Sections: []Section{{Kernel, []byte{1}}, {Cmdline, make([]byte, maxCmdline+1)}, {Ramdisk, nil}}}).Encode(),
 	} {
-		if im, err := Parse(file); !errors.Is(err, ErrMalformed) {
+		if im, err := Parse(file); !errors.Is(err, errMalformed) {
 			t.Errorf("%s: %v, %v", name, im, err)
 		}
 	}
 	for n := range good {
-		if _, err := Parse(good[:n]); !errors.Is(err, ErrMalformed) {
+		if _, err := Parse(good[:n]); !errors.Is(err, errMalformed) {
 			t.Fatalf("the first %d bytes: %v", n, err)
 		}
 	}
@@ -448,7 +448,7 @@ func TestRefused(t *testing.T) {
 	}
 	damaged := bytes.Clone(good)
 	damaged[len(damaged)-1] ^= 1
-	if _, err := Parse(damaged); !errors.Is(err, ErrChecksum) {
+	if _, err := Parse(damaged); !errors.Is(err, errChecksum) {
 		t.Errorf("damaged: %v", err)
 	}
 }
@@ -458,7 +458,7 @@ func TestOldImages(t *testing.T) {
 	im := &Image{Arch: AMD64, Version: 2, DefaultMemory: 5, DefaultCPUs: 6, Sections: []Section{
 		{Metadata, []byte("{}")}, {Kernel, []byte("k")}, {Cmdline, nil}, {Ramdisk, []byte("r")}}}
 	read := parseGood(t, im.Encode())
-	if read.Version != 2 || read.DefaultMemory != 5 || read.DefaultCPUs != 6 || string(read.Metadata()) != "{}" {
+	if read.Version != 2 || read.DefaultMemory != 5 || read.DefaultCPUs != 6 || string(read.section(Metadata)) != "{}" {
 		t.Errorf("read %+v", read)
 	}
 	if read.Measure() != im.Measure() {

@@ -21,9 +21,9 @@ var (
 	ErrCopied   = errors.New("it was copied or restored, and may be older than what the key has signed")
 	ErrRestored = errors.New("it was restored or changed by another program, and may be older than what the key has signed")
 	ErrExported = errors.New("it was exported, and lives on another host")
-	ErrReplaced = errors.New("its path leads to another file now")
+	errReplaced = errors.New("its path leads to another file now")
 	ErrBelow    = errors.New("the mark is below the one in the state, which is never lowered")
-	ErrUnloaded = errors.New("a write has failed and its outcome is unknown: it has to be loaded again")
+	errUnloaded = errors.New("a write has failed and its outcome is unknown: it has to be loaded again")
 	ErrPlatform = errors.New("file state is kept on Linux only")
 )
 
@@ -108,7 +108,7 @@ func Cure(chainID string, reason error) string {
 		return "run " + state("adopt", "") + " if no other copy signs and nothing was signed since this one was made"
 	case errors.Is(reason, ErrExported):
 		return "bring it back with " + state("import", " FILE") + " from the host that has it now"
-	case errors.Is(reason, ErrReplaced):
+	case errors.Is(reason, errReplaced):
 		return "put the file back where it was, or restart privyseal to use the other one"
 	}
 	return ""

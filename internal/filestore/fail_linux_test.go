@@ -88,7 +88,7 @@ func TestWriteFails(t *testing.T) {
 			if !errors.Is(err, b.want) || !strings.HasPrefix(err.Error(), "cannot write state "+c.Path+": cannot ") {
 				t.Fatalf("Replace: %v", err)
 			}
-			if _, err := s.Replace(t.Context(), two, at(4)); !errors.Is(err, ErrUnloaded) {
+			if _, err := s.Replace(t.Context(), two, at(4)); !errors.Is(err, errUnloaded) {
 				t.Fatalf("Replace after a failed one: %v", err)
 			}
 			saved := load(t, s)
@@ -122,7 +122,7 @@ func TestLoadFails(t *testing.T) {
 			if _, err := s.Load(t.Context()); !errors.Is(err, b.want) {
 				t.Fatalf("Load: %v", err)
 			}
-			if _, err := s.Replace(t.Context(), watermark.Saved{Version: 2}, at(2)); !errors.Is(err, ErrUnloaded) {
+			if _, err := s.Replace(t.Context(), watermark.Saved{Version: 2}, at(2)); !errors.Is(err, errUnloaded) {
 				t.Fatalf("Replace after a failed Load: %v", err)
 			}
 			if saved := load(t, s); !saved.Mark.Equal(at(1)) {

@@ -144,11 +144,11 @@ func (s *Store) onPath() error {
 	err := s.sys.lstat(s.c.Path, &s.st)
 	switch {
 	case errors.Is(err, unix.ENOENT):
-		return &fault{err: ErrReplaced, detail: "there is none"}
+		return &fault{err: errReplaced, detail: "there is none"}
 	case err != nil:
 		return err
 	case s.st.Dev != s.ino.Dev || s.st.Ino != s.ino.Ino || s.st.Nlink == 0:
-		return &fault{err: ErrReplaced, detail: fmt.Sprintf("inode %d, not %d", s.st.Ino, s.ino.Ino)}
+		return &fault{err: errReplaced, detail: fmt.Sprintf("inode %d, not %d", s.st.Ino, s.ino.Ino)}
 	}
 	return nil
 }
@@ -244,7 +244,7 @@ func (s *Store) named() bool {
 // mark that is not above old is an error too.
 func (s *Store) Replace(ctx context.Context, old watermark.Saved, m watermark.Mark) (watermark.Saved, error) {
 	if !s.ready {
-		return watermark.Saved{}, s.c.explain("write", &fault{err: ErrUnloaded})
+		return watermark.Saved{}, s.c.explain("write", &fault{err: errUnloaded})
 	}
 	if old.Version != s.cur.seq {
 		return watermark.Saved{}, watermark.ErrMoved

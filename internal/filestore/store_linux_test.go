@@ -584,13 +584,13 @@ func TestFileIsTakenAway(t *testing.T) {
 		if err := take(c); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := s.Replace(t.Context(), saved, at(2)); !errors.Is(err, ErrReplaced) {
+		if _, err := s.Replace(t.Context(), saved, at(2)); !errors.Is(err, errReplaced) {
 			t.Errorf("%s: Replace: %v", name, err)
 		}
-		if _, err := s.Load(t.Context()); !errors.Is(err, ErrReplaced) {
+		if _, err := s.Load(t.Context()); !errors.Is(err, errReplaced) {
 			t.Errorf("%s: Load: %v", name, err)
 		}
-		if _, err := s.Replace(t.Context(), saved, at(2)); !errors.Is(err, ErrUnloaded) {
+		if _, err := s.Replace(t.Context(), saved, at(2)); !errors.Is(err, errUnloaded) {
 			t.Errorf("%s: second Replace: %v", name, err)
 		}
 	}
@@ -812,7 +812,7 @@ func TestOnPath(t *testing.T) {
 			change(st)
 			return err
 		}
-		if _, err := s.Replace(t.Context(), saved, at(2)); !errors.Is(err, ErrReplaced) {
+		if _, err := s.Replace(t.Context(), saved, at(2)); !errors.Is(err, errReplaced) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

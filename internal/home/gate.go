@@ -24,17 +24,17 @@ import (
 
 // The reasons for which the gate refuses a mark, each wrapped in a *[Refusal].
 var (
-	// ErrNoWord says that nobody has said yet that the mark is right.
-	ErrNoWord = errors.New("it takes your word")
-	// ErrZero says that the mark is the zero one, and nobody has said that the key
+	// errNoWord says that nobody has said yet that the mark is right.
+	errNoWord = errors.New("it takes your word")
+	// errZero says that the mark is the zero one, and nobody has said that the key
 	// never signed.
-	ErrZero = errors.New("a state that was reset says the same as a key that never signed")
-	// ErrOwnExport says that this host wrote the mark when it exported its state.
-	ErrOwnExport = errors.New("this host exported it")
-	// ErrTombstone says that the state was exported here at the mark or above it.
-	ErrTombstone = errors.New("it is not above what was exported here")
-	// ErrNewer says that a state was found that has signed more.
-	ErrNewer = errors.New("a newer state of the key was found")
+	errZero = errors.New("a state that was reset says the same as a key that never signed")
+	// errOwnExport says that this host wrote the mark when it exported its state.
+	errOwnExport = errors.New("this host exported it")
+	// errTombstone says that the state was exported here at the mark or above it.
+	errTombstone = errors.New("it is not above what was exported here")
+	// errNewer says that a state was found that has signed more.
+	errNewer = errors.New("a newer state of the key was found")
 )
 
 // Refusal is a mark that was not let in. Cures are command lines, in backticks or
@@ -132,8 +132,8 @@ func (g *Gate) zero(in Incoming, _ Here) error {
 	if !in.Mark.IsZero() || g.Fresh {
 		return nil
 	}
-	return &Refusal{Err: ErrZero,
-		Text: fmt.Sprintf("%s: %s: it says that the key has never signed on this chain, and %v", in.Chain, in.From, ErrZero),
+	return &Refusal{Err: errZero,
+		Text: fmt.Sprintf("%s: %s: it says that the key has never signed on this chain, and %v", in.Chain, in.From, errZero),
 		Cures: []string{
 			"if it is certain that the key has never signed on this chain, anywhere: " + g.again("--fresh-state"),
 			"else look for the state that it has signed with" + g.atHeight(),
@@ -145,11 +145,11 @@ func (g *Gate) beside(in Incoming, here Here) error {
 	for _, f := range here.Beside {
 		switch {
 		case f.Err != nil && in.Origin == FromNothing:
-			return &Refusal{Err: ErrNewer,
+			return &Refusal{Err: errNewer,
 				Text:  fmt.Sprintf("%s: the key has a state, %s, which cannot be read: %v", in.Chain, f.Path, f.Err),
 				Cures: []string{"find out what it has signed" + g.atHeight()}}
 		case f.Err == nil && (in.Mark.Less(f.Mark) || in.Origin == FromNothing && !f.Mark.IsZero()):
-			return &Refusal{Err: ErrNewer,
+			return &Refusal{Err: errNewer,
 				Text:  fmt.Sprintf("%s: %s says that the key has signed up to %s, and this begins at %s", in.Chain, f.Path, g.text(f.Mark), g.text(in.Mark)),
 				Cures: []string{g.take(f.Path) + "if it is not, copy the key to a folder of its own first"}}
 		}
@@ -163,9 +163,9 @@ func (g *Gate) tombstone(in Incoming, here Here) error {
 	if !here.HasTombstone || g.ExportUnused || here.Exported.Less(in.Mark) {
 		return nil
 	}
-	return &Refusal{Err: ErrTombstone,
+	return &Refusal{Err: errTombstone,
 		Text: fmt.Sprintf("%s: the state was exported here at %s, and this is %s: %v; the host that took the export in may have signed since",
-			in.Chain, g.text(here.Exported), g.text(in.Mark), ErrTombstone),
+			in.Chain, g.text(here.Exported), g.text(in.Mark), errTombstone),
 		Cures: g.unused()}
 }
 
@@ -175,7 +175,7 @@ func (g *Gate) ownExport(in Incoming, _ Here) error {
 	if !in.Own || g.ExportUnused {
 		return nil
 	}
-	return &Refusal{Err: ErrOwnExport,
+	return &Refusal{Err: errOwnExport,
 		Text: fmt.Sprintf("%s: %s: it was exported from this very place (or on a host with the same machine id), at %s; the host that took it in may have signed since",
 			in.Chain, in.From, g.text(in.Mark)),
 		Cures: g.unused()}
@@ -215,8 +215,8 @@ func (in *Incoming) claim() string {
 
 // ask wants the operator's word on the terminal.
 func (g *Gate) ask(in Incoming) error {
-	text := fmt.Sprintf("%s: %v: %s; if that is wrong, the validator signs twice and is slashed", in.Chain, ErrNoWord, in.claim())
-	refusal := &Refusal{Err: ErrNoWord, Text: text, Cures: []string{"to say so: " + g.again("--yes")}}
+	text := fmt.Sprintf("%s: %v: %s; if that is wrong, the validator signs twice and is slashed", in.Chain, errNoWord, in.claim())
+	refusal := &Refusal{Err: errNoWord, Text: text, Cures: []string{"to say so: " + g.again("--yes")}}
 	if g.Terminal == nil {
 		return refusal
 	}

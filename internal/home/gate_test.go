@@ -29,31 +29,31 @@ func TestAdmit(t *testing.T) {
 		words int
 		want  error
 	}{
-		{"a file without a word", Incoming{Mark: at(5)}, Here{}, none, ErrNoWord},
+		{"a file without a word", Incoming{Mark: at(5)}, Here{}, none, errNoWord},
 		{"a file with the word", Incoming{Mark: at(5)}, Here{}, yes, nil},
-		{"the wrong words", Incoming{Mark: at(5)}, Here{}, fresh | unused, ErrNoWord},
-		{"a height without a word", Incoming{Mark: watermark.Floor(5), Origin: FromWord}, Here{}, none, ErrNoWord},
-		{"a copy without a word", Incoming{Mark: at(5), Origin: FromHere}, Here{}, none, ErrNoWord},
-		{"nothing signed, says a file", Incoming{Mark: zero}, Here{}, yes, ErrZero},
+		{"the wrong words", Incoming{Mark: at(5)}, Here{}, fresh | unused, errNoWord},
+		{"a height without a word", Incoming{Mark: watermark.Floor(5), Origin: FromWord}, Here{}, none, errNoWord},
+		{"a copy without a word", Incoming{Mark: at(5), Origin: FromHere}, Here{}, none, errNoWord},
+		{"nothing signed, says a file", Incoming{Mark: zero}, Here{}, yes, errZero},
 		{"and the operator too", Incoming{Mark: zero, Origin: FromNothing}, Here{}, fresh, nil},
-		{"and the operator, as of a file", Incoming{Mark: zero}, Here{}, fresh, ErrNoWord},
-		{"a fresh key beside a state", Incoming{Mark: zero, Origin: FromNothing}, found(5), fresh | yes, ErrNewer},
-		{"a fresh key that joins high, beside a state", Incoming{Mark: watermark.Floor(9), Origin: FromNothing}, found(5), fresh | yes, ErrNewer},
-		{"a fresh key beside a fresh state", Incoming{Mark: zero, Origin: FromNothing}, found(0), fresh, ErrNewer}, // step 3 of height 0 is no fresh state
-		{"a fresh key beside a torn state", Incoming{Mark: zero, Origin: FromNothing}, torn, fresh | yes, ErrNewer},
-		{"a height below a state", Incoming{Mark: watermark.Floor(4), Origin: FromWord}, found(5), yes, ErrNewer},
+		{"and the operator, as of a file", Incoming{Mark: zero}, Here{}, fresh, errNoWord},
+		{"a fresh key beside a state", Incoming{Mark: zero, Origin: FromNothing}, found(5), fresh | yes, errNewer},
+		{"a fresh key that joins high, beside a state", Incoming{Mark: watermark.Floor(9), Origin: FromNothing}, found(5), fresh | yes, errNewer},
+		{"a fresh key beside a fresh state", Incoming{Mark: zero, Origin: FromNothing}, found(0), fresh, errNewer}, // step 3 of height 0 is no fresh state
+		{"a fresh key beside a torn state", Incoming{Mark: zero, Origin: FromNothing}, torn, fresh | yes, errNewer},
+		{"a height below a state", Incoming{Mark: watermark.Floor(4), Origin: FromWord}, found(5), yes, errNewer},
 		{"a height above a state", Incoming{Mark: watermark.Floor(5), Origin: FromWord}, found(5), yes, nil},
 		{"a height beside a torn state", Incoming{Mark: watermark.Floor(5), Origin: FromWord}, torn, yes, nil},
-		{"an old backup beside a newer state", Incoming{Mark: at(4)}, found(5), yes, ErrNewer},
+		{"an old backup beside a newer state", Incoming{Mark: at(4)}, found(5), yes, errNewer},
 		{"above the tombstone", Incoming{Mark: at(6)}, tomb(5), yes, nil},
-		{"above the tombstone, without a word", Incoming{Mark: at(6)}, tomb(5), none, ErrNoWord},
-		{"at the tombstone", Incoming{Mark: at(5)}, tomb(5), yes, ErrTombstone},
-		{"below the tombstone", Incoming{Mark: at(4)}, tomb(5), yes, ErrTombstone},
+		{"above the tombstone, without a word", Incoming{Mark: at(6)}, tomb(5), none, errNoWord},
+		{"at the tombstone", Incoming{Mark: at(5)}, tomb(5), yes, errTombstone},
+		{"below the tombstone", Incoming{Mark: at(4)}, tomb(5), yes, errTombstone},
 		{"at the tombstone, unused", Incoming{Mark: at(5)}, tomb(5), yes | unused, nil},
-		{"at the tombstone, unused, without a word", Incoming{Mark: at(5)}, tomb(5), unused, ErrNoWord},
-		{"a tombstone at zero", Incoming{Mark: zero}, Here{HasTombstone: true}, yes | fresh, ErrTombstone},
-		{"our own export", Incoming{Mark: at(6), Own: true}, Here{}, yes, ErrOwnExport},
-		{"our own export above a tombstone", Incoming{Mark: at(6), Own: true}, tomb(5), yes, ErrOwnExport},
+		{"at the tombstone, unused, without a word", Incoming{Mark: at(5)}, tomb(5), unused, errNoWord},
+		{"a tombstone at zero", Incoming{Mark: zero}, Here{HasTombstone: true}, yes | fresh, errTombstone},
+		{"our own export", Incoming{Mark: at(6), Own: true}, Here{}, yes, errOwnExport},
+		{"our own export above a tombstone", Incoming{Mark: at(6), Own: true}, tomb(5), yes, errOwnExport},
 		{"our own export, unused", Incoming{Mark: at(6), Own: true}, Here{}, yes | unused, nil},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -69,7 +69,7 @@ func TestAdmit(t *testing.T) {
 			if err != nil && (!errors.As(err, &refusal) || len(refusal.Cures) == 0 || !strings.HasPrefix(err.Error(), "chain-1: ")) {
 				t.Errorf("not for an operator: %v", err)
 			}
-			if asked := err == nil || errors.Is(err, ErrNoWord); asked != strings.Contains(shown.String(), "  from  state.json\n") {
+			if asked := err == nil || errors.Is(err, errNoWord); asked != strings.Contains(shown.String(), "  from  state.json\n") {
 				t.Errorf("shown: %q", shown.String())
 			}
 		})
@@ -84,7 +84,7 @@ func gate(shown *bytes.Buffer) *Gate {
 func TestTerminal(t *testing.T) {
 	for answer, want := range map[string]error{
 		"chain-1\n": nil, "yes\n": nil, " chain-1 \n": nil,
-		"": ErrNoWord, "\n": ErrNoWord, "y\n": ErrNoWord, "chain-2\n": ErrNoWord, "yes": ErrNoWord, "no\n": ErrNoWord, strings.Repeat("x", 1000) + "\nyes\n": ErrNoWord,
+		"": errNoWord, "\n": errNoWord, "y\n": errNoWord, "chain-2\n": errNoWord, "yes": errNoWord, "no\n": errNoWord, strings.Repeat("x", 1000) + "\nyes\n": errNoWord,
 	} {
 		var shown bytes.Buffer
 		g := gate(&shown)
@@ -106,7 +106,7 @@ func TestRefusalsDoNotAsk(t *testing.T) {
 	var shown bytes.Buffer
 	g := gate(&shown)
 	g.Terminal = strings.NewReader("yes\n")
-	if err := g.Admit(Incoming{Chain: "c", Mark: at(5), Own: true}, Here{}); !errors.Is(err, ErrOwnExport) || shown.Len() > 0 {
+	if err := g.Admit(Incoming{Chain: "c", Mark: at(5), Own: true}, Here{}); !errors.Is(err, errOwnExport) || shown.Len() > 0 {
 		t.Errorf("%v, %q", err, shown.String())
 	}
 }

@@ -461,7 +461,7 @@ func TestDebugModeIsForRunOnly(t *testing.T) {
 	if err != nil || !e.Debug {
 		t.Fatalf("%+v, %v", e, err)
 	}
-	if _, _, err := l.Ensure(t.Context()); !errors.Is(err, ErrTaken) {
+	if _, _, err := l.Ensure(t.Context()); !errors.Is(err, errTaken) {
 		t.Errorf("adopted in debug mode: %v", err)
 	}
 	if err := l.Stop(t.Context(), e.ID); err != nil {

@@ -59,8 +59,8 @@ type Enclave struct {
 	Measured Measurements
 }
 
-// ErrTaken says that somebody else's enclave is in the way.
-var ErrTaken = errors.New("another enclave is in the way")
+// errTaken says that somebody else's enclave is in the way.
+var errTaken = errors.New("another enclave is in the way")
 
 // Ensure returns our enclave: the one that runs, or a new one. It never makes a
 // second one, and fails where it cannot tell.
@@ -91,11 +91,11 @@ func (l *Launcher) Find(ctx context.Context) (*Enclave, error) {
 		e := &all[i]
 		switch {
 		case e.Name == l.Name && own != nil:
-			return nil, fmt.Errorf("%w: %s and %s are both called %s; end one with `nitro-cli terminate-enclave --enclave-id ID`", ErrTaken, own.ID, e.ID, l.Name)
+			return nil, fmt.Errorf("%w: %s and %s are both called %s; end one with `nitro-cli terminate-enclave --enclave-id ID`", errTaken, own.ID, e.ID, l.Name)
 		case e.Name == l.Name:
 			own = e
 		case l.CID != 0 && e.CID == l.CID:
-			return nil, fmt.Errorf("%w: CID %d belongs to enclave %s (%s); give another `cid` to ours in the config, or none", ErrTaken, l.CID, e.ID, e.Name)
+			return nil, fmt.Errorf("%w: CID %d belongs to enclave %s (%s); give another `cid` to ours in the config, or none", errTaken, l.CID, e.ID, e.Name)
 		}
 	}
 	if own == nil {
@@ -111,13 +111,13 @@ func (l *Launcher) check(e Enclave) error {
 	got, want := e.Measured, l.Want
 	switch {
 	case e.Debug:
-		return fmt.Errorf("%w: %s runs in debug mode, where KMS refuses it and its console is open; %s", ErrTaken, l.Name, end)
+		return fmt.Errorf("%w: %s runs in debug mode, where KMS refuses it and its console is open; %s", errTaken, l.Name, end)
 	case l.CID != 0 && e.CID != l.CID:
-		return fmt.Errorf("%w: %s runs with CID %d, the config says %d; %s", ErrTaken, l.Name, e.CID, l.CID, end)
+		return fmt.Errorf("%w: %s runs with CID %d, the config says %d; %s", errTaken, l.Name, e.CID, l.CID, end)
 	case got.PCR0 == "" || got.PCR1 == "" || got.PCR2 == "":
 		return fmt.Errorf("nitro-cli does not tell what %s measures; bring it to version 1.2 or later", l.Name)
 	case got != want:
-		return fmt.Errorf("%w: %s runs another image (PCR0 %.12s…, the config's has %.12s…); %s", ErrTaken, l.Name, got.PCR0, want.PCR0, end)
+		return fmt.Errorf("%w: %s runs another image (PCR0 %.12s…, the config's has %.12s…); %s", errTaken, l.Name, got.PCR0, want.PCR0, end)
 	}
 	return nil
 }

@@ -22,9 +22,9 @@ import (
 // sealed: the host in between can neither exchange nor lower them.
 const importLabel = "privyseal import"
 
-// ErrNotSealed says that a secret was not sealed to this import key, or was
+// errNotSealed says that a secret was not sealed to this import key, or was
 // altered, or its chain, public key or state was.
-var ErrNotSealed = errors.New("the secret is not sealed to this import key, or it or its state was altered")
+var errNotSealed = errors.New("the secret is not sealed to this import key, or it or its state was altered")
 
 // Seal encrypts the secret of i to an import key, into i.Sealed. All other fields
 // but the credentials are set before, and do not change after. Whoever calls it
@@ -57,11 +57,11 @@ func (i *Import) Open(key *rsa.PrivateKey) ([]byte, error) {
 	}
 	size := key.Size()
 	if len(i.Sealed) < size {
-		return nil, ErrNotSealed
+		return nil, errNotSealed
 	}
 	inner, err := rsa.DecryptOAEP(sha256.New(), nil, key, i.Sealed[:size], []byte(importLabel))
 	if err != nil || len(inner) != 32 {
-		return nil, ErrNotSealed
+		return nil, errNotSealed
 	}
 	defer clear(inner)
 	aead, err := secretAEAD(inner)
@@ -70,7 +70,7 @@ func (i *Import) Open(key *rsa.PrivateKey) ([]byte, error) {
 	}
 	secret, err := aead.Open(nil, make([]byte, aead.NonceSize()), i.Sealed[size:], bound)
 	if err != nil {
-		return nil, ErrNotSealed
+		return nil, errNotSealed
 	}
 	return secret, nil
 }

@@ -55,7 +55,7 @@ func TestSeal(t *testing.T) {
 		} {
 			bad := inside
 			change(&bad)
-			if _, err := bad.Open(key); !errors.Is(err, ErrNotSealed) {
+			if _, err := bad.Open(key); !errors.Is(err, errNotSealed) {
 				t.Errorf("with another %s: %v", name, err)
 			}
 		}
@@ -76,11 +76,11 @@ func TestSealedIsWhole(t *testing.T) {
 	for i := 0; i < len(sealed); i += 5 {
 		imp.Sealed = slices.Clone(sealed)
 		imp.Sealed[i] ^= 1
-		if _, err := imp.Open(key); !errors.Is(err, ErrNotSealed) {
+		if _, err := imp.Open(key); !errors.Is(err, errNotSealed) {
 			t.Errorf("byte %d changed: %v", i, err)
 		}
 		imp.Sealed = sealed[:i]
-		if _, err := imp.Open(key); !errors.Is(err, ErrNotSealed) {
+		if _, err := imp.Open(key); !errors.Is(err, errNotSealed) {
 			t.Errorf("cut to %d bytes: %v", i, err)
 		}
 	}
@@ -89,7 +89,7 @@ func TestSealedIsWhole(t *testing.T) {
 		t.Fatal(err)
 	}
 	imp.Sealed = sealed
-	if _, err := imp.Open(other); !errors.Is(err, ErrNotSealed) {
+	if _, err := imp.Open(other); !errors.Is(err, errNotSealed) {
 		t.Errorf("with another key: %v", err)
 	}
 }
@@ -130,7 +130,7 @@ func TestSealedForm(t *testing.T) {
 		}
 		bad := imp
 		bad.Sealed = append(other, imp.Sealed[256:]...)
-		if _, err := bad.Open(key); !errors.Is(err, ErrNotSealed) {
+		if _, err := bad.Open(key); !errors.Is(err, errNotSealed) {
 			t.Errorf("under the label %q: %v", label, err)
 		}
 	}

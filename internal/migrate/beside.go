@@ -72,7 +72,7 @@ func look(path, chainID string, key pubkey.Key) *Found {
 			return &Found{Path: path, Mark: m}
 		}
 	}
-	if errors.Is(err, ErrForeign) || errors.Is(err, errOtherKind) {
+	if errors.Is(err, errForeign) || errors.Is(err, errOtherKind) {
 		return nil
 	}
 	return &Found{Path: path, Err: err}

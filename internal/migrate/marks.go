@@ -15,15 +15,15 @@ import (
 	"privyseal/internal/watermark"
 )
 
-// ErrForeign says that a state was made for another chain or another key, which
+// errForeign says that a state was made for another chain or another key, which
 // what was signed last in it proves.
-var ErrForeign = errors.New("it is the state of another chain or key")
+var errForeign = errors.New("it is the state of another chain or key")
 
-// foreignError is an ErrForeign that says more.
+// foreignError is an errForeign that says more.
 type foreignError string
 
 func (e foreignError) Error() string      { return string(e) }
-func (foreignError) Is(target error) bool { return target == ErrForeign }
+func (foreignError) Is(target error) bool { return target == errForeign }
 
 // ParseState reads one state file, for a key that is brought by hand. Read are
 //
@@ -35,7 +35,7 @@ func (foreignError) Is(target error) bool { return target == ErrForeign }
 //   - the old priv_validator.json, key and state in one file (Tendermint up to 0.22).
 //
 // Heights, rounds and steps may be numbers or text. The zero mark is a state that
-// says that nothing was signed yet. The error may be [ErrForeign].
+// says that nothing was signed yet. The error may be [errForeign].
 func ParseState(data []byte, chainID string, key pubkey.Key) (watermark.Mark, error) {
 	c := &Chain{ID: chainID, expected: key}
 	fields, err := stateFields(data)
@@ -288,7 +288,7 @@ func parseHorcruxState(c *Chain, data []byte) (watermark.Mark, error) {
 		return watermark.Mark{}, err
 	}
 	m, err := s.mark(c)
-	if err == nil || !errors.Is(err, ErrForeign) {
+	if err == nil || !errors.Is(err, errForeign) {
 		return m, err
 	}
 	if m, err = s.position.mark(1); err != nil {

@@ -102,14 +102,14 @@ func TestParseStateKnowsForeignOnes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := ParseState(data, "chain-1", testKey(t)); !errors.Is(err, ErrForeign) || !strings.Contains(err.Error(), "another chain") {
+	if _, err := ParseState(data, "chain-1", testKey(t)); !errors.Is(err, errForeign) || !strings.Contains(err.Error(), "another chain") {
 		t.Error(err)
 	}
-	if _, err := ParseState(data, "test-chain-8SAWOC", testKey(t)); !errors.Is(err, ErrForeign) || !strings.Contains(err.Error(), "another key") {
+	if _, err := ParseState(data, "test-chain-8SAWOC", testKey(t)); !errors.Is(err, errForeign) || !strings.Contains(err.Error(), "another key") {
 		t.Error(err)
 	}
 	combined := `{"pub_key":{"type":"tendermint/PubKeyEd25519","value":"9dwguIebwkrayLd2Kt0wfRLflIsydC7ZjK0mAhlgmAs="},"last_height":"7","last_round":"0","last_step":3}`
-	if _, err := ParseState([]byte(combined), "chain-1", testKey(t)); !errors.Is(err, ErrForeign) {
+	if _, err := ParseState([]byte(combined), "chain-1", testKey(t)); !errors.Is(err, errForeign) {
 		t.Error(err)
 	}
 }
@@ -125,7 +125,7 @@ func TestParseStateOfACosigner(t *testing.T) {
 	if want := (watermark.Mark{Height: 11, Step: 3}); err != nil || !m.Equal(want) {
 		t.Errorf("%v, %v, want %v", m, err, want)
 	}
-	if _, err := ParseState([]byte(share), "chain-1", testKey(t)); !errors.Is(err, ErrForeign) {
+	if _, err := ParseState([]byte(share), "chain-1", testKey(t)); !errors.Is(err, errForeign) {
 		t.Error(err)
 	}
 }

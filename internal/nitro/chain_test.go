@@ -135,18 +135,18 @@ func TestChains(t *testing.T) {
 		{"unlimited CAs", func(p *pki) { p.templates[region].MaxPathLen = -1; p.templates[zone].MaxPathLen = -1 }, nil, ""},
 		{"root directly above the leaf", func(p *pki) { drop(p, region, zone, instance) }, nil, ""},
 
-		{"zone is no CA", func(p *pki) { p.templates[zone].IsCA = false; p.templates[zone].MaxPathLen = -1 }, ErrChain, `"zone" may not sign certificates`},
-		{"zone may not sign", func(p *pki) { p.templates[zone].KeyUsage = x509.KeyUsageDigitalSignature }, ErrChain, `"zone" may not sign certificates`},
-		{"no basic constraints", func(p *pki) { p.templates[zone].BasicConstraintsValid = false; p.templates[zone].IsCA = false }, ErrChain, `"zone" may not sign certificates`},
-		{"root may not sign", func(p *pki) { p.templates[root].KeyUsage = x509.KeyUsageDigitalSignature }, ErrChain, `"root" may not sign certificates`},
-		{"too deep below region", func(p *pki) { p.templates[region].MaxPathLen = 1 }, ErrChain, `"region" may have 1 CAs below it, and has 2`},
-		{"too deep below root", func(p *pki) { p.templates[root].MaxPathLen = 2 }, ErrChain, `"root" may have 2 CAs below it, and has 3`},
-		{"too deep below zone", func(p *pki) { p.templates[zone].MaxPathLen = 0; p.templates[zone].MaxPathLenZero = true }, ErrChain, `"zone" may have 0 CAs below it, and has 1`},
+		{"zone is no CA", func(p *pki) { p.templates[zone].IsCA = false; p.templates[zone].MaxPathLen = -1 }, errChain, `"zone" may not sign certificates`},
+		{"zone may not sign", func(p *pki) { p.templates[zone].KeyUsage = x509.KeyUsageDigitalSignature }, errChain, `"zone" may not sign certificates`},
+		{"no basic constraints", func(p *pki) { p.templates[zone].BasicConstraintsValid = false; p.templates[zone].IsCA = false }, errChain, `"zone" may not sign certificates`},
+		{"root may not sign", func(p *pki) { p.templates[root].KeyUsage = x509.KeyUsageDigitalSignature }, errChain, `"root" may not sign certificates`},
+		{"too deep below region", func(p *pki) { p.templates[region].MaxPathLen = 1 }, errChain, `"region" may have 1 CAs below it, and has 2`},
+		{"too deep below root", func(p *pki) { p.templates[root].MaxPathLen = 2 }, errChain, `"root" may have 2 CAs below it, and has 3`},
+		{"too deep below zone", func(p *pki) { p.templates[zone].MaxPathLen = 0; p.templates[zone].MaxPathLenZero = true }, errChain, `"zone" may have 0 CAs below it, and has 1`},
 		{"leaf is a CA", func(p *pki) {
 			p.templates[enclave].IsCA = true
 			p.templates[enclave].KeyUsage |= x509.KeyUsageCertSign
-		}, ErrChain, `"enclave" signs documents, but is a CA`},
-		{"leaf may not sign", func(p *pki) { p.templates[enclave].KeyUsage = x509.KeyUsageKeyAgreement }, ErrChain, `"enclave" may not sign documents`},
+		}, errChain, `"enclave" signs documents, but is a CA`},
+		{"leaf may not sign", func(p *pki) { p.templates[enclave].KeyUsage = x509.KeyUsageKeyAgreement }, errChain, `"enclave" may not sign documents`},
 		{"zone signed by its sister", func(p *pki) {
 			p.templates[zone].AuthorityKeyId = nil
 			sister := p.key(elliptic.P384())
@@ -155,18 +155,18 @@ func TestChains(t *testing.T) {
 			p.signers = append(p.signers, root)
 			p.signers[zone] = len(p.keys) - 1
 		}, nil, "sister"},
-		{"wrong order", func(p *pki) { p.signers[zone] = root }, ErrChain, `"zone" was not issued by "region"`},
-		{"leaf by the root", func(p *pki) { p.signers[enclave] = root }, ErrChain, `"enclave" was not issued by "instance"`},
+		{"wrong order", func(p *pki) { p.signers[zone] = root }, errChain, `"zone" was not issued by "region"`},
+		{"leaf by the root", func(p *pki) { p.signers[enclave] = root }, errChain, `"enclave" was not issued by "instance"`},
 		{"leaf of another curve", func(p *pki) { p.keys[enclave] = p.key(elliptic.P256()) }, nil, "curve"},
 		{"leaf of P-521", func(p *pki) { p.keys[enclave] = p.key(elliptic.P521()) }, nil, "curve"},
-		{"zone of another curve", func(p *pki) { p.keys[zone] = p.key(elliptic.P256()) }, ErrChain, `the key of "zone" is not on P-384`},
-		{"signed with SHA-512", func(p *pki) { p.templates[zone].SignatureAlgorithm = x509.ECDSAWithSHA512 }, ErrChain, `"zone" is signed with ECDSA-SHA512`},
+		{"zone of another curve", func(p *pki) { p.keys[zone] = p.key(elliptic.P256()) }, errChain, `the key of "zone" is not on P-384`},
+		{"signed with SHA-512", func(p *pki) { p.templates[zone].SignatureAlgorithm = x509.ECDSAWithSHA512 }, errChain, `"zone" is signed with ECDSA-SHA512`},
 		{"unknown critical extension", func(p *pki) {
 			p.templates[zone].ExtraExtensions = []pkix.Extension{{Id: asn1.ObjectIdentifier{1, 2, 3}, Critical: true, Value: []byte{5, 0}}}
-		}, ErrChain, `"zone" has the unknown critical extension 1.2.3`},
+		}, errChain, `"zone" has the unknown critical extension 1.2.3`},
 		{"name constraints", func(p *pki) {
 			p.templates[zone].PermittedDNSDomains, p.templates[zone].PermittedDNSDomainsCritical = []string{"x"}, true
-		}, ErrChain, "2.5.29.30"},
+		}, errChain, "2.5.29.30"},
 		{"region expired", func(p *pki) { p.templates[region].NotAfter = day.Add(-time.Second) }, ErrTime, `"region" is valid`},
 		{"root not valid yet", func(p *pki) { p.templates[root].NotBefore = day.Add(time.Second) }, ErrTime, `"root" is valid`},
 		{"made later", func(p *pki) { p.payload["timestamp"] = day.Add(clockSkew + time.Second).UnixMilli() }, ErrTime, "after"},
@@ -214,11 +214,11 @@ func drop(p *pki, which ...int) {
 // curve's size and with one of 96 bytes.
 func (p *pki) refusesAtOnce() {
 	raw, anchor := p.document()
-	if _, err := Parse(raw); !errors.Is(err, ErrMalformed) {
+	if _, err := Parse(raw); !errors.Is(err, errMalformed) {
 		p.t.Errorf("with its own signature: %v", err)
 	}
 	d := mustParse(p.t, wrap(p.t, p.marshal(p.payload)))
-	if err := d.Verify(anchor, day); !errors.Is(err, ErrChain) || !strings.Contains(err.Error(), "not on P-384") {
+	if err := d.Verify(anchor, day); !errors.Is(err, errChain) || !strings.Contains(err.Error(), "not on P-384") {
 		p.t.Errorf("with a signature of 96 bytes: %v", err)
 	}
 }
@@ -232,7 +232,7 @@ func (p *pki) refusesSister() {
 	d := mustParse(p.t, raw)
 	p.payload["certificate"], p.payload["cabundle"] = d.CABundle[last-1], d.CABundle[:last-1]
 	err := mustParse(p.t, p.sign(key)).Verify(anchor, day)
-	if !errors.Is(err, ErrChain) || !strings.Contains(err.Error(), `the signature on "zone" is wrong`) {
+	if !errors.Is(err, errChain) || !strings.Contains(err.Error(), `the signature on "zone" is wrong`) {
 		p.t.Errorf("got %v", err)
 	}
 }
@@ -241,17 +241,17 @@ func (p *pki) refusesSister() {
 func TestForeignRoots(t *testing.T) {
 	raw, anchor := newPKI(t).document()
 	d := mustParse(t, raw)
-	if err := d.Verify(Anchor{}, day); !errors.Is(err, ErrChain) {
+	if err := d.Verify(Anchor{}, day); !errors.Is(err, errChain) {
 		t.Errorf("under AWS's root: %v", err)
 	}
 	_, other := newPKI(t).document()
-	if err := d.Verify(other, day); !errors.Is(err, ErrChain) {
+	if err := d.Verify(other, day); !errors.Is(err, errChain) {
 		t.Errorf("under another root of the same name: %v", err)
 	}
 	if anchor.IsAWS() {
 		t.Error("the test root says that it is AWS's")
 	}
-	if err := mustParse(t, vector(t, "attestation-2024.cbor")).Verify(anchor, madeAt); !errors.Is(err, ErrChain) {
+	if err := mustParse(t, vector(t, "attestation-2024.cbor")).Verify(anchor, madeAt); !errors.Is(err, errChain) {
 		t.Errorf("AWS's document under the test root: %v", err)
 	}
 }
@@ -268,7 +268,7 @@ func TestForeignSignatures(t *testing.T) {
 			return append(wrap(t, p.marshal(p.payload))[:0:0], swapPayload(t, raw, p.marshal(p.payload))...)
 		},
 	} {
-		if err := mustParse(t, forge()).Verify(anchor, day); !errors.Is(err, ErrSignature) {
+		if err := mustParse(t, forge()).Verify(anchor, day); !errors.Is(err, errSignature) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

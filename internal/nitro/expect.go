@@ -11,9 +11,9 @@ import (
 	"strings"
 )
 
-// ErrNoImage says that a document was to be checked without naming the image
+// errNoImage says that a document was to be checked without naming the image
 // that made it. Any enclave of anybody gets good documents.
-var ErrNoImage = errors.New("no image is expected, and a document of just any enclave proves nothing: name PCR0, or PCR1 and PCR2")
+var errNoImage = errors.New("no image is expected, and a document of just any enclave proves nothing: name PCR0, or PCR1 and PCR2")
 
 var errUnverified = errors.New("the document was not verified")
 
@@ -55,14 +55,14 @@ func (m Mismatches) Error() string {
 }
 
 // Check compares the document, which Verify must have accepted, with e. The
-// error is [ErrNoImage], or [Mismatches] with all that differs.
+// error is [errNoImage], or [Mismatches] with all that differs.
 func (e Expect) Check(d *Document) error {
 	if !d.verified {
 		return errUnverified
 	}
 	named := e.PCRs[0] != nil || e.PCRs[1] != nil && e.PCRs[2] != nil
 	if !named && !e.AnyImage {
-		return ErrNoImage
+		return errNoImage
 	}
 	var m Mismatches
 	compare := func(field string, got, want []byte) {

@@ -41,10 +41,10 @@ const protectedES384 = "\xa1\x01\x38\x22"
 
 // The reasons for which a document is refused.
 var (
-	ErrMalformed = errors.New("not an attestation document")
-	ErrChain     = errors.New("its certificates do not lead to the root")
+	errMalformed = errors.New("not an attestation document")
+	errChain     = errors.New("its certificates do not lead to the root")
 	ErrTime      = errors.New("it is not valid at this time")
-	ErrSignature = errors.New("its signature is wrong")
+	errSignature = errors.New("its signature is wrong")
 	ErrDebug     = errors.New("it comes from an enclave in debug mode (PCR0, PCR1 or PCR2 is zero), whose memory and console the host can read; it proves nothing")
 )
 
@@ -94,31 +94,31 @@ type payload struct {
 // around a map of which each field has the type and size that AWS gives it. The
 // map may be of definite length (seen until 2024) or not (seen in 2026); an
 // optional field may be null instead of absent. Unknown and repeated fields are
-// refused. All errors are [ErrMalformed].
+// refused. All errors are [errMalformed].
 func Parse(raw []byte) (*Document, error) {
 	if len(raw) == 0 || len(raw) > maxDocument {
-		return nil, fmt.Errorf("%w: it has %d bytes, not 1 to %d", ErrMalformed, len(raw), maxDocument)
+		return nil, fmt.Errorf("%w: it has %d bytes, not 1 to %d", errMalformed, len(raw), maxDocument)
 	}
 	mode := decMode()
 	var outer sign1
 	if err := mode.Unmarshal(raw, &outer); err != nil {
-		return nil, fmt.Errorf("%w: no COSE_Sign1: %w", ErrMalformed, err)
+		return nil, fmt.Errorf("%w: no COSE_Sign1: %w", errMalformed, err)
 	}
 	if again, err := cbor.Marshal(outer); err != nil || !bytes.Equal(again, raw) {
-		return nil, fmt.Errorf("%w: its COSE_Sign1 is not in the shortest encoding", ErrMalformed)
+		return nil, fmt.Errorf("%w: its COSE_Sign1 is not in the shortest encoding", errMalformed)
 	}
 	if string(outer.Protected) != protectedES384 || string(outer.Unprotected) != "\xa0" {
-		return nil, fmt.Errorf("%w: the headers name something other than ES384", ErrMalformed)
+		return nil, fmt.Errorf("%w: the headers name something other than ES384", errMalformed)
 	}
 	if len(outer.Signature) != signatureSize {
-		return nil, fmt.Errorf("%w: the signature has %d bytes, not %d", ErrMalformed, len(outer.Signature), signatureSize)
+		return nil, fmt.Errorf("%w: the signature has %d bytes, not %d", errMalformed, len(outer.Signature), signatureSize)
 	}
 	var p payload
 	if err := mode.Unmarshal([]byte(outer.Payload), &p); err != nil {
-		return nil, fmt.Errorf("%w: in its payload: %w", ErrMalformed, err)
+		return nil, fmt.Errorf("%w: in its payload: %w", errMalformed, err)
 	}
 	if err := p.check(); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrMalformed, err)
+		return nil, fmt.Errorf("%w: %w", errMalformed, err)
 	}
 	d := p.document()
 	d.payload, d.signature = []byte(outer.Payload), []byte(outer.Signature)

@@ -107,9 +107,9 @@ func flipBits(t *testing.T, raw []byte, at time.Time) {
 					}
 					b[i] ^= 1 << bit
 					err := parseAndVerify(b, at)
-					altered := errors.Is(err, ErrSignature)
+					altered := errors.Is(err, errSignature)
 					if i < signature {
-						altered = altered || errors.Is(err, ErrMalformed) || errors.Is(err, ErrChain)
+						altered = altered || errors.Is(err, errMalformed) || errors.Is(err, errChain)
 					}
 					if !altered {
 						t.Errorf("bit %d of byte %d flipped: %v", bit, i, err)
@@ -133,11 +133,11 @@ func parseAndVerify(raw []byte, at time.Time) error {
 func TestTruncated(t *testing.T) {
 	raw := vector(t, "attestation-2024.cbor")
 	for n := range raw {
-		if _, err := Parse(raw[:n]); !errors.Is(err, ErrMalformed) {
+		if _, err := Parse(raw[:n]); !errors.Is(err, errMalformed) {
 			t.Fatalf("the first %d bytes: %v", n, err)
 		}
 	}
-	if _, err := Parse(append(bytes.Clone(raw), 0)); !errors.Is(err, ErrMalformed) {
+	if _, err := Parse(append(bytes.Clone(raw), 0)); !errors.Is(err, errMalformed) {
 		t.Errorf("a byte too much: %v", err)
 	}
 }
@@ -205,7 +205,7 @@ func TestExpect(t *testing.T) {
 		"only PCR2": {PCRs: map[int][]byte{2: d.PCRs[2]}},
 		"only PCR8": {PCRs: map[int][]byte{8: d.PCRs[8]}, Nonce: d.Nonce},
 	} {
-		if err := e.Check(d); !errors.Is(err, ErrNoImage) {
+		if err := e.Check(d); !errors.Is(err, errNoImage) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -295,7 +295,7 @@ func TestRefusedPayloads(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if d, err := Parse(wrap(t, body)); !errors.Is(err, ErrMalformed) {
+			if d, err := Parse(wrap(t, body)); !errors.Is(err, errMalformed) {
 				t.Errorf("got %v, %v", d, err)
 			}
 		})
@@ -326,7 +326,7 @@ func TestRefusedWrappers(t *testing.T) {
 		"a megabyte":               make([]byte, 1<<20),
 		"signature as short bytes": append(bytes.Clone(raw[:len(raw)-98]), append([]byte{0x58, 0x5f}, raw[len(raw)-95:]...)...),
 	} {
-		if _, err := Parse(b); !errors.Is(err, ErrMalformed) {
+		if _, err := Parse(b); !errors.Is(err, errMalformed) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -368,7 +368,7 @@ func FuzzParse(f *testing.F) {
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		d, err := Parse(raw)
 		if err != nil {
-			if !errors.Is(err, ErrMalformed) || d != nil {
+			if !errors.Is(err, errMalformed) || d != nil {
 				t.Errorf("%v with %v", d, err)
 			}
 			return

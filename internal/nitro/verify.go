@@ -81,7 +81,7 @@ func (a Anchor) Fingerprint() string {
 // Verify checks that the document was signed by the key of its certificate,
 // that its certificates lead to the anchor, that all of them are valid at the
 // time at, that it is not from later, and that the enclave was not in debug
-// mode. The errors are [ErrSignature], [ErrChain], [ErrTime] and [ErrDebug].
+// mode. The errors are [errSignature], [errChain], [ErrTime] and [ErrDebug].
 //
 // A document is valid for about three hours, as long as its certificate is. To
 // check an older one, give the time at which it was received.
@@ -89,14 +89,14 @@ func (d *Document) Verify(anchor Anchor, at time.Time) error {
 	d.verified = false
 	path, err := d.path(anchor)
 	if err != nil {
-		return fmt.Errorf("%w: %w", ErrChain, err)
+		return fmt.Errorf("%w: %w", errChain, err)
 	}
 	leaf := path[len(path)-1].PublicKey.(*ecdsa.PublicKey)
 	if err := d.checkSignature(leaf); err != nil {
 		return err
 	}
 	if err := checkPath(path); err != nil {
-		return fmt.Errorf("%w: %w", ErrChain, err)
+		return fmt.Errorf("%w: %w", errChain, err)
 	}
 	for _, c := range path {
 		if at.Before(c.NotBefore) || at.After(c.NotAfter) {
@@ -219,7 +219,7 @@ type sigStructure struct {
 // every (r, s) an (r, -s) is good too; a document is no unique name of itself.
 func (d *Document) checkSignature(key *ecdsa.PublicKey) error {
 	if len(d.signature) != signatureSize {
-		return ErrSignature
+		return errSignature
 	}
 	signed, err := cbor.Marshal(sigStructure{Context: "Signature1", Protected: []byte(protectedES384), AAD: []byte{}, Payload: d.payload})
 	if err != nil {
@@ -228,7 +228,7 @@ func (d *Document) checkSignature(key *ecdsa.PublicKey) error {
 	sum := sha512.Sum384(signed)
 	r, s := new(big.Int).SetBytes(d.signature[:48]), new(big.Int).SetBytes(d.signature[48:])
 	if !ecdsa.Verify(key, sum[:], r, s) {
-		return ErrSignature
+		return errSignature
 	}
 	return nil
 }

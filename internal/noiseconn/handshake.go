@@ -59,7 +59,7 @@ func (p payload) encode() []byte {
 // order, in the shortest form.
 func decodePayload(b []byte) (payload, error) {
 	if len(b) < extensionStart {
-		return payload{}, fmt.Errorf("%w: handshake payload of %d bytes", ErrMalformed, len(b))
+		return payload{}, fmt.Errorf("%w: handshake payload of %d bytes", errMalformed, len(b))
 	}
 	p := payload{
 		key:       b[len(keyHead) : len(keyHead)+ed25519.PublicKeySize],
@@ -70,7 +70,7 @@ func decodePayload(b []byte) (payload, error) {
 		p.extensions = ext[1+max(n, 0):]
 	}
 	if !bytes.Equal(p.encode(), b) {
-		return payload{}, fmt.Errorf("%w: handshake payload without an Ed25519 identity", ErrMalformed)
+		return payload{}, fmt.Errorf("%w: handshake payload without an Ed25519 identity", errMalformed)
 	}
 	return p, nil
 }
@@ -119,17 +119,17 @@ func (h *initiator) readIdentity() (PeerID, error) {
 	}
 	b, _, _, err := h.state.ReadMessage(nil, msg)
 	if errors.Is(err, noise.ErrShortMessage) {
-		return PeerID{}, fmt.Errorf("%w: handshake message of %d bytes", ErrMalformed, len(msg))
+		return PeerID{}, fmt.Errorf("%w: handshake message of %d bytes", errMalformed, len(msg))
 	}
 	if err != nil {
-		return PeerID{}, ErrHandshake
+		return PeerID{}, errHandshake
 	}
 	p, err := decodePayload(b)
 	if err != nil {
 		return PeerID{}, err
 	}
 	if !ed25519.Verify(p.key, signed(h.state.PeerStatic()), p.signature) {
-		return PeerID{}, ErrBadSignature
+		return PeerID{}, errBadSignature
 	}
 	return PeerID(p.key), nil
 }
@@ -167,7 +167,7 @@ func (h *initiator) read() ([]byte, error) {
 	}
 	n := binary.BigEndian.Uint16(length[:])
 	if n > handshakeMax {
-		return nil, fmt.Errorf("%w: handshake message of %d bytes", ErrMalformed, n)
+		return nil, fmt.Errorf("%w: handshake message of %d bytes", errMalformed, n)
 	}
 	msg := make([]byte, n)
 	if _, err := io.ReadFull(h.in, msg); err != nil {

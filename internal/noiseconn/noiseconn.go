@@ -35,19 +35,19 @@ import (
 // the same as for tcp.
 const HandshakeTimeout = 3 * time.Second
 
-// What a peer can do wrong, for errors.Is.
+// What a peer can do wrong.
 var (
-	// ErrMalformed: a message that no node sends.
-	ErrMalformed = errors.New("malformed message")
-	// ErrHandshake: a handshake message that does not authenticate, or with
+	// errMalformed: a message that no node sends.
+	errMalformed = errors.New("malformed message")
+	// errHandshake: a handshake message that does not authenticate, or with
 	// a key of low order.
-	ErrHandshake = errors.New("handshake message does not authenticate")
-	// ErrBadSignature: the peer does not hold the identity that it shows.
-	ErrBadSignature = errors.New("signature over the static key does not verify")
-	// ErrForged: a record that was changed, replayed, left out or reordered.
-	ErrForged = errors.New("record does not authenticate")
-	// ErrExhausted: 2⁶⁴-1 records were sent or received under one key.
-	ErrExhausted = errors.New("no nonces left, dial again")
+	errHandshake = errors.New("handshake message does not authenticate")
+	// errBadSignature: the peer does not hold the identity that it shows.
+	errBadSignature = errors.New("signature over the static key does not verify")
+	// errForged: a record that was changed, replayed, left out or reordered.
+	errForged = errors.New("record does not authenticate")
+	// errExhausted: 2⁶⁴-1 records were sent or received under one key.
+	errExhausted = errors.New("no nonces left, dial again")
 )
 
 // PeerMismatchError says that the peer proved another identity than the pinned
@@ -67,8 +67,7 @@ func (e *PeerMismatchError) Error() string {
 // that fails ends the writing side, because the peer may have half a record. A
 // record that does not authenticate ends the reading side.
 type Conn struct {
-	conn   net.Conn
-	remote PeerID
+	conn net.Conn
 
 	readMu  sync.Mutex
 	in      *bufio.Reader
@@ -129,11 +128,8 @@ func handshake(conn net.Conn, self ed25519.PrivateKey, want PeerID, random io.Re
 	if err := conn.SetDeadline(time.Time{}); err != nil {
 		return nil, fmt.Errorf("cannot clear the handshake's deadline: %w", err)
 	}
-	return &Conn{conn: conn, remote: got, in: h.in, send: send, recv: recv}, nil
+	return &Conn{conn: conn, in: h.in, send: send, recv: recv}, nil
 }
-
-// RemoteKey returns the identity that the peer proved in the handshake.
-func (c *Conn) RemoteKey() ed25519.PublicKey { return c.remote.Key() }
 
 // Close closes the underlying connection. The protocol has no farewell: the
 // end of the stream is not authenticated.

@@ -64,14 +64,14 @@ func (c *Conn) readRecord() error {
 // node sends it, and a reader should not be kept busy with nothing.
 func (c *Conn) open(sealed []byte) ([]byte, error) {
 	if len(sealed) <= overhead {
-		return nil, fmt.Errorf("%w: record of %d bytes", ErrMalformed, len(sealed))
+		return nil, fmt.Errorf("%w: record of %d bytes", errMalformed, len(sealed))
 	}
 	plain, err := c.recv.Decrypt(c.plain[:0], nil, sealed)
 	if errors.Is(err, noise.ErrMaxNonce) {
-		return nil, ErrExhausted
+		return nil, errExhausted
 	}
 	if err != nil {
-		return nil, ErrForged
+		return nil, errForged
 	}
 	c.plain = plain
 	return plain, nil
@@ -99,7 +99,7 @@ func (c *Conn) writeRecord(chunk []byte) error {
 	c.out = binary.BigEndian.AppendUint16(c.out[:0], uint16(len(chunk)+overhead))
 	sealed, err := c.send.Encrypt(c.out, nil, chunk)
 	if err != nil {
-		return ErrExhausted // the only thing that Encrypt can fail of
+		return errExhausted // the only thing that Encrypt can fail of
 	}
 	c.out = sealed
 	_, err = c.conn.Write(sealed)

@@ -101,16 +101,16 @@ func TestTampering(t *testing.T) {
 		err    error
 	}{
 		{"nothing", func(r records) records { return r }, all, nil},
-		{"text turned", func(r records) records { r[1][2] ^= 1; return r }, "one", ErrForged},
-		{"tag turned", func(r records) records { r[1][len(r[1])-1] ^= 0x80; return r }, "one", ErrForged},
-		{"length a byte less", func(r records) records { r[1][1]--; return r }, "one", ErrForged},
-		{"length a byte more", func(r records) records { r[1][1]++; return r }, "one", ErrForged},
+		{"text turned", func(r records) records { r[1][2] ^= 1; return r }, "one", errForged},
+		{"tag turned", func(r records) records { r[1][len(r[1])-1] ^= 0x80; return r }, "one", errForged},
+		{"length a byte less", func(r records) records { r[1][1]--; return r }, "one", errForged},
+		{"length a byte more", func(r records) records { r[1][1]++; return r }, "one", errForged},
 		{"length beyond the end", func(r records) records { r[1][0]++; return r }, "one", io.ErrUnexpectedEOF},
-		{"length of a tag", func(r records) records { r[1][1] = overhead; return r }, "one", ErrMalformed},
-		{"length zero", func(r records) records { r[1][1] = 0; return r }, "one", ErrMalformed},
-		{"replayed", func(r records) records { return records{r[0], r[0], r[1]} }, "one", ErrForged},
-		{"swapped", func(r records) records { return records{r[0], r[2], r[1]} }, "one", ErrForged},
-		{"first left out", func(r records) records { return r[1:] }, "", ErrForged},
+		{"length of a tag", func(r records) records { r[1][1] = overhead; return r }, "one", errMalformed},
+		{"length zero", func(r records) records { r[1][1] = 0; return r }, "one", errMalformed},
+		{"replayed", func(r records) records { return records{r[0], r[0], r[1]} }, "one", errForged},
+		{"swapped", func(r records) records { return records{r[0], r[2], r[1]} }, "one", errForged},
+		{"first left out", func(r records) records { return r[1:] }, "", errForged},
 		{"last left out", func(r records) records { return r[:2] }, "onetwo", nil},
 		{"last cut by a byte", func(r records) records { r[2] = r[2][:len(r[2])-1]; return r }, "onetwo", io.ErrUnexpectedEOF},
 		{"last cut to its length", func(r records) records { r[2] = r[2][:2]; return r }, "onetwo", io.ErrUnexpectedEOF},
@@ -131,7 +131,7 @@ func TestTampering(t *testing.T) {
 func TestRecordOfAnotherConnection(t *testing.T) {
 	send, _ := halves(1)
 	_, recv := halves(2)
-	if got, err := readStream(recv, seal(send, []byte("x"))); len(got) > 0 || !errors.Is(err, ErrForged) {
+	if got, err := readStream(recv, seal(send, []byte("x"))); len(got) > 0 || !errors.Is(err, errForged) {
 		t.Errorf("got %q, %v", got, err)
 	}
 }
@@ -143,7 +143,7 @@ func TestForgedRecordEndsReading(t *testing.T) {
 	good := seal(send, []byte("good"))
 	c := newConn(newTranscript(append(turn(bytes.Clone(good), 3), good...)), nil, recv)
 	for range 3 {
-		if n, err := c.Read(make([]byte, 10)); n != 0 || !errors.Is(err, ErrForged) {
+		if n, err := c.Read(make([]byte, 10)); n != 0 || !errors.Is(err, errForged) {
 			t.Errorf("read %d bytes, %v", n, err)
 		}
 	}
@@ -216,12 +216,12 @@ func TestNoncesRunOut(t *testing.T) {
 	if _, err := writer.Write([]byte("last")); err != nil {
 		t.Fatal(err)
 	}
-	if n, err := writer.Write([]byte("x")); n != 0 || !errors.Is(err, ErrExhausted) {
+	if n, err := writer.Write([]byte("x")); n != 0 || !errors.Is(err, errExhausted) {
 		t.Errorf("wrote %d, %v", n, err)
 	}
 	last := wire.written.Bytes()
 	got, err := readStream(recv, slices.Concat(last, last))
-	if string(got) != "last" || !errors.Is(err, ErrExhausted) {
+	if string(got) != "last" || !errors.Is(err, errExhausted) {
 		t.Errorf("read %q, %v", got, err)
 	}
 }

@@ -52,8 +52,8 @@ func FuzzHandshake(f *testing.F) {
 		if err != nil || !bytes.Equal(encodeEphemeral(eph), hello) {
 			t.Errorf("accepted an ephemeral key that does not encode to itself: %x", hello)
 		}
-		if !bytes.Equal(c.RemoteKey(), key) {
-			t.Error("RemoteKey is not the key in the message")
+		if !bytes.Equal(c.remote, key) {
+			t.Error("remote is not the key in the message")
 		}
 	})
 }

@@ -47,7 +47,7 @@ func encodeEphemeral(key []byte) []byte {
 
 func decodeEphemeral(b []byte) ([]byte, error) {
 	if len(b) != ephemeralSize || string(b[:3]) != ephemeralHead {
-		return nil, fmt.Errorf("%w: not a 32-byte X25519 key", ErrMalformed)
+		return nil, fmt.Errorf("%w: not a 32-byte X25519 key", errMalformed)
 	}
 	return b[3:], nil
 }
@@ -64,7 +64,7 @@ func decodeIdentity(b []byte) (key ed25519.PublicKey, signature []byte, err erro
 	const signatureStart = keyEnd + len(signatureHead)
 	if len(b) != identitySize || string(b[:len(identityHead)]) != identityHead ||
 		string(b[keyEnd:signatureStart]) != signatureHead {
-		return nil, nil, fmt.Errorf("%w: not an Ed25519 key and signature", ErrMalformed)
+		return nil, nil, fmt.Errorf("%w: not an Ed25519 key and signature", errMalformed)
 	}
 	return b[len(identityHead):keyEnd], b[signatureStart:], nil
 }
@@ -104,7 +104,7 @@ func (c *Conn) swapIdentity(self ed25519.PrivateKey, challenge []byte) error {
 		return err
 	}
 	if !ed25519.Verify(key, challenge, signature) {
-		return ErrBadSignature
+		return errBadSignature
 	}
 	c.remote = key
 	return nil
@@ -121,7 +121,7 @@ func derive(ours *ecdh.PrivateKey, theirs []byte) (*sessionKeys, error) {
 	lower, upper := ours.PublicKey().Bytes(), theirs
 	order := bytes.Compare(lower, upper)
 	if order == 0 {
-		return nil, ErrReflected
+		return nil, errReflected
 	}
 	if order > 0 {
 		lower, upper = upper, lower
@@ -133,7 +133,7 @@ func derive(ours *ecdh.PrivateKey, theirs []byte) (*sessionKeys, error) {
 	secret, err := ours.ECDH(remote)
 	if err != nil {
 		// With 32 bytes on both sides only the all-zero secret is an error.
-		return nil, ErrLowOrder
+		return nil, errLowOrder
 	}
 	defer clear(secret)
 

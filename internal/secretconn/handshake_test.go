@@ -59,64 +59,64 @@ var evilPeers = []evilPeer{
 		p.send(p.sealed(p.auth()[:50]))
 	}, io.ErrUnexpectedEOF},
 
-	{"speaks http", func(p *peer) { p.send([]byte("HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n")) }, ErrMalformed},
-	{"ephemeral key in another field", func(p *peer) { p.send(replace(p.hello(), 1, 0x12)) }, ErrMalformed},
-	{"ephemeral key of 31 bytes", func(p *peer) { p.send(append(replace(p.hello(), 2, 31), 0)) }, ErrMalformed},
-	{"ephemeral message of 33 bytes", func(p *peer) { p.send(replace(p.hello(), 0, 0x21)) }, ErrMalformed},
+	{"speaks http", func(p *peer) { p.send([]byte("HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n")) }, errMalformed},
+	{"ephemeral key in another field", func(p *peer) { p.send(replace(p.hello(), 1, 0x12)) }, errMalformed},
+	{"ephemeral key of 31 bytes", func(p *peer) { p.send(append(replace(p.hello(), 2, 31), 0)) }, errMalformed},
+	{"ephemeral message of 33 bytes", func(p *peer) { p.send(replace(p.hello(), 0, 0x21)) }, errMalformed},
 	{"ephemeral message of 1 MiB", func(p *peer) {
 		p.send(append([]byte{0x80, 0x80, 0x40, 0x0a, 0xfc, 0xff, 0x3f}, make([]byte, 1<<20)...))
-	}, ErrMalformed},
-	{"ephemeral length that does not end", func(p *peer) { p.send(bytes.Repeat([]byte{0xff}, 64)) }, ErrMalformed},
-	{"our own ephemeral key", func(p *peer) { p.send(encodeEphemeral(p.theirs)) }, ErrReflected},
+	}, errMalformed},
+	{"ephemeral length that does not end", func(p *peer) { p.send(bytes.Repeat([]byte{0xff}, 64)) }, errMalformed},
+	{"our own ephemeral key", func(p *peer) { p.send(encodeEphemeral(p.theirs)) }, errReflected},
 
 	{"identity in clear", func(p *peer) {
 		p.send(p.hello())
 		p.send(append(p.auth(), make([]byte, sealedSize)...))
-	}, ErrForged},
+	}, errForged},
 	{"identity under our own sending key", func(p *peer) {
 		p.send(p.hello())
 		record, _ := p.keys.recv.seal(nil, p.auth())
 		p.send(record)
-	}, ErrForged},
+	}, errForged},
 	{"identity under a later nonce", func(p *peer) {
 		p.send(p.hello())
 		p.keys.send.count++
 		p.send(p.sealed(p.auth()))
-	}, ErrForged},
+	}, errForged},
 	{"identity with a secp256k1 key", func(p *peer) {
 		p.send(p.hello())
 		auth := p.auth()
 		p.send(p.sealed(append([]byte("\x67\x0a\x23\x12\x21\x02"), auth[5:]...)))
-	}, ErrMalformed},
+	}, errMalformed},
 	{"identity without a key", func(p *peer) {
 		p.send(p.hello())
 		p.send(p.sealed(append([]byte{66}, p.auth()[37:]...)))
 		p.send(p.sealed(make([]byte, 1000)))
-	}, ErrMalformed},
+	}, errMalformed},
 	{"identity with a key of 31 bytes", func(p *peer) {
 		p.send(p.hello())
 		p.send(p.sealed(replace(p.auth(), 4, 31)))
-	}, ErrMalformed},
+	}, errMalformed},
 	{"identity with a signature of 63 bytes", func(p *peer) {
 		p.send(p.hello())
 		p.send(p.sealed(replace(p.auth(), 38, 63)))
-	}, ErrMalformed},
+	}, errMalformed},
 	{"identity of 1 MiB", func(p *peer) {
 		p.send(p.hello())
 		p.send(p.sealed(append([]byte{0x80, 0x80, 0x40}, p.auth()...)))
-	}, ErrMalformed},
+	}, errMalformed},
 	{"chunk of 1025 bytes", func(p *peer) {
 		p.send(p.hello())
 		p.send(p.framed(1025, p.auth()))
-	}, ErrMalformed},
+	}, errMalformed},
 	{"chunk of 4 GiB", func(p *peer) {
 		p.send(p.hello())
 		p.send(p.framed(1<<32-1, p.auth()))
-	}, ErrMalformed},
+	}, errMalformed},
 	{"empty chunk", func(p *peer) {
 		p.send(p.hello())
 		p.send(p.framed(0, p.auth()))
-	}, ErrMalformed},
+	}, errMalformed},
 
 	{"signature of another handshake", func(p *peer) {
 		p.send(p.hello())
@@ -126,19 +126,19 @@ var evilPeers = []evilPeer{
 		}
 		p.keys.challenge = other.challenge
 		p.send(p.sealed(p.auth()))
-	}, ErrBadSignature},
+	}, errBadSignature},
 	{"key of somebody else", func(p *peer) {
 		p.send(p.hello())
 		auth := p.auth()
 		copy(auth[5:], newIdentity().Public().(ed25519.PublicKey))
 		p.send(p.sealed(auth))
-	}, ErrBadSignature},
+	}, errBadSignature},
 	{"signature with a bit turned", func(p *peer) {
 		p.send(p.hello())
 		auth := p.auth()
 		auth[50] ^= 1
 		p.send(p.sealed(auth))
-	}, ErrBadSignature},
+	}, errBadSignature},
 }
 
 func replace(b []byte, at int, with byte) []byte {
@@ -153,7 +153,7 @@ func TestEvilPeers(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		peers = append(peers, evilPeer{"key of low order " + key, func(p *peer) { p.send(encodeEphemeral(b)) }, ErrLowOrder})
+		peers = append(peers, evilPeer{"key of low order " + key, func(p *peer) { p.send(encodeEphemeral(b)) }, errLowOrder})
 	}
 	for _, tc := range peers {
 		t.Run(tc.name, func(t *testing.T) {
@@ -194,8 +194,8 @@ func TestHonestPeer(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !bytes.Equal(c.RemoteKey(), <-identity) {
-			t.Error("RemoteKey is not the key that the peer proved")
+		if !bytes.Equal(c.remote, <-identity) {
+			t.Error("remote is not the key that the peer proved")
 		}
 		if got, err := io.ReadAll(c); err != nil || string(got) != "request" {
 			t.Errorf("read %q, %v", got, err)

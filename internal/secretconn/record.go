@@ -39,7 +39,7 @@ type half struct {
 // so that a nonce is used once, whatever comes of it.
 func (h *half) nextNonce() ([]byte, error) {
 	if h.count == math.MaxUint64 {
-		return nil, ErrExhausted
+		return nil, errExhausted
 	}
 	binary.LittleEndian.PutUint64(h.nonce[4:], h.count)
 	h.count++
@@ -70,11 +70,11 @@ func (h *half) open(frame *[frameSize]byte, sealed []byte) ([]byte, error) {
 		return nil, err
 	}
 	if _, err := h.aead.Open(frame[:0], nonce, sealed, nil); err != nil {
-		return nil, ErrForged
+		return nil, errForged
 	}
 	n := binary.LittleEndian.Uint32(frame[:])
 	if n == 0 || n > chunkMax {
-		return nil, fmt.Errorf("%w: record with a chunk of %d bytes", ErrMalformed, n)
+		return nil, fmt.Errorf("%w: record with a chunk of %d bytes", errMalformed, n)
 	}
 	return frame[lengthSize : lengthSize+n], nil
 }

@@ -103,20 +103,20 @@ func TestTampering(t *testing.T) {
 		err    error
 	}{
 		{"nothing", func(r records) records { return r }, all, nil},
-		{"first byte turned", func(r records) records { r[1][0] ^= 1; return r }, "one", ErrForged},
-		{"chunk turned", func(r records) records { r[1][5] ^= 0x80; return r }, "one", ErrForged},
-		{"padding turned", func(r records) records { r[1][frameSize-1] ^= 1; return r }, "one", ErrForged},
-		{"tag turned", func(r records) records { r[1][sealedSize-1] ^= 1; return r }, "one", ErrForged},
-		{"replayed", func(r records) records { return records{r[0], r[0], r[1]} }, "one", ErrForged},
-		{"swapped", func(r records) records { return records{r[0], r[2], r[1]} }, "one", ErrForged},
-		{"first left out", func(r records) records { return r[1:] }, "", ErrForged},
-		{"one left out", func(r records) records { return records{r[0], r[2]} }, "one", ErrForged},
+		{"first byte turned", func(r records) records { r[1][0] ^= 1; return r }, "one", errForged},
+		{"chunk turned", func(r records) records { r[1][5] ^= 0x80; return r }, "one", errForged},
+		{"padding turned", func(r records) records { r[1][frameSize-1] ^= 1; return r }, "one", errForged},
+		{"tag turned", func(r records) records { r[1][sealedSize-1] ^= 1; return r }, "one", errForged},
+		{"replayed", func(r records) records { return records{r[0], r[0], r[1]} }, "one", errForged},
+		{"swapped", func(r records) records { return records{r[0], r[2], r[1]} }, "one", errForged},
+		{"first left out", func(r records) records { return r[1:] }, "", errForged},
+		{"one left out", func(r records) records { return records{r[0], r[2]} }, "one", errForged},
 		{"last left out", func(r records) records { return r[:2] }, "onetwo", nil},
 		{"last cut by a byte", func(r records) records { r[2] = r[2][:sealedSize-1]; return r }, "onetwo", io.ErrUnexpectedEOF},
 		{"last cut to a byte", func(r records) records { r[2] = r[2][:1]; return r }, "onetwo", io.ErrUnexpectedEOF},
-		{"byte pushed in", func(r records) records { r[1] = append([]byte{0}, r[1]...); return r }, "one", ErrForged},
+		{"byte pushed in", func(r records) records { r[1] = append([]byte{0}, r[1]...); return r }, "one", errForged},
 		{"byte appended", func(r records) records { return append(r, []byte{0}) }, all, io.ErrUnexpectedEOF},
-		{"zeros appended", func(r records) records { return append(r, make([]byte, sealedSize)) }, all, ErrForged},
+		{"zeros appended", func(r records) records { return append(r, make([]byte, sealedSize)) }, all, errForged},
 	}
 	for _, tc := range tests {
 		t.Run(tc.name, func(t *testing.T) {
@@ -144,7 +144,7 @@ func TestRecordOfAnotherConnection(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, err := readStream(recv, sealed); len(got) > 0 || !errors.Is(err, ErrForged) {
+	if got, err := readStream(recv, sealed); len(got) > 0 || !errors.Is(err, errForged) {
 		t.Errorf("got %q, %v", got, err)
 	}
 }
@@ -166,7 +166,7 @@ func TestForgedRecordEndsReading(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 3 {
-		if n, err := cb.Read(make([]byte, 10)); n != 0 || !errors.Is(err, ErrForged) {
+		if n, err := cb.Read(make([]byte, 10)); n != 0 || !errors.Is(err, errForged) {
 			t.Fatalf("read %d bytes, %v", n, err) // the next one waits
 		}
 	}
@@ -260,11 +260,11 @@ func TestNoncesRunOut(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := send.seal(nil, []byte("x")); !errors.Is(err, ErrExhausted) {
-		t.Errorf("sending: got %v, want %v", err, ErrExhausted)
+	if _, err := send.seal(nil, []byte("x")); !errors.Is(err, errExhausted) {
+		t.Errorf("sending: got %v, want %v", err, errExhausted)
 	}
 	got, err := readStream(recv, append(last, last...))
-	if string(got) != "last" || !errors.Is(err, ErrExhausted) {
+	if string(got) != "last" || !errors.Is(err, errExhausted) {
 		t.Errorf("receiving: got %q, %v", got, err)
 	}
 }

@@ -35,21 +35,21 @@ import (
 // It is the time that a node waits for a signer (v0.34 to v1).
 const HandshakeTimeout = 3 * time.Second
 
-// What a peer can do wrong, for errors.Is.
+// What a peer can do wrong.
 var (
-	// ErrMalformed: a message that no node sends.
-	ErrMalformed = errors.New("malformed message")
-	// ErrLowOrder: an ephemeral key that makes the shared secret guessable.
-	ErrLowOrder = errors.New("ephemeral key of low order")
-	// ErrReflected: our own ephemeral key, sent back to us.
-	ErrReflected = errors.New("peer sent our own ephemeral key back")
-	// ErrBadSignature: the peer does not hold the key that it shows, or
+	// errMalformed: a message that no node sends.
+	errMalformed = errors.New("malformed message")
+	// errLowOrder: an ephemeral key that makes the shared secret guessable.
+	errLowOrder = errors.New("ephemeral key of low order")
+	// errReflected: our own ephemeral key, sent back to us.
+	errReflected = errors.New("peer sent our own ephemeral key back")
+	// errBadSignature: the peer does not hold the key that it shows, or
 	// somebody stands in between.
-	ErrBadSignature = errors.New("signature over the handshake does not verify")
-	// ErrForged: a record that was changed, replayed, left out or reordered.
-	ErrForged = errors.New("record does not authenticate")
-	// ErrExhausted: 2⁶⁴-1 records were sent or received under one key.
-	ErrExhausted = errors.New("no nonces left, dial again")
+	errBadSignature = errors.New("signature over the handshake does not verify")
+	// errForged: a record that was changed, replayed, left out or reordered.
+	errForged = errors.New("record does not authenticate")
+	// errExhausted: 2⁶⁴-1 records were sent or received under one key.
+	errExhausted = errors.New("no nonces left, dial again")
 )
 
 // PeerMismatchError says that the peer proved another identity than the pinned
@@ -145,9 +145,6 @@ func isPeerID(s string) bool {
 	b, err := hex.DecodeString(s)
 	return err == nil && len(b) == 20 && hex.EncodeToString(b) == s
 }
-
-// RemoteKey returns the identity that the peer proved in the handshake.
-func (c *Conn) RemoteKey() ed25519.PublicKey { return c.remote }
 
 // Close closes the underlying connection. The protocol has no farewell: the
 // end of the stream is not authenticated.

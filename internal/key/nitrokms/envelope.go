@@ -13,9 +13,9 @@ import (
 	"fmt"
 )
 
-// ErrEnvelope is the one error for an envelope that does not open, whatever is
+// errEnvelope is the one error for an envelope that does not open, whatever is
 // wrong with it: who can send envelopes learns nothing from the difference.
-var ErrEnvelope = errors.New("cannot open the envelope in KMS's answer")
+var errEnvelope = errors.New("cannot open the envelope in KMS's answer")
 
 // Limits of envelopes.
 const (
@@ -56,19 +56,19 @@ func (r *Recipient) PublicKey() []byte { return bytes.Clone(r.spki) }
 // recipient, RSAES-OAEP with SHA-256 and AES-256-CBC, of the elements that KMS
 // writes and no others, each of definite length in its shortest form or of
 // indefinite length. It proves nothing about who made it: everybody who knows the
-// public key can. The error is [ErrEnvelope].
+// public key can. The error is [errEnvelope].
 func (r *Recipient) Open(envelope []byte) ([]byte, error) {
 	e, ok := parseEnvelope(envelope)
 	if !ok {
-		return nil, ErrEnvelope
+		return nil, errEnvelope
 	}
 	id := sha256.Sum256(r.spki)
 	if !bytes.Equal(e.recipient, id[:]) {
-		return nil, ErrEnvelope
+		return nil, errEnvelope
 	}
 	key, err := rsa.DecryptOAEP(sha256.New(), nil, r.key, e.encryptedKey, nil)
 	if err != nil || len(key) != 32 {
-		return nil, ErrEnvelope
+		return nil, errEnvelope
 	}
 	defer clear(key)
 	return openCBC(key, e.iv, e.ciphertext)
@@ -79,7 +79,7 @@ func (r *Recipient) Open(envelope []byte) ([]byte, error) {
 func openCBC(key, iv, ciphertext []byte) ([]byte, error) {
 	block, err := aes.NewCipher(key)
 	if err != nil || len(ciphertext) == 0 || len(ciphertext)%aes.BlockSize != 0 {
-		return nil, ErrEnvelope
+		return nil, errEnvelope
 	}
 	cipher.NewCBCDecrypter(block, iv).CryptBlocks(ciphertext, ciphertext)
 	last := len(ciphertext) - 1
@@ -92,7 +92,7 @@ func openCBC(key, iv, ciphertext []byte) ([]byte, error) {
 	}
 	if good != 1 {
 		clear(ciphertext)
-		return nil, ErrEnvelope
+		return nil, errEnvelope
 	}
 	return ciphertext[: len(ciphertext)-n : len(ciphertext)-n], nil
 }

@@ -80,14 +80,14 @@ func TestRealEnvelope(t *testing.T) {
 		t.Errorf("opens to %x, want %x", got, want)
 	}
 	for n := range sealed {
-		if _, err := r.Open(sealed[:n]); !errors.Is(err, ErrEnvelope) {
+		if _, err := r.Open(sealed[:n]); !errors.Is(err, errEnvelope) {
 			t.Errorf("the first %d bytes: %v", n, err)
 		}
 	}
-	if _, err := r.Open(append(bytes.Clone(sealed), 0)); !errors.Is(err, ErrEnvelope) {
+	if _, err := r.Open(append(bytes.Clone(sealed), 0)); !errors.Is(err, errEnvelope) {
 		t.Errorf("a byte too much: %v", err)
 	}
-	if _, err := recipient(t).Open(sealed); !errors.Is(err, ErrEnvelope) {
+	if _, err := recipient(t).Open(sealed); !errors.Is(err, errEnvelope) {
 		t.Errorf("with another key: %v", err)
 	}
 }
@@ -105,7 +105,7 @@ func TestChangedEnvelope(t *testing.T) {
 			b[i] ^= x
 			got, err := r.Open(b)
 			malleable := i >= ivStart && i < ivEnd || i >= ciphertextStart && i < ciphertextEnd
-			if err == nil && (!malleable || bytes.Equal(got, want)) || err != nil && err != ErrEnvelope {
+			if err == nil && (!malleable || bytes.Equal(got, want)) || err != nil && err != errEnvelope {
 				t.Errorf("byte %d ^ %#x: %x, %v", i, x, got, err)
 			}
 		}
@@ -260,7 +260,7 @@ func TestForgedEnvelopes(t *testing.T) {
 		"version 0":             bytes.Replace(good, []byte(integer2), []byte("\x02\x01\x00"), 1),
 		"another recipient":     bytes.Replace(good, r.id(), make([]byte, recipientID), 1),
 	} {
-		if got, err := r.Open(b); err != ErrEnvelope {
+		if got, err := r.Open(b); err != errEnvelope {
 			t.Errorf("%s: %x, %v", name, got, err)
 		}
 	}
@@ -280,7 +280,7 @@ func TestShortContentKey(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := r.Open(bytes.Replace(sealed, e.encryptedKey, short, 1)); err != ErrEnvelope {
+	if _, err := r.Open(bytes.Replace(sealed, e.encryptedKey, short, 1)); err != errEnvelope {
 		t.Errorf("got %v", err)
 	}
 }
@@ -304,7 +304,7 @@ func TestPadding(t *testing.T) {
 		sealed := make([]byte, 32)
 		cipher.NewCBCEncrypter(block, iv).CryptBlocks(sealed, plain)
 		got, err := openCBC(key, iv, sealed)
-		if test.left < 0 && err != ErrEnvelope || test.left >= 0 && (err != nil || !bytes.Equal(got, plain[:test.left])) {
+		if test.left < 0 && err != errEnvelope || test.left >= 0 && (err != nil || !bytes.Equal(got, plain[:test.left])) {
 			t.Errorf("%x: %x, %v", test.end, got, err)
 		}
 	}
@@ -323,7 +323,7 @@ func FuzzEnvelope(f *testing.F) {
 		if ok && (len(e.recipient) != recipientID || len(e.iv) != 16 || len(e.ciphertext) > len(b)) {
 			t.Errorf("accepted %x", b)
 		}
-		if _, err := r.Open(bytes.Clone(b)); err != nil && err != ErrEnvelope {
+		if _, err := r.Open(bytes.Clone(b)); err != nil && err != errEnvelope {
 			t.Errorf("got %v", err)
 		}
 	})

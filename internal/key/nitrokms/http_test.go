@@ -86,7 +86,7 @@ func FuzzAnswer(f *testing.F) {
 func TestRefusalsArePrintable(t *testing.T) {
 	a := answer{status: 400, header: textproto.MIMEHeader{"X-Amzn-Requestid": {"id\x1b[31m"}}, body: []byte(`{"__type":"Odd\u001b]0;title\u0007Exception","message":"a\u001b[2Jb\u0000c\nd\u007f"}`)}
 	e := a.refusal("Decrypt", Credentials{})
-	if want := "cannot call Decrypt of KMS: " + ErrRequest.Error() + " (Odd?]0;title?Exception a?[2Jb?c?d?) [request id?[31m]"; e.Error() != want {
+	if want := "cannot call Decrypt of KMS: " + errRequest.Error() + " (Odd?]0;title?Exception a?[2Jb?c?d?) [request id?[31m]"; e.Error() != want {
 		t.Errorf("%q, want %q", e.Error(), want)
 	}
 }

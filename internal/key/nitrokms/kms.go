@@ -114,7 +114,7 @@ func (k *Client) generateDataKey(ctx context.Context, c Credentials, encryptionC
 	}
 	if len(plain) != 32 || len(a.CiphertextBlob) == 0 || len(a.CiphertextBlob) > maxCiphertext {
 		clear(plain)
-		return nil, nil, &Error{Op: op, Reason: ErrAnswer, Message: fmt.Sprintf("a key of %d bytes, encrypted to %d", len(plain), len(a.CiphertextBlob))}
+		return nil, nil, &Error{Op: op, Reason: errAnswer, Message: fmt.Sprintf("a key of %d bytes, encrypted to %d", len(plain), len(a.CiphertextBlob))}
 	}
 	return plain, a.CiphertextBlob, nil
 }
@@ -131,7 +131,7 @@ func (k *Client) decrypt(ctx context.Context, c Credentials, ciphertext []byte, 
 // attested makes a call whose answer is for this enclave only, and opens it.
 func (k *Client) attested(ctx context.Context, c Credentials, op string, request func(recipientInfo) any) ([]byte, *recipientAnswer, error) {
 	if !c.usable() {
-		return nil, nil, &Error{Op: op, Reason: ErrCredentials, Message: "there are none, or they are malformed"}
+		return nil, nil, &Error{Op: op, Reason: errCredentials, Message: "there are none, or they are malformed"}
 	}
 	recipient, err := k.recipient()
 	if err != nil {
@@ -151,17 +151,17 @@ func (k *Client) attested(ctx context.Context, c Credentials, op string, request
 	}
 	var a recipientAnswer
 	if err := strictjson.Unmarshal(raw, &a); err != nil {
-		return nil, nil, &Error{Op: op, Reason: ErrAnswer, Message: "it is not the JSON that was expected"}
+		return nil, nil, &Error{Op: op, Reason: errAnswer, Message: "it is not the JSON that was expected"}
 	}
 	if a.KeyId != k.c.KeyARN {
-		return nil, nil, &Error{Op: op, Reason: ErrAnswer, Message: fmt.Sprintf("it is about the key %q", printable(a.KeyId, maxARN))}
+		return nil, nil, &Error{Op: op, Reason: errAnswer, Message: fmt.Sprintf("it is about the key %q", printable(a.KeyId, maxARN))}
 	}
 	if len(a.Plaintext) > 0 {
-		return nil, nil, &Error{Op: op, Reason: ErrAnswer, Message: "it holds the secret in clear: this KMS ignores attestation"}
+		return nil, nil, &Error{Op: op, Reason: errAnswer, Message: "it holds the secret in clear: this KMS ignores attestation"}
 	}
 	plain, err := recipient.Open(a.CiphertextForRecipient)
 	if err != nil {
-		return nil, nil, &Error{Op: op, Reason: ErrAnswer, Message: err.Error()}
+		return nil, nil, &Error{Op: op, Reason: errAnswer, Message: err.Error()}
 	}
 	return plain, &a, nil
 }

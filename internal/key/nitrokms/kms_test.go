@@ -315,23 +315,23 @@ func TestRefusals(t *testing.T) {
 		want         error
 		wantsMessage bool
 	}{
-		{400, "AccessDeniedException", "User: arn:aws:sts::1:assumed-role/x is not authorized", ErrDenied, true},
-		{400, "InvalidCiphertextException", "", ErrCiphertext, false},
-		{400, "IncorrectKeyException", "The key ID in the request does not identify a CMK", ErrOtherKey, true},
-		{400, "NotFoundException", "Key does not exist", ErrNotFound, true},
-		{400, "DisabledException", "is disabled", ErrDisabled, true},
-		{400, "KMSInvalidStateException", "is pending deletion.", ErrDisabled, true},
-		{400, "InvalidKeyUsageException", "key usage is SIGN_VERIFY", ErrKeyUsage, true},
-		{400, "UnrecognizedClientException", "The security token included in the request is invalid.", ErrCredentials, false},
-		{400, "InvalidSignatureException", "The request signature we calculated does not match ... x-amz-security-token:very-secret-session-token", ErrCredentials, false},
-		{400, "InvalidSignatureException", "Signature expired: 20000101T000000Z is now earlier than 20000101T001000Z", ErrClock, true},
-		{400, "InvalidSignatureException", "Signature not yet current: 2000", ErrClock, true},
-		{400, "ExpiredTokenException", "The security token included in the request is expired", ErrExpired, true},
-		{400, "com.amazonaws.kms#AccessDeniedException", "no", ErrDenied, true},
-		{400, "AccessDeniedException:http://internal.amazon.com/coral/", "no", ErrDenied, true},
-		{400, "ValidationException", "Invalid attestation document", ErrRequest, true},
-		{400, "SomethingNew", "very-secret-session-token is wrong", ErrRequest, false},
-		{400, "", "", ErrRequest, false},
+		{400, "AccessDeniedException", "User: arn:aws:sts::1:assumed-role/x is not authorized", errDenied, true},
+		{400, "InvalidCiphertextException", "", errCiphertext, false},
+		{400, "IncorrectKeyException", "The key ID in the request does not identify a CMK", errOtherKey, true},
+		{400, "NotFoundException", "Key does not exist", errNotFound, true},
+		{400, "DisabledException", "is disabled", errDisabled, true},
+		{400, "KMSInvalidStateException", "is pending deletion.", errDisabled, true},
+		{400, "InvalidKeyUsageException", "key usage is SIGN_VERIFY", errKeyUsage, true},
+		{400, "UnrecognizedClientException", "The security token included in the request is invalid.", errCredentials, false},
+		{400, "InvalidSignatureException", "The request signature we calculated does not match ... x-amz-security-token:very-secret-session-token", errCredentials, false},
+		{400, "InvalidSignatureException", "Signature expired: 20000101T000000Z is now earlier than 20000101T001000Z", errClock, true},
+		{400, "InvalidSignatureException", "Signature not yet current: 2000", errClock, true},
+		{400, "ExpiredTokenException", "The security token included in the request is expired", errExpired, true},
+		{400, "com.amazonaws.kms#AccessDeniedException", "no", errDenied, true},
+		{400, "AccessDeniedException:http://internal.amazon.com/coral/", "no", errDenied, true},
+		{400, "ValidationException", "Invalid attestation document", errRequest, true},
+		{400, "SomethingNew", "very-secret-session-token is wrong", errRequest, false},
+		{400, "", "", errRequest, false},
 	} {
 		f.answer = func(string) string {
 			body, err := json.Marshal(map[string]string{"__type": test.code, "message": test.message})
@@ -377,14 +377,14 @@ func TestRetries(t *testing.T) {
 		tries  int
 		takes  time.Duration
 	}{
-		{`500 {"__type":"KMSInternalException"}`, ErrUnavailable, 3, 1200 * time.Millisecond},
-		{`400 {"__type":"ThrottlingException","message":"Rate exceeded"}`, ErrBusy, 3, 1200 * time.Millisecond},
-		{`429 {}`, ErrBusy, 3, 1200 * time.Millisecond},
-		{`503 <html>gateway</html>`, ErrUnavailable, 3, 1200 * time.Millisecond},
-		{`400 {"__type":"AccessDeniedException"}`, ErrDenied, 1, 0},
-		{`301 moved`, ErrRequest, 1, 0},
-		{"hang", ErrConnect, 3, 31200 * time.Millisecond},
-		{"", ErrAnswer, 1, 0},
+		{`500 {"__type":"KMSInternalException"}`, errUnavailable, 3, 1200 * time.Millisecond},
+		{`400 {"__type":"ThrottlingException","message":"Rate exceeded"}`, errBusy, 3, 1200 * time.Millisecond},
+		{`429 {}`, errBusy, 3, 1200 * time.Millisecond},
+		{`503 <html>gateway</html>`, errUnavailable, 3, 1200 * time.Millisecond},
+		{`400 {"__type":"AccessDeniedException"}`, errDenied, 1, 0},
+		{`301 moved`, errRequest, 1, 0},
+		{"hang", errConnect, 3, 31200 * time.Millisecond},
+		{"", errAnswer, 1, 0},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			f := newFakeKMS(t)
@@ -421,7 +421,7 @@ func TestCancelled(t *testing.T) {
 		defer cancel()
 		start := time.Now()
 		_, err := f.client(f.pipe).Decrypt(ctx, creds, ciphertext(t, []byte("x")))
-		if !errors.Is(err, ErrConnect) || time.Since(start) != 3*time.Second {
+		if !errors.Is(err, errConnect) || time.Since(start) != 3*time.Second {
 			t.Errorf("%v after %s", err, time.Since(start))
 		}
 		time.Sleep(2 * time.Hour)
@@ -456,7 +456,7 @@ func TestManInTheMiddle(t *testing.T) {
 	} {
 		_, err := f.client(change).Decrypt(t.Context(), creds, ciphertext(t, []byte("x")))
 		var e *Error
-		if !errors.Is(err, ErrTLS) || !errors.As(err, &e) || e.Temporary() {
+		if !errors.Is(err, errTLS) || !errors.As(err, &e) || e.Temporary() {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -473,7 +473,7 @@ func TestUnreachable(t *testing.T) {
 			c.Dial = func(context.Context) (net.Conn, error) { dials++; return nil, errors.New("connection refused") }
 		})
 		_, err := k.Decrypt(t.Context(), creds, ciphertext(t, []byte("x")))
-		if !errors.Is(err, ErrConnect) || dials != 3 || !strings.Contains(err.Error(), "connection refused") {
+		if !errors.Is(err, errConnect) || dials != 3 || !strings.Contains(err.Error(), "connection refused") {
 			t.Errorf("%v after %d dials", err, dials)
 		}
 	})
@@ -487,7 +487,7 @@ func TestNoCredentials(t *testing.T) {
 		"newline":   {AccessKeyID: "AKID\r\nx: y", SecretAccessKey: "x"},
 		"token":     {AccessKeyID: "AKID", SecretAccessKey: "x", SessionToken: "a\nb"},
 	} {
-		if _, err := f.client().Decrypt(t.Context(), c, []byte("x")); !errors.Is(err, ErrCredentials) {
+		if _, err := f.client().Decrypt(t.Context(), c, []byte("x")); !errors.Is(err, errCredentials) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -524,10 +524,10 @@ func TestWrongAnswers(t *testing.T) {
 		"number":              func(_ string, a map[string]any) { a["CiphertextForRecipient"] = 5 },
 	} {
 		f.change = change
-		if _, err := f.client().Unwrap(t.Context(), creds, wrapped); !errors.Is(err, ErrAnswer) {
+		if _, err := f.client().Unwrap(t.Context(), creds, wrapped); !errors.Is(err, errAnswer) {
 			t.Errorf("%s to Decrypt: %v", name, err)
 		}
-		if _, err := f.client().Wrap(t.Context(), creds, testSecret()); !errors.Is(err, ErrAnswer) {
+		if _, err := f.client().Wrap(t.Context(), creds, testSecret()); !errors.Is(err, errAnswer) {
 			t.Errorf("%s to GenerateDataKey: %v", name, err)
 		}
 	}
@@ -537,22 +537,22 @@ func TestWrongAnswers(t *testing.T) {
 		"long ciphertext": func(_ string, a map[string]any) { a["CiphertextBlob"] = make([]byte, maxCiphertext+1) },
 	} {
 		f.change = change
-		if _, err := f.client().Wrap(t.Context(), creds, testSecret()); !errors.Is(err, ErrAnswer) {
+		if _, err := f.client().Wrap(t.Context(), creds, testSecret()); !errors.Is(err, errAnswer) {
 			t.Errorf("%s to GenerateDataKey: %v", name, err)
 		}
 	}
 	for name, n := range map[string]int{"short key": 16, "another key": 32} {
 		f.change = func(_ string, a map[string]any) { a["CiphertextForRecipient"] = seal(n) }
-		if _, err := f.client().Unwrap(t.Context(), creds, wrapped); !errors.Is(err, ErrWrapped) {
+		if _, err := f.client().Unwrap(t.Context(), creds, wrapped); !errors.Is(err, errWrapped) {
 			t.Errorf("%s to Decrypt: %v", name, err)
 		}
 	}
 	f.answer = func(string) string { return "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nnull" }
-	if _, err := f.client().Unwrap(t.Context(), creds, wrapped); !errors.Is(err, ErrAnswer) {
+	if _, err := f.client().Unwrap(t.Context(), creds, wrapped); !errors.Is(err, errAnswer) {
 		t.Errorf("null: %v", err)
 	}
 	f.answer = func(string) string { return "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello" }
-	if _, err := f.client().Unwrap(t.Context(), creds, wrapped); !errors.Is(err, ErrAnswer) {
+	if _, err := f.client().Unwrap(t.Context(), creds, wrapped); !errors.Is(err, errAnswer) {
 		t.Errorf("no JSON: %v", err)
 	}
 }

@@ -43,8 +43,8 @@ const (
 	maxSealed = 12 + innerHead + maxSecret + 16
 )
 
-// ErrWrapped says that a wrapped key is none, or was tampered with.
-var ErrWrapped = errors.New("the wrapped key is damaged, or is none")
+// errWrapped says that a wrapped key is none, or was tampered with.
+var errWrapped = errors.New("the wrapped key is damaged, or is none")
 
 // The origins of a key.
 const (
@@ -130,7 +130,7 @@ func (h *Header) open(dataKey, sealed []byte) (Secret, error) {
 	}
 	inner, err := aead.Open(nil, nil, sealed, h.encode())
 	if err != nil {
-		return Secret{}, ErrWrapped
+		return Secret{}, errWrapped
 	}
 	defer clear(inner)
 	s := Secret{ChainID: h.ChainID, KeyType: h.KeyType, Public: h.Public}
@@ -153,14 +153,14 @@ func newAEAD(key []byte) (cipher.AEAD, error) {
 // Unwrap opens a wrapped key of this client's KMS key. All in the result is
 // authenticated: an enclave that KMS let use the key wrote it. Which of its
 // wrapped keys the host handed in, the caller has to check: chain, public key,
-// and that the secret belongs to it. The errors are [ErrWrapped] and *[Error].
+// and that the secret belongs to it. The errors are [errWrapped] and *[Error].
 func (k *Client) Unwrap(ctx context.Context, c Credentials, wrapped []byte) (Secret, error) {
 	h, sealed, err := parseWrapped(wrapped)
 	if err != nil {
 		return Secret{}, fmt.Errorf("cannot unwrap the key: %w", err)
 	}
 	if h.KeyARN != k.c.KeyARN {
-		return Secret{}, &Error{Op: "Decrypt", Reason: ErrOtherKey, Message: "it says " + printable(h.KeyARN, maxARN)}
+		return Secret{}, &Error{Op: "Decrypt", Reason: errOtherKey, Message: "it says " + printable(h.KeyARN, maxARN)}
 	}
 	dataKey, err := k.decrypt(ctx, c, h.dataKey, EncryptionContext(h.ChainID, h.Public))
 	if err != nil {
@@ -168,7 +168,7 @@ func (k *Client) Unwrap(ctx context.Context, c Credentials, wrapped []byte) (Sec
 	}
 	defer clear(dataKey)
 	if len(dataKey) != 32 {
-		return Secret{}, fmt.Errorf("cannot unwrap the key: %w", ErrWrapped)
+		return Secret{}, fmt.Errorf("cannot unwrap the key: %w", errWrapped)
 	}
 	s, err := h.open(dataKey, sealed)
 	if err != nil {
@@ -212,7 +212,7 @@ func (s *Secret) encode() []byte {
 // another version of this program.
 func (s *Secret) decode(b []byte) error {
 	if len(b) <= innerHead || int(b[0]) >= len(origins) || origins[b[0]] == "" || b[1]&0x80 != 0 {
-		return ErrWrapped
+		return errWrapped
 	}
 	s.Origin = origins[b[0]]
 	s.Created = time.Unix(int64(binary.BigEndian.Uint64(b[1:])), 0).UTC()
@@ -231,7 +231,7 @@ type Header struct {
 }
 
 // Inspect returns what a wrapped key says of itself, which nothing proves until
-// it is unwrapped. It takes exactly what Wrap writes, else [ErrWrapped].
+// it is unwrapped. It takes exactly what Wrap writes, else [errWrapped].
 func Inspect(wrapped []byte) (Header, error) {
 	h, _, err := parseWrapped(wrapped)
 	return h, err
@@ -253,7 +253,7 @@ func appendField(b, field []byte) []byte {
 func parseWrapped(b []byte) (h Header, sealed []byte, err error) {
 	rest, ok := bytes.CutPrefix(b, []byte(wrappedMagic))
 	if !ok {
-		return Header{}, nil, fmt.Errorf("%w: it does not begin as one", ErrWrapped)
+		return Header{}, nil, fmt.Errorf("%w: it does not begin as one", errWrapped)
 	}
 	field := func(least, most int) []byte {
 		if !ok || len(rest) < 2 {
@@ -276,7 +276,7 @@ func parseWrapped(b []byte) (h Header, sealed []byte, err error) {
 	h.dataKey = field(1, maxCiphertext)
 	sealed = field(12+innerHead+1+16, maxSealed)
 	if !ok || len(rest) > 0 {
-		return Header{}, nil, fmt.Errorf("%w: it is cut off, or its fields are none", ErrWrapped)
+		return Header{}, nil, fmt.Errorf("%w: it is cut off, or its fields are none", errWrapped)
 	}
 	return h, sealed, nil
 }

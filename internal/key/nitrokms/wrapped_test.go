@@ -100,18 +100,18 @@ func TestTamperedWrapped(t *testing.T) {
 		t.Fatalf("opens to %v, %v", got, err)
 	}
 	for i := range wrapped {
-		if _, err := Inspect(wrapped[:i]); !errors.Is(err, ErrWrapped) {
+		if _, err := Inspect(wrapped[:i]); !errors.Is(err, errWrapped) {
 			t.Fatalf("the first %d bytes: %v", i, err)
 		}
 		for bit := range 8 {
 			b := bytes.Clone(wrapped)
 			b[i] ^= 1 << bit
-			if _, err := open(b); !errors.Is(err, ErrWrapped) {
+			if _, err := open(b); !errors.Is(err, errWrapped) {
 				t.Errorf("bit %d of byte %d: %v", bit, i, err)
 			}
 		}
 	}
-	if _, err := Inspect(append(bytes.Clone(wrapped), 0)); !errors.Is(err, ErrWrapped) {
+	if _, err := Inspect(append(bytes.Clone(wrapped), 0)); !errors.Is(err, errWrapped) {
 		t.Errorf("a byte too much: %v", err)
 	}
 }
@@ -150,7 +150,7 @@ func TestMixedWrapped(t *testing.T) {
 	seen := len(f.requests())
 	otherARN := h1
 	otherARN.KeyARN = strings.Replace(keyARN, "1234abcd", "00000000", 1)
-	if _, err := k.Unwrap(t.Context(), creds, appendField(otherARN.encode(), sealed1)); !errors.Is(err, ErrOtherKey) || len(f.requests()) != seen {
+	if _, err := k.Unwrap(t.Context(), creds, appendField(otherARN.encode(), sealed1)); !errors.Is(err, errOtherKey) || len(f.requests()) != seen {
 		t.Errorf("another KMS key: %v", err)
 	}
 }
@@ -182,7 +182,7 @@ func FuzzWrapped(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		h, sealed, err := parseWrapped(b)
 		if err != nil {
-			if !errors.Is(err, ErrWrapped) {
+			if !errors.Is(err, errWrapped) {
 				t.Error(err)
 			}
 			return

@@ -17,9 +17,9 @@ import (
 	"privyseal/internal/strictjson"
 )
 
-// ErrSealed says that a key file was sealed by an enclave, and cannot be read
+// errSealed says that a key file was sealed by an enclave, and cannot be read
 // outside of it.
-var ErrSealed = errors.New("it was sealed by an SGX enclave, and only that enclave can read it")
+var errSealed = errors.New("it was sealed by an SGX enclave, and only that enclave can read it")
 
 // errText hides its cause, which could quote the file.
 var errText = errors.New("it is not a key file of a known form: priv_validator_key.json, node_key.json, base64 of tmkms, or our own")
@@ -61,7 +61,7 @@ func ReadForeign(path string, as pubkey.Type) (*Key, error) {
 //   - our own.
 //
 // as is the type that the key must have; "" is any. An error never quotes the
-// file. It may be [ErrSealed] or [pubkey.ErrBLS].
+// file. It may be [errSealed] or [pubkey.ErrBLS].
 func Import(data []byte, as pubkey.Type) (*Key, error) {
 	text := bytes.TrimSpace(data)
 	var k *Key
@@ -107,7 +107,7 @@ func importJSON(text []byte) (*Key, error) {
 		return nil, errText
 	}
 	if file.Sealed != nil {
-		return nil, ErrSealed
+		return nil, errSealed
 	}
 	if file.PrivKey == nil {
 		return nil, errors.New("it has no priv_key")

@@ -53,7 +53,7 @@ func ioctl(fd uintptr, request []byte) ([]byte, error) {
 		case errno != 0:
 			return nil, os.NewSyscallError("ioctl", errno)
 		case message.response.Len > maxResponse:
-			return nil, fmt.Errorf("%w: %d bytes", ErrMalformed, message.response.Len)
+			return nil, fmt.Errorf("%w: %d bytes", errMalformed, message.response.Len)
 		}
 		return response[:message.response.Len], nil
 	}

@@ -31,8 +31,8 @@ const (
 	MaxRandom = 64 << 10
 )
 
-// ErrMalformed says that the module gave an answer that is none.
-var ErrMalformed = errors.New("the NSM's answer is malformed")
+// errMalformed says that the module gave an answer that is none.
+var errMalformed = errors.New("the NSM's answer is malformed")
 
 // Error is a refusal by the module, with AWS's name for the reason:
 // "InvalidArgument", "InvalidIndex", "InputTooLarge", …
@@ -78,7 +78,7 @@ func (d *Device) Attest(userData, nonce, publicKey []byte) ([]byte, error) {
 		return nil, fmt.Errorf("cannot get an attestation document: %w", err)
 	}
 	if answer.Document == "" {
-		return nil, fmt.Errorf("cannot get an attestation document: %w: it is empty", ErrMalformed)
+		return nil, fmt.Errorf("cannot get an attestation document: %w: it is empty", errMalformed)
 	}
 	return []byte(answer.Document), nil
 }
@@ -89,7 +89,8 @@ type PCR struct {
 	Locked bool   // it cannot change any more, and is in documents
 }
 
-// DescribePCR returns the register with an index from 0.
+// DescribePCR returns the register with an index from 0. The signer needs none, it
+// attests; test/nitro/probe compares the kernel's answers with what QEMU measured.
 func (d *Device) DescribePCR(index int) (PCR, error) {
 	if index < 0 || index > 0xffff {
 		return PCR{}, fmt.Errorf("cannot read PCR%d: there is none", index)
@@ -103,7 +104,7 @@ func (d *Device) DescribePCR(index int) (PCR, error) {
 		return PCR{}, fmt.Errorf("cannot read PCR%d: %w", index, err)
 	}
 	if n := len(answer.Data); answer.Lock == nil || n != 32 && n != 48 && n != 64 {
-		return PCR{}, fmt.Errorf("cannot read PCR%d: %w: %d bytes", index, ErrMalformed, n)
+		return PCR{}, fmt.Errorf("cannot read PCR%d: %w: %d bytes", index, errMalformed, n)
 	}
 	return PCR{Value: []byte(answer.Data), Locked: *answer.Lock}, nil
 }
@@ -122,7 +123,7 @@ func (d *Device) Random(n int) ([]byte, error) {
 			return nil, fmt.Errorf("cannot get random bytes: %w", err)
 		}
 		if answer.Random == "" {
-			return nil, fmt.Errorf("cannot get random bytes: %w: there are none", ErrMalformed)
+			return nil, fmt.Errorf("cannot get random bytes: %w: there are none", errMalformed)
 		}
 		out = append(out, answer.Random[:min(n-len(out), len(answer.Random))]...)
 	}
@@ -148,7 +149,7 @@ func (d *Device) Describe() (Description, error) {
 		return Description{}, fmt.Errorf("cannot ask the NSM what it is: %w", err)
 	}
 	if answer.ModuleID == "" || answer.Digest != "SHA384" || answer.MaxPCRs == 0 {
-		return Description{}, fmt.Errorf("cannot ask the NSM what it is: %w: %+v", ErrMalformed, answer)
+		return Description{}, fmt.Errorf("cannot ask the NSM what it is: %w: %+v", errMalformed, answer)
 	}
 	return answer, nil
 }
@@ -172,7 +173,7 @@ func (d *Device) ask(request any, variant string, answer any) error {
 // decode reads a response: {variant: answer}, or {"Error": code}.
 func decode(response []byte, variant string, answer any) error {
 	if len(response) > maxResponse {
-		return fmt.Errorf("%w: %d bytes", ErrMalformed, len(response))
+		return fmt.Errorf("%w: %d bytes", errMalformed, len(response))
 	}
 	extra := cbor.ExtraDecErrorUnknownField
 	if variant == "DescribeNSM" {
@@ -192,24 +193,24 @@ func decode(response []byte, variant string, answer any) error {
 	}
 	var outer map[string]cbor.RawMessage
 	if err := mode.Unmarshal(response, &outer); err != nil {
-		return fmt.Errorf("%w: %w", ErrMalformed, err)
+		return fmt.Errorf("%w: %w", errMalformed, err)
 	}
 	if len(outer) != 1 {
-		return fmt.Errorf("%w: %d variants", ErrMalformed, len(outer))
+		return fmt.Errorf("%w: %d variants", errMalformed, len(outer))
 	}
 	if raw, ok := outer["Error"]; ok {
 		var code string
 		if err := mode.Unmarshal(raw, &code); err != nil || !slices.Contains(errorCodes, code) {
-			return fmt.Errorf("%w: an error of no known kind", ErrMalformed)
+			return fmt.Errorf("%w: an error of no known kind", errMalformed)
 		}
 		return &Error{Code: code}
 	}
 	raw, ok := outer[variant]
 	if !ok {
-		return fmt.Errorf("%w: it is no answer to %s", ErrMalformed, variant)
+		return fmt.Errorf("%w: it is no answer to %s", errMalformed, variant)
 	}
 	if err := mode.Unmarshal(raw, answer); err != nil {
-		return fmt.Errorf("%w: %w", ErrMalformed, err)
+		return fmt.Errorf("%w: %w", errMalformed, err)
 	}
 	return nil
 }

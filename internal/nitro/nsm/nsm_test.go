@@ -101,7 +101,7 @@ func TestAnswers(t *testing.T) {
 				t.Errorf("%+v, %v", pcr, err)
 			}
 			var refused *Error
-			if errors.As(err, &refused) == errors.Is(err, ErrMalformed) {
+			if errors.As(err, &refused) == errors.Is(err, errMalformed) {
 				t.Errorf("%v is both, or neither, a refusal and malformed", err)
 			}
 		})
@@ -114,13 +114,13 @@ func TestEmptyAnswers(t *testing.T) {
 		askRandom:   "a1" + "6947657452616e646f6d" + "a1" + "6672616e646f6d" + "40",
 		askAttest:   "a1" + "6b4174746573746174696f6e" + "a1" + "68646f63756d656e74" + "40",
 	})
-	if _, err := d.Random(1); !errors.Is(err, ErrMalformed) {
+	if _, err := d.Random(1); !errors.Is(err, errMalformed) {
 		t.Errorf("Random: %v", err)
 	}
-	if _, err := d.Attest([]byte{1}, nil, []byte{}); !errors.Is(err, ErrMalformed) {
+	if _, err := d.Attest([]byte{1}, nil, []byte{}); !errors.Is(err, errMalformed) {
 		t.Errorf("Attest: %v", err)
 	}
-	if _, err := d.Describe(); !errors.Is(err, ErrMalformed) {
+	if _, err := d.Describe(); !errors.Is(err, errMalformed) {
 		t.Errorf("Describe: %v", err)
 	}
 }
