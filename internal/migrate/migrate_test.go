@@ -452,6 +452,40 @@ func TestWaitsForTheStateToSettle(t *testing.T) {
 	}
 }
 
+// A state has changed if any of its bytes, its time or the file itself has.
+func TestUnchanged(t *testing.T) {
+	for name, c := range map[string]struct {
+		change  func(path string, was fs.FileInfo) error
+		changed bool
+	}{
+		"nothing": {func(string, fs.FileInfo) error { return nil }, false},
+		"its bytes": {func(path string, was fs.FileInfo) error {
+			return errors.Join(os.WriteFile(path, []byte("B"), 0o600), os.Chtimes(path, was.ModTime(), was.ModTime()))
+		}, true},
+		"its time": {func(path string, was fs.FileInfo) error {
+			return os.Chtimes(path, was.ModTime(), was.ModTime().Add(time.Second))
+		}, true},
+		"the file": {func(path string, was fs.FileInfo) error {
+			return errors.Join(replaceFile(path, []byte("A")), os.Chtimes(path, was.ModTime(), was.ModTime()))
+		}, true},
+		"it is gone": {func(path string, _ fs.FileInfo) error { return os.Remove(path) }, true},
+	} {
+		path := filepath.Join(t.TempDir(), "state")
+		write(t, path, "A")
+		first, err := readState(path)
+		if err == nil {
+			err = c.change(path, first.info)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		var live *LiveError
+		if err := unchanged([][]snapshot{{}, {first}}); errors.As(err, &live) != c.changed || (err == nil) == c.changed {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 // A signer that still runs replaces its state while we look.
 func TestRefusesAStateThatChanges(t *testing.T) {
 	home := install(t, "tmkms-light")
@@ -460,28 +494,31 @@ func TestRefusesAStateThatChanges(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	stop, done := make(chan struct{}), make(chan error)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
 	go func() { // tmkms-light: a temporary file, renamed
-		for {
+		defer cancel()
+		for range 1000 { // who has not seen it by then sees nothing
 			select {
-			case <-stop:
+			case <-ctx.Done():
 				done <- nil
 				return
 			case <-time.After(10 * time.Millisecond):
 			}
-			if err := errors.Join(os.WriteFile(path+".tmp", bytes.TrimSpace(text), 0o600), os.Rename(path+".tmp", path)); err != nil {
+			if err := replaceFile(path, bytes.TrimSpace(text)); err != nil {
 				done <- err
 				return
 			}
 		}
+		done <- nil
 	}()
 	// The file of an hour ago, seen before the first write, would pass.
 	now := time.Now()
 	if err := os.Chtimes(path, now, now); err != nil {
 		t.Fatal(err)
 	}
-	_, err = Read(t.Context(), Place{Source: "tmkms-light", Paths: []string{home}}, time.Minute)
-	close(stop)
+	_, err = Read(ctx, Place{Source: "tmkms-light", Paths: []string{home}}, time.Hour)
+	cancel()
 	var live *LiveError
 	if !errors.As(err, &live) || live.Path != path || !strings.Contains(err.Error(), "repeat this command") {
 		t.Errorf("Read = %v, want a *LiveError", err)
@@ -489,6 +526,11 @@ func TestRefusesAStateThatChanges(t *testing.T) {
 	if err := <-done; err != nil {
 		t.Fatal(err)
 	}
+}
+
+// replaceFile puts another file in the place of one.
+func replaceFile(path string, data []byte) error {
+	return errors.Join(os.WriteFile(path+".tmp", data, 0o600), os.Rename(path+".tmp", path))
 }
 
 // A running node holds its databases, however seldom it signs.
