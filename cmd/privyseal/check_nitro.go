@@ -4,10 +4,10 @@ import (
 	"errors"
 	"fmt"
 
-	opsnitro "privyseal/internal/ops/nitro"
-
 	"privyseal/internal/host"
 	"privyseal/internal/key/nitrokms"
+	opsnitro "privyseal/internal/ops/nitro"
+	"privyseal/internal/ops/nitro/image"
 	"privyseal/internal/provider"
 )
 
@@ -16,12 +16,12 @@ import (
 func checkEnclave(r *provider.Report, name string) {
 	line, what := r.Config.Line("enclave", name, "eif"), "enclave "+name
 	path := r.Config.Path(opsnitro.Enclaves(r.Config)[name].EIF)
-	im, err := readImage(path)
+	im, err := image.Read(path)
 	if err != nil {
 		r.Add(provider.Bad, line, what, err.Error(), "put the image back from the backup, or build it again: the same inputs give the same bytes")
 		return
 	}
-	p, err := imagePolicy(im)
+	p, err := image.Policy(im)
 	if err == nil && p == nil {
 		err = errors.New("`privyseal nitro build` does not lay an image out like this: its command line, its ramdisks or the boundaries between them differ")
 	}
@@ -30,10 +30,10 @@ func checkEnclave(r *provider.Report, name string) {
 		return
 	}
 	r.Add(provider.Good, line, what, fmt.Sprintf("%s, PCR0 %v", path, im.Measure().PCR0), "")
-	if why := otherProgram(im); why != "" {
+	if why := image.OtherProgram(im); why != "" {
 		r.Add(provider.Unsure, line, what, why, "")
 	}
-	for _, why := range testPolicy(p) {
+	for _, why := range image.ForTests(p) {
 		r.Add(provider.Unsure, line, what, why, "")
 	}
 	if opsnitro.Enclaves(r.Config)[name].Transport == "" && host.Sockets() == "" {

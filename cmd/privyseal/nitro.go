@@ -4,11 +4,12 @@ import (
 	"github.com/spf13/cobra"
 
 	"privyseal/internal/cli"
+	"privyseal/internal/ops/nitro/image"
 )
 
 func newNitroCommand(a *cli.App) *cobra.Command {
 	return cli.NewGroup("nitro", "Build, run and attest an AWS Nitro Enclave",
-		newNitroBuildCommand(), newNitroMeasureCommand(), newNitroPolicyFileCommand(), newNitroPolicyCommand(),
+		image.NewBuild(), image.NewMeasure(), image.NewPolicyFile(), image.NewKeyPolicy(),
 		newNitroImportKeyCommand(a), newNitroIdentityCommand(a), newNitroAttestCommand(a),
 		newNitroRunCommand(a), newNitroInfoCommand(a), newNitroConsoleCommand(a), newNitroStopCommand(a), newNitroProxyCommand(a))
 }

@@ -9,14 +9,14 @@ import (
 	"slices"
 	"strings"
 
-	opsnitro "privyseal/internal/ops/nitro"
-
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"privyseal/internal/cli"
 	"privyseal/internal/config"
 	"privyseal/internal/eif"
+	opsnitro "privyseal/internal/ops/nitro"
+	"privyseal/internal/ops/nitro/image"
 	"privyseal/internal/policy"
 )
 
@@ -158,16 +158,16 @@ func sameFile(a, b string) bool {
 	return err == nil && os.SameFile(one, other)
 }
 
-// readImage reads the image and its policy, and holds the flags against it.
+// Read reads the image and its policy, and holds the flags against it.
 func (f *enclaveFlags) readImage(path string) (*eif.Image, *policy.Policy, error) {
-	im, err := readImage(path)
+	im, err := image.Read(path)
 	if err != nil && f.eif != "" {
 		err = cli.OfFlag("eif", err)
 	}
 	if err != nil {
 		return nil, nil, err
 	}
-	p, err := imagePolicy(im)
+	p, err := image.Policy(im)
 	switch {
 	case err != nil:
 		return nil, nil, fmt.Errorf("%s: %w", path, err)

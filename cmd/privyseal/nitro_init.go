@@ -12,8 +12,6 @@ import (
 	"slices"
 	"strings"
 
-	opsnitro "privyseal/internal/ops/nitro"
-
 	"github.com/spf13/cobra"
 
 	"privyseal/internal/claims"
@@ -23,6 +21,8 @@ import (
 	"privyseal/internal/hostlink"
 	"privyseal/internal/key/nitrokms"
 	"privyseal/internal/key/soft"
+	opsnitro "privyseal/internal/ops/nitro"
+	"privyseal/internal/ops/nitro/image"
 	"privyseal/internal/pubkey"
 	"privyseal/internal/shell"
 	"privyseal/internal/watermark"
@@ -499,7 +499,7 @@ func (in *installer) addWrapped(path string, w wrappedKey) error {
 
 // report prints what the operator needs, now that all of it was verified.
 func (ch *enclaveChain) report(w io.Writer, in *installer, e *enclaveLink, form formatFlags) error {
-	warnTestPolicy(w, e.policy)
+	image.WarnForTests(w, e.policy)
 	if err := reportChain(w, ch.Chain, ch.key.public, ch.identity.public, ch.own, form); err != nil {
 		return err
 	}

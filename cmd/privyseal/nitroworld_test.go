@@ -39,6 +39,7 @@ import (
 	"privyseal/internal/key/nitrokms"
 	"privyseal/internal/key/nitrokms/kmstest"
 	"privyseal/internal/nitro"
+	"privyseal/internal/ops/nitro/image"
 )
 
 // An instance with enclaves, for scripts: nitro-cli, what runs inside, its
@@ -176,7 +177,7 @@ func runNitroCLI(dir, command string, args []string) error {
 	default:
 		return fmt.Errorf("unknown command %s", command)
 	}
-	im, err := readImage(*path)
+	im, err := image.Read(*path)
 	if err != nil {
 		return err
 	}
@@ -223,11 +224,11 @@ func fakeenclave() {
 }
 
 func runEnclave(dir, cid, path string, debug bool) error {
-	im, err := readImage(path)
+	im, err := image.Read(path)
 	if err != nil {
 		return err
 	}
-	p, err := imagePolicy(im)
+	p, err := image.Policy(im)
 	if err != nil {
 		return err
 	}
@@ -477,7 +478,7 @@ func awsencrypt() {
 // hideAProgram IN OUT adds a ramdisk to an image, whose /init takes the place of the
 // first one's. PCR1 stays as it is.
 func hideAProgram() {
-	in, err := readImage(os.Args[1])
+	in, err := image.Read(os.Args[1])
 	if err == nil {
 		var over []byte
 		over, err = eif.Archive([]eif.File{{Name: "init", Mode: eif.ModeRegular | 0o755, Data: []byte("another program")}})

@@ -22,13 +22,13 @@ import (
 	"testing"
 	"time"
 
-	opsnitro "privyseal/internal/ops/nitro"
-
 	"privyseal/internal/config"
 	"privyseal/internal/eif"
 	"privyseal/internal/filestore"
 	"privyseal/internal/hostlink"
 	"privyseal/internal/monitor"
+	opsnitro "privyseal/internal/ops/nitro"
+	"privyseal/internal/ops/nitro/image"
 	"privyseal/internal/policy"
 	"privyseal/internal/pubkey"
 	"privyseal/internal/vsock"
@@ -163,7 +163,7 @@ type nitroGuest struct {
 }
 
 func newNitroInstance(t *testing.T, dir string, im *eif.Image, public pubkey.Key) *nitroInstance {
-	p, err := imagePolicy(im)
+	p, err := image.Policy(im)
 	if err != nil || p == nil {
 		t.Fatalf("the image has no policy: %v", err)
 	}
@@ -359,11 +359,11 @@ func nitroHome(t *testing.T, cfg func(*config.Config)) (home string, in *nitroIn
 
 	p, err := policy.ForAWS(testKMSKey, false)
 	check(err)
-	second, err := policyRamdisk(p)
+	second, err := image.PolicyRamdisk(p)
 	check(err)
 	first, err := eif.ProgramRamdisk([]byte("program"), nil)
 	check(err)
-	im, err := eif.Build(eif.Source{Arch: eif.AMD64, Kernel: []byte("kernel"), Cmdline: cmdlines()[eif.AMD64], Ramdisks: [][]byte{first, second}})
+	im, err := eif.Build(eif.Source{Arch: eif.AMD64, Kernel: []byte("kernel"), Cmdline: image.Cmdlines()[eif.AMD64], Ramdisks: [][]byte{first, second}})
 	check(err, os.WriteFile(filepath.Join(home, "our.eif"), im.Encode(), 0o600))
 
 	raw, _, err := ed25519.GenerateKey(nil)

@@ -20,6 +20,7 @@ import (
 	"privyseal/internal/eif"
 	"privyseal/internal/key/nitrokms"
 	"privyseal/internal/nitro"
+	"privyseal/internal/ops/nitro/image"
 	"privyseal/internal/policy"
 	"privyseal/internal/pubkey"
 	"privyseal/internal/strictjson"
@@ -74,7 +75,7 @@ func (f *imageFlags) read() (e expectation, err error) {
 		return e, cli.Usagef("--any-image says that no image is expected; it does not go with --eif, --pcr0 or --pcr1")
 	}
 	if f.eif != "" {
-		im, err := readImage(f.eif)
+		im, err := image.Read(f.eif)
 		if err != nil {
 			return e, cli.OfFlag("eif", err)
 		}
@@ -83,19 +84,19 @@ func (f *imageFlags) read() (e expectation, err error) {
 		if im.SignedBy() != nil {
 			e.pcrs[8] = m.PCR8[:]
 		}
-		if p, err = imagePolicy(im); err != nil {
+		if p, err = image.Policy(im); err != nil {
 			return e, fmt.Errorf("%s: %w", f.eif, err)
 		}
 		if e.foreign = p == nil; e.foreign && f.ours {
 			return e, fmt.Errorf("--eif %s is no image of `privyseal nitro build`, and so may run any program; name the one that you built", f.eif)
 		}
-		e.program = imageProgram(im)
+		e.program = image.Program(im)
 	}
 	if f.policy != "" {
-		if p, err = readPolicy(f.policy); err != nil {
+		if p, err = image.ReadPolicy(f.policy); err != nil {
 			return e, cli.OfFlag("policy", err)
 		}
-		second, err := policyRamdisk(p)
+		second, err := image.PolicyRamdisk(p)
 		if err != nil {
 			return e, err
 		}

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"privyseal/internal/ops/nitro/image"
 	"privyseal/internal/policy"
 )
 
@@ -51,7 +52,7 @@ func (v *verified) anyProgram() string {
 		return "that the image runs a program of ours: `privyseal nitro build` does not lay an image out like this one, and PCR1 does not say what else is in it"
 	case !v.named || v.release || v.told.foreign:
 		return ""
-	case v.program != "" && v.program != enclaveProgram:
+	case v.program != "" && v.program != image.EnclaveProgram:
 		return fmt.Sprintf("that the image runs a program of ours: it says of itself that it is %.80q; %s", v.program, compare)
 	}
 	return "that the image runs the program of a release: " + compare

@@ -10,6 +10,7 @@ import (
 
 	"privyseal/internal/claims"
 	"privyseal/internal/eif"
+	"privyseal/internal/ops/nitro/image"
 	"privyseal/internal/policy"
 )
 
@@ -26,11 +27,11 @@ func testImage(t *testing.T, arch eif.Arch, p *policy.Policy, program string) *e
 	if err != nil {
 		t.Fatal(err)
 	}
-	second, err := policyRamdisk(p)
+	second, err := image.PolicyRamdisk(p)
 	if err != nil {
 		t.Fatal(err)
 	}
-	im, err := eif.Build(eif.Source{Arch: arch, Kernel: kernel, Cmdline: cmdlines()[arch], Ramdisks: [][]byte{first, second}})
+	im, err := eif.Build(eif.Source{Arch: arch, Kernel: kernel, Cmdline: image.Cmdlines()[arch], Ramdisks: [][]byte{first, second}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -55,7 +56,7 @@ func TestSectionBoundaries(t *testing.T) {
 		if im.Sections[kernel].Type != eif.Kernel || im.Sections[cmdline].Type != eif.Cmdline || im.Sections[first].Type != eif.Ramdisk {
 			t.Fatalf("the sections stand elsewhere: %v", im.Sections)
 		}
-		if p, err := imagePolicy(im); p == nil || err != nil {
+		if p, err := image.Policy(im); p == nil || err != nil {
 			t.Fatalf("%s: the image itself: %v, %v", arch, p, err)
 		}
 		size := func(i int) int { return len(im.Sections[i].Data) }
@@ -85,7 +86,7 @@ func TestSectionBoundaries(t *testing.T) {
 			if other.Measure() != im.Measure() {
 				t.Errorf("%s, %s: it measures otherwise, and is no test", arch, name)
 			}
-			if p, err := imagePolicy(other); p != nil || err != nil {
+			if p, err := image.Policy(other); p != nil || err != nil {
 				t.Errorf("%s, %s: taken for ours (%v)", arch, name, err)
 			}
 		}
@@ -103,7 +104,7 @@ func TestOtherLayouts(t *testing.T) {
 		"two policies":         func(d [][]byte) [][]byte { return [][]byte{d[1], d[1]} },
 		"another archive":      func(d [][]byte) [][]byte { return [][]byte{append(bytes.Clone(d[0]), d[0]...), d[1]} },
 	} {
-		src := eif.Source{Arch: eif.AMD64, Kernel: im.Kernel(), Cmdline: cmdlines()[eif.AMD64], Ramdisks: im.Ramdisks()}
+		src := eif.Source{Arch: eif.AMD64, Kernel: im.Kernel(), Cmdline: image.Cmdlines()[eif.AMD64], Ramdisks: im.Ramdisks()}
 		if change != nil {
 			src.Ramdisks = change(im.Ramdisks())
 		} else {
@@ -113,7 +114,7 @@ func TestOtherLayouts(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if p, _ := imagePolicy(other); p != nil {
+		if p, _ := image.Policy(other); p != nil {
 			t.Errorf("%s: taken for ours", name)
 		}
 	}
@@ -239,7 +240,7 @@ func TestVerifySaysWhoseProgram(t *testing.T) {
 		im := testImage(t, eif.AMD64, p, program)
 		a := newAttested(t, im.Measure(), p)
 		file, pcr1 := a.write(t, "a.eif", im.Encode()), im.Measure().PCR1.String()
-		if got := otherProgram(im); (got != "") != (name == "another Go program") || got != "" && !strings.Contains(got, compare) {
+		if got := image.OtherProgram(im); (got != "") != (name == "another Go program") || got != "" && !strings.Contains(got, compare) {
 			t.Errorf("%s: measure and check say %q", name, got)
 		}
 		text := a.verify(t, "--eif", file)
@@ -273,8 +274,8 @@ func TestPolicyFileOfOneRoot(t *testing.T) {
 	if err := os.WriteFile(path, []byte(policy.AWSRoots()), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	f := policyFileFlags{kmsKey: testKeyARN, tlsRoots: path, attestationRoot: path}
-	p, err := f.policy()
+	f := image.PolicyFileFlags{KmsKey: testKeyARN, TlsRoots: path, AttestationRoot: path}
+	p, err := f.Policy()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -357,17 +358,17 @@ func TestNothingStandsOnTheCommandLineOnly(t *testing.T) {
 		if instead.lacks != "" && strings.Contains(lines, "\n"+instead.lacks+"\n") {
 			t.Errorf("%s: the kernel has %s", word, instead.lacks)
 		}
-		for arch, cmdline := range cmdlines() {
+		for arch, cmdline := range image.Cmdlines() {
 			cmdline = strings.ReplaceAll(" "+cmdline+" ", " "+word+" ", " ")
 			if arch == eif.ARM64 && strings.HasPrefix(word, "i8042") {
 				continue
 			}
-			if len(cmdline) == len(cmdlines()[arch])+2 {
+			if len(cmdline) == len(image.Cmdlines()[arch])+2 {
 				t.Errorf("%s is not on the command line of %s any more", word, arch)
 			}
 		}
 	}
-	for arch, cmdline := range cmdlines() {
+	for arch, cmdline := range image.Cmdlines() {
 		if n := len(strings.Fields(cmdline)); n > 10 {
 			t.Errorf("%s has %d words, and this table 10", arch, n)
 		}

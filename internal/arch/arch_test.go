@@ -80,10 +80,14 @@ var mayImport = map[string]string{
 
 	"internal/ops/nitro": "internal/config internal/cure internal/hostlink",
 
-	"cmd/privyseal": "internal/ops/nitro internal/awspolicy internal/claims internal/eif internal/host internal/hostlink internal/key/nitrokms internal/nitro internal/policy internal/vsock " +
-		"internal/cli internal/config internal/cure internal/daemon internal/filestore internal/key/soft internal/migrate internal/monitor internal/oplog " +
-		"internal/home internal/privval internal/provider internal/pubkey internal/session internal/shell internal/signer internal/strictjson internal/watermark internal/witness " +
-		"github.com/spf13/cobra github.com/spf13/pflag golang.org/x/sys/unix",
+	"internal/ops/nitro/image": "internal/awspolicy internal/cli internal/config internal/cure internal/eif internal/key/nitrokms internal/policy github.com/spf13/cobra " +
+		"github.com/spf13/pflag",
+
+	"cmd/privyseal": "internal/awspolicy internal/claims internal/cli internal/config internal/cure internal/daemon internal/eif internal/filestore internal/home " +
+		"internal/host internal/hostlink internal/key/nitrokms internal/key/soft internal/migrate internal/monitor internal/nitro internal/oplog " +
+		"internal/ops/nitro internal/ops/nitro/image internal/policy internal/privval internal/provider internal/pubkey internal/session internal/shell " +
+		"internal/signer internal/strictjson internal/vsock internal/watermark internal/witness github.com/spf13/cobra github.com/spf13/pflag " +
+		"golang.org/x/sys/unix",
 
 	// For tests only; no program links these.
 	"internal/watermark/storetest":  "internal/watermark",

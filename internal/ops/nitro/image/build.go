@@ -1,10 +1,9 @@
-package main
+package image
 
 import (
 	"bytes"
 	"debug/buildinfo"
 	"debug/elf"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -12,7 +11,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -28,17 +26,6 @@ const (
 	maxInput = 256 << 20
 )
 
-// cmdlines are the kernels' command lines, those of nitro-cli but for panic=1: a
-// program that has ended is started again at once, and not after 30 s. They are the
-// same for all images, and so tell where the kernel ends. Nothing that decides
-// security stands here only: see kernel/nitro.config.
-func cmdlines() map[eif.Arch]string {
-	return map[eif.Arch]string{
-		eif.AMD64: "reboot=k panic=1 pci=off nomodules console=ttyS0 i8042.noaux i8042.nomux i8042.nopnp i8042.dumbkbd random.trust_cpu=on",
-		eif.ARM64: "reboot=k panic=1 pci=off nomodules console=ttyS0 random.trust_cpu=on",
-	}
-}
-
 // buildFlags are the flags of `privyseal nitro build`.
 type buildFlags struct {
 	kernel, program, module, policy string
@@ -47,7 +34,7 @@ type buildFlags struct {
 	asJSON                          bool
 }
 
-func newNitroBuildCommand() *cobra.Command {
+func NewBuild() *cobra.Command {
 	f := &buildFlags{}
 	cmd := &cobra.Command{
 		Use:   "build --kernel FILE --policy FILE --out FILE",
@@ -87,11 +74,11 @@ func (f *buildFlags) run(stdout, stderr io.Writer) error {
 	case (f.signKey == "") != (f.signCert == ""):
 		return cli.Usagef("--sign-key and --sign-cert go together")
 	}
-	p, err := readPolicy(f.policy)
+	p, err := ReadPolicy(f.policy)
 	if err != nil {
 		return cli.OfFlag("policy", err)
 	}
-	warnTestPolicy(stderr, p)
+	WarnForTests(stderr, p)
 	src, err := f.source(p)
 	if err != nil {
 		return err
@@ -111,7 +98,7 @@ func (f *buildFlags) source(p *policy.Policy) (src eif.Source, err error) {
 	if src.Kernel, err = cli.ReadBounded(f.kernel, maxInput); err != nil {
 		return src, cli.OfFlag("kernel", err)
 	}
-	second, err := policyRamdisk(p)
+	second, err := PolicyRamdisk(p)
 	if err != nil {
 		return src, err
 	}
@@ -130,7 +117,7 @@ func (f *buildFlags) source(p *policy.Policy) (src eif.Source, err error) {
 	if err != nil {
 		return src, err
 	}
-	src.Arch, src.Ramdisks, src.Cmdline = arch, [][]byte{first, second}, cmdlines()[arch]
+	src.Arch, src.Ramdisks, src.Cmdline = arch, [][]byte{first, second}, Cmdlines()[arch]
 	// Not measured, and the same whoever builds: the version of what is inside is
 	// in PCR1.
 	src.About = eif.Description{Name: "privyseal", Version: "1", Tool: "privyseal nitro build", ToolVersion: "1", OperatingSystem: "Linux", KernelVersion: "unknown"}
@@ -149,13 +136,6 @@ func (f *buildFlags) source(p *policy.Policy) (src eif.Source, err error) {
 	src.Sign, err = eif.NewSigner(key, cert)
 	return src, err
 }
-
-// The packages of our programs, as Go writes them into these. Any other program may go
-// into an image, such as one that measures.
-const (
-	commands       = "privyseal/cmd/"
-	enclaveProgram = commands + "privyseal-enclave"
-)
 
 // readProgram reads the program, which has to run without anything else.
 func (f *buildFlags) readProgram() ([]byte, eif.Arch, error) {
@@ -178,7 +158,7 @@ func (f *buildFlags) readProgram() ([]byte, eif.Arch, error) {
 	if err != nil {
 		return nil, "", fmt.Errorf("%s is no program for Linux", path)
 	}
-	if info, err := buildinfo.Read(bytes.NewReader(program)); err == nil && info.Path != enclaveProgram && strings.HasPrefix(info.Path, commands) {
+	if info, err := buildinfo.Read(bytes.NewReader(program)); err == nil && info.Path != EnclaveProgram && strings.HasPrefix(info.Path, commands) {
 		return nil, "", cli.Usagef("%s is %s, and not the enclave's program: that is privyseal-enclave of the same release, or bin/privyseal-enclave of `make`", path, info.Path)
 	}
 	arch, known := archs()[file.Machine]
@@ -217,139 +197,4 @@ func (f *buildFlags) readModule(arch eif.Arch) ([]byte, error) {
 		return nil, fmt.Errorf("--nsm-module %s is for %s, the program for %s; take the nsm.ko of that kernel", f.module, file.Machine, arch)
 	}
 	return module, nil
-}
-
-func newNitroMeasureCommand() *cobra.Command {
-	asJSON := false
-	cmd := &cobra.Command{
-		Use:   "measure FILE",
-		Short: "Print the measurements of an enclave image",
-		Long: `Print the measurements of an enclave image, ours or nitro-cli's: what the
-hypervisor computes when it is launched, and attestation documents and KMS
-policies name. A wrong checksum or signature is an error.
-
-PCR1 is that of a release only for an image that is laid out as "privyseal nitro
-build" does it: with more behind the first ramdisk than a policy, or with kernel and
-command line cut elsewhere, something else may run under the same PCR1. Of such an
-image it is said, on standard error.`,
-		Args: cli.Arguments("FILE"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			im, err := readImage(args[0])
-			if err != nil {
-				return err
-			}
-			if p, err := imagePolicy(im); p == nil || err != nil {
-				fmt.Fprintln(cmd.ErrOrStderr(), "note: this is no image of `privyseal nitro build`: its PCR1 alone does not tell what program runs")
-			} else if why := otherProgram(im); why != "" {
-				fmt.Fprintln(cmd.ErrOrStderr(), "note: "+why)
-			}
-			return printMeasurements(cmd.OutOrStdout(), im, asJSON)
-		},
-	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print them as nitro-cli does")
-	return cmd
-}
-
-// printMeasurements prints the registers of an image, and who signed it.
-func printMeasurements(w io.Writer, im *eif.Image, asJSON bool) error {
-	m, by := im.Measure(), im.SignedBy()
-	if asJSON {
-		out := struct{ Measurements map[string]string }{map[string]string{
-			"HashAlgorithm": "Sha384 { ... }", "PCR0": m.PCR0.String(), "PCR1": m.PCR1.String(), "PCR2": m.PCR2.String(),
-		}}
-		if by != nil {
-			out.Measurements["PCR8"] = m.PCR8.String()
-		}
-		e := json.NewEncoder(w)
-		e.SetIndent("", "  ")
-		return e.Encode(out)
-	}
-	_, err := fmt.Fprintf(w, "PCR0 %s\nPCR1 %s\nPCR2 %s\n", m.PCR0, m.PCR1, m.PCR2)
-	switch {
-	case err != nil:
-	case by == nil:
-		_, err = fmt.Fprintln(w, "PCR8 zero: the image is not signed")
-	default:
-		c := by.Certificate
-		_, err = fmt.Fprintf(w, "PCR8 %s\n     signed by %q; starts from %s to %s\n", m.PCR8, c.Subject, c.NotBefore.UTC().Format(time.RFC3339), c.NotAfter.UTC().Format(time.RFC3339))
-	}
-	return err
-}
-
-func readImage(path string) (*eif.Image, error) {
-	data, err := cli.ReadBounded(path, maxImage)
-	if err != nil {
-		return nil, err
-	}
-	im, err := eif.Parse(data)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	return im, nil
-}
-
-func readPolicy(path string) (*policy.Policy, error) {
-	data, err := cli.ReadBounded(path, policy.MaxSize)
-	if err != nil {
-		return nil, err
-	}
-	p, err := policy.Parse(data)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	return p, nil
-}
-
-// policyRamdisk returns the second ramdisk of an image with this policy.
-func policyRamdisk(p *policy.Policy) ([]byte, error) {
-	data, err := p.Encode()
-	if err != nil {
-		return nil, err
-	}
-	return eif.FileRamdisk(policy.File, data)
-}
-
-// imagePolicy returns the policy of an image of ours, nil for any other.
-//
-// The registers are hashes of sections one after the other, whatever their
-// boundaries: an image whose kernel ends within our command line measures the same
-// and boots without it. So command line and ramdisks have to be those of `nitro
-// build`, to the byte.
-func imagePolicy(im *eif.Image) (*policy.Policy, error) {
-	disks := im.Ramdisks()
-	if len(disks) != 2 || im.Cmdline() != cmdlines()[im.Arch] {
-		return nil, nil
-	}
-	if _, _, ok := eif.ProgramIn(disks[0]); !ok {
-		return nil, nil
-	}
-	data, ok := eif.FileIn(policy.File, disks[1])
-	if !ok {
-		return nil, nil
-	}
-	return policy.Parse(data)
-}
-
-// imageProgram returns the package of the program in an image of ours, as Go writes
-// it, which any program can have written into it; "" if there is none.
-func imageProgram(im *eif.Image) string {
-	program, _, ok := eif.ProgramIn(im.Ramdisks()[0])
-	if !ok {
-		return ""
-	}
-	info, err := buildinfo.Read(bytes.NewReader(program))
-	if err != nil {
-		return ""
-	}
-	return info.Path
-}
-
-// otherProgram says that an image of ours has a program that does not even say that it
-// is ours; "" if it does, or says nothing.
-func otherProgram(im *eif.Image) string {
-	name := imageProgram(im)
-	if name == "" || name == enclaveProgram {
-		return ""
-	}
-	return fmt.Sprintf("the image's program says of itself that it is %.80q, and not privyseal-enclave; compare PCR1 with the release's", name)
 }

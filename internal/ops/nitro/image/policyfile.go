@@ -1,0 +1,173 @@
+package image
+
+import (
+	"cmp"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"privyseal/internal/cli"
+	"privyseal/internal/config"
+	"privyseal/internal/policy"
+)
+
+// PolicyFileFlags are the flags of `privyseal nitro policy-file`.
+type PolicyFileFlags struct {
+	KmsKey, endpoint, serverName string
+	TlsRoots, AttestationRoot    string
+	fips                         bool
+	chains, publicKeys, floors   []string
+	maxHeight                    int64
+	signBytes, rawBytes          bool
+}
+
+func NewPolicyFile() *cobra.Command {
+	f := &PolicyFileFlags{}
+	cmd := &cobra.Command{
+		Use:   "policy-file --kms-key ARN",
+		Short: "Print the policy that goes into an enclave image",
+		Long: `Print the policy file for "privyseal nitro build": what decides the enclave's
+security, and is measured with it. Redirect it to a file, and keep that file: with
+it anybody can compute PCR2.
+
+The endpoint is AWS's public one of the key's region, or with --fips the FIPS one.
+For a private (VPC) endpoint name it with --endpoint; the name in its certificate
+stays that of the public one unless --server-name says otherwise. The roots are
+Amazon Trust Services' unless --tls-roots names others.
+
+What could never work is refused: an endpoint that is no host[:port], a name that no
+certificate has, a chain id or a public key that is none, a --state-floor of a chain
+that --chain leaves out, or not below --max-height.`,
+		Example: "  privyseal nitro policy-file --kms-key arn:aws:kms:eu-central-1:111122223333:key/… > policy.json",
+		Args:    cli.Arguments(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			p, err := f.Policy()
+			if err != nil {
+				return err
+			}
+			data, err := p.Encode()
+			if err != nil {
+				return cli.Usage(byFlag(err))
+			}
+			WarnForTests(cmd.ErrOrStderr(), p)
+			if strings.Contains(p.KMSKey, ":key/mrk-") {
+				fmt.Fprintln(cmd.ErrOrStderr(), "WARNING: this is a KMS key of many regions: its replicas have key policies of their own, and what they let in gets the validator's key; make one of one region")
+			}
+			_, err = cmd.OutOrStdout().Write(data)
+			return err
+		},
+	}
+	fl := cmd.Flags()
+	fl.StringVar(&f.KmsKey, "kms-key", "", "ARN of the KMS key that wraps the enclave's keys")
+	fl.StringVar(&f.endpoint, "endpoint", "", "host[:port] of KMS, if not AWS's public one")
+	fl.StringVar(&f.serverName, "server-name", "", "name in the certificate of the endpoint")
+	fl.BoolVar(&f.fips, "fips", false, "the FIPS endpoint of the region")
+	fl.StringVar(&f.TlsRoots, "tls-roots", "", "PEM file of the roots above that certificate (default: Amazon Trust Services)")
+	fl.StringVar(&f.AttestationRoot, "attestation-root", "", "PEM file of another root of attestation documents; for tests only")
+	fl.StringArrayVar(&f.chains, "chain", nil, "chain that may be signed for (default: any that the wrapped key names); may be repeated")
+	fl.StringArrayVar(&f.publicKeys, "public-key", nil, "public key that may sign, as init printed it (default: any); may be repeated")
+	fl.Int64Var(&f.maxHeight, "max-height", 0, "highest height that is ever signed; 0 is no bound")
+	fl.StringArrayVar(&f.floors, "state-floor", nil, "CHAIN=HEIGHT: nothing at or below it is signed, and a lost state may be made anew above it; may be repeated")
+	fl.BoolVar(&f.signBytes, "allow-sign-bytes", false, "let nodes have bytes of their choice signed (CometBFT v1, v2)")
+	fl.BoolVar(&f.rawBytes, "allow-raw-bytes", false, "the same for Celestia")
+	return cmd
+}
+
+// byFlag names the flag of `privyseal nitro policy-file` in place of the key of
+// the file.
+func byFlag(err error) error {
+	var k *policy.KeyError
+	if !errors.As(err, &k) {
+		return err
+	}
+	flags := map[string]string{"kms_endpoint": "endpoint", "kms_server_name": "server-name", "chains": "chain", "public_keys": "public-key"}
+	return fmt.Errorf("--%s: %w", cmp.Or(flags[k.Key], strings.ReplaceAll(k.Key, "_", "-")), k.Err)
+}
+
+func (f *PolicyFileFlags) Policy() (*policy.Policy, error) {
+	if f.KmsKey == "" {
+		return nil, cli.Usagef("--kms-key ARN is missing, as in --kms-key arn:aws:kms:eu-central-1:111122223333:key/…")
+	}
+	p, err := policy.ForAWS(f.KmsKey, f.fips)
+	if err != nil {
+		if f.endpoint == "" || f.fips {
+			return nil, cli.Usage(byFlag(err))
+		}
+		p = &policy.Policy{KMSKey: f.KmsKey, TLSRoots: policy.AWSRoots()}
+	}
+	if f.endpoint != "" {
+		var host string
+		if p.KMSEndpoint, host, err = withPort(f.endpoint); err != nil {
+			return nil, cli.Usagef("--endpoint: %w", err)
+		}
+		if p.KMSServerName == "" && f.serverName == "" && net.ParseIP(host) != nil {
+			return nil, cli.Usagef("--server-name NAME is missing: the name in the certificate of %s", f.endpoint)
+		}
+		p.KMSServerName = cmp.Or(p.KMSServerName, host)
+	}
+	p.KMSServerName = cmp.Or(f.serverName, p.KMSServerName)
+	// Both flags may name one file.
+	for _, root := range []struct {
+		flag, path string
+		to         *string
+	}{{"tls-roots", f.TlsRoots, &p.TLSRoots}, {"attestation-root", f.AttestationRoot, &p.AttestationRoot}} {
+		if root.path == "" {
+			continue
+		}
+		data, err := cli.ReadBounded(root.path, policy.MaxSize)
+		if err != nil {
+			return nil, cli.OfFlag(root.flag, err)
+		}
+		*root.to = string(data)
+	}
+	p.Chains, p.MaxHeight = f.chains, f.maxHeight
+	p.AllowSignBytes, p.AllowRawBytes = f.signBytes, f.rawBytes
+	for _, text := range f.publicKeys {
+		key, err := cli.ParsePublicKey(text)
+		if err != nil {
+			return nil, cli.Usagef("--public-key %.80s: %w", text, err)
+		}
+		p.PublicKeys = append(p.PublicKeys, base64.StdEncoding.EncodeToString(key.Bytes()))
+	}
+	p.StateFloor, err = parseFloors(f.floors)
+	return p, err
+}
+
+// withPort reads host[:port], where IPv6 may stand in brackets, and returns it with
+// the port of HTTPS if it has none.
+func withPort(endpoint string) (full, host string, err error) {
+	host, _, err = net.SplitHostPort(endpoint)
+	if err == nil {
+		return endpoint, host, nil
+	}
+	host = strings.TrimSuffix(strings.TrimPrefix(endpoint, "["), "]")
+	if full = net.JoinHostPort(host, "443"); strings.ContainsAny(host, "/[]@") {
+		return "", "", fmt.Errorf("%q is not host[:port], as in kms.eu-central-1.amazonaws.com", endpoint)
+	}
+	return full, host, nil
+}
+
+// parseFloors reads CHAIN=HEIGHT.
+func parseFloors(texts []string) (map[string]int64, error) {
+	if len(texts) == 0 {
+		return nil, nil
+	}
+	floors := map[string]int64{}
+	for _, text := range texts {
+		id, number, _ := strings.Cut(text, "=")
+		height, err := strconv.ParseInt(number, 10, 64)
+		if err != nil || height < 1 || config.CheckChainID(id) != nil {
+			return nil, cli.Usagef("--state-floor %s is not CHAIN=HEIGHT", text)
+		}
+		if first, twice := floors[id]; twice {
+			return nil, cli.Usagef("--state-floor gives chain %s two floors, %d and %d; give it one", id, first, height)
+		}
+		floors[id] = height
+	}
+	return floors, nil
+}
