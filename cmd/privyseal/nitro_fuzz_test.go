@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"testing"
 
-	"privyseal/internal/claims"
 	"privyseal/internal/cli"
 	"privyseal/internal/key/soft"
 	"privyseal/internal/pubkey"
@@ -49,20 +48,6 @@ func FuzzSealedKey(f *testing.F) {
 		}
 		if imp.ChainID != s.ChainID || imp.Height != s.Height || len(imp.KMS) > 0 {
 			t.Fatalf("%q asks for %+v", data, imp)
-		}
-	})
-}
-
-// User data of tmkms-light's key generation come from anybody's enclave: what is
-// taken for them names a key, and is fit for a terminal.
-func FuzzLightClaims(f *testing.F) {
-	f.Add([]byte(`{"pubkey":"11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=","key_id":"YWxpYXM="}`))
-	f.Add([]byte(`{"pubkey":"11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=","key_id":"G1sySg=="}`))
-	f.Add([]byte(`{"v":1}`))
-	f.Fuzz(func(t *testing.T, data []byte) {
-		c, ok := lightClaims(data)
-		if ok && (c.key.IsZero() || !c.foreign || c.ours || c.claims.KMSKey == "" || !claims.Printable(c.claims.KMSKey)) {
-			t.Fatalf("%q is taken for %+v", data, c)
 		}
 	})
 }

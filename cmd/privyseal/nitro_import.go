@@ -16,6 +16,7 @@ import (
 	"privyseal/internal/config"
 	"privyseal/internal/hostlink"
 	"privyseal/internal/key/soft"
+	"privyseal/internal/ops/nitro/verify"
 	"privyseal/internal/pubkey"
 	"privyseal/internal/shell"
 	"privyseal/internal/watermark"
@@ -160,7 +161,7 @@ func newImport(chainID string, key pubkey.Key, m watermark.Mark) *hostlink.Impor
 
 // sealFlags are the flags of `privyseal key seal`.
 type sealFlags struct {
-	image   imageFlags
+	image   verify.Image
 	to, at  string
 	chainID string
 	from    startFlags
@@ -188,7 +189,7 @@ The image is named as for "privyseal verify". The state is one of three:
 			return f.run(cmd, args[0])
 		},
 	}
-	f.image.add(cmd)
+	f.image.Add(cmd)
 	fl := cmd.Flags()
 	fl.StringVar(&f.to, "to", "", "attestation document of \"privyseal nitro import-key\"")
 	fl.StringVar(&f.at, "at", "", "when that was made, as 2026-11-20T12:00:00Z, if it is older than three hours")
@@ -209,10 +210,10 @@ func (f *sealFlags) run(cmd *cobra.Command, path string) error {
 	if err != nil {
 		return err
 	}
-	if !v.anchor.IsAWS() {
-		fmt.Fprintln(stderr, notAWS(v.anchor))
+	if !v.Anchor.IsAWS() {
+		fmt.Fprintln(stderr, verify.NotAWS(v.Anchor))
 	}
-	if v.policy == nil {
+	if v.Policy == nil {
 		fmt.Fprintln(stderr, "warning: --pcr0 alone does not tell whose KMS the image believes, and who that is gets to know the key; name the image by --eif, or by --pcr1 and --policy")
 	}
 	t, err := f.keyType.Parse()
@@ -239,7 +240,7 @@ func (f *sealFlags) run(cmd *cobra.Command, path string) error {
 		return fmt.Errorf("cannot seal the key: %w", err)
 	}
 	s := sealedKey{
-		Format: sealedFormat, Version: sealedVersion, Boot: v.told.claims.Boot, ChainID: f.chainID, Fresh: imp.Fresh,
+		Format: sealedFormat, Version: sealedVersion, Boot: v.Told.Claims.Boot, ChainID: f.chainID, Fresh: imp.Fresh,
 		Height: mark.Height, Round: mark.Round, Step: mark.Step.String(), SignBytes: mark.SignBytes, Sealed: imp.Sealed,
 	}
 	if s.PublicKey, err = cli.KeyJSON(key.PublicKey()); err != nil {
@@ -252,7 +253,7 @@ func (f *sealFlags) run(cmd *cobra.Command, path string) error {
 	if err := cli.WriteNew(f.out, data, 0o600); err != nil {
 		return err
 	}
-	fmt.Fprintf(stdout, "sealed %s for chain %s, at %s, to the image with PCR0 %x\n", s.PublicKey, f.chainID, markText(mark), v.doc.PCRs[0])
+	fmt.Fprintf(stdout, "sealed %s for chain %s, at %s, to the image with PCR0 %x\n", s.PublicKey, f.chainID, markText(mark), v.Doc.PCRs[0])
 	fmt.Fprintf(stderr, "take %s to the instance: `privyseal init --provider nitro --import-sealed %s …`\n", f.out, shell.Word(f.out))
 	cli.WarnPlaintext(stderr, path)
 	return nil
@@ -264,7 +265,7 @@ func (f *sealFlags) check() error {
 	switch {
 	case f.to == "":
 		return cli.Usagef("--to DOCUMENT is missing: what `privyseal nitro import-key` has written")
-	case f.image.eif == "" && f.image.pcr0 == "" && f.image.pcr1 == "":
+	case f.image.EIF == "" && f.image.PCR0 == "" && f.image.PCR1 == "":
 		return cli.Usagef("name the image that the key may go to: --eif FILE, --pcr0 HEX, or --pcr1 HEX with --policy FILE")
 	case f.chainID == "":
 		return cli.Usagef("--chain-id is missing: the chain_id in the node's genesis.json")
@@ -280,20 +281,20 @@ func (f *sealFlags) check() error {
 }
 
 // recipient verifies the document and returns the key in it.
-func (f *sealFlags) recipient() (*rsa.PublicKey, *verified, error) {
-	raw, err := readDocument(f.to, bytes.NewReader(nil))
+func (f *sealFlags) recipient() (*rsa.PublicKey, *verify.Verified, error) {
+	raw, err := verify.ReadDocument(f.to, bytes.NewReader(nil))
 	if err != nil {
 		return nil, nil, cli.OfFlag("to", err)
 	}
-	f.image.ours = true
-	v, err := (&verifyFlags{image: f.image, at: f.at}).verify(raw)
+	f.image.Ours = true
+	v, err := (&verify.Flags{Image: f.image, At: f.at}).Verify(raw)
 	if err != nil {
 		return nil, nil, fmt.Errorf("the key is not sealed to %s: %w", f.to, err)
 	}
-	if !v.told.ours || v.told.claims.Purpose != claims.PurposeImport {
+	if !v.Told.Ours || v.Told.Claims.Purpose != claims.PurposeImport {
 		return nil, nil, fmt.Errorf("%s is no document of `privyseal nitro import-key`", f.to)
 	}
-	to, err := importKeyOf(v.doc.PublicKey)
+	to, err := importKeyOf(v.Doc.PublicKey)
 	return to, v, err
 }
 

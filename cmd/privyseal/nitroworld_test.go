@@ -5,21 +5,14 @@ import (
 	"context"
 	"crypto/aes"
 	"crypto/cipher"
-	"crypto/ecdsa"
-	"crypto/elliptic"
 	"crypto/rand"
-	"crypto/sha512"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/binary"
 	"encoding/json"
-	"encoding/pem"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
-	"math/big"
 	"net"
 	"net/http"
 	"os"
@@ -30,8 +23,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/fxamacker/cbor/v2"
-
 	"privyseal/internal/claims"
 	"privyseal/internal/eif"
 	"privyseal/internal/enclave"
@@ -40,6 +31,7 @@ import (
 	"privyseal/internal/key/nitrokms/kmstest"
 	"privyseal/internal/nitro"
 	"privyseal/internal/ops/nitro/image"
+	"privyseal/internal/ops/nitro/nitrotest"
 )
 
 // An instance with enclaves, for scripts: nitro-cli, what runs inside, its
@@ -59,10 +51,10 @@ func nitroSetup(setenv func(k, v string), atEnd func(func())) error {
 	}
 	atEnd(func() { os.RemoveAll(nitroDir) }) // enclaves end without it
 	setenv("NITRO", nitroDir)
-	if err := newAuthority(filepath.Join(nitroDir, "root"), "test.nitro-enclaves"); err != nil {
+	if err := nitrotest.NewAuthority(filepath.Join(nitroDir, "root"), "test.nitro-enclaves"); err != nil {
 		return err
 	}
-	if err := newAuthority(filepath.Join(nitroDir, "kms"), kmsName); err != nil {
+	if err := nitrotest.NewAuthority(filepath.Join(nitroDir, "kms"), kmsName); err != nil {
 		return err
 	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -80,40 +72,6 @@ func nitroSetup(setenv func(k, v string), atEnd func(func())) error {
 }
 
 const kmsKeyARN = "arn:aws:kms:eu-central-1:111122223333:key/00000000-1111-2222-3333-444444444444"
-
-// newAuthority makes a certificate and its key: PATH.pem and PATH.key.
-func newAuthority(path, name string) error {
-	key, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
-	if err != nil {
-		return err
-	}
-	template := certificateOf(name, true)
-	template.DNSNames = []string{name}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	if err != nil {
-		return err
-	}
-	secret, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		return err
-	}
-	return errors.Join(
-		os.WriteFile(path+".pem", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600),
-		os.WriteFile(path+".key", pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: secret}), 0o600))
-}
-
-func certificateOf(name string, authority bool) *x509.Certificate {
-	c := &x509.Certificate{
-		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: name},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(3 * time.Hour),
-		SignatureAlgorithm: x509.ECDSAWithSHA384, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature,
-	}
-	if authority {
-		c.IsCA = true
-		c.KeyUsage |= x509.KeyUsageCertSign
-	}
-	return c
-}
 
 // fakenitrocli is AWS's launcher, as far as package host uses it.
 func fakenitrocli() {
@@ -240,7 +198,7 @@ func runEnclave(dir, cid, path string, debug bool) error {
 	if debug {
 		m = eif.Measurements{}
 	}
-	module, err := newTestModule(filepath.Join(dir, "root"), m)
+	module, err := nitrotest.NewModule(filepath.Join(dir, "root"), m)
 	if err != nil {
 		return err
 	}
@@ -307,67 +265,6 @@ func (l guestListener) Accept() (net.Conn, error) {
 		}
 		c.Close()
 	}
-}
-
-// testModule is a security module whose documents are good below a test root.
-type testModule struct {
-	pcrs   map[uint64][]byte
-	leaf   []byte
-	bundle [][]byte
-	key    *ecdsa.PrivateKey
-}
-
-func newTestModule(root string, m eif.Measurements) (*testModule, error) {
-	authority, err := tls.LoadX509KeyPair(root+".pem", root+".key")
-	if err != nil {
-		return nil, err
-	}
-	issuer, err := x509.ParseCertificate(authority.Certificate[0])
-	if err != nil {
-		return nil, err
-	}
-	t := &testModule{bundle: [][]byte{issuer.Raw}, pcrs: map[uint64][]byte{}}
-	if t.key, err = ecdsa.GenerateKey(elliptic.P384(), rand.Reader); err != nil {
-		return nil, err
-	}
-	if t.leaf, err = x509.CreateCertificate(rand.Reader, certificateOf("module", false), issuer, &t.key.PublicKey, authority.PrivateKey); err != nil {
-		return nil, err
-	}
-	role, instance := nitro.ParentPCR("arn:aws:iam::111122223333:role/validator"), nitro.ParentPCR("i-0123456789abcdef0")
-	t.pcrs = map[uint64][]byte{0: m.PCR0[:], 1: m.PCR1[:], 2: m.PCR2[:], 3: role[:], 4: instance[:], 8: m.PCR8[:]}
-	return t, nil
-}
-
-// Attest implements enclave.Module.
-func (m *testModule) Attest(userData, nonce, publicKey []byte) ([]byte, error) {
-	payload, err := cbor.Marshal(map[string]any{
-		"module_id": "i-0123456789abcdef0-enc0", "digest": "SHA384", "timestamp": uint64(time.Now().UnixMilli()), "pcrs": m.pcrs,
-		"certificate": m.leaf, "cabundle": m.bundle, "public_key": publicKey, "user_data": userData, "nonce": nonce,
-	})
-	if err != nil {
-		return nil, err
-	}
-	protected := []byte("\xa1\x01\x38\x22")
-	signed, err := cbor.Marshal([]any{"Signature1", protected, []byte{}, payload})
-	if err != nil {
-		return nil, err
-	}
-	sum := sha512.Sum384(signed)
-	r, s, err := ecdsa.Sign(rand.Reader, m.key, sum[:])
-	if err != nil {
-		return nil, err
-	}
-	signature := make([]byte, 96)
-	r.FillBytes(signature[:48])
-	s.FillBytes(signature[48:])
-	return cbor.Marshal([]any{protected, map[int]int{}, payload, signature})
-}
-
-// Random implements enclave.Module.
-func (m *testModule) Random(n int) ([]byte, error) {
-	b := make([]byte, n)
-	_, err := rand.Read(b)
-	return b, err
 }
 
 // serveKMS plays AWS KMS for documents of the test root: GenerateDataKey and

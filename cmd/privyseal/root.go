@@ -6,6 +6,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"privyseal/internal/cli"
+	"privyseal/internal/ops/nitro/verify"
 )
 
 const rootHelp = `privyseal signs the blocks of CometBFT validators, and never two conflicting ones.
@@ -76,7 +77,7 @@ func newRootCommand() *cobra.Command {
 		newStateCommand(a),
 		newMigrateCommand(a),
 		newNitroCommand(a),
-		newVerifyCommand(),
+		verify.NewCommand(),
 		newVersionCommand(),
 	)
 	return root

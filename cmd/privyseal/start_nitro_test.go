@@ -29,6 +29,7 @@ import (
 	"privyseal/internal/monitor"
 	opsnitro "privyseal/internal/ops/nitro"
 	"privyseal/internal/ops/nitro/image"
+	"privyseal/internal/ops/nitro/nitrotest"
 	"privyseal/internal/policy"
 	"privyseal/internal/pubkey"
 	"privyseal/internal/vsock"
@@ -602,5 +603,13 @@ func TestStopEnclaveWithTheSigner(t *testing.T) {
 	}
 	if told := in.commands(); len(told) != 2 || told[1] != "terminate-enclave --enclave-id i-0-enc1" {
 		t.Errorf("nitro-cli was told %q", told)
+	}
+}
+
+func TestImageThatPointsIntoItsHostIsNotLaunched(t *testing.T) {
+	for endpoint, path := range nitrotest.CraftedImages(t) {
+		if _, _, err := (&enclaveFlags{}).readImage(path); err == nil || !strings.Contains(err.Error(), "kms_endpoint: ") {
+			t.Errorf("%s: init and start: %v", endpoint, err)
+		}
 	}
 }

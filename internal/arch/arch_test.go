@@ -83,13 +83,17 @@ var mayImport = map[string]string{
 	"internal/ops/nitro/image": "internal/awspolicy internal/cli internal/config internal/cure internal/eif internal/key/nitrokms internal/policy github.com/spf13/cobra " +
 		"github.com/spf13/pflag",
 
-	"cmd/privyseal": "internal/awspolicy internal/claims internal/cli internal/config internal/cure internal/daemon internal/eif internal/filestore internal/home " +
-		"internal/host internal/hostlink internal/key/nitrokms internal/key/soft internal/migrate internal/monitor internal/nitro internal/oplog " +
-		"internal/ops/nitro internal/ops/nitro/image internal/policy internal/privval internal/provider internal/pubkey internal/session internal/shell " +
+	"internal/ops/nitro/verify": "internal/awspolicy internal/claims internal/cli internal/eif internal/key/nitrokms internal/nitro internal/ops/nitro/image internal/policy " +
+		"internal/pubkey internal/strictjson internal/watermark github.com/spf13/cobra",
+
+	"cmd/privyseal": "internal/claims internal/cli internal/config internal/cure internal/daemon internal/eif internal/filestore internal/home internal/host " +
+		"internal/hostlink internal/key/nitrokms internal/key/soft internal/migrate internal/monitor internal/nitro internal/oplog internal/ops/nitro " +
+		"internal/ops/nitro/image internal/ops/nitro/verify internal/policy internal/privval internal/provider internal/pubkey internal/session internal/shell " +
 		"internal/signer internal/strictjson internal/vsock internal/watermark internal/witness github.com/spf13/cobra github.com/spf13/pflag " +
 		"golang.org/x/sys/unix",
 
 	// For tests only; no program links these.
+	"internal/ops/nitro/nitrotest":  "internal/eif internal/nitro internal/ops/nitro/image internal/policy github.com/fxamacker/cbor/v2",
 	"internal/watermark/storetest":  "internal/watermark",
 	"internal/key/nitrokms/kmstest": "",
 	"internal/key/vault/vaulttest":  "",

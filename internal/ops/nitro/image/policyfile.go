@@ -16,10 +16,10 @@ import (
 	"privyseal/internal/policy"
 )
 
-// PolicyFileFlags are the flags of `privyseal nitro policy-file`.
-type PolicyFileFlags struct {
-	KmsKey, endpoint, serverName string
-	TlsRoots, AttestationRoot    string
+// policyFileFlags are the flags of `privyseal nitro policy-file`.
+type policyFileFlags struct {
+	kmsKey, endpoint, serverName string
+	tlsRoots, attestationRoot    string
 	fips                         bool
 	chains, publicKeys, floors   []string
 	maxHeight                    int64
@@ -27,7 +27,7 @@ type PolicyFileFlags struct {
 }
 
 func NewPolicyFile() *cobra.Command {
-	f := &PolicyFileFlags{}
+	f := &policyFileFlags{}
 	cmd := &cobra.Command{
 		Use:   "policy-file --kms-key ARN",
 		Short: "Print the policy that goes into an enclave image",
@@ -46,7 +46,7 @@ that --chain leaves out, or not below --max-height.`,
 		Example: "  privyseal nitro policy-file --kms-key arn:aws:kms:eu-central-1:111122223333:key/… > policy.json",
 		Args:    cli.Arguments(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			p, err := f.Policy()
+			p, err := f.policy()
 			if err != nil {
 				return err
 			}
@@ -63,12 +63,12 @@ that --chain leaves out, or not below --max-height.`,
 		},
 	}
 	fl := cmd.Flags()
-	fl.StringVar(&f.KmsKey, "kms-key", "", "ARN of the KMS key that wraps the enclave's keys")
+	fl.StringVar(&f.kmsKey, "kms-key", "", "ARN of the KMS key that wraps the enclave's keys")
 	fl.StringVar(&f.endpoint, "endpoint", "", "host[:port] of KMS, if not AWS's public one")
 	fl.StringVar(&f.serverName, "server-name", "", "name in the certificate of the endpoint")
 	fl.BoolVar(&f.fips, "fips", false, "the FIPS endpoint of the region")
-	fl.StringVar(&f.TlsRoots, "tls-roots", "", "PEM file of the roots above that certificate (default: Amazon Trust Services)")
-	fl.StringVar(&f.AttestationRoot, "attestation-root", "", "PEM file of another root of attestation documents; for tests only")
+	fl.StringVar(&f.tlsRoots, "tls-roots", "", "PEM file of the roots above that certificate (default: Amazon Trust Services)")
+	fl.StringVar(&f.attestationRoot, "attestation-root", "", "PEM file of another root of attestation documents; for tests only")
 	fl.StringArrayVar(&f.chains, "chain", nil, "chain that may be signed for (default: any that the wrapped key names); may be repeated")
 	fl.StringArrayVar(&f.publicKeys, "public-key", nil, "public key that may sign, as init printed it (default: any); may be repeated")
 	fl.Int64Var(&f.maxHeight, "max-height", 0, "highest height that is ever signed; 0 is no bound")
@@ -89,16 +89,16 @@ func byFlag(err error) error {
 	return fmt.Errorf("--%s: %w", cmp.Or(flags[k.Key], strings.ReplaceAll(k.Key, "_", "-")), k.Err)
 }
 
-func (f *PolicyFileFlags) Policy() (*policy.Policy, error) {
-	if f.KmsKey == "" {
+func (f *policyFileFlags) policy() (*policy.Policy, error) {
+	if f.kmsKey == "" {
 		return nil, cli.Usagef("--kms-key ARN is missing, as in --kms-key arn:aws:kms:eu-central-1:111122223333:key/…")
 	}
-	p, err := policy.ForAWS(f.KmsKey, f.fips)
+	p, err := policy.ForAWS(f.kmsKey, f.fips)
 	if err != nil {
 		if f.endpoint == "" || f.fips {
 			return nil, cli.Usage(byFlag(err))
 		}
-		p = &policy.Policy{KMSKey: f.KmsKey, TLSRoots: policy.AWSRoots()}
+		p = &policy.Policy{KMSKey: f.kmsKey, TLSRoots: policy.AWSRoots()}
 	}
 	if f.endpoint != "" {
 		var host string
@@ -115,7 +115,7 @@ func (f *PolicyFileFlags) Policy() (*policy.Policy, error) {
 	for _, root := range []struct {
 		flag, path string
 		to         *string
-	}{{"tls-roots", f.TlsRoots, &p.TLSRoots}, {"attestation-root", f.AttestationRoot, &p.AttestationRoot}} {
+	}{{"tls-roots", f.tlsRoots, &p.TLSRoots}, {"attestation-root", f.attestationRoot, &p.AttestationRoot}} {
 		if root.path == "" {
 			continue
 		}

@@ -1,4 +1,4 @@
-package main
+package verify
 
 import (
 	"bytes"
@@ -17,18 +17,19 @@ import (
 	"privyseal/internal/key/nitrokms"
 	"privyseal/internal/key/soft"
 	"privyseal/internal/nitro"
+	"privyseal/internal/ops/nitro/nitrotest"
 	"privyseal/internal/pubkey"
 )
 
 // testDocument returns a document with these user data, verified below a test
 // root.
-func testDocument(t *testing.T, userData []byte) *verified {
+func testDocument(t *testing.T, userData []byte) *Verified {
 	t.Helper()
 	root := filepath.Join(t.TempDir(), "root")
-	if err := newAuthority(root, "test.nitro-enclaves"); err != nil {
+	if err := nitrotest.NewAuthority(root, "test.nitro-enclaves"); err != nil {
 		t.Fatal(err)
 	}
-	module, err := newTestModule(root, eif.Measurements{PCR0: eif.PCR{1}, PCR1: eif.PCR{2}, PCR2: eif.PCR{3}})
+	module, err := nitrotest.NewModule(root, eif.Measurements{PCR0: eif.PCR{1}, PCR1: eif.PCR{2}, PCR2: eif.PCR{3}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -51,14 +52,14 @@ func testDocument(t *testing.T, userData []byte) *verified {
 	if err := doc.Verify(anchor, time.Now()); err != nil {
 		t.Fatal(err)
 	}
-	v := &verified{doc: doc, expectation: expectation{anchor: anchor, named: true}}
-	if v.told, err = tellFrom(doc); err != nil {
+	v := &Verified{Doc: doc, Expectation: Expectation{Anchor: anchor, named: true}}
+	if v.Told, err = tellFrom(doc); err != nil {
 		t.Fatal(err)
 	}
 	return v
 }
 
-func reported(t *testing.T, v *verified) string {
+func reported(t *testing.T, v *Verified) string {
 	t.Helper()
 	var b bytes.Buffer
 	if err := v.report(&b); err != nil {
@@ -86,14 +87,14 @@ func TestVerifyLight(t *testing.T) {
 		t.Errorf("it has an origin:\n%s", text)
 	}
 	for _, tt := range []struct {
-		flags verifyFlags
+		flags Flags
 		bad   int
 	}{
-		{verifyFlags{publicKey: b64(public), kmsKey: "alias/validator"}, 0},
-		{verifyFlags{publicKey: b64(make([]byte, 32))}, 1},
-		{verifyFlags{chainID: "chain-1", kmsKey: "alias/other"}, 2},
+		{Flags{publicKey: b64(public), kmsKey: "alias/validator"}, 0},
+		{Flags{publicKey: b64(make([]byte, 32))}, 1},
+		{Flags{chainID: "chain-1", kmsKey: "alias/other"}, 2},
 	} {
-		if m := tt.flags.compare(v.told); len(m) != tt.bad {
+		if m := tt.flags.compare(v.Told); len(m) != tt.bad {
 			t.Errorf("%+v: %v", tt.flags, m)
 		}
 	}

@@ -1,4 +1,4 @@
-package main
+package verify
 
 import (
 	"fmt"
@@ -45,12 +45,12 @@ func listOr(list []string, none string) string {
 
 // anyProgram says why the expected image may run a program that is not ours; "" if
 // kernel and program were named as those of a release.
-func (v *verified) anyProgram() string {
+func (v *Verified) anyProgram() string {
 	const compare = "compare PCR1 with the release's"
 	switch {
 	case v.foreign:
 		return "that the image runs a program of ours: `privyseal nitro build` does not lay an image out like this one, and PCR1 does not say what else is in it"
-	case !v.named || v.release || v.told.foreign:
+	case !v.named || v.release || v.Told.foreign:
 		return ""
 	case v.program != "" && v.program != image.EnclaveProgram:
 		return fmt.Sprintf("that the image runs a program of ours: it says of itself that it is %.80q; %s", v.program, compare)

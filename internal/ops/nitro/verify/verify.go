@@ -1,4 +1,10 @@
-package main
+// Package verify says what an attestation document of a Nitro Enclave proves, and what
+// not: offline, on any machine, for operators and delegators alike.
+//
+// It trusts AWS's root, the clock or the time that it is told, and the image that the
+// caller names. What a document says in its user data counts only as far as that image
+// is one that says the truth.
+package verify
 
 import (
 	"bytes"
@@ -27,20 +33,20 @@ import (
 	"privyseal/internal/watermark"
 )
 
-// imageFlags say which enclave image is expected.
-type imageFlags struct {
-	eif, pcr0, pcr1, policy string
+// Image says which enclave image is expected.
+type Image struct {
+	EIF, PCR0, PCR1, policy string
 	any                     bool
 	pcr3, pcr4, pcr8        string
 	testRoot                string
-	ours                    bool // a file that is no image of ours is refused
+	Ours                    bool // a file that is no image of ours is refused
 }
 
-func (f *imageFlags) add(cmd *cobra.Command) {
+func (f *Image) Add(cmd *cobra.Command) {
 	fl := cmd.Flags()
-	fl.StringVar(&f.eif, "eif", "", "the image that is expected")
-	fl.StringVar(&f.pcr0, "pcr0", "", "PCR0 of the image that is expected, hex")
-	fl.StringVar(&f.pcr1, "pcr1", "", "PCR1 of the release that is expected, hex; goes with --policy")
+	fl.StringVar(&f.EIF, "eif", "", "the image that is expected")
+	fl.StringVar(&f.PCR0, "pcr0", "", "PCR0 of the image that is expected, hex")
+	fl.StringVar(&f.PCR1, "pcr1", "", "PCR1 of the release that is expected, hex; goes with --policy")
 	fl.StringVar(&f.policy, "policy", "", "policy file of the image that is expected; goes with --pcr1")
 	fl.StringVar(&f.pcr3, "pcr3", "", "PCR3 that is expected, hex, or the ARN of the IAM role")
 	fl.StringVar(&f.pcr4, "pcr4", "", "PCR4 that is expected, hex, or the id of the instance")
@@ -48,34 +54,34 @@ func (f *imageFlags) add(cmd *cobra.Command) {
 	fl.StringVar(&f.testRoot, "test-root", "", "PEM file of a root of your own to believe in AWS's place; for tests only")
 }
 
-// expectation is what a document is held against.
-type expectation struct {
+// Expectation is what a document is held against.
+type Expectation struct {
 	pcrs  map[int][]byte
 	named bool // they name an image
 	// release says that PCR1 was named, as that of a release.
 	release bool
-	policy  *policy.Policy // of the image; nil if it is not known
+	Policy  *policy.Policy // of the image; nil if it is not known
 	// foreign is an image at hand that `nitro build` did not lay out: anything may
 	// run in it.
 	foreign bool
 	program string // of an image at hand of ours: what Go says that it is
-	anchor  nitro.Anchor
+	Anchor  nitro.Anchor
 }
 
 // read turns the flags into an expectation.
-func (f *imageFlags) read() (e expectation, err error) {
+func (f *Image) read() (e Expectation, err error) {
 	e.pcrs = map[int][]byte{}
 	var p *policy.Policy
 	switch {
-	case f.policy != "" && f.pcr1 == "":
+	case f.policy != "" && f.PCR1 == "":
 		return e, cli.Usagef("--policy goes with --pcr1: the kernel and program of a release")
-	case f.pcr1 != "" && f.policy == "":
+	case f.PCR1 != "" && f.policy == "":
 		return e, cli.Usagef("--pcr1 goes with --policy: kernel and program prove nothing about the policy that they run with")
-	case f.any && (f.eif != "" || f.pcr0 != "" || f.pcr1 != ""):
+	case f.any && (f.EIF != "" || f.PCR0 != "" || f.PCR1 != ""):
 		return e, cli.Usagef("--any-image says that no image is expected; it does not go with --eif, --pcr0 or --pcr1")
 	}
-	if f.eif != "" {
-		im, err := image.Read(f.eif)
+	if f.EIF != "" {
+		im, err := image.Read(f.EIF)
 		if err != nil {
 			return e, cli.OfFlag("eif", err)
 		}
@@ -85,10 +91,10 @@ func (f *imageFlags) read() (e expectation, err error) {
 			e.pcrs[8] = m.PCR8[:]
 		}
 		if p, err = image.Policy(im); err != nil {
-			return e, fmt.Errorf("%s: %w", f.eif, err)
+			return e, fmt.Errorf("%s: %w", f.EIF, err)
 		}
-		if e.foreign = p == nil; e.foreign && f.ours {
-			return e, fmt.Errorf("--eif %s is no image of `privyseal nitro build`, and so may run any program; name the one that you built", f.eif)
+		if e.foreign = p == nil; e.foreign && f.Ours {
+			return e, fmt.Errorf("--eif %s is no image of `privyseal nitro build`, and so may run any program; name the one that you built", f.EIF)
 		}
 		e.program = image.Program(im)
 	}
@@ -109,17 +115,17 @@ func (f *imageFlags) read() (e expectation, err error) {
 		return e, err
 	}
 	e.named = e.pcrs[0] != nil || e.pcrs[1] != nil && e.pcrs[2] != nil
-	e.release, e.policy = f.pcr1 != "", p
-	e.anchor, err = f.root(p)
+	e.release, e.Policy = f.PCR1 != "", p
+	e.Anchor, err = f.root(p)
 	return e, err
 }
 
 // readPCRs adds the registers that have flags of their own.
-func (f *imageFlags) readPCRs(e *expectation) error {
+func (f *Image) readPCRs(e *Expectation) error {
 	for _, flag := range []struct {
 		register int
 		text     string
-	}{{0, f.pcr0}, {1, f.pcr1}, {3, f.pcr3}, {4, f.pcr4}, {8, f.pcr8}} {
+	}{{0, f.PCR0}, {1, f.PCR1}, {3, f.pcr3}, {4, f.pcr4}, {8, f.pcr8}} {
 		if flag.text == "" {
 			continue
 		}
@@ -138,7 +144,7 @@ func (f *imageFlags) readPCRs(e *expectation) error {
 // one that the caller names. A policy that names another is no reason to believe
 // that: image and document may come from the same hand. Nor is a KMS that is not
 // AWS's: the same hand may be at it, and knows the key then.
-func (f *imageFlags) root(p *policy.Policy) (anchor nitro.Anchor, err error) {
+func (f *Image) root(p *policy.Policy) (anchor nitro.Anchor, err error) {
 	if f.testRoot != "" {
 		pem, err := cli.ReadBounded(f.testRoot, 1<<16)
 		if err != nil {
@@ -167,7 +173,7 @@ func (f *imageFlags) root(p *policy.Policy) (anchor nitro.Anchor, err error) {
 }
 
 // explain adds to the hashes that were wanted what they are hashes of.
-func (f *imageFlags) explain(m nitro.Mismatches) nitro.Mismatches {
+func (f *Image) explain(m nitro.Mismatches) nitro.Mismatches {
 	for i := range m {
 		for field, text := range map[string]string{"PCR3": f.pcr3, "PCR4": f.pcr4} {
 			if m[i].Field == field && (strings.HasPrefix(text, "arn:") || strings.HasPrefix(text, "i-")) {
@@ -179,7 +185,7 @@ func (f *imageFlags) explain(m nitro.Mismatches) nitro.Mismatches {
 }
 
 // expect adds a register. Two flags that contradict each other cannot be meant.
-func (e *expectation) expect(i int, value []byte, flag string) error {
+func (e *Expectation) expect(i int, value []byte, flag string) error {
 	if old := e.pcrs[i]; old != nil && !bytes.Equal(old, value) {
 		return cli.Usagef("%s and --eif name different images: PCR%d is %x and %x", flag, i, value, old)
 	}
@@ -206,18 +212,18 @@ func parsePCR(i int, text string) ([]byte, error) {
 	return value, nil
 }
 
-// verifyFlags are the flags of `privyseal verify`.
-type verifyFlags struct {
-	image     imageFlags
+// Flags are the flags of `privyseal verify`.
+type Flags struct {
+	Image     Image
 	chainID   string
 	publicKey string
 	kmsKey    string
 	nonce     string
-	at        string
+	At        string
 }
 
-func newVerifyCommand() *cobra.Command {
-	f := &verifyFlags{}
+func NewCommand() *cobra.Command {
+	f := &Flags{}
 	cmd := &cobra.Command{
 		Use:   "verify FILE (--eif FILE | --pcr0 HEX | --pcr1 HEX --policy FILE | --any-image)",
 		Short: "Check an attestation document, offline",
@@ -239,31 +245,31 @@ The exit status is 1 if anything is not as expected, or no image is named.`,
 		Example: "  privyseal verify attestation.b64 --eif privyseal.eif --chain-id chain-1 --nonce 5f1d…",
 		Args:    cli.Arguments("FILE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			raw, err := readDocument(args[0], cmd.InOrStdin())
+			raw, err := ReadDocument(args[0], cmd.InOrStdin())
 			if err != nil {
 				return err
 			}
-			v, err := f.verify(raw)
+			v, err := f.Verify(raw)
 			if err != nil {
 				return err
 			}
 			return v.report(cmd.OutOrStdout())
 		},
 	}
-	f.image.add(cmd)
+	f.Image.Add(cmd)
 	fl := cmd.Flags()
-	fl.BoolVar(&f.image.any, "any-image", false, "expect no image; proves nothing about privyseal")
+	fl.BoolVar(&f.Image.any, "any-image", false, "expect no image; proves nothing about privyseal")
 	fl.StringVar(&f.chainID, "chain-id", "", "chain that is expected")
 	fl.StringVar(&f.publicKey, "public-key", "", "public key that is expected, in any format, or its address")
 	fl.StringVar(&f.kmsKey, "kms-key", "", "ARN of the KMS key that is expected")
 	fl.StringVar(&f.nonce, "nonce", "", "nonce that is expected, hex")
-	fl.StringVar(&f.at, "at", "", "when the document was received, as 2026-11-20T12:00:00Z (default: now)")
+	fl.StringVar(&f.At, "at", "", "when the document was received, as 2026-11-20T12:00:00Z (default: now)")
 	return cmd
 }
 
-// readDocument reads a document that is raw or in base64, also with the title
+// ReadDocument reads a document that is raw or in base64, also with the title
 // that tmkms-light prints before it.
-func readDocument(path string, stdin io.Reader) ([]byte, error) {
+func ReadDocument(path string, stdin io.Reader) ([]byte, error) {
 	var data []byte
 	var err error
 	if path == "-" {
@@ -289,33 +295,33 @@ func readDocument(path string, stdin io.Reader) ([]byte, error) {
 	return raw, nil
 }
 
-// verified is a document that is genuine and as expected.
-type verified struct {
-	expectation
-	doc   *nitro.Document
+// Verified is a document that is genuine and as expected.
+type Verified struct {
+	Expectation
+	Doc   *nitro.Document
 	nonce bool
 	at    time.Time
-	told  told
+	Told  Told
 }
 
-// told is what a document says in its user data.
-type told struct {
-	claims  claims.Claims
+// Told is what a document says in its user data.
+type Told struct {
+	Claims  claims.Claims
 	key     pubkey.Key // zero if it is only known by its hash, or not at all
-	ours    bool
+	Ours    bool
 	foreign bool // tmkms-light's
 }
 
-// verify checks a document against the flags.
-func (f *verifyFlags) verify(raw []byte) (*verified, error) {
-	e, err := f.image.read()
+// Verify checks a document against the flags.
+func (f *Flags) Verify(raw []byte) (*Verified, error) {
+	e, err := f.Image.read()
 	if err != nil {
 		return nil, err
 	}
-	v := &verified{expectation: e, nonce: f.nonce != "", at: time.Now()}
-	if f.at != "" {
-		if v.at, err = time.Parse(time.RFC3339, f.at); err != nil {
-			return nil, cli.Usagef("--at %.40q is not a time as 2026-11-20T12:00:00Z", f.at)
+	v := &Verified{Expectation: e, nonce: f.nonce != "", at: time.Now()}
+	if f.At != "" {
+		if v.at, err = time.Parse(time.RFC3339, f.At); err != nil {
+			return nil, cli.Usagef("--at %.40q is not a time as 2026-11-20T12:00:00Z", f.At)
 		}
 	}
 	if f.publicKey != "" {
@@ -323,20 +329,20 @@ func (f *verifyFlags) verify(raw []byte) (*verified, error) {
 			return nil, cli.Usagef("--public-key: %w", err)
 		}
 	}
-	want := nitro.Expect{PCRs: e.pcrs, AnyImage: f.image.any}
+	want := nitro.Expect{PCRs: e.pcrs, AnyImage: f.Image.any}
 	if f.nonce != "" {
 		if want.Nonce, err = hex.DecodeString(f.nonce); err != nil {
 			return nil, cli.Usagef("--nonce %.80q is not hex", f.nonce)
 		}
 	}
-	if v.doc, err = nitro.Parse(raw); err != nil {
+	if v.Doc, err = nitro.Parse(raw); err != nil {
 		return nil, err
 	}
-	if err := v.doc.Verify(v.anchor, v.at); err != nil {
-		return nil, withCure(err, v.doc)
+	if err := v.Doc.Verify(v.Anchor, v.at); err != nil {
+		return nil, withCure(err, v.Doc)
 	}
-	checkErr := want.Check(v.doc)
-	if !e.named && !f.image.any {
+	checkErr := want.Check(v.Doc)
+	if !e.named && !f.Image.any {
 		return nil, fmt.Errorf("%w; add --eif FILE, --pcr0 HEX, or --pcr1 HEX with --policy FILE; with --any-image the document is checked all the same", checkErr)
 	}
 	var mismatches nitro.Mismatches
@@ -345,13 +351,13 @@ func (f *verifyFlags) verify(raw []byte) (*verified, error) {
 		if !ok {
 			return nil, checkErr
 		}
-		mismatches = f.image.explain(m)
+		mismatches = f.Image.explain(m)
 	}
 	var toldErr error
-	if v.told, toldErr = tellFrom(v.doc); f.image.any {
+	if v.Told, toldErr = tellFrom(v.Doc); f.Image.any {
 		toldErr = nil
 	}
-	switch mismatches = append(mismatches, f.compare(v.told)...); {
+	switch mismatches = append(mismatches, f.compare(v.Told)...); {
 	case len(mismatches) > 0 && toldErr != nil:
 		return nil, fmt.Errorf("%w\n  %w", mismatches, toldErr)
 	case len(mismatches) > 0:
@@ -371,21 +377,21 @@ func withCure(err error, d *nitro.Document) error {
 }
 
 // tellFrom reads the user data.
-func tellFrom(d *nitro.Document) (told, error) {
+func tellFrom(d *nitro.Document) (Told, error) {
 	if light, ok := lightClaims(d.UserData); ok {
 		return light, nil
 	}
 	c, err := claims.Decode(d.UserData)
 	if err != nil {
-		return told{}, err
+		return Told{}, err
 	}
-	t := told{claims: c, ours: true}
+	t := Told{Claims: c, Ours: true}
 	if c.Key == "" || strings.HasPrefix(c.Key, "sha256:") {
 		return t, nil
 	}
 	raw, err := base64.StdEncoding.DecodeString(c.Key)
 	if err != nil {
-		return told{}, fmt.Errorf("the document's public key is no base64: %w", err)
+		return Told{}, fmt.Errorf("the document's public key is no base64: %w", err)
 	}
 	typ, err := pubkey.ParseType(c.KeyType)
 	if err == nil {
@@ -396,70 +402,70 @@ func tellFrom(d *nitro.Document) (told, error) {
 
 // lightClaims reads the user data of tmkms-light (key generation of its Nitro
 // provider): a public key and the name of a KMS key, both in base64.
-func lightClaims(data []byte) (told, bool) {
+func lightClaims(data []byte) (Told, bool) {
 	var light struct {
 		PubKey []byte `json:"pubkey"`
 		KeyID  []byte `json:"key_id"`
 	}
 	if err := strictjson.Decode(data, &light); err != nil || len(light.KeyID) == 0 || !claims.Printable(string(light.KeyID)) {
-		return told{}, false
+		return Told{}, false
 	}
 	key, err := pubkey.New(pubkey.Ed25519, light.PubKey)
 	if err != nil {
-		return told{}, false
+		return Told{}, false
 	}
-	return told{foreign: true, key: key, claims: claims.Claims{
+	return Told{foreign: true, key: key, Claims: claims.Claims{
 		KeyType: string(pubkey.Ed25519), Key: claims.EncodeKey(light.PubKey), KMSKey: string(light.KeyID),
 	}}, true
 }
 
 // compare holds the flags against what the document says of a key.
-func (f *verifyFlags) compare(t told) (m nitro.Mismatches) {
-	if f.chainID != "" && t.claims.Chain != f.chainID {
-		m = append(m, nitro.Mismatch{Field: "chain id", Got: t.claims.Chain, Want: f.chainID})
+func (f *Flags) compare(t Told) (m nitro.Mismatches) {
+	if f.chainID != "" && t.Claims.Chain != f.chainID {
+		m = append(m, nitro.Mismatch{Field: "chain id", Got: t.Claims.Chain, Want: f.chainID})
 	}
-	if f.kmsKey != "" && t.claims.KMSKey != f.kmsKey {
-		m = append(m, nitro.Mismatch{Field: "KMS key", Got: t.claims.KMSKey, Want: f.kmsKey})
+	if f.kmsKey != "" && t.Claims.KMSKey != f.kmsKey {
+		m = append(m, nitro.Mismatch{Field: "KMS key", Got: t.Claims.KMSKey, Want: f.kmsKey})
 	}
 	if f.publicKey != "" && !t.hasKey(f.publicKey) {
-		m = append(m, nitro.Mismatch{Field: "public key", Got: t.claims.Key, Want: f.publicKey})
+		m = append(m, nitro.Mismatch{Field: "public key", Got: t.Claims.Key, Want: f.publicKey})
 	}
 	return m
 }
 
 // hasKey reports whether the document is about the public key in text.
-func (t told) hasKey(text string) bool {
+func (t Told) hasKey(text string) bool {
 	if !t.key.IsZero() {
 		return isPublicKey(t.key, text)
 	}
 	if key, err := cli.ParsePublicKey(text); err == nil {
-		return t.claims.Key == claims.EncodeKey(key.Bytes()) && t.claims.KeyType == string(key.Type())
+		return t.Claims.Key == claims.EncodeKey(key.Bytes()) && t.Claims.KeyType == string(key.Type())
 	}
-	return t.claims.Key != "" && t.claims.Key == text
+	return t.Claims.Key != "" && t.Claims.Key == text
 }
 
 // report prints what the document proves, and what it does not.
-func (v *verified) report(w io.Writer) error {
+func (v *Verified) report(w io.Writer) error {
 	var b strings.Builder
 	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
-	if !v.anchor.IsAWS() {
-		line("%s\n", notAWS(v.anchor))
+	if !v.Anchor.IsAWS() {
+		line("%s\n", NotAWS(v.Anchor))
 	}
 	who := "AWS's hypervisor"
-	if !v.anchor.IsAWS() {
+	if !v.Anchor.IsAWS() {
 		who = "somebody below that root"
 	}
-	line("the document is genuine: %s signed it at %s, not in debug mode", who, v.doc.Time.UTC().Truncate(time.Second).Format(time.RFC3339))
-	line("enclave     %s", v.doc.ModuleID)
+	line("the document is genuine: %s signed it at %s, not in debug mode", who, v.Doc.Time.UTC().Truncate(time.Second).Format(time.RFC3339))
+	line("enclave     %s", v.Doc.ModuleID)
 	for _, i := range []int{0, 1, 2, 3, 4, 8} {
-		if value := v.doc.PCRs[i]; value != nil {
+		if value := v.Doc.PCRs[i]; value != nil {
 			line("PCR%d        %x", i, value)
 		}
 	}
 	v.reportClaims(line)
-	if v.policy != nil {
+	if v.Policy != nil {
 		line("\nthe image's policy permits:")
-		for _, text := range permits(v.policy) {
+		for _, text := range permits(v.Policy) {
 			line("  = %s", text)
 		}
 	}
@@ -475,18 +481,18 @@ func (v *verified) report(w io.Writer) error {
 	return err
 }
 
-// notAWS warns of a document that is held against a root for tests.
-func notAWS(a nitro.Anchor) string {
+// NotAWS warns of a document that is held against a root for tests.
+func NotAWS(a nitro.Anchor) string {
 	return fmt.Sprintf("NOT AWS: --test-root names an attestation root of your own, %s.\nWhoever holds its key can make any document, and whoever is the KMS of this image knows its keys. This is for tests; it proves nothing about a real enclave.", a.Fingerprint())
 }
 
 // reportClaims prints the user data.
-func (v *verified) reportClaims(line func(format string, args ...any)) {
-	c := v.told.claims
-	if !v.told.ours && !v.told.foreign {
-		if v.doc.UserData != nil {
-			sum := sha256.Sum256(v.doc.UserData)
-			line("user data   %d bytes that are none of privyseal, SHA-256 %x", len(v.doc.UserData), sum)
+func (v *Verified) reportClaims(line func(format string, args ...any)) {
+	c := v.Told.Claims
+	if !v.Told.Ours && !v.Told.foreign {
+		if v.Doc.UserData != nil {
+			sum := sha256.Sum256(v.Doc.UserData)
+			line("user data   %d bytes that are none of privyseal, SHA-256 %x", len(v.Doc.UserData), sum)
 		}
 		return
 	}
@@ -494,7 +500,7 @@ func (v *verified) reportClaims(line func(format string, args ...any)) {
 		{"purpose", c.Purpose}, {"chain", c.Chain}, {"key type", c.KeyType}, {"origin", c.Origin},
 		{"KMS key", c.KMSKey}, {"boot", c.Boot}, {"mark", c.Mark},
 	}
-	if v.told.foreign {
+	if v.Told.foreign {
 		fields[0][1] = "key generation of tmkms-light"
 	}
 	for _, f := range fields {
@@ -508,7 +514,7 @@ func (v *verified) reportClaims(line func(format string, args ...any)) {
 	if c.Start != "" {
 		line("%-11s %s, where this boot began: below the mark of an earlier document, or at it with another tag behind it, it proves that an old state was brought back", "start", c.Start)
 	}
-	if v.told.key.IsZero() {
+	if v.Told.key.IsZero() {
 		if c.Key != "" {
 			line("public key  %s", c.Key)
 		}
@@ -516,7 +522,7 @@ func (v *verified) reportClaims(line func(format string, args ...any)) {
 	}
 	line("public key")
 	for _, format := range pubkey.Formats() {
-		if text, err := v.told.key.Format(format, ""); err == nil {
+		if text, err := v.Told.key.Format(format, ""); err == nil {
 			line("  %-11s %s", format, text)
 		}
 	}
@@ -524,16 +530,16 @@ func (v *verified) reportClaims(line func(format string, args ...any)) {
 
 // proves returns what follows from the document, given that all of it is as
 // expected.
-func (v *verified) proves() (list []string) {
-	c := v.told.claims
+func (v *Verified) proves() (list []string) {
+	c := v.Told.Claims
 	what := "some enclave"
 	if v.named {
 		what = "an enclave of the expected image"
 	}
 	switch {
-	case v.told.foreign:
+	case v.Told.foreign:
 		list = append(list, fmt.Sprintf("%s said that it made the key above and had it encrypted under the KMS key named %q", what, c.KMSKey))
-	case !v.told.ours || !v.named:
+	case !v.Told.Ours || !v.named:
 		list = append(list, what+" made the document")
 	case c.Purpose == claims.PurposeKMS || c.Purpose == claims.PurposeImport:
 		list = append(list, what+" holds the private half of the document's own public key, which is for "+map[string]string{
@@ -566,17 +572,17 @@ func (v *verified) proves() (list []string) {
 }
 
 // provesNot returns what a reader could believe all the same.
-func (v *verified) provesNot() (list []string) {
-	c := v.told.claims
+func (v *Verified) provesNot() (list []string) {
+	c := v.Told.Claims
 	if !v.named {
 		list = append(list, "anything about privyseal: any program in an enclave of anybody can say the same")
 	}
 	if !v.nonce {
 		list = append(list, "that it is fresh: without a nonce of yours it can be an old one, shown again")
 	}
-	key := v.named && v.told.ours && c.Key != ""
+	key := v.named && v.Told.Ours && c.Key != ""
 	switch {
-	case v.told.foreign:
+	case v.Told.foreign:
 		list = append(list, "that the key is used safely: tmkms-light's state is its host's word")
 	case key && c.Origin == nitrokms.Imported:
 		list = append(list, "that the key is nowhere else: it was imported, and copies may exist")
@@ -589,7 +595,7 @@ func (v *verified) provesNot() (list []string) {
 	if text := v.anyProgram(); text != "" {
 		list = append(list, text)
 	}
-	if secret := key || v.named && v.told.ours && c.Purpose == claims.PurposeImport; secret && v.policy == nil {
+	if secret := key || v.named && v.Told.Ours && c.Purpose == claims.PurposeImport; secret && v.Policy == nil {
 		list = append(list, "whose KMS the image believes, and so who else knows the key: name the image by --eif, or by --pcr1 and --policy")
 	} else if secret {
 		list = append(list, "that nobody has the material of the KMS key: `aws kms describe-key` says Origin AWS_KMS and MultiRegion false where AWS alone has it")
@@ -597,7 +603,7 @@ func (v *verified) provesNot() (list []string) {
 	if key {
 		list = append(list, "that no second enclave runs with an older state: compare boot, sequence and mark over time")
 	}
-	if v.doc.PCRs[3] == nil || slices.Equal(v.doc.PCRs[3], make([]byte, 48)) {
+	if v.Doc.PCRs[3] == nil || slices.Equal(v.Doc.PCRs[3], make([]byte, 48)) {
 		list = append(list, "on whose instance it runs: the instance has no IAM role")
 	}
 	return list
