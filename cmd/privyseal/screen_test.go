@@ -215,3 +215,20 @@ privyseal: start one with
 		t.Errorf("%q", got)
 	}
 }
+
+// What a witness says is a list, whatever is missing of it.
+func TestWitnessRow(t *testing.T) {
+	now := time.Now()
+	for want, s := range map[string]*witness.Snapshot{
+		"none, so nobody would see a second signer":              nil,
+		"open no witness answers":                                {State: "open", Detail: "no witness answers"},
+		"open tip 7, 3s ago":                                     {State: "open", Tip: 7, TipTime: now.Add(-3 * time.Second)},
+		"open tip 7, 3s ago, 1 untrue claim; no witness answers": {State: "open", Tip: 7, TipTime: now.Add(-3 * time.Second), Lies: 1, Detail: "no witness answers"},
+		"open 2 untrue claims":                                   {State: "open", Lies: 2},
+	} {
+		row := witnessRows(s, now)[0]
+		if got := strings.TrimSpace(row.word + " " + row.text); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -242,19 +243,23 @@ func witnessRows(s *witness.Snapshot, now time.Time) (rows []statusRow) {
 	if s == nil {
 		return []statusRow{{label: "witness", word: "none,", text: "so nobody would see a second signer", tone: doubt}}
 	}
-	text := ""
+	var parts []string
 	if s.Tip > 0 {
-		text = fmt.Sprintf("tip %d, %s ago", s.Tip, age(s.TipTime, now))
+		parts = append(parts, fmt.Sprintf("tip %d, %s ago", s.Tip, age(s.TipTime, now)))
 	}
 	if s.Lies > 0 {
-		text += fmt.Sprintf(", %d untrue claims", s.Lies)
+		parts = append(parts, cure.Count(s.Lies, "untrue claim"))
+	}
+	text := strings.Join(parts, ", ")
+	if s.Detail != "" {
+		text = strings.TrimPrefix(text+"; "+s.Detail, "; ")
 	}
 	tones := map[string]tone{"open": fine, witness.Stopped: alarm}
 	t, known := tones[s.State]
 	if !known || s.State == "open" && s.Detail != "" {
 		t = doubt
 	}
-	rows = append(rows, statusRow{label: "witness", word: s.State, text: text + prefixed("; ", s.Detail), tone: t})
+	rows = append(rows, statusRow{label: "witness", word: s.State, text: text, tone: t})
 	for _, src := range s.Sources {
 		if src.Problem != "" {
 			rows = append(rows, statusRow{label: "witness", text: src.Problem, tone: doubt})

@@ -93,6 +93,18 @@ type namedKey struct {
 	Value []byte `json:"value"`
 }
 
+// isShard reports whether a JSON object is a shard of Horcrux, of version 3 or 2.
+func isShard(text []byte) bool {
+	var shard struct {
+		Shard json.RawMessage `json:"privateShard"`
+		Share json.RawMessage `json:"secret_share"`
+	}
+	err := strictjson.Unmarshal(text, &shard)
+	clear(shard.Shard)
+	clear(shard.Share)
+	return err == nil && (shard.Shard != nil || shard.Share != nil)
+}
+
 // importJSON reads a key file of CometBFT (privval.FilePVKey, p2p.NodeKey).
 func importJSON(text []byte) (*Key, error) {
 	var file struct {
@@ -100,6 +112,9 @@ func importJSON(text []byte) (*Key, error) {
 		PubKey  *namedKey       `json:"pub_key"`
 		PrivKey *namedKey       `json:"priv_key"`
 		Sealed  json.RawMessage `json:"seal_key_request"` // of tmkms-light's SGX keys
+	}
+	if isShard(text) {
+		return nil, errors.New("it is a shard of Horcrux' key; `privyseal migrate horcrux DIR…` combines as many as make the key")
 	}
 	if err := strictjson.Unmarshal(text, &file); errors.Is(err, strictjson.ErrDuplicate) {
 		return nil, errDuplicate

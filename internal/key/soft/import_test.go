@@ -157,6 +157,8 @@ func TestImportRefuses(t *testing.T) {
 		{"torn JSON", rfcJSON[:len(rfcJSON)-3], "", "not a key file of a known form"},
 		{"JSON and more", rfcJSON + rfcJSON, "", "not a key file of a known form"},
 		{"no priv_key", `{"pub_key":null}`, "", "no priv_key"},
+		{"a shard of Horcrux", `{"pubKey":"CiA=","privateShard":"AAAA","id":1}`, "", "a shard of Horcrux' key; `privyseal migrate horcrux DIR…`"},
+		{"a shard of an older Horcrux", `{"pub_key":"CiA=","secret_share":"AAAA","id":1}`, "", "a shard of Horcrux' key"},
 		{"a state file", `{"height":"0","round":0,"step":0}`, "", "no priv_key"},
 		{"another pub_key", edit("11qYAY", "Mm5KPb"), "", "its pub_key does not belong"},
 		{"a torn pub_key", edit("11qYAY", "11"), "", "its pub_key does not belong"},
