@@ -247,6 +247,8 @@ func TestForgedEnvelopes(t *testing.T) {
 	for name, b := range map[string][]byte{
 		"nothing":               nil,
 		"zeros":                 make([]byte, 493),
+		"a byte behind it":      append(bytes.Clone(good), 0),
+		"an end behind it":      append(bytes.Clone(indefinite), 0, 0),
 		"no ciphertext":         envelopeOf(t, r, true, []byte{}),
 		"short IV":              bytes.Replace(indefinite, append([]byte{tagOctets, 16}, e.iv...), append([]byte{tagOctets, 15}, e.iv[1:]...), 1),
 		"short recipient":       bytes.Replace(indefinite, append([]byte{tagKeyID, recipientID}, r.id()...), append([]byte{tagKeyID, recipientID - 1}, r.id()[1:]...), 1),
