@@ -172,6 +172,8 @@ func (k *inspection) checkHome() {
 	switch {
 	case err != nil:
 		k.Add(provider.Bad, 0, "home", err.Error(), k.app.Command("init --chain-id ID --node ADDR"))
+	case !info.IsDir():
+		k.Add(provider.Bad, 0, "home", k.home+" is not a folder", "name the signer's folder with --home or $PRIVYSEAL_HOME")
 	case info.Mode().Perm()&0o022 != 0:
 		k.Add(provider.Bad, 0, "home", fmt.Sprintf("%s may be written by others (mode %#o)", k.home, info.Mode().Perm()), "`chmod go-w "+shell.Word(k.home)+"`")
 	default:

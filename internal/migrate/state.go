@@ -120,10 +120,18 @@ func unchanged(first [][]snapshot) error {
 	return nil
 }
 
+// missingError is an [fs.ErrNotExist] that says so once.
+type missingError struct{}
+
+func (missingError) Error() string {
+	return "it is missing (relative paths count from the folder of the config)"
+}
+func (missingError) Is(target error) bool { return target == fs.ErrNotExist }
+
 func readState(path string) (snapshot, error) {
 	data, info, err := readFile(path, MaxStateSize)
 	if errors.Is(err, fs.ErrNotExist) {
-		return snapshot{}, fmt.Errorf("it is missing (relative paths count from the folder of the config): %w", fs.ErrNotExist)
+		return snapshot{}, missingError{}
 	}
 	if err != nil {
 		return snapshot{}, err
