@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"slices"
 
-	"privyseal/internal/cli"
 	"privyseal/internal/config"
 	"privyseal/internal/cure"
 	"privyseal/internal/filestore"
@@ -109,7 +108,7 @@ func (in *installer) noted(make func(*home.Note) error) error {
 	var note *home.Note
 	err := in.undo.folder(in.home)
 	if err == nil {
-		note, err = home.BeginNote(home.Place{Dir: in.home, Config: in.config, Kinds: in.app.Kinds, IsKey: made})
+		note, err = home.BeginNote(home.Place{Dir: in.home, Config: in.config, Kinds: in.app.Kinds, IsKey: soft.IsMade})
 	}
 	if err != nil {
 		in.undo.all()
@@ -127,21 +126,6 @@ func (in *installer) noted(make func(*home.Note) error) error {
 	}
 	return note.End()
 }
-
-// made reports whether a key file is of the public key, or torn. Zero is no key: then
-// only a torn file counts, since a whole one is as good as another.
-func made(path string, public pubkey.Key) bool {
-	if key, err := openFile(path); err == nil {
-		defer key.Wipe()
-		return !public.IsZero() && key.PublicKey().Equal(public)
-	}
-	data, err := cli.ReadBounded(path, maxKeyFile)
-	defer clear(data)
-	return err == nil && soft.Torn(data)
-}
-
-// maxKeyFile bounds in bytes what is read of a torn key file.
-const maxKeyFile = 64 << 10
 
 func exists(path string) bool {
 	_, err := os.Lstat(path)

@@ -68,7 +68,7 @@ func cutAt(t *testing.T, in *installer, steps int, list ...func(*home.Note) erro
 	if steps == 0 {
 		return
 	}
-	note, err := home.BeginNote(home.Place{Dir: in.home, Config: in.config, Kinds: in.app.Kinds, IsKey: made})
+	note, err := home.BeginNote(home.Place{Dir: in.home, Config: in.config, Kinds: in.app.Kinds, IsKey: soft.IsMade})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -90,9 +90,21 @@ func decode(data []byte) (*Key, error) {
 	return k, nil
 }
 
-// Torn reports whether data is the beginning of a key file that was cut off while it
+// IsMade reports whether the key file at path holds the key of a public key, or is torn.
+// The zero key is none: then only a torn file counts.
+func IsMade(path string, public pubkey.Key) bool {
+	if k, err := Open(path, ""); err == nil {
+		defer k.Wipe()
+		return !public.IsZero() && k.PublicKey().Equal(public)
+	}
+	data, _, err := read(path)
+	defer clear(data)
+	return err == nil && torn(data)
+}
+
+// torn reports whether data is the beginning of a key file that was cut off while it
 // was written, or lost its bytes to a power cut: it holds no whole key.
-func Torn(data []byte) bool {
+func torn(data []byte) bool {
 	n := min(len(data), len(header))
 	text := bytes.TrimRight(data, "\x00")
 	return len(text) == 0 || string(data[:n]) == header[:n] && (len(text) < len(data) || data[len(data)-1] != '\n' || bytes.Count(data, []byte("\n")) < 4)
