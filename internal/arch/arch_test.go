@@ -78,6 +78,7 @@ var mayImport = map[string]string{
 	"internal/provider": "internal/cli internal/config internal/cure internal/filestore internal/key/soft internal/pubkey internal/shell internal/watermark",
 	"internal/monitor":  "internal/cure internal/witness internal/hostlink internal/oplog internal/privval internal/session internal/signer internal/watermark github.com/prometheus/client_golang/ github.com/prometheus/client_model/go",
 
+	"internal/ops/vault": "internal/cli internal/config internal/cure internal/key/soft internal/key/vault internal/provider internal/pubkey github.com/spf13/pflag",
 	"internal/ops/nitro": "internal/config internal/cure internal/hostlink",
 
 	"internal/ops/nitro/image": "internal/awspolicy internal/cli internal/config internal/cure internal/eif internal/key/nitrokms internal/policy github.com/spf13/cobra " +

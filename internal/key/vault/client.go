@@ -2,6 +2,7 @@ package vault
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -30,7 +31,7 @@ type Client struct {
 
 	ctx   context.Context // until Close
 	close context.CancelFunc
-	kept  chan struct{} // closed when nothing is kept any more
+	kept  chan struct{} // closed when nothing is kept any more; nil: nothing is
 	poke  chan struct{} // there is something new to keep
 
 	// turn holds one token. Who took it owns session.
@@ -38,28 +39,25 @@ type Client struct {
 	session *session // nil: log in
 }
 
-// New returns a client. It calls the server in the background only, to be logged in
-// and connected when the first signature is asked for; a server that is not there yet
-// is no error.
+// New returns a client. It calls nobody before it is asked for something.
 func New(c Config) (*Client, error) {
-	k, err := newClient(c)
-	if err == nil {
-		go k.keep()
-	}
-	return k, err
-}
-
-// newClient returns a client without what runs in the background.
-func newClient(c Config) (*Client, error) {
-	base, err := c.complete()
+	c.fill()
+	var err error
+	c.Check(func(key, wrong string) {
+		err = cmp.Or(err, fmt.Errorf("cannot use the Vault server: %s %s", key, wrong))
+	})
 	if err != nil {
-		return nil, fmt.Errorf("cannot use the Vault server: %w", err)
+		return nil, err
+	}
+	base, err := c.base()
+	if err != nil {
+		return nil, err
 	}
 	secured, err := c.tlsConfig()
 	if err != nil {
 		return nil, fmt.Errorf("cannot use the Vault server: %w", err)
 	}
-	k := &Client{c: c, base: base, kept: make(chan struct{}), poke: make(chan struct{}, 1), turn: make(chan struct{}, 1)}
+	k := &Client{c: c, base: base, poke: make(chan struct{}, 1), turn: make(chan struct{}, 1)}
 	k.http = &http.Client{
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		Transport: &http.Transport{
@@ -81,7 +79,9 @@ func newClient(c Config) (*Client, error) {
 // Close ends all calls and connections. The token lives until it expires.
 func (c *Client) Close() error {
 	c.close()
-	<-c.kept
+	if c.kept != nil {
+		<-c.kept
+	}
 	c.http.CloseIdleConnections()
 	return nil
 }

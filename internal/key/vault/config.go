@@ -38,7 +38,7 @@ type Config struct {
 	ServerName string
 	// Namespace is sent with each call, "" for none.
 	Namespace string
-	// Mount is where the transit engine is mounted; "" means transit.
+	// Mount is where the transit engine is mounted; "" means [DefaultMount].
 	Mount string
 
 	// One of the two says who we are. TokenFile holds a token, and is read again when
@@ -59,13 +59,18 @@ type Config struct {
 
 // AppRole is the auth method for programs: a role, and a secret id that proves it.
 type AppRole struct {
-	Mount        string // "" means approle
+	Mount        string // "" means [DefaultAppRoleMount]
 	RoleID       string
 	SecretIDFile string
 }
 
-// DefaultTimeout fits a vote: a node waits for it for seconds, its round for one or two.
-const DefaultTimeout = time.Second
+// The defaults of a Config. The timeout fits a vote: a node waits for it for seconds, its
+// round for one or two.
+const (
+	DefaultMount        = "transit"
+	DefaultAppRoleMount = "approle"
+	DefaultTimeout      = time.Second
+)
 
 // maxTimeout is half of what a node waits for an answer (session.AnswerTimeout).
 const maxTimeout = 2 * time.Second
@@ -73,58 +78,80 @@ const maxTimeout = 2 * time.Second
 // Paths and names as Vault takes them (framework.GenericNameRegex).
 var (
 	mountPath = regexp.MustCompile(`^[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*$`)
+	dots      = regexp.MustCompile(`(^|/)\.\.?(/|$)`)
 	keyName   = regexp.MustCompile(`^[A-Za-z0-9_](([A-Za-z0-9_.-]+)?[A-Za-z0-9_])?$`)
 )
 
-// complete fills in the defaults and checks the rest.
-func (c *Config) complete() (*url.URL, error) {
-	c.Mount = cmp.Or(c.Mount, "transit")
-	c.AppRole.Mount = cmp.Or(c.AppRole.Mount, "approle")
+// fill puts the defaults in place of what is not set.
+func (c *Config) fill() {
+	c.Mount = cmp.Or(c.Mount, DefaultMount)
+	c.AppRole.Mount = cmp.Or(c.AppRole.Mount, DefaultAppRoleMount)
 	c.Timeout = cmp.Or(c.Timeout, DefaultTimeout)
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	switch {
-	case !isPath(c.Mount) || !isPath(c.AppRole.Mount):
-		return nil, errors.New("a mount is a path like transit or team/transit")
-	case c.Namespace != "" && !isPath(c.Namespace):
-		return nil, errors.New("a namespace is a path like team or org/team")
-	case c.Timeout < 0 || c.Timeout > maxTimeout:
-		return nil, fmt.Errorf("a timeout is above 0 and at most %v: a node waits no longer for its vote", maxTimeout)
-	case (c.TokenFile == "") == (c.AppRole.RoleID == "" && c.AppRole.SecretIDFile == ""):
-		return nil, errors.New("it takes either a token file or an AppRole")
-	case c.TokenFile == "" && (c.AppRole.RoleID == "" || c.AppRole.SecretIDFile == ""):
-		return nil, errors.New("an AppRole has a role id and a file with a secret id")
-	case c.AppRole.RoleID != "" && !isSecretText(c.AppRole.RoleID):
-		return nil, errors.New("the role id has characters that none has")
+}
+
+// Check calls fail with each part that cannot be, by its name in privyseal.toml, and
+// what is wrong with it. It looks at no file.
+func (c Config) Check(fail func(key, wrong string)) {
+	c.fill()
+	c.checkAddress(fail)
+	for key, path := range map[string]string{"mount": c.Mount, "approle_mount": c.AppRole.Mount} {
+		if !isPath(path) {
+			fail(key, "is not a path like transit or team/transit")
+		}
 	}
-	return c.parseAddress()
+	if c.Namespace != "" && !isPath(c.Namespace) {
+		fail("namespace", "is not a path like team or org/team")
+	}
+	if c.Timeout < 0 || c.Timeout > maxTimeout {
+		fail("timeout", fmt.Sprintf("is not above 0 and at most %v: a node does not wait longer for its vote", maxTimeout))
+	}
+	byRole := c.AppRole.RoleID != "" || c.AppRole.SecretIDFile != ""
+	switch {
+	case (c.TokenFile != "") == byRole:
+		fail("token_file", "or role_id and secret_id_file are needed, and not both: they say who we are")
+	case byRole && (c.AppRole.RoleID == "" || c.AppRole.SecretIDFile == ""):
+		fail("role_id", "and secret_id_file go together")
+	case byRole && !isSecretText(c.AppRole.RoleID):
+		fail("role_id", "has characters that no role id has")
+	}
+}
+
+// checkAddress does not quote the address: there may be a password in it.
+func (c Config) checkAddress(fail func(key, wrong string)) {
+	u, err := c.base()
+	switch {
+	case err != nil:
+		fail("address", err.Error())
+	case u.Scheme == "https":
+	case !isLoopback(u.Hostname()) && !c.AllowPlain:
+		fail("address", "has no TLS, so that anybody on the way can read the token and sign with the key; http:// is accepted for loopback addresses only, or with allow_plain_http = true")
+	case c.CAFile != "":
+		fail("ca_file", "is of no use with http://")
+	case c.ServerName != "":
+		fail("server_name", "is of no use with http://")
+	}
+}
+
+// base returns the address.
+func (c Config) base() (*url.URL, error) {
+	u, err := url.Parse(c.Address)
+	switch {
+	case err != nil || u.Hostname() == "" || u.User != nil || u.Path != "" && u.Path != "/" || u.RawQuery != "" || u.Fragment != "":
+		return nil, errors.New("is not https://HOST or https://HOST:PORT, and nothing more")
+	case u.Scheme != "https" && u.Scheme != "http":
+		return nil, errors.New("does not begin with https://")
+	}
+	u.Path = ""
+	return u, nil
 }
 
 // isPath reports whether s is a path without empty parts and without dots that lead
 // elsewhere.
 func isPath(s string) bool {
-	return len(s) <= 250 && mountPath.MatchString(s) && !regexp.MustCompile(`(^|/)\.\.?(/|$)`).MatchString(s)
-}
-
-func (c *Config) parseAddress() (*url.URL, error) {
-	u, err := url.Parse(c.Address)
-	// Not the address in the error: there may be a password in it.
-	if err != nil || u.Host == "" || u.Hostname() == "" || u.User != nil || u.Path != "" && u.Path != "/" || u.RawQuery != "" || u.Fragment != "" {
-		return nil, errors.New("an address is https://HOST or https://HOST:PORT, and nothing more")
-	}
-	u.Path = ""
-	switch {
-	case u.Scheme == "https":
-		return u, nil
-	case u.Scheme != "http":
-		return nil, errors.New("an address begins with https://")
-	case !isLoopback(u.Hostname()) && !c.AllowPlain:
-		return nil, fmt.Errorf("the address %s has no TLS, so that anybody on the way can read the token and sign with the key; http:// is accepted for loopback addresses only", u)
-	case c.CAFile != "" || c.ServerName != "":
-		return nil, errors.New("a CA file and a server name are of no use with http://")
-	}
-	return u, nil
+	return len(s) <= 250 && mountPath.MatchString(s) && !dots.MatchString(s)
 }
 
 func isLoopback(host string) bool {

@@ -24,15 +24,15 @@ func TestConfig(t *testing.T) {
 		"good":                  {func(*Config) {}, ""},
 		"a slash":               {func(c *Config) { c.Address += "/" }, ""},
 		"a port":                {func(c *Config) { c.Address += ":8200" }, ""},
-		"no address":            {func(c *Config) { c.Address = "" }, "an address is https://HOST"},
-		"no scheme":             {func(c *Config) { c.Address = "vault.test:8200" }, "an address is https://HOST"},
-		"another scheme":        {func(c *Config) { c.Address = "unix://vault.test" }, "an address begins with https://"},
-		"a path":                {func(c *Config) { c.Address += "/v1" }, "an address is https://HOST"},
-		"a query":               {func(c *Config) { c.Address += "?x=1" }, "an address is https://HOST"},
-		"a fragment":            {func(c *Config) { c.Address += "#x" }, "an address is https://HOST"},
-		"a password":            {func(c *Config) { c.Address = "https://user:hunter2@vault.test" }, "an address is https://HOST"},
-		"a port alone":          {func(c *Config) { c.Address = "https://:8200" }, "an address is https://HOST"},
-		"control characters":    {func(c *Config) { c.Address = "https://vault.test\n" }, "an address is https://HOST"},
+		"no address":            {func(c *Config) { c.Address = "" }, "address is not https://HOST"},
+		"no scheme":             {func(c *Config) { c.Address = "vault.test:8200" }, "address is not https://HOST"},
+		"another scheme":        {func(c *Config) { c.Address = "unix://vault.test" }, "address does not begin with https://"},
+		"a path":                {func(c *Config) { c.Address += "/v1" }, "address is not https://HOST"},
+		"a query":               {func(c *Config) { c.Address += "?x=1" }, "address is not https://HOST"},
+		"a fragment":            {func(c *Config) { c.Address += "#x" }, "address is not https://HOST"},
+		"a password":            {func(c *Config) { c.Address = "https://user:hunter2@vault.test" }, "address is not https://HOST"},
+		"a port alone":          {func(c *Config) { c.Address = "https://:8200" }, "address is not https://HOST"},
+		"control characters":    {func(c *Config) { c.Address = "https://vault.test\n" }, "address is not https://HOST"},
 		"plain":                 {func(c *Config) { c.Address = "http://vault.test:8200" }, "http:// is accepted for loopback addresses only"},
 		"plain, in words":       {func(c *Config) { c.Address, c.AllowPlain = "http://vault.test:8200", true }, ""},
 		"plain here":            {func(c *Config) { c.Address = "http://127.0.0.1:8200" }, ""},
@@ -45,28 +45,28 @@ func TestConfig(t *testing.T) {
 		"no CA file":            {func(c *Config) { c.CAFile = empty + "x" }, "cannot read the CA file"},
 		"an empty CA file":      {func(c *Config) { c.CAFile = empty }, "holds no PEM certificate"},
 		"a mount":               {func(c *Config) { c.Mount = "team/transit-2" }, ""},
-		"a mount that leads up": {func(c *Config) { c.Mount = "transit/../sys" }, "a mount is a path"},
-		"a mount of dots":       {func(c *Config) { c.Mount = ".." }, "a mount is a path"},
-		"a mount with a query":  {func(c *Config) { c.Mount = "transit?x" }, "a mount is a path"},
-		"a mount with slashes":  {func(c *Config) { c.Mount = "/transit/" }, "a mount is a path"},
-		"a role's mount":        {func(c *Config) { c.AppRole.Mount = "a//b" }, "a mount is a path"},
+		"a mount that leads up": {func(c *Config) { c.Mount = "transit/../sys" }, "mount is not a path"},
+		"a mount of dots":       {func(c *Config) { c.Mount = ".." }, "mount is not a path"},
+		"a mount with a query":  {func(c *Config) { c.Mount = "transit?x" }, "mount is not a path"},
+		"a mount with slashes":  {func(c *Config) { c.Mount = "/transit/" }, "mount is not a path"},
+		"a role's mount":        {func(c *Config) { c.AppRole.Mount = "a//b" }, "mount is not a path"},
 		"a namespace":           {func(c *Config) { c.Namespace = "a/b" }, ""},
-		"a namespace in two":    {func(c *Config) { c.Namespace = "a\r\nX: y" }, "a namespace is a path"},
+		"a namespace in two":    {func(c *Config) { c.Namespace = "a\r\nX: y" }, "namespace is not a path"},
 		"the longest timeout":   {func(c *Config) { c.Timeout = maxTimeout }, ""},
 		"a long timeout":        {func(c *Config) { c.Timeout = maxTimeout + 1 }, "at most 2s"},
 		"a negative timeout":    {func(c *Config) { c.Timeout = -1 }, "above 0"},
-		"nobody":                {func(c *Config) { c.TokenFile = "" }, "either a token file or an AppRole"},
-		"both":                  {func(c *Config) { c.AppRole.RoleID, c.AppRole.SecretIDFile = "x", "y" }, "either a token file or an AppRole"},
-		"a token and a role id": {func(c *Config) { c.AppRole.RoleID = "x" }, "either a token file or an AppRole"},
+		"nobody":                {func(c *Config) { c.TokenFile = "" }, "token_file or role_id and secret_id_file are needed"},
+		"both":                  {func(c *Config) { c.AppRole.RoleID, c.AppRole.SecretIDFile = "x", "y" }, "token_file or role_id and secret_id_file are needed"},
+		"a token and a role id": {func(c *Config) { c.AppRole.RoleID = "x" }, "token_file or role_id and secret_id_file are needed"},
 		"a role":                {func(c *Config) { c.TokenFile, c.AppRole.RoleID, c.AppRole.SecretIDFile = "", "x", "y" }, ""},
-		"half a role":           {func(c *Config) { c.TokenFile, c.AppRole.RoleID = "", "x" }, "an AppRole has a role id and a file"},
-		"the other half":        {func(c *Config) { c.TokenFile, c.AppRole.SecretIDFile = "", "x" }, "an AppRole has a role id and a file"},
-		"a role id in two":      {func(c *Config) { c.TokenFile, c.AppRole.RoleID, c.AppRole.SecretIDFile = "", "x\n", "y" }, "the role id has characters"},
+		"half a role":           {func(c *Config) { c.TokenFile, c.AppRole.RoleID = "", "x" }, "role_id and secret_id_file go together"},
+		"the other half":        {func(c *Config) { c.TokenFile, c.AppRole.SecretIDFile = "", "x" }, "role_id and secret_id_file go together"},
+		"a role id in two":      {func(c *Config) { c.TokenFile, c.AppRole.RoleID, c.AppRole.SecretIDFile = "", "x\n", "y" }, "role_id has characters"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := Config{Address: "https://vault.test", TokenFile: "token"}
 			tt.change(&c)
-			k, err := newClient(c)
+			k, err := New(c)
 			switch {
 			case tt.want == "" && err != nil:
 				t.Error(err)
@@ -78,26 +78,29 @@ func TestConfig(t *testing.T) {
 		})
 	}
 	var c Config
-	c.Address, c.TokenFile = "https://vault.test", "token"
-	if _, err := c.complete(); err != nil || c.Timeout != time.Second || c.Mount != "transit" || c.AppRole.Mount != "approle" {
-		t.Errorf("%+v, %v", c, err)
+	c.fill()
+	if c.Timeout != time.Second || c.Mount != "transit" || c.AppRole.Mount != "approle" {
+		t.Errorf("%+v", c)
 	}
 }
 
 func TestOpenRefuses(t *testing.T) {
-	good := Config{Address: "https://127.0.0.1:1", TokenFile: "token"}
+	good := Config{Address: "https://127.0.0.1:1", TokenFile: secretFile(t, "s.token")}
 	public, err := pubkey.New(pubkey.Ed25519, newFake(t, honest).public.Bytes())
 	if err != nil {
 		t.Fatal(err)
 	}
 	for name, open := range map[string]func() (*Key, error){
-		"a name that leads elsewhere": func() (*Key, error) { return Open(good, "../sys/seal", 1, public) },
-		"a name with a slash":         func() (*Key, error) { return Open(good, "val/sha2-256", 1, public) },
-		"no name":                     func() (*Key, error) { return Open(good, "", 1, public) },
-		"a dot at the end":            func() (*Key, error) { return Open(good, "val.", 1, public) },
-		"no version":                  func() (*Key, error) { return Open(good, "val", 0, public) },
-		"no public key":               func() (*Key, error) { return Open(good, "val", 1, pubkey.Key{}) },
-		"no address":                  func() (*Key, error) { return Open(Config{TokenFile: "token"}, "val", 1, public) },
+		"a name that leads elsewhere": func() (*Key, error) { return Open(good, Reference{"../sys/seal", 1, public}) },
+		"a name with a slash":         func() (*Key, error) { return Open(good, Reference{"val/sha2-256", 1, public}) },
+		"no name":                     func() (*Key, error) { return Open(good, Reference{"", 1, public}) },
+		"a dot at the end":            func() (*Key, error) { return Open(good, Reference{"val.", 1, public}) },
+		"no version":                  func() (*Key, error) { return Open(good, Reference{"val", 0, public}) },
+		"no public key":               func() (*Key, error) { return Open(good, Reference{"val", 1, pubkey.Key{}}) },
+		"no token file": func() (*Key, error) {
+			return Open(Config{Address: "https://127.0.0.1:1", TokenFile: t.TempDir() + "/x"}, Reference{"val", 1, public})
+		},
+		"no address": func() (*Key, error) { return Open(Config{TokenFile: "token"}, Reference{"val", 1, public}) },
 	} {
 		if k, err := open(); err == nil {
 			k.Close()
@@ -105,7 +108,7 @@ func TestOpenRefuses(t *testing.T) {
 		}
 	}
 	for _, name := range []string{"v", "val-1.b_c", "_"} {
-		k, err := Open(good, name, 1, public)
+		k, err := Open(good, Reference{name, 1, public})
 		if err != nil {
 			t.Errorf("%q: %v", name, err)
 			continue
@@ -145,7 +148,7 @@ func FuzzAnswer(f *testing.F) {
 	f.Add(200, []byte(`{"auth":{"client_token":"s.x","lease_duration":3600,"renewable":true}}`))
 	f.Add(403, []byte(`{"errors":["permission denied"]}`))
 	f.Add(503, []byte(`{"errors":["Vault is sealed"]}`))
-	c, err := newClient(Config{Address: "https://vault.test", TokenFile: "token"})
+	c, err := New(Config{Address: "https://vault.test", TokenFile: "token"})
 	if err != nil {
 		f.Fatal(err)
 	}

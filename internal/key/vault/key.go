@@ -24,23 +24,28 @@ type Key struct {
 	verify  func(message, signature []byte) bool
 }
 
-// Open returns the key name, in its version, which has to be public. It becomes the
-// owner of a new client. It does not wait for the server: one that is sealed or not there
-// yet makes Sign fail, until it is back.
-func Open(c Config, name string, version int, public pubkey.Key) (*Key, error) {
+// Open returns the key of a reference. It becomes the owner of a new client. It does not
+// wait for the server: one that is sealed or not there yet makes Sign fail, until it is
+// back. The secret that says who we are has to be there.
+func Open(c Config, r Reference) (*Key, error) {
 	switch {
-	case !keyName.MatchString(name):
-		return nil, fmt.Errorf("cannot use the Vault key %.60q: no key has such a name", name)
-	case version < 1:
+	case !keyName.MatchString(r.Name):
+		return nil, fmt.Errorf("cannot use the Vault key %.60q: no key has such a name", r.Name)
+	case r.Version < 1:
 		return nil, errors.New("cannot use the Vault key: its version has to be pinned, and the first is 1")
-	case public.Type() != pubkey.Ed25519:
-		return nil, fmt.Errorf("cannot use the Vault key: it signs with ed25519, and the public key is of type %q", public.Type())
+	case r.Public.Type() != pubkey.Ed25519:
+		return nil, fmt.Errorf("cannot use the Vault key: it signs with ed25519, and the public key is of type %q", r.Public.Type())
 	}
 	client, err := New(c)
 	if err != nil {
 		return nil, err
 	}
-	return client.key(name, version, public), nil
+	if _, err := client.secret(); err != nil {
+		return nil, err
+	}
+	client.kept = make(chan struct{})
+	go client.keep()
+	return client.key(r.Name, r.Version, r.Public), nil
 }
 
 func (c *Client) key(name string, version int, public pubkey.Key) *Key {

@@ -523,7 +523,7 @@ func TestInspectOfSilence(t *testing.T) {
 	}
 	want := "what the token may do cannot be checked: token at " + f.server.URL + ": the answer makes no sense (it does not name transit/keys/val)"
 	if len(in.Findings) != 1 || in.Findings[0].What != want {
-		t.Errorf("%q", in.Findings)
+		t.Errorf("%+v", in.Findings)
 	}
 }
 

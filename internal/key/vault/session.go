@@ -1,6 +1,7 @@
 package vault
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -99,24 +100,29 @@ func (c *Client) takeTurn(ctx context.Context) error {
 
 func (c *Client) endTurn() { c.turn <- struct{}{} }
 
+// secret reads what says who we are: a token, or a role's secret id.
+func (c *Client) secret() (string, error) {
+	text, err := readSecret(cmp.Or(c.c.TokenFile, c.c.AppRole.SecretIDFile), c.c.Credentials)
+	if err != nil {
+		return "", fmt.Errorf("cannot log in at %s: %w", c.base, err)
+	}
+	return text, nil
+}
+
 // logIn returns a new session.
 func (c *Client) logIn(ctx context.Context) (*session, error) {
-	if c.c.TokenFile != "" {
-		token, err := readSecret(c.c.TokenFile, c.c.Credentials)
-		if err != nil {
-			return nil, fmt.Errorf("cannot log in at %s: %w", c.base, err)
-		}
-		return &session{token: token, made: time.Now()}, nil
-	}
-	secretID, err := readSecret(c.c.AppRole.SecretIDFile, c.c.Credentials)
+	secret, err := c.secret()
 	if err != nil {
-		return nil, fmt.Errorf("cannot log in at %s: %w", c.base, err)
+		return nil, err
+	}
+	if c.c.TokenFile != "" {
+		return &session{token: secret, made: time.Now()}, nil
 	}
 	var l login
 	r := request{what: "login", method: "POST", path: "auth/" + c.c.AppRole.Mount + "/login", login: true,
-		body: map[string]string{"role_id": c.c.AppRole.RoleID, "secret_id": secretID}}
+		body: map[string]string{"role_id": c.c.AppRole.RoleID, "secret_id": secret}}
 	if failed := c.exchange(ctx, "", r, &l); failed != nil {
-		failed.detail = hide(hide(failed.detail, secretID), c.c.AppRole.RoleID)
+		failed.detail = hide(hide(failed.detail, secret), c.c.AppRole.RoleID)
 		return nil, failed
 	}
 	if !isSecretText(l.Auth.ClientToken) || l.Auth.LeaseDuration < 0 {
@@ -175,15 +181,27 @@ func (s *session) pause(now time.Time) time.Duration {
 	return min(keepPause, max(left, s.lease/10, time.Second))
 }
 
-// lookUp asks how long a token lives that came out of a file. A token without the
-// policy "default" may not ask, and counts as one that lives for ever.
+// self is what the server says of our token.
+type self struct {
+	TTL              int64    `json:"ttl"` // seconds; 0: for ever
+	Renewable        bool     `json:"renewable"`
+	Policies         []string `json:"policies"`
+	IdentityPolicies []string `json:"identity_policies"`
+}
+
+// selfRequest asks for it. A token without the policy "default" may not ask.
+var selfRequest = request{what: "token", method: "GET", path: "auth/token/lookup-self"}
+
+func (c *Client) lookUpSelf(ctx context.Context) (t self, err error) {
+	err = c.call(ctx, selfRequest, &t)
+	return t, err
+}
+
+// lookUp asks how long a token lives that came out of a file. One that may not ask counts
+// as one that lives for ever.
 func (c *Client) lookUp(ctx context.Context, s *session, now time.Time) error {
-	var t struct {
-		TTL       int64 `json:"ttl"` // seconds; 0: for ever
-		Renewable bool  `json:"renewable"`
-	}
-	r := request{what: "token", method: "GET", path: "auth/token/lookup-self"}
-	if failed := c.exchange(ctx, s.token, r, &t); failed != nil && failed.reason != forbidden {
+	var t self
+	if failed := c.exchange(ctx, s.token, selfRequest, &t); failed != nil && failed.reason != forbidden {
 		return failed
 	}
 	lease := time.Duration(max(t.TTL, 0)) * time.Second

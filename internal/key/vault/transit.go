@@ -90,7 +90,7 @@ func (c *Client) publicOf(info Info, name string, version int) (pubkey.Key, erro
 // Generate has the server make a key, and returns the public key of its version 1. The
 // secret can neither be exported nor backed up in clear.
 func (c *Client) Generate(ctx context.Context, name string) (pubkey.Key, error) {
-	if err := c.mustBeNew(ctx, name); err != nil {
+	if err := c.Absent(ctx, name); err != nil {
 		return pubkey.Key{}, err
 	}
 	r := c.keyRequest(name, "POST", "keys/"+name)
@@ -102,9 +102,9 @@ func (c *Client) Generate(ctx context.Context, name string) (pubkey.Key, error) 
 	return c.Public(ctx, name, 1)
 }
 
-// mustBeNew fails if there is a key of that name: asked to make it, the server would
-// say that all is well.
-func (c *Client) mustBeNew(ctx context.Context, name string) error {
+// Absent fails if there is a key of that name, or if our token may not know: asked to
+// make one that is there, the server would say that all is well.
+func (c *Client) Absent(ctx context.Context, name string) error {
 	_, err := c.Read(ctx, name)
 	var failed *Error
 	switch {
@@ -120,7 +120,7 @@ func (c *Client) mustBeNew(ctx context.Context, name string) error {
 // engine. It becomes version 1, can neither be exported nor rotated, and its public key
 // is read back.
 func (c *Client) Import(ctx context.Context, name string, secret ed25519.PrivateKey) error {
-	if err := c.mustBeNew(ctx, name); err != nil {
+	if err := c.Absent(ctx, name); err != nil {
 		return err
 	}
 	to, err := c.wrappingKey(ctx)

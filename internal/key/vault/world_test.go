@@ -102,7 +102,6 @@ func (w *world) publicKey() pubkey.Key {
 	return key
 }
 
-// client returns a client without anything in the background.
 func (w *world) client(change ...func(*Config)) *Client {
 	w.t.Helper()
 	c := w.config
@@ -119,11 +118,10 @@ func (w *world) key(change ...func(*Config)) *Key {
 
 func newTestClient(t testing.TB, c Config) *Client {
 	t.Helper()
-	k, err := newClient(c)
+	k, err := New(c)
 	if err != nil {
 		t.Fatal(err)
 	}
-	close(k.kept)
 	t.Cleanup(func() { k.Close() })
 	return k
 }
