@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 )
 
 // flagSuffix ends the name of the file beside a state that says how its chain may
@@ -30,7 +31,8 @@ type Flag struct {
 // ReadFlag reads the flag beside the state. What cannot be understood is taken for a
 // quarantine, and so is any other error than a missing file.
 func ReadFlag(state string) (Flag, error) {
-	f, err := os.Open(state + flagSuffix)
+	// O_NONBLOCK, or opening a named pipe would wait for its writer.
+	f, err := os.OpenFile(state+flagSuffix, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return Flag{}, nil
 	}
