@@ -43,8 +43,15 @@ func signs(t *testing.T, c Config, m watermark.Mark, killed bool) {
 	s := open(t, c)
 	replace(t, s, load(t, s), m)
 	if killed {
-		s.ready = false // the kernel closes the files, and nobody writes a word
+		kill(s)
 	}
+	s.Close()
+}
+
+// kill ends a signer: the kernel closes its files, and nobody writes a word.
+func kill(s *Store) {
+	s.sys.close(s.companion)
+	s.companion = -1
 	s.Close()
 }
 
@@ -193,8 +200,7 @@ func TestRestoredFromTheSameRun(t *testing.T) {
 			run(t, "cp", "-aT", home, backup)
 			s.cur.stamp = 0 // what age has changed below it
 			replace(t, s, two, at(3))
-			s.ready = false
-			s.Close()
+			kill(s)
 			restore(t, ways[name], backup, home)
 			if err := loadErr(c); !errors.Is(err, ErrRestored) || !strings.Contains(err.Error(), "after its last record of") {
 				t.Errorf("%v", err)
@@ -228,8 +234,7 @@ func TestRestoredOverAStartOnAFullDisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	replace(t, s, load(t, s), at(9))
-	s.ready = false
-	s.Close()
+	kill(s)
 	if got := loaded(t, c); !got.Mark.Equal(at(9)) {
 		t.Errorf("after the kill: %v", got.Mark)
 	}
@@ -281,6 +286,42 @@ func TestCopyOfWhatWasExported(t *testing.T) {
 		t.Errorf("the twin, beside the heir: %v", err)
 	}
 	signs(t, heir, at(6), false)
+}
+
+// Writes that failed until the stop leave times that no record has. Where the disk has
+// room again by then, the stop says that nothing was put back.
+func TestStopAfterFailedWrites(t *testing.T) {
+	c := onHost(t, false, at(1))
+	signs(t, c, at(2), true)
+	sys := kernel()
+	full := false
+	real := sys.pwrite
+	sys.pwrite = func(fd int, p []byte, off int64) (int, error) {
+		if full && len(p) == slotSize {
+			return 0, unix.ENOSPC
+		}
+		return real(fd, p, off)
+	}
+	s, err := c.open(t.Context(), sys)
+	if err != nil {
+		t.Fatal(err)
+	}
+	saved := replace(t, s, load(t, s), at(3))
+	full = true
+	if _, err := s.Replace(t.Context(), saved, at(4)); !errors.Is(err, unix.ENOSPC) {
+		t.Fatal(err)
+	}
+	later := time.Now().Add(time.Hour) // as a file system does that stamps a file before it finds no room
+	if err := os.Chtimes(c.Path, later, later); err != nil {
+		t.Fatal(err)
+	}
+	full = false
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	if got := loaded(t, c); !got.Mark.Equal(at(3)) {
+		t.Errorf("loaded %v", got.Mark)
+	}
 }
 
 // What is no restore: stops and kills in any order, reboots, the clock, chown and
@@ -348,8 +389,7 @@ func TestClockJumps(t *testing.T) {
 			t.Fatalf("jump %d: %v", i, err)
 		}
 		replace(t, s, saved, at(int64(i+2)))
-		s.ready = false
-		s.Close()
+		kill(s)
 	}
 }
 

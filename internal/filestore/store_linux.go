@@ -299,22 +299,21 @@ func (s *Store) put(r record) error {
 }
 
 // Close says in the companion that the state is at rest, and releases the locks. If
-// that fails nothing is lost: all that was confirmed is durable.
+// that fails nothing is lost: all that was confirmed is durable. After a write that has
+// failed it loads first: the times of the file are those of the attempt.
 func (s *Store) Close() error {
 	fd := s.fd
-	s.fd = -1
 	if fd < 0 {
 		return nil
 	}
 	var sealed error
-	if s.companion >= 0 {
-		if s.ready {
-			sealed = s.seal()
-		}
-		s.sys.close(s.companion)
-		s.companion = -1
+	if s.companion >= 0 && (s.ready || s.load() == nil) {
+		sealed = s.seal()
 	}
-	s.ready = false
+	if s.companion >= 0 {
+		s.sys.close(s.companion)
+	}
+	s.fd, s.companion, s.ready = -1, -1, false
 	unlockHost(s.sys, s.host)
 	// A child that is being forked right now holds a copy of the descriptor, and
 	// the lock with it, until it executes its program.
