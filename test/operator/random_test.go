@@ -80,6 +80,7 @@ var choices = []choice{
 	{8, func(w *world, r *rand.Rand) string { return "kill " + anyRunning(w, r) }},
 	{3, func(w *world, r *rand.Rand) string { return "reboot " + pick(r, "a", "b") }},
 	{1, func(w *world, r *rand.Rand) string { return "wait" }},
+	{3, func(w *world, r *rand.Rand) string { return "clock " + pick(r, "24h", "-24h", "1h", "-1m") }},
 	{30, func(w *world, r *rand.Rand) string {
 		return fmt.Sprintf("sign %s %d %s", anyRunning(w, r), nextHeight(w, r), pick(r, "x", "x", "y"))
 	}},

@@ -74,7 +74,8 @@ func put(w *world, h *home, args []string) error {
 	if _, err := exec.LookPath("rsync"); err != nil && args[2] == "rsync" {
 		return nil
 	}
-	h.sound, h.hasty = false, time.Since(w.saved[args[0]]) < tooSoon
+	saved := filepath.Join(w.backup(args[0]), "state", chainID+".mark")
+	h.sound, h.hasty = false, time.Since(w.saved[args[0]]) < tooSoon || ahead(saved)
 	if err := w.shell(h.name[0], way, from, to); err != nil {
 		return err
 	}

@@ -25,6 +25,7 @@ var verbs = map[string]func(w *world, args []string) error{
 	"kill":   onHome(func(w *world, h *home, _ []string) error { return w.end(h, syscall.SIGKILL) }),
 	"reboot": reboot, // HOST
 	"wait":   wait,   // two seconds
+	"clock":  setClock,
 
 	// What nodes ask.
 	"sign": onHome(sign), // HEIGHT BLOCK [ROUND]: a proposal, a prevote, a precommit
@@ -200,7 +201,7 @@ func start(w *world, h *home, _ []string) error {
 		return fmt.Errorf("%s: nothing was done to it, and start refuses:\n%s", h.name, w.last.output)
 	}
 	if w.last.status == 0 {
-		h.flips = 0
+		h.flips, h.late = 0, false
 		w.unsettle(h)
 	}
 	return nil
@@ -245,6 +246,9 @@ func reboot(w *world, args []string) error {
 				return err
 			}
 		}
+	}
+	for _, h := range w.homes {
+		h.sound = h.sound && !(h.late && h.name[0] == host)
 	}
 	w.boots[host]++
 	dir := w.runDir(host)

@@ -50,6 +50,7 @@ type home struct {
 	volume, clone bool // it lies on a volume of its own; that is a clone of another one
 
 	hasty bool // what was put back was put back too soon to be seen after a boot
+	late  bool // the clock went ahead since the last start, and the file's change time did not
 	flips int  // bits that were turned since the last start
 
 	// sound says that nothing was done to the home that could make a careful signer
