@@ -184,7 +184,7 @@ install: all
 	install -D -m 0644 systemd/privyseal-nitro.service $(DESTDIR)/etc/systemd/system/privyseal-nitro.service
 	install -D -m 0644 systemd/privyseal.service $(DESTDIR)/etc/systemd/system/privyseal.service
 	install -d $(DESTDIR)$(PREFIX)/share/doc/privyseal/alerts
-	install -m 0644 README.md SECURITY.md doc/*.md $(DESTDIR)$(PREFIX)/share/doc/privyseal/
+	install -m 0644 README.md SECURITY.md doc/*.md doc/*.svg $(DESTDIR)$(PREFIX)/share/doc/privyseal/
 	install -m 0644 doc/alerts/*.yml $(DESTDIR)$(PREFIX)/share/doc/privyseal/alerts/
 
 clean:
