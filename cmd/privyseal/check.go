@@ -32,7 +32,7 @@ import (
 	"privyseal/internal/watermark"
 )
 
-func newCheckCommand(a *cli.App) *cobra.Command {
+func newCheckCommand(a *provider.House) *cobra.Command {
 	var dial, asJSON bool
 	cmd := &cobra.Command{
 		Use:   "check",
@@ -86,7 +86,7 @@ const wholeChain = "chain"
 
 // inspection is one run of `privyseal check`.
 type inspection struct {
-	app  *cli.App
+	app  *provider.House
 	home string
 	dial bool
 
@@ -148,7 +148,7 @@ func (k *inspection) all(ctx context.Context) {
 	k.checkSigner(ctx)
 	k.checkListen()
 	k.checkClock()
-	for _, e := range providers {
+	for _, e := range k.app.Providers {
 		if checker, ok := e.Holder.(provider.Checker); ok {
 			checker.Check(ctx, &k.Report)
 		}
@@ -196,7 +196,7 @@ func withMode(path string) string {
 // checkConfig reports whether there is a config to go on with.
 func (k *inspection) checkConfig() bool {
 	path := filepath.Join(k.home, config.FileName)
-	c, err := providers.Kinds().Load(path)
+	c, err := k.app.Kinds.Load(path)
 	var mistakes *config.Error
 	if errors.As(err, &mistakes) {
 		for _, p := range mistakes.Problems {
@@ -250,7 +250,7 @@ func (k *inspection) checkChain(i int) {
 		k.checkRunning(ch, k.Config.Line("chain", i))
 	}
 	line := k.Config.Line("chain", i, "key")
-	key, err := publicKey(k.Config, ch)
+	key, err := k.app.Providers.Public(k.Config, ch)
 	if err != nil {
 		k.Add(provider.Bad, line, "key", err.Error(), "")
 	} else {
@@ -286,7 +286,7 @@ func (k *inspection) checkRunning(ch config.Chain, line int) {
 	case c.Ready:
 	case c.Problem == "":
 		k.Add(provider.Unsure, line, wholeChain, "the running signer waits for its enclave", "look again in a minute")
-	case !isLocal(ch):
+	case !k.isLocal(ch):
 		k.Add(provider.Bad, line, wholeChain, "the running signer cannot sign for it: "+problem, "mend that, or what a row says; it tries again by itself, and its log tells")
 	default:
 		k.Add(provider.Bad, line, wholeChain, "the running signer cannot sign for it: "+problem, "mend what the rows below say, then "+k.reloadCure(ch))
@@ -295,7 +295,7 @@ func (k *inspection) checkRunning(ch config.Chain, line int) {
 
 // reloadCure has the running signer open a chain that it does not sign for.
 func (k *inspection) reloadCure(ch config.Chain) string {
-	if !isLocal(ch) {
+	if !k.isLocal(ch) {
 		return "restart the signer, as by `systemctl restart " + k.unit() + "`"
 	}
 	return fmt.Sprintf("reload the signer, as by `systemctl reload %s` or `kill -HUP %d`", k.unit(), k.running.PID)
@@ -315,21 +315,21 @@ func (k *inspection) snapshot(name string) *monitor.ChainSnapshot {
 
 // entry returns the provider of a chain.
 func (k *inspection) entry(ch config.Chain) provider.Entry {
-	e, _ := providers.Of(ch)
+	e, _ := k.app.Providers.Of(ch)
 	return e
 }
 
 // isLocal reports whether the signer has the key of a chain itself, and opens it at a
 // reload.
-func isLocal(ch config.Chain) bool {
-	_, ok := providers.Local(ch)
+func (k *inspection) isLocal(ch config.Chain) bool {
+	_, ok := k.app.Providers.Local(ch)
 	return ok
 }
 
 func (k *inspection) checkIdentity(i int) {
 	ch := k.Config.Chains[i]
 	path, line := k.Config.Path(ch.Identity), k.Config.Line("chain", i, "identity")
-	key, err := providers.Identity(k.Config, ch)
+	key, err := k.app.Providers.Identity(k.Config, ch)
 	switch {
 	case err != nil:
 		k.Add(provider.Bad, line, "identity", err.Error(), "")
@@ -352,15 +352,15 @@ func (k *inspection) checkState(i int, key pubkey.Key) {
 		err = info.Problem
 	}
 	if err != nil {
-		k.Add(provider.Bad, line, what, providers.ExplainState(k.Config, ch, err).Error(), "")
+		k.Add(provider.Bad, line, what, k.app.Providers.ExplainState(k.Config, ch, err).Error(), "")
 		return
 	}
-	text := fmt.Sprintf("%s, mode %#o%s, %s", fc.Path, info.Mode.Perm(), prefixed(", ", info.Filesystem), markText(providers.Shown(ch, info.Saved.Mark)))
+	text := fmt.Sprintf("%s, mode %#o%s, %s", fc.Path, info.Mode.Perm(), prefixed(", ", info.Filesystem), markText(k.app.Providers.Shown(ch, info.Saved.Mark)))
 	if info.Torn {
 		text += ", one copy of a record is bad (its twin stands in, and the next start mends it)"
 	}
 	k.Add(provider.Good, line, what, text, "")
-	if keeper, ok := providers.Keeper(ch); ok {
+	if keeper, ok := k.app.Providers.Keeper(ch); ok {
 		keeper.CheckState(&k.Report, line, info.Saved.Mark)
 	}
 	if ahead := time.Until(info.Saved.Time); ahead > 5*time.Second {
@@ -482,7 +482,7 @@ func (k *inspection) addSeen(ch config.Chain, line int, addr session.Addr, n mon
 		k.Add(provider.Good, line, "node", text, "")
 		return
 	}
-	if !isLocal(ch) && !k.snapshot(ch.Name).Ready {
+	if !k.isLocal(ch) && !k.snapshot(ch.Name).Ready {
 		// An enclave that cannot sign dials no nodes; the row of the chain says why.
 		k.Add(provider.Unsure, line, "node", text+prefixed("; ", nodeError(n)), "")
 		return

@@ -14,6 +14,7 @@ import (
 	"privyseal/internal/filestore"
 	"privyseal/internal/home"
 	"privyseal/internal/migrate"
+	"privyseal/internal/provider"
 	"privyseal/internal/pubkey"
 	"privyseal/internal/shell"
 	"privyseal/internal/watermark"
@@ -22,9 +23,13 @@ import (
 
 // wordFlags are the words by which an operator stands up for a mark that is not a
 // chain's own live one.
-type wordFlags struct{ yes, exportUnused bool }
+type wordFlags struct {
+	house             *provider.House
+	yes, exportUnused bool
+}
 
-func (f *wordFlags) add(cmd *cobra.Command) {
+func (f *wordFlags) add(a *provider.House, cmd *cobra.Command) {
+	f.house = a
 	cmd.Flags().BoolVar(&f.yes, "yes", false, "the mark that is shown is right: the key has signed nothing newer, and no other signer has it")
 }
 
@@ -37,7 +42,7 @@ func (f *wordFlags) addExport(cmd *cobra.Command) {
 func (f *wordFlags) gate(cmd *cobra.Command, ch config.Chain, fresh bool) *home.Gate {
 	g := &home.Gate{
 		Yes: f.yes, Fresh: fresh, ExportUnused: f.exportUnused, Shown: cmd.ErrOrStderr(), Again: cli.Again,
-		Text: func(m watermark.Mark) string { return markText(providers.Shown(ch, m)) },
+		Text: func(m watermark.Mark) string { return markText(f.house.Providers.Shown(ch, m)) },
 	}
 	if t := terminalOf(cmd.InOrStdin()); t != nil {
 		g.Terminal = t
@@ -78,11 +83,11 @@ type startFlags struct {
 
 const notAfter = -1
 
-func (f *startFlags) add(cmd *cobra.Command) {
+func (f *startFlags) add(a *provider.House, cmd *cobra.Command) {
 	fl := cmd.Flags()
 	fl.BoolVar(&f.fresh, "fresh-state", false, "the key has never signed for this chain id, anywhere")
 	fl.Int64Var(&f.after, "after-height", notAfter, "sign nothing at or below this height, which is well above everything that the chain has reached")
-	f.wordFlags.add(cmd)
+	f.wordFlags.add(a, cmd)
 }
 
 // stateWords are the flags that say what a key has signed, with whether they have a
@@ -153,7 +158,7 @@ func (f *startFlags) incoming(name, chainID string, key pubkey.Key) (home.Incomi
 	if err != nil {
 		return in, exporter{}, err
 	}
-	if err := providers.Bare(state.Mark); err != nil {
+	if err := f.house.Providers.Bare(state.Mark); err != nil {
 		return in, exporter{}, err
 	}
 	if f.fresh && !state.Mark.IsZero() {
@@ -179,7 +184,7 @@ func (f *startFlags) admit(cmd *cobra.Command, ch config.Chain, key pubkey.Key, 
 	g.AtHeight = func() string { return cli.Instead(stateWords, "--after-height H") }
 	g.Take = func(path string) string {
 		if cmd.Flags().Lookup("import-state") == nil {
-			return cli.AppOf(cmd).Line("state import --chain-id %s %s", shell.Word(ch.Name), shell.File(path))
+			return f.house.Line("state import --chain-id %s %s", shell.Word(ch.Name), shell.File(path))
 		}
 		return cli.Instead(stateWords, "--import-state "+shell.Word(path))
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"privyseal/internal/cli"
 	opsnitro "privyseal/internal/ops/nitro"
 	"privyseal/internal/provider"
 )
@@ -16,4 +17,9 @@ var providers = provider.Table{
 // makers are the parts of `privyseal init` that are a provider's own.
 func makers() map[string]maker {
 	return map[string]maker{"soft": softMaker{}, "nitro": &nitroInitFlags{}}
+}
+
+// newHouse returns what the commands are given; home is "" for that of the environment.
+func newHouse(home string) *provider.House {
+	return &provider.House{App: &cli.App{HomeFlag: home, Kinds: providers.Kinds()}, Providers: providers}
 }

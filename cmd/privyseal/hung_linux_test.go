@@ -128,7 +128,7 @@ func TestARemovedNodeIsStillAtWork(t *testing.T) {
 		t.Fatal(err)
 	}
 	log := slog.New(slog.DiscardHandler)
-	d := &daemon{home: l.home, cfg: cfg, log: log, monitor: monitor.New(log, "test")}
+	d := &daemon{home: l.home, providers: providers, cfg: cfg, log: log, monitor: monitor.New(log, "test")}
 	if err := d.open(t.Context(), false); err != nil {
 		t.Fatal(err)
 	}
@@ -176,7 +176,7 @@ func TestAHostThatFailsLocksNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	log := slog.New(slog.DiscardHandler)
-	d := &daemon{home: home, cfg: cfg, log: log, monitor: monitor.New(log, "test")}
+	d := &daemon{home: home, providers: providers, cfg: cfg, log: log, monitor: monitor.New(log, "test")}
 	cc := cfg.Chains[0]
 	c, err := d.openNitroChain(context.Background(), cc, d.monitor.AddChain(cc.Name, cc.ID), false)
 	if err != nil {

@@ -11,6 +11,7 @@ import (
 	"privyseal/internal/cli"
 	"privyseal/internal/config"
 	"privyseal/internal/key/soft"
+	"privyseal/internal/provider"
 	"privyseal/internal/pubkey"
 	"privyseal/internal/session"
 	"privyseal/internal/watermark"
@@ -23,7 +24,7 @@ type maker interface {
 	// check finds what is wrong with the command line alone.
 	check(i *initFlags) error
 	// run makes a chain.
-	run(cmd *cobra.Command, a *cli.App, i *initFlags) error
+	run(cmd *cobra.Command, a *provider.House, i *initFlags) error
 }
 
 // softMaker makes keys in files.
@@ -31,7 +32,7 @@ type softMaker struct{}
 
 func (softMaker) add(*cobra.Command) {}
 
-func (softMaker) run(cmd *cobra.Command, a *cli.App, i *initFlags) error { return i.run(a, cmd) }
+func (softMaker) run(cmd *cobra.Command, a *provider.House, i *initFlags) error { return i.run(a, cmd) }
 
 func (softMaker) check(i *initFlags) error {
 	given := i.from.count()
@@ -88,7 +89,7 @@ type initFlags struct {
 	form      cli.KeyFormat
 }
 
-func newInitCommand(a *cli.App) *cobra.Command {
+func newInitCommand(a *provider.House) *cobra.Command {
 	f := &initFlags{}
 	cmd := &cobra.Command{
 		Use:   "init --chain-id ID --node [NAME=]ADDR",
@@ -121,13 +122,13 @@ key comes in with --import-sealed or --import-kms; doc/nitro.md is the guide.`,
 			return f.makers[f.provider].run(cmd, a, f)
 		},
 	}
-	cmd.Flags().StringVar(&f.provider, "provider", "soft", "who holds the key: "+providers.Help())
+	cmd.Flags().StringVar(&f.provider, "provider", "soft", "who holds the key: "+a.Providers.Help())
 	cmd.Flags().StringVar(&f.chainID, "chain-id", "", "chain to sign for")
 	cmd.Flags().StringVar(&f.name, "name", "", "name of the chain here, for a second key of the same chain id (default: the id)")
 	cmd.Flags().StringArrayVar(&f.nodes, "node", nil, "[NAME=]ADDR of a node; may be repeated")
 	cmd.Flags().StringVar(&f.importKey, "import-key", "", "key file of another signer (default: make a new key)")
 	f.witness.add(cmd)
-	f.from.add(cmd)
+	f.from.add(a, cmd)
 	f.from.addFile(cmd)
 	f.from.addInitial(cmd)
 	f.keyType.Add(cmd, "key-type", "", "type of the key, ed25519 if new")
@@ -136,7 +137,7 @@ key comes in with --import-sealed or --import-kms; doc/nitro.md is the guide.`,
 	return cmd
 }
 
-func (f *initFlags) run(a *cli.App, cmd *cobra.Command) error {
+func (f *initFlags) run(a *provider.House, cmd *cobra.Command) error {
 	stdout, stderr := cmd.OutOrStdout(), cmd.ErrOrStderr()
 	ch := &newChain{Chain: config.NewChain(f.chainID, f.name)}
 	defer ch.wipe()
@@ -188,7 +189,7 @@ func (f *initFlags) begin(cmd *cobra.Command, in *installer, ch *newChain) (wate
 // check finds what is wrong with the command line alone.
 func (f *initFlags) check(cmd *cobra.Command) error {
 	if f.makers[f.provider] == nil {
-		return cli.Usagef("--provider %.20q is not %s", f.provider, providers.Names())
+		return cli.Usagef("--provider %.20q is not %s", f.provider, f.from.house.Providers.Names())
 	}
 	if f.chainID == "" {
 		return cli.Usagef("--chain-id is missing: the chain_id in the node's genesis.json")

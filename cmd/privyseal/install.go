@@ -58,7 +58,7 @@ func newInstaller(a *app) (*installer, error) {
 	if _, err := os.Lstat(in.path); errors.Is(err, fs.ErrNotExist) {
 		return in, nil
 	}
-	if in.config, err = providers.Kinds().Load(in.path); err != nil {
+	if in.config, err = in.app.Kinds.Load(in.path); err != nil {
 		return nil, asConfig(err)
 	}
 	return in, nil
@@ -89,7 +89,7 @@ func (in *installer) checkKey(id string, key pubkey.Key) error {
 		if other.ID != id {
 			continue
 		}
-		if known, err := publicKey(in.config, other); err == nil && known.Equal(key) {
+		if known, err := in.app.Providers.Public(in.config, other); err == nil && known.Equal(key) {
 			return usagef("chain %q in %s has this key already, and one key has one state", other.Name, in.path)
 		}
 	}
@@ -159,9 +159,9 @@ func (in *installer) makeAll(note *home.Note, chains []*newChain) error {
 		return err
 	}
 	if in.config == nil {
-		return config.WriteNew(in.path, newConfig(configs...))
+		return config.WriteNew(in.path, in.newConfig(configs...))
 	}
-	return providers.Kinds().AppendChains(in.path, configs...)
+	return in.app.Kinds.AppendChains(in.path, configs...)
 }
 
 // steps are what is made for a chain, in this order, before the config names it.

@@ -12,9 +12,9 @@ import (
 	"privyseal/internal/pubkey"
 )
 
-func newKeyCommand(a *cli.App) *cobra.Command {
+func newKeyCommand(a *provider.House) *cobra.Command {
 	return cli.NewGroup("key", "Generate, import, show and seal keys",
-		newKeyGenerateCommand(), newKeyImportCommand(), newKeyShowCommand(a), newKeySealCommand())
+		newKeyGenerateCommand(), newKeyImportCommand(), newKeyShowCommand(a), newKeySealCommand(a))
 }
 
 func newKeyGenerateCommand() *cobra.Command {
@@ -93,7 +93,7 @@ This takes the key only. What it has signed is a matter of its state:
 	return cmd
 }
 
-func newKeyShowCommand(a *cli.App) *cobra.Command {
+func newKeyShowCommand(a *provider.House) *cobra.Command {
 	var chain cli.ChainFlag
 	var form cli.KeyFormat
 	cmd := &cobra.Command{
@@ -120,26 +120,26 @@ know this signer.`,
 			return err
 		},
 	}
-	chain.Add(a, cmd)
+	chain.Add(a.App, cmd)
 	form.Add(cmd, "node-id", "peer-id")
 	return cmd
 }
 
-func keyToShow(a *cli.App, chain *cli.ChainFlag, args []string, identity bool) (pubkey.Key, error) {
+func keyToShow(a *provider.House, chain *cli.ChainFlag, args []string, identity bool) (pubkey.Key, error) {
 	path := ""
 	if len(args) == 1 {
 		path = args[0]
 	} else {
-		c, ch, err := chain.Choose(a)
+		c, ch, err := chain.Choose(a.App)
 		switch {
 		case err != nil:
 			return pubkey.Key{}, err
 		case !identity:
-			return publicKey(c, ch)
+			return a.Providers.Public(c, ch)
 		case ch.Identity == "":
 			return pubkey.Key{}, cli.Usagef("chain %q has no identity key; only tcp:// and noise:// nodes need one", ch.Name)
 		}
-		return providers.Identity(c, ch)
+		return a.Providers.Identity(c, ch)
 	}
 	key, err := openFile(path)
 	if err != nil {

@@ -39,7 +39,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 		return cli.Done
 	}
 	if text := err.Error(); text != "" {
-		a := &app{HomeFlag: root.PersistentFlags().Lookup("home").Value.String()}
+		a := &cli.App{HomeFlag: root.PersistentFlags().Lookup("home").Value.String()}
 		io.WriteString(stderr, screenOf(stderr).complaint(a.InHome(text)))
 	}
 	return exitStatus(err)

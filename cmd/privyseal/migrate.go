@@ -11,7 +11,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"privyseal/internal/cli"
 	"privyseal/internal/config"
 	"privyseal/internal/home"
 	"privyseal/internal/migrate"
@@ -60,7 +59,7 @@ otherwise.`,
 		},
 	}
 	t.nitro.add(cmd)
-	t.words.add(cmd)
+	t.words.add(a, cmd)
 	t.seen.add(cmd)
 	t.nitro.seen = &t.seen
 	cmd.Flags().StringVar(&t.name, "name", "", "name of its one chain here, for a second key of the same chain id (default: the id)")
@@ -106,8 +105,8 @@ func (t *takeOverFlags) gate(cmd *cobra.Command, source string, c migrate.Chain,
 	}
 	g := t.words.gate(cmd, ch, t.fresh)
 	if len(c.KeyFiles()) == 1 { // no command takes parts of a key
-		g.AtHeight = func() string { return t.byHand(cli.AppOf(cmd), c, ch, "--after-height H") }
-		g.Take = func(path string) string { return t.byHand(cli.AppOf(cmd), c, ch, "--import-state "+shell.Word(path)) }
+		g.AtHeight = func() string { return t.byHand(t.words.house, c, ch, "--after-height H") }
+		g.Take = func(path string) string { return t.byHand(t.words.house, c, ch, "--import-state "+shell.Word(path)) }
 	}
 	if t.dryRun { // what would be refused whatever the word
 		g.Yes, g.Shown = true, io.Discard

@@ -5,9 +5,10 @@ import (
 
 	"privyseal/internal/cli"
 	"privyseal/internal/ops/nitro/image"
+	"privyseal/internal/provider"
 )
 
-func newNitroCommand(a *cli.App) *cobra.Command {
+func newNitroCommand(a *provider.House) *cobra.Command {
 	return cli.NewGroup("nitro", "Build, run and attest an AWS Nitro Enclave",
 		image.NewBuild(), image.NewMeasure(), image.NewPolicyFile(), image.NewKeyPolicy(),
 		newNitroImportKeyCommand(a), newNitroIdentityCommand(a), newNitroAttestCommand(a),

@@ -12,9 +12,10 @@ import (
 	"privyseal/internal/cure"
 	"privyseal/internal/hostlink"
 	"privyseal/internal/monitor"
+	"privyseal/internal/provider"
 )
 
-func newNitroAttestCommand(a *cli.App) *cobra.Command {
+func newNitroAttestCommand(a *provider.House) *cobra.Command {
 	var chain cli.ChainFlag
 	var nonce, out string
 	cmd := &cobra.Command{
@@ -33,7 +34,7 @@ bytes in hex.`,
 			if err != nil || len(bytes) > hostlink.MaxNonce {
 				return cli.Usagef("--nonce is not hex of at most %d bytes", hostlink.MaxNonce)
 			}
-			_, ch, err := chain.Choose(a)
+			_, ch, err := chain.Choose(a.App)
 			if err != nil {
 				return err
 			}
@@ -56,7 +57,7 @@ bytes in hex.`,
 			return err
 		},
 	}
-	chain.Add(a, cmd)
+	chain.Add(a.App, cmd)
 	cmd.Flags().StringVar(&nonce, "nonce", "", "bytes in hex that the document is to hold")
 	cmd.Flags().StringVar(&out, "out", "", "write it to this file (default: standard output)")
 	return cmd

@@ -17,6 +17,7 @@ import (
 	"privyseal/internal/hostlink"
 	"privyseal/internal/key/soft"
 	"privyseal/internal/ops/nitro/verify"
+	"privyseal/internal/provider"
 	"privyseal/internal/pubkey"
 	"privyseal/internal/shell"
 	"privyseal/internal/watermark"
@@ -34,7 +35,7 @@ import (
 // The RSA key lives as long as that boot of the enclave. The instance sees
 // neither the key, nor can it lower the state.
 
-func newNitroImportKeyCommand(a *cli.App) *cobra.Command {
+func newNitroImportKeyCommand(a *provider.House) *cobra.Command {
 	f := &enclaveFlags{}
 	var out string
 	cmd := &cobra.Command{
@@ -169,7 +170,7 @@ type sealFlags struct {
 	out     string
 }
 
-func newKeySealCommand() *cobra.Command {
+func newKeySealCommand(a *provider.House) *cobra.Command {
 	f := &sealFlags{}
 	cmd := &cobra.Command{
 		Use:   "seal KEYFILE --to DOCUMENT --eif FILE --chain-id ID --out FILE",
@@ -195,7 +196,7 @@ The image is named as for "privyseal verify". The state is one of three:
 	fl.StringVar(&f.at, "at", "", "when that was made, as 2026-11-20T12:00:00Z, if it is older than three hours")
 	fl.StringVar(&f.chainID, "chain-id", "", "chain to sign for")
 	fl.StringVar(&f.out, "out", "", "file to make")
-	f.from.add(cmd)
+	f.from.add(a, cmd)
 	f.from.addFile(cmd)
 	f.keyType.Add(cmd, "type", "", "type of a key that does not tell it itself")
 	return cmd

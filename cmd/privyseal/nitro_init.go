@@ -476,9 +476,9 @@ func (in *installer) addToConfig(ch *enclaveChain, e *enclaveLink) error {
 		enclaves[e.name] = e.config
 	}
 	if in.config != nil {
-		return providers.Kinds().Append(in.path, opsnitro.Tables(enclaves), ch.Chain)
+		return in.app.Kinds.Append(in.path, opsnitro.Tables(enclaves), ch.Chain)
 	}
-	c := newConfig(ch.Chain)
+	c := in.newConfig(ch.Chain)
 	c.Tables = opsnitro.Tables(enclaves)
 	return config.WriteNew(in.path, c)
 }

@@ -12,9 +12,9 @@ import (
 	"time"
 
 	opsnitro "privyseal/internal/ops/nitro"
+	"privyseal/internal/provider"
 
 	"privyseal/internal/claims"
-	"privyseal/internal/cli"
 	"privyseal/internal/config"
 	"privyseal/internal/eif"
 	"privyseal/internal/host"
@@ -61,7 +61,7 @@ const bootTimeout = 30 * time.Second
 // open launches the enclave, or finds it running, and connects to it. With kms it
 // is connected to KMS too, unless a running signer does that, and there are
 // credentials for it.
-func (f *enclaveFlags) open(ctx context.Context, a *cli.App, c *config.Config, kms bool) (e *enclaveLink, err error) {
+func (f *enclaveFlags) open(ctx context.Context, a *provider.House, c *config.Config, kms bool) (e *enclaveLink, err error) {
 	l, e, err := f.launcher(c)
 	if err != nil {
 		return nil, err
@@ -114,7 +114,7 @@ func (e *enclaveLink) launcher() (*host.Launcher, error) {
 
 // isRunning reports whether a signer runs in the home folder, which then serves
 // the enclave's ports.
-func isRunning(ctx context.Context, a *cli.App) bool {
+func isRunning(ctx context.Context, a *provider.House) bool {
 	home, err := a.Home()
 	if err != nil {
 		return false

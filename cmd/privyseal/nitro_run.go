@@ -11,6 +11,7 @@ import (
 	"syscall"
 
 	opsnitro "privyseal/internal/ops/nitro"
+	"privyseal/internal/provider"
 
 	"github.com/spf13/cobra"
 
@@ -36,7 +37,7 @@ func (f *runningFlags) addCLI(cmd *cobra.Command) {
 
 // launcher returns a launcher for the enclave, which cannot launch. A config is
 // not needed.
-func (f *runningFlags) launcher(a *cli.App) (*host.Launcher, error) {
+func (f *runningFlags) launcher(a *provider.House) (*host.Launcher, error) {
 	c, err := a.ExistingConfig()
 	if err != nil {
 		return nil, err
@@ -60,7 +61,7 @@ func (f *runningFlags) launcher(a *cli.App) (*host.Launcher, error) {
 }
 
 // find returns the enclave that runs under the name, or an error if none does.
-func (f *runningFlags) find(ctx context.Context, a *cli.App) (*host.Launcher, *host.Enclave, error) {
+func (f *runningFlags) find(ctx context.Context, a *provider.House) (*host.Launcher, *host.Enclave, error) {
 	l, err := f.launcher(a)
 	if err != nil {
 		return nil, nil, err
@@ -73,7 +74,7 @@ func (f *runningFlags) find(ctx context.Context, a *cli.App) (*host.Launcher, *h
 }
 
 // noConfig says that the home folder that is named has no config.
-func noConfig(a *cli.App) error {
+func noConfig(a *provider.House) error {
 	path, err := a.ConfigPath()
 	if err != nil {
 		return err
@@ -81,7 +82,7 @@ func noConfig(a *cli.App) error {
 	return fmt.Errorf("there is no config %s", path)
 }
 
-func newNitroRunCommand(a *cli.App) *cobra.Command {
+func newNitroRunCommand(a *provider.House) *cobra.Command {
 	f := &enclaveFlags{}
 	debug := false
 	cmd := &cobra.Command{
@@ -153,7 +154,7 @@ func (f *enclaveFlags) launcher(c *config.Config) (*host.Launcher, *enclaveLink,
 	return l, e, err
 }
 
-func newNitroInfoCommand(a *cli.App) *cobra.Command {
+func newNitroInfoCommand(a *provider.House) *cobra.Command {
 	f := &runningFlags{}
 	cmd := &cobra.Command{
 		Use:   "info",
@@ -175,7 +176,7 @@ func newNitroInfoCommand(a *cli.App) *cobra.Command {
 	return cmd
 }
 
-func newNitroConsoleCommand(a *cli.App) *cobra.Command {
+func newNitroConsoleCommand(a *provider.House) *cobra.Command {
 	f := &runningFlags{}
 	cmd := &cobra.Command{
 		Use:   "console",
@@ -198,7 +199,7 @@ func newNitroConsoleCommand(a *cli.App) *cobra.Command {
 	return cmd
 }
 
-func newNitroStopCommand(a *cli.App) *cobra.Command {
+func newNitroStopCommand(a *provider.House) *cobra.Command {
 	f := &runningFlags{}
 	cmd := &cobra.Command{
 		Use:   "stop",
@@ -224,7 +225,7 @@ it was started: for another image stop that first.`,
 	return cmd
 }
 
-func newNitroProxyCommand(a *cli.App) *cobra.Command {
+func newNitroProxyCommand(a *provider.House) *cobra.Command {
 	f := &enclaveFlags{}
 	cmd := &cobra.Command{
 		Use:   "proxy",

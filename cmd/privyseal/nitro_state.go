@@ -10,6 +10,7 @@ import (
 	"privyseal/internal/config"
 	"privyseal/internal/filestore"
 	"privyseal/internal/hostlink"
+	"privyseal/internal/provider"
 	"privyseal/internal/watermark"
 )
 
@@ -20,12 +21,12 @@ func (nitroHolder) RaiseState(ch config.Chain) error {
 
 // NewState implements [stateMaker]: the enclave makes a state that is lost, if its
 // measured policy holds a floor for the chain.
-func (nitroHolder) NewState(cmd *cobra.Command, a *cli.App, c *config.Config, ch config.Chain, from *startFlags) error {
+func (nitroHolder) NewState(cmd *cobra.Command, a *provider.House, c *config.Config, ch config.Chain, from *startFlags) error {
 	if from.fresh {
 		return cli.Usagef("a key in an enclave has a state from its first day on; a lost one is made again with --after-height H only, by an image whose policy has a state_floor for chain %q", ch.Name)
 	}
 	ctx, w := cmd.Context(), cmd.OutOrStdout()
-	fc, _, err := stateOf(c, ch)
+	fc, _, err := stateOf(a, c, ch)
 	if err != nil {
 		return err
 	}

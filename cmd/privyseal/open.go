@@ -24,16 +24,17 @@ import (
 // daemon is what one process signs with. After the start its fields belong to the
 // goroutine that tends it.
 type daemon struct {
-	home     string
-	cfg      *config.Config // what is in force
-	log      *slog.Logger
-	setLevel func(slog.Level)
-	monitor  *monitor.Monitor
-	chains   []*chain // those that this process signs for, in the order of the config
-	hosts    []*nitroHost
-	owners   map[watermark.ID]string // name of the chain that has taken an id with a key
-	end      context.CancelCauseFunc // ends it all, set once it serves
-	hangs    bool                    // what has the fields above does not come back
+	home      string
+	providers provider.Table
+	cfg       *config.Config // what is in force
+	log       *slog.Logger
+	setLevel  func(slog.Level)
+	monitor   *monitor.Monitor
+	chains    []*chain // those that this process signs for, in the order of the config
+	hosts     []*nitroHost
+	owners    map[watermark.ID]string // name of the chain that has taken an id with a key
+	end       context.CancelCauseFunc // ends it all, set once it serves
+	hangs     bool                    // what has the fields above does not come back
 }
 
 // chain is one chain that this process signs for.
@@ -81,7 +82,7 @@ func (d *daemon) openAll(ctx context.Context, list []config.Chain, standby bool)
 	monitors := make([]*monitor.Chain, len(list))
 	for i, cc := range list {
 		monitors[i] = d.monitor.AddChain(cc.Name, cc.ID)
-		if holder, ok := providers.Local(cc); ok {
+		if holder, ok := d.providers.Local(cc); ok {
 			c := newLocalChain(cc, holder, monitors[i])
 			chains, byName[cc.Name] = append(chains, c), c
 		}
@@ -188,7 +189,7 @@ func (c *chain) openState(ctx context.Context, d *daemon, standby bool) error {
 	file.Wait = standby
 	store, err := filestore.Open(ctx, file)
 	if err != nil {
-		return providers.ExplainState(cfg, cc, err)
+		return d.providers.ExplainState(cfg, cc, err)
 	}
 	// Not before the lock is ours: who held it may have been stopped for good while we
 	// waited.
@@ -211,7 +212,7 @@ func (c *chain) openState(ctx context.Context, d *daemon, standby bool) error {
 	})
 	if err != nil {
 		store.Close()
-		return providers.ExplainState(cfg, cc, err)
+		return d.providers.ExplainState(cfg, cc, err)
 	}
 	c.store, c.signer = store, s
 	c.begin(s.Last().Mark)

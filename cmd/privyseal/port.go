@@ -34,8 +34,8 @@ func checkPort(addr string) error {
 
 // newConfig returns a new config with metrics on a port that is free: the usual one,
 // or one of the next, as on a host with two signers.
-func newConfig(chains ...config.Chain) *config.Config {
-	c := providers.Kinds().New(chains...)
+func (in *installer) newConfig(chains ...config.Chain) *config.Config {
+	c := in.app.Kinds.New(chains...)
 	usual, err := netip.ParseAddrPort(c.Listen)
 	if err != nil {
 		return c

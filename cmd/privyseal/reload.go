@@ -39,7 +39,7 @@ func (d *daemon) tend(ctx context.Context, hangup <-chan os.Signal) {
 			return
 		case <-hangup:
 			d.notify("RELOADING=1")
-			loading = load(d.home)
+			loading = load(d.providers.Kinds(), d.home)
 		case l := <-loading:
 			loading = nil
 			d.reload(ctx, l)
@@ -60,11 +60,11 @@ type loaded struct {
 
 // load reads the config of a home. A file system that hangs, as of a file server that
 // is gone, keeps nobody waiting but this.
-func load(home string) <-chan loaded {
+func load(kinds config.Kinds, home string) <-chan loaded {
 	c := make(chan loaded, 1)
 	go func() {
 		var l loaded
-		l.config, l.err = providers.Kinds().Load(filepath.Join(home, config.FileName))
+		l.config, l.err = kinds.Load(filepath.Join(home, config.FileName))
 		c <- l
 	}()
 	return c

@@ -42,7 +42,7 @@ must act.
 `
 
 func newRootCommand() *cobra.Command {
-	a := &cli.App{Kinds: providers.Kinds()}
+	a := newHouse("")
 	root := &cobra.Command{
 		Use:           "privyseal",
 		Short:         "Sign the blocks of CometBFT validators, and never two conflicting ones",

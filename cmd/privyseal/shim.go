@@ -4,14 +4,13 @@ import (
 	"io"
 
 	"privyseal/internal/cli"
-	"privyseal/internal/config"
-	"privyseal/internal/pubkey"
+	"privyseal/internal/provider"
 )
 
 // Short names of what is in internal/cli, for the files that have not moved to a room
 // of their own yet.
 type (
-	app         = cli.App
+	app         = provider.House
 	typeFlag    = cli.KeyType
 	formatFlags = cli.KeyFormat
 )
@@ -34,5 +33,3 @@ func usagef(format string, args ...any) error { return cli.Usagef(format, args..
 func actf(format string, args ...any) error { return cli.Actf(format, args...) }
 
 func warnPlaintext(w io.Writer, path string) { cli.WarnPlaintext(w, path) }
-
-func publicKey(c *config.Config, ch config.Chain) (pubkey.Key, error) { return providers.Public(c, ch) }

@@ -19,11 +19,12 @@ import (
 	"privyseal/internal/cure"
 	"privyseal/internal/monitor"
 	"privyseal/internal/oplog"
+	"privyseal/internal/provider"
 	"privyseal/internal/pubkey"
 	"privyseal/internal/session"
 )
 
-func newStartCommand(a *cli.App) *cobra.Command {
+func newStartCommand(a *provider.House) *cobra.Command {
 	var standby bool
 	cmd := &cobra.Command{
 		Use:   "start",
@@ -53,7 +54,7 @@ one is gone.`,
 			signal.Notify(hangup, syscall.SIGHUP)
 			// A reader of our log that goes away makes a write fail, and no more.
 			signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
-			return start(ctx, dir, standby, hangup)
+			return start(ctx, a.Providers, dir, standby, hangup)
 		},
 	}
 	cmd.Flags().BoolVar(&standby, "standby", false, "wait for a state that another process holds")
@@ -88,10 +89,10 @@ func unlessHung(ctx context.Context, patience time.Duration, f func() error) err
 
 // start runs the signer of a home folder until ctx ends. It reloads the config on
 // hangup.
-func start(ctx context.Context, home string, standby bool, hangup <-chan os.Signal) error {
+func start(ctx context.Context, providers provider.Table, home string, standby bool, hangup <-chan os.Signal) error {
 	var first loaded
 	select {
-	case first = <-load(home):
+	case first = <-load(providers.Kinds(), home):
 	case <-ctx.Done():
 		return nil // stopped while the config's file system hangs
 	}
@@ -108,7 +109,7 @@ func start(ctx context.Context, home string, standby bool, hangup <-chan os.Sign
 		debug.SetGCPercent(50)
 	}
 
-	d := &daemon{home: home, cfg: cfg, log: logger.Logger, setLevel: logger.SetLevel, monitor: monitor.New(logger.Logger, buildVersion())}
+	d := &daemon{home: home, providers: providers, cfg: cfg, log: logger.Logger, setLevel: logger.SetLevel, monitor: monitor.New(logger.Logger, buildVersion())}
 	d.monitor.LogLost(logger.Lost)
 	defer d.monitor.Flush()
 	defer func() {

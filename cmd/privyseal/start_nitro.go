@@ -92,10 +92,10 @@ func (d *daemon) openNitroChain(ctx context.Context, cc config.Chain, m *monitor
 	file.Wait = standby
 	store, err := filestore.Open(ctx, file)
 	if err != nil {
-		return nil, providers.ExplainState(d.cfg, cc, err)
+		return nil, d.providers.ExplainState(d.cfg, cc, err)
 	}
 	saved, err := store.Load(ctx)
-	if err = providers.ExplainState(d.cfg, cc, err); err == nil {
+	if err = d.providers.ExplainState(d.cfg, cc, err); err == nil {
 		var last hostlink.Record
 		if last, err = hostlink.ReadRecord(saved.Mark.SignBytes); err != nil {
 			err = fmt.Errorf("the state %s holds no record of an enclave: %w; put back the state of the chain's own enclave, and if it is lost see `privyseal state init --help`", d.cfg.Path(cc.State), err)

@@ -17,17 +17,18 @@ import (
 	"privyseal/internal/home"
 	"privyseal/internal/migrate"
 	"privyseal/internal/privval"
+	"privyseal/internal/provider"
 	"privyseal/internal/pubkey"
 	"privyseal/internal/shell"
 	"privyseal/internal/watermark"
 )
 
-func newStateCommand(a *cli.App) *cobra.Command {
+func newStateCommand(a *provider.House) *cobra.Command {
 	return cli.NewGroup("state", "Make, show and move the state that keeps a key from signing twice",
 		newStateInitCommand(a), newStateRaiseCommand(a), newStateAdoptCommand(a), newStateShowCommand(a), newStateImportCommand(a), newStateExportCommand(a))
 }
 
-func newStateInitCommand(a *cli.App) *cobra.Command {
+func newStateInitCommand(a *provider.House) *cobra.Command {
 	var chain cli.ChainFlag
 	var from startFlags
 	cmd := &cobra.Command{
@@ -46,7 +47,7 @@ ahead. Nothing moves on a chain that waits for this very key: see "privyseal sta
 raise --help".`,
 		Args: cli.Arguments(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, ch, err := chain.Choose(a)
+			c, ch, err := chain.Choose(a.App)
 			if err != nil {
 				return err
 			}
@@ -56,14 +57,14 @@ raise --help".`,
 			if err := from.check(); err != nil {
 				return err
 			}
-			if maker, ok := stateMakerOf(ch); ok {
+			if maker, ok := stateMakerOf(a, ch); ok {
 				return maker.NewState(cmd, a, c, ch, &from)
 			}
 			return initState(a, cmd, c, ch, &from)
 		},
 	}
-	chain.Add(a, cmd)
-	from.add(cmd)
+	chain.Add(a.App, cmd)
+	from.add(a, cmd)
 	from.addInitial(cmd)
 	return cmd
 }
@@ -71,20 +72,20 @@ raise --help".`,
 // stateMaker is a provider that makes the states of its chains itself.
 type stateMaker interface {
 	// NewState makes the state of a chain where there is none.
-	NewState(cmd *cobra.Command, a *cli.App, c *config.Config, ch config.Chain, from *startFlags) error
+	NewState(cmd *cobra.Command, a *provider.House, c *config.Config, ch config.Chain, from *startFlags) error
 	// RaiseState says how the state of a chain is raised.
 	RaiseState(ch config.Chain) error
 }
 
-func stateMakerOf(ch config.Chain) (stateMaker, bool) {
-	e, _ := providers.Of(ch)
+func stateMakerOf(a *provider.House, ch config.Chain) (stateMaker, bool) {
+	e, _ := a.Providers.Of(ch)
 	maker, ok := e.Holder.(stateMaker)
 	return maker, ok
 }
 
 // initState makes the state of a key that this process signs with.
-func initState(a *cli.App, cmd *cobra.Command, c *config.Config, ch config.Chain, from *startFlags) error {
-	fc, key, err := stateOf(c, ch)
+func initState(a *provider.House, cmd *cobra.Command, c *config.Config, ch config.Chain, from *startFlags) error {
+	fc, key, err := stateOf(a, c, ch)
 	if err == nil {
 		err = a.CheckOwner()
 	}
@@ -102,7 +103,7 @@ func initState(a *cli.App, cmd *cobra.Command, c *config.Config, ch config.Chain
 		return err
 	}
 	if err := filestore.Create(fc, saved); err != nil {
-		return providers.ExplainState(c, ch, err)
+		return a.Providers.ExplainState(c, ch, err)
 	}
 	_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: made %s, at %s\n", ch.Name, fc.Path, markText(saved.Mark))
 	return err
@@ -117,7 +118,7 @@ func absent(fc filestore.Config) error {
 	return filestore.Create(fc, watermark.Saved{}) // refuses
 }
 
-func newStateRaiseCommand(a *cli.App) *cobra.Command {
+func newStateRaiseCommand(a *provider.House) *cobra.Command {
 	var chain cli.ChainFlag
 	from := startFlags{after: notAfter}
 	cmd := &cobra.Command{
@@ -136,7 +137,7 @@ lowers, and "privyseal start" must not run. It is for
     other validators can bring the chain beyond N.`,
 		Args: cli.Arguments(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, ch, err := chain.Choose(a)
+			c, ch, err := chain.Choose(a.App)
 			if err == nil && from.after == notAfter {
 				err = cli.Usagef("--after-height H is missing: the height at and below which nothing is ever signed")
 			}
@@ -149,20 +150,20 @@ lowers, and "privyseal start" must not run. It is for
 			if err != nil {
 				return err
 			}
-			if maker, ok := stateMakerOf(ch); ok {
+			if maker, ok := stateMakerOf(a, ch); ok {
 				return maker.RaiseState(ch)
 			}
 			return raiseState(a, cmd, c, ch, &from)
 		},
 	}
-	chain.Add(a, cmd)
+	chain.Add(a.App, cmd)
 	cmd.Flags().Int64Var(&from.after, "after-height", notAfter, "sign nothing at or below this height")
-	from.wordFlags.add(cmd)
+	from.wordFlags.add(a, cmd)
 	return cmd
 }
 
-func raiseState(a *cli.App, cmd *cobra.Command, c *config.Config, ch config.Chain, from *startFlags) error {
-	fc, key, err := stateOf(c, ch)
+func raiseState(a *provider.House, cmd *cobra.Command, c *config.Config, ch config.Chain, from *startFlags) error {
+	fc, key, err := stateOf(a, c, ch)
 	if err != nil {
 		return err
 	}
@@ -176,11 +177,11 @@ func raiseState(a *cli.App, cmd *cobra.Command, c *config.Config, ch config.Chai
 
 // bringIn raises the state to a mark that the gate lets in. Where there is no state,
 // it makes one if that is allowed.
-func bringIn(a *cli.App, cmd *cobra.Command, c *config.Config, ch config.Chain, fc filestore.Config, words *wordFlags, in home.Incoming, by exporter, makes bool) error {
+func bringIn(a *provider.House, cmd *cobra.Command, c *config.Config, ch config.Chain, fc filestore.Config, words *wordFlags, in home.Incoming, by exporter, makes bool) error {
 	info, err := filestore.Inspect(fc)
 	missing := errors.Is(err, filestore.ErrMissing)
 	if err != nil && !(missing && makes) {
-		return providers.ExplainState(c, ch, err)
+		return a.Providers.ExplainState(c, ch, err)
 	}
 	saved := watermark.Saved{Mark: in.Mark, Time: in.Written}
 	here := home.Here{}
@@ -189,13 +190,13 @@ func bringIn(a *cli.App, cmd *cobra.Command, c *config.Config, ch config.Chain, 
 	case errors.Is(info.Problem, filestore.ErrExported):
 		here.Exported, here.HasTombstone = info.Saved.Mark, true
 	case info.Problem != nil:
-		return providers.ExplainState(c, ch, info.Problem)
+		return a.Providers.ExplainState(c, ch, info.Problem)
 	case saved.Mark.Less(info.Saved.Mark):
-		return providers.ExplainState(c, ch, filestore.Raise(fc, saved)) // refuses
+		return a.Providers.ExplainState(c, ch, filestore.Raise(fc, saved)) // refuses
 	}
 	in.Own = by.same(exporterOf(fc.Path, info))
 	g := words.gate(cmd, ch, in.Origin == home.FromNothing)
-	if _, ok := stateMakerOf(ch); !ok { // else no word of this host makes or raises it
+	if _, ok := stateMakerOf(a, ch); !ok { // else no word of this host makes or raises it
 		make := map[bool]string{true: "init", false: "raise"}[missing]
 		g.AtHeight = func() string { return a.Line("state %s --chain-id %s --after-height H", make, shell.Word(ch.Name)) }
 	}
@@ -211,18 +212,18 @@ func bringIn(a *cli.App, cmd *cobra.Command, c *config.Config, ch config.Chain, 
 		err = filestore.Raise(fc, saved)
 	}
 	if err != nil {
-		return providers.ExplainState(c, ch, err)
+		return a.Providers.ExplainState(c, ch, err)
 	}
 	if info, err = filestore.Inspect(fc); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: %s is at %s\n", ch.Name, fc.Path, markText(providers.Shown(ch, info.Saved.Mark)))
+	_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: %s is at %s\n", ch.Name, fc.Path, markText(a.Providers.Shown(ch, info.Saved.Mark)))
 	return err
 }
 
 // stateOf returns where the state of a chain is and whose it is.
-func stateOf(c *config.Config, ch config.Chain) (filestore.Config, pubkey.Key, error) {
-	key, err := publicKey(c, ch)
+func stateOf(a *provider.House, c *config.Config, ch config.Chain) (filestore.Config, pubkey.Key, error) {
+	key, err := a.Providers.Public(c, ch)
 	if err != nil {
 		return filestore.Config{}, key, err
 	}
@@ -234,7 +235,7 @@ func stateFile(path string, id watermark.ID) filestore.Config {
 	return filestore.Config{Path: path, ID: id, Host: filestore.HostFolders()}
 }
 
-func newStateAdoptCommand(a *cli.App) *cobra.Command {
+func newStateAdoptCommand(a *provider.House) *cobra.Command {
 	var chain cli.ChainFlag
 	var words wordFlags
 	cmd := &cobra.Command{
@@ -250,43 +251,43 @@ It shows the mark and its age, and wants your word: on a terminal it asks, and
 elsewhere --yes says so.`,
 		Args: cli.Arguments(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, ch, err := chain.Choose(a)
+			c, ch, err := chain.Choose(a.App)
 			if err != nil {
 				return err
 			}
-			return adoptState(cmd, c, ch, &words)
+			return adoptState(a, cmd, c, ch, &words)
 		},
 	}
-	chain.Add(a, cmd)
-	words.add(cmd)
+	chain.Add(a.App, cmd)
+	words.add(a, cmd)
 	return cmd
 }
 
-func adoptState(cmd *cobra.Command, c *config.Config, ch config.Chain, words *wordFlags) error {
-	fc, _, err := stateOf(c, ch)
+func adoptState(a *provider.House, cmd *cobra.Command, c *config.Config, ch config.Chain, words *wordFlags) error {
+	fc, _, err := stateOf(a, c, ch)
 	if err != nil {
 		return err
 	}
 	info, err := filestore.Inspect(fc)
 	if err != nil {
-		return providers.ExplainState(c, ch, err)
+		return a.Providers.ExplainState(c, ch, err)
 	}
 	if info.Problem == nil {
-		_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s: nothing to adopt, the state is in order at %s\n", ch.Name, markText(providers.Shown(ch, info.Saved.Mark)))
+		_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s: nothing to adopt, the state is in order at %s\n", ch.Name, markText(a.Providers.Shown(ch, info.Saved.Mark)))
 		return err
 	}
 	if !adoptable(info.Problem) {
-		return providers.ExplainState(c, ch, info.Problem)
+		return a.Providers.ExplainState(c, ch, info.Problem)
 	}
 	if info.Ended { // no word brings it back to life
-		return providers.ExplainState(c, ch, filestore.Adopt(fc)) // refuses
+		return a.Providers.ExplainState(c, ch, filestore.Adopt(fc)) // refuses
 	}
 	in := home.Incoming{
 		Chain: ch.Name, Mark: info.Newest.Mark, Origin: home.FromHere, Written: info.Newest.Time,
 		From: fc.Path + ", a file that was copied, restored or moved",
 	}
 	if info.Saved.Mark.Less(info.Newest.Mark) {
-		in.From = fmt.Sprintf("this host, which knows of more than %s: that is at %s", fc.Path, markText(providers.Shown(ch, info.Saved.Mark)))
+		in.From = fmt.Sprintf("this host, which knows of more than %s: that is at %s", fc.Path, markText(a.Providers.Shown(ch, info.Saved.Mark)))
 	}
 	// A copy of a state that never signed is a fresh state; whoever adopts it says so.
 	if err := words.gate(cmd, ch, true).Admit(in, home.Here{}); err != nil {
@@ -296,12 +297,12 @@ func adoptState(cmd *cobra.Command, c *config.Config, ch config.Chain, words *wo
 		return err
 	}
 	if err := filestore.Adopt(fc); err != nil {
-		return providers.ExplainState(c, ch, err)
+		return a.Providers.ExplainState(c, ch, err)
 	}
 	if info, err = filestore.Inspect(fc); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: adopted %s, at %s\n", ch.Name, fc.Path, markText(providers.Shown(ch, info.Saved.Mark)))
+	_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: adopted %s, at %s\n", ch.Name, fc.Path, markText(a.Providers.Shown(ch, info.Saved.Mark)))
 	return err
 }
 
@@ -310,7 +311,7 @@ func adoptable(problem error) bool {
 	return errors.Is(problem, filestore.ErrCopied) || errors.Is(problem, filestore.ErrRestored)
 }
 
-func newStateShowCommand(a *cli.App) *cobra.Command {
+func newStateShowCommand(a *provider.House) *cobra.Command {
 	var chain cli.ChainFlag
 	var asJSON bool
 	cmd := &cobra.Command{
@@ -321,21 +322,21 @@ also while "privyseal start" runs. The exit status is 79 if start would refuse t
 file.`,
 		Args: cli.Arguments(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, ch, err := chain.Choose(a)
+			c, ch, err := chain.Choose(a.App)
 			if err != nil {
 				return err
 			}
 			// A state can be looked at without its key, too.
-			fc, _, keyErr := stateOf(c, ch)
+			fc, _, keyErr := stateOf(a, c, ch)
 			if keyErr != nil {
 				fc = stateFile(c.Path(ch.State), watermark.ID{})
 			}
 			info, err := filestore.Inspect(fc)
 			if err != nil {
-				return providers.ExplainState(c, ch, err)
+				return a.Providers.ExplainState(c, ch, err)
 			}
-			info.Problem = providers.ExplainState(c, ch, info.Problem)
-			info.Saved.Mark = providers.Shown(ch, info.Saved.Mark)
+			info.Problem = a.Providers.ExplainState(c, ch, info.Problem)
+			info.Saved.Mark = a.Providers.Shown(ch, info.Saved.Mark)
 			if err := showState(cmd.OutOrStdout(), fc.Path, info, asJSON); err != nil {
 				return err
 			}
@@ -345,7 +346,7 @@ file.`,
 			return keyErr
 		},
 	}
-	chain.Add(a, cmd)
+	chain.Add(a.App, cmd)
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
 }
@@ -444,7 +445,7 @@ func blockText(m watermark.Mark) string {
 	return fmt.Sprintf("%X", req.BlockID.Hash)
 }
 
-func newStateExportCommand(a *cli.App) *cobra.Command {
+func newStateExportCommand(a *provider.House) *cobra.Command {
 	var chain cli.ChainFlag
 	var out string
 	cmd := &cobra.Command{
@@ -456,30 +457,30 @@ again, until a state at or above this one is imported here. Stop "privyseal
 start" first. If the output is lost, export again: it stays the same.`,
 		Args: cli.Arguments(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, ch, err := chain.Choose(a)
+			c, ch, err := chain.Choose(a.App)
 			if err != nil {
 				return err
 			}
-			fc, key, err := stateOf(c, ch)
+			fc, key, err := stateOf(a, c, ch)
 			if err != nil {
 				return err
 			}
 			if out == "" {
 				data, err := exportState(fc, key)
 				if err != nil {
-					return providers.ExplainState(c, ch, err)
+					return a.Providers.ExplainState(c, ch, err)
 				}
 				_, err = cmd.OutOrStdout().Write(data)
 				return err
 			}
 			if err := exportTo(out, fc, key); err != nil {
-				return providers.ExplainState(c, ch, err)
+				return a.Providers.ExplainState(c, ch, err)
 			}
 			fmt.Fprintf(cmd.ErrOrStderr(), "%s: nothing is signed here any more; on the new host type `privyseal state import --chain-id %s %s`\n", ch.Name, shell.Word(ch.Name), shell.File(out))
 			return nil
 		},
 	}
-	chain.Add(a, cmd)
+	chain.Add(a.App, cmd)
 	cmd.Flags().StringVar(&out, "out", "", "file to make; nothing is overwritten")
 	return cmd
 }
@@ -518,7 +519,7 @@ func exportTo(path string, fc filestore.Config, key pubkey.Key) error {
 	return nil
 }
 
-func newStateImportCommand(a *cli.App) *cobra.Command {
+func newStateImportCommand(a *provider.House) *cobra.Command {
 	var chain cli.ChainFlag
 	var words wordFlags
 	var fresh bool
@@ -537,20 +538,20 @@ that the other host signs no more. An export of this very host, and one that is 
 above what was exported here, is taken with --export-unused only.`,
 		Args: cli.Arguments("FILE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c, ch, err := chain.Choose(a)
+			c, ch, err := chain.Choose(a.App)
 			if err == nil {
 				err = a.CheckOwner()
 			}
 			if err != nil {
 				return err
 			}
-			fc, key, err := stateOf(c, ch)
+			fc, key, err := stateOf(a, c, ch)
 			if err != nil {
 				return err
 			}
 			state, err := readState(args[0], ch.ID, key)
 			if err == nil {
-				err = providers.Accepts(ch, state.Mark)
+				err = a.Providers.Accepts(ch, state.Mark)
 			}
 			if err != nil {
 				return err
@@ -562,8 +563,8 @@ above what was exported here, is taken with --export-unused only.`,
 			return bringIn(a, cmd, c, ch, fc, &words, in, state.by, true)
 		},
 	}
-	chain.Add(a, cmd)
-	words.add(cmd)
+	chain.Add(a.App, cmd)
+	words.add(a, cmd)
 	words.addExport(cmd)
 	cmd.Flags().BoolVar(&fresh, "fresh-state", false, "FILE says that the key has never signed for this chain id, and that is so")
 	return cmd

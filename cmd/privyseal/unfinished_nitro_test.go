@@ -15,7 +15,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"privyseal/internal/cli"
 	"privyseal/internal/config"
 	"privyseal/internal/filestore"
 	"privyseal/internal/home"
@@ -70,7 +69,7 @@ func initEnclave(dir, image string) (string, int) {
 // config.
 func cutOffEnclave(t *testing.T, dir, image string, steps int) (*enclaveChain, watermark.Mark) {
 	t.Helper()
-	a := &cli.App{HomeFlag: dir, Kinds: providers.Kinds()}
+	a := newHouse(dir)
 	in, err := newInstaller(a)
 	if err != nil {
 		t.Fatal(err)
@@ -126,7 +125,7 @@ func TestEnclaveInitGoesOnAfterACrash(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		public, err := publicKey(c, c.Chains[0])
+		public, err := providers.Public(c, c.Chains[0])
 		if err != nil || public.Equal(ch.key.public) {
 			t.Errorf("after %d steps: the key of the run that was cut off lives: %v, %v", steps, public, err)
 		}
@@ -189,7 +188,7 @@ func TestEnclaveInitKeepsTheLastCopy(t *testing.T) {
 			other := ch.Chain
 			other.Name, other.ID, other.State = "other", "other", "state/other.mark"
 			other.Identity, other.Nodes, other.Table = "", []config.Node{{Name: "n", Addr: "unix:///n"}}, "main"
-			c := newConfig(other)
+			c := providers.Kinds().New(other)
 			c.Tables = opsnitro.Tables(map[string]opsnitro.Enclave{"main": {EIF: image, Transport: os.Getenv("NITRO"), CPUCount: 2, NitroCLI: "nitro-cli"}})
 			if err := config.WriteNew(filepath.Join(dir, config.FileName), c); err != nil {
 				t.Fatal(err)

@@ -34,7 +34,7 @@ func initHere(dir string) (string, int) {
 // word that the config may name them, the config.
 func cutOff(t *testing.T, dir string, steps int) *newChain {
 	t.Helper()
-	in, err := newInstaller(&cli.App{HomeFlag: dir, Kinds: providers.Kinds()})
+	in, err := newInstaller(newHouse(dir))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -56,7 +56,7 @@ func cutOff(t *testing.T, dir string, steps int) *newChain {
 		func(*home.Note) error { return in.addState(ch) },
 		func(*home.Note) error { return in.addIdentity(ch) },
 		(*home.Note).Named,
-		func(*home.Note) error { return config.WriteNew(in.path, newConfig(ch.Chain)) },
+		func(*home.Note) error { return config.WriteNew(in.path, in.newConfig(ch.Chain)) },
 	)
 	return ch
 }
@@ -98,11 +98,11 @@ func TestInitGoesOnAfterACrash(t *testing.T) {
 		if key, err := openFile(aside); steps == 5 && (err != nil || !key.PublicKey().Equal(ch.key.PublicKey())) {
 			t.Errorf("not the key: %v", err)
 		}
-		in, err := newInstaller(&cli.App{HomeFlag: dir, Kinds: providers.Kinds()})
+		in, err := newInstaller(newHouse(dir))
 		if err != nil {
 			t.Fatal(err)
 		}
-		public, err := publicKey(in.config, in.config.Chains[0])
+		public, err := providers.Public(in.config, in.config.Chains[0])
 		if err != nil || public.Equal(ch.key.PublicKey()) {
 			t.Errorf("after %d steps: the key of the run that was cut off lives: %v, %v", steps, public, err)
 		}
@@ -178,7 +178,7 @@ func TestInitLeavesWhatAConfigNames(t *testing.T) {
 	other := ch.Chain
 	other.Name, other.ID = "other", "other"
 	other.State, other.Identity, other.Nodes = "state/other.mark", "", []config.Node{{Name: "n", Addr: "unix:///n"}}
-	if err := config.WriteNew(filepath.Join(dir, config.FileName), newConfig(other)); err != nil {
+	if err := config.WriteNew(filepath.Join(dir, config.FileName), providers.Kinds().New(other)); err != nil {
 		t.Fatal(err)
 	}
 	if text, status := initHere(dir); status == 0 || !strings.Contains(text, "never overwritten") {

@@ -46,7 +46,7 @@ func (f *witnessFlag) note(w io.Writer) {
 
 const noWitness = "no witness: only the state knows what the key has signed, and nobody would see a second signer; see \"A witness\" in doc/operations.md"
 
-func newWitnessCommand(a *cli.App) *cobra.Command {
+func newWitnessCommand(a *provider.House) *cobra.Command {
 	chain, resume, yes := &cli.ChainFlag{}, false, false
 	cmd := &cobra.Command{
 		Use:   "witness",
@@ -60,7 +60,7 @@ switched the other signer off; --yes is your word that you have. The next start 
 through a quarantine.`,
 		Args: cli.Arguments(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, ch, err := chain.Choose(a)
+			c, ch, err := chain.Choose(a.App)
 			if err != nil {
 				return err
 			}
@@ -70,17 +70,17 @@ through a quarantine.`,
 			if yes {
 				return cli.Usagef("--yes goes with --resume")
 			}
-			return askWitnesses(cmd.Context(), cmd.OutOrStdout(), c, ch)
+			return askWitnesses(cmd.Context(), cmd.OutOrStdout(), a, c, ch)
 		},
 	}
-	chain.Add(a, cmd)
+	chain.Add(a.App, cmd)
 	cmd.Flags().BoolVar(&resume, "resume", false, "let a chain sign again that was stopped because of another signer")
 	cmd.Flags().BoolVar(&yes, "yes", false, "the other signer is off for good")
 	return cmd
 }
 
 // resumeChain takes the stop of a chain back, for a quarantine.
-func resumeChain(w io.Writer, a *cli.App, c *config.Config, ch config.Chain, yes bool) error {
+func resumeChain(w io.Writer, a *provider.House, c *config.Config, ch config.Chain, yes bool) error {
 	state := c.Path(ch.State)
 	flag, err := witness.ReadFlag(state)
 	switch {
@@ -100,7 +100,7 @@ func resumeChain(w io.Writer, a *cli.App, c *config.Config, ch config.Chain, yes
 }
 
 // homeOf is the home folder for a command line; [App.home] has been called.
-func homeOf(a *cli.App) string {
+func homeOf(a *provider.House) string {
 	dir, err := a.Home()
 	if err != nil {
 		return "."
@@ -120,9 +120,9 @@ type sight struct {
 }
 
 // look asks one witness for its tip and the last few commits.
-func look(ctx context.Context, c *config.Config, ch config.Chain, addr string) sight {
+func look(ctx context.Context, a *provider.House, c *config.Config, ch config.Chain, addr string) sight {
 	s := sight{addr: addr}
-	key, err := publicKey(c, ch)
+	key, err := a.Providers.Public(c, ch)
 	if err != nil {
 		s.err = err
 		return s
@@ -173,23 +173,23 @@ func (s sight) String() string {
 }
 
 // lookAll asks all witnesses of a chain, at the same time.
-func lookAll(ctx context.Context, c *config.Config, ch config.Chain) []sight {
+func lookAll(ctx context.Context, a *provider.House, c *config.Config, ch config.Chain) []sight {
 	sights := make([]sight, len(ch.Witness))
 	numbers := make([]int, len(sights))
 	for i := range numbers {
 		numbers[i] = i
 	}
-	atOnce(numbers, func(i int) { sights[i] = look(ctx, c, ch, ch.Witness[i]) })
+	atOnce(numbers, func(i int) { sights[i] = look(ctx, a, c, ch, ch.Witness[i]) })
 	return sights
 }
 
-func askWitnesses(ctx context.Context, w io.Writer, c *config.Config, ch config.Chain) error {
+func askWitnesses(ctx context.Context, w io.Writer, a *provider.House, c *config.Config, ch config.Chain) error {
 	if len(ch.Witness) == 0 {
 		return cure.Add(fmt.Errorf("chain %s has no witness", ch.Name), "add witness = [\"http://HOST:26657\"] to its [[chain]] in %s", config.FileName)
 	}
 	usable := 0
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	for _, s := range lookAll(ctx, c, ch) {
+	for _, s := range lookAll(ctx, a, c, ch) {
 		if s.err == nil {
 			usable++
 		}
@@ -216,7 +216,7 @@ func (k *inspection) checkWitnesses(ctx context.Context, i int) {
 	if len(ch.Witness) == 0 {
 		k.Add(provider.Unsure, k.Config.Line("chain", i), "witness", noWitness, "")
 	}
-	sights := lookAll(ctx, k.Config, ch)
+	sights := lookAll(ctx, k.app, k.Config, ch)
 	var tip int64
 	for _, s := range sights {
 		tip = max(tip, s.status.Height)

@@ -5,19 +5,8 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/spf13/cobra"
-
 	"privyseal/internal/shell"
 )
-
-// AppOf returns what a command has in common with the others.
-func AppOf(cmd *cobra.Command) *App {
-	a := &App{}
-	if f := cmd.Flag("home"); f != nil {
-		a.HomeFlag = f.Value.String()
-	}
-	return a
-}
 
 // Again returns the command line that was typed, with a flag more.
 func Again(flag string) string { return typedWith(os.Args[1:], flag) }
