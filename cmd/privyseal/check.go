@@ -24,6 +24,7 @@ import (
 	"privyseal/internal/config"
 	"privyseal/internal/cure"
 	"privyseal/internal/filestore"
+	"privyseal/internal/home"
 	"privyseal/internal/monitor"
 	"privyseal/internal/provider"
 	"privyseal/internal/pubkey"
@@ -336,14 +337,14 @@ func (k *inspection) checkIdentity(i int) {
 	case key.Type() != pubkey.Ed25519:
 		k.Add(provider.Bad, line, "identity", fmt.Sprintf("%s is of type %s, nodes want ed25519", path, key.Type()), "`privyseal key generate --out FILE`")
 	default:
-		k.Add(provider.Good, line, "identity", withMode(path)+prefixed(", ", k.entry(ch).Form)+", node id "+key.NodeID(), "")
+		k.Add(provider.Good, line, "identity", withMode(path)+cli.Prefixed(", ", k.entry(ch).Form)+", node id "+key.NodeID(), "")
 	}
 }
 
 func (k *inspection) checkState(i int, key pubkey.Key) {
 	ch := k.Config.Chains[i]
 	what, line := "state", k.Config.Line("chain", i, "state")
-	fc := stateFile(k.Config.Path(ch.State), watermark.ID{})
+	fc := home.StateFile(k.Config.Path(ch.State), watermark.ID{})
 	if !key.IsZero() {
 		fc.ID = watermark.ID{ChainID: ch.ID, Key: key.ID()}
 	}
@@ -355,7 +356,7 @@ func (k *inspection) checkState(i int, key pubkey.Key) {
 		k.Add(provider.Bad, line, what, k.app.Providers.ExplainState(k.Config, ch, err).Error(), "")
 		return
 	}
-	text := fmt.Sprintf("%s, mode %#o%s, %s", fc.Path, info.Mode.Perm(), prefixed(", ", info.Filesystem), markText(k.app.Providers.Shown(ch, info.Saved.Mark)))
+	text := fmt.Sprintf("%s, mode %#o%s, %s", fc.Path, info.Mode.Perm(), cli.Prefixed(", ", info.Filesystem), home.MarkText(k.app.Providers.Shown(ch, info.Saved.Mark)))
 	if info.Torn {
 		text += ", one copy of a record is bad (its twin stands in, and the next start mends it)"
 	}
@@ -484,10 +485,10 @@ func (k *inspection) addSeen(ch config.Chain, line int, addr session.Addr, n mon
 	}
 	if !k.isLocal(ch) && !k.snapshot(ch.Name).Ready {
 		// An enclave that cannot sign dials no nodes; the row of the chain says why.
-		k.Add(provider.Unsure, line, "node", text+prefixed("; ", nodeError(n)), "")
+		k.Add(provider.Unsure, line, "node", text+cli.Prefixed("; ", nodeError(n)), "")
 		return
 	}
-	k.Add(provider.Bad, line, "node", text+prefixed("; ", nodeError(n)), "start the node, with priv_validator_laddr set for "+addr.String()+" in its config.toml")
+	k.Add(provider.Bad, line, "node", text+cli.Prefixed("; ", nodeError(n)), "start the node, with priv_validator_laddr set for "+addr.String()+" in its config.toml")
 }
 
 // checkSocket looks at a unix socket without touching it. It reports whether

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"privyseal/internal/home"
 	"privyseal/internal/monitor"
 	"privyseal/internal/provider"
 )
@@ -14,7 +15,7 @@ func (k *inspection) checkListen() {
 		if k.Config.Listen == "" {
 			return
 		}
-		if err := checkPort(k.Config.Listen); err != nil {
+		if err := home.CheckPort(k.Config.Listen); err != nil {
 			k.Add(provider.Bad, line, "listen", "nobody would see the metrics on "+k.Config.Listen+": "+err.Error(), cure)
 			return
 		}

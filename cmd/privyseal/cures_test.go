@@ -13,6 +13,7 @@ import (
 
 	"privyseal/internal/cli"
 	"privyseal/internal/filestore"
+	"privyseal/internal/home"
 	"privyseal/internal/key/soft"
 	"privyseal/internal/watermark"
 )
@@ -182,7 +183,7 @@ func TestAnOldExportIsNoCure(t *testing.T) {
 		t.Fatal(err)
 	}
 	saved := watermark.Saved{Mark: watermark.Mark{Height: 100, Step: watermark.StepPrecommit}, Time: time.Now().Add(-60 * 24 * time.Hour)}
-	data, err := encodeInterchange("c", key.PublicKey(), saved, saved.Time, exporter{})
+	data, err := home.EncodeInterchange("c", key.PublicKey(), saved, saved.Time, home.Exporter{})
 	if err == nil {
 		err = os.WriteFile(old, data, 0o600)
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"privyseal/internal/cli"
+	"privyseal/internal/home"
 	opsnitro "privyseal/internal/ops/nitro"
 	"privyseal/internal/provider"
 )
@@ -15,8 +16,8 @@ var providers = provider.Table{
 }
 
 // makers are the parts of `privyseal init` that are a provider's own.
-func makers() map[string]maker {
-	return map[string]maker{"soft": softMaker{}, "nitro": &nitroInitFlags{}}
+func makers() map[string]home.Maker {
+	return map[string]home.Maker{"soft": softMaker{}, "nitro": &nitroInitFlags{}}
 }
 
 // newHouse returns what the commands are given; home is "" for that of the environment.

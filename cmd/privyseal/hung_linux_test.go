@@ -18,6 +18,7 @@ import (
 	"privyseal/internal/config"
 	reload "privyseal/internal/daemon"
 	"privyseal/internal/filestore"
+	"privyseal/internal/home"
 	"privyseal/internal/monitor"
 	"privyseal/internal/watermark"
 )
@@ -135,7 +136,7 @@ func TestARemovedNodeIsStillAtWork(t *testing.T) {
 	c := d.chains[0]
 	at := &running{cancel: func() {}, done: make(chan struct{})}
 	c.sessions["a"] = at
-	file := stateFile(cfg.Path(c.cfg.State), c.id())
+	file := home.StateFile(cfg.Path(c.cfg.State), c.id())
 	change := c.cfg
 	change.Nodes = nil
 	d.ChangeChain(t.Context(), reload.Change{Chain: change, Remove: []string{"a"}})
@@ -167,16 +168,16 @@ func (c *closing) Close() error {
 // A host that cannot be made leaves no state locked.
 func TestAHostThatFailsLocksNothing(t *testing.T) {
 	image := newEnclaves(t)
-	home := filepath.Join(diskDir(t), "home")
-	if text, status := initEnclave(home, image); status != 0 {
+	dir := filepath.Join(diskDir(t), "home")
+	if text, status := initEnclave(dir, image); status != 0 {
 		t.Fatal(text)
 	}
-	cfg, err := providers.Kinds().Load(filepath.Join(home, config.FileName))
+	cfg, err := providers.Kinds().Load(filepath.Join(dir, config.FileName))
 	if err != nil {
 		t.Fatal(err)
 	}
 	log := slog.New(slog.DiscardHandler)
-	d := &daemon{home: home, providers: providers, cfg: cfg, log: log, monitor: monitor.New(log, "test")}
+	d := &daemon{home: dir, providers: providers, cfg: cfg, log: log, monitor: monitor.New(log, "test")}
 	cc := cfg.Chains[0]
 	c, err := d.openNitroChain(context.Background(), cc, d.monitor.AddChain(cc.Name, cc.ID), false)
 	if err != nil {
@@ -186,7 +187,7 @@ func TestAHostThatFailsLocksNothing(t *testing.T) {
 	if _, err := d.newNitroHost("main", []*nitroChain{c, twin}); err == nil || !strings.Contains(err.Error(), "twice") {
 		t.Fatalf("made: %v", err)
 	}
-	store, err := filestore.Open(t.Context(), stateFile(cfg.Path(cc.State), c.id))
+	store, err := filestore.Open(t.Context(), home.StateFile(cfg.Path(cc.State), c.id))
 	if err != nil {
 		t.Fatalf("the state stays locked: %v", err)
 	}

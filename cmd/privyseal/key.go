@@ -141,21 +141,12 @@ func keyToShow(a *provider.House, chain *cli.ChainFlag, args []string, identity 
 		}
 		return a.Providers.Identity(c, ch)
 	}
-	key, err := openFile(path)
+	key, err := provider.OpenFile(path)
 	if err != nil {
 		return pubkey.Key{}, err
 	}
 	defer key.Wipe()
 	return key.PublicKey(), nil
-}
-
-// openFile opens a key file of ours.
-func openFile(path string) (*soft.Key, error) {
-	key, err := provider.OpenFile(path)
-	if err != nil {
-		return nil, cli.Act(err)
-	}
-	return key, nil
 }
 
 // saveKey writes a key and prints its public half.

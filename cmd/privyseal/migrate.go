@@ -11,15 +11,17 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"privyseal/internal/cli"
 	"privyseal/internal/config"
 	"privyseal/internal/home"
 	"privyseal/internal/migrate"
+	"privyseal/internal/provider"
 	"privyseal/internal/pubkey"
 	"privyseal/internal/shell"
 	"privyseal/internal/watermark"
 )
 
-func newMigrateCommand(a *app) *cobra.Command {
+func newMigrateCommand(a *provider.House) *cobra.Command {
 	t := &takeOverFlags{}
 	cmd := &cobra.Command{
 		Use:   "migrate cometbft|tmkms|tmkms-light|cosmos-kms|horcrux PATH",
@@ -59,8 +61,8 @@ otherwise.`,
 		},
 	}
 	t.nitro.add(cmd)
-	t.words.add(a, cmd)
-	t.seen.add(cmd)
+	t.words.Add(a, cmd)
+	t.seen.Add(cmd)
 	t.nitro.seen = &t.seen
 	cmd.Flags().StringVar(&t.name, "name", "", "name of its one chain here, for a second key of the same chain id (default: the id)")
 	cmd.Flags().StringArrayVar(&t.nodes, "node", nil, "address of a node that no config.yaml of Horcrux names; may be repeated")
@@ -71,7 +73,7 @@ otherwise.`,
 
 func checkSource(cmd *cobra.Command, args []string) error {
 	several := len(args) > 2 && args[0] == "horcrux"
-	if err := arguments("the old signer", "PATH")(cmd, args[:min(len(args), 3)]); err != nil && !several {
+	if err := cli.Arguments("the old signer", "PATH")(cmd, args[:min(len(args), 3)]); err != nil && !several {
 		return err
 	}
 	if slices.Contains(migrate.Sources(), args[0]) {
@@ -83,14 +85,14 @@ func checkSource(cmd *cobra.Command, args []string) error {
 			hint = "did you mean " + s + "? "
 		}
 	}
-	return usagef("cannot migrate from %q; %sit is one of %s", args[0], hint, strings.Join(migrate.Sources(), ", "))
+	return cli.Usagef("cannot migrate from %q; %sit is one of %s", args[0], hint, strings.Join(migrate.Sources(), ", "))
 }
 
 // takeOverFlags are the flags of `privyseal migrate`.
 type takeOverFlags struct {
 	nitro  nitroMigrateFlags
-	seen   witnessFlag
-	words  wordFlags
+	seen   home.WitnessFlag
+	words  home.Words
 	name   string // of its one chain here; "" is the id
 	nodes  []string
 	fresh  bool
@@ -103,21 +105,21 @@ func (t *takeOverFlags) gate(cmd *cobra.Command, source string, c migrate.Chain,
 	if t.fresh && c.Mark.IsZero() {
 		in.Origin = home.FromNothing
 	}
-	g := t.words.gate(cmd, ch, t.fresh)
+	g := t.words.Gate(cmd, ch, t.fresh)
 	if len(c.KeyFiles()) == 1 { // no command takes parts of a key
-		g.AtHeight = func() string { return t.byHand(t.words.house, c, ch, "--after-height H") }
-		g.Take = func(path string) string { return t.byHand(t.words.house, c, ch, "--import-state "+shell.Word(path)) }
+		g.AtHeight = func() string { return t.byHand(t.words.House, c, ch, "--after-height H") }
+		g.Take = func(path string) string { return t.byHand(t.words.House, c, ch, "--import-state "+shell.Word(path)) }
 	}
 	if t.dryRun { // what would be refused whatever the word
 		g.Yes, g.Shown = true, io.Discard
 	}
-	return g.Admit(in, home.Here{Beside: beside(ch.ID, public, []string{c.KeyFile})})
+	return g.Admit(in, home.Here{Beside: home.Beside(ch.ID, public, []string{c.KeyFile})})
 }
 
 // gateAll takes all states of the old signer through the gate.
-func (t *takeOverFlags) gateAll(cmd *cobra.Command, old *migrate.Installation, chains []*newChain) error {
+func (t *takeOverFlags) gateAll(cmd *cobra.Command, old *migrate.Installation, chains []*home.Chain) error {
 	for i, ch := range chains {
-		if err := t.gate(cmd, old.Source, old.Chains[i], ch.Chain, ch.key.PublicKey()); err != nil {
+		if err := t.gate(cmd, old.Source, old.Chains[i], ch.Chain, ch.SoftKey.PublicKey()); err != nil {
 			return err
 		}
 	}
@@ -126,7 +128,7 @@ func (t *takeOverFlags) gateAll(cmd *cobra.Command, old *migrate.Installation, c
 
 // byHand returns the command line that takes over key and nodes of a chain, with
 // another word of what the key has signed.
-func (t *takeOverFlags) byHand(a *app, c migrate.Chain, ch config.Chain, word string) string {
+func (t *takeOverFlags) byHand(a *provider.House, c migrate.Chain, ch config.Chain, word string) string {
 	words := []string{"--chain-id", ch.ID}
 	if ch.Name != ch.ID {
 		words = append(words, "--name", ch.Name)
@@ -148,15 +150,15 @@ func (t *takeOverFlags) byHand(a *app, c migrate.Chain, ch config.Chain, word st
 	return a.Line("init %s %s", strings.Join(words, " "), word)
 }
 
-func (t *takeOverFlags) run(cmd *cobra.Command, a *app, source string, paths []string) error {
+func (t *takeOverFlags) run(cmd *cobra.Command, a *provider.House, source string, paths []string) error {
 	if len(t.nodes) > 0 && source != "horcrux" {
-		return usagef("--node goes with horcrux; the nodes of %s are in its config", source)
+		return cli.Usagef("--node goes with horcrux; the nodes of %s are in its config", source)
 	}
-	if err := errors.Join(t.seen.check(), checkName(t.name)); err != nil {
+	if err := errors.Join(t.seen.Check(), home.CheckName(t.name)); err != nil {
 		return err
 	}
 	stdout, stderr := cmd.OutOrStdout(), cmd.ErrOrStderr()
-	in, err := newInstaller(a)
+	in, err := home.NewInstaller(a)
 	if err != nil {
 		return err
 	}
@@ -166,10 +168,10 @@ func (t *takeOverFlags) run(cmd *cobra.Command, a *app, source string, paths []s
 	}
 	nameHome(a, old)
 	if t.name != "" && len(old.Chains) != 1 {
-		return usagef("--name is for one chain, and this signer has %d", len(old.Chains))
+		return cli.Usagef("--name is for one chain, and this signer has %d", len(old.Chains))
 	}
 	for _, c := range old.Chains {
-		if err := in.checkFree(config.NewChain(c.ID, t.name)); err != nil {
+		if err := in.CheckFree(config.NewChain(c.ID, t.name)); err != nil {
 			return err
 		}
 		if c.KMS != nil {
@@ -177,15 +179,15 @@ func (t *takeOverFlags) run(cmd *cobra.Command, a *app, source string, paths []s
 		}
 	}
 	if n := t.nitro; n.publicKey != "" || n.enclave.eif != "" || n.enclaveConfig != "" {
-		return usagef("--public-key, --eif and --enclave-config are for a key that an enclave holds, and this one is in a file")
+		return cli.Usagef("--public-key, --eif and --enclave-config are for a key that an enclave holds, and this one is in a file")
 	}
-	chains := make([]*newChain, len(old.Chains))
+	chains := make([]*home.Chain, len(old.Chains))
 	for i, c := range old.Chains {
 		if chains[i], err = convert(c, t.name, stderr); err != nil {
 			return err
 		}
-		defer chains[i].wipe()
-		chains[i].Witness = t.seen.addrs
+		defer chains[i].Wipe()
+		chains[i].Witness = t.seen.Addrs
 	}
 	for _, w := range old.Warnings {
 		fmt.Fprintln(stderr, "note:", w)
@@ -197,23 +199,23 @@ func (t *takeOverFlags) run(cmd *cobra.Command, a *app, source string, paths []s
 	if err := t.gateAll(cmd, old, chains); err != nil {
 		return err
 	}
-	if err := in.install(chains...); err != nil {
+	if err := in.Install(chains...); err != nil {
 		return err
 	}
 	for _, ch := range chains {
-		fmt.Fprintf(stderr, "%s: the state is at %s\n", ch.Name, markText(ch.saved.Mark))
-		if err := ch.report(stdout, formatFlags{Format: "json"}); err != nil {
+		fmt.Fprintf(stderr, "%s: the state is at %s\n", ch.Name, home.MarkText(ch.Saved.Mark))
+		if err := ch.Report(stdout, cli.KeyFormat{Format: "json"}); err != nil {
 			return err
 		}
 	}
 	printSteps(stdout, old.SwitchOff)
-	t.seen.note(stderr)
-	in.next(stderr)
+	t.seen.Note(stderr)
+	in.Next(stderr)
 	return nil
 }
 
 // nameHome puts our home into the commands that are to be typed.
-func nameHome(a *app, old *migrate.Installation) {
+func nameHome(a *provider.House, old *migrate.Installation) {
 	lists := [][]string{old.Warnings, old.SwitchOff}
 	for _, c := range old.Chains {
 		lists = append(lists, c.Warnings)
@@ -226,17 +228,17 @@ func nameHome(a *app, old *migrate.Installation) {
 }
 
 // convert returns the chain as we have it.
-func convert(c migrate.Chain, name string, stderr io.Writer) (*newChain, error) {
+func convert(c migrate.Chain, name string, stderr io.Writer) (*home.Chain, error) {
 	if err := config.CheckChainID(c.ID); err != nil {
 		return nil, err
 	}
-	ch := &newChain{
-		Chain: config.NewChain(c.ID, name), key: c.Key, identity: c.Identity,
-		saved: watermark.Saved{Mark: c.Mark, Time: c.Written}, foreign: true,
+	ch := &home.Chain{
+		Chain: config.NewChain(c.ID, name), SoftKey: c.Key, SoftIdentity: c.Identity,
+		Saved: watermark.Saved{Mark: c.Mark, Time: c.Written}, Foreign: true,
 	}
 	for _, n := range c.Nodes {
 		ch.Nodes = append(ch.Nodes, config.Node{Name: n.Name, Addr: n.Addr})
-		ch.own = append(ch.own, n.Listens)
+		ch.Listens = append(ch.Listens, n.Listens)
 	}
 	ch.MaxHeight = c.MaxHeight
 	ch.ImportedFrom = c.KeyFiles()
@@ -256,10 +258,10 @@ func convert(c migrate.Chain, name string, stderr io.Writer) (*newChain, error) 
 }
 
 // showPlan prints what a run without --dry-run would do.
-func showPlan(w io.Writer, in *installer, chains []*newChain, steps []string) error {
-	fmt.Fprintf(w, "would write, in %s:\n", in.home)
+func showPlan(w io.Writer, in *home.Installer, chains []*home.Chain, steps []string) error {
+	fmt.Fprintf(w, "would write, in %s:\n", in.Dir)
 	for _, ch := range chains {
-		fmt.Fprintf(w, "chain %s\n  key    %s, %s, from %s\n  state  %s, at %s\n", ch.Name, ch.Key, ch.key.PublicKey(), ch.ImportedFrom[0], ch.State, markText(ch.saved.Mark))
+		fmt.Fprintf(w, "chain %s\n  key    %s, %s, from %s\n  state  %s, at %s\n", ch.Name, ch.Key, ch.SoftKey.PublicKey(), ch.ImportedFrom[0], ch.State, home.MarkText(ch.Saved.Mark))
 		for _, n := range ch.Nodes {
 			fmt.Fprintf(w, "  node   %s, %s\n", n.Name, n.Addr)
 		}

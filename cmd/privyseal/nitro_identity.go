@@ -9,10 +9,12 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"privyseal/internal/cli"
 	"privyseal/internal/home"
+	"privyseal/internal/provider"
 )
 
-func newNitroIdentityCommand(a *app) *cobra.Command {
+func newNitroIdentityCommand(a *provider.House) *cobra.Command {
 	f := &enclaveFlags{}
 	cmd := &cobra.Command{
 		Use:   "identity",
@@ -24,7 +26,7 @@ config, and the node.
 
 Where the KMS key is pinned, take the pin out of its policy before, and put it with
 the flags that this prints after.`,
-		Args: arguments(),
+		Args: cli.Arguments(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return f.runIdentity(cmd.Context(), a, cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
@@ -33,32 +35,32 @@ the flags that this prints after.`,
 	return cmd
 }
 
-func (f *enclaveFlags) runIdentity(ctx context.Context, a *app, stdout, stderr io.Writer) error {
-	in, err := newInstaller(a)
+func (f *enclaveFlags) runIdentity(ctx context.Context, a *provider.House, stdout, stderr io.Writer) error {
+	in, err := home.NewInstaller(a)
 	if err != nil {
 		return err
 	}
-	if len(in.enclaveChains()) == 0 {
-		return usagef("no chain of %s is in an enclave; %s makes one, with an identity where its nodes need it", in.home, a.Command("init --provider nitro --chain-id ID --node tcp://HOST:PORT"))
+	if len(enclaveChains(in)) == 0 {
+		return cli.Usagef("no chain of %s is in an enclave; %s makes one, with an identity where its nodes need it", in.Dir, a.Command("init --provider nitro --chain-id ID --node tcp://HOST:PORT"))
 	}
-	file := in.wrappedIdentity()
+	file := wrappedIdentity(in)
 	line := fmt.Sprintf("identity = %q", file)
 	var e *enclaveLink
 	var identity wrappedKey
-	err = in.noted(func(note *home.Note) error {
-		switch _, _, there, err := readWrapped(in.abs(file), ""); {
+	err = in.Noted(func(note *home.Note) error {
+		switch _, _, there, err := readWrapped(in.Abs(file), ""); {
 		case err == nil:
-			return usagef("%s is there already, node id %s; add %s to the chain in %s", in.abs(file), there.NodeID(), line, in.path)
+			return cli.Usagef("%s is there already, node id %s; add %s to the chain in %s", in.Abs(file), there.NodeID(), line, in.Path)
 		case !errors.Is(err, fs.ErrNotExist):
 			return err
 		}
-		if e, err = f.open(ctx, a, in.config, true); err != nil {
+		if e, err = f.open(ctx, a, in.Config, true); err != nil {
 			return err
 		}
 		if identity, err = e.makeIdentity(ctx); err != nil {
 			return err
 		}
-		return in.addIdentityAlone(note, file, identity)
+		return addIdentityAlone(in, note, file, identity)
 	})
 	if e != nil {
 		defer e.close()
@@ -66,24 +68,24 @@ func (f *enclaveFlags) runIdentity(ctx context.Context, a *app, stdout, stderr i
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(stdout, "our node id %s\nour peer id %s\nback up, on another machine:\n  %s\n", identity.public.NodeID(), peerID(identity.public), in.abs(file))
-	if err := in.tellPins(stdout, e, "", identity.public); err != nil {
+	fmt.Fprintf(stdout, "our node id %s\nour peer id %s\nback up, on another machine:\n  %s\n", identity.public.NodeID(), cli.PeerID(identity.public), in.Abs(file))
+	if err := tellPins(in, stdout, e, "", identity.public); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(stderr, "next: add %s to the chain in %s, and the node; then %s, and restart the signer\n", line, in.path, a.Command("check"))
+	_, err = fmt.Fprintf(stderr, "next: add %s to the chain in %s, and the node; then %s, and restart the signer\n", line, in.Path, a.Command("check"))
 	return err
 }
 
 // addIdentityAlone writes an identity that no chain of the config names yet. It is
 // printed, and so becomes precious, after the note of it is gone.
-func (in *installer) addIdentityAlone(note *home.Note, file string, identity wrappedKey) error {
+func addIdentityAlone(in *home.Installer, note *home.Note, file string, identity wrappedKey) error {
 	list := home.Making{Files: identity.files(file)}
 	var err error
-	if list.PublicKey, err = keyJSON(identity.public); err != nil {
+	if list.PublicKey, err = cli.KeyJSON(identity.public); err != nil {
 		return err
 	}
 	if err := note.Write(list); err != nil {
 		return err
 	}
-	return in.addWrapped(file, identity)
+	return in.AddFiles(identity.files(file)...)
 }

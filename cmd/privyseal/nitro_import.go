@@ -14,6 +14,7 @@ import (
 	"privyseal/internal/claims"
 	"privyseal/internal/cli"
 	"privyseal/internal/config"
+	"privyseal/internal/home"
 	"privyseal/internal/hostlink"
 	"privyseal/internal/key/soft"
 	"privyseal/internal/ops/nitro/verify"
@@ -53,11 +54,11 @@ do not stop it before "privyseal init --import-sealed".`,
 			if out == "" {
 				return cli.Usagef("--out FILE is missing: where the document goes")
 			}
-			in, err := newInstaller(a)
+			in, err := home.NewInstaller(a)
 			if err != nil {
 				return err
 			}
-			e, err := f.open(cmd.Context(), a, in.config, false)
+			e, err := f.open(cmd.Context(), a, in.Config, false)
 			if err != nil {
 				return err
 			}
@@ -142,7 +143,7 @@ func decodeSealed(data []byte) (s sealedKey, imp *hostlink.Import, err error) {
 	if err != nil {
 		return s, nil, err
 	}
-	step, err := parseStep(s.Step)
+	step, err := home.ParseStep(s.Step)
 	if err != nil {
 		return s, nil, err
 	}
@@ -165,7 +166,7 @@ type sealFlags struct {
 	image   verify.Image
 	to, at  string
 	chainID string
-	from    startFlags
+	from    home.Start
 	keyType cli.KeyType
 	out     string
 }
@@ -196,8 +197,8 @@ The image is named as for "privyseal verify". The state is one of three:
 	fl.StringVar(&f.at, "at", "", "when that was made, as 2026-11-20T12:00:00Z, if it is older than three hours")
 	fl.StringVar(&f.chainID, "chain-id", "", "chain to sign for")
 	fl.StringVar(&f.out, "out", "", "file to make")
-	f.from.add(a, cmd)
-	f.from.addFile(cmd)
+	f.from.Add(a, cmd)
+	f.from.AddFile(cmd)
 	f.keyType.Add(cmd, "type", "", "type of a key that does not tell it itself")
 	return cmd
 }
@@ -229,7 +230,7 @@ func (f *sealFlags) run(cmd *cobra.Command, path string) error {
 	if err := ofEnclave(key.Type()); err != nil {
 		return err
 	}
-	saved, err := f.from.admit(cmd, config.NewChain(f.chainID, ""), key.PublicKey(), "", path)
+	saved, err := f.from.Admit(cmd, config.NewChain(f.chainID, ""), key.PublicKey(), "", path)
 	if err != nil {
 		return err
 	}
@@ -254,7 +255,7 @@ func (f *sealFlags) run(cmd *cobra.Command, path string) error {
 	if err := cli.WriteNew(f.out, data, 0o600); err != nil {
 		return err
 	}
-	fmt.Fprintf(stdout, "sealed %s for chain %s, at %s, to the image with PCR0 %x\n", s.PublicKey, f.chainID, markText(mark), v.Doc.PCRs[0])
+	fmt.Fprintf(stdout, "sealed %s for chain %s, at %s, to the image with PCR0 %x\n", s.PublicKey, f.chainID, home.MarkText(mark), v.Doc.PCRs[0])
 	fmt.Fprintf(stderr, "take %s to the instance: `privyseal init --provider nitro --import-sealed %s …`\n", f.out, shell.Word(f.out))
 	cli.WarnPlaintext(stderr, path)
 	return nil
@@ -262,7 +263,7 @@ func (f *sealFlags) run(cmd *cobra.Command, path string) error {
 
 // check finds what is wrong with the command line alone.
 func (f *sealFlags) check() error {
-	given := f.from.count()
+	given := f.from.Count()
 	switch {
 	case f.to == "":
 		return cli.Usagef("--to DOCUMENT is missing: what `privyseal nitro import-key` has written")
@@ -278,7 +279,7 @@ func (f *sealFlags) check() error {
 	if err := config.CheckChainID(f.chainID); err != nil {
 		return cli.Usagef("--chain-id: %w", err)
 	}
-	return f.from.check()
+	return f.from.Check()
 }
 
 // recipient verifies the document and returns the key in it.

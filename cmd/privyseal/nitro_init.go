@@ -15,18 +15,18 @@ import (
 	"github.com/spf13/cobra"
 
 	"privyseal/internal/claims"
+	"privyseal/internal/cli"
 	"privyseal/internal/config"
-	"privyseal/internal/filestore"
 	"privyseal/internal/home"
 	"privyseal/internal/hostlink"
 	"privyseal/internal/key/nitrokms"
 	"privyseal/internal/key/soft"
 	opsnitro "privyseal/internal/ops/nitro"
 	"privyseal/internal/ops/nitro/image"
+	"privyseal/internal/provider"
 	"privyseal/internal/pubkey"
 	"privyseal/internal/shell"
 	"privyseal/internal/watermark"
-	"privyseal/internal/witness"
 )
 
 // nitroInitFlags are those of `privyseal init --provider nitro`.
@@ -37,7 +37,7 @@ type nitroInitFlags struct {
 	publicKey    string
 }
 
-func (f *nitroInitFlags) add(cmd *cobra.Command) {
+func (f *nitroInitFlags) Add(cmd *cobra.Command) {
 	f.enclave.add(cmd)
 	fl := cmd.Flags()
 	fl.StringVar(&f.importSealed, "import-sealed", "", "existing key, as of \"privyseal key seal\"")
@@ -66,19 +66,19 @@ type wrappedKey struct {
 }
 
 // run makes a chain in an enclave.
-func (f *nitroInitFlags) run(cmd *cobra.Command, a *app, i *initFlags) error {
+func (f *nitroInitFlags) Make(cmd *cobra.Command, a *provider.House, i *home.Order) error {
 	ctx, stdout, stderr := cmd.Context(), cmd.OutOrStdout(), cmd.ErrOrStderr()
-	ch := newEnclaveChain(i.chainID, i.name)
-	ch.Witness = i.witness.addrs
+	ch := newEnclaveChain(i.ChainID, i.Name)
+	ch.Witness = i.Witness.Addrs
 	var err error
-	if ch.Nodes, err = i.parseNodes(); err != nil {
+	if ch.Nodes, err = i.Nodes(); err != nil {
 		return err
 	}
-	in, err := newInstaller(a)
+	in, err := home.NewInstaller(a)
 	if err != nil {
 		return err
 	}
-	if err := in.checkFree(ch.Chain); err != nil {
+	if err := in.CheckFree(ch.Chain); err != nil {
 		return err
 	}
 	imp, old, err := f.imported(cmd, in, ch, i)
@@ -95,10 +95,10 @@ func (f *nitroInitFlags) run(cmd *cobra.Command, a *app, i *initFlags) error {
 		}
 		ch.ImportedFrom = []string{source}
 	}
-	if err := f.enclave.allows(in.config, i.chainID); err != nil {
+	if err := f.enclave.allows(in.Config, i.ChainID); err != nil {
 		return err
 	}
-	e, err := f.enclave.open(ctx, a, in.config, true)
+	e, err := f.enclave.open(ctx, a, in.Config, true)
 	if err != nil {
 		return err
 	}
@@ -106,10 +106,10 @@ func (f *nitroInitFlags) run(cmd *cobra.Command, a *app, i *initFlags) error {
 	if old != "" && old != e.boot {
 		return fmt.Errorf("the key was sealed to an enclave that has ended (boot %s, this is %s); type `privyseal nitro import-key` and seal it anew", old, e.boot)
 	}
-	if err := in.installInEnclave(ctx, ch, e, i.keyType, imp); err != nil {
+	if err := installInEnclave(in, ctx, ch, e, i.KeyType, imp); err != nil {
 		return err
 	}
-	if err := ch.report(stdout, in, e, i.form); err != nil {
+	if err := ch.report(stdout, in, e, i.Form); err != nil {
 		return err
 	}
 	if f.importKMS != "" {
@@ -118,14 +118,14 @@ func (f *nitroInitFlags) run(cmd *cobra.Command, a *app, i *initFlags) error {
 	if f.importSealed != "" {
 		fmt.Fprintf(stderr, "the key still lies in plain text where it was sealed; once its old signer is off for good, `shred -u` it there. %s is of no use any more\n", f.importSealed)
 	}
-	in.next(stderr)
+	in.Next(stderr)
 	return nil
 }
 
 // printable checks that the public key that will be there can be printed as the flags
 // say, while nothing is made yet.
-func (f *nitroInitFlags) printable(i *initFlags, imp *hostlink.Import) error {
-	t, err := i.keyType.Parse()
+func (f *nitroInitFlags) printable(i *home.Order, imp *hostlink.Import) error {
+	t, err := i.KeyType.Parse()
 	if err != nil {
 		return err
 	}
@@ -142,33 +142,33 @@ func (f *nitroInitFlags) printable(i *initFlags, imp *hostlink.Import) error {
 	if err != nil {
 		return err
 	}
-	_, err = formatKey(public, i.form)
+	_, err = cli.FormatKey(public, i.Form)
 	return err
 }
 
 // check finds what is wrong with the command line alone.
-func (f *nitroInitFlags) check(i *initFlags) error {
-	state := i.from.count()
+func (f *nitroInitFlags) Check(i *home.Order) error {
+	state := i.From.Count()
 	switch {
-	case i.importKey != "":
-		return usagef("a key file never comes near an enclave's host: seal it with `privyseal key seal`, where it lies, and give --import-sealed; doc/nitro.md tells how")
+	case i.ImportKey != "":
+		return cli.Usagef("a key file never comes near an enclave's host: seal it with `privyseal key seal`, where it lies, and give --import-sealed; doc/nitro.md tells how")
 	case f.importSealed != "" && f.importKMS != "":
-		return usagef("only one of --import-sealed and --import-kms can be meant")
-	case f.importSealed != "" && (state > 0 || f.publicKey != "" || i.keyType.Name != ""):
-		return usagef("public key and state are in the sealed file; --import-state, --fresh-state, --after-height, --public-key and --key-type do not go with it")
+		return cli.Usagef("only one of --import-sealed and --import-kms can be meant")
+	case f.importSealed != "" && (state > 0 || f.publicKey != "" || i.KeyType.Name != ""):
+		return cli.Usagef("public key and state are in the sealed file; --import-state, --fresh-state, --after-height, --public-key and --key-type do not go with it")
 	case f.importKMS != "" && f.publicKey == "":
-		return usagef("--public-key KEY is missing: what --import-kms has to open to; the validator's public key, or what tmkms-light printed")
+		return cli.Usagef("--public-key KEY is missing: what --import-kms has to open to; the validator's public key, or what tmkms-light printed")
 	case f.importKMS != "" && state != 1:
-		return usagef("an imported key may have signed before; add one of --import-state FILE with its state, --after-height H to sign nothing at or below a height, or --fresh-state if it has never signed for %s", i.chainID)
-	case f.importSealed != "" && i.from.initial != 0, f.importSealed == "" && f.importKMS == "" && i.from.initial != 0:
-		return usagef("--initial-height goes with --import-kms here: a new key of an enclave begins at the state_floor of the image's policy, and a sealed one where it was sealed")
+		return cli.Usagef("an imported key may have signed before; add one of --import-state FILE with its state, --after-height H to sign nothing at or below a height, or --fresh-state if it has never signed for %s", i.ChainID)
+	case f.importSealed != "" && i.From.Initial != 0, f.importSealed == "" && f.importKMS == "" && i.From.Initial != 0:
+		return cli.Usagef("--initial-height goes with --import-kms here: a new key of an enclave begins at the state_floor of the image's policy, and a sealed one where it was sealed")
 	case f.importSealed == "" && f.importKMS == "" && (state > 0 || f.publicKey != ""):
-		return usagef("--import-state, --fresh-state, --after-height and --public-key go with --import-kms: a new key has signed nothing")
+		return cli.Usagef("--import-state, --fresh-state, --after-height and --public-key go with --import-kms: a new key has signed nothing")
 	}
-	if t, err := i.keyType.Parse(); err == nil && t != "" {
+	if t, err := i.KeyType.Parse(); err == nil && t != "" {
 		return ofEnclave(t)
 	}
-	return i.from.check()
+	return i.From.Check()
 }
 
 // ofEnclave says at once of which type a key in an enclave cannot be, before one is
@@ -177,27 +177,27 @@ func ofEnclave(t pubkey.Type) error {
 	if pubkey.SignsInConstantTime(t) {
 		return nil
 	}
-	return usagef("a %s key does not go into an enclave: how long it takes to sign depends on the secret, and the host can measure that; use ed25519 or ml_dsa_65, or --provider soft", t)
+	return cli.Usagef("a %s key does not go into an enclave: how long it takes to sign depends on the secret, and the host can measure that; use ed25519 or ml_dsa_65, or --provider soft", t)
 }
 
 // imported returns the request for an existing key, nil for a new one, and the
 // boot of the enclave that it was sealed to.
-func (f *nitroInitFlags) imported(cmd *cobra.Command, in *installer, ch *enclaveChain, i *initFlags) (imp *hostlink.Import, boot string, err error) {
+func (f *nitroInitFlags) imported(cmd *cobra.Command, in *home.Installer, ch *enclaveChain, i *home.Order) (imp *hostlink.Import, boot string, err error) {
 	switch {
 	case f.importSealed != "":
 		s, imp, err := readSealed(f.importSealed)
 		if err != nil {
-			return nil, "", ofFlag("import-sealed", err)
+			return nil, "", cli.OfFlag("import-sealed", err)
 		}
 		if err := ofEnclave(pubkey.Type(imp.KeyType)); err != nil {
 			return nil, "", err
 		}
-		if s.ChainID != i.chainID {
-			return nil, "", usagef("the key in %s was sealed for chain %q, not %q", f.importSealed, s.ChainID, i.chainID)
+		if s.ChainID != i.ChainID {
+			return nil, "", cli.Usagef("the key in %s was sealed for chain %q, not %q", f.importSealed, s.ChainID, i.ChainID)
 		}
 		mark := watermark.Mark{Height: imp.Height, Round: imp.Round, Step: watermark.Step(imp.Step), SignBytes: imp.SignBytes}
 		sealed := home.Incoming{Chain: ch.Name, Mark: mark, From: f.importSealed + ", sealed by `privyseal key seal`"}
-		return imp, s.Boot, i.from.gate(cmd, ch.Chain, s.Fresh).Admit(sealed, home.Here{})
+		return imp, s.Boot, i.From.Gate(cmd, ch.Chain, s.Fresh).Admit(sealed, home.Here{})
 	case f.importKMS != "":
 		imp, err := f.importedByKMS(cmd, in, ch, i)
 		return imp, "", err
@@ -205,28 +205,28 @@ func (f *nitroInitFlags) imported(cmd *cobra.Command, in *installer, ch *enclave
 	return nil, "", nil
 }
 
-func (f *nitroInitFlags) importedByKMS(cmd *cobra.Command, in *installer, ch *enclaveChain, i *initFlags) (*hostlink.Import, error) {
-	key, err := parsePublicKey(f.publicKey)
+func (f *nitroInitFlags) importedByKMS(cmd *cobra.Command, in *home.Installer, ch *enclaveChain, i *home.Order) (*hostlink.Import, error) {
+	key, err := cli.ParsePublicKey(f.publicKey)
 	if err != nil {
-		return nil, usagef("--public-key: %w", err)
+		return nil, cli.Usagef("--public-key: %w", err)
 	}
-	if t, err := i.keyType.Parse(); err != nil || t != "" && t != key.Type() {
-		return nil, usagef("--key-type %s is not that of --public-key, %s", i.keyType.Name, key.Type())
+	if t, err := i.KeyType.Parse(); err != nil || t != "" && t != key.Type() {
+		return nil, cli.Usagef("--key-type %s is not that of --public-key, %s", i.KeyType.Name, key.Type())
 	}
 	if err := ofEnclave(key.Type()); err != nil {
 		return nil, err
 	}
 	ciphertext, err := readCiphertext(f.importKMS)
 	if err != nil {
-		return nil, ofFlag("import-kms", err)
+		return nil, cli.OfFlag("import-kms", err)
 	}
-	saved, err := i.from.admit(cmd, ch.Chain, key, in.abs(ch.State), f.importKMS)
+	saved, err := i.From.Admit(cmd, ch.Chain, key, in.Abs(ch.State), f.importKMS)
 	if err != nil {
 		return nil, err
 	}
 	// The bytes that were signed there are nothing that the enclave takes from us.
 	saved.Mark.SignBytes = nil
-	imp := newImport(i.chainID, key, saved.Mark)
+	imp := newImport(i.ChainID, key, saved.Mark)
 	imp.KMS = ciphertext
 	return imp, nil
 }
@@ -234,7 +234,7 @@ func (f *nitroInitFlags) importedByKMS(cmd *cobra.Command, in *installer, ch *en
 // readCiphertext reads what the enclave takes for a ciphertext of KMS: raw, as
 // tmkms-light keeps it, base64, or the JSON that `aws kms encrypt` prints.
 func readCiphertext(path string) ([]byte, error) {
-	data, err := readBounded(path, 16<<10)
+	data, err := cli.ReadBounded(path, 16<<10)
 	if err != nil {
 		return nil, err
 	}
@@ -259,7 +259,7 @@ const maxPlain = 64
 
 // make has the enclave make or import the key, and make an identity if the nodes
 // need one that is not there yet.
-func (ch *enclaveChain) make(ctx context.Context, in *installer, e *enclaveLink, t typeFlag, imp *hostlink.Import) error {
+func (ch *enclaveChain) make(ctx context.Context, in *home.Installer, e *enclaveLink, t cli.KeyType, imp *hostlink.Import) error {
 	typ, err := t.Parse()
 	if err != nil {
 		return err
@@ -272,10 +272,10 @@ func (ch *enclaveChain) make(ctx context.Context, in *installer, e *enclaveLink,
 		imp.Credentials = e.credentials
 		req = hostlink.Request{Import: imp}
 	}
-	needs := needsIdentity(ch.Nodes)
+	needs := home.NeedsIdentity(ch.Nodes)
 	if needs {
-		ch.Identity = in.wrappedIdentity()
-		if ch.identity, err = e.readIdentity(in.abs(ch.Identity)); err != nil {
+		ch.Identity = wrappedIdentity(in)
+		if ch.identity, err = e.readIdentity(in.Abs(ch.Identity)); err != nil {
 			return err
 		}
 	}
@@ -355,8 +355,8 @@ func (w *wrappedKey) check(chainID string, req hostlink.Request) error {
 
 // wrappedIdentity returns the identity that the enclaves' chains of this home
 // share.
-func (in *installer) wrappedIdentity() string {
-	for _, ch := range in.enclaveChains() {
+func wrappedIdentity(in *home.Installer) string {
+	for _, ch := range enclaveChains(in) {
 		if ch.Identity != "" {
 			return ch.Identity
 		}
@@ -374,7 +374,7 @@ func (e *enclaveLink) readIdentity(path string) (w wrappedKey, err error) {
 	case err != nil:
 		return w, err
 	case h.KeyARN != e.policy.KMSKey:
-		return w, actf("the identity %s is wrapped under %s, and the policy of the image names %s; give this enclave a home of its own", path, h.KeyARN, e.policy.KMSKey)
+		return w, cli.Actf("the identity %s is wrapped under %s, and the policy of the image names %s; give this enclave a home of its own", path, h.KeyARN, e.policy.KMSKey)
 	}
 	return wrappedKey{public: public}, nil
 }
@@ -386,8 +386,8 @@ func documentPath(wrapped string) string {
 
 // installInEnclave has the enclave make or import the key of a chain, and installs it:
 // everything or nothing, as install does.
-func (in *installer) installInEnclave(ctx context.Context, ch *enclaveChain, e *enclaveLink, t typeFlag, imp *hostlink.Import) error {
-	return in.noted(func(note *home.Note) error {
+func installInEnclave(in *home.Installer, ctx context.Context, ch *enclaveChain, e *enclaveLink, t cli.KeyType, imp *hostlink.Import) error {
+	return in.Noted(func(note *home.Note) error {
 		if err := ch.make(ctx, in, e, t, imp); err != nil {
 			return err
 		}
@@ -400,12 +400,12 @@ func (in *installer) installInEnclave(ctx context.Context, ch *enclaveChain, e *
 			err = note.Write(list)
 		}
 		if err == nil {
-			err = in.checkKey(ch.ID, ch.key.public)
+			err = in.CheckKey(ch.ID, ch.key.public)
 		}
 		if err != nil {
 			return err
 		}
-		for _, step := range in.enclaveSteps(ch, mark) {
+		for _, step := range enclaveSteps(in, ch, mark) {
 			if err := step(); err != nil {
 				return err
 			}
@@ -413,21 +413,24 @@ func (in *installer) installInEnclave(ctx context.Context, ch *enclaveChain, e *
 		if err := note.Named(); err != nil {
 			return err
 		}
-		return in.addToConfig(ch, e)
+		ch.Table = e.name
+		return in.AddToConfig(e.newTables(), ch.Chain)
 	})
 }
 
 // enclaveSteps make the files of a chain in an enclave, before the config names them.
-func (in *installer) enclaveSteps(ch *enclaveChain, mark watermark.Mark) []func() error {
+func enclaveSteps(in *home.Installer, ch *enclaveChain, mark watermark.Mark) []func() error {
 	return []func() error{
-		func() error { return in.addWrapped(ch.Key, ch.key) },
+		func() error { return in.AddFiles(ch.key.files(ch.Key)...) },
 		func() error {
 			if ch.identity.Created == nil {
 				return nil
 			}
-			return in.addWrapped(ch.Identity, ch.identity)
+			return in.AddFiles(ch.identity.files(ch.Identity)...)
 		},
-		func() error { return in.addRecord(ch, mark) },
+		func() error {
+			return in.MakeState(ch.Chain, ch.key.public, watermark.Saved{Mark: mark}, ch.key.claims.Origin == nitrokms.Imported)
+		},
 	}
 }
 
@@ -438,7 +441,7 @@ func (ch *enclaveChain) unfinished(mark watermark.Mark) (u home.Making, err erro
 		u.Files = append(u.Files, ch.identity.files(ch.Identity)...)
 	}
 	u.Begin(mark)
-	u.PublicKey, err = keyJSON(ch.key.public)
+	u.PublicKey, err = cli.KeyJSON(ch.key.public)
 	return u, err
 }
 
@@ -447,60 +450,18 @@ func (w *wrappedKey) files(path string) []home.File {
 	return []home.File{{Path: path, Data: w.Wrapped}, {Path: documentPath(path), Data: encodeDocument(w.Document)}}
 }
 
-// addRecord makes the state of a chain in an enclave.
-func (in *installer) addRecord(ch *enclaveChain, mark watermark.Mark) error {
-	path := in.abs(ch.State)
-	if err := in.undo.folder(filepath.Dir(path)); err != nil {
-		return err
+// newTables returns the tables of the config that a chain needs and that are new.
+func (e *enclaveLink) newTables() map[string]map[string]config.Section {
+	if !e.isNew {
+		return nil
 	}
-	if ch.key.claims.Origin == nitrokms.Imported {
-		if err := quarantine(path, "the key was brought from elsewhere"); err != nil {
-			return err
-		}
-		in.undo.file(witness.FlagPath(path))
-	}
-	id := watermark.ID{ChainID: ch.ID, Key: ch.key.public.ID()}
-	if err := filestore.Create(stateFile(path, id), watermark.Saved{Mark: mark}); err != nil {
-		return err
-	}
-	in.undo.file(path)
-	in.undo.file(path + filestore.CompanionSuffix)
-	return nil
-}
-
-// addToConfig adds a chain, and its enclave if that is new.
-func (in *installer) addToConfig(ch *enclaveChain, e *enclaveLink) error {
-	ch.Table = e.name
-	enclaves := map[string]opsnitro.Enclave{}
-	if e.isNew {
-		enclaves[e.name] = e.config
-	}
-	if in.config != nil {
-		return in.app.Kinds.Append(in.path, opsnitro.Tables(enclaves), ch.Chain)
-	}
-	c := in.newConfig(ch.Chain)
-	c.Tables = opsnitro.Tables(enclaves)
-	return config.WriteNew(in.path, c)
-}
-
-// addWrapped writes a wrapped key, and the document that came with it.
-func (in *installer) addWrapped(path string, w wrappedKey) error {
-	if err := in.undo.folder(filepath.Dir(in.abs(path))); err != nil {
-		return err
-	}
-	for _, f := range w.files(path) {
-		if err := writeNew(in.abs(f.Path), f.Data, 0o600); err != nil {
-			return err
-		}
-		in.undo.file(in.abs(f.Path))
-	}
-	return nil
+	return opsnitro.Tables(map[string]opsnitro.Enclave{e.name: e.config})
 }
 
 // report prints what the operator needs, now that all of it was verified.
-func (ch *enclaveChain) report(w io.Writer, in *installer, e *enclaveLink, form formatFlags) error {
+func (ch *enclaveChain) report(w io.Writer, in *home.Installer, e *enclaveLink, form cli.KeyFormat) error {
 	image.WarnForTests(w, e.policy)
-	if err := reportChain(w, ch.Chain, ch.key.public, ch.identity.public, ch.own, form); err != nil {
+	if err := home.Report(w, ch.Chain, ch.key.public, ch.identity.public, ch.own, form); err != nil {
 		return err
 	}
 	origin := "made inside the enclave, and nowhere else in the clear"
@@ -509,7 +470,7 @@ func (ch *enclaveChain) report(w io.Writer, in *installer, e *enclaveLink, form 
 	}
 	identity := ""
 	if ch.identity.Created != nil {
-		identity = "\n  " + in.abs(ch.Identity) + "    who we are to nodes that pin our id"
+		identity = "\n  " + in.Abs(ch.Identity) + "    who we are to nodes that pin our id"
 	}
 	fmt.Fprintf(w, `attestation (base64; verified: this image, this boot, this key):
 %s%s is %s
@@ -521,14 +482,14 @@ back up, on another machine:
 never back up:
   %s    an old copy would let it sign twice
 `, encodeDocument(ch.key.Document), "the key", origin,
-		in.abs(ch.Key), documentPath(in.abs(ch.Key)), e.config.EIF, identity, in.abs(ch.State))
-	return in.tellPins(w, e, ch.ID, ch.key.public, ch.identity.public)
+		in.Abs(ch.Key), documentPath(in.Abs(ch.Key)), e.config.EIF, identity, in.Abs(ch.State))
+	return tellPins(in, w, e, ch.ID, ch.key.public, ch.identity.public)
 }
 
 // pins returns the flags that pin in the policy of the KMS key a new chain and its
 // keys, and all that is wrapped under it in this home already. A pin of the new one
 // alone would lock the others out, at their next boot. chainID is "" for an identity.
-func (in *installer) pins(kmsKey, chainID string, keys ...pubkey.Key) string {
+func pins(in *home.Installer, kmsKey, chainID string, keys ...pubkey.Key) string {
 	var chains, texts []string
 	add := func(to *[]string, flag, value string) {
 		if word := " " + flag + " " + shell.Word(value); value != "" && !slices.Contains(*to, word) {
@@ -543,15 +504,15 @@ func (in *installer) pins(kmsKey, chainID string, keys ...pubkey.Key) string {
 			add(&texts, "--public-key", base64)
 		}
 	}
-	for _, other := range in.enclaveChains() {
-		if _, h, key, err := readWrapped(in.config.Path(other.Key), other.ID); err == nil && h.KeyARN == kmsKey {
+	for _, other := range enclaveChains(in) {
+		if _, h, key, err := readWrapped(in.Config.Path(other.Key), other.ID); err == nil && h.KeyARN == kmsKey {
 			add(&chains, "--chain-id", other.ID)
 			pin(key)
 		}
 		if other.Identity == "" {
 			continue
 		}
-		if _, h, key, err := readWrapped(in.config.Path(other.Identity), ""); err == nil && h.KeyARN == kmsKey {
+		if _, h, key, err := readWrapped(in.Config.Path(other.Identity), ""); err == nil && h.KeyARN == kmsKey {
 			pin(key)
 		}
 	}
@@ -563,15 +524,15 @@ func (in *installer) pins(kmsKey, chainID string, keys ...pubkey.Key) string {
 }
 
 // enclaveChains are the chains of this home whose keys are in enclaves.
-func (in *installer) enclaveChains() (list []config.Chain) {
-	if in.config != nil {
-		list = slices.DeleteFunc(slices.Clone(in.config.Chains), func(ch config.Chain) bool { return ch.Provider != "nitro" })
+func enclaveChains(in *home.Installer) (list []config.Chain) {
+	if in.Config != nil {
+		list = slices.DeleteFunc(slices.Clone(in.Config.Chains), func(ch config.Chain) bool { return ch.Provider != "nitro" })
 	}
 	return list
 }
 
 // tellPins prints the command that pins the KMS key.
-func (in *installer) tellPins(w io.Writer, e *enclaveLink, chainID string, keys ...pubkey.Key) error {
-	_, err := fmt.Fprintf(w, "pin the KMS key now:\n  privyseal nitro policy --role ARN --eif %s%s\n", shell.Word(e.config.EIF), in.pins(e.policy.KMSKey, chainID, keys...))
+func tellPins(in *home.Installer, w io.Writer, e *enclaveLink, chainID string, keys ...pubkey.Key) error {
+	_, err := fmt.Fprintf(w, "pin the KMS key now:\n  privyseal nitro policy --role ARN --eif %s%s\n", shell.Word(e.config.EIF), pins(in, e.policy.KMSKey, chainID, keys...))
 	return err
 }

@@ -6,12 +6,14 @@ import (
 	"slices"
 	"strings"
 
-	opsnitro "privyseal/internal/ops/nitro"
-
 	"github.com/spf13/cobra"
 
+	"privyseal/internal/cli"
 	"privyseal/internal/config"
+	"privyseal/internal/home"
 	"privyseal/internal/migrate"
+	opsnitro "privyseal/internal/ops/nitro"
+	"privyseal/internal/provider"
 )
 
 // nitroMigrateFlags are those of `privyseal migrate` for a key in an enclave.
@@ -19,7 +21,7 @@ type nitroMigrateFlags struct {
 	enclave       enclaveFlags
 	publicKey     string
 	enclaveConfig string
-	seen          *witnessFlag
+	seen          *home.WitnessFlag
 }
 
 func (f *nitroMigrateFlags) add(cmd *cobra.Command) {
@@ -30,7 +32,7 @@ func (f *nitroMigrateFlags) add(cmd *cobra.Command) {
 }
 
 // takeOver takes over a chain whose key is a ciphertext of KMS.
-func (t *takeOverFlags) takeOverEnclave(cmd *cobra.Command, a *app, in *installer, old *migrate.Installation, c migrate.Chain) error {
+func (t *takeOverFlags) takeOverEnclave(cmd *cobra.Command, a *provider.House, in *home.Installer, old *migrate.Installation, c migrate.Chain) error {
 	f := &t.nitro
 	stdout, stderr := cmd.OutOrStdout(), cmd.ErrOrStderr()
 	settings, err := f.takeEnclave(cmd, in, old)
@@ -41,19 +43,19 @@ func (t *takeOverFlags) takeOverEnclave(cmd *cobra.Command, a *app, in *installe
 		fmt.Fprintln(stderr, "note:", w)
 	}
 	if f.publicKey == "" {
-		return usagef("--public-key KEY is missing: the validator's, as tmkms-light printed it, or as in genesis.json; %s does not hold it", c.KeyFile)
+		return cli.Usagef("--public-key KEY is missing: the validator's, as tmkms-light printed it, or as in genesis.json; %s does not hold it", c.KeyFile)
 	}
-	key, err := parsePublicKey(f.publicKey)
+	key, err := cli.ParsePublicKey(f.publicKey)
 	if err != nil {
-		return usagef("--public-key: %w", err)
+		return cli.Usagef("--public-key: %w", err)
 	}
 	ch, err := convertToEnclave(c, t.name)
 	if err != nil {
 		return err
 	}
-	ch.Witness = f.seen.addrs
+	ch.Witness = f.seen.Addrs
 	if t.dryRun {
-		fmt.Fprintf(stdout, "would write, in %s:\nchain %s\n  key    %s, %s, wrapped anew, from %s\n  state  %s, at %s\n", in.home, ch.Name, ch.Key, key, c.KeyFile, ch.State, markText(c.Mark))
+		fmt.Fprintf(stdout, "would write, in %s:\nchain %s\n  key    %s, %s, wrapped anew, from %s\n  state  %s, at %s\n", in.Dir, ch.Name, ch.Key, key, c.KeyFile, ch.State, home.MarkText(c.Mark))
 		for _, n := range ch.Nodes {
 			fmt.Fprintf(stdout, "  node   %s, %s\n", n.Name, n.Addr)
 		}
@@ -65,7 +67,7 @@ func (t *takeOverFlags) takeOverEnclave(cmd *cobra.Command, a *app, in *installe
 	if err := t.gate(cmd, old.Source, c, ch.Chain, key); err != nil {
 		return err
 	}
-	e, err := f.enclave.open(cmd.Context(), a, in.config, true)
+	e, err := f.enclave.open(cmd.Context(), a, in.Config, true)
 	if err != nil {
 		return err
 	}
@@ -75,21 +77,21 @@ func (t *takeOverFlags) takeOverEnclave(cmd *cobra.Command, a *app, in *installe
 	}
 	imp := newImport(ch.ID, key, c.Mark)
 	imp.KMS = c.KMS
-	if err := in.installInEnclave(cmd.Context(), ch, e, typeFlag{}, imp); err != nil {
+	if err := installInEnclave(in, cmd.Context(), ch, e, cli.KeyType{}, imp); err != nil {
 		return err
 	}
-	fmt.Fprintf(stderr, "%s: the state is at %s\n%s\n", ch.Name, markText(c.Mark), settings)
-	if err := ch.report(stdout, in, e, formatFlags{Format: "json"}); err != nil {
+	fmt.Fprintf(stderr, "%s: the state is at %s\n%s\n", ch.Name, home.MarkText(c.Mark), settings)
+	if err := ch.report(stdout, in, e, cli.KeyFormat{Format: "json"}); err != nil {
 		return err
 	}
 	printSteps(stdout, old.SwitchOff)
-	in.next(stderr)
+	in.Next(stderr)
 	return nil
 }
 
 // takeEnclave makes a new enclave's settings those of the old one, as far as no
 // flag says otherwise, and tells what came of it.
-func (f *nitroMigrateFlags) takeEnclave(cmd *cobra.Command, in *installer, old *migrate.Installation) (string, error) {
+func (f *nitroMigrateFlags) takeEnclave(cmd *cobra.Command, in *home.Installer, old *migrate.Installation) (string, error) {
 	if f.enclaveConfig != "" {
 		if err := old.ReadEnclave(f.enclaveConfig); err != nil {
 			return "", err
@@ -100,13 +102,13 @@ func (f *nitroMigrateFlags) takeEnclave(cmd *cobra.Command, in *installer, old *
 		e.Warnings = append(e.Warnings, "no enclave.toml was read, so memory and CPUs of the old enclave were not taken over; name it with --enclave-config FILE, or give --memory-mib and --cpu-count")
 	}
 	// Without --eif the name is known, and no more.
-	name, _, isNew, err := f.enclave.choose(in.config)
+	name, _, isNew, err := f.enclave.choose(in.Config)
 	if err == nil && !isNew {
 		return fmt.Sprintf("enclave %s of the config stays as it is; the old one had %v", name, e), nil
 	}
 	set := cmd.Flags().Changed
-	if in.config != nil && !set("cid") {
-		for other, has := range opsnitro.Enclaves(in.config) {
+	if in.Config != nil && !set("cid") {
+		for other, has := range opsnitro.Enclaves(in.Config) {
 			if e.CID != 0 && has.CID == e.CID {
 				e.Warnings = append(e.Warnings, fmt.Sprintf("cid %d was not taken over: enclave %s of the config has it", e.CID, other))
 				e.CID = 0

@@ -9,6 +9,7 @@ import (
 	"privyseal/internal/cli"
 	"privyseal/internal/config"
 	"privyseal/internal/filestore"
+	"privyseal/internal/home"
 	"privyseal/internal/hostlink"
 	"privyseal/internal/provider"
 	"privyseal/internal/watermark"
@@ -21,8 +22,8 @@ func (nitroHolder) RaiseState(ch config.Chain) error {
 
 // NewState implements [stateMaker]: the enclave makes a state that is lost, if its
 // measured policy holds a floor for the chain.
-func (nitroHolder) NewState(cmd *cobra.Command, a *provider.House, c *config.Config, ch config.Chain, from *startFlags) error {
-	if from.fresh {
+func (nitroHolder) NewState(cmd *cobra.Command, a *provider.House, c *config.Config, ch config.Chain, from *home.Start) error {
+	if from.Fresh {
 		return cli.Usagef("a key in an enclave has a state from its first day on; a lost one is made again with --after-height H only, by an image whose policy has a state_floor for chain %q", ch.Name)
 	}
 	ctx, w := cmd.Context(), cmd.OutOrStdout()
@@ -37,7 +38,7 @@ func (nitroHolder) NewState(cmd *cobra.Command, a *provider.House, c *config.Con
 	if err != nil {
 		return err
 	}
-	if _, err := from.admit(cmd, ch, public, fc.Path); err != nil {
+	if _, err := from.Admit(cmd, ch, public, fc.Path); err != nil {
 		return err
 	}
 	f := &enclaveFlags{name: ch.Table}
@@ -46,7 +47,7 @@ func (nitroHolder) NewState(cmd *cobra.Command, a *provider.House, c *config.Con
 		return err
 	}
 	defer e.close()
-	reply, err := e.call(ctx, hostlink.Request{NewState: &hostlink.NewState{ChainID: ch.ID, Wrapped: wrapped, AfterHeight: from.after, Credentials: e.credentials}})
+	reply, err := e.call(ctx, hostlink.Request{NewState: &hostlink.NewState{ChainID: ch.ID, Wrapped: wrapped, AfterHeight: from.After, Credentials: e.credentials}})
 	if err != nil {
 		return err
 	}
@@ -57,15 +58,15 @@ func (nitroHolder) NewState(cmd *cobra.Command, a *provider.House, c *config.Con
 	if err != nil {
 		return err
 	}
-	if err := quarantine(fc.Path, "the state was made by state init"); err != nil {
+	if err := home.Quarantine(fc.Path, "the state was made by state init"); err != nil {
 		return err
 	}
 	// The key was wrapped again as well; the file that is there stays good.
 	id := watermark.ID{ChainID: ch.ID, Key: public.ID()}
-	if err := filestore.Create(stateFile(c.Path(ch.State), id), watermark.Saved{Mark: mark}); err != nil {
+	if err := filestore.Create(home.StateFile(c.Path(ch.State), id), watermark.Saved{Mark: mark}); err != nil {
 		return err
 	}
 	_, err = fmt.Fprintf(w, "%s: made %s, at %s\nnow go back to an image without that floor (%s, and `eif`), start the service, and take this one out of the key policy: as long as KMS lets it in, whoever takes over this instance can have the state made anew once more\n",
-		ch.Name, c.Path(ch.State), markText(nitroHolder{}.Shown(mark)), a.Command("nitro stop"))
+		ch.Name, c.Path(ch.State), home.MarkText(nitroHolder{}.Shown(mark)), a.Command("nitro stop"))
 	return err
 }

@@ -13,6 +13,7 @@ import (
 	"privyseal/internal/config"
 	"privyseal/internal/cure"
 	"privyseal/internal/filestore"
+	"privyseal/internal/home"
 	"privyseal/internal/monitor"
 	"privyseal/internal/privval"
 	"privyseal/internal/provider"
@@ -185,7 +186,7 @@ func (c *chain) id() watermark.ID {
 // openState loads the mark. With it the chain can sign.
 func (c *chain) openState(ctx context.Context, d *daemon, standby bool) error {
 	cfg, cc, pub := d.cfg, c.cfg, c.key.PublicKey()
-	file := stateFile(cfg.Path(cc.State), c.id())
+	file := home.StateFile(cfg.Path(cc.State), c.id())
 	file.Wait = standby
 	store, err := filestore.Open(ctx, file)
 	if err != nil {

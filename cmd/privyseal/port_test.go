@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"privyseal/internal/config"
+	"privyseal/internal/home"
 )
 
 // A port is busy if somebody listens there, and not because somebody else looks.
@@ -20,7 +21,7 @@ func TestCheckPort(t *testing.T) {
 			continue
 		}
 		addr := l.Addr().String()
-		if err := checkPort(addr); !errors.Is(err, syscall.EADDRINUSE) {
+		if err := home.CheckPort(addr); !errors.Is(err, syscall.EADDRINUSE) {
 			t.Errorf("%s is taken: %v", addr, err)
 		}
 		conn, err := net.Dial("tcp", addr)
@@ -29,11 +30,11 @@ func TestCheckPort(t *testing.T) {
 		}
 		conn.Close()
 		l.Close()
-		if err := checkPort(addr); err != nil {
+		if err := home.CheckPort(addr); err != nil {
 			t.Errorf("%s is free: %v", addr, err)
 		}
 	}
-	if err := checkPort("localhost:1"); err == nil {
+	if err := home.CheckPort("localhost:1"); err == nil {
 		t.Error("a name is an address")
 	}
 }

@@ -17,14 +17,15 @@ import (
 	"syscall"
 	"time"
 
-	opsnitro "privyseal/internal/ops/nitro"
-
+	"privyseal/internal/cli"
 	"privyseal/internal/config"
 	"privyseal/internal/filestore"
+	"privyseal/internal/home"
 	"privyseal/internal/host"
 	"privyseal/internal/hostlink"
 	"privyseal/internal/key/nitrokms"
 	"privyseal/internal/monitor"
+	opsnitro "privyseal/internal/ops/nitro"
 	"privyseal/internal/policy"
 	"privyseal/internal/pubkey"
 	"privyseal/internal/session"
@@ -88,7 +89,7 @@ func (d *daemon) openNitroChain(ctx context.Context, cc config.Chain, m *monitor
 	if err := d.claim(c.id, cc.Name); err != nil {
 		return nil, err
 	}
-	file := stateFile(d.cfg.Path(cc.State), c.id)
+	file := home.StateFile(d.cfg.Path(cc.State), c.id)
 	file.Wait = standby
 	store, err := filestore.Open(ctx, file)
 	if err != nil {
@@ -124,7 +125,7 @@ func readWrapped(path, chainID string) ([]byte, nitrokms.Header, pubkey.Key, err
 	fail := func(err error) ([]byte, nitrokms.Header, pubkey.Key, error) {
 		return nil, nitrokms.Header{}, pubkey.Key{}, fmt.Errorf("cannot use the wrapped key %s: %w; %s", path, err, lostWrapped(chainID))
 	}
-	wrapped, err := readBounded(path, maxWrapped)
+	wrapped, err := cli.ReadBounded(path, maxWrapped)
 	if errors.Is(err, fs.ErrNotExist) {
 		err = syscall.ENOENT // whose path stands there already
 	}

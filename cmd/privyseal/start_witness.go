@@ -85,7 +85,7 @@ func (d *daemon) proved(w *watched, cc config.Chain, pub pubkey.Key, m *monitor.
 	if err != nil {
 		d.log.Error("cannot keep the proof that another signer uses the key", "chain", cc.Name, "error", err)
 	}
-	err = d.anotherSigner(cc, p.String()+prefixed("; the proof is in ", path), p.Stops())
+	err = d.anotherSigner(cc, p.String()+cli.Prefixed("; the proof is in ", path), p.Stops())
 	w.stopped.Store(&err)
 	close(w.cut)
 	m.Failed(err)

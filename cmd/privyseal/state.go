@@ -15,7 +15,6 @@ import (
 	"privyseal/internal/config"
 	"privyseal/internal/filestore"
 	"privyseal/internal/home"
-	"privyseal/internal/migrate"
 	"privyseal/internal/privval"
 	"privyseal/internal/provider"
 	"privyseal/internal/pubkey"
@@ -30,7 +29,7 @@ func newStateCommand(a *provider.House) *cobra.Command {
 
 func newStateInitCommand(a *provider.House) *cobra.Command {
 	var chain cli.ChainFlag
-	var from startFlags
+	var from home.Start
 	cmd := &cobra.Command{
 		Use:   "init (--fresh-state [--initial-height H] | --after-height H)",
 		Short: "Make a state that is missing",
@@ -51,10 +50,10 @@ raise --help".`,
 			if err != nil {
 				return err
 			}
-			if from.count() != 1 {
+			if from.Count() != 1 {
 				return cli.Usagef("add --fresh-state if the key has never signed for chain %q, or else --after-height H; see `privyseal state init --help`", ch.Name)
 			}
-			if err := from.check(); err != nil {
+			if err := from.Check(); err != nil {
 				return err
 			}
 			if maker, ok := stateMakerOf(a, ch); ok {
@@ -64,15 +63,15 @@ raise --help".`,
 		},
 	}
 	chain.Add(a.App, cmd)
-	from.add(a, cmd)
-	from.addInitial(cmd)
+	from.Add(a, cmd)
+	from.AddInitial(cmd)
 	return cmd
 }
 
 // stateMaker is a provider that makes the states of its chains itself.
 type stateMaker interface {
 	// NewState makes the state of a chain where there is none.
-	NewState(cmd *cobra.Command, a *provider.House, c *config.Config, ch config.Chain, from *startFlags) error
+	NewState(cmd *cobra.Command, a *provider.House, c *config.Config, ch config.Chain, from *home.Start) error
 	// RaiseState says how the state of a chain is raised.
 	RaiseState(ch config.Chain) error
 }
@@ -84,7 +83,7 @@ func stateMakerOf(a *provider.House, ch config.Chain) (stateMaker, bool) {
 }
 
 // initState makes the state of a key that this process signs with.
-func initState(a *provider.House, cmd *cobra.Command, c *config.Config, ch config.Chain, from *startFlags) error {
+func initState(a *provider.House, cmd *cobra.Command, c *config.Config, ch config.Chain, from *home.Start) error {
 	fc, key, err := stateOf(a, c, ch)
 	if err == nil {
 		err = a.CheckOwner()
@@ -95,17 +94,17 @@ func initState(a *provider.House, cmd *cobra.Command, c *config.Config, ch confi
 	if err := absent(fc); err != nil {
 		return err
 	}
-	saved, err := from.admit(cmd, ch, key, fc.Path, ch.ImportedFrom...)
+	saved, err := from.Admit(cmd, ch, key, fc.Path, ch.ImportedFrom...)
 	if err != nil {
 		return err
 	}
-	if err := quarantine(fc.Path, "the state was made by state init"); err != nil {
+	if err := home.Quarantine(fc.Path, "the state was made by state init"); err != nil {
 		return err
 	}
 	if err := filestore.Create(fc, saved); err != nil {
 		return a.Providers.ExplainState(c, ch, err)
 	}
-	_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: made %s, at %s\n", ch.Name, fc.Path, markText(saved.Mark))
+	_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: made %s, at %s\n", ch.Name, fc.Path, home.MarkText(saved.Mark))
 	return err
 }
 
@@ -120,7 +119,7 @@ func absent(fc filestore.Config) error {
 
 func newStateRaiseCommand(a *provider.House) *cobra.Command {
 	var chain cli.ChainFlag
-	from := startFlags{after: notAfter}
+	from := home.Start{After: home.NotAfter}
 	cmd := &cobra.Command{
 		Use:   "raise --after-height H",
 		Short: "Sign nothing at or below a height",
@@ -138,11 +137,11 @@ lowers, and "privyseal start" must not run. It is for
 		Args: cli.Arguments(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, ch, err := chain.Choose(a.App)
-			if err == nil && from.after == notAfter {
+			if err == nil && from.After == home.NotAfter {
 				err = cli.Usagef("--after-height H is missing: the height at and below which nothing is ever signed")
 			}
 			if err == nil {
-				err = from.check()
+				err = from.Check()
 			}
 			if err == nil {
 				err = a.CheckOwner()
@@ -157,27 +156,27 @@ lowers, and "privyseal start" must not run. It is for
 		},
 	}
 	chain.Add(a.App, cmd)
-	cmd.Flags().Int64Var(&from.after, "after-height", notAfter, "sign nothing at or below this height")
-	from.wordFlags.add(a, cmd)
+	cmd.Flags().Int64Var(&from.After, "after-height", home.NotAfter, "sign nothing at or below this height")
+	from.Words.Add(a, cmd)
 	return cmd
 }
 
-func raiseState(a *provider.House, cmd *cobra.Command, c *config.Config, ch config.Chain, from *startFlags) error {
+func raiseState(a *provider.House, cmd *cobra.Command, c *config.Config, ch config.Chain, from *home.Start) error {
 	fc, key, err := stateOf(a, c, ch)
 	if err != nil {
 		return err
 	}
-	in, _, err := from.incoming(ch.Name, ch.ID, key)
+	in, _, err := from.Incoming(ch.Name, ch.ID, key)
 	if err != nil {
 		return err
 	}
-	in.From = fmt.Sprintf("your word, --after-height %d", from.after)
-	return bringIn(a, cmd, c, ch, fc, &from.wordFlags, in, exporter{}, false)
+	in.From = fmt.Sprintf("your word, --after-height %d", from.After)
+	return bringIn(a, cmd, c, ch, fc, &from.Words, in, home.Exporter{}, false)
 }
 
 // bringIn raises the state to a mark that the gate lets in. Where there is no state,
 // it makes one if that is allowed.
-func bringIn(a *provider.House, cmd *cobra.Command, c *config.Config, ch config.Chain, fc filestore.Config, words *wordFlags, in home.Incoming, by exporter, makes bool) error {
+func bringIn(a *provider.House, cmd *cobra.Command, c *config.Config, ch config.Chain, fc filestore.Config, words *home.Words, in home.Incoming, by home.Exporter, makes bool) error {
 	info, err := filestore.Inspect(fc)
 	missing := errors.Is(err, filestore.ErrMissing)
 	if err != nil && !(missing && makes) {
@@ -194,8 +193,8 @@ func bringIn(a *provider.House, cmd *cobra.Command, c *config.Config, ch config.
 	case saved.Mark.Less(info.Saved.Mark):
 		return a.Providers.ExplainState(c, ch, filestore.Raise(fc, saved)) // refuses
 	}
-	in.Own = by.same(exporterOf(fc.Path, info))
-	g := words.gate(cmd, ch, in.Origin == home.FromNothing)
+	in.Own = by.Same(home.ExporterOf(fc.Path, info))
+	g := words.Gate(cmd, ch, in.Origin == home.FromNothing)
 	if _, ok := stateMakerOf(a, ch); !ok { // else no word of this host makes or raises it
 		make := map[bool]string{true: "init", false: "raise"}[missing]
 		g.AtHeight = func() string { return a.Line("state %s --chain-id %s --after-height H", make, shell.Word(ch.Name)) }
@@ -203,7 +202,7 @@ func bringIn(a *provider.House, cmd *cobra.Command, c *config.Config, ch config.
 	if err := g.Admit(in, here); err != nil {
 		return err
 	}
-	if err := quarantine(fc.Path, in.From); err != nil {
+	if err := home.Quarantine(fc.Path, in.From); err != nil {
 		return err
 	}
 	if missing {
@@ -217,7 +216,7 @@ func bringIn(a *provider.House, cmd *cobra.Command, c *config.Config, ch config.
 	if info, err = filestore.Inspect(fc); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: %s is at %s\n", ch.Name, fc.Path, markText(a.Providers.Shown(ch, info.Saved.Mark)))
+	_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: %s is at %s\n", ch.Name, fc.Path, home.MarkText(a.Providers.Shown(ch, info.Saved.Mark)))
 	return err
 }
 
@@ -227,17 +226,12 @@ func stateOf(a *provider.House, c *config.Config, ch config.Chain) (filestore.Co
 	if err != nil {
 		return filestore.Config{}, key, err
 	}
-	return stateFile(c.Path(ch.State), watermark.ID{ChainID: ch.ID, Key: key.ID()}), key, nil
-}
-
-// stateFile returns how the state at path is opened, on this host.
-func stateFile(path string, id watermark.ID) filestore.Config {
-	return filestore.Config{Path: path, ID: id, Host: filestore.HostFolders()}
+	return home.StateFile(c.Path(ch.State), watermark.ID{ChainID: ch.ID, Key: key.ID()}), key, nil
 }
 
 func newStateAdoptCommand(a *provider.House) *cobra.Command {
 	var chain cli.ChainFlag
-	var words wordFlags
+	var words home.Words
 	cmd := &cobra.Command{
 		Use:   "adopt",
 		Short: "Accept a state that was copied, restored or moved",
@@ -259,11 +253,11 @@ elsewhere --yes says so.`,
 		},
 	}
 	chain.Add(a.App, cmd)
-	words.add(a, cmd)
+	words.Add(a, cmd)
 	return cmd
 }
 
-func adoptState(a *provider.House, cmd *cobra.Command, c *config.Config, ch config.Chain, words *wordFlags) error {
+func adoptState(a *provider.House, cmd *cobra.Command, c *config.Config, ch config.Chain, words *home.Words) error {
 	fc, _, err := stateOf(a, c, ch)
 	if err != nil {
 		return err
@@ -273,7 +267,7 @@ func adoptState(a *provider.House, cmd *cobra.Command, c *config.Config, ch conf
 		return a.Providers.ExplainState(c, ch, err)
 	}
 	if info.Problem == nil {
-		_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s: nothing to adopt, the state is in order at %s\n", ch.Name, markText(a.Providers.Shown(ch, info.Saved.Mark)))
+		_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s: nothing to adopt, the state is in order at %s\n", ch.Name, home.MarkText(a.Providers.Shown(ch, info.Saved.Mark)))
 		return err
 	}
 	if !adoptable(info.Problem) {
@@ -287,13 +281,13 @@ func adoptState(a *provider.House, cmd *cobra.Command, c *config.Config, ch conf
 		From: fc.Path + ", a file that was copied, restored or moved",
 	}
 	if info.Saved.Mark.Less(info.Newest.Mark) {
-		in.From = fmt.Sprintf("this host, which knows of more than %s: that is at %s", fc.Path, markText(a.Providers.Shown(ch, info.Saved.Mark)))
+		in.From = fmt.Sprintf("this host, which knows of more than %s: that is at %s", fc.Path, home.MarkText(a.Providers.Shown(ch, info.Saved.Mark)))
 	}
 	// A copy of a state that never signed is a fresh state; whoever adopts it says so.
-	if err := words.gate(cmd, ch, true).Admit(in, home.Here{}); err != nil {
+	if err := words.Gate(cmd, ch, true).Admit(in, home.Here{}); err != nil {
 		return err
 	}
-	if err := quarantine(fc.Path, "the state was adopted"); err != nil {
+	if err := home.Quarantine(fc.Path, "the state was adopted"); err != nil {
 		return err
 	}
 	if err := filestore.Adopt(fc); err != nil {
@@ -302,7 +296,7 @@ func adoptState(a *provider.House, cmd *cobra.Command, c *config.Config, ch conf
 	if info, err = filestore.Inspect(fc); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: adopted %s, at %s\n", ch.Name, fc.Path, markText(a.Providers.Shown(ch, info.Saved.Mark)))
+	_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: adopted %s, at %s\n", ch.Name, fc.Path, home.MarkText(a.Providers.Shown(ch, info.Saved.Mark)))
 	return err
 }
 
@@ -329,7 +323,7 @@ file.`,
 			// A state can be looked at without its key, too.
 			fc, _, keyErr := stateOf(a, c, ch)
 			if keyErr != nil {
-				fc = stateFile(c.Path(ch.State), watermark.ID{})
+				fc = home.StateFile(c.Path(ch.State), watermark.ID{})
 			}
 			info, err := filestore.Inspect(fc)
 			if err != nil {
@@ -391,10 +385,10 @@ func showState(w io.Writer, path string, info filestore.Info, asJSON bool) error
 	}
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(t, "file\t%s\n", path)
-	fmt.Fprintf(t, "\tmode %s%s\n", s.Mode, prefixed(", on ", s.Filesystem))
+	fmt.Fprintf(t, "\tmode %s%s\n", s.Mode, cli.Prefixed(", on ", s.Filesystem))
 	if s.WrittenAt != nil {
 		fmt.Fprintf(t, "chain\t%s\n", s.ChainID)
-		fmt.Fprintf(t, "mark\t%s\n", markText(m))
+		fmt.Fprintf(t, "mark\t%s\n", home.MarkText(m))
 		if s.Block != "" {
 			fmt.Fprintf(t, "block\t%s\n", s.Block)
 		}
@@ -409,24 +403,6 @@ func showState(w io.Writer, path string, info filestore.Info, asJSON bool) error
 		fmt.Fprintf(t, "condition\tin order\n")
 	}
 	return t.Flush()
-}
-
-func prefixed(prefix, s string) string {
-	if s == "" {
-		return ""
-	}
-	return prefix + s
-}
-
-// markText is a mark for people.
-func markText(m watermark.Mark) string {
-	switch {
-	case m.IsZero():
-		return "nothing signed yet"
-	case m.Equal(watermark.Floor(m.Height)):
-		return fmt.Sprintf("height %d, nothing at or below it is signed", m.Height)
-	}
-	return fmt.Sprintf("height %d, round %d, %s", m.Height, m.Round, m.Step)
 }
 
 // blockText returns which block a mark is for: its hash, nil, or "" if that is
@@ -495,7 +471,7 @@ func exportState(fc filestore.Config, key pubkey.Key) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return encodeInterchange(fc.ID.ChainID, key, saved, time.Now(), exporterOf(fc.Path, info))
+	return home.EncodeInterchange(fc.ID.ChainID, key, saved, time.Now(), home.ExporterOf(fc.Path, info))
 }
 
 // exportTo exports into a new file. The file comes first, so that the state
@@ -521,7 +497,7 @@ func exportTo(path string, fc filestore.Config, key pubkey.Key) error {
 
 func newStateImportCommand(a *provider.House) *cobra.Command {
 	var chain cli.ChainFlag
-	var words wordFlags
+	var words home.Words
 	var fresh bool
 	cmd := &cobra.Command{
 		Use:   "import FILE",
@@ -549,52 +525,23 @@ above what was exported here, is taken with --export-unused only.`,
 			if err != nil {
 				return err
 			}
-			state, err := readState(args[0], ch.ID, key)
+			state, err := home.ReadState(args[0], ch.ID, key)
 			if err == nil {
 				err = a.Providers.Accepts(ch, state.Mark)
 			}
 			if err != nil {
 				return err
 			}
-			in := home.Incoming{Chain: ch.Name, Mark: state.Mark, Origin: home.FromFile, Written: state.Time, From: args[0] + ", " + state.from}
+			in := home.Incoming{Chain: ch.Name, Mark: state.Mark, Origin: home.FromFile, Written: state.Time, From: args[0] + ", " + state.From}
 			if fresh && state.Mark.IsZero() {
 				in.Origin = home.FromNothing
 			}
-			return bringIn(a, cmd, c, ch, fc, &words, in, state.by, true)
+			return bringIn(a, cmd, c, ch, fc, &words, in, state.By, true)
 		},
 	}
 	chain.Add(a.App, cmd)
-	words.add(a, cmd)
-	words.addExport(cmd)
+	words.Add(a, cmd)
+	words.AddExport(cmd)
 	cmd.Flags().BoolVar(&fresh, "fresh-state", false, "FILE says that the key has never signed for this chain id, and that is so")
 	return cmd
-}
-
-// readState reads a state from elsewhere, which has to be that of the chain and
-// the key, as far as its format says so.
-func readState(path, chainID string, key pubkey.Key) (foreignState, error) {
-	fail := func(err error) (foreignState, error) {
-		return foreignState{}, cli.Actf("cannot import the state %s: %w; nothing was changed", path, err)
-	}
-	data, written, err := readStateFile(path)
-	if err != nil {
-		return foreignState{}, fmt.Errorf("cannot import the state: %w", err)
-	}
-	if !looksExported(data) {
-		mark, err := migrate.ParseState(data, chainID, key)
-		if err != nil {
-			return fail(err)
-		}
-		return foreignState{Saved: watermark.Saved{Mark: mark, Time: written}, from: "the state of another signer"}, nil
-	}
-	id, owner, state, err := decodeInterchange(data)
-	switch {
-	case err != nil:
-		return fail(err)
-	case id != chainID:
-		return fail(fmt.Errorf("it is of chain %q, not %q", id, chainID))
-	case !owner.Equal(key):
-		return fail(fmt.Errorf("it is of another key, %v, not %v", owner, key))
-	}
-	return state, nil
 }

@@ -15,20 +15,22 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"privyseal/internal/cli"
 	"privyseal/internal/config"
 	"privyseal/internal/cure"
 	"privyseal/internal/monitor"
+	"privyseal/internal/provider"
 	"privyseal/internal/session"
 )
 
 // statusCommand is `privyseal status` with its flags.
 type statusCommand struct {
-	app                  *app
+	app                  *provider.House
 	home                 string
 	json, watch, isReady bool
 }
 
-func newStatusCommand(a *app) *cobra.Command {
+func newStatusCommand(a *provider.House) *cobra.Command {
 	s := &statusCommand{app: a}
 	cmd := &cobra.Command{
 		Use:   "status",
@@ -41,10 +43,10 @@ served by another signer) or served. The exit status is 1 if no signer runs.
 --json that is one line each. --ready prints nothing where all is well: the exit
 status is 0 if every chain can sign and every node is connected, as /readyz has it,
 and else 1, with the reasons on standard error.`,
-		Args: arguments(),
+		Args: cli.Arguments(),
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
 			if s.isReady && (s.watch || s.json) {
-				return usagef("--ready prints nothing, so it goes without --watch and --json")
+				return cli.Usagef("--ready prints nothing, so it goes without --watch and --json")
 			}
 			if s.home, err = a.Home(); err != nil {
 				return err
@@ -126,7 +128,7 @@ func readiness(s monitor.Snapshot) error {
 		}
 		for _, n := range c.Nodes {
 			if n.State == session.Dialling.String() {
-				lines = append(lines, fmt.Sprintf("%s: node %s is %s, %s%s", c.Name, n.Name, n.State, n.Addr, prefixed("; ", nodeError(n))))
+				lines = append(lines, fmt.Sprintf("%s: node %s is %s, %s%s", c.Name, n.Name, n.State, n.Addr, cli.Prefixed("; ", nodeError(n))))
 			}
 		}
 	}
@@ -199,7 +201,7 @@ func statusRows(c monitor.ChainSnapshot, now time.Time) (rows []statusRow) {
 	for _, n := range c.Nodes {
 		rows = append(rows, statusRow{
 			label: "node " + n.Name, word: n.State, tone: tones[n.State],
-			text: fmt.Sprintf("for %s, %s%s", age(n.Since, now), n.Addr, prefixed("; ", nodeError(n))),
+			text: fmt.Sprintf("for %s, %s%s", age(n.Since, now), n.Addr, cli.Prefixed("; ", nodeError(n))),
 		})
 	}
 	return rows
@@ -236,7 +238,7 @@ func statusMark(c monitor.ChainSnapshot, now time.Time) string {
 		return "nothing signed yet"
 	}
 	text := fmt.Sprintf("height %d, round %d, %s, %s ago", c.Height, c.Round, c.Step, age(c.MarkTime, now))
-	return text + prefixed(", first asked by node ", c.Signed.Node)
+	return text + cli.Prefixed(", first asked by node ", c.Signed.Node)
 }
 
 // age returns how long ago then was, as coarse as a person would say it.

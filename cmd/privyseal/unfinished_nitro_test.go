@@ -11,14 +11,14 @@ import (
 	"testing"
 	"time"
 
-	opsnitro "privyseal/internal/ops/nitro"
-
 	"github.com/spf13/cobra"
 
+	"privyseal/internal/cli"
 	"privyseal/internal/config"
 	"privyseal/internal/filestore"
 	"privyseal/internal/home"
 	"privyseal/internal/hostlink"
+	opsnitro "privyseal/internal/ops/nitro"
 	"privyseal/internal/watermark"
 )
 
@@ -70,7 +70,7 @@ func initEnclave(dir, image string) (string, int) {
 func cutOffEnclave(t *testing.T, dir, image string, steps int) (*enclaveChain, watermark.Mark) {
 	t.Helper()
 	a := newHouse(dir)
-	in, err := newInstaller(a)
+	in, err := home.NewInstaller(a)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -86,16 +86,17 @@ func cutOffEnclave(t *testing.T, dir, image string, steps int) (*enclaveChain, w
 	defer e.close()
 	ch := newEnclaveChain("chain-1", "")
 	ch.Nodes = []config.Node{{Name: "node1", Addr: "tcp://127.0.0.1:1"}}
-	if err := in.undo.folder(dir); err != nil {
+	if err := in.Undo.Folder(dir); err != nil {
 		t.Fatal(err)
 	}
-	if err := ch.make(t.Context(), in, e, typeFlag{}, nil); err != nil {
+	if err := ch.make(t.Context(), in, e, cli.KeyType{}, nil); err != nil {
 		t.Fatal(err)
 	}
 	mark, err := hostlink.HostMark(ch.key.Record)
 	if err != nil {
 		t.Fatal(err)
 	}
+	ch.Table = e.name
 	list := []func(*home.Note) error{func(note *home.Note) error {
 		u, err := ch.unfinished(mark)
 		if err != nil {
@@ -103,10 +104,10 @@ func cutOffEnclave(t *testing.T, dir, image string, steps int) (*enclaveChain, w
 		}
 		return note.Write(u)
 	}}
-	for _, step := range in.enclaveSteps(ch, mark) {
+	for _, step := range enclaveSteps(in, ch, mark) {
 		list = append(list, func(*home.Note) error { return step() })
 	}
-	cutAt(t, in, steps, append(list, (*home.Note).Named, func(*home.Note) error { return in.addToConfig(ch, e) })...)
+	cutAt(t, in, steps, append(list, (*home.Note).Named, func(*home.Note) error { return in.AddToConfig(e.newTables(), ch.Chain) })...)
 	return ch, mark
 }
 
@@ -129,7 +130,7 @@ func TestEnclaveInitGoesOnAfterACrash(t *testing.T) {
 		if err != nil || public.Equal(ch.key.public) {
 			t.Errorf("after %d steps: the key of the run that was cut off lives: %v, %v", steps, public, err)
 		}
-		if info, err := filestore.Inspect(stateFile(c.Path(c.Chains[0].State), watermark.ID{ChainID: "chain-1", Key: public.ID()})); err != nil || info.Problem != nil {
+		if info, err := filestore.Inspect(home.StateFile(c.Path(c.Chains[0].State), watermark.ID{ChainID: "chain-1", Key: public.ID()})); err != nil || info.Problem != nil {
 			t.Errorf("after %d steps: %v, %v", steps, err, info.Problem)
 		}
 		for _, path := range []string{ch.Key, documentPath(ch.Key), "identity.wrapped", "identity.attestation"} {
@@ -180,7 +181,7 @@ func TestEnclaveInitKeepsTheLastCopy(t *testing.T) {
 			}
 			later := watermark.Mark{Height: r.Mark.Height + 7, Step: watermark.StepPrecommit}
 			id := watermark.ID{ChainID: "chain-1", Key: ch.key.public.ID()}
-			if err := filestore.Raise(stateFile(filepath.Join(dir, ch.State), id), watermark.Saved{Mark: later}); err != nil {
+			if err := filestore.Raise(home.StateFile(filepath.Join(dir, ch.State), id), watermark.Saved{Mark: later}); err != nil {
 				t.Fatal(err)
 			}
 		}, false},

@@ -19,6 +19,7 @@ import (
 	"privyseal/internal/filestore"
 	"privyseal/internal/home"
 	"privyseal/internal/key/soft"
+	"privyseal/internal/provider"
 	"privyseal/internal/pubkey"
 	"privyseal/internal/watermark"
 )
@@ -32,9 +33,9 @@ func initHere(dir string) (string, int) {
 
 // cutOff does the first steps of an installation: the note, key, state, identity, the
 // word that the config may name them, the config.
-func cutOff(t *testing.T, dir string, steps int) *newChain {
+func cutOff(t *testing.T, dir string, steps int) *home.Chain {
 	t.Helper()
-	in, err := newInstaller(newHouse(dir))
+	in, err := home.NewInstaller(newHouse(dir))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -42,33 +43,33 @@ func cutOff(t *testing.T, dir string, steps int) *newChain {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ch := &newChain{Chain: config.NewChain("chain-1", ""), key: key, saved: watermark.Saved{}}
+	ch := &home.Chain{Chain: config.NewChain("chain-1", ""), SoftKey: key, Saved: watermark.Saved{}}
 	ch.Nodes = []config.Node{{Name: "node1", Addr: "tcp://127.0.0.1:1"}}
-	if err := in.undo.folder(dir); err != nil {
+	if err := in.Undo.Folder(dir); err != nil {
 		t.Fatal(err)
 	}
 	cutAt(t, in, steps,
 		func(note *home.Note) error {
-			list, err := ch.unfinished(in)
+			list, err := ch.Unfinished(in)
 			return errors.Join(err, note.Write(list))
 		},
-		func(*home.Note) error { return in.addKey(ch) },
-		func(*home.Note) error { return in.addState(ch) },
-		func(*home.Note) error { return in.addIdentity(ch) },
+		func(*home.Note) error { return in.AddKey(ch) },
+		func(*home.Note) error { return in.AddState(ch) },
+		func(*home.Note) error { return in.AddIdentity(ch) },
 		(*home.Note).Named,
-		func(*home.Note) error { return config.WriteNew(in.path, in.newConfig(ch.Chain)) },
+		func(*home.Note) error { return config.WriteNew(in.Path, in.NewConfig(ch.Chain)) },
 	)
 	return ch
 }
 
 // cutAt begins an installation, and ends as a process does that is killed after some of
 // the steps.
-func cutAt(t *testing.T, in *installer, steps int, list ...func(*home.Note) error) {
+func cutAt(t *testing.T, in *home.Installer, steps int, list ...func(*home.Note) error) {
 	t.Helper()
 	if steps == 0 {
 		return
 	}
-	note, err := home.BeginNote(home.Place{Dir: in.home, Config: in.config, Kinds: in.app.Kinds, IsKey: soft.IsMade})
+	note, err := home.BeginNote(home.Place{Dir: in.Dir, Config: in.Config, Kinds: in.House.Kinds, IsKey: soft.IsMade})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -95,18 +96,18 @@ func TestInitGoesOnAfterACrash(t *testing.T) {
 		if kept := exists(aside); kept != (steps == 5) || kept != strings.Contains(text, "kept "+aside) {
 			t.Errorf("after %d steps: kept %v: %s", steps, kept, text)
 		}
-		if key, err := openFile(aside); steps == 5 && (err != nil || !key.PublicKey().Equal(ch.key.PublicKey())) {
+		if key, err := provider.OpenFile(aside); steps == 5 && (err != nil || !key.PublicKey().Equal(ch.SoftKey.PublicKey())) {
 			t.Errorf("not the key: %v", err)
 		}
-		in, err := newInstaller(newHouse(dir))
+		in, err := home.NewInstaller(newHouse(dir))
 		if err != nil {
 			t.Fatal(err)
 		}
-		public, err := providers.Public(in.config, in.config.Chains[0])
-		if err != nil || public.Equal(ch.key.PublicKey()) {
+		public, err := providers.Public(in.Config, in.Config.Chains[0])
+		if err != nil || public.Equal(ch.SoftKey.PublicKey()) {
 			t.Errorf("after %d steps: the key of the run that was cut off lives: %v, %v", steps, public, err)
 		}
-		if info, err := filestore.Inspect(stateFile(in.config.Path(in.config.Chains[0].State), watermark.ID{ChainID: "chain-1", Key: public.ID()})); err != nil || info.Problem != nil {
+		if info, err := filestore.Inspect(home.StateFile(in.Config.Path(in.Config.Chains[0].State), watermark.ID{ChainID: "chain-1", Key: public.ID()})); err != nil || info.Problem != nil {
 			t.Errorf("after %d steps: %v, %v", steps, err, info.Problem)
 		}
 		if exists(filepath.Join(dir, home.NoteName)) {
@@ -150,13 +151,13 @@ func TestInitLeavesWhatItHasNotMade(t *testing.T) {
 	if text, status := initHere(dir); status == 0 || !strings.Contains(text, "never overwritten") {
 		t.Errorf("a key of somebody: %d: %s", status, text)
 	}
-	if key, err := openFile(path); err != nil || !key.PublicKey().Equal(other.PublicKey()) {
+	if key, err := provider.OpenFile(path); err != nil || !key.PublicKey().Equal(other.PublicKey()) {
 		t.Errorf("the key is gone: %v", err)
 	}
 
 	dir = filepath.Join(diskDir(t), "home")
 	ch = cutOff(t, dir, 3)
-	fc := stateFile(filepath.Join(dir, ch.State), watermark.ID{ChainID: "chain-1", Key: ch.key.PublicKey().ID()})
+	fc := home.StateFile(filepath.Join(dir, ch.State), watermark.ID{ChainID: "chain-1", Key: ch.SoftKey.PublicKey().ID()})
 	if err := filestore.Raise(fc, watermark.Saved{Mark: watermark.Floor(5)}); err != nil {
 		t.Fatal(err)
 	}
@@ -166,7 +167,7 @@ func TestInitLeavesWhatItHasNotMade(t *testing.T) {
 	if info, err := filestore.Inspect(fc); err != nil || info.Saved.Mark.Height != 5 {
 		t.Errorf("the state is gone: %v, %v", info.Saved.Mark, err)
 	}
-	if key, err := openFile(filepath.Join(dir, ch.Key)); err != nil || !key.PublicKey().Equal(ch.key.PublicKey()) {
+	if key, err := provider.OpenFile(filepath.Join(dir, ch.Key)); err != nil || !key.PublicKey().Equal(ch.SoftKey.PublicKey()) {
 		t.Errorf("the key of a state that has signed is gone: %v", err)
 	}
 }
@@ -184,7 +185,7 @@ func TestInitLeavesWhatAConfigNames(t *testing.T) {
 	if text, status := initHere(dir); status == 0 || !strings.Contains(text, "never overwritten") {
 		t.Errorf("%d: %s", status, text)
 	}
-	if key, err := openFile(filepath.Join(dir, ch.Key)); err != nil || !key.PublicKey().Equal(ch.key.PublicKey()) {
+	if key, err := provider.OpenFile(filepath.Join(dir, ch.Key)); err != nil || !key.PublicKey().Equal(ch.SoftKey.PublicKey()) {
 		t.Errorf("the key of a chain is gone: %v", err)
 	}
 }
@@ -197,14 +198,14 @@ func TestInitLeavesWhatHasSigned(t *testing.T) {
 	if err := os.Remove(filepath.Join(dir, config.FileName)); err != nil {
 		t.Fatal(err)
 	}
-	fc := stateFile(filepath.Join(dir, ch.State), watermark.ID{ChainID: "chain-1", Key: ch.key.PublicKey().ID()})
+	fc := home.StateFile(filepath.Join(dir, ch.State), watermark.ID{ChainID: "chain-1", Key: ch.SoftKey.PublicKey().ID()})
 	if err := filestore.Raise(fc, watermark.Saved{Mark: watermark.Floor(5)}); err != nil {
 		t.Fatal(err)
 	}
 	if text, status := initHere(dir); status == 0 {
 		t.Errorf("%d: %s", status, text)
 	}
-	if key, err := openFile(filepath.Join(dir, ch.Key)); err != nil || !key.PublicKey().Equal(ch.key.PublicKey()) {
+	if key, err := provider.OpenFile(filepath.Join(dir, ch.Key)); err != nil || !key.PublicKey().Equal(ch.SoftKey.PublicKey()) {
 		t.Errorf("the key that has signed is gone: %v", err)
 	}
 }
@@ -224,11 +225,11 @@ func TestInitMeetsNoFile(t *testing.T) {
 			return err
 		},
 	} {
-		for _, file := range []func(*newChain) string{
-			func(ch *newChain) string { return ch.Key },
-			func(ch *newChain) string { return ch.Identity },
-			func(ch *newChain) string { return ch.State },
-			func(*newChain) string { return home.NoteName },
+		for _, file := range []func(*home.Chain) string{
+			func(ch *home.Chain) string { return ch.Key },
+			func(ch *home.Chain) string { return ch.Identity },
+			func(ch *home.Chain) string { return ch.State },
+			func(*home.Chain) string { return home.NoteName },
 		} {
 			t.Run(name, func(t *testing.T) {
 				dir := filepath.Join(diskDir(t), "home")
@@ -299,4 +300,9 @@ func TestInitIsKilled(t *testing.T) {
 			t.Fatalf("killed after %d ms, the second time: %d: %s", 2*i, status, text)
 		}
 	}
+}
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
 }

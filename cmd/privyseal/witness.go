@@ -15,36 +15,11 @@ import (
 	"privyseal/internal/cli"
 	"privyseal/internal/config"
 	"privyseal/internal/cure"
+	"privyseal/internal/home"
 	"privyseal/internal/provider"
 	"privyseal/internal/shell"
 	"privyseal/internal/witness"
 )
-
-// witnessFlag is --witness of the commands that make a chain.
-type witnessFlag struct{ addrs []string }
-
-func (f *witnessFlag) add(cmd *cobra.Command) {
-	cmd.Flags().StringArrayVar(&f.addrs, "witness", nil, "RPC address of a node, as in http://127.0.0.1:26657, to be watched for signatures of another signer; may be repeated")
-}
-
-// check finds what is wrong with the flag alone.
-func (f *witnessFlag) check() error {
-	for _, addr := range f.addrs {
-		if err := witness.CheckAddr(addr, nil); err != nil {
-			return cli.Usagef("--witness: %w", err)
-		}
-	}
-	return nil
-}
-
-// note says what is missing without a witness.
-func (f *witnessFlag) note(w io.Writer) {
-	if len(f.addrs) == 0 {
-		fmt.Fprintln(w, "note: "+noWitness)
-	}
-}
-
-const noWitness = "no witness: only the state knows what the key has signed, and nobody would see a second signer; see \"A witness\" in doc/operations.md"
 
 func newWitnessCommand(a *provider.House) *cobra.Command {
 	chain, resume, yes := &cli.ChainFlag{}, false, false
@@ -214,7 +189,7 @@ func (k *inspection) checkWitnesses(ctx context.Context, i int) {
 		k.Add(provider.Unsure, line, "witness", "the next start goes through a quarantine: "+flag.Why, "")
 	}
 	if len(ch.Witness) == 0 {
-		k.Add(provider.Unsure, k.Config.Line("chain", i), "witness", noWitness, "")
+		k.Add(provider.Unsure, k.Config.Line("chain", i), "witness", home.NoWitness, "")
 	}
 	sights := lookAll(ctx, k.app, k.Config, ch)
 	var tip int64

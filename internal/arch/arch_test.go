@@ -71,9 +71,10 @@ var mayImport = map[string]string{
 	"internal/config":  "internal/witness internal/cure internal/session internal/watermark github.com/pelletier/go-toml/v2 github.com/pelletier/go-toml/v2/",
 	"internal/migrate": "internal/cure internal/key/soft internal/privval internal/pubkey internal/session internal/shell internal/strictjson internal/watermark github.com/pelletier/go-toml/v2 go.yaml.in/yaml/v3",
 	"internal/daemon":  "internal/config",
-	"internal/home":    "internal/cli internal/config internal/cure internal/filestore internal/pubkey internal/strictjson internal/watermark internal/witness",
-	"internal/cli":     "internal/config internal/cure internal/noiseconn internal/pubkey internal/shell github.com/spf13/cobra github.com/spf13/pflag",
-	"internal/oplog":   "",
+	"internal/home": "internal/cli internal/config internal/cure internal/filestore internal/key/soft internal/migrate internal/provider internal/pubkey internal/session " +
+		"internal/shell internal/strictjson internal/watermark internal/witness github.com/spf13/cobra golang.org/x/sys/unix",
+	"internal/cli":   "internal/config internal/cure internal/noiseconn internal/pubkey internal/shell github.com/spf13/cobra github.com/spf13/pflag",
+	"internal/oplog": "",
 	// The contract of those who hold keys; the rooms below internal/ops fulfil it.
 	"internal/provider": "internal/cli internal/config internal/cure internal/filestore internal/key/soft internal/pubkey internal/shell internal/watermark",
 	"internal/monitor":  "internal/cure internal/witness internal/hostlink internal/oplog internal/privval internal/session internal/signer internal/watermark github.com/prometheus/client_golang/ github.com/prometheus/client_model/go",
@@ -90,8 +91,7 @@ var mayImport = map[string]string{
 	"cmd/privyseal": "internal/claims internal/cli internal/config internal/cure internal/daemon internal/eif internal/filestore internal/home internal/host " +
 		"internal/hostlink internal/key/nitrokms internal/key/soft internal/migrate internal/monitor internal/nitro internal/oplog internal/ops/nitro " +
 		"internal/ops/nitro/image internal/ops/nitro/verify internal/policy internal/privval internal/provider internal/pubkey internal/session internal/shell " +
-		"internal/signer internal/strictjson internal/vsock internal/watermark internal/witness github.com/spf13/cobra github.com/spf13/pflag " +
-		"golang.org/x/sys/unix",
+		"internal/signer internal/vsock internal/watermark internal/witness github.com/spf13/cobra github.com/spf13/pflag golang.org/x/sys/unix",
 
 	// For tests only; no program links these.
 	"internal/ops/nitro/nitrotest":  "internal/eif internal/nitro internal/ops/nitro/image internal/policy github.com/fxamacker/cbor/v2",

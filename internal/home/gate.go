@@ -1,12 +1,16 @@
-// Package home is the operator's side of what a home folder holds. Its first part is
-// the gate: every mark that is not a chain's own live one comes in through
+// Package home is the operator's side of what a home folder holds: what is made there for
+// a chain (all of it or nothing, [Installer]), what an operator says about the state of a
+// key ([Start], [Words]), and states that move between hosts.
+//
+// In the middle of it is the gate: every mark that is not a chain's own live one comes in through
 // [Gate.Admit], whatever the command. A mark from elsewhere is somebody's word about
 // what a key has signed, and validators are slashed where that word is wrong: it was
 // a backup, a reset file, a height below the chain's.
 //
 // The gate shows the mark, where it comes from and how old it is, refuses what cannot
 // be right, and wants the operator's word for the rest. It writes no state itself.
-// It trusts the operator's word, the clock of this host for an age that it shows, and
+//
+// The package trusts the operator's word, the clock of this host for an age that it shows, and
 // nothing in a file.
 package home
 

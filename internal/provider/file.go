@@ -3,15 +3,20 @@ package provider
 import (
 	"os"
 
+	"privyseal/internal/cli"
 	"privyseal/internal/config"
 	"privyseal/internal/key/soft"
 	"privyseal/internal/pubkey"
 )
 
 // OpenFile opens a key file of ours. Looser modes are allowed below systemd's folder of
-// credentials.
+// credentials. A failure waits for an operator.
 func OpenFile(path string) (*soft.Key, error) {
-	return soft.Open(path, os.Getenv("CREDENTIALS_DIRECTORY"))
+	key, err := soft.Open(path, os.Getenv("CREDENTIALS_DIRECTORY"))
+	if err != nil {
+		return nil, cli.Act(err)
+	}
+	return key, nil
 }
 
 // Files is the part of a [Local] that all of them share: identities in key files.

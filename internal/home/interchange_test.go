@@ -1,4 +1,4 @@
-package main
+package home
 
 import (
 	"bytes"
@@ -27,15 +27,15 @@ func testKey(t testing.TB) pubkey.Key {
 func TestInterchangeFiles(t *testing.T) {
 	written := time.Date(2026, 1, 2, 3, 4, 5, 678, time.UTC)
 	saved := watermark.Saved{Mark: watermark.Mark{Height: math.MaxInt64, Round: 3, Step: watermark.StepPrevote, SignBytes: []byte{1, 2, 3}}, Time: written}
-	by := exporter{Place: "0123456789abcdef", Instance: "00112233445566778899aabbccddeeff"}
-	got, err := encodeInterchange("chain-1", testKey(t), saved, written.Add(time.Hour), by)
+	by := Exporter{Place: "0123456789abcdef", Instance: "00112233445566778899aabbccddeeff"}
+	got, err := EncodeInterchange("chain-1", testKey(t), saved, written.Add(time.Hour), by)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, tt := range []struct {
 		file string
-		by   exporter
-	}{{"testdata/state-v1.json", exporter{}}, {"testdata/state-v2.json", by}} {
+		by   Exporter
+	}{{"testdata/state-v1.json", Exporter{}}, {"testdata/state-v2.json", by}} {
 		data, err := os.ReadFile(tt.file)
 		if err != nil {
 			t.Fatal(err)
@@ -46,7 +46,7 @@ func TestInterchangeFiles(t *testing.T) {
 			}
 		}
 		chainID, key, again, err := decodeInterchange(data)
-		if err != nil || chainID != "chain-1" || !key.Equal(testKey(t)) || again.by != tt.by || again.from != "exported by privyseal at 2026-01-02T04:04:05Z" {
+		if err != nil || chainID != "chain-1" || !key.Equal(testKey(t)) || again.By != tt.by || again.From != "exported by privyseal at 2026-01-02T04:04:05Z" {
 			t.Errorf("%s: %q, %v, %+v, %v", tt.file, chainID, key, again, err)
 		}
 		if diff := cmp.Diff(saved, again.Saved); diff != "" {
@@ -58,15 +58,15 @@ func TestInterchangeFiles(t *testing.T) {
 // A host knows its own exports by the place or by the file, and takes nobody else's
 // for its own.
 func TestExporter(t *testing.T) {
-	a := exporter{Place: "p", Instance: "i"}
+	a := Exporter{Place: "p", Instance: "i"}
 	for _, tt := range []struct {
-		b    exporter
+		b    Exporter
 		want bool
 	}{
-		{a, true}, {exporter{Place: "p"}, true}, {exporter{Instance: "i"}, true}, {exporter{Place: "p", Instance: "j"}, true},
-		{exporter{}, false}, {exporter{Place: "q", Instance: "j"}, false},
+		{a, true}, {Exporter{Place: "p"}, true}, {Exporter{Instance: "i"}, true}, {Exporter{Place: "p", Instance: "j"}, true},
+		{Exporter{}, false}, {Exporter{Place: "q", Instance: "j"}, false},
 	} {
-		if a.same(tt.b) != tt.want || (exporter{}).same(tt.b) {
+		if a.Same(tt.b) != tt.want || (Exporter{}).Same(tt.b) {
 			t.Errorf("%+v", tt.b)
 		}
 	}
@@ -76,7 +76,7 @@ func TestInterchangeKeepsEveryMark(t *testing.T) {
 	for _, mark := range []watermark.Mark{
 		{}, watermark.Floor(0), watermark.Floor(math.MaxInt64), {Height: 1, Step: watermark.StepProposal}, {Height: 1, Step: watermark.StepPrecommit, SignBytes: make([]byte, 276)},
 	} {
-		data, err := encodeInterchange("c", testKey(t), watermark.Saved{Mark: mark, Time: time.Now()}, time.Now(), exporter{})
+		data, err := EncodeInterchange("c", testKey(t), watermark.Saved{Mark: mark, Time: time.Now()}, time.Now(), Exporter{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -108,7 +108,7 @@ func FuzzInterchange(f *testing.F) {
 			}
 			return
 		}
-		again, err := encodeInterchange(chainID, key, saved.Saved, time.Time{}, saved.by)
+		again, err := EncodeInterchange(chainID, key, saved.Saved, time.Time{}, saved.By)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -1,4 +1,4 @@
-package main
+package home
 
 import (
 	"bytes"
@@ -38,12 +38,12 @@ type interchange struct {
 	SignBytes  []byte    `json:"sign_bytes"`
 	WrittenAt  time.Time `json:"written_at"`  // when the mark was, by the old host's clock
 	ExportedAt time.Time `json:"exported_at"` // since then the old host signs nothing
-	exporter
+	Exporter
 }
 
-// exporter is what an export says of where it was written, so that the host knows
+// Exporter is what an export says of where it was written, so that the host knows
 // its own. Neither reveals anything of use elsewhere.
-type exporter struct {
+type Exporter struct {
 	// Place is a hash of the machine's id and the path of the state, absent where the
 	// machine has no id.
 	Place string `json:"place,omitempty"`
@@ -51,15 +51,15 @@ type exporter struct {
 	Instance string `json:"instance,omitempty"`
 }
 
-// same reports whether two are of one place, or of one file.
-func (e exporter) same(other exporter) bool {
+// Same reports whether two are of one place, or of one file.
+func (e Exporter) Same(other Exporter) bool {
 	return e.Place != "" && e.Place == other.Place || e.Instance != "" && e.Instance == other.Instance
 }
 
-// exporterOf returns what an export of the state at path says. info is of that file,
+// ExporterOf returns what an export of the state at path says. info is of that file,
 // or zero if there is none.
-func exporterOf(path string, info filestore.Info) exporter {
-	e := exporter{Instance: info.Instance}
+func ExporterOf(path string, info filestore.Info) Exporter {
+	e := Exporter{Instance: info.Instance}
 	id, err := os.ReadFile("/etc/machine-id")
 	if id = bytes.TrimSpace(id); err != nil || len(id) == 0 {
 		return e
@@ -80,8 +80,8 @@ const (
 	interchangeVersion = 2
 )
 
-// encodeInterchange returns the file that holds an exported mark.
-func encodeInterchange(chainID string, key pubkey.Key, saved watermark.Saved, now time.Time, by exporter) ([]byte, error) {
+// EncodeInterchange returns the file that holds an exported mark.
+func EncodeInterchange(chainID string, key pubkey.Key, saved watermark.Saved, now time.Time, by Exporter) ([]byte, error) {
 	public, err := cli.KeyJSON(key)
 	if err != nil {
 		return nil, err
@@ -91,7 +91,7 @@ func encodeInterchange(chainID string, key pubkey.Key, saved watermark.Saved, no
 		Format: interchangeFormat, Version: interchangeVersion, ChainID: chainID, PublicKey: public,
 		Height: m.Height, Round: m.Round, Step: m.Step.String(), SignBytes: m.SignBytes,
 		WrittenAt: saved.Time.UTC().Truncate(0), ExportedAt: now.UTC().Truncate(time.Second),
-		exporter: by,
+		Exporter: by,
 	}.encode()
 }
 
@@ -100,24 +100,24 @@ func (x interchange) encode() ([]byte, error) {
 	return append(data, '\n'), err
 }
 
-// foreignState is a state from elsewhere.
-type foreignState struct {
+// Foreign is a state from elsewhere.
+type Foreign struct {
 	watermark.Saved
-	from string   // for people: which file, and what it is
-	by   exporter // zero unless privyseal exported it
+	From string   // for people: which file, and what it is
+	By   Exporter // zero unless privyseal exported it
 }
 
 // decodeInterchange reads an exported state. What it accepts, encodes to the
 // same bytes.
-func decodeInterchange(data []byte) (chainID string, key pubkey.Key, state foreignState, err error) {
-	fail := func(format string, args ...any) (string, pubkey.Key, foreignState, error) {
-		return "", pubkey.Key{}, foreignState{}, fmt.Errorf(format, args...)
+func decodeInterchange(data []byte) (chainID string, key pubkey.Key, state Foreign, err error) {
+	fail := func(format string, args ...any) (string, pubkey.Key, Foreign, error) {
+		return "", pubkey.Key{}, Foreign{}, fmt.Errorf(format, args...)
 	}
 	var x interchange
 	if err := strictjson.Unmarshal(data, &x); err != nil {
 		return fail("it is not a state exported by privyseal: %w", err)
 	}
-	if x.Format != interchangeFormat || x.Version < 1 || x.Version > interchangeVersion || x.Version == 1 && x.exporter != (exporter{}) {
+	if x.Format != interchangeFormat || x.Version < 1 || x.Version > interchangeVersion || x.Version == 1 && x.Exporter != (Exporter{}) {
 		return fail("it is not a state exported by privyseal, or by a later version (format %.40q, version %d)", x.Format, x.Version)
 	}
 	again, err := x.encode()
@@ -127,7 +127,7 @@ func decodeInterchange(data []byte) (chainID string, key pubkey.Key, state forei
 	if key, err = pubkey.ParseJSON(x.PublicKey); err != nil {
 		return fail("%w", err)
 	}
-	step, err := parseStep(x.Step)
+	step, err := ParseStep(x.Step)
 	if err != nil {
 		return fail("%w", err)
 	}
@@ -135,14 +135,14 @@ func decodeInterchange(data []byte) (chainID string, key pubkey.Key, state forei
 		return fail("its mark is out of range")
 	}
 	mark := watermark.Mark{Height: x.Height, Round: x.Round, Step: step, SignBytes: x.SignBytes}
-	return x.ChainID, key, foreignState{
+	return x.ChainID, key, Foreign{
 		Saved: watermark.Saved{Mark: mark, Time: x.WrittenAt},
-		from:  "exported by privyseal at " + x.ExportedAt.UTC().Format(time.RFC3339),
-		by:    x.exporter,
+		From:  "exported by privyseal at " + x.ExportedAt.UTC().Format(time.RFC3339),
+		By:    x.Exporter,
 	}, nil
 }
 
-func parseStep(name string) (watermark.Step, error) {
+func ParseStep(name string) (watermark.Step, error) {
 	for s := watermark.StepNone; s <= watermark.StepPrecommit; s++ {
 		if s.String() == name {
 			return s, nil

@@ -1,4 +1,4 @@
-package main
+package home
 
 import (
 	"errors"
@@ -8,9 +8,9 @@ import (
 	"privyseal/internal/config"
 )
 
-// checkPort reports why an IP:port cannot be listened on, nil if it can. It binds
+// CheckPort reports why an IP:port cannot be listened on, nil if it can. It binds
 // without listening: nobody can connect meanwhile, and it is in nobody's way.
-func checkPort(addr string) error {
+func CheckPort(addr string) error {
 	a, err := netip.ParseAddrPort(addr)
 	if err != nil {
 		return err
@@ -32,10 +32,10 @@ func checkPort(addr string) error {
 	return syscall.Bind(fd, to)
 }
 
-// newConfig returns a new config with metrics on a port that is free: the usual one,
+// NewConfig returns a new config with metrics on a port that is free: the usual one,
 // or one of the next, as on a host with two signers.
-func (in *installer) newConfig(chains ...config.Chain) *config.Config {
-	c := in.app.Kinds.New(chains...)
+func (in *Installer) NewConfig(chains ...config.Chain) *config.Config {
+	c := in.House.Kinds.New(chains...)
 	usual, err := netip.ParseAddrPort(c.Listen)
 	if err != nil {
 		return c
@@ -43,7 +43,7 @@ func (in *installer) newConfig(chains ...config.Chain) *config.Config {
 	const tries = 20
 	for port := usual.Port(); port < usual.Port()+tries; port++ {
 		addr := netip.AddrPortFrom(usual.Addr(), port).String()
-		if err := checkPort(addr); !errors.Is(err, syscall.EADDRINUSE) {
+		if err := CheckPort(addr); !errors.Is(err, syscall.EADDRINUSE) {
 			c.Listen = addr
 			break
 		}

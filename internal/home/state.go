@@ -1,0 +1,56 @@
+package home
+
+import (
+	"fmt"
+
+	"privyseal/internal/cli"
+	"privyseal/internal/filestore"
+	"privyseal/internal/migrate"
+	"privyseal/internal/pubkey"
+	"privyseal/internal/watermark"
+)
+
+// StateFile returns how the state at path is opened, on this host.
+func StateFile(path string, id watermark.ID) filestore.Config {
+	return filestore.Config{Path: path, ID: id, Host: filestore.HostFolders()}
+}
+
+// MarkText is a mark for people.
+func MarkText(m watermark.Mark) string {
+	switch {
+	case m.IsZero():
+		return "nothing signed yet"
+	case m.Equal(watermark.Floor(m.Height)):
+		return fmt.Sprintf("height %d, nothing at or below it is signed", m.Height)
+	}
+	return fmt.Sprintf("height %d, round %d, %s", m.Height, m.Round, m.Step)
+}
+
+// ReadState reads a state from elsewhere, which has to be that of the chain and
+// the key, as far as its format says so.
+func ReadState(path, chainID string, key pubkey.Key) (Foreign, error) {
+	fail := func(err error) (Foreign, error) {
+		return Foreign{}, cli.Actf("cannot import the state %s: %w; nothing was changed", path, err)
+	}
+	data, written, err := readStateFile(path)
+	if err != nil {
+		return Foreign{}, fmt.Errorf("cannot import the state: %w", err)
+	}
+	if !looksExported(data) {
+		mark, err := migrate.ParseState(data, chainID, key)
+		if err != nil {
+			return fail(err)
+		}
+		return Foreign{Saved: watermark.Saved{Mark: mark, Time: written}, From: "the state of another signer"}, nil
+	}
+	id, owner, state, err := decodeInterchange(data)
+	switch {
+	case err != nil:
+		return fail(err)
+	case id != chainID:
+		return fail(fmt.Errorf("it is of chain %q, not %q", id, chainID))
+	case !owner.Equal(key):
+		return fail(fmt.Errorf("it is of another key, %v, not %v", owner, key))
+	}
+	return state, nil
+}
