@@ -2,9 +2,7 @@ package e2e
 
 import (
 	"context"
-	"encoding/base64"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -18,9 +16,6 @@ import (
 	"privyseal/internal/witness"
 	"privyseal/test/e2e/rig"
 )
-
-// mustAct is the exit status by which a signer says that an operator must act.
-const mustAct = 79
 
 // witnessVersions are those whose answers differ.
 var witnessVersions = []string{"v0.34.35", "v0.38.26", "v0.40.0", "v1.0.1"}
@@ -187,15 +182,7 @@ func (n *witnessed) second(name string, more ...string) (s *rig.Signer, privval 
 // ends waits for a signer to end because an operator must act, and returns its log.
 func (n *witnessed) ends(s *rig.Signer) string {
 	n.t.Helper()
-	select {
-	case <-s.Done():
-	case <-n.ctx.Done():
-		n.t.Fatalf("%s signs on\n%s", s.Name, s.Tail(30))
-	}
-	exit, _ := errors.AsType[*exec.ExitError](s.Err())
-	if exit == nil || exit.ExitCode() != mustAct {
-		n.t.Fatalf("%s ended with %v\n%s", s.Name, s.Err(), s.Tail(30))
-	}
+	check(n.t, s.WaitMustAct(n.ctx))
 	text, err := os.ReadFile(s.Log)
 	check(n.t, err)
 	return string(text)
@@ -211,31 +198,15 @@ func (n *witnessed) neverSigned(name, log string) {
 	}
 }
 
-// proof returns the one proof in a home, whose signature has to verify.
-func (n *witnessed) proof(home string) (height int64) {
+// proof returns the height of the one proof of a signer, whose signature has to verify.
+func (n *witnessed) proof(s *rig.Signer) (height int64) {
 	n.t.Helper()
-	files, err := filepath.Glob(filepath.Join(home, "evidence", "*.json"))
-	if err != nil || len(files) != 1 {
-		n.t.Fatalf("proofs: %v, %v", files, err)
-	}
-	text, err := os.ReadFile(files[0])
+	p, err := s.Proof()
 	check(n.t, err)
-	var e struct {
-		Height int64 `json:"height,string"`
-		Chain  struct {
-			SignBytes string `json:"sign_bytes"`
-			Signature string `json:"signature"`
-		} `json:"on_chain"`
+	if !n.key.Verify(p.SignBytes, p.Signature) {
+		n.t.Errorf("the proof does not verify: %+v", p)
 	}
-	check(n.t, json.Unmarshal(text, &e))
-	signBytes, err := base64.StdEncoding.DecodeString(e.Chain.SignBytes)
-	check(n.t, err)
-	signature, err := base64.StdEncoding.DecodeString(e.Chain.Signature)
-	check(n.t, err)
-	if !n.key.Verify(signBytes, signature) {
-		n.t.Errorf("the proof does not verify: %s", text)
-	}
-	return e.Height
+	return p.Height
 }
 
 // A second signer with a witness finds the first one before it signs anything.
@@ -250,7 +221,7 @@ func (n *witnessed) quarantineFindsTheOther() {
 	if !strings.Contains(log, "in quarantine") || !strings.Contains(log, "ANOTHER SIGNER") {
 		n.t.Errorf("the log:\n%s", log)
 	}
-	n.proof(s.Home)
+	n.proof(s)
 	// The first one had its own signatures in the commits all the time.
 	n.goesOn()
 }
@@ -265,7 +236,7 @@ func (n *witnessed) oldStateIsRefused() {
 	n.start(s)
 	log := n.ends(s)
 	n.neverSigned("the old state", log)
-	n.proof(s.Home)
+	n.proof(s)
 }
 
 // Where the second signer has no witness, the first one's rings. Of two votes of a
@@ -283,7 +254,7 @@ func (n *witnessed) alarm() {
 	n.ends(n.signer)
 	tip, err := n.nodes[1].Height(n.ctx)
 	check(n.t, err)
-	at := n.proof(n.signer.Home)
+	at := n.proof(n.signer)
 	first := at
 	for first > h+1 {
 		commit, err := n.nodes[1].Commit(n.ctx, first-1)

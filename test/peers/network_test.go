@@ -99,26 +99,12 @@ func (n *network) keyFile() string {
 func (n *network) start() {
 	n.t.Helper()
 	for _, node := range n.nodes[1:validators] {
-		n.startNode(node, "")
+		check(n.t, node.Start(""))
 	}
-	n.startNode(n.nodes[0], n.privval[0])
+	check(n.t, n.nodes[0].StartUntilUp(n.ctx, n.privval[0]))
 	for i, node := range n.nodes[validators:] {
-		n.startNode(node, n.privval[1+i])
+		check(n.t, node.StartUntilUp(n.ctx, n.privval[1+i]))
 	}
-}
-
-// startNode starts a node until it runs: one whose signer is not there within seconds
-// ends, and its service starts it again.
-func (n *network) startNode(node *rig.Node, privval string) {
-	n.t.Helper()
-	var err error
-	for range 20 {
-		check(n.t, node.Start(privval))
-		if err = node.WaitHeight(n.ctx, 0); err == nil {
-			return
-		}
-	}
-	n.t.Fatal(err)
 }
 
 // stop ends all that still runs: a node hangs that is stopped after its signer.

@@ -197,6 +197,25 @@ func (n *Node) Start(privval string) error {
 	return err
 }
 
+// StartUntilUp starts the node until it answers: one whose signer is not there within
+// seconds ends, and on a busy machine that is soon. Its service starts it again.
+func (n *Node) StartUntilUp(ctx context.Context, privval string) (err error) {
+	for range 20 {
+		if path, ok := strings.CutPrefix(privval, "unix://"); ok {
+			if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+				return err
+			}
+		}
+		if err := n.Start(privval); err != nil {
+			return err
+		}
+		if err = n.WaitHeight(ctx, 0); err == nil || ctx.Err() != nil {
+			return err
+		}
+	}
+	return err
+}
+
 // PeerID returns the libp2p peer id by which a noise:// signer knows the node;
 // v0.40 has it.
 func (n *Node) PeerID(ctx context.Context) (string, error) {

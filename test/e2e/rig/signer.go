@@ -4,9 +4,11 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strconv"
@@ -101,6 +103,50 @@ func (s *Signer) Metrics(ctx context.Context) (map[string]float64, error) {
 		}
 	}
 	return metrics, lines.Err()
+}
+
+// Proof is what a witness showed of a second signer: the chain's signature.
+type Proof struct {
+	Height    int64
+	SignBytes []byte
+	Signature []byte
+}
+
+// Proof reads the one proof in the home.
+func (s *Signer) Proof() (p Proof, err error) {
+	files, err := filepath.Glob(filepath.Join(s.Home, "evidence", "*.json"))
+	if err != nil || len(files) != 1 {
+		return p, fmt.Errorf("%d proofs in %s, want 1: %w", len(files), s.Home, err)
+	}
+	text, err := os.ReadFile(files[0])
+	if err != nil {
+		return p, err
+	}
+	var e struct {
+		Height int64 `json:"height,string"`
+		Chain  struct {
+			SignBytes []byte `json:"sign_bytes"`
+			Signature []byte `json:"signature"`
+		} `json:"on_chain"`
+	}
+	err = json.Unmarshal(text, &e)
+	return Proof{e.Height, e.Chain.SignBytes, e.Chain.Signature}, err
+}
+
+// MustAct is the exit status by which a signer says that an operator must act.
+const MustAct = 79
+
+// WaitMustAct waits for the signer to end with the exit status MustAct.
+func (s *Signer) WaitMustAct(ctx context.Context) error {
+	select {
+	case <-s.Done():
+	case <-ctx.Done():
+		return fmt.Errorf("%s signs on: %w\n%s", s.Name, context.Cause(ctx), s.Tail(30))
+	}
+	if exit, _ := errors.AsType[*exec.ExitError](s.Err()); exit == nil || exit.ExitCode() != MustAct {
+		return fmt.Errorf("%s ended with %v\n%s", s.Name, s.Err(), s.Tail(30))
+	}
+	return nil
 }
 
 // Signed is one signature as the log tells it.
