@@ -91,7 +91,7 @@ func startSigner(t *testing.T, s *noderig.Signer) {
 
 func startNode(t *testing.T, c *world.Chain) {
 	t.Helper()
-	check(t, c.Node.Start(c.Addr))
+	check(t, c.Node.StartUntilUp(t.Context(), c.Addr))
 	t.Cleanup(func() {
 		c.Node.Stop(time.Minute)
 		tail(t, c.Node.Process)
