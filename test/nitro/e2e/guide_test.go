@@ -22,7 +22,7 @@ import (
 	"privyseal/test/nitro/rig"
 )
 
-// doc/nitro.md, typed top to bottom: each of its blocks goes into a shell, in the
+// doc/nitro.md and doc/nitro-alarm.md, typed top to bottom: each of its blocks goes into a shell, in the
 // order in which the guide has them, and has to succeed. privyseal, image and
 // enclave are the real ones. The instance is a folder, and AWS, systemd and the
 // tools that need another machine or root are stand-ins, in cloud_test.go and
@@ -49,7 +49,9 @@ func TestGuide(t *testing.T) {
 	g.run(start[2])
 	verifyCommits(ctx, t, c, 1, 2)
 
-	g.follow("10. The alarm")
+	for _, step := range []string{"In the second account", "In the account of the KMS key", "Try it"} {
+		g.follow(step)
+	}
 	g.rings("an enclave that starts anew", "Decrypt")
 	g.signs(c)
 	g.follow("Verify")
@@ -158,7 +160,9 @@ func newGuide(ctx context.Context, t *testing.T) *guide {
 	w := newWorld(t)
 	text, err := os.ReadFile("../../../doc/nitro.md")
 	check(t, err)
-	g := &guide{T: t, ctx: ctx, world: w, text: string(text), words: map[string]string{}, shells: map[string]*shell{}}
+	alarm, err := os.ReadFile("../../../doc/nitro-alarm.md")
+	check(t, err)
+	g := &guide{T: t, ctx: ctx, world: w, text: string(text) + string(alarm), words: map[string]string{}, shells: map[string]*shell{}}
 	g.cloud = newCloud(g)
 	g.own, g.tools = filepath.Join(w.Dir, "own"), filepath.Join(w.Dir, "tools")
 	for _, dir := range []string{g.own, g.tools} {
