@@ -179,12 +179,12 @@ func TestAHostThatFailsLocksNothing(t *testing.T) {
 	log := slog.New(slog.DiscardHandler)
 	d := &daemon{home: dir, providers: providers, cfg: cfg, log: log, monitor: monitor.New(log, "test")}
 	cc := cfg.Chains[0]
-	c, err := d.openNitroChain(context.Background(), cc, d.monitor.AddChain(cc.Name, cc.ID), false)
+	c, err := openNitroChain(context.Background(), d, cc, d.monitor.AddChain(cc.Name, cc.ID), false)
 	if err != nil {
 		t.Fatal(err)
 	}
 	twin := &nitroChain{cfg: cc, log: log, monitor: d.monitor.AddChain("twin", cc.ID), header: c.header, identityHeader: c.identityHeader, id: c.id, store: &closing{}, watched: c.watched}
-	if _, err := d.newNitroHost("main", []*nitroChain{c, twin}); err == nil || !strings.Contains(err.Error(), "twice") {
+	if _, err := newNitroHost(d, "main", []*nitroChain{c, twin}); err == nil || !strings.Contains(err.Error(), "twice") {
 		t.Fatalf("made: %v", err)
 	}
 	store, err := filestore.Open(t.Context(), home.StateFile(cfg.Path(cc.State), c.id))

@@ -32,7 +32,7 @@ type daemon struct {
 	setLevel  func(slog.Level)
 	monitor   *monitor.Monitor
 	chains    []*chain // those that this process signs for, in the order of the config
-	hosts     []*nitroHost
+	services  []Service
 	owners    map[watermark.ID]string // name of the chain that has taken an id with a key
 	end       context.CancelCauseFunc // ends it all, set once it serves
 	hangs     bool                    // what has the fields above does not come back
@@ -59,17 +59,17 @@ type chain struct {
 // the monitor and left out, but for a state that another process holds: then
 // that process is running this home folder.
 func (d *daemon) open(ctx context.Context, standby bool) error {
-	inEnclaves, failed := d.openAll(ctx, d.cfg.Chains, standby)
+	failed := d.openAll(ctx, d.cfg.Chains, standby)
 	if err := cmp.Or(ctx.Err(), locked(d.chains)); err != nil || errors.Is(failed, filestore.ErrLocked) {
 		return cmp.Or(err, failed)
 	}
-	failed = errors.Join(failed, sayFailed(d.chains), d.openNitro(inEnclaves))
+	failed = errors.Join(failed, sayFailed(d.chains))
 	for _, c := range d.chains {
 		if c.signer != nil {
 			return nil
 		}
 	}
-	if len(d.hosts) == 0 {
+	if len(d.services) == 0 {
 		return cli.Actf("no chain can sign:\n%w", failed)
 	}
 	return nil
@@ -77,37 +77,61 @@ func (d *daemon) open(ctx context.Context, standby bool) error {
 
 // openAll opens chains: keys and states at once, for each costs some waiting for a
 // disk, and all that can be seen of it in the order of the list.
-func (d *daemon) openAll(ctx context.Context, list []config.Chain, standby bool) (inEnclaves []*nitroChain, failed error) {
+func (d *daemon) openAll(ctx context.Context, list []config.Chain, standby bool) (failed error) {
 	var chains []*chain
-	byName := map[string]*chain{}
-	monitors := make([]*monitor.Chain, len(list))
-	for i, cc := range list {
-		monitors[i] = d.monitor.AddChain(cc.Name, cc.ID)
+	remote := map[string][]RemoteChain{} // by provider
+	for _, cc := range list {
+		m := d.monitor.AddChain(cc.Name, cc.ID)
 		if holder, ok := d.providers.Local(cc); ok {
-			c := newLocalChain(cc, holder, monitors[i])
-			chains, byName[cc.Name] = append(chains, c), c
+			chains = append(chains, newLocalChain(cc, holder, m))
+		} else {
+			remote[cc.Provider] = append(remote[cc.Provider], RemoteChain{cc, m})
 		}
 	}
 	atOnce(chains, func(c *chain) { c.err = c.openKeys(ctx, d.cfg) })
-	for i, cc := range list {
-		c := byName[cc.Name]
-		if c == nil {
-			n, err := d.openNitroChain(ctx, cc, monitors[i], standby)
-			if errors.Is(err, filestore.ErrLocked) || ctx.Err() != nil {
-				return nil, err
-			}
-			if err != nil {
-				failed = errors.Join(failed, fmt.Errorf("chain %s: %w", cc.Name, err))
-				continue
-			}
-			inEnclaves = append(inEnclaves, n)
-		} else if c.err == nil {
-			c.err = d.claim(c.id(), cc.Name)
+	for _, c := range chains {
+		if c.err == nil {
+			c.err = d.claim(c.id(), c.cfg.Name)
 		}
+	}
+	failed = d.openRemote(ctx, remote, standby)
+	if errors.Is(failed, filestore.ErrLocked) || ctx.Err() != nil {
+		return failed
 	}
 	d.openStates(ctx, chains, standby)
 	d.chains = append(d.chains, chains...)
-	return inEnclaves, failed
+	return failed
+}
+
+// openRemote opens the chains of those providers that sign in a process of their own.
+func (d *daemon) openRemote(ctx context.Context, chains map[string][]RemoteChain, standby bool) (failed error) {
+	for _, e := range d.providers {
+		remote, ok := e.Holder.(Remote)
+		if !ok || len(chains[e.Name]) == 0 {
+			continue
+		}
+		services, err := remote.OpenRemote(ctx, d, chains[e.Name], standby)
+		d.services = append(d.services, services...)
+		failed = errors.Join(failed, err)
+		for _, s := range services {
+			if _, attests := s.(Attester); attests {
+				d.monitor.Attest = d.attest
+			}
+		}
+	}
+	return failed
+}
+
+// attest asks the service of a chain for a document.
+func (d *daemon) attest(ctx context.Context, name string, nonce []byte) ([]byte, error) {
+	for _, s := range d.services {
+		if a, attests := s.(Attester); attests {
+			if document, known, err := a.Attest(ctx, name, nonce); known {
+				return document, err
+			}
+		}
+	}
+	return nil, fmt.Errorf("chain %s is in no enclave", name)
 }
 
 // openStates opens the states of chains that have their key. Of two processes that
@@ -255,10 +279,8 @@ func (d *daemon) close() {
 	for _, c := range d.chains {
 		c.close()
 	}
-	for _, h := range d.hosts {
-		for _, c := range h.chains {
-			c.store.Close()
-		}
+	for _, s := range d.services {
+		s.Close()
 	}
 }
 

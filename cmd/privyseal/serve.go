@@ -27,14 +27,9 @@ func (d *daemon) serve(ctx context.Context, hangup <-chan os.Signal) error {
 	for _, c := range d.chains {
 		c.dial(ctx, c.cfg.Nodes)
 	}
-	for _, h := range d.hosts {
-		for _, c := range h.chains {
-			c.run(ctx)
-		}
-	}
 	tended := make(chan struct{})
 	go func() { defer close(tended); d.tend(ctx, hangup) }()
-	err := errors.Join(d.serveNitro(ctx), ended(ctx))
+	err := errors.Join(d.runServices(ctx), ended(ctx))
 	if hung := unlessHung(ctx, drainTimeout, func() error { <-tended; return nil }); hung != nil {
 		d.hangs = true
 		return errors.Join(err, fmt.Errorf("a reload was still in work when its time was up: %w", hung))
@@ -43,6 +38,19 @@ func (d *daemon) serve(ctx context.Context, hangup <-chan os.Signal) error {
 		err = errors.Join(err, errors.New("a signature was still in work when its time was up; the state holds its mark"))
 	}
 	return err
+}
+
+// runServices runs the services until ctx ends and all are done.
+func (d *daemon) runServices(ctx context.Context) (failed error) {
+	errs := make(chan error, len(d.services))
+	for _, s := range d.services {
+		go func() { errs <- s.Run(ctx) }()
+	}
+	<-ctx.Done()
+	for range d.services {
+		failed = errors.Join(failed, <-errs)
+	}
+	return failed
 }
 
 // drained waits for what is in flight for chains whose sessions were cancelled, and

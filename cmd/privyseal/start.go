@@ -54,7 +54,7 @@ one is gone.`,
 			signal.Notify(hangup, syscall.SIGHUP)
 			// A reader of our log that goes away makes a write fail, and no more.
 			signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
-			return start(ctx, a.Providers, dir, standby, hangup)
+			return start(ctx, a.Providers, buildVersion(), dir, standby, hangup)
 		},
 	}
 	cmd.Flags().BoolVar(&standby, "standby", false, "wait for a state that another process holds")
@@ -89,7 +89,7 @@ func unlessHung(ctx context.Context, patience time.Duration, f func() error) err
 
 // start runs the signer of a home folder until ctx ends. It reloads the config on
 // hangup.
-func start(ctx context.Context, providers provider.Table, home string, standby bool, hangup <-chan os.Signal) error {
+func start(ctx context.Context, providers provider.Table, version, home string, standby bool, hangup <-chan os.Signal) error {
 	var first loaded
 	select {
 	case first = <-load(providers.Kinds(), home):
@@ -109,7 +109,7 @@ func start(ctx context.Context, providers provider.Table, home string, standby b
 		debug.SetGCPercent(50)
 	}
 
-	d := &daemon{home: home, providers: providers, cfg: cfg, log: logger.Logger, setLevel: logger.SetLevel, monitor: monitor.New(logger.Logger, buildVersion())}
+	d := &daemon{home: home, providers: providers, cfg: cfg, log: logger.Logger, setLevel: logger.SetLevel, monitor: monitor.New(logger.Logger, version)}
 	d.monitor.LogLost(logger.Lost)
 	defer d.monitor.Flush()
 	defer func() {
@@ -132,7 +132,7 @@ func start(ctx context.Context, providers provider.Table, home string, standby b
 	d.monitor.Opened()
 	defer d.listen()()
 	d.announce(ctx, readyTimeout)
-	d.log.Info("privyseal started", "version", buildVersion(), "home", home, "chains", d.summary())
+	d.log.Info("privyseal started", "version", version, "home", home, "chains", d.summary())
 
 	err = d.serve(ctx, hangup)
 	d.notify("STOPPING=1")
@@ -156,7 +156,7 @@ func (d *daemon) summary() string {
 // within 3 s, so an enclave has to have booted too, or to have said why not: a node
 // that no signer serves still follows the chain. patience bounds the wait for that.
 func (d *daemon) announce(ctx context.Context, patience time.Duration) {
-	if len(d.hosts) == 0 {
+	if len(d.services) == 0 {
 		d.notify("READY=1\nSTATUS=" + d.summary())
 		return
 	}
@@ -178,13 +178,9 @@ func (d *daemon) announce(ctx context.Context, patience time.Duration) {
 func (d *daemon) settle(ctx context.Context, patience time.Duration) bool {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	for _, h := range d.hosts {
-		for _, c := range h.chains {
-			select {
-			case <-c.settled:
-			case <-ctx.Done():
-				return false
-			}
+	for _, s := range d.services {
+		if !s.Settled(ctx) {
+			return false
 		}
 	}
 	return true

@@ -59,7 +59,7 @@ type nitroNode struct {
 }
 
 // openNitroChain reads what the host has of a chain: wrapped keys and state.
-func (d *daemon) openNitroChain(ctx context.Context, cc config.Chain, m *monitor.Chain, standby bool) (c *nitroChain, err error) {
+func openNitroChain(ctx context.Context, d *daemon, cc config.Chain, m *monitor.Chain, standby bool) (c *nitroChain, err error) {
 	log := d.log.With("chain_id", cc.ID)
 	if cc.Name != cc.ID {
 		log = log.With("chain", cc.Name)
@@ -252,32 +252,55 @@ type nitroHost struct {
 	chains []*nitroChain
 }
 
-// openNitro makes a host for each enclave that has a chain. A failure is told to
-// its chains, which are left out.
-func (d *daemon) openNitro(chains []*nitroChain) (failed error) {
+// OpenRemote implements [Remote], with a host for each enclave that has a chain.
+func (nitroHolder) OpenRemote(ctx context.Context, d *daemon, chains []RemoteChain, standby bool) (services []Service, failed error) {
 	byEnclave := map[string][]*nitroChain{}
-	for _, c := range chains {
+	for _, cc := range chains {
+		c, err := openNitroChain(ctx, d, cc.Chain, cc.Monitor, standby)
+		if errors.Is(err, filestore.ErrLocked) || ctx.Err() != nil {
+			return nil, err // and the process ends
+		}
+		if err != nil {
+			failed = errors.Join(failed, fmt.Errorf("chain %s: %w", cc.Name, err))
+			continue
+		}
 		byEnclave[c.cfg.Table] = append(byEnclave[c.cfg.Table], c)
 	}
 	for _, name := range slices.Sorted(maps.Keys(byEnclave)) {
-		h, err := d.newNitroHost(name, byEnclave[name])
+		h, err := newNitroHost(d, name, byEnclave[name])
 		if h != nil {
-			d.hosts = append(d.hosts, h)
+			services = append(services, h)
 		}
 		if err != nil {
 			failed = errors.Join(failed, fmt.Errorf("enclave %s: %w", name, err))
 		}
 	}
-	if len(d.hosts) > 0 {
-		d.monitor.Attest = d.attest
+	return services, failed
+}
+
+// Close implements [Service].
+func (h *nitroHost) Close() {
+	for _, c := range h.chains {
+		c.store.Close()
 	}
-	return failed
+}
+
+// Settled implements [Service].
+func (h *nitroHost) Settled(ctx context.Context) bool {
+	for _, c := range h.chains {
+		select {
+		case <-c.settled:
+		case <-ctx.Done():
+			return false
+		}
+	}
+	return true
 }
 
 // newNitroHost makes the host of an enclave for those chains that it can sign for,
 // and says why not for the others. Without any it is nil.
-func (d *daemon) newNitroHost(name string, chains []*nitroChain) (*nitroHost, error) {
-	hc, p, err := d.hostConfig(name)
+func newNitroHost(d *daemon, name string, chains []*nitroChain) (*nitroHost, error) {
+	hc, p, err := hostConfig(d, name)
 	h := &nitroHost{}
 	var failed error
 	for _, c := range chains {
@@ -319,7 +342,7 @@ func (c *nitroChain) fail(err error) {
 
 // hostConfig returns the host's config of an enclave, without chains, and the
 // policy of its image.
-func (d *daemon) hostConfig(name string) (hc host.Config, p *policy.Policy, err error) {
+func hostConfig(d *daemon, name string) (hc host.Config, p *policy.Policy, err error) {
 	e := &enclaveLink{name: name, config: opsnitro.Enclaves(d.cfg)[name]}
 	e.config.EIF, e.config.Transport = d.cfg.Path(e.config.EIF), d.cfg.Path(e.config.Transport)
 	if e.image, e.policy, err = (&enclaveFlags{}).readImage(e.config.EIF); err != nil {
@@ -406,38 +429,32 @@ func (c *nitroChain) forHost() (host.Chain, error) {
 	return out, nil
 }
 
-// attest asks the enclave of a chain for a document.
-func (d *daemon) attest(ctx context.Context, name string, nonce []byte) ([]byte, error) {
-	for _, h := range d.hosts {
-		for _, c := range h.chains {
-			if c.cfg.Name == name {
-				reply, err := h.host.Ask(ctx, hostlink.Request{Attest: &hostlink.Attest{ChainID: c.cfg.ID, Nonce: nonce}})
-				return reply.Document, err
-			}
+// Attest implements [Attester].
+func (h *nitroHost) Attest(ctx context.Context, name string, nonce []byte) (document []byte, known bool, err error) {
+	for _, c := range h.chains {
+		if c.cfg.Name == name {
+			reply, err := h.host.Ask(ctx, hostlink.Request{Attest: &hostlink.Attest{ChainID: c.cfg.ID, Nonce: nonce}})
+			return reply.Document, true, err
 		}
 	}
-	return nil, fmt.Errorf("chain %s is in no enclave", name)
+	return nil, false, nil
 }
 
 // stopTimeout bounds the wait for nitro-cli at the end.
 const stopTimeout = 75 * time.Second
 
-// serveNitro runs the hosts until ctx ends and all are done.
-func (d *daemon) serveNitro(ctx context.Context) error {
-	errs := make(chan error, len(d.hosts))
-	for _, h := range d.hosts {
-		go func() { errs <- h.host.Run(ctx) }()
+// Run implements [Service].
+func (h *nitroHost) Run(ctx context.Context) error {
+	for _, c := range h.chains {
+		c.run(ctx)
 	}
+	done := make(chan error, 1)
+	go func() { done <- h.host.Run(ctx) }()
 	<-ctx.Done()
-	timeout := time.After(stopTimeout)
-	var failed error
-	for range d.hosts {
-		select {
-		case err := <-errs:
-			failed = errors.Join(failed, err)
-		case <-timeout:
-			return errors.Join(failed, errors.New("nitro-cli did not answer when the time was up; look with `privyseal nitro info` what runs"))
-		}
+	select {
+	case err := <-done:
+		return err
+	case <-time.After(stopTimeout):
+		return errors.New("nitro-cli did not answer when the time was up; look with `privyseal nitro info` what runs")
 	}
-	return failed
 }

@@ -77,6 +77,19 @@ func TestNoRightToTheEnclave(t *testing.T) {
 	}
 }
 
+// hasSaid is a service that has said whether it signs, or never does.
+type hasSaid struct {
+	Service
+	yes bool
+}
+
+func (s hasSaid) Settled(ctx context.Context) bool {
+	if !s.yes {
+		<-ctx.Done()
+	}
+	return s.yes
+}
+
 // An enclave that says nothing keeps systemd waiting, but not for ever.
 func TestReady(t *testing.T) {
 	dir := t.TempDir()
@@ -102,11 +115,7 @@ func TestReady(t *testing.T) {
 		log := slog.New(slog.DiscardHandler)
 		d := &daemon{cfg: &config.Config{}, log: log, monitor: monitor.New(log, "test")}
 		for _, s := range settled {
-			c := &nitroChain{settled: make(chan struct{})}
-			if s {
-				close(c.settled)
-			}
-			d.hosts = append(d.hosts, &nitroHost{chains: []*nitroChain{c}})
+			d.services = append(d.services, hasSaid{yes: s})
 		}
 		return d
 	}
