@@ -4,12 +4,13 @@ import (
 	"privyseal/internal/cli"
 	"privyseal/internal/home"
 	opsnitro "privyseal/internal/ops/nitro"
+	"privyseal/internal/ops/soft"
 	"privyseal/internal/provider"
 )
 
 // providers are those of this build: a line adds one.
 var providers = provider.Table{
-	{Name: "soft", Where: "a file", Imported: "the key in plain text", Holder: softHolder{}},
+	{Name: "soft", Where: "a file", Imported: "the key in plain text", Holder: soft.Holder{}},
 	{Name: "nitro", Where: "an AWS Nitro Enclave", Unit: "privyseal-nitro", Kind: opsnitro.Kind(), Form: "wrapped",
 		Writer:   "an enclave",
 		Imported: "a ciphertext of the key, which opens without its chain being named", Holder: nitroHolder{}},
@@ -17,7 +18,7 @@ var providers = provider.Table{
 
 // makers are the parts of `privyseal init` that are a provider's own.
 func makers() map[string]home.Maker {
-	return map[string]home.Maker{"soft": softMaker{}, "nitro": &nitroInitFlags{}}
+	return map[string]home.Maker{"soft": soft.Maker{}, "nitro": &nitroInitFlags{}}
 }
 
 // newHouse returns what the commands are given; home is "" for that of the environment.

@@ -16,7 +16,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"privyseal/internal/config"
-	reload "privyseal/internal/daemon"
 	"privyseal/internal/filestore"
 	"privyseal/internal/home"
 	"privyseal/internal/monitor"
@@ -115,43 +114,6 @@ func (l *liveHome) endsWhenTold() {
 		l.process.cmd.Process.Kill()
 		l.t.Errorf("SIGTERM is not served\n%s", l.log)
 	}
-}
-
-// A session that is not done when its node is removed keeps key and state of the chain,
-// also when the chain is removed next.
-func TestARemovedNodeIsStillAtWork(t *testing.T) {
-	defer func(before time.Duration) { drainTimeout = before }(drainTimeout)
-	drainTimeout = time.Millisecond
-	l := newLiveHome(t)
-	l.init("a")
-	cfg, err := providers.Kinds().Load(filepath.Join(l.home, config.FileName))
-	if err != nil {
-		t.Fatal(err)
-	}
-	log := slog.New(slog.DiscardHandler)
-	d := &daemon{home: l.home, providers: providers, cfg: cfg, log: log, monitor: monitor.New(log, "test")}
-	if err := d.open(t.Context(), false); err != nil {
-		t.Fatal(err)
-	}
-	c := d.chains[0]
-	at := &running{cancel: func() {}, done: make(chan struct{})}
-	c.sessions["a"] = at
-	file := home.StateFile(cfg.Path(c.cfg.State), c.id())
-	change := c.cfg
-	change.Nodes = nil
-	d.ChangeChain(t.Context(), reload.Change{Chain: change, Remove: []string{"a"}})
-	d.StopChain("a")
-	if _, err := filestore.Open(t.Context(), file); !errors.Is(err, filestore.ErrLocked) {
-		t.Errorf("the state was given free while a signature was in work: %v", err)
-	}
-	d.chains = []*chain{c}
-	close(at.done)
-	d.StopChain("a")
-	store, err := filestore.Open(t.Context(), file)
-	if err != nil {
-		t.Fatalf("the state is held although nothing is in work: %v", err)
-	}
-	store.Close()
 }
 
 // closing is a store that says whether it was closed.

@@ -101,7 +101,7 @@ func TestReady(t *testing.T) {
 	t.Setenv("NOTIFY_SOCKET", filepath.Join(dir, "s"))
 	told := func() string {
 		t.Helper()
-		socket.SetReadDeadline(time.Now().Add(patience))
+		socket.SetReadDeadline(time.Now().Add(time.Minute))
 		b := make([]byte, 256)
 		n, err := socket.Read(b)
 		if err != nil {

@@ -88,10 +88,13 @@ var mayImport = map[string]string{
 	"internal/ops/nitro/verify": "internal/awspolicy internal/claims internal/cli internal/eif internal/key/nitrokms internal/nitro internal/ops/nitro/image internal/policy " +
 		"internal/pubkey internal/strictjson internal/watermark github.com/spf13/cobra",
 
+	"internal/ops/soft": "internal/config internal/home internal/key/soft internal/provider internal/pubkey github.com/spf13/cobra",
+
 	"cmd/privyseal": "internal/claims internal/cli internal/config internal/cure internal/daemon internal/eif internal/filestore internal/home internal/host " +
 		"internal/hostlink internal/key/nitrokms internal/key/soft internal/migrate internal/monitor internal/nitro internal/oplog internal/ops/nitro " +
-		"internal/ops/nitro/image internal/ops/nitro/verify internal/policy internal/privval internal/provider internal/pubkey internal/session internal/shell " +
-		"internal/signer internal/vsock internal/watermark internal/witness github.com/spf13/cobra github.com/spf13/pflag golang.org/x/sys/unix",
+		"internal/ops/nitro/image internal/ops/nitro/verify internal/ops/soft internal/policy internal/privval internal/provider internal/pubkey " +
+		"internal/session internal/shell internal/signer internal/vsock internal/watermark internal/witness github.com/spf13/cobra github.com/spf13/pflag " +
+		"golang.org/x/sys/unix",
 
 	// For tests only; no program links these.
 	"internal/ops/nitro/nitrotest":  "internal/eif internal/nitro internal/ops/nitro/image internal/policy github.com/fxamacker/cbor/v2",

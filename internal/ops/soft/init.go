@@ -1,4 +1,4 @@
-package main
+package soft
 
 import (
 	"path/filepath"
@@ -11,17 +11,17 @@ import (
 	"privyseal/internal/pubkey"
 )
 
-// softMaker makes keys in files.
-type softMaker struct{}
+// Maker makes keys in files.
+type Maker struct{}
 
 // Add implements [Maker].
-func (softMaker) Add(*cobra.Command) {}
+func (Maker) Add(*cobra.Command) {}
 
 // Check implements [Maker].
-func (softMaker) Check(o *home.Order) error { return o.CheckState() }
+func (Maker) Check(o *home.Order) error { return o.CheckState() }
 
 // Make implements [Maker].
-func (softMaker) Make(cmd *cobra.Command, a *provider.House, o *home.Order) error {
+func (Maker) Make(cmd *cobra.Command, a *provider.House, o *home.Order) error {
 	return o.Install(cmd, a, func(_ *home.Installer, ch *home.Chain) error { return readKey(o, ch) })
 }
 
