@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"privyseal/internal/config"
+	"privyseal/internal/daemon"
 	"privyseal/internal/filestore"
 	"privyseal/internal/home"
 	"privyseal/internal/monitor"
@@ -139,13 +140,13 @@ func TestAHostThatFailsLocksNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	log := slog.New(slog.DiscardHandler)
-	d := &daemon{home: dir, providers: providers, cfg: cfg, log: log, monitor: monitor.New(log, "test")}
+	d := &daemon.Daemon{Home: dir, Providers: providers, Config: cfg, Log: log, Monitor: monitor.New(log, "test")}
 	cc := cfg.Chains[0]
-	c, err := openNitroChain(context.Background(), d, cc, d.monitor.AddChain(cc.Name, cc.ID), false)
+	c, err := openNitroChain(context.Background(), d, cc, d.Monitor.AddChain(cc.Name, cc.ID), false)
 	if err != nil {
 		t.Fatal(err)
 	}
-	twin := &nitroChain{cfg: cc, log: log, monitor: d.monitor.AddChain("twin", cc.ID), header: c.header, identityHeader: c.identityHeader, id: c.id, store: &closing{}, watched: c.watched}
+	twin := &nitroChain{cfg: cc, log: log, monitor: d.Monitor.AddChain("twin", cc.ID), header: c.header, identityHeader: c.identityHeader, id: c.id, store: &closing{}, Guard: c.Guard}
 	if _, err := newNitroHost(d, "main", []*nitroChain{c, twin}); err == nil || !strings.Contains(err.Error(), "twice") {
 		t.Fatalf("made: %v", err)
 	}

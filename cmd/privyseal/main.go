@@ -13,11 +13,10 @@ import (
 	"errors"
 	"io"
 	"os"
-	"slices"
-	"syscall"
 
 	"privyseal/internal/cli"
 	"privyseal/internal/config"
+	"privyseal/internal/daemon"
 	"privyseal/internal/filestore"
 	"privyseal/internal/home"
 	"privyseal/internal/migrate"
@@ -57,7 +56,7 @@ func exitStatus(err error) int {
 	switch {
 	case err == nil:
 		return cli.Done
-	case mayPass(err):
+	case daemon.MayPass(err):
 		return cli.Failed
 	case errors.As(err, &usage):
 		return cli.WrongUsage
@@ -67,20 +66,6 @@ func exitStatus(err error) int {
 		return cli.MustAct
 	}
 	return cli.Failed
-}
-
-// passing are the errors of the system that are gone when a disk, a limit or
-// another process lets go: the next start may succeed without an operator.
-var passing = []error{
-	syscall.EIO, syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM, syscall.ENOSPC, syscall.EDQUOT,
-	syscall.EAGAIN, syscall.EINTR, syscall.EBUSY, syscall.ETIMEDOUT, syscall.ENOBUFS,
-	filestore.ErrLocked, filestore.ErrTwin,
-}
-
-// mayPass reports whether err, or one of several that it joins, may be gone at the
-// next attempt.
-func mayPass(err error) bool {
-	return slices.ContainsFunc(passing, func(reason error) bool { return errors.Is(err, reason) })
 }
 
 // isStateRefusal reports whether a state file is refused for good. A locked

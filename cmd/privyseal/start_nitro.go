@@ -19,6 +19,7 @@ import (
 
 	"privyseal/internal/cli"
 	"privyseal/internal/config"
+	"privyseal/internal/daemon"
 	"privyseal/internal/filestore"
 	"privyseal/internal/home"
 	"privyseal/internal/host"
@@ -50,7 +51,7 @@ type nitroChain struct {
 	tell              func()                          // is called when it can sign, or cannot
 	settled           chan struct{}                   // closed when that was known for the first time
 	once              sync.Once
-	*watched
+	*daemon.Guard
 }
 
 type nitroNode struct {
@@ -59,13 +60,13 @@ type nitroNode struct {
 }
 
 // openNitroChain reads what the host has of a chain: wrapped keys and state.
-func openNitroChain(ctx context.Context, d *daemon, cc config.Chain, m *monitor.Chain, standby bool) (c *nitroChain, err error) {
-	log := d.log.With("chain_id", cc.ID)
+func openNitroChain(ctx context.Context, d *daemon.Daemon, cc config.Chain, m *monitor.Chain, standby bool) (c *nitroChain, err error) {
+	log := d.Log.With("chain_id", cc.ID)
 	if cc.Name != cc.ID {
 		log = log.With("chain", cc.Name)
 	}
 	c = &nitroChain{cfg: cc, log: log, monitor: m, nodes: map[string]*nitroNode{}, settled: make(chan struct{})}
-	c.tell = func() { d.notify("STATUS=" + d.summary()) }
+	c.tell = func() { d.Notify("STATUS=" + d.Summary()) }
 	for _, n := range cc.Nodes {
 		c.nodes[n.Name] = &nitroNode{changed: m.AddNode(n.Name, n.Addr)}
 	}
@@ -75,31 +76,31 @@ func openNitroChain(ctx context.Context, d *daemon, cc config.Chain, m *monitor.
 		}
 	}()
 	var public pubkey.Key
-	if c.wrapped, c.header, public, err = readWrapped(d.cfg.Path(cc.Key), cc.ID); err != nil {
+	if c.wrapped, c.header, public, err = readWrapped(d.Config.Path(cc.Key), cc.ID); err != nil {
 		return nil, err
 	}
 	if cc.Identity != "" {
 		var h nitrokms.Header
-		if c.identity, h, _, err = readWrapped(d.cfg.Path(cc.Identity), ""); err != nil {
+		if c.identity, h, _, err = readWrapped(d.Config.Path(cc.Identity), ""); err != nil {
 			return nil, err
 		}
 		c.identityHeader = &h
 	}
 	c.id = watermark.ID{ChainID: cc.ID, Key: public.ID()}
-	if err := d.claim(c.id, cc.Name); err != nil {
+	if err := d.Claim(c.id, cc.Name); err != nil {
 		return nil, err
 	}
-	file := home.StateFile(d.cfg.Path(cc.State), c.id)
+	file := home.StateFile(d.Config.Path(cc.State), c.id)
 	file.Wait = standby
 	store, err := filestore.Open(ctx, file)
 	if err != nil {
-		return nil, d.providers.ExplainState(d.cfg, cc, err)
+		return nil, d.Providers.ExplainState(d.Config, cc, err)
 	}
 	saved, err := store.Load(ctx)
-	if err = d.providers.ExplainState(d.cfg, cc, err); err == nil {
+	if err = d.Providers.ExplainState(d.Config, cc, err); err == nil {
 		var last hostlink.Record
 		if last, err = hostlink.ReadRecord(saved.Mark.SignBytes); err != nil {
-			err = fmt.Errorf("the state %s holds no record of an enclave: %w; put back the state of the chain's own enclave, and if it is lost see `privyseal state init --help`", d.cfg.Path(cc.State), err)
+			err = fmt.Errorf("the state %s holds no record of an enclave: %w; put back the state of the chain's own enclave, and if it is lost see `privyseal state init --help`", d.Config.Path(cc.State), err)
 		}
 		c.Acked(last)
 	}
@@ -107,11 +108,11 @@ func openNitroChain(ctx context.Context, d *daemon, cc config.Chain, m *monitor.
 		store.Close()
 		return nil, err
 	}
-	if c.watched, err = d.newWatched(cc, public, m); err != nil {
+	if c.Guard, err = d.NewGuard(cc, public, m); err != nil {
 		store.Close()
 		return nil, err
 	}
-	c.begin(c.saved.Load().Mark)
+	c.Begin(c.saved.Load().Mark)
 	c.store = store
 	return c, nil
 }
@@ -169,14 +170,14 @@ func (c *nitroChain) Status(keyType string, public []byte, problem error) {
 		key, problem = c.checkPublic(keyType, public)
 	}
 	if problem == nil {
-		problem = c.final()
+		problem = c.Final()
 	}
 	if problem != nil {
 		c.monitor.Failed(problem)
 		return
 	}
 	c.log.Info("the enclave signs for this chain")
-	c.monitor.Ready(shownKey(key, c.cfg.Provider), func() watermark.Saved { return *c.saved.Load() })
+	c.monitor.Ready(daemon.ShownKey(key, c.cfg.Provider), func() watermark.Saved { return *c.saved.Load() })
 }
 
 // checkPublic checks that the enclave has the key that its file names, and returns it.
@@ -197,8 +198,8 @@ func (c *nitroChain) checkPublic(keyType string, public []byte) (pubkey.Key, err
 
 // Acked implements host.Observer.
 func (c *nitroChain) Acked(r hostlink.Record) {
-	if c.watched != nil {
-		c.signed(r.Mark, nil) // it will be
+	if c.Guard != nil {
+		c.Signed(r.Mark, nil) // it will be
 	}
 	c.saved.Store(&watermark.Saved{Mark: r.Mark, Version: r.Seq, Time: r.Time})
 }
@@ -253,7 +254,7 @@ type nitroHost struct {
 }
 
 // OpenRemote implements [Remote], with a host for each enclave that has a chain.
-func (nitroHolder) OpenRemote(ctx context.Context, d *daemon, chains []RemoteChain, standby bool) (services []Service, failed error) {
+func (nitroHolder) OpenRemote(ctx context.Context, d *daemon.Daemon, chains []daemon.RemoteChain, standby bool) (services []daemon.Service, failed error) {
 	byEnclave := map[string][]*nitroChain{}
 	for _, cc := range chains {
 		c, err := openNitroChain(ctx, d, cc.Chain, cc.Monitor, standby)
@@ -299,7 +300,7 @@ func (h *nitroHost) Settled(ctx context.Context) bool {
 
 // newNitroHost makes the host of an enclave for those chains that it can sign for,
 // and says why not for the others. Without any it is nil.
-func newNitroHost(d *daemon, name string, chains []*nitroChain) (*nitroHost, error) {
+func newNitroHost(d *daemon.Daemon, name string, chains []*nitroChain) (*nitroHost, error) {
 	hc, p, err := hostConfig(d, name)
 	h := &nitroHost{}
 	var failed error
@@ -342,9 +343,9 @@ func (c *nitroChain) fail(err error) {
 
 // hostConfig returns the host's config of an enclave, without chains, and the
 // policy of its image.
-func hostConfig(d *daemon, name string) (hc host.Config, p *policy.Policy, err error) {
-	e := &enclaveLink{name: name, config: opsnitro.Enclaves(d.cfg)[name]}
-	e.config.EIF, e.config.Transport = d.cfg.Path(e.config.EIF), d.cfg.Path(e.config.Transport)
+func hostConfig(d *daemon.Daemon, name string) (hc host.Config, p *policy.Policy, err error) {
+	e := &enclaveLink{name: name, config: opsnitro.Enclaves(d.Config)[name]}
+	e.config.EIF, e.config.Transport = d.Config.Path(e.config.EIF), d.Config.Path(e.config.Transport)
 	if e.image, e.policy, err = (&enclaveFlags{}).readImage(e.config.EIF); err != nil {
 		return hc, nil, fmt.Errorf("%w; put the image back from the backup, build it again (the same inputs give the same bytes), or correct `eif` of [enclave.%s] in the config", err, name)
 	}
@@ -355,7 +356,7 @@ func hostConfig(d *daemon, name string) (hc host.Config, p *policy.Policy, err e
 	digest, err := policyDigest(e.policy)
 	return host.Config{
 		Launcher: launcher, Dir: e.config.Transport, Policy: digest, KMS: e.policy.Endpoint(), Credentials: credentialsOf(e),
-		LogLevel: d.cfg.Log.Level, StopEnclave: e.config.StopEnclave, Log: d.log.With("enclave", name), Up: d.monitor.Enclave(name),
+		LogLevel: d.Config.Log.Level, StopEnclave: e.config.StopEnclave, Log: d.Log.With("enclave", name), Up: d.Monitor.Enclave(name),
 	}, e.policy, err
 }
 
@@ -412,7 +413,7 @@ func buildFor(flag string) string {
 func (c *nitroChain) forHost() (host.Chain, error) {
 	out := host.Chain{
 		ID: c.id, Wrapped: c.wrapped, Identity: c.identity, Store: c.store, Observer: c,
-		Closed: c.closed, Cut: c.cut,
+		Closed: c.Closed, Cut: c.Cut,
 		HeightBurst: c.cfg.HeightBurst, HeightPerSecond: c.cfg.HeightPerSecond, Idle: c.cfg.Timeout.Duration,
 	}
 	for _, n := range c.cfg.Nodes {
@@ -446,7 +447,7 @@ const stopTimeout = 75 * time.Second
 // Run implements [Service].
 func (h *nitroHost) Run(ctx context.Context) error {
 	for _, c := range h.chains {
-		c.run(ctx)
+		c.Run(ctx)
 	}
 	done := make(chan error, 1)
 	go func() { done <- h.host.Run(ctx) }()

@@ -12,20 +12,6 @@ import (
 	"privyseal/internal/witness"
 )
 
-// What an earlier watch has found holds after a reload, also without a witness.
-func TestBoundsOutliveAWatch(t *testing.T) {
-	w := &watched{}
-	w.floor.Store(201)
-	if b := w.bounds(); b.Floor != 201 || b.Stop != "" {
-		t.Errorf("%+v", b)
-	}
-	why := "another signer"
-	w.why.Store(&why)
-	if b := w.bounds(); b.Stop != why {
-		t.Errorf("%+v", b)
-	}
-}
-
 // A reload gives a chain in a quarantine another witness, which holds it back too; no
 // witness, and it signs, with a warning; and one again, which finds it signing.
 func TestQuarantineIsReloaded(t *testing.T) {

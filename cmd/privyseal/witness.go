@@ -15,6 +15,7 @@ import (
 	"privyseal/internal/cli"
 	"privyseal/internal/config"
 	"privyseal/internal/cure"
+	"privyseal/internal/daemon"
 	"privyseal/internal/home"
 	"privyseal/internal/provider"
 	"privyseal/internal/shell"
@@ -154,7 +155,7 @@ func lookAll(ctx context.Context, a *provider.House, c *config.Config, ch config
 	for i := range numbers {
 		numbers[i] = i
 	}
-	atOnce(numbers, func(i int) { sights[i] = look(ctx, a, c, ch, ch.Witness[i]) })
+	daemon.AtOnce(numbers, func(i int) { sights[i] = look(ctx, a, c, ch, ch.Witness[i]) })
 	return sights
 }
 

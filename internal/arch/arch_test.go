@@ -70,7 +70,8 @@ var mayImport = map[string]string{
 	"internal/witness": "internal/privval internal/strictjson internal/watermark",
 	"internal/config":  "internal/witness internal/cure internal/session internal/watermark github.com/pelletier/go-toml/v2 github.com/pelletier/go-toml/v2/",
 	"internal/migrate": "internal/cure internal/key/soft internal/privval internal/pubkey internal/session internal/shell internal/strictjson internal/watermark github.com/pelletier/go-toml/v2 go.yaml.in/yaml/v3",
-	"internal/daemon":  "internal/config",
+	"internal/daemon": "internal/cli internal/config internal/cure internal/filestore internal/home internal/monitor internal/oplog internal/privval internal/provider " +
+		"internal/pubkey internal/session internal/signer internal/watermark internal/witness golang.org/x/sys/unix",
 	"internal/home": "internal/cli internal/config internal/cure internal/filestore internal/key/soft internal/migrate internal/provider internal/pubkey internal/session " +
 		"internal/shell internal/strictjson internal/watermark internal/witness github.com/spf13/cobra golang.org/x/sys/unix",
 	"internal/cli":   "internal/config internal/cure internal/noiseconn internal/pubkey internal/shell github.com/spf13/cobra github.com/spf13/pflag",
@@ -91,10 +92,9 @@ var mayImport = map[string]string{
 	"internal/ops/soft": "internal/config internal/home internal/key/soft internal/provider internal/pubkey github.com/spf13/cobra",
 
 	"cmd/privyseal": "internal/claims internal/cli internal/config internal/cure internal/daemon internal/eif internal/filestore internal/home internal/host " +
-		"internal/hostlink internal/key/nitrokms internal/key/soft internal/migrate internal/monitor internal/nitro internal/oplog internal/ops/nitro " +
-		"internal/ops/nitro/image internal/ops/nitro/verify internal/ops/soft internal/policy internal/privval internal/provider internal/pubkey " +
-		"internal/session internal/shell internal/signer internal/vsock internal/watermark internal/witness github.com/spf13/cobra github.com/spf13/pflag " +
-		"golang.org/x/sys/unix",
+		"internal/hostlink internal/key/nitrokms internal/key/soft internal/migrate internal/monitor internal/nitro internal/ops/nitro internal/ops/nitro/image " +
+		"internal/ops/nitro/verify internal/ops/soft internal/policy internal/privval internal/provider internal/pubkey internal/session internal/shell " +
+		"internal/signer internal/vsock internal/watermark internal/witness github.com/spf13/cobra github.com/spf13/pflag golang.org/x/sys/unix",
 
 	// For tests only; no program links these.
 	"internal/ops/nitro/nitrotest":  "internal/eif internal/nitro internal/ops/nitro/image internal/policy github.com/fxamacker/cbor/v2",

@@ -1,10 +1,3 @@
-// Package daemon decides what a new config means for a signer that runs, and has it
-// done: what can change without a mark being touched changes, the rest is named.
-//
-// It opens no file, key or connection. [Diff] is a pure function of two configs
-// which were both checked; [Plan.Apply] calls a [World] in the one order that is
-// safe. A mark is never touched: keys, states and what bounds a signer stay those
-// that it was opened with, until a restart.
 package daemon
 
 import (
@@ -16,6 +9,12 @@ import (
 
 	"privyseal/internal/config"
 )
+
+// What a new config means for a signer that runs: what can change without a mark being
+// touched changes, the rest is named. Nothing here opens a file, key or connection. [Diff]
+// is a pure function of two configs which were both checked; [Plan.Apply] calls a [World]
+// in the one order that is safe. A mark is never touched: keys, states and what bounds a
+// signer stay those that it was opened with, until a restart.
 
 // Plan is what a reload does, and what it leaves to a restart.
 type Plan struct {

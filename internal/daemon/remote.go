@@ -1,4 +1,4 @@
-package main
+package daemon
 
 import (
 	"context"
@@ -13,7 +13,7 @@ type Remote interface {
 	// OpenRemote opens the states of chains, and makes what serves them. A chain that fails
 	// is left out and told to its monitor; a state that another process holds is
 	// filestore.ErrLocked, and ends it. standby waits for such a state.
-	OpenRemote(ctx context.Context, d *daemon, chains []RemoteChain, standby bool) ([]Service, error)
+	OpenRemote(ctx context.Context, d *Daemon, chains []RemoteChain, standby bool) ([]Service, error)
 }
 
 // RemoteChain is one chain of a [Remote].

@@ -1,4 +1,4 @@
-package main
+package daemon
 
 import (
 	"context"
@@ -22,7 +22,7 @@ type running struct {
 
 // serve runs a session for every node until ctx ends and all are done, and reloads
 // the config when hangup says so.
-func (d *daemon) serve(ctx context.Context, hangup <-chan os.Signal) error {
+func (d *Daemon) serve(ctx context.Context, hangup <-chan os.Signal) error {
 	ctx, d.end = context.WithCancelCause(ctx)
 	for _, c := range d.chains {
 		c.dial(ctx, c.cfg.Nodes)
@@ -41,7 +41,7 @@ func (d *daemon) serve(ctx context.Context, hangup <-chan os.Signal) error {
 }
 
 // runServices runs the services until ctx ends and all are done.
-func (d *daemon) runServices(ctx context.Context) (failed error) {
+func (d *Daemon) runServices(ctx context.Context) (failed error) {
 	errs := make(chan error, len(d.services))
 	for _, s := range d.services {
 		go func() { errs <- s.Run(ctx) }()
@@ -55,7 +55,7 @@ func (d *daemon) runServices(ctx context.Context) (failed error) {
 
 // drained waits for what is in flight for chains whose sessions were cancelled, and
 // reports whether it ended in time.
-func (d *daemon) drained(chains []*chain) bool {
+func (d *Daemon) drained(chains []*chain) bool {
 	timeout := time.After(drainTimeout)
 	for _, c := range chains {
 		for _, r := range slices.AppendSeq(slices.Clone(c.leaving), maps.Values(c.sessions)) {
@@ -74,7 +74,7 @@ func (c *chain) dial(ctx context.Context, nodes []config.Node) {
 	if c.signer == nil {
 		return
 	}
-	c.run(ctx)
+	c.Run(ctx)
 	for _, n := range nodes {
 		addr, err := session.ParseAddr(n.Addr)
 		if err != nil {

@@ -1,4 +1,4 @@
-package main
+package daemon
 
 import (
 	"errors"
@@ -10,7 +10,6 @@ import (
 
 	"privyseal/internal/cli"
 	"privyseal/internal/config"
-	reload "privyseal/internal/daemon"
 	"privyseal/internal/filestore"
 	"privyseal/internal/home"
 	softkey "privyseal/internal/key/soft"
@@ -63,7 +62,7 @@ func TestARemovedNodeIsStillAtWork(t *testing.T) {
 		t.Fatal(err)
 	}
 	log := slog.New(slog.DiscardHandler)
-	d := &daemon{home: dir, providers: table, cfg: cfg, log: log, monitor: monitor.New(log, "test")}
+	d := &Daemon{Home: dir, Providers: table, Config: cfg, Log: log, Monitor: monitor.New(log, "test")}
 	if err := d.open(t.Context(), false); err != nil {
 		t.Fatal(err)
 	}
@@ -73,7 +72,7 @@ func TestARemovedNodeIsStillAtWork(t *testing.T) {
 	file := home.StateFile(cfg.Path(c.cfg.State), c.id())
 	change := c.cfg
 	change.Nodes = nil
-	d.ChangeChain(t.Context(), reload.Change{Chain: change, Remove: []string{"a"}})
+	d.ChangeChain(t.Context(), Change{Chain: change, Remove: []string{"a"}})
 	d.StopChain("a")
 	if _, err := filestore.Open(t.Context(), file); !errors.Is(err, filestore.ErrLocked) {
 		t.Errorf("the state was given free while a signature was in work: %v", err)

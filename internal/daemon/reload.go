@@ -1,4 +1,4 @@
-package main
+package daemon
 
 import (
 	"context"
@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"privyseal/internal/config"
-	reload "privyseal/internal/daemon"
 )
 
 const (
@@ -22,7 +21,7 @@ const (
 
 // tend reloads the config when hangup says so, and opens chains again that failed
 // for a reason that may pass, until ctx ends.
-func (d *daemon) tend(ctx context.Context, hangup <-chan os.Signal) {
+func (d *Daemon) tend(ctx context.Context, hangup <-chan os.Signal) {
 	pause := minReopen
 	var loading <-chan loaded // nil: no reload has begun
 	for {
@@ -38,12 +37,12 @@ func (d *daemon) tend(ctx context.Context, hangup <-chan os.Signal) {
 		case <-ctx.Done():
 			return
 		case <-hangup:
-			d.notify("RELOADING=1")
-			loading = load(d.providers.Kinds(), d.home)
+			d.Notify("RELOADING=1")
+			loading = load(d.Providers.Kinds(), d.Home)
 		case l := <-loading:
 			loading = nil
 			d.reload(ctx, l)
-			d.notify("READY=1\nSTATUS=" + d.summary())
+			d.Notify("READY=1\nSTATUS=" + d.Summary())
 			pause = minReopen
 		case <-again:
 			d.reopen(ctx)
@@ -72,41 +71,41 @@ func load(kinds config.Kinds, home string) <-chan loaded {
 
 // reload does what can be done for a new config without a restart. A bad one changes
 // nothing.
-func (d *daemon) reload(ctx context.Context, next loaded) {
+func (d *Daemon) reload(ctx context.Context, next loaded) {
 	if next.err != nil {
-		d.log.Error("cannot reload the config, nothing changes", "error", next.err)
+		d.Log.Error("cannot reload the config, nothing changes", "error", next.err)
 		return
 	}
-	plan := reload.Diff(d.cfg, next.config, d.dead)
-	d.cfg = plan.Config
+	plan := Diff(d.Config, next.config, d.dead)
+	d.Config = plan.Config
 	plan.Apply(ctx, d)
 	changes := "nothing"
 	if !plan.Empty() {
 		changes = strings.Join(plan.Done, "; ")
 	}
 	if len(plan.Refused) > 0 {
-		d.log.Warn("the config is reloaded, but for what needs a restart", "changed", changes, "needs_restart", strings.Join(plan.Refused, "; "))
+		d.Log.Warn("the config is reloaded, but for what needs a restart", "changed", changes, "needs_restart", strings.Join(plan.Refused, "; "))
 		return
 	}
-	d.log.Info("the config is reloaded", "changed", changes)
+	d.Log.Info("the config is reloaded", "changed", changes)
 }
 
 // dead reports whether a chain with a key file cannot sign.
-func (d *daemon) dead(name string) bool {
+func (d *Daemon) dead(name string) bool {
 	c := d.chain(name)
 	return c != nil && c.signer == nil
 }
 
 // worthAnother reports whether a chain may sign if it is opened again.
-func (d *daemon) worthAnother() bool {
-	return slices.ContainsFunc(d.chains, func(c *chain) bool { return c.signer == nil && mayPass(c.err) })
+func (d *Daemon) worthAnother() bool {
+	return slices.ContainsFunc(d.chains, func(c *chain) bool { return c.signer == nil && MayPass(c.err) })
 }
 
 // reopen opens those chains again.
-func (d *daemon) reopen(ctx context.Context) {
+func (d *Daemon) reopen(ctx context.Context) {
 	var list []config.Chain
 	for _, c := range slices.Clone(d.chains) {
-		if c.signer == nil && mayPass(c.err) {
+		if c.signer == nil && MayPass(c.err) {
 			list = append(list, c.cfg)
 			d.StopChain(c.cfg.Name)
 		}
@@ -114,7 +113,7 @@ func (d *daemon) reopen(ctx context.Context) {
 	d.StartChains(ctx, list)
 }
 
-func (d *daemon) chain(name string) *chain {
+func (d *Daemon) chain(name string) *chain {
 	for _, c := range d.chains {
 		if c.cfg.Name == name {
 			return c
@@ -124,10 +123,10 @@ func (d *daemon) chain(name string) *chain {
 }
 
 // SetLevel implements reload.World.
-func (d *daemon) SetLevel(level string) { d.setLevel(parseLevel(level)) }
+func (d *Daemon) SetLevel(level string) { d.setLevel(parseLevel(level)) }
 
 // StopChain implements reload.World.
-func (d *daemon) StopChain(name string) {
+func (d *Daemon) StopChain(name string) {
 	c := d.chain(name)
 	if c == nil {
 		return
@@ -137,12 +136,12 @@ func (d *daemon) StopChain(name string) {
 	}
 	if !d.drained([]*chain{c}) {
 		// Whoever opened it now could sign beside us.
-		d.log.Error("a signature is still in work when its time is up; the state stays locked until a restart", "chain", name)
+		d.Log.Error("a signature is still in work when its time is up; the state stays locked until a restart", "chain", name)
 	} else {
 		c.close()
 		if c.key != nil {
 			if err := c.key.Close(); err != nil {
-				d.log.Warn("cannot close the key", "chain", name, "error", err)
+				d.Log.Warn("cannot close the key", "chain", name, "error", err)
 			}
 		}
 	}
@@ -152,11 +151,11 @@ func (d *daemon) StopChain(name string) {
 			delete(d.owners, id)
 		}
 	}
-	d.monitor.RemoveChain(c.monitor)
+	d.Monitor.RemoveChain(c.monitor)
 }
 
 // ChangeChain implements reload.World.
-func (d *daemon) ChangeChain(ctx context.Context, change reload.Change) {
+func (d *Daemon) ChangeChain(ctx context.Context, change Change) {
 	c := d.chain(change.Chain.Name)
 	if c == nil {
 		return
@@ -169,7 +168,7 @@ func (d *daemon) ChangeChain(ctx context.Context, change reload.Change) {
 		}
 	}
 	if !d.drained([]*chain{gone}) {
-		d.log.Error("a signature is still in work for a node that was removed", "chain", c.cfg.Name)
+		d.Log.Error("a signature is still in work for a node that was removed", "chain", c.cfg.Name)
 		// It needs the key and the state for as long as it is.
 		c.leaving = append(c.leaving, gone.leaving...)
 	}
@@ -180,9 +179,9 @@ func (d *daemon) ChangeChain(ctx context.Context, change reload.Change) {
 	}
 	c.cfg = change.Chain
 	if c.identity == nil {
-		identity, err := openIdentity(d.cfg, c.cfg)
+		identity, err := openIdentity(d.Config, c.cfg)
 		if err != nil {
-			d.log.Error("cannot dial nodes that want to know who we are", "chain", c.cfg.Name, "error", err)
+			d.Log.Error("cannot dial nodes that want to know who we are", "chain", c.cfg.Name, "error", err)
 		}
 		c.identity = identity
 	}
@@ -197,7 +196,7 @@ func (d *daemon) ChangeChain(ctx context.Context, change reload.Change) {
 }
 
 // StartChains implements reload.World.
-func (d *daemon) StartChains(ctx context.Context, list []config.Chain) {
+func (d *Daemon) StartChains(ctx context.Context, list []config.Chain) {
 	before := len(d.chains)
 	d.openAll(ctx, list, false)
 	sayFailed(d.chains[before:])

@@ -1,4 +1,4 @@
-package main
+package daemon
 
 import (
 	"context"
@@ -22,26 +22,26 @@ import (
 // evidenceDir is the folder of proofs in the home folder.
 const evidenceDir = "evidence"
 
-// watched is what guards a chain beside its state: the watch over the chain, which a
+// Guard is what guards a chain beside its state: the watch over the chain, which a
 // reload can change, and whether that has ended signing for good.
-type watched struct {
+type Guard struct {
 	state   string                        // path of the chain's state
 	watch   atomic.Pointer[witness.Watch] // nil: there is no witness
 	cancel  context.CancelFunc            // ends the watch; nil before it runs
-	cut     chan struct{}                 // closed when signing has ended for good
+	Cut     chan struct{}                 // closed when signing has ended for good
 	stopped atomic.Pointer[error]         // why, then
 	why     atomic.Pointer[string]        // the proof, from the moment that it was found
 	floor   atomic.Int64                  // of the watches before: nothing is signed up to this height
 	once    sync.Once                     // it ends once, whatever watch says so
 }
 
-// newWatched returns what guards a chain that is about to be opened. An error means
+// NewGuard returns what guards a chain that is about to be opened. An error means
 // that the chain must not sign.
-func (d *daemon) newWatched(cc config.Chain, pub pubkey.Key, m *monitor.Chain) (*watched, error) {
-	w := &watched{state: d.cfg.Path(cc.State), cut: make(chan struct{})}
+func (d *Daemon) NewGuard(cc config.Chain, pub pubkey.Key, m *monitor.Chain) (*Guard, error) {
+	w := &Guard{state: d.Config.Path(cc.State), Cut: make(chan struct{})}
 	flag, err := witness.ReadFlag(w.state)
 	if err != nil {
-		d.log.Warn("cannot read the flag beside the state, which is taken for a quarantine", "chain", cc.Name, "error", err)
+		d.Log.Warn("cannot read the flag beside the state, which is taken for a quarantine", "chain", cc.Name, "error", err)
 	}
 	if flag.Stopped {
 		return w, d.anotherSigner(cc, flag.Why, true)
@@ -58,17 +58,17 @@ func (d *daemon) newWatched(cc config.Chain, pub pubkey.Key, m *monitor.Chain) (
 }
 
 // unguarded says that a chain should go through a quarantine, and has no witness for it.
-func (d *daemon) unguarded(cc config.Chain, flag witness.Flag) {
+func (d *Daemon) unguarded(cc config.Chain, flag witness.Flag) {
 	if flag.Quarantine {
-		d.log.Warn("no witness can show whether another signer lives: signing without a quarantine", "chain", cc.Name, "why", flag.Why)
+		d.Log.Warn("no witness can show whether another signer lives: signing without a quarantine", "chain", cc.Name, "why", flag.Why)
 	}
 }
 
 // newWatch makes the watch over a chain; c says how it begins.
-func (d *daemon) newWatch(w *watched, cc config.Chain, pub pubkey.Key, m *monitor.Chain, c witness.Config) (*witness.Watch, error) {
+func (d *Daemon) newWatch(w *Guard, cc config.Chain, pub pubkey.Key, m *monitor.Chain, c witness.Config) (*witness.Watch, error) {
 	c.ChainID, c.Addrs, c.Address, c.Verify, c.Wait = cc.ID, cc.Witness, pub.Address(), pub.Verify, cc.WitnessWait.Duration
 	c.Passed = func() error { return witness.ClearFlag(w.state) }
-	c.Log = d.log.With("chain", cc.Name)
+	c.Log = d.Log.With("chain", cc.Name)
 	c.Proved = func(p witness.Proof) { w.once.Do(func() { d.proved(w, cc, pub, m, p) }) }
 	watch, err := witness.New(c)
 	if err == nil {
@@ -78,16 +78,16 @@ func (d *daemon) newWatch(w *watched, cc config.Chain, pub pubkey.Key, m *monito
 }
 
 // proved ends signing for a chain for good, and the process if no other chain signs.
-func (d *daemon) proved(w *watched, cc config.Chain, pub pubkey.Key, m *monitor.Chain, p witness.Proof) {
+func (d *Daemon) proved(w *Guard, cc config.Chain, pub pubkey.Key, m *monitor.Chain, p witness.Proof) {
 	why := p.String()
 	w.why.Store(&why)
-	path, err := p.Keep(filepath.Join(d.home, evidenceDir), w.state, shownKey(pub, cc.Provider).Public)
+	path, err := p.Keep(filepath.Join(d.Home, evidenceDir), w.state, ShownKey(pub, cc.Provider).Public)
 	if err != nil {
-		d.log.Error("cannot keep the proof that another signer uses the key", "chain", cc.Name, "error", err)
+		d.Log.Error("cannot keep the proof that another signer uses the key", "chain", cc.Name, "error", err)
 	}
 	err = d.anotherSigner(cc, p.String()+cli.Prefixed("; the proof is in ", path), p.Stops())
 	w.stopped.Store(&err)
-	close(w.cut)
+	close(w.Cut)
 	m.Failed(err)
 	d.endIfNoneSigns(err)
 }
@@ -95,23 +95,23 @@ func (d *daemon) proved(w *watched, cc config.Chain, pub pubkey.Key, m *monitor.
 // rewatch gives a chain that signs the witnesses that its config has now. What holds
 // it back goes on to do so, but where there is none any more: then it signs as one that
 // was started without a witness, and says so.
-func (d *daemon) rewatch(ctx context.Context, c *chain) {
+func (d *Daemon) rewatch(ctx context.Context, c *chain) {
 	before := c.watch.Load()
 	if before != nil && before.Bounds().Stop != "" {
 		return
 	}
 	var next *witness.Watch
 	held := before != nil && before.Bounds().Hold != ""
-	flag, err := witness.ReadFlag(c.watched.state)
+	flag, err := witness.ReadFlag(c.Guard.state)
 	if err != nil {
-		d.log.Error("cannot use the new witnesses", "chain", c.cfg.Name, "error", err)
+		d.Log.Error("cannot use the new witnesses", "chain", c.cfg.Name, "error", err)
 		return
 	}
 	if len(c.cfg.Witness) == 0 {
 		c.monitor.Witness(nil)
 		d.unguarded(c.cfg, flag)
-	} else if next, err = d.newWatch(c.watched, c.cfg, c.key.PublicKey(), c.monitor, witness.Config{Running: !held, Quarantine: held && flag.Quarantine}); err != nil {
-		d.log.Error("cannot use the new witnesses", "chain", c.cfg.Name, "error", err)
+	} else if next, err = d.newWatch(c.Guard, c.cfg, c.key.PublicKey(), c.monitor, witness.Config{Running: !held, Quarantine: held && flag.Quarantine}); err != nil {
+		d.Log.Error("cannot use the new witnesses", "chain", c.cfg.Name, "error", err)
 		return
 	}
 	if before != nil {
@@ -120,26 +120,26 @@ func (d *daemon) rewatch(ctx context.Context, c *chain) {
 	// First the swap, then the mark: what is signed between the two is known to one.
 	c.watch.Store(next)
 	c.unwatch()
-	c.begin(c.signer.Last().Mark)
-	c.run(ctx)
+	c.Begin(c.signer.Last().Mark)
+	c.Run(ctx)
 }
 
 // anotherSigner says what a proof means, and what has to be done. The mark has to be
 // above all that the key has signed, or the next start finds the proof again.
-func (d *daemon) anotherSigner(cc config.Chain, why string, flagged bool) error {
+func (d *Daemon) anotherSigner(cc config.Chain, why string, flagged bool) error {
 	command := func(words ...string) string { return cure.Command(append([]string{"privyseal"}, words...)...) }
 	next := "switch off whatever else signs with this key, then raise the mark above what the chain has: " +
-		command("state", "raise", "--home", d.home, "--chain-id", cc.Name, "--after-height", "HEIGHT")
+		command("state", "raise", "--home", d.Home, "--chain-id", cc.Name, "--after-height", "HEIGHT")
 	if flagged {
-		next += ", and " + command("witness", "--home", d.home, "--chain-id", cc.Name, "--resume", "--yes")
+		next += ", and " + command("witness", "--home", d.Home, "--chain-id", cc.Name, "--resume", "--yes")
 	}
 	return cure.Add(cli.Act(errors.New(why)), "%s", next)
 }
 
 // endIfNoneSigns ends the process if no chain can sign any more.
-func (d *daemon) endIfNoneSigns(why error) {
+func (d *Daemon) endIfNoneSigns(why error) {
 	mayStill := func(c monitor.ChainSnapshot) bool { return c.Ready || c.Problem == "" }
-	if !slices.ContainsFunc(d.monitor.Snapshot().Chains, mayStill) {
+	if !slices.ContainsFunc(d.Monitor.Snapshot().Chains, mayStill) {
 		d.end(why)
 	}
 }
@@ -155,7 +155,7 @@ func ended(ctx context.Context) error {
 
 // bounds is the Bounds of a signer.Config. What an earlier watch has found holds,
 // whatever took its place: a reload lowers nothing.
-func (w *watched) bounds() (b watermark.Bounds) {
+func (w *Guard) bounds() (b watermark.Bounds) {
 	if watch := w.watch.Load(); watch != nil {
 		b = watch.Bounds()
 	}
@@ -167,55 +167,55 @@ func (w *watched) bounds() (b watermark.Bounds) {
 }
 
 // observe notes precommits before they leave, then calls next.
-func (w *watched) observe(next func(signer.Event)) func(signer.Event) {
+func (w *Guard) observe(next func(signer.Event)) func(signer.Event) {
 	return func(e signer.Event) {
 		if e.Err == nil && e.Signature != nil {
-			w.signed(e.Mark, e.Signature)
+			w.Signed(e.Mark, e.Signature)
 		}
 		next(e)
 	}
 }
 
-// signed notes a mark that is signed now.
-func (w *watched) signed(m watermark.Mark, sig []byte) {
+// Signed notes a mark that is signed now.
+func (w *Guard) Signed(m watermark.Mark, sig []byte) {
 	if watch := w.watch.Load(); watch != nil {
 		watch.Signed(m, sig)
 	}
 }
 
-// begin notes the mark that was loaded.
-func (w *watched) begin(m watermark.Mark) {
+// Begin notes the mark that was loaded.
+func (w *Guard) Begin(m watermark.Mark) {
 	if watch := w.watch.Load(); watch != nil {
 		watch.Begin(m)
 	}
 }
 
-// run watches until ctx or [watched.unwatch] ends it.
-func (w *watched) run(ctx context.Context) {
+// Run watches until ctx or [Guard.unwatch] ends it.
+func (w *Guard) Run(ctx context.Context) {
 	if watch := w.watch.Load(); watch != nil && w.cancel == nil {
 		ctx, w.cancel = context.WithCancel(ctx)
 		go watch.Run(ctx)
 	}
 }
 
-func (w *watched) unwatch() {
+func (w *Guard) unwatch() {
 	if w.cancel != nil {
 		w.cancel()
 		w.cancel = nil
 	}
 }
 
-// final returns why the chain must never sign again, or nil.
-func (w *watched) final() error {
+// Final returns why the chain must never sign again, or nil.
+func (w *Guard) Final() error {
 	if err := w.stopped.Load(); err != nil {
 		return *err
 	}
 	return nil
 }
 
-// closed says why an enclave may not reach its nodes: nobody inside it hears of a
+// Closed says why an enclave may not reach its nodes: nobody inside it hears of a
 // witness, so what is held back is the way to it.
-func (w *watched) closed() error {
+func (w *Guard) Closed() error {
 	switch b := w.bounds(); {
 	case b.Stop != "":
 		return errors.New(b.Stop)

@@ -1,4 +1,4 @@
-package main
+package daemon
 
 import (
 	"context"
@@ -29,14 +29,14 @@ type service struct {
 // listen serves the status socket and, if the config wants them, metrics, until stop
 // is called. Neither signs, so that neither stops a signature: what cannot be
 // listened on is said, and tried again.
-func (d *daemon) listen() (stop func()) {
+func (d *Daemon) listen() (stop func()) {
 	services := []*service{{
-		name: monitor.StatusListener, addr: filepath.Join(d.home, monitor.SocketName), serve: d.monitor.ServeStatus,
-		open: func() (net.Listener, error) { return monitor.ListenStatus(d.home) },
+		name: monitor.StatusListener, addr: filepath.Join(d.Home, monitor.SocketName), serve: d.Monitor.ServeStatus,
+		open: func() (net.Listener, error) { return monitor.ListenStatus(d.Home) },
 	}}
-	if addr := d.cfg.Listen; addr != "" {
+	if addr := d.Config.Listen; addr != "" {
 		services = append(services, &service{
-			name: monitor.MetricsListener, addr: addr, serve: d.monitor.ServeHTTP,
+			name: monitor.MetricsListener, addr: addr, serve: d.Monitor.ServeHTTP,
 			open: func() (net.Listener, error) { return listenMetrics(addr) },
 		})
 	}
@@ -58,22 +58,22 @@ func listenMetrics(addr string) (net.Listener, error) {
 }
 
 // tryListen returns nil if it cannot listen, which is logged once for each reason.
-func (d *daemon) tryListen(s *service) net.Listener {
+func (d *Daemon) tryListen(s *service) net.Listener {
 	l, err := s.open()
-	d.monitor.Listens(s.name, s.addr, err)
+	d.Monitor.Listens(s.name, s.addr, err)
 	switch {
 	case err != nil && err.Error() != s.said:
 		s.said = err.Error()
-		d.log.Error("nobody is served here, signing goes on; it is tried again", "listener", s.name, "addr", s.addr, "error", err)
+		d.Log.Error("nobody is served here, signing goes on; it is tried again", "listener", s.name, "addr", s.addr, "error", err)
 	case err == nil && s.said != "":
 		s.said = ""
-		d.log.Info("served again", "listener", s.name, "addr", s.addr)
+		d.Log.Info("served again", "listener", s.name, "addr", s.addr)
 	}
 	return l
 }
 
 // keepListening serves l, and what is opened after it, until ctx ends.
-func (d *daemon) keepListening(ctx context.Context, s *service, l net.Listener) {
+func (d *Daemon) keepListening(ctx context.Context, s *service, l net.Listener) {
 	pause := minRelisten
 	for {
 		if l != nil {
@@ -81,8 +81,8 @@ func (d *daemon) keepListening(ctx context.Context, s *service, l net.Listener) 
 			if ctx.Err() != nil {
 				return
 			}
-			d.monitor.Listens(s.name, s.addr, err)
-			d.log.Error("lost a listener, signing goes on", "listener", s.name, "addr", s.addr, "error", err)
+			d.Monitor.Listens(s.name, s.addr, err)
+			d.Log.Error("lost a listener, signing goes on", "listener", s.name, "addr", s.addr, "error", err)
 			pause = minRelisten
 		}
 		select {

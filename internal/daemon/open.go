@@ -1,4 +1,4 @@
-package main
+package daemon
 
 import (
 	"cmp"
@@ -22,15 +22,15 @@ import (
 	"privyseal/internal/watermark"
 )
 
-// daemon is what one process signs with. After the start its fields belong to the
+// Daemon is what one process signs with. After the start its fields belong to the
 // goroutine that tends it.
-type daemon struct {
-	home      string
-	providers provider.Table
-	cfg       *config.Config // what is in force
-	log       *slog.Logger
+type Daemon struct {
+	Home      string
+	Providers provider.Table
+	Config    *config.Config // what is in force
+	Log       *slog.Logger
 	setLevel  func(slog.Level)
-	monitor   *monitor.Monitor
+	Monitor   *monitor.Monitor
 	chains    []*chain // those that this process signs for, in the order of the config
 	services  []Service
 	owners    map[watermark.ID]string // name of the chain that has taken an id with a key
@@ -52,14 +52,14 @@ type chain struct {
 	store    watermark.Store
 	signer   *signer.Signer // nil: it cannot sign
 	err      error          // why it cannot
-	*watched                // nil before the state is opened
+	*Guard                  // nil before the state is opened
 }
 
 // open loads the keys and states of all chains. A chain that fails is told to
 // the monitor and left out, but for a state that another process holds: then
 // that process is running this home folder.
-func (d *daemon) open(ctx context.Context, standby bool) error {
-	failed := d.openAll(ctx, d.cfg.Chains, standby)
+func (d *Daemon) open(ctx context.Context, standby bool) error {
+	failed := d.openAll(ctx, d.Config.Chains, standby)
 	if err := cmp.Or(ctx.Err(), locked(d.chains)); err != nil || errors.Is(failed, filestore.ErrLocked) {
 		return cmp.Or(err, failed)
 	}
@@ -77,21 +77,21 @@ func (d *daemon) open(ctx context.Context, standby bool) error {
 
 // openAll opens chains: keys and states at once, for each costs some waiting for a
 // disk, and all that can be seen of it in the order of the list.
-func (d *daemon) openAll(ctx context.Context, list []config.Chain, standby bool) (failed error) {
+func (d *Daemon) openAll(ctx context.Context, list []config.Chain, standby bool) (failed error) {
 	var chains []*chain
 	remote := map[string][]RemoteChain{} // by provider
 	for _, cc := range list {
-		m := d.monitor.AddChain(cc.Name, cc.ID)
-		if holder, ok := d.providers.Local(cc); ok {
+		m := d.Monitor.AddChain(cc.Name, cc.ID)
+		if holder, ok := d.Providers.Local(cc); ok {
 			chains = append(chains, newLocalChain(cc, holder, m))
 		} else {
 			remote[cc.Provider] = append(remote[cc.Provider], RemoteChain{cc, m})
 		}
 	}
-	atOnce(chains, func(c *chain) { c.err = c.openKeys(ctx, d.cfg) })
+	AtOnce(chains, func(c *chain) { c.err = c.openKeys(ctx, d.Config) })
 	for _, c := range chains {
 		if c.err == nil {
-			c.err = d.claim(c.id(), c.cfg.Name)
+			c.err = d.Claim(c.id(), c.cfg.Name)
 		}
 	}
 	failed = d.openRemote(ctx, remote, standby)
@@ -104,8 +104,8 @@ func (d *daemon) openAll(ctx context.Context, list []config.Chain, standby bool)
 }
 
 // openRemote opens the chains of those providers that sign in a process of their own.
-func (d *daemon) openRemote(ctx context.Context, chains map[string][]RemoteChain, standby bool) (failed error) {
-	for _, e := range d.providers {
+func (d *Daemon) openRemote(ctx context.Context, chains map[string][]RemoteChain, standby bool) (failed error) {
+	for _, e := range d.Providers {
 		remote, ok := e.Holder.(Remote)
 		if !ok || len(chains[e.Name]) == 0 {
 			continue
@@ -115,7 +115,7 @@ func (d *daemon) openRemote(ctx context.Context, chains map[string][]RemoteChain
 		failed = errors.Join(failed, err)
 		for _, s := range services {
 			if _, attests := s.(Attester); attests {
-				d.monitor.Attest = d.attest
+				d.Monitor.Attest = d.attest
 			}
 		}
 	}
@@ -123,7 +123,7 @@ func (d *daemon) openRemote(ctx context.Context, chains map[string][]RemoteChain
 }
 
 // attest asks the service of a chain for a document.
-func (d *daemon) attest(ctx context.Context, name string, nonce []byte) ([]byte, error) {
+func (d *Daemon) attest(ctx context.Context, name string, nonce []byte) ([]byte, error) {
 	for _, s := range d.services {
 		if a, attests := s.(Attester); attests {
 			if document, known, err := a.Attest(ctx, name, nonce); known {
@@ -137,7 +137,7 @@ func (d *daemon) attest(ctx context.Context, name string, nonce []byte) ([]byte,
 // openStates opens the states of chains that have their key. Of two processes that
 // wait for the same states none may get one while the other gets the next: who has
 // the first one goes on.
-func (d *daemon) openStates(ctx context.Context, chains []*chain, standby bool) {
+func (d *Daemon) openStates(ctx context.Context, chains []*chain, standby bool) {
 	openState := func(c *chain) {
 		if c.err == nil {
 			c.err = c.openState(ctx, d, standby)
@@ -148,7 +148,7 @@ func (d *daemon) openStates(ctx context.Context, chains []*chain, standby bool) 
 		standby = chains[0].err != nil
 		chains = chains[1:]
 	}
-	atOnce(chains, openState)
+	AtOnce(chains, openState)
 }
 
 // locked returns the failure of a chain whose state another process holds.
@@ -172,8 +172,8 @@ func sayFailed(chains []*chain) (failed error) {
 	return failed
 }
 
-// atOnce calls f for all of list, some at the same time.
-func atOnce[T any](list []T, f func(T)) {
+// AtOnce calls f for all of list, some at the same time.
+func AtOnce[T any](list []T, f func(T)) {
 	const most = 32
 	var group sync.WaitGroup
 	free := make(chan struct{}, most)
@@ -208,17 +208,17 @@ func (c *chain) id() watermark.ID {
 }
 
 // openState loads the mark. With it the chain can sign.
-func (c *chain) openState(ctx context.Context, d *daemon, standby bool) error {
-	cfg, cc, pub := d.cfg, c.cfg, c.key.PublicKey()
+func (c *chain) openState(ctx context.Context, d *Daemon, standby bool) error {
+	cfg, cc, pub := d.Config, c.cfg, c.key.PublicKey()
 	file := home.StateFile(cfg.Path(cc.State), c.id())
 	file.Wait = standby
 	store, err := filestore.Open(ctx, file)
 	if err != nil {
-		return d.providers.ExplainState(cfg, cc, err)
+		return d.Providers.ExplainState(cfg, cc, err)
 	}
 	// Not before the lock is ours: who held it may have been stopped for good while we
 	// waited.
-	if c.watched, err = d.newWatched(cc, pub, c.monitor); err != nil {
+	if c.Guard, err = d.NewGuard(cc, pub, c.monitor); err != nil {
 		store.Close()
 		return err
 	}
@@ -237,17 +237,17 @@ func (c *chain) openState(ctx context.Context, d *daemon, standby bool) error {
 	})
 	if err != nil {
 		store.Close()
-		return d.providers.ExplainState(cfg, cc, err)
+		return d.Providers.ExplainState(cfg, cc, err)
 	}
 	c.store, c.signer = store, s
-	c.begin(s.Last().Mark)
-	c.monitor.Ready(shownKey(pub, cc.Provider), s.Last)
+	c.Begin(s.Last().Mark)
+	c.monitor.Ready(ShownKey(pub, cc.Provider), s.Last)
 	return nil
 }
 
-// claim refuses a second chain of the same id and key: two states for one key would
+// Claim refuses a second chain of the same id and key: two states for one key would
 // let it sign twice. A chain that is opened again keeps its claim.
-func (d *daemon) claim(id watermark.ID, name string) error {
+func (d *Daemon) Claim(id watermark.ID, name string) error {
 	if owner, taken := d.owners[id]; taken && owner != name {
 		return cure.Add(cli.Actf("it has the id and the key of chain %q, and one key has one state", owner), "take one of the two out of %s", config.FileName)
 	}
@@ -275,7 +275,7 @@ func openIdentity(cfg *config.Config, cc config.Chain) (ed25519.PrivateKey, erro
 	return identity, nil
 }
 
-func (d *daemon) close() {
+func (d *Daemon) close() {
 	for _, c := range d.chains {
 		c.close()
 	}
@@ -285,7 +285,7 @@ func (d *daemon) close() {
 }
 
 func (c *chain) close() {
-	if c.watched != nil {
+	if c.Guard != nil {
 		c.unwatch()
 	}
 	if c.store != nil {

@@ -1,0 +1,17 @@
+package daemon
+
+import "testing"
+
+// What an earlier watch has found holds after a reload, also without a witness.
+func TestBoundsOutliveAWatch(t *testing.T) {
+	w := &Guard{}
+	w.floor.Store(201)
+	if b := w.bounds(); b.Floor != 201 || b.Stop != "" {
+		t.Errorf("%+v", b)
+	}
+	why := "another signer"
+	w.why.Store(&why)
+	if b := w.bounds(); b.Stop != why {
+		t.Errorf("%+v", b)
+	}
+}

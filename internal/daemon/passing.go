@@ -1,0 +1,23 @@
+package daemon
+
+import (
+	"errors"
+	"slices"
+	"syscall"
+
+	"privyseal/internal/filestore"
+)
+
+// passing are the errors of the system that are gone when a disk, a limit or
+// another process lets go: the next start may succeed without an operator.
+var passing = []error{
+	syscall.EIO, syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM, syscall.ENOSPC, syscall.EDQUOT,
+	syscall.EAGAIN, syscall.EINTR, syscall.EBUSY, syscall.ETIMEDOUT, syscall.ENOBUFS,
+	filestore.ErrLocked, filestore.ErrTwin,
+}
+
+// MayPass reports whether err, or one of several that it joins, may be gone at the
+// next attempt.
+func MayPass(err error) bool {
+	return slices.ContainsFunc(passing, func(reason error) bool { return errors.Is(err, reason) })
+}

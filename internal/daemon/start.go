@@ -1,0 +1,192 @@
+// Package daemon is a signer that runs: it opens the keys and states of a home folder,
+// serves their nodes, watches their chains, takes new configs, and ends.
+//
+// What is signed is decided in internal/signer and internal/watermark; nothing here comes
+// between a request and its answer. It knows no provider: a chain is opened by the
+// provider.Local that has its key, or by a [Remote] and served by a [Service] where a
+// process of its own signs. What is not signing (metrics, status, witness, journal) never
+// stops signing.
+package daemon
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"runtime/debug"
+	"time"
+
+	"privyseal/internal/cli"
+	"privyseal/internal/config"
+	"privyseal/internal/cure"
+	"privyseal/internal/monitor"
+	"privyseal/internal/oplog"
+	"privyseal/internal/provider"
+	"privyseal/internal/pubkey"
+	"privyseal/internal/session"
+)
+
+// drainTimeout bounds the wait for what is in flight at the end: an answer and
+// its way to the node.
+// (Tests shorten it.)
+var drainTimeout = session.AnswerTimeout + time.Second
+
+// errHung says that something still waits for a disk or a file server that does not
+// answer. Nothing ends such a wait but the end of the process.
+var errHung = errors.New("a file system does not answer")
+
+// unlessHung runs f, and returns errHung if ctx ended and f did not within patience.
+func unlessHung(ctx context.Context, patience time.Duration, f func() error) error {
+	done := make(chan error, 1)
+	go func() { done <- f() }()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+	}
+	select {
+	case err := <-done:
+		return err
+	case <-time.After(patience):
+		return errHung
+	}
+}
+
+// Start runs the signer of a home folder until ctx ends. It reloads the config on
+// hangup.
+func Start(ctx context.Context, providers provider.Table, version, home string, standby bool, hangup <-chan os.Signal) error {
+	var first loaded
+	select {
+	case first = <-load(providers.Kinds(), home):
+	case <-ctx.Done():
+		return nil // stopped while the config's file system hangs
+	}
+	cfg, err := first.config, first.err
+	if err != nil {
+		return cli.BadConfig(err)
+	}
+	logger := newLogger(cfg.Log)
+	defer logger.Close()
+	harden(logger.Logger)
+	if os.Getenv("GOGC") == "" {
+		// A signer has little memory that lives long, and all of it is locked: half as much
+		// garbage beside it is worth a collection more in a second.
+		debug.SetGCPercent(50)
+	}
+
+	d := &Daemon{Home: home, Providers: providers, Config: cfg, Log: logger.Logger, setLevel: logger.SetLevel, Monitor: monitor.New(logger.Logger, version)}
+	d.Monitor.LogLost(logger.Lost)
+	defer d.Monitor.Flush()
+	defer func() {
+		if !d.hangs { // else what is in there is somebody's still
+			d.close()
+		}
+	}()
+	if standby {
+		// systemd would take the wait for a start that hangs.
+		d.Notify("READY=1\nSTATUS=standby: waiting for the state")
+	}
+	if err := unlessHung(ctx, drainTimeout, func() error { return d.open(ctx, standby) }); err != nil {
+		d.hangs = errors.Is(err, errHung)
+		if ctx.Err() != nil {
+			return nil // stopped while waiting for the state
+		}
+		return err
+	}
+	// From here on the states are ours, and so is the home folder.
+	d.Monitor.Opened()
+	defer d.listen()()
+	d.announce(ctx, readyTimeout)
+	d.Log.Info("privyseal started", "version", version, "home", home, "chains", d.Summary())
+
+	err = d.serve(ctx, hangup)
+	d.Notify("STOPPING=1")
+	d.Log.Info("privyseal stopped")
+	return err
+}
+
+// Summary tells in a line how many chains can sign.
+func (d *Daemon) Summary() string {
+	ready, chains := 0, d.Monitor.Snapshot().Chains
+	for _, c := range chains {
+		if c.Ready {
+			ready++
+		}
+	}
+	return fmt.Sprintf("%d of %s can sign", ready, cure.Count(len(chains), "chain"))
+}
+
+// announce tells systemd that the units which wait for us may start: those chains
+// that we sign for ourselves are open by now. A node exits if no signer dials it
+// within 3 s, so an enclave has to have booted too, or to have said why not: a node
+// that no signer serves still follows the chain. patience bounds the wait for that.
+func (d *Daemon) announce(ctx context.Context, patience time.Duration) {
+	if len(d.services) == 0 {
+		d.Notify("READY=1\nSTATUS=" + d.Summary())
+		return
+	}
+	d.Notify("STATUS=" + d.Summary())
+	go func() {
+		settled := d.settle(ctx, patience)
+		if ctx.Err() != nil {
+			return
+		}
+		if !settled {
+			d.Log.Warn("an enclave has not said whether it signs; telling systemd that privyseal is ready all the same", "waited", patience)
+		}
+		d.Notify("READY=1\nSTATUS=" + d.Summary())
+	}()
+}
+
+// settle waits until every enclave has said of all its chains whether it signs. It
+// reports whether they have, before patience was over or ctx ended.
+func (d *Daemon) settle(ctx context.Context, patience time.Duration) bool {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	for _, s := range d.services {
+		if !s.Settled(ctx) {
+			return false
+		}
+	}
+	return true
+}
+
+// readyTimeout is how long an enclave may take before systemd is told that we are
+// ready without it. systemd itself waits for 90 s.
+const readyTimeout = time.Minute
+
+func (d *Daemon) Notify(state string) {
+	if err := notify(state); err != nil {
+		d.Log.Warn("cannot notify systemd", "error", err)
+	}
+}
+
+// newLogger writes to standard error in the form that the config asks for.
+func newLogger(c config.Log) *oplog.Logger {
+	format := c.Format
+	if format == "auto" && os.Getenv("JOURNAL_STREAM") != "" {
+		format = "journald"
+	}
+	return oplog.New(os.Stderr, parseLevel(c.Level), format)
+}
+
+// ShownKey is a chain's key as status and metrics show it.
+func ShownKey(k pubkey.Key, provider string) monitor.Key {
+	return monitor.Key{
+		Public:  base64.StdEncoding.EncodeToString(k.Bytes()),
+		Address: fmt.Sprintf("%X", k.Address()), Type: string(k.Type()), Provider: provider,
+	}
+}
+
+// harden keeps the keys where they are: out of core files and out of swap. What the
+// system does not let us do is said, and stops nothing.
+func harden(log *slog.Logger) {
+	if err := forbidCoreDumps(); err != nil {
+		log.Warn("cannot switch core dumps off", "error", err)
+	}
+	if err := lockMemory(); err != nil {
+		log.Warn("cannot lock the memory, so that keys may be swapped out", "error", err)
+	}
+}
