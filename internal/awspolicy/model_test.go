@@ -167,6 +167,11 @@ func (r request) holds(operator, key string, values []string) bool {
 	return slices.ContainsFunc(values, same) != negated
 }
 
+// isAbout reports whether a pattern of actions has that of the request. Case does not count.
+func (r request) isAbout(pattern string) bool {
+	return strings.EqualFold(pattern, r.action) || strings.ContainsAny(pattern, "*?") && match(strings.ToLower(pattern), strings.ToLower(r.action))
+}
+
 func (s modelStatement) applies(r request) bool {
 	who, action := s.Principal.include(r.who), s.Action
 	if s.NotPrincipal != nil {
@@ -175,8 +180,7 @@ func (s modelStatement) applies(r request) bool {
 	if s.NotAction != nil {
 		action = s.NotAction
 	}
-	about := slices.ContainsFunc(action, func(p string) bool { return match(strings.ToLower(p), strings.ToLower(r.action)) }) != (s.NotAction != nil)
-	if !who || !about || s.Resource != nil && !slices.Contains(s.Resource, "*") {
+	if !who || slices.ContainsFunc(action, r.isAbout) == (s.NotAction != nil) || s.Resource != nil && !slices.Contains(s.Resource, "*") {
 		return false
 	}
 	for operator, keys := range s.Condition {

@@ -3,6 +3,7 @@ package awspolicy
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -40,6 +41,23 @@ var docs = func() map[string]map[int]string {
 		"A elsewhere": home("A0", "A1", "A2", "A8"),
 	}
 	m["A elsewhere"][3], m["A elsewhere"][4] = parentPCR("arn:aws:iam::999999999999:role/of-no-policy"), parentPCR("i-0000000000000000f")
+	return m
+}()
+
+// ownDocs are the same on an instance of each caller's own role.
+var ownDocs = func() map[caller]map[string]map[int]string {
+	m := map[caller]map[string]map[int]string{}
+	for _, c := range callers {
+		m[c] = map[string]map[int]string{}
+		for name, pcrs := range docs {
+			own := maps.Clone(pcrs)
+			own[3] = parentPCR(c.role)
+			if c != theHost {
+				own[4] = parentPCR("i-0000000000000000d")
+			}
+			m[c][name] = own
+		}
+	}
 	return m
 }()
 
@@ -98,7 +116,7 @@ func hostsIn(p modelPolicy) map[string]bool {
 			continue
 		}
 		in := map[string][]int{}
-		for name, pcrs := range docs {
+		for name, pcrs := range ownDocs[c] {
 			in[name] = p.grants(request{c, "kms:Decrypt", pcrs})
 		}
 		byName := slices.ContainsFunc(slices.Concat(in["A"], in["B"]), func(by int) bool { return p.Statement[by-1].names(c) })

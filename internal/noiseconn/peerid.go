@@ -52,9 +52,6 @@ func ParsePeerID(s string) (PeerID, error) {
 	return id, nil
 }
 
-// Key returns the public key that the id names.
-func (id PeerID) Key() ed25519.PublicKey { return append(ed25519.PublicKey(nil), id[:]...) }
-
 // String returns the form 12D3Koo….
 func (id PeerID) String() string {
 	n := new(big.Int).SetBytes(append([]byte(multihashHead), id[:]...))

@@ -32,7 +32,7 @@ func TestGoldenPeerIDs(t *testing.T) {
 			t.Errorf("key %s is %s, want %s", key, got, want)
 		}
 		parsed, err := ParsePeerID(want)
-		if err != nil || parsed != id || !bytes.Equal(parsed.Key(), raw) {
+		if err != nil || parsed != id || !bytes.Equal(parsed[:], raw) {
 			t.Errorf("%s parses to %x, %v", want, parsed, err)
 		}
 	}
