@@ -51,11 +51,9 @@ const (
 	MaxWitnessWait = 10 * time.Minute
 )
 
-// Config is one privyseal.toml. After [Load] every default is filled in.
+// Config is one privyseal.toml. After [Load] every default is filled in. What the keys
+// mean, their bounds and their defaults stand in keys.go.
 type Config struct {
-	// Listen is the host:port of metrics and health, its host an IP address.
-	// Optional; empty or absent is off. Whatever is not a loopback address is
-	// open to whoever reaches it.
 	Listen string `toml:"listen"`
 
 	Log Log `toml:"log"`
@@ -74,79 +72,40 @@ type Config struct {
 
 // Log says what is logged, and how. Logs go to standard error.
 type Log struct {
-	// Level is debug, info, warn or error. Default info.
-	Level string `toml:"level"`
-	// Format is text, json, or auto: text, with journald's priorities under
-	// systemd. Default auto.
+	Level  string `toml:"level"`
 	Format string `toml:"format"`
 }
 
 // Chain is one chain that is signed for, with one key. Paths are relative to
 // the folder of the config file; see [Config.Path].
 type Chain struct {
-	// ID is the chain id: 1 to 50 of A-Z a-z 0-9 . _ - that do not start with a
-	// point. Required. Two chains may share it, with different keys and states, as
-	// while a validator changes from one consensus key to the next.
-	ID string `toml:"id"`
-	// Name tells the chains apart, in commands, metrics and logs. The same rule as
-	// for the id; default the id. No two chains share it, and it is not the id of
-	// another chain.
-	Name string `toml:"name"`
-	// Provider holds the key. Required.
+	ID       string `toml:"id"`
+	Name     string `toml:"name"` // tells the chains apart
 	Provider string `toml:"provider"`
 	// Table is the name of the provider's table that the chain belongs to, as its key
-	// enclave has that of an [enclave.NAME]. Required where the provider has tables, for
-	// no other.
-	Table string `toml:"-"`
-	// Key is the path of the key file, or of what the provider keeps in its place.
-	// Required. Chains with a key file may share it.
-	Key string `toml:"key"`
-	// State is the path of the state file. Required, and no other chain's.
-	State string `toml:"state"`
-	// Identity is the path of the key by which a node knows this signer, wrapped
-	// like the key. Required as soon as a node is tcp:// or noise://.
-	Identity string `toml:"identity"`
-	// ImportedFrom are the files from which key and identity were imported.
-	// Optional; `check` fails for as long as one of them exists.
+	// enclave has that of an [enclave.NAME]. "" where the provider has no tables.
+	Table        string   `toml:"-"`
+	Key          string   `toml:"key"`
+	State        string   `toml:"state"`
+	Identity     string   `toml:"identity"` // "" for none
 	ImportedFrom []string `toml:"imported_from"`
 	// Nodes has at least one entry. They share the chain's one mark.
-	Nodes []Node `toml:"node"`
-	// Witness are the RPC addresses of nodes of the chain that are watched for
-	// signatures of this key which this signer did not make; see
-	// witness.CheckAddr. Optional, at most MaxWitnesses.
-	Witness []string `toml:"witness"`
-	// WitnessWait is how long a start waits for the first answer of a witness,
-	// before it signs without. 1s to 10m, default 30s.
-	WitnessWait Duration `toml:"witness_wait"`
-	// MaxHeight is the highest height that is ever signed. Default 0: no bound. It
-	// and the two Allows are not for providers that have them elsewhere.
-	MaxHeight int64 `toml:"max_height"`
-	// HeightBurst is by how many heights the mark may leap at once. Default
-	// 100,000.
-	HeightBurst int64 `toml:"height_burst"`
-	// HeightPerSecond is how many heights a second refill that. Default 10.
-	HeightPerSecond int64 `toml:"height_per_second"`
-	// Timeout ends a connection that was silent for this long after its first
-	// request. 5s to 5m, default 10s.
-	Timeout Duration `toml:"timeout"`
-	// AllowSignBytes lets a node have bytes signed as they are: SignBytes of
-	// CometBFT v1 and v2, and the non_rp_extension of v2. Default false: it is
-	// an oracle for whoever holds the node.
-	AllowSignBytes bool `toml:"allow_sign_bytes"`
-	// AllowRawBytes does the same for Celestia's SignRawBytes. Default false.
-	AllowRawBytes bool `toml:"allow_raw_bytes"`
+	Nodes           []Node   `toml:"node"`
+	Witness         []string `toml:"witness"` // see witness.CheckAddr
+	WitnessWait     Duration `toml:"witness_wait"`
+	MaxHeight       int64    `toml:"max_height"` // 0: no bound
+	HeightBurst     int64    `toml:"height_burst"`
+	HeightPerSecond int64    `toml:"height_per_second"`
+	Timeout         Duration `toml:"timeout"`
+	AllowSignBytes  bool     `toml:"allow_sign_bytes"`
+	AllowRawBytes   bool     `toml:"allow_raw_bytes"`
 }
 
 // Node is one node of a chain.
 type Node struct {
-	// Name stands in logs and metrics: 1 to 50 of A-Z a-z 0-9 . _ -, each once
-	// in a chain. Default node1, node2, … by position.
-	Name string `toml:"name"`
-	// Addr is what session.ParseAddr reads. Required.
-	Addr string `toml:"addr"`
-	// PeerUID is the user id that the process behind a unix socket must have.
-	// Optional, for unix:// only.
-	PeerUID *uint32 `toml:"peer_uid"`
+	Name    string  `toml:"name"`
+	Addr    string  `toml:"addr"`     // what session.ParseAddr reads
+	PeerUID *uint32 `toml:"peer_uid"` // nil: not checked
 }
 
 // Secret is a text that only [Secret.Reveal] and the config's file show.

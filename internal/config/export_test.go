@@ -5,4 +5,4 @@ package config
 const MaxFileSize = maxFileSize
 
 // AllKeys returns all keys there are.
-func (k Kinds) AllKeys() map[string]string { return k.keys() }
+func (k Kinds) AllKeys() map[string]string { return k.types() }

@@ -16,9 +16,9 @@ type Kind struct {
 	// each of its chains names by a key TABLE; "" is none. Noun says what such a table
 	// stands for, as in "an enclave".
 	Table, Noun string
-	// Keys are the keys in such a table with the types of their values, in the words of
-	// [keys]; one in a table below it as in "credentials.session_token".
-	Keys map[string]string
+	// Keys are the keys in such a table; one in a table below it has a name as in
+	// "credentials.session_token".
+	Keys []Key
 	// Decode returns what the tables hold, by name. unmarshal fills a struct with what it
 	// has of the file.
 	Decode func(unmarshal func(any) error) (map[string]Section, error)
@@ -80,24 +80,6 @@ func (k Kinds) table(name string) (Kind, bool) {
 	return k[i], true
 }
 
-// keys returns all keys there are.
-func (k Kinds) keys() map[string]string {
-	all := make(map[string]string, len(keys))
-	for key, want := range keys {
-		all[key] = want
-	}
-	for _, kind := range k {
-		if kind.Table == "" {
-			continue
-		}
-		all["chain.*."+kind.Table], all[kind.Table], all[kind.Table+".*"] = "a string", "a table", "a table"
-		for key, want := range kind.Keys {
-			all[kind.Table+".*."+key] = want
-		}
-	}
-	return all
-}
-
 // providers returns the names of all providers, quoted.
 func (k Kinds) providers() string {
 	var b strings.Builder
@@ -132,27 +114,32 @@ func ChangedTables(a, b *Config) (names []string) {
 // Lines is a table that is written.
 type Lines struct {
 	strings.Builder
-	title string
+	title  string
+	keys   []Key  // with the comments
+	prefix string // of their names in this table
 }
 
-// Line writes a key, as a comment if it is not set. comment may be "".
-func (b *Lines) Line(set bool, key, value, comment string) {
+// Line writes a key with its comment; the whole line is a comment if it is not set.
+func (b *Lines) Line(set bool, key, value string) {
 	if !set {
 		b.WriteString("# ")
 	}
 	b.WriteString(key + " = " + value)
-	if comment != "" {
+	if comment := comment(b.keys, b.prefix+key); comment != "" {
 		b.WriteString(" # " + comment)
 	}
 	b.WriteByte('\n')
 }
 
 // Below begins a table in the table.
-func (b *Lines) Below(name string) { fmt.Fprintf(b, "\n[%s.%s]\n", b.title, name) }
+func (b *Lines) Below(name string) {
+	b.prefix = name + "."
+	fmt.Fprintf(b, "\n[%s.%s]\n", b.title, name)
+}
 
 // render returns the [TABLE.NAME] block, an empty line before it.
 func (k Kind) render(name string, s Section) string {
-	b := &Lines{title: k.Table + "." + name}
+	b := &Lines{title: k.Table + "." + name, keys: k.Keys}
 	fmt.Fprintf(b, "\n[%s]\n", b.title)
 	s.Render(b)
 	return b.String()

@@ -48,41 +48,6 @@ func newError(path string, problems []Problem) *Error {
 	return &Error{Path: path, Problems: slices.Compact(problems)}
 }
 
-// keys are the keys of all configs, an index into an array written as *, with the type
-// of their values. A test compares them with the struct. Those of providers come from
-// their kinds, with the name of a table as *.
-var keys = map[string]string{
-	"listen":                    "a string",
-	"log":                       "a table",
-	"log.level":                 "a string",
-	"log.format":                "a string",
-	"chain":                     "tables",
-	"chain.*":                   "a table",
-	"chain.*.id":                "a string",
-	"chain.*.name":              "a string",
-	"chain.*.provider":          "a string",
-	"chain.*.enclave":           "a string",
-	"chain.*.key":               "a string",
-	"chain.*.state":             "a string",
-	"chain.*.identity":          "a string",
-	"chain.*.imported_from":     "strings",
-	"chain.*.imported_from.*":   "a string",
-	"chain.*.node":              "tables",
-	"chain.*.node.*":            "a table",
-	"chain.*.node.*.name":       "a string",
-	"chain.*.node.*.addr":       "a string",
-	"chain.*.node.*.peer_uid":   "a number",
-	"chain.*.max_height":        "a number",
-	"chain.*.height_burst":      "a number",
-	"chain.*.height_per_second": "a number",
-	"chain.*.timeout":           "a duration",
-	"chain.*.witness":           "strings",
-	"chain.*.witness.*":         "a string",
-	"chain.*.witness_wait":      "a duration",
-	"chain.*.allow_sign_bytes":  "true or false",
-	"chain.*.allow_raw_bytes":   "true or false",
-}
-
 // document is what one walk over the file finds: where each key stands, and
 // which ones are unknown, doubled or of the wrong type.
 type document struct {
@@ -101,7 +66,7 @@ type document struct {
 // scan walks over the file. The decoder alone would not do: it gives no lines
 // for doubled keys, takes keys in any case, and stops at the first wrong type.
 func (k Kinds) scan(data []byte) *document {
-	d := &document{kinds: k, keys: k.keys(), named: map[string]string{}, lines: map[string]int{}, tables: map[string]int{}, implied: map[string]bool{}}
+	d := &document{kinds: k, keys: k.types(), named: map[string]string{}, lines: map[string]int{}, tables: map[string]int{}, implied: map[string]bool{}}
 	d.parser.Reset(data)
 	d.counter = lineCounter{data: data, line: 1}
 	prefix := ""

@@ -19,12 +19,11 @@ func (c *Config) Render() []byte {
 # Paths are relative to the folder of this file. After a change type
 # "privyseal check".
 
-# Metrics and health, as IP:port; "" is off. Whatever is not a loopback address
-# is open to whoever reaches it.
 `)
+	fmt.Fprintf(&b, "# %s\n", strings.ReplaceAll(comment(keys, "listen"), "\n", "\n# "))
 	fmt.Fprintf(&b, "listen = %s\n\n[log]\n", Quote(c.Listen))
-	fmt.Fprintf(&b, "level  = %s # debug, info, warn or error\n", Quote(c.Log.Level))
-	fmt.Fprintf(&b, "format = %s # auto (text, with journald's priorities under systemd), text or json\n", Quote(c.Log.Format))
+	fmt.Fprintf(&b, "level  = %s # %s\n", Quote(c.Log.Level), comment(keys, "log.level"))
+	fmt.Fprintf(&b, "format = %s # %s\n", Quote(c.Log.Format), comment(keys, "log.format"))
 	b.WriteString(c.kinds.render(c.Tables))
 	for _, ch := range c.Chains {
 		b.WriteString(ch.render(c.Kind(ch)))
@@ -34,29 +33,29 @@ func (c *Config) Render() []byte {
 
 // render returns the [[chain]] block, an empty line before it.
 func (ch Chain) render(kind Kind) string {
-	var b Lines
+	b := Lines{keys: keys, prefix: "chain.*."}
 	// A key that is not for the provider has no line.
-	line := func(set bool, key, value, comment string) {
+	line := func(set bool, key, value string) {
 		if _, refused := kind.Refused[key]; !refused {
-			b.Line(set, key, value, comment)
+			b.Line(set, key, value)
 		}
 	}
 	b.WriteString("\n[[chain]]\n")
-	line(true, "id", Quote(ch.ID), "")
+	line(true, "id", Quote(ch.ID))
 	if ch.Name != ch.ID {
-		line(true, "name", Quote(ch.Name), "in commands, metrics and logs")
+		line(true, "name", Quote(ch.Name))
 	}
-	line(true, "provider", Quote(ch.Provider), "")
+	line(true, "provider", Quote(ch.Provider))
 	if ch.Table != "" {
-		line(true, kind.Table, Quote(ch.Table), "")
+		line(true, kind.Table, Quote(ch.Table))
 	}
-	line(true, "key", Quote(ch.Key), "")
-	line(true, "state", Quote(ch.State), "never copy it; it moves by `privyseal state export`")
+	line(true, "key", Quote(ch.Key))
+	line(true, "state", Quote(ch.State))
 	if ch.Identity != "" {
-		line(true, "identity", Quote(ch.Identity), "how a tcp:// or noise:// node knows this signer")
+		line(true, "identity", Quote(ch.Identity))
 	}
 	if len(ch.ImportedFrom) > 0 {
-		line(true, "imported_from", quoteAll(ch.ImportedFrom), "`privyseal check` fails while one of these exists")
+		line(true, "imported_from", quoteAll(ch.ImportedFrom))
 	}
 	b.WriteString("node = [\n")
 	for _, n := range ch.Nodes {
@@ -67,16 +66,16 @@ func (ch Chain) render(kind Kind) string {
 	if len(ch.Witness) > 0 {
 		example = ch.Witness
 	}
-	line(len(ch.Witness) > 0, "witness", quoteAll(example), "RPC addresses that show what the chain has of our key")
+	line(len(ch.Witness) > 0, "witness", quoteAll(example))
 	if ch.WitnessWait.Duration != DefaultWitnessWait {
-		line(true, "witness_wait", Quote(ch.WitnessWait.String()), "how long a start waits for one, 1s to 10m")
+		line(true, "witness_wait", Quote(ch.WitnessWait.String()))
 	}
-	line(ch.MaxHeight != 0, "max_height", fmt.Sprint(ch.MaxHeight), "the highest height ever signed; 0 is no bound")
-	line(ch.HeightBurst != DefaultHeightBurst, "height_burst", fmt.Sprint(ch.HeightBurst), "by how many heights the mark may leap at once")
-	line(ch.HeightPerSecond != DefaultHeightPerSecond, "height_per_second", fmt.Sprint(ch.HeightPerSecond), "how many a second refill that")
-	line(ch.Timeout.Duration != DefaultTimeout, "timeout", Quote(ch.Timeout.String()), "silence after which a connection ends, 5s to 5m")
-	line(ch.AllowSignBytes, "allow_sign_bytes", fmt.Sprint(ch.AllowSignBytes), "CometBFT v1, v2: signs raw bytes for whoever holds the node")
-	line(ch.AllowRawBytes, "allow_raw_bytes", fmt.Sprint(ch.AllowRawBytes), "Celestia: the same")
+	line(ch.MaxHeight != 0, "max_height", fmt.Sprint(ch.MaxHeight))
+	line(ch.HeightBurst != DefaultHeightBurst, "height_burst", fmt.Sprint(ch.HeightBurst))
+	line(ch.HeightPerSecond != DefaultHeightPerSecond, "height_per_second", fmt.Sprint(ch.HeightPerSecond))
+	line(ch.Timeout.Duration != DefaultTimeout, "timeout", Quote(ch.Timeout.String()))
+	line(ch.AllowSignBytes, "allow_sign_bytes", fmt.Sprint(ch.AllowSignBytes))
+	line(ch.AllowRawBytes, "allow_raw_bytes", fmt.Sprint(ch.AllowRawBytes))
 	return b.String()
 }
 

@@ -30,38 +30,42 @@ const MinMemoryMiB = 64
 // Enclave is one AWS Nitro Enclave. Paths are relative to the folder of the
 // config file.
 type Enclave struct {
-	// EIF is the path of the image. Required.
-	EIF string `toml:"eif"`
-	// CID is the enclave's context id, 4 or above. Optional; without it nitro-cli
-	// chooses.
-	CID uint32 `toml:"cid"`
-	// MemoryMiB is the enclave's memory. At least 64, default four times the image
-	// and at least 64.
-	MemoryMiB int `toml:"memory_mib"`
-	// CPUCount is the number of the enclave's virtual CPUs. 1 to 256, default 2.
-	CPUCount int `toml:"cpu_count"`
-	// NitroCLI is AWS's launcher: a name to look for in $PATH, or a path. Default
-	// nitro-cli.
-	NitroCLI string `toml:"nitro_cli"`
-	// Transport is how host and enclave reach each other. Default "": AF_VSOCK, for
-	// one enclave. Otherwise a folder with unix sockets named as Firecracker names
-	// them: vsock-CID is the monitor's, vsock-CID_PORT ours. Only the names are
+	EIF       string `toml:"eif"`
+	CID       uint32 `toml:"cid"`        // 0: nitro-cli chooses
+	MemoryMiB int    `toml:"memory_mib"` // 0: four times the image, and at least MinMemoryMiB
+	CPUCount  int    `toml:"cpu_count"`
+	NitroCLI  string `toml:"nitro_cli"`
+	// Transport is "" for AF_VSOCK, or a folder with unix sockets named as Firecracker
+	// names them: vsock-CID is the monitor's, vsock-CID_PORT ours. Only the names are
 	// Firecracker's: the monitor has to dial from a port below 1024.
-	Transport string `toml:"transport"`
-	// StopEnclave ends the enclave together with `privyseal start`. Default false:
-	// it waits for the next one, and signs nothing meanwhile.
-	StopEnclave bool `toml:"stop_enclave"`
-	// Credentials are used in place of those that the AWS SDK finds (environment,
-	// shared files, web identity, the instance's role). Optional.
-	Credentials *Credentials `toml:"credentials"`
+	Transport   string       `toml:"transport"`
+	StopEnclave bool         `toml:"stop_enclave"`
+	Credentials *Credentials `toml:"credentials"` // nil: those that the AWS SDK finds
 }
 
-// Credentials are AWS credentials that do not change. With them the config must
-// have mode 0600 or stricter.
+// Credentials are AWS credentials that do not change.
 type Credentials struct {
-	AccessKeyID     string        `toml:"access_key_id"`     // required
-	SecretAccessKey config.Secret `toml:"secret_access_key"` // required
-	SessionToken    config.Secret `toml:"session_token"`     // optional
+	AccessKeyID     string        `toml:"access_key_id"`
+	SecretAccessKey config.Secret `toml:"secret_access_key"`
+	SessionToken    config.Secret `toml:"session_token"` // may be ""
+}
+
+// keys are the keys of [enclave.NAME].
+var keys = []config.Key{
+	{Name: "eif", Type: "a string", Default: config.Required, Comment: "the image, as of `privyseal nitro build`"},
+	{Name: "cid", Type: "a number", Comment: "without it nitro-cli chooses", More: "The enclave's context id, 4 to 4294967294."},
+	{Name: "memory_mib", Type: "a number", Comment: "default: four times the image", More: fmt.Sprintf("The enclave's memory, in MiB, at least %d.", MinMemoryMiB)},
+	{Name: "cpu_count", Type: "a number", Default: fmt.Sprint(DefaultCPUCount), More: "The enclave's virtual CPUs, 1 to 256."},
+	{Name: "nitro_cli", Type: "a string", Default: config.Quote(DefaultNitroCLI), More: "AWS's launcher: a name to look for in `$PATH`, or a path."},
+	{Name: "transport", Type: "a string", Comment: "in place of AF_VSOCK: a folder of unix sockets, doc/formats.md",
+		More: "How host and enclave reach each other. With AF_VSOCK a host has one enclave."},
+	{Name: "stop_enclave", Type: "true or false", Default: "false", Comment: "end it together with `privyseal start`",
+		More: "Otherwise the enclave waits for the next start, and signs nothing meanwhile."},
+	{Name: "credentials", Type: "a table"},
+	{Name: "credentials.access_key_id", Type: "a string", Default: config.Required,
+		More: "Credentials that are used in place of those that the AWS SDK finds: environment, shared files, web identity, the instance's role. With them the config must have mode 0600 or stricter."},
+	{Name: "credentials.secret_access_key", Type: "a string", Default: config.Required},
+	{Name: "credentials.session_token", Type: "a string"},
 }
 
 // Kind is what a config has of Nitro Enclaves.
@@ -69,11 +73,7 @@ func Kind() config.Kind {
 	const measured = "of a chain in an enclave is in the measured policy of the image"
 	return config.Kind{
 		Table: table, Noun: "an enclave", Apart: "in an enclave", LowPorts: true,
-		Keys: map[string]string{
-			"eif": "a string", "cid": "a number", "memory_mib": "a number", "cpu_count": "a number", "nitro_cli": "a string",
-			"transport": "a string", "stop_enclave": "true or false", "credentials": "a table",
-			"credentials.access_key_id": "a string", "credentials.secret_access_key": "a string", "credentials.session_token": "a string",
-		},
+		Keys:    keys,
 		Decode:  decode,
 		Whole:   whole,
 		Refused: map[string]string{"max_height": measured, "allow_sign_bytes": measured, "allow_raw_bytes": measured},
@@ -161,24 +161,24 @@ func (e *Enclave) Secret() (key string, secret bool) { return "credentials", e.C
 
 // Render implements [config.Section].
 func (e *Enclave) Render(w *config.Lines) {
-	w.Line(true, "eif", config.Quote(e.EIF), "the image, as of `privyseal nitro build`")
-	w.Line(e.CID != 0, "cid", fmt.Sprint(cmp.Or(e.CID, 16)), "without it nitro-cli chooses")
-	w.Line(e.MemoryMiB != 0, "memory_mib", fmt.Sprint(cmp.Or(e.MemoryMiB, MinMemoryMiB)), "default: four times the image")
-	w.Line(e.CPUCount != DefaultCPUCount, "cpu_count", fmt.Sprint(e.CPUCount), "")
-	w.Line(e.NitroCLI != DefaultNitroCLI, "nitro_cli", config.Quote(e.NitroCLI), "")
+	w.Line(true, "eif", config.Quote(e.EIF))
+	w.Line(e.CID != 0, "cid", fmt.Sprint(cmp.Or(e.CID, 16)))
+	w.Line(e.MemoryMiB != 0, "memory_mib", fmt.Sprint(cmp.Or(e.MemoryMiB, MinMemoryMiB)))
+	w.Line(e.CPUCount != DefaultCPUCount, "cpu_count", fmt.Sprint(e.CPUCount))
+	w.Line(e.NitroCLI != DefaultNitroCLI, "nitro_cli", config.Quote(e.NitroCLI))
 	if e.Transport != "" {
-		w.Line(true, "transport", config.Quote(e.Transport), "in place of AF_VSOCK: a folder of unix sockets, doc/formats.md")
+		w.Line(true, "transport", config.Quote(e.Transport))
 	}
-	w.Line(e.StopEnclave, "stop_enclave", fmt.Sprint(e.StopEnclave), "end it together with `privyseal start`")
+	w.Line(e.StopEnclave, "stop_enclave", fmt.Sprint(e.StopEnclave))
 	c := e.Credentials
 	if c == nil {
 		return
 	}
 	w.Below("credentials")
-	w.Line(true, "access_key_id", config.Quote(c.AccessKeyID), "")
-	w.Line(true, "secret_access_key", config.Quote(c.SecretAccessKey.Reveal()), "")
+	w.Line(true, "access_key_id", config.Quote(c.AccessKeyID))
+	w.Line(true, "secret_access_key", config.Quote(c.SecretAccessKey.Reveal()))
 	if token := c.SessionToken.Reveal(); token != "" {
-		w.Line(true, "session_token", config.Quote(token), "")
+		w.Line(true, "session_token", config.Quote(token))
 	}
 }
 

@@ -69,15 +69,24 @@ var fields = []field{
 
 // Kind is what a config has of Vault servers.
 func Kind() config.Kind {
-	keys := map[string]string{}
-	for _, f := range fields {
+	keys := make([]config.Key, len(fields))
+	for i, f := range fields {
+		keys[i] = config.Key{Name: f.key, Comment: f.help}
 		switch f.of(&Server{}).(type) {
 		case *string:
-			keys[f.key] = "a string"
+			keys[i].Type = "a string"
 		case *bool:
-			keys[f.key] = "true or false"
+			keys[i].Type = "true or false"
 		case *config.Duration:
-			keys[f.key] = "a duration"
+			keys[i].Type = "a duration"
+		}
+		switch {
+		case f.key == "address":
+			keys[i].Default = config.Required
+		case keys[i].Type == "true or false":
+			keys[i].Default = "false"
+		case f.standard != "":
+			keys[i].Default = config.Quote(f.standard)
 		}
 	}
 	return config.Kind{Table: table, Noun: "a Vault server", Keys: keys, Decode: decode}
@@ -170,7 +179,7 @@ func (s *Server) Render(w *config.Lines) {
 		}
 		set := value != "" && value != f.standard
 		if set || f.example != "" {
-			w.Line(set, f.key, text(cmp.Or(value, f.example)), f.help)
+			w.Line(set, f.key, text(cmp.Or(value, f.example)))
 		}
 	}
 }

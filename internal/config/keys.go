@@ -1,0 +1,116 @@
+package config
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// Key is one key of a config, declared once: what may stand there, the comment behind it
+// in the file, and doc/reference/config.md follow from it.
+type Key struct {
+	Name string // its path, an index into an array written as *
+	// Type is "a string", "strings", "a number", "a duration", "true or false", "a table" or
+	// "tables".
+	Type string
+	// Default is what an absent key means, as the file would have it; [Required] for a key
+	// that may not be absent, "" for one that has no value then, or one that More tells.
+	Default string
+	Comment string // stands in the file and in the reference
+	More    string // stands in the reference alone
+}
+
+// Required is the Default of a key that may not be absent.
+const Required = "required"
+
+// keys are the keys of all configs. A test compares them with the struct. Those of
+// providers come from their kinds, with the name of a table as *.
+var keys = []Key{
+	{Name: "listen", Type: "a string", Default: `""`, Comment: "Metrics and health, as IP:port; \"\" is off. Whatever is not a loopback address\nis open to whoever reaches it."},
+	{Name: "log", Type: "a table"},
+	{Name: "log.level", Type: "a string", Default: Quote(DefaultLevel), Comment: "debug, info, warn or error"},
+	{Name: "log.format", Type: "a string", Default: Quote(DefaultFormat), Comment: "auto (text, with journald's priorities under systemd), text or json"},
+	{Name: "chain", Type: "tables"},
+	{Name: "chain.*", Type: "a table"},
+	{Name: "chain.*.id", Type: "a string", Default: Required,
+		More: "The chain id: 1 to 50 of `A-Z a-z 0-9 . _ -` that do not start with a point. Two chains may share it, with different keys and states, as while a validator changes from one consensus key to the next."},
+	{Name: "chain.*.name", Type: "a string", Comment: "in commands, metrics and logs",
+		More: "The same rule as for the id; default: the id. No two chains share it, and it is not the id of another chain."},
+	{Name: "chain.*.provider", Type: "a string", Default: Required, More: "Who holds the key."},
+	{Name: "chain.*.key", Type: "a string", Default: Required,
+		More: "Path of the key file, or of what the provider keeps in its place. Chains with a key file may share it."},
+	{Name: "chain.*.state", Type: "a string", Default: Required, Comment: "never copy it; it moves by `privyseal state export`",
+		More: "Path of the state file, which is no other chain's."},
+	{Name: "chain.*.identity", Type: "a string", Comment: "how a tcp:// or noise:// node knows this signer",
+		More: "Path of a key, held like `key`; required as soon as a node is `tcp://` or `noise://`."},
+	{Name: "chain.*.imported_from", Type: "strings", Comment: "`privyseal check` fails while one of these exists",
+		More: "The files from which key and identity were imported."},
+	{Name: "chain.*.imported_from.*", Type: "a string"},
+	{Name: "chain.*.node", Type: "tables"},
+	{Name: "chain.*.node.*", Type: "a table"},
+	{Name: "chain.*.node.*.name", Type: "a string",
+		More: "Stands in logs and metrics: 1 to 50 of `A-Z a-z 0-9 . _ -`, each once in a chain. Default: `node1`, `node2`, … by position."},
+	{Name: "chain.*.node.*.addr", Type: "a string", Default: Required, More: "`unix:///path`, `tcp://[node-id@]host:port` or `noise://peer-id@host:port`."},
+	{Name: "chain.*.node.*.peer_uid", Type: "a number", More: "The user id that the process behind a unix socket must have."},
+	{Name: "chain.*.witness", Type: "strings", Comment: "RPC addresses that show what the chain has of our key",
+		More: fmt.Sprintf("Nodes of the chain, at most %d, that are watched for signatures of this key which this signer did not make.", MaxWitnesses)},
+	{Name: "chain.*.witness.*", Type: "a string"},
+	{Name: "chain.*.witness_wait", Type: "a duration", Default: Quote(DefaultWitnessWait.String()), Comment: "how long a start waits for one, 1s to 10m"},
+	{Name: "chain.*.max_height", Type: "a number", Default: "0", Comment: "the highest height ever signed; 0 is no bound"},
+	{Name: "chain.*.height_burst", Type: "a number", Default: fmt.Sprint(DefaultHeightBurst), Comment: "by how many heights the mark may leap at once"},
+	{Name: "chain.*.height_per_second", Type: "a number", Default: fmt.Sprint(DefaultHeightPerSecond), Comment: "how many a second refill that"},
+	{Name: "chain.*.timeout", Type: "a duration", Default: Quote(DefaultTimeout.String()), Comment: "silence after which a connection ends, 5s to 5m",
+		More: "It counts from the first request of the connection."},
+	{Name: "chain.*.allow_sign_bytes", Type: "true or false", Default: "false", Comment: "CometBFT v1, v2: signs raw bytes for whoever holds the node",
+		More: "SignBytes, and the non_rp_extension of v2."},
+	{Name: "chain.*.allow_raw_bytes", Type: "true or false", Default: "false", Comment: "Celestia: the same", More: "SignRawBytes."},
+}
+
+// comment returns what stands behind a key in the file.
+func comment(keys []Key, name string) string {
+	i := slices.IndexFunc(keys, func(k Key) bool { return k.Name == name })
+	if i < 0 {
+		return ""
+	}
+	return keys[i].Comment
+}
+
+// Keys returns all keys there are, those of providers last.
+func (k Kinds) Keys() []Key {
+	all := slices.Clone(keys)
+	for i, key := range all {
+		if key.Name == "chain.*.provider" {
+			all[i].More += " One of " + k.providers() + "."
+		}
+		for _, kind := range k {
+			if why, refused := kind.Refused[strings.TrimPrefix(key.Name, "chain.*.")]; refused {
+				all[i].More += fmt.Sprintf(" Not with provider %q: that %s.", kind.Provider, why)
+			}
+		}
+	}
+	for _, kind := range k {
+		if kind.Table == "" {
+			continue
+		}
+		all = append(all, Key{Name: "chain.*." + kind.Table, Type: "a string",
+			More: fmt.Sprintf("The name of the [%s.NAME] that has the key; required with provider %q, and for no other.", kind.Table, kind.Provider)},
+			Key{Name: kind.Table, Type: "a table"}, Key{Name: kind.Table + ".*", Type: "a table"})
+		for _, key := range kind.Keys {
+			key.Name = kind.Table + ".*." + key.Name
+			all = append(all, key)
+		}
+	}
+	return all
+}
+
+// types returns the types of all keys there are.
+func (k Kinds) types() map[string]string {
+	return maps.Collect(func(yield func(name, of string) bool) {
+		for _, key := range k.Keys() {
+			if !yield(key.Name, key.Type) {
+				return
+			}
+		}
+	})
+}
