@@ -5,6 +5,7 @@ import (
 	"privyseal/internal/home"
 	opsnitro "privyseal/internal/ops/nitro"
 	"privyseal/internal/ops/soft"
+	opsvault "privyseal/internal/ops/vault"
 	"privyseal/internal/provider"
 )
 
@@ -14,11 +15,12 @@ var providers = provider.Table{
 	{Name: "nitro", Where: "an AWS Nitro Enclave", Unit: "privyseal-nitro", Kind: opsnitro.Kind(), Form: "wrapped",
 		Writer:   "an enclave",
 		Imported: "a ciphertext of the key, which opens without its chain being named", Holder: nitroHolder{}},
+	{Name: "vault", Where: "a HashiCorp Vault or OpenBao server", Imported: "the key in plain text", Kind: opsvault.Kind(), Holder: opsvault.Holder{}},
 }
 
 // makers are the parts of `privyseal init` that are a provider's own.
 func makers() map[string]home.Maker {
-	return map[string]home.Maker{"soft": soft.Maker{}, "nitro": &nitroInitFlags{}}
+	return map[string]home.Maker{"soft": soft.Maker{}, "nitro": &nitroInitFlags{}, "vault": &opsvault.Init{}}
 }
 
 // newHouse returns what the commands are given; home is "" for that of the environment.

@@ -5,6 +5,7 @@ package vault
 import (
 	"cmp"
 	"fmt"
+	"os"
 
 	"privyseal/internal/config"
 	"privyseal/internal/key/vault"
@@ -55,15 +56,15 @@ type field struct {
 
 var fields = []field{
 	{"address", func(s *Server) any { return &s.Address }, "", "", "https://HOST:PORT of the server"},
-	{"allow_plain_http", func(s *Server) any { return &s.AllowPlainHTTP }, "", "", "let it be http://: anybody on the way can read the token and sign with the key"},
-	{"ca_file", func(s *Server) any { return &s.CAFile }, "", "vault-ca.pem", "the only roots of the server's certificate; default: the system's"},
-	{"server_name", func(s *Server) any { return &s.ServerName }, "", "vault.example.com", "in its certificate; default: the address's host"},
-	{"namespace", func(s *Server) any { return &s.Namespace }, "", "", "of the engine"},
+	{"allow_plain_http", func(s *Server) any { return &s.AllowPlainHTTP }, "", "", "accept http:// beyond loopback: anybody on the way can read the token and sign with the key"},
+	{"ca_file", func(s *Server) any { return &s.CAFile }, "", "vault-ca.pem", "PEM file of the only roots of the server's certificate; default: the system's"},
+	{"server_name", func(s *Server) any { return &s.ServerName }, "", "vault.example.com", "name in the server's certificate; default: the address's host"},
+	{"namespace", func(s *Server) any { return &s.Namespace }, "", "", "namespace of the engine"},
 	{"mount", func(s *Server) any { return &s.Mount }, vault.DefaultMount, vault.DefaultMount, "path of the transit engine"},
-	{"token_file", func(s *Server) any { return &s.TokenFile }, "", "", "a token, mode 0600; a new one in it needs no restart"},
-	{"role_id", func(s *Server) any { return &s.RoleID }, "", "", "AppRole, in place of a token"},
-	{"secret_id_file", func(s *Server) any { return &s.SecretIDFile }, "", "", "secret id of the AppRole, mode 0600"},
-	{"approle_mount", func(s *Server) any { return &s.AppRoleMount }, vault.DefaultAppRoleMount, "", "path of the auth method"},
+	{"token_file", func(s *Server) any { return &s.TokenFile }, "", "", "file with a token, mode 0600; a new token in it needs no restart"},
+	{"role_id", func(s *Server) any { return &s.RoleID }, "", "", "role id of an AppRole, in place of a token"},
+	{"secret_id_file", func(s *Server) any { return &s.SecretIDFile }, "", "", "file with the AppRole's secret id, mode 0600"},
+	{"approle_mount", func(s *Server) any { return &s.AppRoleMount }, vault.DefaultAppRoleMount, "", "path of the AppRole auth method"},
 	{"timeout", func(s *Server) any { return &s.Timeout }, vault.DefaultTimeout.String(), vault.DefaultTimeout.String(), "for one request, up to 2s; a signature takes two at most"},
 }
 
@@ -137,13 +138,13 @@ func (s *Server) Check(written func(key string) bool, fail func(key, wrong strin
 	case written("approle_mount") && s.RoleID == "":
 		fail("approle_mount", "goes with role_id and secret_id_file")
 	default:
-		s.Client(func(path string) string { return path }, "").Check(fail)
+		s.client(func(path string) string { return path }).Check(fail)
 	}
 }
 
-// Client returns what a client needs. path returns where a path of the config lies;
-// credentials is as in [vault.Config].
-func (s *Server) Client(path func(string) string, credentials string) vault.Config {
+// client returns what a client of the server needs. path returns where a path of the
+// config lies.
+func (s *Server) client(path func(string) string) vault.Config {
 	file := func(p string) string {
 		if p == "" {
 			return ""
@@ -154,7 +155,7 @@ func (s *Server) Client(path func(string) string, credentials string) vault.Conf
 		Address: s.Address, AllowPlain: s.AllowPlainHTTP, CAFile: file(s.CAFile), ServerName: s.ServerName,
 		Namespace: s.Namespace, Mount: s.Mount, TokenFile: file(s.TokenFile),
 		AppRole: vault.AppRole{Mount: s.AppRoleMount, RoleID: s.RoleID, SecretIDFile: file(s.SecretIDFile)},
-		Timeout: s.Timeout.Duration, Credentials: credentials,
+		Timeout: s.Timeout.Duration, Credentials: os.Getenv("CREDENTIALS_DIRECTORY"),
 	}
 }
 

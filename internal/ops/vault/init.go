@@ -16,7 +16,7 @@ import (
 	"privyseal/internal/pubkey"
 )
 
-// Init is what `privyseal init` and `migrate` are told about a key on a server.
+// Init is what `privyseal init` is told about a key on a server. It is a [home.Maker].
 type Init struct {
 	server  Server
 	name    string // of [vault.NAME]
@@ -28,10 +28,10 @@ type Init struct {
 	set func(flag string) bool
 }
 
-// Flags adds the flags: a new [vault.NAME] has one for each of its keys.
-func (f *Init) Flags(fl *pflag.FlagSet) {
+// flags adds the flags: a new [vault.NAME] has one for each of its keys.
+func (f *Init) flags(fl *pflag.FlagSet) {
 	f.set = fl.Changed
-	fl.StringVar(&f.name, "vault", "main", "name of the [vault.NAME] of the config, which --vault-address and the next flags make")
+	fl.StringVar(&f.name, "vault", "main", "name of the [vault.NAME] in the config; --vault-address makes a new one")
 	for _, field := range fields {
 		name, help := flagOf(field.key), field.help
 		switch v := field.of(&f.server).(type) {
@@ -44,21 +44,15 @@ func (f *Init) Flags(fl *pflag.FlagSet) {
 		}
 	}
 	fl.StringVar(&f.key, "vault-key", "", "name of the key on the server (default: the name of the chain)")
-	fl.BoolVar(&f.take, "vault-take", false, "the key is on the server already; without it one is made there, or imported with --import-key")
+	fl.BoolVar(&f.take, "vault-take", false, "take a key that is on the server; without it one is made there, or imported with --import-key")
 	fl.IntVar(&f.version, "vault-key-version", 0, "version of the key that --vault-take takes (default: the latest)")
-	fl.StringVar(&f.admin, "vault-admin-token-file", "", "a token that may make or import the key, used this once; --vault-token-file or the AppRole need sign and read alone")
+	fl.StringVar(&f.admin, "vault-admin-token-file", "", "file with a token that may make or import the key, used only now; the signer's own need only sign and read")
 }
 
 func flagOf(key string) string { return "vault-" + strings.ReplaceAll(key, "_", "-") }
 
-// Name returns the name of the [vault.NAME].
-func (f *Init) Name() string { return f.name }
-
-// Foreign reports whether the key may have signed before.
-func (f *Init) Foreign(importKey string) bool { return f.take || importKey != "" }
-
-// Check finds what is wrong with the flags alone.
-func (f *Init) Check(t pubkey.Type, importKey string) error {
+// check finds what is wrong with the flags alone.
+func (f *Init) check(t pubkey.Type, importKey string) error {
 	switch {
 	case f.take && importKey != "":
 		return cli.Usagef("--vault-take is for a key that is on the server, and --import-key for one that is not")
@@ -72,9 +66,9 @@ func (f *Init) Check(t pubkey.Type, importKey string) error {
 	return nil
 }
 
-// Server returns the server that a new chain in a config names, nil for no config yet,
+// serverIn returns the server that a new chain in a config names, nil for no config yet,
 // and what has to be added to the config for it.
-func (f *Init) Server(c *config.Config) (s *Server, added map[string]map[string]config.Section, err error) {
+func (f *Init) serverIn(c *config.Config) (s *Server, added map[string]map[string]config.Section, err error) {
 	there := false
 	if c != nil {
 		s, there = c.Tables[table][f.name].(*Server)
@@ -102,16 +96,16 @@ func (f *Init) Server(c *config.Config) (s *Server, added map[string]map[string]
 			return nil, nil, err
 		}
 	}
-	s.Client(func(path string) string { return path }, "").Check(func(key, wrong string) {
+	s.client(func(path string) string { return path }).Check(func(key, wrong string) {
 		err = cmp.Or(err, cli.Usagef("--%s %s", flagOf(key), strings.ReplaceAll(wrong, "_", "-")))
 	})
 	return s, map[string]map[string]config.Section{table: {f.name: s}}, err
 }
 
-// Hold makes the key of a chain on the server, hands it the secret that is imported (nil
+// hold makes the key of a chain on the server, hands it the secret that is imported (nil
 // for none), or looks at the one that is there. Whatever it was, the chain's own token has
 // to sign with it at last. It returns what the chain's key file holds.
-func (f *Init) Hold(ctx context.Context, v vault.Config, chain string, secret *soft.Key) (vault.Reference, []vault.Finding, error) {
+func (f *Init) hold(ctx context.Context, v vault.Config, chain string, secret *soft.Key) (vault.Reference, []vault.Finding, error) {
 	r := vault.Reference{Name: cmp.Or(f.key, chain), Version: cmp.Or(f.version, 1)}
 	own, err := vault.New(v)
 	if err != nil {

@@ -3,7 +3,6 @@ package vault
 import (
 	"context"
 	"fmt"
-	"os"
 	"time"
 
 	"privyseal/internal/config"
@@ -32,7 +31,7 @@ func (Holder) Open(_ context.Context, c *config.Config, ch config.Chain) (provid
 	if err != nil {
 		return nil, err
 	}
-	key, err := vault.Open(server.Client(c.Path, os.Getenv("CREDENTIALS_DIRECTORY")), r)
+	key, err := vault.Open(server.client(c.Path), r)
 	if err != nil {
 		return nil, err
 	}
@@ -67,7 +66,7 @@ func checkChain(ctx context.Context, r *provider.Report, i int) {
 	if err != nil {
 		return // the row of the key says so
 	}
-	client, err := vault.New(server.Client(r.Config.Path, os.Getenv("CREDENTIALS_DIRECTORY")))
+	client, err := vault.New(server.client(r.Config.Path))
 	if err != nil {
 		r.Add(provider.Bad, line, "vault", err.Error(), "")
 		return

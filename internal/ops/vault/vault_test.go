@@ -58,7 +58,7 @@ func (w *world) init(args ...string) *Init {
 	w.t.Helper()
 	f := &Init{}
 	flags := pflag.NewFlagSet("init", pflag.ContinueOnError)
-	f.Flags(flags)
+	f.flags(flags)
 	if err := flags.Parse(args); err != nil {
 		w.t.Fatal(err)
 	}
@@ -73,14 +73,14 @@ func (w *world) flags(more ...string) []string {
 func (w *world) hold(secret *soft.Key, more ...string) (vault.Reference, []vault.Finding, error) {
 	w.t.Helper()
 	f := w.init(w.flags(more...)...)
-	s, added, err := f.Server(nil)
+	s, added, err := f.serverIn(nil)
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	if added[table]["main"] != s {
 		w.t.Errorf("added %v", added)
 	}
-	return f.Hold(w.t.Context(), s.Client(func(p string) string { return p }, ""), "chain-1", secret)
+	return f.hold(w.t.Context(), s.client(func(p string) string { return p }), "chain-1", secret)
 }
 
 // load reads a config with a chain that r names the key of.
@@ -199,7 +199,7 @@ func TestFlags(t *testing.T) {
 		case "secp256k1":
 			typ = pubkey.Secp256k1
 		}
-		if err := f.Check(typ, source); err == nil || !strings.Contains(err.Error(), want) {
+		if err := f.check(typ, source); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v, want %q", args, err, want)
 		}
 	}
@@ -214,19 +214,16 @@ func TestFlags(t *testing.T) {
 		"http:// is accepted for loopback addresses only, or with allow-plain-http": {"--vault", "two", "--vault-address", "http://vault.test", "--vault-token-file", "x"},
 		"--vault-token-file or role-id and secret-id-file are needed":               {"--vault", "two", "--vault-address", "https://vault.test"},
 	} {
-		if _, _, err := w.init(args...).Server(c); err == nil || !strings.Contains(err.Error(), want) {
+		if _, _, err := w.init(args...).serverIn(c); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v, want %q", args, err, want)
 		}
 	}
-	if s, added, err := w.init().Server(c); err != nil || s.Address != "https://vault.test:8200" || added != nil {
+	if s, added, err := w.init().serverIn(c); err != nil || s.Address != "https://vault.test:8200" || added != nil {
 		t.Errorf("%v, %v, %v", s, added, err)
 	}
-	s, _, err := w.init("--vault-address", "https://vault.test", "--vault-token-file", "token").Server(nil)
+	s, _, err := w.init("--vault-address", "https://vault.test", "--vault-token-file", "token").serverIn(nil)
 	if err != nil || !filepath.IsAbs(s.TokenFile) || s.CAFile != "" {
 		t.Errorf("%+v, %v", s, err)
-	}
-	if (&Init{}).Foreign("") || !(&Init{take: true}).Foreign("") || !(&Init{}).Foreign("key.json") {
-		t.Error("a key that may have signed before is taken for a new one")
 	}
 }
 

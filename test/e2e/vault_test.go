@@ -1,0 +1,134 @@
+package e2e
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"privyseal/internal/key/vault/vaulttest"
+	"privyseal/internal/pubkey"
+	"privyseal/test/e2e/rig"
+)
+
+// A chain whose key is on a real OpenBao server, set up as doc/vault.md says: its blocks
+// are typed, in order. The node makes blocks, stands while the server is sealed, goes on
+// when it is unsealed, and does not care for a rotation; a key that is exchanged stops it.
+func TestVault(t *testing.T) {
+	ctx := within(t, 2*time.Minute)
+	v := newVaultGuide(ctx, t)
+	v.typed()
+	v.start(ctx)
+	check(t, v.node.WaitHeight(ctx, 5))
+	verifyCommit(ctx, t, v.node, v.key, 4)
+
+	v.server.Seal(t)
+	v.says(ctx, "the server is sealed")
+	height, err := v.node.Height(ctx)
+	check(t, err)
+	v.server.Unseal(t)
+	check(t, v.node.WaitHeight(ctx, height+5))
+	verifyCommit(ctx, t, v.node, v.key, height+4)
+
+	v.server.Do(t, "POST", "transit/keys/mychain/rotate", nil)
+	height, err = v.node.Height(ctx)
+	check(t, err)
+	check(t, v.node.WaitHeight(ctx, height+3))
+	verifyCommit(ctx, t, v.node, v.key, height+2)
+
+	v.server.Do(t, "POST", "transit/keys/mychain/config", map[string]any{"deletion_allowed": true})
+	v.server.Do(t, "DELETE", "transit/keys/mychain", nil)
+	v.says(ctx, "there is no such key")
+	v.server.Do(t, "POST", "transit/keys/mychain", map[string]any{"type": "ed25519"})
+	v.says(ctx, "the key there is not the one that was expected")
+}
+
+// vaultGuide is a machine on which doc/vault.md is typed.
+type vaultGuide struct {
+	t      *testing.T
+	dir    string
+	server *vaulttest.Server
+	node   *rig.Node
+	signer *rig.Signer
+	addr   string
+	key    pubkey.Key
+}
+
+func newVaultGuide(ctx context.Context, t *testing.T) *vaultGuide {
+	t.Helper()
+	v := &vaultGuide{t: t, dir: newDir(t), server: vaulttest.Start(t)}
+	// The guide begins with an empty server.
+	v.server.Do(t, "DELETE", "sys/mounts/transit", nil)
+	v.server.Do(t, "DELETE", "sys/auth/approle", nil)
+	var err error
+	v.node, err = rig.InitNode(ctx, "v0.38.26", filepath.Join(v.dir, "node"))
+	need(t, err)
+	v.addr = "unix://" + filepath.Join(v.dir, "n.sock")
+	v.signer = &rig.Signer{Program: program, Home: filepath.Join(v.dir, "signer")}
+	return v
+}
+
+// typed runs the blocks of the guide in one shell.
+func (v *vaultGuide) typed() {
+	v.t.Helper()
+	guide, err := os.ReadFile("../../doc/vault.md")
+	check(v.t, err)
+	var blocks []string
+	for i, part := range strings.Split(string(guide), "```") {
+		if script, ok := strings.CutPrefix(part, "sh\n"); ok && i%2 == 1 {
+			blocks = append(blocks, script)
+		}
+	}
+	if len(blocks) != 3 {
+		v.t.Fatalf("the guide has %d blocks", len(blocks))
+	}
+	bao, err := rig.Program("bao")
+	check(v.t, err)
+	cmd := exec.Command("bash", "-e", "-u", "-o", "pipefail")
+	cmd.Dir = v.dir
+	cmd.Stdin = strings.NewReader(strings.Join(blocks, "\n"))
+	cmd.Env = append(os.Environ(), "PATH="+filepath.Dir(program)+":"+filepath.Dir(bao)+":"+os.Getenv("PATH"),
+		"BAO_ADDR="+v.server.URL, "BAO_CACERT="+v.server.CAFile, "BAO_TOKEN="+v.server.Root, "NODE="+v.addr, "PRIVYSEAL_HOME="+v.signer.Home)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		v.t.Fatalf("the guide fails: %v\n%s", err, out)
+	}
+	if text := string(out); strings.Contains(text, "FAIL") || !strings.Contains(text, " signs with version 1 of key transit/mychain") {
+		v.t.Errorf("check says\n%s", text)
+	}
+}
+
+// start starts signer and node.
+func (v *vaultGuide) start(ctx context.Context) {
+	v.t.Helper()
+	check(v.t, v.signer.Configure("listen", `""`))
+	key, text := showKey(ctx, v.t, v.signer)
+	v.key = key
+	check(v.t, v.node.EditGenesis(func(g *rig.Genesis) {
+		g.SetChainID("mychain-1")
+		g.SetValidator(0, text, string(key.Type()))
+		g.EnableVoteExtensions()
+	}))
+	startSigner(v.t, v.signer)
+	startNode(v.t, v.node, v.addr)
+}
+
+// says waits until the signer's log has a text.
+func (v *vaultGuide) says(ctx context.Context, text string) {
+	v.t.Helper()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	said := false
+	err := v.signer.Follow(ctx, func(line []byte) {
+		if strings.Contains(string(line), text) {
+			said = true
+			cancel()
+		}
+	})
+	if !said {
+		v.t.Fatalf("the signer does not say %q: %v", text, err)
+	}
+}
