@@ -81,9 +81,10 @@ func (c caller) names() []string {
 
 // request is what KMS is asked. PCRs are nil without an attestation document.
 type request struct {
-	who    caller
-	action string
-	pcrs   map[int]string
+	who        caller
+	action     string
+	pcrs       map[int]string
+	encryption map[string]string // the encryption context
 }
 
 // context returns the value of a condition key, "" if it is absent.
@@ -92,6 +93,9 @@ func (r request) context(key string) string {
 	name := r.who.role
 	if name == "" {
 		name = r.who.arn
+	}
+	if name, pinned := strings.CutPrefix(key, "kms:encryptioncontext:"); pinned {
+		return r.encryption[name]
 	}
 	switch key {
 	case "aws:principalarn":
@@ -228,7 +232,7 @@ func TestOperators(t *testing.T) {
 		for _, p := range []modelPolicy{allow, deny} {
 			var in []string
 			for i, pcrs := range documents {
-				if len(p.grants(request{theHost, "kms:Decrypt", pcrs})) > 0 {
+				if len(p.grants(request{who: theHost, action: "kms:Decrypt", pcrs: pcrs})) > 0 {
 					in = append(in, []string{"bare", "A", "C"}[i])
 				}
 			}
@@ -296,7 +300,7 @@ func TestDenials(t *testing.T) {
 		}
 		in := false
 		for _, c := range callers {
-			in = in || len(p.grants(request{c, "kms:Encrypt", nil})) > 0
+			in = in || len(p.grants(request{who: c, action: "kms:Encrypt"})) > 0
 		}
 		counted := verdictOf(t, p) == "nobody"
 		if in && counted {

@@ -147,7 +147,7 @@ func witnessed(p modelPolicy, statement, action string) bool {
 	}
 	for _, c := range callers {
 		for _, pcrs := range documents {
-			if slices.ContainsFunc(p.grants(request{c, action, pcrs}), func(by int) bool { return statement == fmt.Sprintf("statement %d", by) }) {
+			if slices.ContainsFunc(p.grants(request{who: c, action: action, pcrs: pcrs}), func(by int) bool { return statement == fmt.Sprintf("statement %d", by) }) {
 				return true
 			}
 		}

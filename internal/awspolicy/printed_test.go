@@ -55,7 +55,7 @@ func TestPrintedPoliciesAdmit(t *testing.T) {
 		for _, action := range []string{"kms:Decrypt", "kms:GenerateDataKey"} {
 			var in []string
 			for _, doc := range slices.Sorted(maps.Keys(docs)) {
-				if len(p.grants(request{theHost, action, docs[doc]})) > 0 {
+				if len(p.grants(request{who: theHost, action: action, pcrs: docs[doc]})) > 0 {
 					in = append(in, doc)
 				}
 			}
@@ -63,7 +63,7 @@ func TestPrintedPoliciesAdmit(t *testing.T) {
 				t.Errorf("%s: %s from %q, want %q", name, action, got, admits[name])
 			}
 		}
-		for _, w := range wrongs(map[string]bool{hostRole: true}) {
+		for _, w := range wrongs(map[string]bool{hostRole: true}, true) {
 			signed := w.why == "C signed like A" || w.why == "the host" // by design; by an admin
 			if by := p.grants(w.request); len(by) > 0 && !signed {
 				t.Errorf("%s: %s may %s (%s) by statements %v", name, w.who.arn, w.action, w.why, by)
@@ -83,12 +83,12 @@ func TestPrintedPoliciesAreManaged(t *testing.T) {
 		for _, c := range callers {
 			admin := slices.Contains(policy.Admins, c.arn) || slices.Contains(policy.Admins, c.role) || policy.Admins == nil && c.account == "111122223333"
 			for _, action := range adminActions {
-				if got := len(p.grants(request{c, action, nil})) > 0; got != admin {
+				if got := len(p.grants(request{who: c, action: action})) > 0; got != admin {
 					t.Errorf("%s: %s may %s: %t", name, c.arn, action, got)
 				}
 			}
 			for _, action := range []string{"kms:Encrypt", "kms:ReEncryptFrom", "kms:ReEncryptTo", "kms:CreateGrant", "kms:ReplicateKey", "kms:ImportKeyMaterial", "kms:GenerateDataKeyWithoutPlaintext", "kms:Sign"} {
-				if by := p.grants(request{c, action, nil}); len(by) > 0 {
+				if by := p.grants(request{who: c, action: action}); len(by) > 0 {
 					t.Errorf("%s: %s may %s by statements %v", name, c.arn, action, by)
 				}
 			}
@@ -234,5 +234,38 @@ func TestPrincipals(t *testing.T) {
 		if got := fmt.Sprint(p.accountID(), " ", p.role(), " ", p.roleARN()); got != fmt.Sprint(tt.account, " ", tt.role, " ", tt.arn) {
 			t.Errorf("%s %s: account, role and ARN are %s", tt.kind, tt.id, got)
 		}
+	}
+}
+
+// A pinned policy serves the keys that were named and no other: by the encryption context
+// of the request, in which the wrapped key names itself.
+func TestPinnedPolicies(t *testing.T) {
+	pinned := KeyPolicy{
+		Role: hostRole, Images: []Image{image(0xa0)},
+		Context:  map[string][]string{"privyseal-public-key": {"key", "identity"}},
+		Optional: map[string][]string{"privyseal-chain": {"chain-1", "chain-2"}},
+	}
+	text, err := pinned.JSON()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := model(t, text)
+	for _, tt := range []struct {
+		key, chain string
+		want       bool
+	}{
+		{"key", "chain-1", true}, {"key", "chain-2", true}, {"identity", "", true}, {"key", "", true},
+		{"", "", false}, {"", "chain-1", false}, {"another", "chain-1", false}, {"key", "chain-3", false}, {"KEY", "chain-1", false}, {"key", "CHAIN-1", false}, {"key*", "", false},
+	} {
+		encryption := map[string]string{"privyseal-public-key": tt.key, "privyseal-chain": tt.chain}
+		for _, doc := range []string{"A", "C", "debug"} {
+			by := p.grants(request{who: theHost, action: "kms:Decrypt", pcrs: docs[doc], encryption: encryption})
+			if want := tt.want && doc == "A"; want != (len(by) > 0) {
+				t.Errorf("key %q and chain %q from %s: granted by %v, want %t", tt.key, tt.chain, doc, by, want)
+			}
+		}
+	}
+	if v := verdictOf(t, p); v != "rewrite" {
+		t.Errorf("Check says %s of a pinned policy", v)
 	}
 }
