@@ -27,3 +27,6 @@ func makers() map[string]home.Maker {
 func newHouse(home string) *provider.House {
 	return &provider.House{App: &cli.App{HomeFlag: home, Kinds: providers.Kinds()}, Providers: providers}
 }
+
+// takers are the parts of `privyseal migrate` that are a provider's own.
+func takers() []Taker { return []Taker{&nitroMigrateFlags{}} }

@@ -1,10 +1,8 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -16,11 +14,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"privyseal/internal/config"
-	"privyseal/internal/daemon"
-	"privyseal/internal/filestore"
-	"privyseal/internal/home"
-	"privyseal/internal/monitor"
-	"privyseal/internal/watermark"
 )
 
 // hungFolder returns a folder on a file system whose server never answers, as one on a
@@ -115,44 +108,4 @@ func (l *liveHome) endsWhenTold() {
 		l.process.cmd.Process.Kill()
 		l.t.Errorf("SIGTERM is not served\n%s", l.log)
 	}
-}
-
-// closing is a store that says whether it was closed.
-type closing struct {
-	watermark.Store
-	closed bool
-}
-
-func (c *closing) Close() error {
-	c.closed = true
-	return nil
-}
-
-// A host that cannot be made leaves no state locked.
-func TestAHostThatFailsLocksNothing(t *testing.T) {
-	image := newEnclaves(t)
-	dir := filepath.Join(diskDir(t), "home")
-	if text, status := initEnclave(dir, image); status != 0 {
-		t.Fatal(text)
-	}
-	cfg, err := providers.Kinds().Load(filepath.Join(dir, config.FileName))
-	if err != nil {
-		t.Fatal(err)
-	}
-	log := slog.New(slog.DiscardHandler)
-	d := &daemon.Daemon{Home: dir, Providers: providers, Config: cfg, Log: log, Monitor: monitor.New(log, "test")}
-	cc := cfg.Chains[0]
-	c, err := openNitroChain(context.Background(), d, cc, d.Monitor.AddChain(cc.Name, cc.ID), false)
-	if err != nil {
-		t.Fatal(err)
-	}
-	twin := &nitroChain{cfg: cc, log: log, monitor: d.Monitor.AddChain("twin", cc.ID), header: c.header, identityHeader: c.identityHeader, id: c.id, store: &closing{}, Guard: c.Guard}
-	if _, err := newNitroHost(d, "main", []*nitroChain{c, twin}); err == nil || !strings.Contains(err.Error(), "twice") {
-		t.Fatalf("made: %v", err)
-	}
-	store, err := filestore.Open(t.Context(), home.StateFile(cfg.Path(cc.State), c.id))
-	if err != nil {
-		t.Fatalf("the state stays locked: %v", err)
-	}
-	store.Close()
 }

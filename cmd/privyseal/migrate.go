@@ -16,13 +16,11 @@ import (
 	"privyseal/internal/home"
 	"privyseal/internal/migrate"
 	"privyseal/internal/provider"
-	"privyseal/internal/pubkey"
-	"privyseal/internal/shell"
 	"privyseal/internal/watermark"
 )
 
 func newMigrateCommand(a *provider.House) *cobra.Command {
-	t := &takeOverFlags{}
+	t := &migrateFlags{takers: takers()}
 	cmd := &cobra.Command{
 		Use:   "migrate cometbft|tmkms|tmkms-light|cosmos-kms|horcrux PATH",
 		Short: "Take over from another signer: key, identity, state and connections",
@@ -60,14 +58,15 @@ otherwise.`,
 			return t.run(cmd, a, args[0], args[1:])
 		},
 	}
-	t.nitro.add(cmd)
-	t.words.Add(a, cmd)
-	t.seen.Add(cmd)
-	t.nitro.seen = &t.seen
-	cmd.Flags().StringVar(&t.name, "name", "", "name of its one chain here, for a second key of the same chain id (default: the id)")
-	cmd.Flags().StringArrayVar(&t.nodes, "node", nil, "address of a node that no config.yaml of Horcrux names; may be repeated")
-	cmd.Flags().BoolVar(&t.dryRun, "dry-run", false, "show what would be done, and write nothing")
-	cmd.Flags().BoolVar(&t.fresh, "fresh-state", false, "where the old state says that a key has never signed, that is so")
+	for _, taker := range t.takers {
+		taker.Add(cmd)
+	}
+	t.Words.Add(a, cmd)
+	t.Witness.Add(cmd)
+	cmd.Flags().StringVar(&t.Name, "name", "", "name of its one chain here, for a second key of the same chain id (default: the id)")
+	cmd.Flags().StringArrayVar(&t.Nodes, "node", nil, "address of a node that no config.yaml of Horcrux names; may be repeated")
+	cmd.Flags().BoolVar(&t.DryRun, "dry-run", false, "show what would be done, and write nothing")
+	cmd.Flags().BoolVar(&t.Fresh, "fresh-state", false, "where the old state says that a key has never signed, that is so")
 	return cmd
 }
 
@@ -88,111 +87,74 @@ func checkSource(cmd *cobra.Command, args []string) error {
 	return cli.Usagef("cannot migrate from %q; %sit is one of %s", args[0], hint, strings.Join(migrate.Sources(), ", "))
 }
 
-// takeOverFlags are the flags of `privyseal migrate`.
-type takeOverFlags struct {
-	nitro  nitroMigrateFlags
-	seen   home.WitnessFlag
-	words  home.Words
-	name   string // of its one chain here; "" is the id
-	nodes  []string
-	fresh  bool
-	dryRun bool
-}
-
-// gate takes the state of the old signer through the gate.
-func (t *takeOverFlags) gate(cmd *cobra.Command, source string, c migrate.Chain, ch config.Chain, public pubkey.Key) error {
-	in := home.Incoming{Chain: ch.Name, Mark: c.Mark, Written: c.Written, From: fmt.Sprintf("%s, the state of %s", c.StateFile, source)}
-	if t.fresh && c.Mark.IsZero() {
-		in.Origin = home.FromNothing
-	}
-	g := t.words.Gate(cmd, ch, t.fresh)
-	if len(c.KeyFiles()) == 1 { // no command takes parts of a key
-		g.AtHeight = func() string { return t.byHand(t.words.House, c, ch, "--after-height H") }
-		g.Take = func(path string) string { return t.byHand(t.words.House, c, ch, "--import-state "+shell.Word(path)) }
-	}
-	if t.dryRun { // what would be refused whatever the word
-		g.Yes, g.Shown = true, io.Discard
-	}
-	return g.Admit(in, home.Here{Beside: home.Beside(ch.ID, public, []string{c.KeyFile})})
+// migrateFlags are the flags of `privyseal migrate`.
+type migrateFlags struct {
+	TakeOver
+	takers []Taker
 }
 
 // gateAll takes all states of the old signer through the gate.
-func (t *takeOverFlags) gateAll(cmd *cobra.Command, old *migrate.Installation, chains []*home.Chain) error {
+func (t *migrateFlags) gateAll(cmd *cobra.Command, old *migrate.Installation, chains []*home.Chain) error {
 	for i, ch := range chains {
-		if err := t.gate(cmd, old.Source, old.Chains[i], ch.Chain, ch.SoftKey.PublicKey()); err != nil {
+		if err := t.Gate(cmd, old.Source, old.Chains[i], ch.Chain, ch.SoftKey.PublicKey(), "--import-key", old.Chains[i].KeyFile); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// byHand returns the command line that takes over key and nodes of a chain, with
-// another word of what the key has signed.
-func (t *takeOverFlags) byHand(a *provider.House, c migrate.Chain, ch config.Chain, word string) string {
-	words := []string{"--chain-id", ch.ID}
-	if ch.Name != ch.ID {
-		words = append(words, "--name", ch.Name)
-	}
-	for _, n := range ch.Nodes {
-		words = append(words, "--node", n.Name+"="+n.Addr)
-	}
-	switch n := &t.nitro; {
-	case c.KMS == nil:
-		words = append(words, "--import-key", c.KeyFile)
-	case n.enclave.eif == "": // that of the config
-		words = append(words, "--provider", "nitro", "--public-key", n.publicKey, "--import-kms", c.KeyFile)
-	default:
-		words = append(words, "--provider", "nitro", "--eif", n.enclave.eif, "--public-key", n.publicKey, "--import-kms", c.KeyFile)
-	}
-	for i := range words {
-		words[i] = shell.Word(words[i])
-	}
-	return a.Line("init %s %s", strings.Join(words, " "), word)
-}
-
-func (t *takeOverFlags) run(cmd *cobra.Command, a *provider.House, source string, paths []string) error {
-	if len(t.nodes) > 0 && source != "horcrux" {
+func (t *migrateFlags) run(cmd *cobra.Command, a *provider.House, source string, paths []string) error {
+	if len(t.Nodes) > 0 && source != "horcrux" {
 		return cli.Usagef("--node goes with horcrux; the nodes of %s are in its config", source)
 	}
-	if err := errors.Join(t.seen.Check(), home.CheckName(t.name)); err != nil {
+	if err := errors.Join(t.Witness.Check(), home.CheckName(t.Name)); err != nil {
 		return err
 	}
-	stdout, stderr := cmd.OutOrStdout(), cmd.ErrOrStderr()
 	in, err := home.NewInstaller(a)
 	if err != nil {
 		return err
 	}
-	old, err := migrate.Read(cmd.Context(), migrate.Place{Source: source, Paths: paths, Nodes: t.nodes}, migrate.DefaultSettle)
+	old, err := migrate.Read(cmd.Context(), migrate.Place{Source: source, Paths: paths, Nodes: t.Nodes}, migrate.DefaultSettle)
 	if err != nil {
 		return err
 	}
 	nameHome(a, old)
-	if t.name != "" && len(old.Chains) != 1 {
+	if t.Name != "" && len(old.Chains) != 1 {
 		return cli.Usagef("--name is for one chain, and this signer has %d", len(old.Chains))
 	}
 	for _, c := range old.Chains {
-		if err := in.CheckFree(config.NewChain(c.ID, t.name)); err != nil {
+		if err := in.CheckFree(config.NewChain(c.ID, t.Name)); err != nil {
 			return err
 		}
-		if c.KMS != nil {
-			return t.takeOverEnclave(cmd, a, in, old, c)
+		for _, taker := range t.takers {
+			if taker.Takes(c) {
+				return taker.Take(cmd, in, old, c, &t.TakeOver)
+			}
 		}
 	}
-	if n := t.nitro; n.publicKey != "" || n.enclave.eif != "" || n.enclaveConfig != "" {
-		return cli.Usagef("--public-key, --eif and --enclave-config are for a key that an enclave holds, and this one is in a file")
+	for _, taker := range t.takers {
+		if err := taker.Idle(); err != nil {
+			return err
+		}
 	}
+	return t.takeFiles(cmd, in, old)
+}
+
+// takeFiles takes over chains whose keys are in files.
+func (t *migrateFlags) takeFiles(cmd *cobra.Command, in *home.Installer, old *migrate.Installation) (err error) {
+	stdout, stderr := cmd.OutOrStdout(), cmd.ErrOrStderr()
 	chains := make([]*home.Chain, len(old.Chains))
 	for i, c := range old.Chains {
-		if chains[i], err = convert(c, t.name, stderr); err != nil {
+		if chains[i], err = convert(c, t.Name, stderr); err != nil {
 			return err
 		}
 		defer chains[i].Wipe()
-		chains[i].Witness = t.seen.Addrs
+		chains[i].Witness = t.Witness.Addrs
 	}
 	for _, w := range old.Warnings {
 		fmt.Fprintln(stderr, "note:", w)
 	}
-	if t.dryRun {
+	if t.DryRun {
 		err := showPlan(stdout, in, chains, old.SwitchOff)
 		return cmp.Or(err, t.gateAll(cmd, old, chains))
 	}
@@ -208,8 +170,8 @@ func (t *takeOverFlags) run(cmd *cobra.Command, a *provider.House, source string
 			return err
 		}
 	}
-	printSteps(stdout, old.SwitchOff)
-	t.seen.Note(stderr)
+	PrintSteps(stdout, old.SwitchOff)
+	t.Witness.Note(stderr)
 	in.Next(stderr)
 	return nil
 }
@@ -266,15 +228,7 @@ func showPlan(w io.Writer, in *home.Installer, chains []*home.Chain, steps []str
 			fmt.Fprintf(w, "  node   %s, %s\n", n.Name, n.Addr)
 		}
 	}
-	printSteps(w, steps)
+	PrintSteps(w, steps)
 	_, err := fmt.Fprintln(w, "nothing was written")
 	return err
-}
-
-// printSteps prints the closing list.
-func printSteps(w io.Writer, steps []string) {
-	fmt.Fprintln(w, "\nthen, in this order:")
-	for i, s := range steps {
-		fmt.Fprintf(w, "%2d. %s\n", i+1, s)
-	}
 }

@@ -17,6 +17,9 @@ import (
 	"privyseal/internal/watermark"
 )
 
+// providerName is what config, flags and metrics call it.
+const providerName = "nitro"
+
 // nitroHolder is the provider whose keys are in AWS Nitro Enclaves, and wrapped in
 // files.
 type nitroHolder struct{}

@@ -54,7 +54,7 @@ type enclaveChain struct {
 
 func newEnclaveChain(id, name string) *enclaveChain {
 	ch := &enclaveChain{Chain: config.NewChain(id, name)}
-	ch.Provider, ch.Key = "nitro", "keys/"+ch.Name+".wrapped"
+	ch.Provider, ch.Key = providerName, "keys/"+ch.Name+".wrapped"
 	return ch
 }
 
@@ -65,7 +65,7 @@ type wrappedKey struct {
 	claims claims.Claims
 }
 
-// run makes a chain in an enclave.
+// Make implements [home.Maker].
 func (f *nitroInitFlags) Make(cmd *cobra.Command, a *provider.House, i *home.Order) error {
 	ctx, stdout, stderr := cmd.Context(), cmd.OutOrStdout(), cmd.ErrOrStderr()
 	ch := newEnclaveChain(i.ChainID, i.Name)
@@ -526,7 +526,7 @@ func pins(in *home.Installer, kmsKey, chainID string, keys ...pubkey.Key) string
 // enclaveChains are the chains of this home whose keys are in enclaves.
 func enclaveChains(in *home.Installer) (list []config.Chain) {
 	if in.Config != nil {
-		list = slices.DeleteFunc(slices.Clone(in.Config.Chains), func(ch config.Chain) bool { return ch.Provider != "nitro" })
+		list = slices.DeleteFunc(slices.Clone(in.Config.Chains), func(ch config.Chain) bool { return ch.Provider != providerName })
 	}
 	return list
 }

@@ -13,7 +13,6 @@ import (
 	"privyseal/internal/home"
 	"privyseal/internal/migrate"
 	opsnitro "privyseal/internal/ops/nitro"
-	"privyseal/internal/provider"
 )
 
 // nitroMigrateFlags are those of `privyseal migrate` for a key in an enclave.
@@ -21,19 +20,38 @@ type nitroMigrateFlags struct {
 	enclave       enclaveFlags
 	publicKey     string
 	enclaveConfig string
-	seen          *home.WitnessFlag
 }
 
-func (f *nitroMigrateFlags) add(cmd *cobra.Command) {
+// Add implements [home.Taker].
+func (f *nitroMigrateFlags) Add(cmd *cobra.Command) {
 	f.enclave.add(cmd)
 	fl := cmd.Flags()
 	fl.StringVar(&f.publicKey, "public-key", "", "the validator's public key in any format, where an enclave holds the key")
 	fl.StringVar(&f.enclaveConfig, "enclave-config", "", "tmkms-light's enclave.toml (default: the one beside tmkms.toml)")
 }
 
-// takeOver takes over a chain whose key is a ciphertext of KMS.
-func (t *takeOverFlags) takeOverEnclave(cmd *cobra.Command, a *provider.House, in *home.Installer, old *migrate.Installation, c migrate.Chain) error {
-	f := &t.nitro
+// Takes implements [home.Taker]: the key is a ciphertext of KMS.
+func (f *nitroMigrateFlags) Takes(c migrate.Chain) bool { return c.KMS != nil }
+
+// Idle implements [home.Taker].
+func (f *nitroMigrateFlags) Idle() error {
+	if f.publicKey != "" || f.enclave.eif != "" || f.enclaveConfig != "" {
+		return cli.Usagef("--public-key, --eif and --enclave-config are for a key that an enclave holds, and this one is in a file")
+	}
+	return nil
+}
+
+// takeKey are the words of `privyseal init` that take the key over.
+func (f *nitroMigrateFlags) takeKey(c migrate.Chain) []string {
+	words := []string{"--provider", providerName}
+	if f.enclave.eif != "" { // else that of the config
+		words = append(words, "--eif", f.enclave.eif)
+	}
+	return append(words, "--public-key", f.publicKey, "--import-kms", c.KeyFile)
+}
+
+// Take implements [home.Taker].
+func (f *nitroMigrateFlags) Take(cmd *cobra.Command, in *home.Installer, old *migrate.Installation, c migrate.Chain, t *TakeOver) error {
 	stdout, stderr := cmd.OutOrStdout(), cmd.ErrOrStderr()
 	settings, err := f.takeEnclave(cmd, in, old)
 	if err != nil {
@@ -49,25 +67,25 @@ func (t *takeOverFlags) takeOverEnclave(cmd *cobra.Command, a *provider.House, i
 	if err != nil {
 		return cli.Usagef("--public-key: %w", err)
 	}
-	ch, err := convertToEnclave(c, t.name)
+	ch, err := convertToEnclave(c, t.Name)
 	if err != nil {
 		return err
 	}
-	ch.Witness = f.seen.Addrs
-	if t.dryRun {
+	ch.Witness = t.Witness.Addrs
+	if t.DryRun {
 		fmt.Fprintf(stdout, "would write, in %s:\nchain %s\n  key    %s, %s, wrapped anew, from %s\n  state  %s, at %s\n", in.Dir, ch.Name, ch.Key, key, c.KeyFile, ch.State, home.MarkText(c.Mark))
 		for _, n := range ch.Nodes {
 			fmt.Fprintf(stdout, "  node   %s, %s\n", n.Name, n.Addr)
 		}
 		fmt.Fprintln(stdout, settings)
-		printSteps(stdout, old.SwitchOff)
+		PrintSteps(stdout, old.SwitchOff)
 		_, err := fmt.Fprintln(stdout, "nothing was written, and no enclave was asked")
-		return cmp.Or(err, t.gate(cmd, old.Source, c, ch.Chain, key))
+		return cmp.Or(err, t.Gate(cmd, old.Source, c, ch.Chain, key, f.takeKey(c)...))
 	}
-	if err := t.gate(cmd, old.Source, c, ch.Chain, key); err != nil {
+	if err := t.Gate(cmd, old.Source, c, ch.Chain, key, f.takeKey(c)...); err != nil {
 		return err
 	}
-	e, err := f.enclave.open(cmd.Context(), a, in.Config, true)
+	e, err := f.enclave.open(cmd.Context(), in.House, in.Config, true)
 	if err != nil {
 		return err
 	}
@@ -84,7 +102,7 @@ func (t *takeOverFlags) takeOverEnclave(cmd *cobra.Command, a *provider.House, i
 	if err := ch.report(stdout, in, e, cli.KeyFormat{Format: "json"}); err != nil {
 		return err
 	}
-	printSteps(stdout, old.SwitchOff)
+	PrintSteps(stdout, old.SwitchOff)
 	in.Next(stderr)
 	return nil
 }

@@ -67,7 +67,7 @@ func (f *forbidden) Dial(context.Context, uint32) (vsock.Conn, error) {
 
 // A missing right is told at once, and not as an enclave that does not answer.
 func TestNoRightToTheEnclave(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	f := &forbidden{}
 	err := (&enclaveLink{}).connect(ctx, f)

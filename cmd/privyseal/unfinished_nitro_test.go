@@ -11,14 +11,13 @@ import (
 	"testing"
 	"time"
 
-	"github.com/spf13/cobra"
-
 	"privyseal/internal/cli"
 	"privyseal/internal/config"
 	"privyseal/internal/filestore"
 	"privyseal/internal/home"
 	"privyseal/internal/hostlink"
 	opsnitro "privyseal/internal/ops/nitro"
+	"privyseal/internal/pubkey"
 	"privyseal/internal/watermark"
 )
 
@@ -64,51 +63,74 @@ func initEnclave(dir, image string) (string, int) {
 	return out.String(), status
 }
 
+// cutChain is a chain in an enclave whose installation was cut off.
+type cutChain struct {
+	config.Chain
+	public  pubkey.Key
+	wrapped []byte
+}
+
+// documentOf is where the document of a wrapped key lies.
+func documentOf(wrapped string) string {
+	return strings.TrimSuffix(wrapped, ".wrapped") + ".attestation"
+}
+
 // cutOffEnclave does the first steps of an installation whose keys are made in an
-// enclave: the note, key, identity, state, the word that the config may name them, the
-// config.
-func cutOffEnclave(t *testing.T, dir, image string, steps int) (*enclaveChain, watermark.Mark) {
+// enclave, with what a whole one elsewhere has made: the note, key, identity, state, the
+// word that the config may name them, the config.
+func cutOffEnclave(t *testing.T, dir, image string, steps int) (*cutChain, watermark.Mark) {
 	t.Helper()
-	a := newHouse(dir)
-	in, err := home.NewInstaller(a)
+	whole := filepath.Join(diskDir(t), "whole")
+	if text, status := initEnclave(whole, image); status != 0 {
+		t.Fatal(text)
+	}
+	c, err := providers.Kinds().Load(filepath.Join(whole, config.FileName))
 	if err != nil {
 		t.Fatal(err)
 	}
-	f, cmd := &enclaveFlags{}, &cobra.Command{}
-	f.add(cmd)
-	if err := cmd.ParseFlags([]string{"--eif", image, "--transport", os.Getenv("NITRO")}); err != nil {
+	ch := &cutChain{Chain: c.Chains[0]}
+	if ch.public, err = providers.Public(c, ch.Chain); err != nil {
 		t.Fatal(err)
 	}
-	e, err := f.open(t.Context(), a, nil, true)
+	info, err := filestore.Inspect(home.StateFile(c.Path(ch.State), watermark.ID{ChainID: ch.ID, Key: ch.public.ID()}))
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer e.close()
-	ch := newEnclaveChain("chain-1", "")
-	ch.Nodes = []config.Node{{Name: "node1", Addr: "tcp://127.0.0.1:1"}}
+	files := func(wrapped string) (list []home.File) {
+		for _, path := range []string{wrapped, documentOf(wrapped)} {
+			data, err := os.ReadFile(c.Path(path))
+			if err != nil {
+				t.Fatal(err)
+			}
+			list = append(list, home.File{Path: path, Data: data})
+		}
+		return list
+	}
+	key, identity := files(ch.Key), files(ch.Identity)
+	ch.wrapped = key[0].Data
+	in, err := home.NewInstaller(newHouse(dir))
+	if err != nil {
+		t.Fatal(err)
+	}
 	if err := in.Undo.Folder(dir); err != nil {
 		t.Fatal(err)
 	}
-	if err := ch.make(t.Context(), in, e, cli.KeyType{}, nil); err != nil {
+	u := home.Making{Name: ch.Name, ChainID: ch.ID, State: ch.State, Files: append(key[:2:2], identity...)}
+	u.Begin(info.Saved.Mark)
+	if u.PublicKey, err = cli.KeyJSON(ch.public); err != nil {
 		t.Fatal(err)
 	}
-	mark, err := hostlink.HostMark(ch.key.Record)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ch.Table = e.name
-	list := []func(*home.Note) error{func(note *home.Note) error {
-		u, err := ch.unfinished(mark)
-		if err != nil {
-			return err
-		}
-		return note.Write(u)
-	}}
-	for _, step := range enclaveSteps(in, ch, mark) {
-		list = append(list, func(*home.Note) error { return step() })
-	}
-	cutAt(t, in, steps, append(list, (*home.Note).Named, func(*home.Note) error { return in.AddToConfig(e.newTables(), ch.Chain) })...)
-	return ch, mark
+	cutAt(t, in, steps,
+		func(note *home.Note) error { return note.Write(u) },
+		func(*home.Note) error { return in.AddFiles(key...) },
+		func(*home.Note) error { return in.AddFiles(identity...) },
+		func(*home.Note) error {
+			return in.MakeState(ch.Chain, ch.public, watermark.Saved{Mark: info.Saved.Mark}, false)
+		},
+		(*home.Note).Named,
+		func(*home.Note) error { return in.AddToConfig(c.Tables, ch.Chain) },
+	)
+	return ch, info.Saved.Mark
 }
 
 // As for software keys: after any step the next run goes on, and what a config may have
@@ -127,20 +149,20 @@ func TestEnclaveInitGoesOnAfterACrash(t *testing.T) {
 			t.Fatal(err)
 		}
 		public, err := providers.Public(c, c.Chains[0])
-		if err != nil || public.Equal(ch.key.public) {
+		if err != nil || public.Equal(ch.public) {
 			t.Errorf("after %d steps: the key of the run that was cut off lives: %v, %v", steps, public, err)
 		}
 		if info, err := filestore.Inspect(home.StateFile(c.Path(c.Chains[0].State), watermark.ID{ChainID: "chain-1", Key: public.ID()})); err != nil || info.Problem != nil {
 			t.Errorf("after %d steps: %v, %v", steps, err, info.Problem)
 		}
-		for _, path := range []string{ch.Key, documentPath(ch.Key), "identity.wrapped", "identity.attestation"} {
+		for _, path := range []string{ch.Key, documentOf(ch.Key), "identity.wrapped", "identity.attestation"} {
 			aside := filepath.Join(dir, path+".unused")
 			if kept := exists(aside); kept != (steps == 5) || kept != strings.Contains(text, "kept "+aside) {
 				t.Errorf("after %d steps: %s kept %v: %s", steps, path, kept, text)
 			}
 		}
 		aside, err := os.ReadFile(filepath.Join(dir, ch.Key+".unused"))
-		if steps == 5 && (err != nil || !bytes.Equal(aside, ch.key.Wrapped)) {
+		if steps == 5 && (err != nil || !bytes.Equal(aside, ch.wrapped)) {
 			t.Errorf("not the wrapped key: %v", err)
 		}
 		if exists(filepath.Join(dir, home.NoteName)) {
@@ -156,11 +178,11 @@ func TestEnclaveInitKeepsTheLastCopy(t *testing.T) {
 	for _, tt := range []struct {
 		name  string
 		steps int
-		spoil func(t *testing.T, dir string, ch *enclaveChain, mark watermark.Mark)
+		spoil func(t *testing.T, dir string, ch *cutChain, mark watermark.Mark)
 		goes  bool
 	}{
-		{"torn", 4, func(t *testing.T, dir string, ch *enclaveChain, _ watermark.Mark) {
-			for i, path := range []string{ch.Key, documentPath(ch.Key), ch.Identity, documentPath(ch.Identity)} {
+		{"torn", 4, func(t *testing.T, dir string, ch *cutChain, _ watermark.Mark) {
+			for i, path := range []string{ch.Key, documentOf(ch.Key), ch.Identity, documentOf(ch.Identity)} {
 				if err := os.Truncate(filepath.Join(dir, path), int64(17*i)); err != nil {
 					t.Fatal(err)
 				}
@@ -169,23 +191,23 @@ func TestEnclaveInitKeepsTheLastCopy(t *testing.T) {
 				t.Fatal(err)
 			}
 		}, true},
-		{"somebody's", 4, func(t *testing.T, dir string, ch *enclaveChain, _ watermark.Mark) {
+		{"somebody's", 4, func(t *testing.T, dir string, ch *cutChain, _ watermark.Mark) {
 			if err := os.WriteFile(filepath.Join(dir, ch.Key), []byte("of another enclave"), 0o600); err != nil {
 				t.Fatal(err)
 			}
 		}, false},
-		{"another record", 4, func(t *testing.T, dir string, ch *enclaveChain, mark watermark.Mark) {
+		{"another record", 4, func(t *testing.T, dir string, ch *cutChain, mark watermark.Mark) {
 			r, err := hostlink.ReadRecord(mark.SignBytes)
 			if err != nil {
 				t.Fatal(err)
 			}
 			later := watermark.Mark{Height: r.Mark.Height + 7, Step: watermark.StepPrecommit}
-			id := watermark.ID{ChainID: "chain-1", Key: ch.key.public.ID()}
+			id := watermark.ID{ChainID: "chain-1", Key: ch.public.ID()}
 			if err := filestore.Raise(home.StateFile(filepath.Join(dir, ch.State), id), watermark.Saved{Mark: later}); err != nil {
 				t.Fatal(err)
 			}
 		}, false},
-		{"named by a config", 4, func(t *testing.T, dir string, ch *enclaveChain, _ watermark.Mark) {
+		{"named by a config", 4, func(t *testing.T, dir string, ch *cutChain, _ watermark.Mark) {
 			other := ch.Chain
 			other.Name, other.ID, other.State = "other", "other", "state/other.mark"
 			other.Identity, other.Nodes, other.Table = "", []config.Node{{Name: "n", Addr: "unix:///n"}}, "main"
