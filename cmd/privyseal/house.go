@@ -3,7 +3,7 @@ package main
 import (
 	"privyseal/internal/cli"
 	"privyseal/internal/home"
-	opsnitro "privyseal/internal/ops/nitro"
+	"privyseal/internal/ops/nitro"
 	"privyseal/internal/ops/soft"
 	opsvault "privyseal/internal/ops/vault"
 	"privyseal/internal/provider"
@@ -12,15 +12,15 @@ import (
 // providers are those of this build: a line adds one.
 var providers = provider.Table{
 	{Name: "soft", Where: "a file", Imported: "the key in plain text", Holder: soft.Holder{}},
-	{Name: "nitro", Where: "an AWS Nitro Enclave", Unit: "privyseal-nitro", Kind: opsnitro.Kind(), Form: "wrapped",
+	{Name: "nitro", Where: "an AWS Nitro Enclave", Unit: "privyseal-nitro", Kind: nitro.Kind(), Form: "wrapped",
 		Writer:   "an enclave",
-		Imported: "a ciphertext of the key, which opens without its chain being named", Holder: nitroHolder{}},
+		Imported: "a ciphertext of the key, which opens without its chain being named", Holder: nitro.Holder{}},
 	{Name: "vault", Where: "a HashiCorp Vault or OpenBao server", Imported: "the key in plain text", Kind: opsvault.Kind(), Holder: opsvault.Holder{}},
 }
 
 // makers are the parts of `privyseal init` that are a provider's own.
 func makers() map[string]home.Maker {
-	return map[string]home.Maker{"soft": soft.Maker{}, "nitro": &nitroInitFlags{}, "vault": &opsvault.Init{}}
+	return map[string]home.Maker{"soft": soft.Maker{}, "nitro": &nitro.Maker{}, "vault": &opsvault.Init{}}
 }
 
 // newHouse returns what the commands are given; home is "" for that of the environment.
@@ -29,4 +29,4 @@ func newHouse(home string) *provider.House {
 }
 
 // takers are the parts of `privyseal migrate` that are a provider's own.
-func takers() []Taker { return []Taker{&nitroMigrateFlags{}} }
+func takers() []home.Taker { return []home.Taker{&nitro.Taker{}} }

@@ -8,13 +8,14 @@ import (
 
 	"privyseal/internal/cli"
 	"privyseal/internal/key/soft"
+	"privyseal/internal/ops/nitro"
 	"privyseal/internal/provider"
 	"privyseal/internal/pubkey"
 )
 
 func newKeyCommand(a *provider.House) *cobra.Command {
 	return cli.NewGroup("key", "Generate, import, show and seal keys",
-		newKeyGenerateCommand(), newKeyImportCommand(), newKeyShowCommand(a), newKeySealCommand(a))
+		newKeyGenerateCommand(), newKeyImportCommand(), newKeyShowCommand(a), nitro.NewSeal(a))
 }
 
 func newKeyGenerateCommand() *cobra.Command {

@@ -89,8 +89,8 @@ func checkSource(cmd *cobra.Command, args []string) error {
 
 // migrateFlags are the flags of `privyseal migrate`.
 type migrateFlags struct {
-	TakeOver
-	takers []Taker
+	home.TakeOver
+	takers []home.Taker
 }
 
 // gateAll takes all states of the old signer through the gate.
@@ -170,7 +170,7 @@ func (t *migrateFlags) takeFiles(cmd *cobra.Command, in *home.Installer, old *mi
 			return err
 		}
 	}
-	PrintSteps(stdout, old.SwitchOff)
+	home.PrintSteps(stdout, old.SwitchOff)
 	t.Witness.Note(stderr)
 	in.Next(stderr)
 	return nil
@@ -228,7 +228,7 @@ func showPlan(w io.Writer, in *home.Installer, chains []*home.Chain, steps []str
 			fmt.Fprintf(w, "  node   %s, %s\n", n.Name, n.Addr)
 		}
 	}
-	PrintSteps(w, steps)
+	home.PrintSteps(w, steps)
 	_, err := fmt.Fprintln(w, "nothing was written")
 	return err
 }

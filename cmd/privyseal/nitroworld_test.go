@@ -6,6 +6,7 @@ import (
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/tls"
 	"encoding/binary"
 	"encoding/json"
@@ -190,7 +191,8 @@ func runEnclave(dir, cid, path string, debug bool) error {
 	if err != nil {
 		return err
 	}
-	digest, err := policyDigest(p)
+	encoded, err := p.Encode()
+	digest := sha256.Sum256(encoded)
 	if err != nil {
 		return err
 	}

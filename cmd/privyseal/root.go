@@ -6,6 +6,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"privyseal/internal/cli"
+	"privyseal/internal/ops/nitro"
 	"privyseal/internal/ops/nitro/verify"
 )
 
@@ -76,7 +77,7 @@ func newRootCommand() *cobra.Command {
 		newKeyCommand(a),
 		newStateCommand(a),
 		newMigrateCommand(a),
-		newNitroCommand(a),
+		nitro.NewCommand(a),
 		verify.NewCommand(),
 		newVersionCommand(),
 	)

@@ -84,7 +84,7 @@ func stateMakerOf(a *provider.House, ch config.Chain) (stateMaker, bool) {
 
 // initState makes the state of a key that this process signs with.
 func initState(a *provider.House, cmd *cobra.Command, c *config.Config, ch config.Chain, from *home.Start) error {
-	fc, key, err := stateOf(a, c, ch)
+	fc, key, err := home.StateOf(a, c, ch)
 	if err == nil {
 		err = a.CheckOwner()
 	}
@@ -162,7 +162,7 @@ lowers, and "privyseal start" must not run. It is for
 }
 
 func raiseState(a *provider.House, cmd *cobra.Command, c *config.Config, ch config.Chain, from *home.Start) error {
-	fc, key, err := stateOf(a, c, ch)
+	fc, key, err := home.StateOf(a, c, ch)
 	if err != nil {
 		return err
 	}
@@ -220,15 +220,6 @@ func bringIn(a *provider.House, cmd *cobra.Command, c *config.Config, ch config.
 	return err
 }
 
-// stateOf returns where the state of a chain is and whose it is.
-func stateOf(a *provider.House, c *config.Config, ch config.Chain) (filestore.Config, pubkey.Key, error) {
-	key, err := a.Providers.Public(c, ch)
-	if err != nil {
-		return filestore.Config{}, key, err
-	}
-	return home.StateFile(c.Path(ch.State), watermark.ID{ChainID: ch.ID, Key: key.ID()}), key, nil
-}
-
 func newStateAdoptCommand(a *provider.House) *cobra.Command {
 	var chain cli.ChainFlag
 	var words home.Words
@@ -258,7 +249,7 @@ elsewhere --yes says so.`,
 }
 
 func adoptState(a *provider.House, cmd *cobra.Command, c *config.Config, ch config.Chain, words *home.Words) error {
-	fc, _, err := stateOf(a, c, ch)
+	fc, _, err := home.StateOf(a, c, ch)
 	if err != nil {
 		return err
 	}
@@ -321,7 +312,7 @@ file.`,
 				return err
 			}
 			// A state can be looked at without its key, too.
-			fc, _, keyErr := stateOf(a, c, ch)
+			fc, _, keyErr := home.StateOf(a, c, ch)
 			if keyErr != nil {
 				fc = home.StateFile(c.Path(ch.State), watermark.ID{})
 			}
@@ -437,7 +428,7 @@ start" first. If the output is lost, export again: it stays the same.`,
 			if err != nil {
 				return err
 			}
-			fc, key, err := stateOf(a, c, ch)
+			fc, key, err := home.StateOf(a, c, ch)
 			if err != nil {
 				return err
 			}
@@ -521,7 +512,7 @@ above what was exported here, is taken with --export-unused only.`,
 			if err != nil {
 				return err
 			}
-			fc, key, err := stateOf(a, c, ch)
+			fc, key, err := home.StateOf(a, c, ch)
 			if err != nil {
 				return err
 			}

@@ -8,8 +8,6 @@ import (
 	"strings"
 	"testing"
 
-	"privyseal/internal/ops/nitro"
-
 	"github.com/google/go-cmp/cmp"
 
 	"privyseal/internal/config"
@@ -41,14 +39,35 @@ node = [{ addr = "unix:///e" }]
 eif = "e.eif"
 `
 
-// kinds are those of a build with key files and Nitro Enclaves.
-var kinds = config.Kinds{{Provider: "soft"}, nitroKind()}
+// kinds are those of a build with key files and enclaves.
+var kinds = config.Kinds{{Provider: "soft"}, enclaveKind()}
 
-func nitroKind() config.Kind {
-	kind := nitro.Kind()
-	kind.Provider = "nitro"
-	return kind
+func enclaveKind() config.Kind {
+	return config.Kind{
+		Provider: "nitro", Table: "enclave", Noun: "an enclave", Apart: "in an enclave", Keys: []config.Key{{Name: "eif", Type: "a string"}},
+		Decode: func(unmarshal func(any) error) (map[string]config.Section, error) {
+			var file struct {
+				Enclaves map[string]*enclave `toml:"enclave"`
+			}
+			err := unmarshal(&file)
+			all := map[string]config.Section{}
+			for name, e := range file.Enclaves {
+				all[name] = e
+			}
+			return all, err
+		},
+	}
 }
+
+// enclave is a table of a provider.
+type enclave struct {
+	EIF string `toml:"eif"`
+}
+
+func (*enclave) Fill(func(string) bool)                          {}
+func (*enclave) Check(func(string) bool, func(key, text string)) {}
+func (*enclave) Secret() (string, bool)                          { return "", false }
+func (e *enclave) Render(w *config.Lines)                        { w.Line(true, "eif", config.Quote(e.EIF)) }
 
 func parse(t *testing.T, text string) *config.Config {
 	t.Helper()
@@ -183,10 +202,10 @@ func TestEveryKeyCounts(t *testing.T) {
 			t.Fatalf("%s is of a kind that this test does not know", field.Name)
 		}
 		p := &Plan{}
-		p.change(place{a, nitroKind()}, place{b, nitroKind()})
+		p.change(place{a, enclaveKind()}, place{b, enclaveKind()})
 		key, _, _ := strings.Cut(field.Tag.Get("toml"), ",")
 		if field.Name == "Table" {
-			key = nitroKind().Table
+			key = enclaveKind().Table
 		}
 		if want := []string{"chain c: " + key}; !slices.Equal(p.Refused, want) {
 			t.Errorf("%s changes, and refused is %q", field.Name, p.Refused)

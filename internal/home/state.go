@@ -4,8 +4,10 @@ import (
 	"fmt"
 
 	"privyseal/internal/cli"
+	"privyseal/internal/config"
 	"privyseal/internal/filestore"
 	"privyseal/internal/migrate"
+	"privyseal/internal/provider"
 	"privyseal/internal/pubkey"
 	"privyseal/internal/watermark"
 )
@@ -53,4 +55,13 @@ func ReadState(path, chainID string, key pubkey.Key) (Foreign, error) {
 		return fail(fmt.Errorf("it is of another key, %v, not %v", owner, key))
 	}
 	return state, nil
+}
+
+// StateOf returns where the state of a chain is and whose it is.
+func StateOf(a *provider.House, c *config.Config, ch config.Chain) (filestore.Config, pubkey.Key, error) {
+	key, err := a.Providers.Public(c, ch)
+	if err != nil {
+		return filestore.Config{}, key, err
+	}
+	return StateFile(c.Path(ch.State), watermark.ID{ChainID: ch.ID, Key: key.ID()}), key, nil
 }

@@ -1,5 +1,10 @@
-// Package nitro is the provider whose keys are in AWS Nitro Enclaves: what the operator
-// has of it.
+// Package nitro is the provider whose keys are in AWS Nitro Enclaves: its tables of the
+// config, what check and init want of it, the enclave launched, spoken to and served, and
+// its own commands. The instance that this runs on is not trusted by the enclave, and so
+// nothing here is: what an enclave says about itself is verified where it counts.
+//
+// Images and policies, for which nothing is launched, are in internal/ops/nitro/image, and
+// what an attestation document proves in internal/ops/nitro/verify.
 package nitro
 
 import (

@@ -1,4 +1,4 @@
-package main
+package nitro
 
 import (
 	"fmt"
@@ -13,7 +13,6 @@ import (
 	"privyseal/internal/eif"
 	"privyseal/internal/key/nitrokms"
 	"privyseal/internal/monitor"
-	opsnitro "privyseal/internal/ops/nitro"
 	"privyseal/internal/ops/nitro/nitrotest"
 	"privyseal/internal/watermark"
 )
@@ -36,14 +35,14 @@ func TestAHostThatFailsLocksNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	log := slog.New(slog.DiscardHandler)
-	c := &config.Config{Tables: opsnitro.Tables(map[string]opsnitro.Enclave{"main": opsnitro.NewEnclave(image)})}
+	c := &config.Config{Tables: Tables(map[string]Enclave{"main": NewEnclave(image)})}
 	d := &daemon.Daemon{Config: c, Log: log, Monitor: monitor.New(log, "test")}
 	header := nitrokms.Header{KeyARN: nitrotest.KeyARN, KeyType: "ed25519", Public: make([]byte, 32)}
-	var chains []*nitroChain
+	var chains []*chain
 	stores := []*closing{{}, {}}
 	for i, store := range stores { // both of one id
 		name := fmt.Sprint("chain-", i)
-		chains = append(chains, &nitroChain{
+		chains = append(chains, &chain{
 			cfg: config.Chain{ID: "chain", Name: name}, monitor: d.Monitor.AddChain(name, "chain"), header: header,
 			id: watermark.ID{ChainID: "chain"}, store: store, Guard: &daemon.Guard{},
 		})

@@ -1,4 +1,4 @@
-package main
+package nitro
 
 import (
 	"bytes"
@@ -171,7 +171,7 @@ type sealFlags struct {
 	out     string
 }
 
-func newKeySealCommand(a *provider.House) *cobra.Command {
+func NewSeal(a *provider.House) *cobra.Command {
 	f := &sealFlags{}
 	cmd := &cobra.Command{
 		Use:   "seal KEYFILE --to DOCUMENT --eif FILE --chain-id ID --out FILE",

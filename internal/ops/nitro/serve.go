@@ -1,4 +1,4 @@
-package main
+package nitro
 
 import (
 	"cmp"
@@ -26,7 +26,6 @@ import (
 	"privyseal/internal/hostlink"
 	"privyseal/internal/key/nitrokms"
 	"privyseal/internal/monitor"
-	opsnitro "privyseal/internal/ops/nitro"
 	"privyseal/internal/policy"
 	"privyseal/internal/pubkey"
 	"privyseal/internal/session"
@@ -35,12 +34,12 @@ import (
 	"privyseal/internal/watermark"
 )
 
-// nitroChain is one chain that an enclave signs for. It is the host's observer.
-type nitroChain struct {
+// chain is one chain that an enclave signs for. It is the host's observer.
+type chain struct {
 	cfg     config.Chain
 	log     *slog.Logger
 	monitor *monitor.Chain
-	nodes   map[string]*nitroNode
+	nodes   map[string]*node
 
 	wrapped, identity []byte
 	header            nitrokms.Header
@@ -54,21 +53,21 @@ type nitroChain struct {
 	*daemon.Guard
 }
 
-type nitroNode struct {
+type node struct {
 	changed func(session.State, error)
 	serving atomic.Bool
 }
 
 // openNitroChain reads what the host has of a chain: wrapped keys and state.
-func openNitroChain(ctx context.Context, d *daemon.Daemon, cc config.Chain, m *monitor.Chain, standby bool) (c *nitroChain, err error) {
+func openNitroChain(ctx context.Context, d *daemon.Daemon, cc config.Chain, m *monitor.Chain, standby bool) (c *chain, err error) {
 	log := d.Log.With("chain_id", cc.ID)
 	if cc.Name != cc.ID {
 		log = log.With("chain", cc.Name)
 	}
-	c = &nitroChain{cfg: cc, log: log, monitor: m, nodes: map[string]*nitroNode{}, settled: make(chan struct{})}
+	c = &chain{cfg: cc, log: log, monitor: m, nodes: map[string]*node{}, settled: make(chan struct{})}
 	c.tell = func() { d.Notify("STATUS=" + d.Summary()) }
 	for _, n := range cc.Nodes {
-		c.nodes[n.Name] = &nitroNode{changed: m.AddNode(n.Name, n.Addr)}
+		c.nodes[n.Name] = &node{changed: m.AddNode(n.Name, n.Addr)}
 	}
 	defer func() {
 		if err != nil && !errors.Is(err, filestore.ErrLocked) {
@@ -160,7 +159,7 @@ func lostWrapped(chainID string) string {
 }
 
 // Status implements host.Observer.
-func (c *nitroChain) Status(keyType string, public []byte, problem error) {
+func (c *chain) Status(keyType string, public []byte, problem error) {
 	defer func() {
 		c.tell()
 		c.once.Do(func() { close(c.settled) })
@@ -181,7 +180,7 @@ func (c *nitroChain) Status(keyType string, public []byte, problem error) {
 }
 
 // checkPublic checks that the enclave has the key that its file names, and returns it.
-func (c *nitroChain) checkPublic(keyType string, public []byte) (pubkey.Key, error) {
+func (c *chain) checkPublic(keyType string, public []byte) (pubkey.Key, error) {
 	t, err := pubkey.ParseType(keyType)
 	if err != nil {
 		return pubkey.Key{}, fmt.Errorf("the enclave has a key of an unknown type: %w", err)
@@ -197,7 +196,7 @@ func (c *nitroChain) checkPublic(keyType string, public []byte) (pubkey.Key, err
 }
 
 // Acked implements host.Observer.
-func (c *nitroChain) Acked(r hostlink.Record) {
+func (c *chain) Acked(r hostlink.Record) {
 	if c.Guard != nil {
 		c.Signed(r.Mark, nil) // it will be
 	}
@@ -205,7 +204,7 @@ func (c *nitroChain) Acked(r hostlink.Record) {
 }
 
 // Event implements host.Observer.
-func (c *nitroChain) Event(e hostlink.Event) {
+func (c *chain) Event(e hostlink.Event) {
 	o := monitor.Outcome{
 		Node: e.Node, Kind: label(e.Kind), Reason: e.Reason, Repeated: e.Repeated, Unknown: e.Unknown, Nil: e.Nil,
 		Fault: signer.Fault(e.Fault), StoreErrors: e.StoreErrors,
@@ -234,7 +233,7 @@ func label(s string) string {
 }
 
 // Node implements host.Observer.
-func (c *nitroChain) Node(name, state string, err error) {
+func (c *chain) Node(name, state string, err error) {
 	n := c.nodes[name]
 	if n == nil {
 		return
@@ -247,15 +246,15 @@ func (c *nitroChain) Node(name, state string, err error) {
 	}
 }
 
-// nitroHost is one enclave with its chains.
-type nitroHost struct {
+// served is one enclave with its chains.
+type served struct {
 	host   *host.Host
-	chains []*nitroChain
+	chains []*chain
 }
 
 // OpenRemote implements [Remote], with a host for each enclave that has a chain.
-func (nitroHolder) OpenRemote(ctx context.Context, d *daemon.Daemon, chains []daemon.RemoteChain, standby bool) (services []daemon.Service, failed error) {
-	byEnclave := map[string][]*nitroChain{}
+func (Holder) OpenRemote(ctx context.Context, d *daemon.Daemon, chains []daemon.RemoteChain, standby bool) (services []daemon.Service, failed error) {
+	byEnclave := map[string][]*chain{}
 	for _, cc := range chains {
 		c, err := openNitroChain(ctx, d, cc.Chain, cc.Monitor, standby)
 		if errors.Is(err, filestore.ErrLocked) || ctx.Err() != nil {
@@ -280,14 +279,14 @@ func (nitroHolder) OpenRemote(ctx context.Context, d *daemon.Daemon, chains []da
 }
 
 // Close implements [Service].
-func (h *nitroHost) Close() {
+func (h *served) Close() {
 	for _, c := range h.chains {
 		c.store.Close()
 	}
 }
 
 // Settled implements [Service].
-func (h *nitroHost) Settled(ctx context.Context) bool {
+func (h *served) Settled(ctx context.Context) bool {
 	for _, c := range h.chains {
 		select {
 		case <-c.settled:
@@ -300,9 +299,9 @@ func (h *nitroHost) Settled(ctx context.Context) bool {
 
 // newNitroHost makes the host of an enclave for those chains that it can sign for,
 // and says why not for the others. Without any it is nil.
-func newNitroHost(d *daemon.Daemon, name string, chains []*nitroChain) (*nitroHost, error) {
+func newNitroHost(d *daemon.Daemon, name string, chains []*chain) (*served, error) {
 	hc, p, err := hostConfig(d, name)
-	h := &nitroHost{}
+	h := &served{}
 	var failed error
 	for _, c := range chains {
 		chainErr := err
@@ -336,7 +335,7 @@ func newNitroHost(d *daemon.Daemon, name string, chains []*nitroChain) (*nitroHo
 }
 
 // fail gives up a chain before an enclave has it: its state is free again.
-func (c *nitroChain) fail(err error) {
+func (c *chain) fail(err error) {
 	c.monitor.Failed(err)
 	c.store.Close()
 }
@@ -344,7 +343,7 @@ func (c *nitroChain) fail(err error) {
 // hostConfig returns the host's config of an enclave, without chains, and the
 // policy of its image.
 func hostConfig(d *daemon.Daemon, name string) (hc host.Config, p *policy.Policy, err error) {
-	e := &enclaveLink{name: name, config: opsnitro.Enclaves(d.Config)[name]}
+	e := &enclaveLink{name: name, config: Enclaves(d.Config)[name]}
 	e.config.EIF, e.config.Transport = d.Config.Path(e.config.EIF), d.Config.Path(e.config.Transport)
 	if e.image, e.policy, err = (&enclaveFlags{}).readImage(e.config.EIF); err != nil {
 		return hc, nil, fmt.Errorf("%w; put the image back from the backup, build it again (the same inputs give the same bytes), or correct `eif` of [enclave.%s] in the config", err, name)
@@ -410,7 +409,7 @@ func buildFor(flag string) string {
 	return "build an image whose policy does: `privyseal nitro policy-file " + flag + " …`"
 }
 
-func (c *nitroChain) forHost() (host.Chain, error) {
+func (c *chain) forHost() (host.Chain, error) {
 	out := host.Chain{
 		ID: c.id, Wrapped: c.wrapped, Identity: c.identity, Store: c.store, Observer: c,
 		Closed: c.Closed, Cut: c.Cut,
@@ -431,7 +430,7 @@ func (c *nitroChain) forHost() (host.Chain, error) {
 }
 
 // Attest implements [Attester].
-func (h *nitroHost) Attest(ctx context.Context, name string, nonce []byte) (document []byte, known bool, err error) {
+func (h *served) Attest(ctx context.Context, name string, nonce []byte) (document []byte, known bool, err error) {
 	for _, c := range h.chains {
 		if c.cfg.Name == name {
 			reply, err := h.host.Ask(ctx, hostlink.Request{Attest: &hostlink.Attest{ChainID: c.cfg.ID, Nonce: nonce}})
@@ -445,7 +444,7 @@ func (h *nitroHost) Attest(ctx context.Context, name string, nonce []byte) (docu
 const stopTimeout = 75 * time.Second
 
 // Run implements [Service].
-func (h *nitroHost) Run(ctx context.Context) error {
+func (h *served) Run(ctx context.Context) error {
 	for _, c := range h.chains {
 		c.Run(ctx)
 	}

@@ -1,4 +1,4 @@
-package main
+package nitro
 
 import (
 	"cmp"
@@ -10,14 +10,12 @@ import (
 	"slices"
 	"syscall"
 
-	opsnitro "privyseal/internal/ops/nitro"
-	"privyseal/internal/provider"
-
 	"github.com/spf13/cobra"
 
 	"privyseal/internal/cli"
 	"privyseal/internal/config"
 	"privyseal/internal/host"
+	"privyseal/internal/provider"
 	"privyseal/internal/vsock"
 )
 
@@ -32,7 +30,7 @@ func (f *runningFlags) add(cmd *cobra.Command) {
 }
 
 func (f *runningFlags) addCLI(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&f.nitroCLI, "nitro-cli", "", "AWS's launcher (default: that of the config, or "+opsnitro.DefaultNitroCLI+")")
+	cmd.Flags().StringVar(&f.nitroCLI, "nitro-cli", "", "AWS's launcher (default: that of the config, or "+DefaultNitroCLI+")")
 }
 
 // launcher returns a launcher for the enclave, which cannot launch. A config is
@@ -42,16 +40,16 @@ func (f *runningFlags) launcher(a *provider.House) (*host.Launcher, error) {
 	if err != nil {
 		return nil, err
 	}
-	name, e := cmp.Or(f.name, defaultEnclave), opsnitro.NewEnclave("")
+	name, e := cmp.Or(f.name, defaultEnclave), NewEnclave("")
 	if c == nil && f.name == "" && a.HomeNamed() {
 		// With a home that was mistyped, this would be another home's enclave.
 		return nil, cli.Usagef("%w; correct it, or name the enclave with --enclave, as in `--enclave %s`", noConfig(a), defaultEnclave)
 	}
 	if c != nil {
-		if f.name == "" && len(opsnitro.Enclaves(c)) == 1 {
-			name = slices.Collect(maps.Keys(opsnitro.Enclaves(c)))[0]
+		if f.name == "" && len(Enclaves(c)) == 1 {
+			name = slices.Collect(maps.Keys(Enclaves(c)))[0]
 		}
-		if known, found := opsnitro.Enclaves(c)[name]; found {
+		if known, found := Enclaves(c)[name]; found {
 			e = known
 		} else if f.name != "" {
 			return nil, cli.Usagef("there is no [enclave.%s] in the config", f.name)

@@ -1,4 +1,4 @@
-package main
+package nitro
 
 import (
 	"bytes"
@@ -21,7 +21,6 @@ import (
 	"privyseal/internal/hostlink"
 	"privyseal/internal/key/nitrokms"
 	"privyseal/internal/key/soft"
-	opsnitro "privyseal/internal/ops/nitro"
 	"privyseal/internal/ops/nitro/image"
 	"privyseal/internal/provider"
 	"privyseal/internal/pubkey"
@@ -29,15 +28,15 @@ import (
 	"privyseal/internal/watermark"
 )
 
-// nitroInitFlags are those of `privyseal init --provider nitro`.
-type nitroInitFlags struct {
+// Maker are those of `privyseal init --provider nitro`.
+type Maker struct {
 	enclave      enclaveFlags
 	importSealed string
 	importKMS    string
 	publicKey    string
 }
 
-func (f *nitroInitFlags) Add(cmd *cobra.Command) {
+func (f *Maker) Add(cmd *cobra.Command) {
 	f.enclave.add(cmd)
 	fl := cmd.Flags()
 	fl.StringVar(&f.importSealed, "import-sealed", "", "existing key, as of \"privyseal key seal\"")
@@ -66,7 +65,7 @@ type wrappedKey struct {
 }
 
 // Make implements [home.Maker].
-func (f *nitroInitFlags) Make(cmd *cobra.Command, a *provider.House, i *home.Order) error {
+func (f *Maker) Make(cmd *cobra.Command, a *provider.House, i *home.Order) error {
 	ctx, stdout, stderr := cmd.Context(), cmd.OutOrStdout(), cmd.ErrOrStderr()
 	ch := newEnclaveChain(i.ChainID, i.Name)
 	ch.Witness = i.Witness.Addrs
@@ -124,7 +123,7 @@ func (f *nitroInitFlags) Make(cmd *cobra.Command, a *provider.House, i *home.Ord
 
 // printable checks that the public key that will be there can be printed as the flags
 // say, while nothing is made yet.
-func (f *nitroInitFlags) printable(i *home.Order, imp *hostlink.Import) error {
+func (f *Maker) printable(i *home.Order, imp *hostlink.Import) error {
 	t, err := i.KeyType.Parse()
 	if err != nil {
 		return err
@@ -147,7 +146,7 @@ func (f *nitroInitFlags) printable(i *home.Order, imp *hostlink.Import) error {
 }
 
 // check finds what is wrong with the command line alone.
-func (f *nitroInitFlags) Check(i *home.Order) error {
+func (f *Maker) Check(i *home.Order) error {
 	state := i.From.Count()
 	switch {
 	case i.ImportKey != "":
@@ -182,7 +181,7 @@ func ofEnclave(t pubkey.Type) error {
 
 // imported returns the request for an existing key, nil for a new one, and the
 // boot of the enclave that it was sealed to.
-func (f *nitroInitFlags) imported(cmd *cobra.Command, in *home.Installer, ch *enclaveChain, i *home.Order) (imp *hostlink.Import, boot string, err error) {
+func (f *Maker) imported(cmd *cobra.Command, in *home.Installer, ch *enclaveChain, i *home.Order) (imp *hostlink.Import, boot string, err error) {
 	switch {
 	case f.importSealed != "":
 		s, imp, err := readSealed(f.importSealed)
@@ -205,7 +204,7 @@ func (f *nitroInitFlags) imported(cmd *cobra.Command, in *home.Installer, ch *en
 	return nil, "", nil
 }
 
-func (f *nitroInitFlags) importedByKMS(cmd *cobra.Command, in *home.Installer, ch *enclaveChain, i *home.Order) (*hostlink.Import, error) {
+func (f *Maker) importedByKMS(cmd *cobra.Command, in *home.Installer, ch *enclaveChain, i *home.Order) (*hostlink.Import, error) {
 	key, err := cli.ParsePublicKey(f.publicKey)
 	if err != nil {
 		return nil, cli.Usagef("--public-key: %w", err)
@@ -455,7 +454,7 @@ func (e *enclaveLink) newTables() map[string]map[string]config.Section {
 	if !e.isNew {
 		return nil
 	}
-	return opsnitro.Tables(map[string]opsnitro.Enclave{e.name: e.config})
+	return Tables(map[string]Enclave{e.name: e.config})
 }
 
 // report prints what the operator needs, now that all of it was verified.

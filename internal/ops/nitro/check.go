@@ -1,4 +1,4 @@
-package main
+package nitro
 
 import (
 	"errors"
@@ -6,7 +6,6 @@ import (
 
 	"privyseal/internal/host"
 	"privyseal/internal/key/nitrokms"
-	opsnitro "privyseal/internal/ops/nitro"
 	"privyseal/internal/ops/nitro/image"
 	"privyseal/internal/provider"
 )
@@ -15,7 +14,7 @@ import (
 // for the chains that are to be in it.
 func checkEnclave(r *provider.Report, name string) {
 	line, what := r.Config.Line("enclave", name, "eif"), "enclave "+name
-	path := r.Config.Path(opsnitro.Enclaves(r.Config)[name].EIF)
+	path := r.Config.Path(Enclaves(r.Config)[name].EIF)
 	im, err := image.Read(path)
 	if err != nil {
 		r.Add(provider.Bad, line, what, err.Error(), "put the image back from the backup, or build it again: the same inputs give the same bytes")
@@ -36,7 +35,7 @@ func checkEnclave(r *provider.Report, name string) {
 	for _, why := range image.ForTests(p) {
 		r.Add(provider.Unsure, line, what, why, "")
 	}
-	if opsnitro.Enclaves(r.Config)[name].Transport == "" && host.Sockets() == "" {
+	if Enclaves(r.Config)[name].Transport == "" && host.Sockets() == "" {
 		r.Add(provider.Unsure, line, what, "nitro-cli has its sockets where every user of this instance gets in, and can make the enclave unmanageable",
 			"start it by systemd/privyseal-nitro.service, or make "+host.SocketsDir+" with mode 0700 for this user, before the enclave is launched")
 	}

@@ -1,4 +1,4 @@
-package main
+package nitro
 
 import (
 	"bytes"
@@ -11,9 +11,6 @@ import (
 	"syscall"
 	"time"
 
-	opsnitro "privyseal/internal/ops/nitro"
-	"privyseal/internal/provider"
-
 	"privyseal/internal/claims"
 	"privyseal/internal/config"
 	"privyseal/internal/eif"
@@ -22,13 +19,14 @@ import (
 	"privyseal/internal/monitor"
 	"privyseal/internal/nitro"
 	"privyseal/internal/policy"
+	"privyseal/internal/provider"
 	"privyseal/internal/vsock"
 )
 
 // enclaveLink is a conversation with an enclave that runs.
 type enclaveLink struct {
 	name   string
-	config opsnitro.Enclave
+	config Enclave
 	isNew  bool // the config does not have it yet
 	image  *eif.Image
 	policy *policy.Policy
@@ -104,7 +102,7 @@ func (e *enclaveLink) launcher() (*host.Launcher, error) {
 	}
 	memory := e.config.MemoryMiB
 	if memory == 0 {
-		memory = max(opsnitro.MinMemoryMiB, int((4*info.Size()+1<<20-1)>>20))
+		memory = max(MinMemoryMiB, int((4*info.Size()+1<<20-1)>>20))
 	}
 	return &host.Launcher{
 		Path: e.config.NitroCLI, Name: host.EnclaveName(e.name), CID: e.config.CID, EIF: e.config.EIF,

@@ -1,12 +1,10 @@
-package main
+package nitro
 
 import (
 	"context"
 	"fmt"
 	"maps"
 	"slices"
-
-	opsnitro "privyseal/internal/ops/nitro"
 
 	"privyseal/internal/cli"
 	"privyseal/internal/config"
@@ -20,32 +18,32 @@ import (
 // providerName is what config, flags and metrics call it.
 const providerName = "nitro"
 
-// nitroHolder is the provider whose keys are in AWS Nitro Enclaves, and wrapped in
+// Holder is the provider whose keys are in AWS Nitro Enclaves, and wrapped in
 // files.
-type nitroHolder struct{}
+type Holder struct{}
 
 // Public implements [provider.Holder].
-func (nitroHolder) Public(c *config.Config, ch config.Chain) (pubkey.Key, error) {
+func (Holder) Public(c *config.Config, ch config.Chain) (pubkey.Key, error) {
 	_, _, key, err := readWrapped(c.Path(ch.Key), ch.ID)
 	return key, err
 }
 
 // Identity implements [provider.Holder].
-func (nitroHolder) Identity(c *config.Config, ch config.Chain) (pubkey.Key, error) {
+func (Holder) Identity(c *config.Config, ch config.Chain) (pubkey.Key, error) {
 	_, _, key, err := readWrapped(c.Path(ch.Identity), "")
 	return key, err
 }
 
 // Check implements [provider.Checker].
-func (nitroHolder) Check(_ context.Context, r *provider.Report) {
-	for _, name := range slices.Sorted(maps.Keys(opsnitro.Enclaves(r.Config))) {
+func (Holder) Check(_ context.Context, r *provider.Report) {
+	for _, name := range slices.Sorted(maps.Keys(Enclaves(r.Config))) {
 		checkEnclave(r, name)
 	}
 }
 
 // Shown implements [provider.StateKeeper]: the mark is in a record, which only an enclave
 // can authenticate.
-func (nitroHolder) Shown(m watermark.Mark) watermark.Mark {
+func (Holder) Shown(m watermark.Mark) watermark.Mark {
 	if r, err := hostlink.ReadRecord(m.SignBytes); err == nil {
 		return r.Mark
 	}
@@ -54,7 +52,7 @@ func (nitroHolder) Shown(m watermark.Mark) watermark.Mark {
 
 // Accepts implements [provider.StateKeeper]: what stands in the place of sign bytes is a
 // record.
-func (nitroHolder) Accepts(m watermark.Mark) error {
+func (Holder) Accepts(m watermark.Mark) error {
 	if own, err := hostlink.HostMark(m.SignBytes); err != nil || !own.Equal(m) {
 		return cli.Actf("this state was not written by an enclave; only what `privyseal state export` has written on the enclave's old host can be imported")
 	}
@@ -62,7 +60,7 @@ func (nitroHolder) Accepts(m watermark.Mark) error {
 }
 
 // CheckState implements [provider.StateKeeper].
-func (nitroHolder) CheckState(r *provider.Report, line int, m watermark.Mark) {
+func (Holder) CheckState(r *provider.Report, line int, m watermark.Mark) {
 	if _, err := hostlink.ReadRecord(m.SignBytes); err != nil {
 		r.Add(provider.Bad, line, "state", "it holds no record of an enclave: "+err.Error(), "put back the state of the chain's own enclave; if it is lost: `privyseal state init --help`")
 	}
@@ -72,10 +70,10 @@ func (nitroHolder) CheckState(r *provider.Report, line int, m watermark.Mark) {
 // Lost implements [provider.StateKeeper]. What is to be typed on the instance it says;
 // what is put into image and key policy only the operator's machine knows, so for that it
 // names the guide, and the values for it.
-func (nitroHolder) Lost(c *config.Config, ch config.Chain, damaged bool) string {
+func (Holder) Lost(c *config.Config, ch config.Chain, damaged bool) string {
 	here := "--home " + shell.Word(c.Path("."))
 	state, stop := here+" --chain-id "+shell.Word(ch.Name), here
-	if len(opsnitro.Enclaves(c)) > 1 {
+	if len(Enclaves(c)) > 1 {
 		stop += " --enclave " + shell.Word(ch.Table)
 	}
 	values := "CHAIN=" + shell.Word(ch.ID)
@@ -93,5 +91,5 @@ func (nitroHolder) Lost(c *config.Config, ch config.Chain, damaged bool) string 
 		"build it and let it in as doc/nitro.md says, \"The state is lost\", with %s, and with all else that policy file and key policy have now, every pin included; "+
 		"then here stop the service (`systemctl stop privyseal-nitro`, all chains), which would launch the old image again, run `privyseal nitro stop %s`, put the new image in the place of %s, "+
 		"run `privyseal state init %s --after-height H` with H well above the chain's height, and go back to the old image at once",
-		begin, state, values, stop, shell.Word(c.Path(opsnitro.Enclaves(c)[ch.Table].EIF)), state)
+		begin, state, values, stop, shell.Word(c.Path(Enclaves(c)[ch.Table].EIF)), state)
 }

@@ -1,4 +1,4 @@
-package main
+package nitro
 
 import (
 	"errors"
@@ -16,18 +16,18 @@ import (
 )
 
 // RaiseState implements [stateMaker].
-func (nitroHolder) RaiseState(ch config.Chain) error {
+func (Holder) RaiseState(ch config.Chain) error {
 	return cli.Usagef("the state of chain %q is an enclave's, which takes no word of its host: a state_floor in the image's policy raises it", ch.Name)
 }
 
 // NewState implements [stateMaker]: the enclave makes a state that is lost, if its
 // measured policy holds a floor for the chain.
-func (nitroHolder) NewState(cmd *cobra.Command, a *provider.House, c *config.Config, ch config.Chain, from *home.Start) error {
+func (Holder) NewState(cmd *cobra.Command, a *provider.House, c *config.Config, ch config.Chain, from *home.Start) error {
 	if from.Fresh {
 		return cli.Usagef("a key in an enclave has a state from its first day on; a lost one is made again with --after-height H only, by an image whose policy has a state_floor for chain %q", ch.Name)
 	}
 	ctx, w := cmd.Context(), cmd.OutOrStdout()
-	fc, _, err := stateOf(a, c, ch)
+	fc, _, err := home.StateOf(a, c, ch)
 	if err != nil {
 		return err
 	}
@@ -67,6 +67,6 @@ func (nitroHolder) NewState(cmd *cobra.Command, a *provider.House, c *config.Con
 		return err
 	}
 	_, err = fmt.Fprintf(w, "%s: made %s, at %s\nnow go back to an image without that floor (%s, and `eif`), start the service, and take this one out of the key policy: as long as KMS lets it in, whoever takes over this instance can have the state made anew once more\n",
-		ch.Name, c.Path(ch.State), home.MarkText(nitroHolder{}.Shown(mark)), a.Command("nitro stop"))
+		ch.Name, c.Path(ch.State), home.MarkText(Holder{}.Shown(mark)), a.Command("nitro stop"))
 	return err
 }

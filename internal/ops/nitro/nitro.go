@@ -1,4 +1,4 @@
-package main
+package nitro
 
 import (
 	"github.com/spf13/cobra"
@@ -8,7 +8,7 @@ import (
 	"privyseal/internal/provider"
 )
 
-func newNitroCommand(a *provider.House) *cobra.Command {
+func NewCommand(a *provider.House) *cobra.Command {
 	return cli.NewGroup("nitro", "Build, run and attest an AWS Nitro Enclave",
 		image.NewBuild(), image.NewMeasure(), image.NewPolicyFile(), image.NewKeyPolicy(),
 		newNitroImportKeyCommand(a), newNitroIdentityCommand(a), newNitroAttestCommand(a),

@@ -1,4 +1,4 @@
-package main
+package home
 
 import (
 	"fmt"
@@ -8,7 +8,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"privyseal/internal/config"
-	"privyseal/internal/home"
 	"privyseal/internal/migrate"
 	"privyseal/internal/pubkey"
 	"privyseal/internal/shell"
@@ -24,13 +23,13 @@ type Taker interface {
 	// Idle finds what is wrong with the flags where no key is for this provider.
 	Idle() error
 	// Take takes over a chain.
-	Take(cmd *cobra.Command, in *home.Installer, old *migrate.Installation, c migrate.Chain, t *TakeOver) error
+	Take(cmd *cobra.Command, in *Installer, old *migrate.Installation, c migrate.Chain, t *TakeOver) error
 }
 
 // TakeOver is what `privyseal migrate` was asked for, whoever has the key.
 type TakeOver struct {
-	Witness home.WitnessFlag
-	Words   home.Words
+	Witness WitnessFlag
+	Words   Words
 	Name    string   // of its one chain here; "" is the id
 	Nodes   []string // that no config of the old signer names
 	Fresh   bool     // where the old state says that a key has never signed, that is so
@@ -40,9 +39,9 @@ type TakeOver struct {
 // Gate takes the state of the old signer through the gate. takeKey are the words of
 // `privyseal init` that take the key over.
 func (t *TakeOver) Gate(cmd *cobra.Command, source string, c migrate.Chain, ch config.Chain, public pubkey.Key, takeKey ...string) error {
-	in := home.Incoming{Chain: ch.Name, Mark: c.Mark, Written: c.Written, From: fmt.Sprintf("%s, the state of %s", c.StateFile, source)}
+	in := Incoming{Chain: ch.Name, Mark: c.Mark, Written: c.Written, From: fmt.Sprintf("%s, the state of %s", c.StateFile, source)}
 	if t.Fresh && c.Mark.IsZero() {
-		in.Origin = home.FromNothing
+		in.Origin = FromNothing
 	}
 	g := t.Words.Gate(cmd, ch, t.Fresh)
 	if len(c.KeyFiles()) == 1 { // no command takes parts of a key
@@ -52,7 +51,7 @@ func (t *TakeOver) Gate(cmd *cobra.Command, source string, c migrate.Chain, ch c
 	if t.DryRun { // what would be refused whatever the word
 		g.Yes, g.Shown = true, io.Discard
 	}
-	return g.Admit(in, home.Here{Beside: home.Beside(ch.ID, public, []string{c.KeyFile})})
+	return g.Admit(in, Here{Beside: Beside(ch.ID, public, []string{c.KeyFile})})
 }
 
 // byHand returns the command line that takes over key and nodes of a chain, with

@@ -1,4 +1,4 @@
-package main
+package nitro
 
 import (
 	"cmp"
@@ -12,18 +12,17 @@ import (
 	"privyseal/internal/config"
 	"privyseal/internal/home"
 	"privyseal/internal/migrate"
-	opsnitro "privyseal/internal/ops/nitro"
 )
 
-// nitroMigrateFlags are those of `privyseal migrate` for a key in an enclave.
-type nitroMigrateFlags struct {
+// Taker are those of `privyseal migrate` for a key in an enclave.
+type Taker struct {
 	enclave       enclaveFlags
 	publicKey     string
 	enclaveConfig string
 }
 
 // Add implements [home.Taker].
-func (f *nitroMigrateFlags) Add(cmd *cobra.Command) {
+func (f *Taker) Add(cmd *cobra.Command) {
 	f.enclave.add(cmd)
 	fl := cmd.Flags()
 	fl.StringVar(&f.publicKey, "public-key", "", "the validator's public key in any format, where an enclave holds the key")
@@ -31,10 +30,10 @@ func (f *nitroMigrateFlags) Add(cmd *cobra.Command) {
 }
 
 // Takes implements [home.Taker]: the key is a ciphertext of KMS.
-func (f *nitroMigrateFlags) Takes(c migrate.Chain) bool { return c.KMS != nil }
+func (f *Taker) Takes(c migrate.Chain) bool { return c.KMS != nil }
 
 // Idle implements [home.Taker].
-func (f *nitroMigrateFlags) Idle() error {
+func (f *Taker) Idle() error {
 	if f.publicKey != "" || f.enclave.eif != "" || f.enclaveConfig != "" {
 		return cli.Usagef("--public-key, --eif and --enclave-config are for a key that an enclave holds, and this one is in a file")
 	}
@@ -42,7 +41,7 @@ func (f *nitroMigrateFlags) Idle() error {
 }
 
 // takeKey are the words of `privyseal init` that take the key over.
-func (f *nitroMigrateFlags) takeKey(c migrate.Chain) []string {
+func (f *Taker) takeKey(c migrate.Chain) []string {
 	words := []string{"--provider", providerName}
 	if f.enclave.eif != "" { // else that of the config
 		words = append(words, "--eif", f.enclave.eif)
@@ -51,7 +50,7 @@ func (f *nitroMigrateFlags) takeKey(c migrate.Chain) []string {
 }
 
 // Take implements [home.Taker].
-func (f *nitroMigrateFlags) Take(cmd *cobra.Command, in *home.Installer, old *migrate.Installation, c migrate.Chain, t *TakeOver) error {
+func (f *Taker) Take(cmd *cobra.Command, in *home.Installer, old *migrate.Installation, c migrate.Chain, t *home.TakeOver) error {
 	stdout, stderr := cmd.OutOrStdout(), cmd.ErrOrStderr()
 	settings, err := f.takeEnclave(cmd, in, old)
 	if err != nil {
@@ -78,7 +77,7 @@ func (f *nitroMigrateFlags) Take(cmd *cobra.Command, in *home.Installer, old *mi
 			fmt.Fprintf(stdout, "  node   %s, %s\n", n.Name, n.Addr)
 		}
 		fmt.Fprintln(stdout, settings)
-		PrintSteps(stdout, old.SwitchOff)
+		home.PrintSteps(stdout, old.SwitchOff)
 		_, err := fmt.Fprintln(stdout, "nothing was written, and no enclave was asked")
 		return cmp.Or(err, t.Gate(cmd, old.Source, c, ch.Chain, key, f.takeKey(c)...))
 	}
@@ -102,14 +101,14 @@ func (f *nitroMigrateFlags) Take(cmd *cobra.Command, in *home.Installer, old *mi
 	if err := ch.report(stdout, in, e, cli.KeyFormat{Format: "json"}); err != nil {
 		return err
 	}
-	PrintSteps(stdout, old.SwitchOff)
+	home.PrintSteps(stdout, old.SwitchOff)
 	in.Next(stderr)
 	return nil
 }
 
 // takeEnclave makes a new enclave's settings those of the old one, as far as no
 // flag says otherwise, and tells what came of it.
-func (f *nitroMigrateFlags) takeEnclave(cmd *cobra.Command, in *home.Installer, old *migrate.Installation) (string, error) {
+func (f *Taker) takeEnclave(cmd *cobra.Command, in *home.Installer, old *migrate.Installation) (string, error) {
 	if f.enclaveConfig != "" {
 		if err := old.ReadEnclave(f.enclaveConfig); err != nil {
 			return "", err
@@ -126,7 +125,7 @@ func (f *nitroMigrateFlags) takeEnclave(cmd *cobra.Command, in *home.Installer, 
 	}
 	set := cmd.Flags().Changed
 	if in.Config != nil && !set("cid") {
-		for other, has := range opsnitro.Enclaves(in.Config) {
+		for other, has := range Enclaves(in.Config) {
 			if e.CID != 0 && has.CID == e.CID {
 				e.Warnings = append(e.Warnings, fmt.Sprintf("cid %d was not taken over: enclave %s of the config has it", e.CID, other))
 				e.CID = 0
@@ -146,7 +145,7 @@ func (f *nitroMigrateFlags) takeEnclave(cmd *cobra.Command, in *home.Installer, 
 }
 
 // overruled names the flags that stand above the old settings.
-func (f *nitroMigrateFlags) overruled(set func(flag string) bool) string {
+func (f *Taker) overruled(set func(flag string) bool) string {
 	var flags []string
 	for _, flag := range []string{"cid", "memory-mib", "cpu-count"} {
 		if set(flag) {

@@ -1,4 +1,4 @@
-package main
+package nitro
 
 import (
 	"cmp"
@@ -15,7 +15,6 @@ import (
 	"privyseal/internal/cli"
 	"privyseal/internal/config"
 	"privyseal/internal/eif"
-	opsnitro "privyseal/internal/ops/nitro"
 	"privyseal/internal/ops/nitro/image"
 	"privyseal/internal/policy"
 )
@@ -43,8 +42,8 @@ func (f *enclaveFlags) add(cmd *cobra.Command) {
 	fl.StringVar(&f.eif, "eif", "", "the enclave's image")
 	fl.Uint32Var(&f.cid, "cid", 0, "context id of the enclave, 4 or above (default: nitro-cli chooses)")
 	fl.IntVar(&f.memory, "memory-mib", 0, "memory of the enclave (default: four times the image)")
-	fl.IntVar(&f.cpus, "cpu-count", opsnitro.DefaultCPUCount, "virtual CPUs of the enclave")
-	fl.StringVar(&f.nitroCLI, "nitro-cli", opsnitro.DefaultNitroCLI, "AWS's launcher: a name in $PATH, or a path")
+	fl.IntVar(&f.cpus, "cpu-count", DefaultCPUCount, "virtual CPUs of the enclave")
+	fl.StringVar(&f.nitroCLI, "nitro-cli", DefaultNitroCLI, "AWS's launcher: a name in $PATH, or a path")
 	fl.StringVar(&f.dir, "transport", "", "folder of unix sockets in place of AF_VSOCK")
 	fl.StringVar(&f.region, "region", "", "AWS region (default: that of the KMS key)")
 	fl.StringVar(&f.kmsKey, "kms-key", "", "ARN of the KMS key, which the image's policy has to name")
@@ -52,13 +51,13 @@ func (f *enclaveFlags) add(cmd *cobra.Command) {
 
 // choose returns the enclave, and whether the config does not have it yet. Paths
 // are absolute.
-func (f *enclaveFlags) choose(c *config.Config) (name string, e opsnitro.Enclave, isNew bool, err error) {
+func (f *enclaveFlags) choose(c *config.Config) (name string, e Enclave, isNew bool, err error) {
 	name = cmp.Or(f.name, defaultEnclave)
 	if c != nil {
-		if f.name == "" && len(opsnitro.Enclaves(c)) == 1 {
-			name = slices.Collect(maps.Keys(opsnitro.Enclaves(c)))[0]
+		if f.name == "" && len(Enclaves(c)) == 1 {
+			name = slices.Collect(maps.Keys(Enclaves(c)))[0]
 		}
-		if e, known := opsnitro.Enclaves(c)[name]; known {
+		if e, known := Enclaves(c)[name]; known {
 			e.EIF, e.Transport = c.Path(e.EIF), c.Path(e.Transport)
 			return name, e, false, f.agree(name, e)
 		}
@@ -88,7 +87,7 @@ func (f *enclaveFlags) allows(c *config.Config, chainID string) error {
 func (f *enclaveFlags) given(flag string) bool { return f.set != nil && f.set.Changed(flag) }
 
 // agree holds the flags against an enclave of the config.
-func (f *enclaveFlags) agree(name string, e opsnitro.Enclave) error {
+func (f *enclaveFlags) agree(name string, e Enclave) error {
 	dir, err := absolute(f.dir)
 	if err != nil {
 		return err
@@ -122,11 +121,11 @@ func keyOf(flag string) string { return strings.ReplaceAll(flag, "-", "_") }
 func flagOf(key string) string { return strings.ReplaceAll(key, "_", "-") }
 
 // newEnclave returns an enclave of the flags alone, by the rules of the config.
-func (f *enclaveFlags) newEnclave(name string) (e opsnitro.Enclave, err error) {
+func (f *enclaveFlags) newEnclave(name string) (e Enclave, err error) {
 	if !config.ValidTable(name) {
 		return e, cli.Usagef("--enclave %q is not a name: 1 to 40 of A-Z a-z 0-9 _ -", name)
 	}
-	e = opsnitro.NewEnclave(f.eif)
+	e = NewEnclave(f.eif)
 	e.CID, e.MemoryMiB, e.CPUCount, e.NitroCLI, e.Transport = f.cid, f.memory, f.cpus, f.nitroCLI, f.dir
 	e.Check(func(key string) bool { return f.given(flagOf(key)) }, func(key, wrong string) {
 		err = cmp.Or(err, cli.Usagef("--%s %s", flagOf(key), wrong))

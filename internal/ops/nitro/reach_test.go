@@ -1,0 +1,41 @@
+package nitro
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"privyseal/internal/ops/nitro/nitrotest"
+	"privyseal/internal/vsock"
+)
+
+// forbidden is an enclave whose ports this process may not take.
+type forbidden struct{ dialled int }
+
+func (f *forbidden) Dial(context.Context, uint32) (vsock.Conn, error) {
+	f.dialled++
+	return nil, fmt.Errorf("cannot dial: %w", syscall.EACCES)
+}
+
+// A missing right is told at once, and not as an enclave that does not answer.
+func TestNoRightToTheEnclave(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	f := &forbidden{}
+	err := (&enclaveLink{}).connect(ctx, f)
+	if !errors.Is(err, syscall.EACCES) || strings.Contains(err.Error(), "does not answer") || f.dialled != 1 {
+		t.Errorf("dialled %d times: %v", f.dialled, err)
+	}
+}
+
+func TestImageThatPointsIntoItsHostIsNotLaunched(t *testing.T) {
+	for endpoint, path := range nitrotest.CraftedImages(t) {
+		if _, _, err := (&enclaveFlags{}).readImage(path); err == nil || !strings.Contains(err.Error(), "kms_endpoint: ") {
+			t.Errorf("%s: init and start: %v", endpoint, err)
+		}
+	}
+}
