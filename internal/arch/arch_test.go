@@ -57,7 +57,7 @@ var mayImport = map[string]string{
 	"internal/nitro":     "github.com/fxamacker/cbor/v2",
 	"internal/nitro/nsm": "github.com/fxamacker/cbor/v2 golang.org/x/sys/unix",
 	"internal/eif":       "github.com/fxamacker/cbor/v2",
-	"internal/awspolicy": "internal/nitro",
+	"internal/awspolicy": "internal/nitro internal/strictjson",
 
 	// Programs: what runs inside an enclave, and what runs outside of it.
 	"internal/key/nitrokms": "internal/strictjson",

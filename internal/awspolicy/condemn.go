@@ -26,7 +26,7 @@ func condemn(found []Finding) []Finding {
 		case Destroy:
 			why = f.unfit(hosts, "the host could take the validator's key away for ever")
 			if why == "" && !f.who.everyone() && !home[f.who.accountID()] {
-				why = "though it belongs to another account"
+				why = "although it belongs to another account"
 			}
 		}
 		if why == "" && (f.Kind != Rewrite && f.Kind != Destroy || !f.who.everyone()) {
@@ -48,11 +48,11 @@ func (f *Finding) elsewhere(home map[string]bool) string {
 	case f.who.everyone():
 		return "for everybody" + twin
 	case f.who.kind != "AWS":
-		return "for whoever it acts for" + twin
+		return "on behalf of somebody who is not named" + twin
 	case !home[f.who.accountID()]:
 		return "for another account" + twin
 	case len(home) > 1:
-		return "where two accounts manage the KMS key, though only its own can" + twin
+		return "although two accounts manage the KMS key, and only its own account can" + twin
 	}
 	return ""
 }
@@ -63,15 +63,15 @@ func (f *Finding) unfit(hosts hosts, threat string) string {
 	switch {
 	case f.who.everyone():
 	case f.who.kind != "AWS":
-		return "for whoever it acts for, and that is not said here"
+		return "on behalf of somebody who is not named here"
 	case f.who.account():
 		if f.aimsAt(hosts) {
 			return "under a condition that may mean who uses the key in the enclave: " + threat
 		}
 	case hosts.has(f.who):
-		return "though it is who uses the key in the enclave: " + threat
+		return "although it uses the key in the enclave: " + threat
 	case f.who.accountID() == "":
-		return "and who that is cannot be known: " + threat + " if it is the enclave's role"
+		return "and nobody can know who that is: " + threat + " if it is the enclave's role"
 	}
 	return ""
 }

@@ -8,6 +8,8 @@ import (
 	"maps"
 	"slices"
 	"strings"
+
+	"privyseal/internal/strictjson"
 )
 
 // maxPolicy bounds a policy in bytes; AWS allows 32 KiB, before it is quoted
@@ -116,7 +118,7 @@ func parse(text []byte) (rules []rule, unknown []unclear, err error) {
 	}
 	if inner, ok := root["Policy"].(string); ok {
 		if _, both := root["Statement"]; both {
-			return nil, nil, errors.New("it has both a Statement and a Policy: which of them is it?")
+			return nil, nil, errors.New("it has both a Statement and a Policy, so that it is not clear which one counts")
 		}
 		if root, err = decodeObject([]byte(inner)); err != nil {
 			return nil, nil, err
@@ -139,7 +141,7 @@ func parse(text []byte) (rules []rule, unknown []unclear, err error) {
 	for i, s := range statements {
 		fields, ok := s.(map[string]any)
 		if !ok {
-			return nil, nil, fmt.Errorf("statement %d is no object", i+1)
+			return nil, nil, fmt.Errorf("statement %d is not an object", i+1)
 		}
 		r, problems := parseRule(i+1, fields)
 		rules = append(rules, r)
@@ -214,12 +216,12 @@ func parseRule(number int, fields map[string]any) (r rule, problems []string) {
 }
 
 // capitals names the conditions that can never hold as they were meant: KMS writes
-// registers in small letters, and StringEquals and StringNotEquals tell capitals from them.
+// registers in lower case, and for StringEquals and StringNotEquals case counts.
 func (r rule) capitals() (problems []string) {
 	for _, c := range r.conditions {
 		_, ok := register(c.key)
 		if ok && (c.operator == "StringEquals" || c.operator == "StringNotEquals") && areMeasurements(c.values) && !slices.Equal(c.values, lower(c.values)) {
-			problems = append(problems, fmt.Sprintf("capital letters in %s of %s: KMS writes small ones, so that they equal nothing", c.key, c.operator))
+			problems = append(problems, fmt.Sprintf("upper-case letters in %s of %s: KMS writes lower case, so that they match nothing", c.key, c.operator))
 		}
 	}
 	return problems
@@ -300,14 +302,11 @@ func parseConditions(value any) (list []condition, ok bool) {
 		if !isObject || !isPlain(operator) {
 			return nil, false
 		}
-		seen := map[string]bool{}
 		for _, key := range slices.Sorted(maps.Keys(keys)) {
-			// Case does not count in keys: which of two would AWS take?
 			values, isText := texts(keys[key])
-			if !isText || !isPlain(key) || seen[strings.ToLower(key)] {
+			if !isText || !isPlain(key) {
 				return nil, false
 			}
-			seen[strings.ToLower(key)] = true
 			list = append(list, condition{operator, key, values})
 		}
 	}
@@ -335,67 +334,24 @@ func texts(value any) (list []string, ok bool) {
 }
 
 // decodeObject reads one JSON object. `aws … --output text` prints the policy's
-// name, default, behind it.
+// name, default, after it.
 func decodeObject(text []byte) (map[string]any, error) {
 	if len(text) > maxPolicy {
 		return nil, fmt.Errorf("it has more than %d bytes", maxPolicy)
 	}
+	text = bytes.TrimSuffix(bytes.TrimSpace(text), []byte("default"))
+	if err := strictjson.Check(text); err != nil {
+		return nil, fmt.Errorf("not valid JSON: %w", err)
+	}
 	d := json.NewDecoder(bytes.NewReader(text))
 	d.UseNumber()
-	value, err := decode(d, 0)
-	if err != nil {
-		return nil, fmt.Errorf("it is no JSON: %w", err)
+	var value any
+	if err := d.Decode(&value); err != nil {
+		return nil, fmt.Errorf("not valid JSON: %w", err)
 	}
 	object, ok := value.(map[string]any)
 	if !ok {
-		return nil, errors.New("it is no JSON object")
-	}
-	tail := string(bytes.TrimSpace(text[d.InputOffset():]))
-	if tail != "" && tail != "default" {
-		return nil, fmt.Errorf("something follows its end: %.40q", tail)
+		return nil, errors.New("it is not a JSON object")
 	}
 	return object, nil
-}
-
-// decode reads one value. A key that stands twice in one object is an error:
-// encoding/json would take the last, and AWS may take another.
-func decode(d *json.Decoder, depth int) (any, error) {
-	token, err := d.Token()
-	if err != nil {
-		return nil, err
-	}
-	if depth > 16 {
-		return nil, errors.New("it is nested too deep")
-	}
-	switch token {
-	case json.Delim('{'):
-		object := map[string]any{}
-		for d.More() {
-			key, err := d.Token()
-			if err != nil {
-				return nil, err
-			}
-			name := key.(string)
-			if _, twice := object[name]; twice {
-				return nil, fmt.Errorf("the key %q stands twice", name)
-			}
-			if object[name], err = decode(d, depth+1); err != nil {
-				return nil, err
-			}
-		}
-		_, err := d.Token()
-		return object, err
-	case json.Delim('['):
-		array := []any{}
-		for d.More() {
-			element, err := decode(d, depth+1)
-			if err != nil {
-				return nil, err
-			}
-			array = append(array, element)
-		}
-		_, err := d.Token()
-		return array, err
-	}
-	return token, nil
 }
