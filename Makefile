@@ -26,7 +26,7 @@ endif
 # No test may miss the OpenBao server where it can be had.
 OPENBAO := PRIVYSEAL_REQUIRE_OPENBAO=$$(scripts/setup can-openbao 2>/dev/null && echo 1)
 
-.PHONY: all demo test bench release vectors fuzz install clean check race unit interop nodes mutants mutants-tenth
+.PHONY: all demo test bench release man vectors fuzz install clean check race unit interop nodes mutants mutants-tenth
 
 all:
 	@mkdir -p bin
@@ -161,8 +161,8 @@ fuzz:
 		for f in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz'); do \
 			echo "== $$pkg $$f"; $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x $$pkg || exit 1; done; done
 
-# Static binaries; the darwin one has the operator's commands, no state. Then the
-# enclave's kernels and what both measure to (scripts/release). The same commit on
+# Static binaries; the darwin one has the operator's commands, no state. Then the man
+# pages, the enclave's kernels and what both measure to (scripts/release). The same commit on
 # the same Debian gives the same bytes.
 release:
 	@scripts/setup can-kernel
@@ -175,16 +175,25 @@ release:
 	@for arch in amd64 arm64; do \
 		out=dist/privyseal-enclave-$(VERSION)-linux-$$arch; \
 		GOOS=linux GOARCH=$$arch $(BUILD_ENCLAVE) -o $$out ./cmd/privyseal-enclave || exit 1; ls -l $$out; done
+	@$(MAKE) --no-print-directory man
 	@scripts/release $(VERSION)
 
+# The man pages, into bin/man.
+man:
+	@rm -rf bin/man && mkdir -p bin
+	@out=$$($(GO) test -count=1 ./cmd/privyseal -run TestMan -man $(CURDIR)/bin/man) || { echo "$$out"; exit 1; }
+
 PREFIX ?= /usr/local
-install: all
+install: all man
 	install -D -m 0755 bin/privyseal $(DESTDIR)$(PREFIX)/bin/privyseal
 	install -D -m 0755 bin/privyseal-enclave $(DESTDIR)$(PREFIX)/bin/privyseal-enclave
 	install -D -m 0644 systemd/privyseal-nitro.service $(DESTDIR)/etc/systemd/system/privyseal-nitro.service
 	install -D -m 0644 systemd/privyseal.service $(DESTDIR)/etc/systemd/system/privyseal.service
-	install -d $(DESTDIR)$(PREFIX)/share/doc/privyseal/alerts
+	install -d $(addprefix $(DESTDIR)$(PREFIX)/share/,man/man1 man/man5 doc/privyseal/alerts doc/privyseal/reference)
+	install -m 0644 bin/man/*.1 $(DESTDIR)$(PREFIX)/share/man/man1/
+	install -m 0644 bin/man/*.5 $(DESTDIR)$(PREFIX)/share/man/man5/
 	install -m 0644 README.md SECURITY.md doc/*.md doc/*.svg $(DESTDIR)$(PREFIX)/share/doc/privyseal/
+	install -m 0644 doc/reference/*.md $(DESTDIR)$(PREFIX)/share/doc/privyseal/reference/
 	install -m 0644 doc/alerts/*.yml $(DESTDIR)$(PREFIX)/share/doc/privyseal/alerts/
 
 clean:

@@ -11,12 +11,22 @@ import (
 	"github.com/spf13/pflag"
 )
 
+// docs returns the documents below doc.
+func docs(t *testing.T) (files []string) {
+	t.Helper()
+	for _, pattern := range []string{"../../doc/*.md", "../../doc/reference/*.md"} {
+		found, err := filepath.Glob(pattern)
+		if err != nil || len(found) == 0 {
+			t.Fatal(pattern, found, err)
+		}
+		files = append(files, found...)
+	}
+	return files
+}
+
 // Every command line in the docs names a command and flags that exist.
 func TestDocs(t *testing.T) {
-	files, err := filepath.Glob("../../doc/*.md")
-	if err != nil || len(files) == 0 {
-		t.Fatal(files, err)
-	}
+	files := docs(t)
 	// Up to the end of the line, of the code, or of the command; a line that ends
 	// in \ goes on.
 	line := regexp.MustCompile(`(?m)(?:^|[\x60(>] ?|privyseal )privyseal ((?:\\\n|[^\x60\n;|>#])*)`)

@@ -12,7 +12,7 @@ import (
 	"privyseal/internal/filestore"
 )
 
-// TestExitStatus is the table of doc/operations.md: what asks for an operator
+// TestExitStatus is the table of doc/reference/commands.md: what asks for an operator
 // stops the unit, and what may pass does not, whatever it was wrapped in.
 func TestExitStatus(t *testing.T) {
 	path := func(err error) error { return &fs.PathError{Op: "open", Path: "x", Err: err} }

@@ -4,13 +4,14 @@ import "fmt"
 
 // The exit statuses that scripts and the systemd units rely on. They follow
 // sysexits.h where it has a word for it, and lie above what the Go runtime uses:
-// a panic is 2, and a crash is worth another start.
+// a panic is 2, and a crash is worth another start. The comments are what
+// doc/reference/commands.md says of each.
 const (
-	Done        = 0
-	Failed      = 1  // it may pass: the unit starts again
-	WrongUsage  = 64 // EX_USAGE
-	WrongConfig = 78 // EX_CONFIG
-	MustAct     = 79 // no restart cures it
+	Done        = 0  // done; the unit starts it again
+	Failed      = 1  // failed, and it may pass: a state that another process holds, no descriptor or memory left, a disk that fails; the unit starts it again
+	WrongUsage  = 64 // wrong usage, a flag or an argument; the unit waits for an operator
+	WrongConfig = 78 // wrong config; the unit waits for an operator
+	MustAct     = 79 // an operator has to act first; the unit waits for that
 )
 
 // UsageError is a command line that cannot be meant.

@@ -35,7 +35,7 @@ var keys = []Key{
 	{Name: "chain.*", Type: "a table"},
 	{Name: "chain.*.id", Type: "a string", Default: Required,
 		More: "The chain id: 1 to 50 of `A-Z a-z 0-9 . _ -` that do not start with a point. Two chains may share it, with different keys and states, as while a validator changes from one consensus key to the next."},
-	{Name: "chain.*.name", Type: "a string", Comment: "in commands, metrics and logs",
+	{Name: "chain.*.name", Type: "a string", Comment: "names the chain in commands, metrics and logs",
 		More: "The same rule as for the id; default: the id. No two chains share it, and it is not the id of another chain."},
 	{Name: "chain.*.provider", Type: "a string", Default: Required, More: "Who holds the key."},
 	{Name: "chain.*.key", Type: "a string", Default: Required,
@@ -54,17 +54,16 @@ var keys = []Key{
 	{Name: "chain.*.node.*.addr", Type: "a string", Default: Required, More: "`unix:///path`, `tcp://[node-id@]host:port` or `noise://peer-id@host:port`."},
 	{Name: "chain.*.node.*.peer_uid", Type: "a number", More: "The user id that the process behind a unix socket must have."},
 	{Name: "chain.*.witness", Type: "strings", Comment: "RPC addresses that show what the chain has of our key",
-		More: fmt.Sprintf("Nodes of the chain, at most %d, that are watched for signatures of this key which this signer did not make.", MaxWitnesses)},
+		More: fmt.Sprintf("At most %d; they are watched for signatures of this key that this signer did not make.", MaxWitnesses)},
 	{Name: "chain.*.witness.*", Type: "a string"},
 	{Name: "chain.*.witness_wait", Type: "a duration", Default: Quote(DefaultWitnessWait.String()), Comment: "how long a start waits for one, 1s to 10m"},
 	{Name: "chain.*.max_height", Type: "a number", Default: "0", Comment: "the highest height ever signed; 0 is no bound"},
 	{Name: "chain.*.height_burst", Type: "a number", Default: fmt.Sprint(DefaultHeightBurst), Comment: "by how many heights the mark may leap at once"},
 	{Name: "chain.*.height_per_second", Type: "a number", Default: fmt.Sprint(DefaultHeightPerSecond), Comment: "how many a second refill that"},
-	{Name: "chain.*.timeout", Type: "a duration", Default: Quote(DefaultTimeout.String()), Comment: "silence after which a connection ends, 5s to 5m",
-		More: "It counts from the first request of the connection."},
+	{Name: "chain.*.timeout", Type: "a duration", Default: Quote(DefaultTimeout.String()), Comment: "silence, after its first request, that ends a connection: 5s to 5m"},
 	{Name: "chain.*.allow_sign_bytes", Type: "true or false", Default: "false", Comment: "CometBFT v1, v2: signs raw bytes for whoever holds the node",
-		More: "SignBytes, and the non_rp_extension of v2."},
-	{Name: "chain.*.allow_raw_bytes", Type: "true or false", Default: "false", Comment: "Celestia: the same", More: "SignRawBytes."},
+		More: "That is `SignBytes`, and the `non_rp_extension` of v2."},
+	{Name: "chain.*.allow_raw_bytes", Type: "true or false", Default: "false", Comment: "Celestia: the same", More: "That is `SignRawBytes`."},
 }
 
 // comment returns what stands behind a key in the file.
@@ -85,7 +84,7 @@ func (k Kinds) Keys() []Key {
 		}
 		for _, kind := range k {
 			if why, refused := kind.Refused[strings.TrimPrefix(key.Name, "chain.*.")]; refused {
-				all[i].More += fmt.Sprintf(" Not with provider %q: that %s.", kind.Provider, why)
+				all[i].More = strings.TrimSpace(key.More + fmt.Sprintf(" Not with provider %q: that %s.", kind.Provider, why))
 			}
 		}
 	}

@@ -17,7 +17,7 @@ import (
 )
 
 // The names, labels and meanings of the metrics never change: operators'
-// alerts rely on them. doc/operations.md lists them.
+// alerts rely on them. doc/reference/metrics.md is made from them.
 //
 // Every series of a counter exists from the moment at which its chain and node are
 // known. One that is born with its first event shows no increase by it.
@@ -64,17 +64,17 @@ func newMetrics(version string) *metrics {
 		signedTotal:   counter("signed_total", "Signatures released, repeated ones and nil votes among them.", ofChain("kind")...),
 		repeatedTotal: counter("repeated_total", "Signatures over a mark that was signed before: asked for again, or by another node.", ofChain("kind")...),
 		nilTotal:      counter("nil_votes_total", "Signatures of votes for no block.", ofChain("kind")...),
-		errorsTotal:   counter("errors_total", "Failures that may pass: attempts at the store, signatures of the key, requests that waited too long.", ofChain("kind")...),
+		errorsTotal:   counter("errors_total", "Failures that may pass; the node asks again. store: attempts to write or load the mark; key: no signature, or a wrong one; queue: waited too long for other requests; held: a witness has yet to let it sign.", ofChain("kind")...),
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Namespace: "privyseal", Name: "sign_duration_seconds", Buckets: durationBuckets,
-			Help: "Time of a signature by stage: queue (waiting for other requests), store (making the mark durable), sign, all.",
+			Help: "Time of a signature by stage: queue (waiting for other requests), store (making the mark durable), sign, all. Of an enclave in whole milliseconds, and not of repeats.",
 		}, ofChain("stage")),
-		lastHeight:     gauge("last_signed_height", "Height of the last signature; absent while there is none.", ofChain()...),
+		lastHeight:     gauge("last_signed_height", "Height of the last signature, after a start that of the mark; absent while there is none.", ofChain()...),
 		lastTime:       gauge("last_signed_timestamp_seconds", "Unix time of the last signature; after a start that of the mark.", ofChain("kind")...),
 		markHeight:     gauge("mark_height", "Height of the durable mark.", ofChain()...),
 		state:          gauge("node_state", "1 for the state that the connection to the node is in.", ofChain("node", "state")...),
 		reconnected:    counter("node_reconnects_total", "Connections that ended after the node was served.", ofChain("node")...),
-		unknown:        counter("unknown_fields_total", "Fields of requests that no version has, passed over and not signed.", ofChain("node")...),
+		unknown:        counter("unknown_fields_total", "Fields of requests that no CometBFT version has: passed over, not signed.", ofChain("node")...),
 		ready:          gauge("chain_ready", "1 if key and state of the chain are loaded.", ofChain()...),
 		keyInfo:        gauge("key_info", "1, with the key of the chain.", ofChain("provider", "type", "address", "public_key")...),
 		enclaveUp:      gauge("enclave_up", "1 if the enclave runs.", "enclave"),

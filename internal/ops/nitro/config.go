@@ -58,19 +58,19 @@ type Credentials struct {
 // keys are the keys of [enclave.NAME].
 var keys = []config.Key{
 	{Name: "eif", Type: "a string", Default: config.Required, Comment: "the image, as of `privyseal nitro build`"},
-	{Name: "cid", Type: "a number", Comment: "without it nitro-cli chooses", More: "The enclave's context id, 4 to 4294967294."},
-	{Name: "memory_mib", Type: "a number", Comment: "default: four times the image", More: fmt.Sprintf("The enclave's memory, in MiB, at least %d.", MinMemoryMiB)},
+	{Name: "cid", Type: "a number", Comment: "context id; without it nitro-cli chooses", More: "4 to 4294967294."},
+	{Name: "memory_mib", Type: "a number", Comment: "default: four times the image", More: fmt.Sprintf("At least %d.", MinMemoryMiB)},
 	{Name: "cpu_count", Type: "a number", Default: fmt.Sprint(DefaultCPUCount), More: "The enclave's virtual CPUs, 1 to 256."},
 	{Name: "nitro_cli", Type: "a string", Default: config.Quote(DefaultNitroCLI), More: "AWS's launcher: a name to look for in `$PATH`, or a path."},
 	{Name: "transport", Type: "a string", Comment: "in place of AF_VSOCK: a folder of unix sockets, doc/formats.md",
-		More: "How host and enclave reach each other. With AF_VSOCK a host has one enclave."},
+		More: "With AF_VSOCK a host has one enclave."},
 	{Name: "stop_enclave", Type: "true or false", Default: "false", Comment: "end it together with `privyseal start`",
 		More: "Otherwise the enclave waits for the next start, and signs nothing meanwhile."},
 	{Name: "credentials", Type: "a table"},
 	{Name: "credentials.access_key_id", Type: "a string", Default: config.Required,
 		More: "Credentials that are used in place of those that the AWS SDK finds: environment, shared files, web identity, the instance's role. With them the config must have mode 0600 or stricter."},
-	{Name: "credentials.secret_access_key", Type: "a string", Default: config.Required},
-	{Name: "credentials.session_token", Type: "a string"},
+	{Name: "credentials.secret_access_key", Type: "a string", Default: config.Required, More: "Its secret."},
+	{Name: "credentials.session_token", Type: "a string", More: "Of credentials that expire."},
 }
 
 // Kind is what a config has of Nitro Enclaves.
