@@ -45,7 +45,7 @@ func TestDocs(t *testing.T) {
 				}
 				names = append(names, w)
 			}
-			root := newRootCommand()
+			root := NewRoot(providers())
 			cmd, rest, err := root.Find(names)
 			if err != nil {
 				t.Errorf("%s: `privyseal %s`: %v", file, m[1], err)
@@ -81,5 +81,5 @@ func TestFlagsNameNoCommandAsTheirValue(t *testing.T) {
 			walk(c)
 		}
 	}
-	walk(newRootCommand())
+	walk(NewRoot(providers()))
 }

@@ -44,6 +44,6 @@ func helpOfAll() string {
 			walk(c, append(path[:len(path):len(path)], c.Name()))
 		}
 	}
-	walk(newRootCommand(), nil)
+	walk(NewRoot(providers()), nil)
 	return b.String()
 }

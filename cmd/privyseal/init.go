@@ -10,11 +10,12 @@ import (
 )
 
 // addMakers adds the flags of all providers, and notes whose each is.
-func (f *initFlags) addMakers(cmd *cobra.Command, providers provider.Table) {
-	f.makers, f.owners = makers(), map[string]string{}
+func (f *initFlags) addMakers(cmd *cobra.Command, build home.Build) {
+	f.makers, f.owners = map[string]home.Maker{}, map[string]string{}
 	known := map[string]bool{}
 	cmd.Flags().VisitAll(func(flag *pflag.Flag) { known[flag.Name] = true })
-	for _, e := range providers {
+	for _, e := range build {
+		f.makers[e.Name] = e.Maker()
 		f.makers[e.Name].Add(cmd)
 		cmd.Flags().VisitAll(func(flag *pflag.Flag) {
 			if !known[flag.Name] {
@@ -41,7 +42,7 @@ type initFlags struct {
 	owners map[string]string     // the provider of a flag that is not for all
 }
 
-func newInitCommand(a *provider.House) *cobra.Command {
+func newInitCommand(a *provider.House, build home.Build) *cobra.Command {
 	f := &initFlags{}
 	cmd := &cobra.Command{
 		Use:   "init --chain-id ID --node [NAME=]ADDR",
@@ -85,7 +86,7 @@ key comes in with --import-sealed or --import-kms; doc/nitro.md is the guide.`,
 	f.From.AddInitial(cmd)
 	f.KeyType.Add(cmd, "key-type", "", "type of the key, ed25519 if new")
 	f.Form.Add(cmd)
-	f.addMakers(cmd, a.Providers)
+	f.addMakers(cmd, build)
 	return cmd
 }
 

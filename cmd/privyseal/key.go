@@ -7,15 +7,20 @@ import (
 	"github.com/spf13/cobra"
 
 	"privyseal/internal/cli"
+	"privyseal/internal/home"
 	"privyseal/internal/key/soft"
-	"privyseal/internal/ops/nitro"
 	"privyseal/internal/provider"
 	"privyseal/internal/pubkey"
 )
 
-func newKeyCommand(a *provider.House) *cobra.Command {
-	return cli.NewGroup("key", "Generate, import, show and seal keys",
-		newKeyGenerateCommand(), newKeyImportCommand(), newKeyShowCommand(a), nitro.NewSeal(a))
+func newKeyCommand(a *provider.House, build home.Build) *cobra.Command {
+	cmd := cli.NewGroup("key", "Generate, import, show and seal keys", newKeyGenerateCommand(), newKeyImportCommand(), newKeyShowCommand(a))
+	for _, p := range build {
+		if p.KeyCommands != nil {
+			cmd.AddCommand(p.KeyCommands(a)...)
+		}
+	}
+	return cmd
 }
 
 func newKeyGenerateCommand() *cobra.Command {

@@ -26,7 +26,7 @@ func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
 
 // run is main without the exit.
 func run(args []string, stdout, stderr io.Writer) int {
-	root := newRootCommand()
+	root := NewRoot(providers())
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
@@ -39,7 +39,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	}
 	if text := err.Error(); text != "" {
 		a := &cli.App{HomeFlag: root.PersistentFlags().Lookup("home").Value.String()}
-		io.WriteString(stderr, screenOf(stderr).complaint(a.InHome(text)))
+		io.WriteString(stderr, Complaint(stderr, a.InHome(text)))
 	}
 	return exitStatus(err)
 }

@@ -19,8 +19,13 @@ import (
 	"privyseal/internal/watermark"
 )
 
-func newMigrateCommand(a *provider.House) *cobra.Command {
-	t := &migrateFlags{takers: takers()}
+func newMigrateCommand(a *provider.House, build home.Build) *cobra.Command {
+	t := &migrateFlags{}
+	for _, p := range build {
+		if p.Taker != nil {
+			t.takers = append(t.takers, p.Taker())
+		}
+	}
 	cmd := &cobra.Command{
 		Use:   "migrate cometbft|tmkms|tmkms-light|cosmos-kms|horcrux PATH",
 		Short: "Take over from another signer: key, identity, state and connections",

@@ -6,8 +6,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"privyseal/internal/cli"
-	"privyseal/internal/ops/nitro"
-	"privyseal/internal/ops/nitro/verify"
+	"privyseal/internal/home"
 )
 
 const rootHelp = `privyseal signs the blocks of CometBFT validators, and never two conflicting ones.
@@ -42,8 +41,9 @@ Exit status: 0 done, 1 failed, 64 wrong usage, 78 wrong config, 79 an operator
 must act.
 `
 
-func newRootCommand() *cobra.Command {
-	a := newHouse("")
+// NewRoot returns the program of a build.
+func NewRoot(build home.Build) *cobra.Command {
+	a := build.House("")
 	root := &cobra.Command{
 		Use:           "privyseal",
 		Short:         "Sign the blocks of CometBFT validators, and never two conflicting ones",
@@ -69,17 +69,20 @@ func newRootCommand() *cobra.Command {
 	})
 	root.SetHelpCommand(cli.NewHelp())
 	root.AddCommand(
-		newInitCommand(a),
+		newInitCommand(a, build),
 		newStartCommand(a),
 		newCheckCommand(a),
 		newStatusCommand(a),
 		newWitnessCommand(a),
-		newKeyCommand(a),
+		newKeyCommand(a, build),
 		newStateCommand(a),
-		newMigrateCommand(a),
-		nitro.NewCommand(a),
-		verify.NewCommand(),
+		newMigrateCommand(a, build),
 		newVersionCommand(),
 	)
+	for _, p := range build {
+		if p.Commands != nil {
+			root.AddCommand(p.Commands(a)...)
+		}
+	}
 	return root
 }

@@ -76,6 +76,9 @@ func (s screen) put(b *strings.Builder, head string, indent int, lines []string)
 	}
 }
 
+// Complaint returns the text of an error as it is printed to w.
+func Complaint(w io.Writer, text string) string { return screenOf(w).complaint(text) }
+
 // complaint returns the text of an error as it is printed: each of its lines says
 // whose it is.
 func (s screen) complaint(text string) string {

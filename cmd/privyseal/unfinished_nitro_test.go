@@ -84,12 +84,12 @@ func cutOffEnclave(t *testing.T, dir, image string, steps int) (*cutChain, water
 	if text, status := initEnclave(whole, image); status != 0 {
 		t.Fatal(text)
 	}
-	c, err := providers.Kinds().Load(filepath.Join(whole, config.FileName))
+	c, err := providers().House("").Kinds.Load(filepath.Join(whole, config.FileName))
 	if err != nil {
 		t.Fatal(err)
 	}
 	ch := &cutChain{Chain: c.Chains[0]}
-	if ch.public, err = providers.Public(c, ch.Chain); err != nil {
+	if ch.public, err = providers().House("").Providers.Public(c, ch.Chain); err != nil {
 		t.Fatal(err)
 	}
 	info, err := filestore.Inspect(home.StateFile(c.Path(ch.State), watermark.ID{ChainID: ch.ID, Key: ch.public.ID()}))
@@ -108,7 +108,7 @@ func cutOffEnclave(t *testing.T, dir, image string, steps int) (*cutChain, water
 	}
 	key, identity := files(ch.Key), files(ch.Identity)
 	ch.wrapped = key[0].Data
-	in, err := home.NewInstaller(newHouse(dir))
+	in, err := home.NewInstaller(providers().House(dir))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -144,11 +144,11 @@ func TestEnclaveInitGoesOnAfterACrash(t *testing.T) {
 		if status != 0 {
 			t.Fatalf("after %d steps: %d: %s", steps, status, text)
 		}
-		c, err := providers.Kinds().Load(filepath.Join(dir, config.FileName))
+		c, err := providers().House("").Kinds.Load(filepath.Join(dir, config.FileName))
 		if err != nil {
 			t.Fatal(err)
 		}
-		public, err := providers.Public(c, c.Chains[0])
+		public, err := providers().House("").Providers.Public(c, c.Chains[0])
 		if err != nil || public.Equal(ch.public) {
 			t.Errorf("after %d steps: the key of the run that was cut off lives: %v, %v", steps, public, err)
 		}
@@ -211,7 +211,7 @@ func TestEnclaveInitKeepsTheLastCopy(t *testing.T) {
 			other := ch.Chain
 			other.Name, other.ID, other.State = "other", "other", "state/other.mark"
 			other.Identity, other.Nodes, other.Table = "", []config.Node{{Name: "n", Addr: "unix:///n"}}, "main"
-			c := providers.Kinds().New(other)
+			c := providers().House("").Kinds.New(other)
 			c.Tables = opsnitro.Tables(map[string]opsnitro.Enclave{"main": {EIF: image, Transport: os.Getenv("NITRO"), CPUCount: 2, NitroCLI: "nitro-cli"}})
 			if err := config.WriteNew(filepath.Join(dir, config.FileName), c); err != nil {
 				t.Fatal(err)

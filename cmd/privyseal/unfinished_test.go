@@ -35,7 +35,7 @@ func initHere(dir string) (string, int) {
 // word that the config may name them, the config.
 func cutOff(t *testing.T, dir string, steps int) *home.Chain {
 	t.Helper()
-	in, err := home.NewInstaller(newHouse(dir))
+	in, err := home.NewInstaller(providers().House(dir))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -99,11 +99,11 @@ func TestInitGoesOnAfterACrash(t *testing.T) {
 		if key, err := provider.OpenFile(aside); steps == 5 && (err != nil || !key.PublicKey().Equal(ch.SoftKey.PublicKey())) {
 			t.Errorf("not the key: %v", err)
 		}
-		in, err := home.NewInstaller(newHouse(dir))
+		in, err := home.NewInstaller(providers().House(dir))
 		if err != nil {
 			t.Fatal(err)
 		}
-		public, err := providers.Public(in.Config, in.Config.Chains[0])
+		public, err := providers().House("").Providers.Public(in.Config, in.Config.Chains[0])
 		if err != nil || public.Equal(ch.SoftKey.PublicKey()) {
 			t.Errorf("after %d steps: the key of the run that was cut off lives: %v, %v", steps, public, err)
 		}
@@ -179,7 +179,7 @@ func TestInitLeavesWhatAConfigNames(t *testing.T) {
 	other := ch.Chain
 	other.Name, other.ID = "other", "other"
 	other.State, other.Identity, other.Nodes = "state/other.mark", "", []config.Node{{Name: "n", Addr: "unix:///n"}}
-	if err := config.WriteNew(filepath.Join(dir, config.FileName), providers.Kinds().New(other)); err != nil {
+	if err := config.WriteNew(filepath.Join(dir, config.FileName), providers().House("").Kinds.New(other)); err != nil {
 		t.Fatal(err)
 	}
 	if text, status := initHere(dir); status == 0 || !strings.Contains(text, "never overwritten") {

@@ -1,0 +1,34 @@
+package home
+
+import (
+	"github.com/spf13/cobra"
+
+	"privyseal/internal/cli"
+	"privyseal/internal/provider"
+)
+
+// Provider is one provider of a build, with all that the operator's commands want of it: a
+// line of the table in cmd/privyseal/house.go.
+type Provider struct {
+	provider.Entry
+	// Maker returns its part of `privyseal init`.
+	Maker func() Maker
+	// Taker returns its part of `privyseal migrate`; nil: it takes nothing but key files.
+	Taker func() Taker
+	// Commands returns commands of its own, and KeyCommands those of `privyseal key`; nil:
+	// there are none.
+	Commands, KeyCommands func(a *provider.House) []*cobra.Command
+}
+
+// Build is all providers of a build, in the order in which help has them.
+type Build []Provider
+
+// House returns what commands are given; dir is "" for the home folder of the
+// environment.
+func (b Build) House(dir string) *provider.House {
+	table := make(provider.Table, len(b))
+	for i, p := range b {
+		table[i] = p.Entry
+	}
+	return &provider.House{App: &cli.App{HomeFlag: dir, Kinds: table.Kinds()}, Providers: table}
+}
