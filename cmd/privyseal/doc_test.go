@@ -9,6 +9,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"privyseal/internal/command"
 )
 
 // docs returns the documents below doc.
@@ -45,7 +47,7 @@ func TestDocs(t *testing.T) {
 				}
 				names = append(names, w)
 			}
-			root := NewRoot(providers())
+			root := command.NewRoot(providers())
 			cmd, rest, err := root.Find(names)
 			if err != nil {
 				t.Errorf("%s: `privyseal %s`: %v", file, m[1], err)
@@ -81,5 +83,5 @@ func TestFlagsNameNoCommandAsTheirValue(t *testing.T) {
 			walk(c)
 		}
 	}
-	walk(NewRoot(providers()))
+	walk(command.NewRoot(providers()))
 }

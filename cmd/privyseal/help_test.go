@@ -8,6 +8,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/spf13/cobra"
+
+	"privyseal/internal/command"
 )
 
 var updateHelp = flag.Bool("update-help", false, "write testdata/help.txt")
@@ -44,6 +46,6 @@ func helpOfAll() string {
 			walk(c, append(path[:len(path):len(path)], c.Name()))
 		}
 	}
-	walk(NewRoot(providers()), nil)
+	walk(command.NewRoot(providers()), nil)
 	return b.String()
 }

@@ -1,9 +1,9 @@
 // Command privyseal signs the blocks of CometBFT validators, and never two
 // conflicting ones.
 //
-// This package is the operator's side: one file a sub-command, and the wiring
-// of keys, states and nodes. What is signed is decided in internal/signer and
-// internal/watermark; nothing here comes between a request and its answer.
+// This package is the program: its main, the exit statuses, and house.go, the one table
+// of providers. The operator's commands are in internal/command, the signer that runs in
+// internal/daemon; what is signed is decided in internal/signer and internal/watermark.
 //
 // Results go to standard output, everything else to standard error. Errors are
 // lower-case, start with "privyseal: " and end with the next thing to type.
@@ -15,6 +15,7 @@ import (
 	"os"
 
 	"privyseal/internal/cli"
+	"privyseal/internal/command"
 	"privyseal/internal/config"
 	"privyseal/internal/daemon"
 	"privyseal/internal/filestore"
@@ -26,7 +27,7 @@ func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
 
 // run is main without the exit.
 func run(args []string, stdout, stderr io.Writer) int {
-	root := NewRoot(providers())
+	root := command.NewRoot(providers())
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
@@ -39,7 +40,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	}
 	if text := err.Error(); text != "" {
 		a := &cli.App{HomeFlag: root.PersistentFlags().Lookup("home").Value.String()}
-		io.WriteString(stderr, Complaint(stderr, a.InHome(text)))
+		io.WriteString(stderr, command.Complaint(stderr, a.InHome(text)))
 	}
 	return exitStatus(err)
 }

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"privyseal/internal/command"
 	"privyseal/test/reference"
 )
 
@@ -21,7 +22,7 @@ var (
 // doc/reference says what the program declares.
 func TestReference(t *testing.T) {
 	const dir = "../../doc/reference"
-	pages, err := reference.Pages(newRootCommand(), providers.Kinds(), "../..")
+	pages, err := reference.Pages(command.NewRoot(providers()), providers().House("").Kinds, "../..")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -44,7 +45,7 @@ func TestReference(t *testing.T) {
 
 // Each command has a man page; `make man` writes them.
 func TestMan(t *testing.T) {
-	pages, err := reference.Man(newRootCommand(), providers.Kinds(), "../..")
+	pages, err := reference.Man(command.NewRoot(providers()), providers().House("").Kinds, "../..")
 	if err != nil {
 		t.Fatal(err)
 	}

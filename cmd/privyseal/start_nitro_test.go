@@ -22,6 +22,7 @@ import (
 	"testing"
 	"time"
 
+	"privyseal/internal/command"
 	"privyseal/internal/config"
 	"privyseal/internal/eif"
 	"privyseal/internal/filestore"
@@ -432,7 +433,7 @@ func TestStartWithAnEnclave(t *testing.T) {
 func TestNitroSingleSteps(t *testing.T) {
 	home, in := nitroHome(t, nil)
 	step := func(args ...string) (string, error) {
-		root := NewRoot(providers())
+		root := command.NewRoot(providers())
 		var out strings.Builder
 		root.SetOut(&out)
 		root.SetErr(&out)

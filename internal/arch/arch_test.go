@@ -80,7 +80,8 @@ var mayImport = map[string]string{
 	"internal/provider": "internal/cli internal/config internal/cure internal/filestore internal/key/soft internal/pubkey internal/shell internal/watermark",
 	"internal/monitor":  "internal/cure internal/witness internal/hostlink internal/oplog internal/privval internal/session internal/signer internal/watermark github.com/prometheus/client_golang/ github.com/prometheus/client_model/go",
 
-	"internal/ops/vault": "internal/cli internal/config internal/cure internal/home internal/key/soft internal/key/vault internal/provider internal/pubkey github.com/spf13/cobra github.com/spf13/pflag",
+	"internal/ops/vault": "internal/cli internal/config internal/cure internal/home internal/key/soft internal/key/vault internal/provider internal/pubkey github.com/spf13/cobra " +
+		"github.com/spf13/pflag",
 	"internal/ops/nitro": "internal/claims internal/cli internal/config internal/cure internal/daemon internal/eif internal/filestore internal/home internal/host " +
 		"internal/hostlink internal/key/nitrokms internal/key/soft internal/migrate internal/monitor internal/nitro internal/ops/nitro/image " +
 		"internal/ops/nitro/verify internal/policy internal/provider internal/pubkey internal/session internal/shell internal/signer internal/vsock " +
@@ -94,9 +95,12 @@ var mayImport = map[string]string{
 
 	"internal/ops/soft": "internal/config internal/home internal/key/soft internal/provider internal/pubkey github.com/spf13/cobra",
 
-	"cmd/privyseal": "internal/cli internal/config internal/cure internal/daemon internal/filestore internal/home internal/key/soft internal/migrate internal/monitor " +
-		"internal/ops/nitro internal/ops/nitro/verify internal/ops/soft internal/ops/vault internal/privval internal/provider internal/pubkey internal/session " +
-		"internal/shell internal/watermark internal/witness github.com/spf13/cobra github.com/spf13/pflag golang.org/x/sys/unix",
+	"internal/command": "internal/cli internal/config internal/cure internal/daemon internal/filestore internal/home internal/key/soft internal/migrate internal/monitor " +
+		"internal/privval internal/provider internal/pubkey internal/session internal/shell internal/watermark internal/witness github.com/spf13/cobra " +
+		"github.com/spf13/pflag golang.org/x/sys/unix",
+
+	"cmd/privyseal": "internal/cli internal/command internal/config internal/daemon internal/filestore internal/home internal/migrate internal/ops/nitro internal/ops/soft " +
+		"internal/ops/vault",
 
 	// For tests only; no program links these.
 	"internal/ops/nitro/nitrotest":  "internal/eif internal/nitro internal/ops/nitro/image internal/policy github.com/fxamacker/cbor/v2",

@@ -4,6 +4,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"privyseal/internal/cli"
+	"privyseal/internal/config"
 	"privyseal/internal/provider"
 )
 
@@ -31,4 +32,12 @@ func (b Build) House(dir string) *provider.House {
 		table[i] = p.Entry
 	}
 	return &provider.House{App: &cli.App{HomeFlag: dir, Kinds: table.Kinds()}, Providers: table}
+}
+
+// StateMaker is a provider that makes the states of its chains itself.
+type StateMaker interface {
+	// NewState makes the state of a chain where there is none.
+	NewState(cmd *cobra.Command, a *provider.House, c *config.Config, ch config.Chain, from *Start) error
+	// RaiseState says how the state of a chain is raised.
+	RaiseState(ch config.Chain) error
 }

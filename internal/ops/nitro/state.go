@@ -15,12 +15,12 @@ import (
 	"privyseal/internal/watermark"
 )
 
-// RaiseState implements [stateMaker].
+// RaiseState implements [home.StateMaker].
 func (Holder) RaiseState(ch config.Chain) error {
 	return cli.Usagef("the state of chain %q is an enclave's, which takes no word of its host: a state_floor in the image's policy raises it", ch.Name)
 }
 
-// NewState implements [stateMaker]: the enclave makes a state that is lost, if its
+// NewState implements [home.StateMaker]: the enclave makes a state that is lost, if its
 // measured policy holds a floor for the chain.
 func (Holder) NewState(cmd *cobra.Command, a *provider.House, c *config.Config, ch config.Chain, from *home.Start) error {
 	if from.Fresh {

@@ -1,4 +1,4 @@
-package main
+package command
 
 import (
 	"errors"
@@ -230,5 +230,21 @@ func TestWitnessRow(t *testing.T) {
 		if got := strings.TrimSpace(row.word + " " + row.text); got != want {
 			t.Errorf("%q, want %q", got, want)
 		}
+	}
+}
+
+// What goes into a file or a pipe has neither colours nor breaks.
+func TestNoTerminal(t *testing.T) {
+	t.Setenv("TERM", "xterm-256color")
+	f, err := os.Create(filepath.Join(t.TempDir(), "out"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if got := screenOf(f); got != (screen{}) {
+		t.Errorf("a file is %+v", got)
+	}
+	if got := screenOf(&strings.Builder{}); got != (screen{}) {
+		t.Errorf("a buffer is %+v", got)
 	}
 }

@@ -1,4 +1,4 @@
-package main
+package command
 
 import (
 	"encoding/json"
@@ -68,17 +68,9 @@ raise --help".`,
 	return cmd
 }
 
-// stateMaker is a provider that makes the states of its chains itself.
-type stateMaker interface {
-	// NewState makes the state of a chain where there is none.
-	NewState(cmd *cobra.Command, a *provider.House, c *config.Config, ch config.Chain, from *home.Start) error
-	// RaiseState says how the state of a chain is raised.
-	RaiseState(ch config.Chain) error
-}
-
-func stateMakerOf(a *provider.House, ch config.Chain) (stateMaker, bool) {
+func stateMakerOf(a *provider.House, ch config.Chain) (home.StateMaker, bool) {
 	e, _ := a.Providers.Of(ch)
-	maker, ok := e.Holder.(stateMaker)
+	maker, ok := e.Holder.(home.StateMaker)
 	return maker, ok
 }
 

@@ -1,4 +1,7 @@
-package main
+// Package command is the operator's commands, one file each. It knows no provider: what
+// one has of a command comes from the table of the build ([home.Build]), so that a line
+// there adds one. Nothing here signs.
+package command
 
 import (
 	"io"
