@@ -43,6 +43,7 @@ test: setup check unit mutants-tenth race operators interop nodes
 	@if scripts/setup can-qemu 2>/dev/null; then $(MAKE) --no-print-directory test-nitro; fi
 	@echo "make test: everything passed"
 	@scripts/setup can-qemu 2>&1 | sed 's/^setup: /make test: left out, the enclave in QEMU: /'
+	@scripts/setup can-openbao 2>&1 | sed 's/^setup: /make test: left out, keys on a Vault server: /'
 ifeq ($(VECTORS),)
 	@echo "make test: left out, documents and envelopes that AWS made: ../shared/vectors/nitro is not there"
 endif
@@ -101,7 +102,7 @@ interop:
 
 nodes:
 	@echo "== real nodes"
-	@PRIVYSEAL_REQUIRE_NODES=1 $(GO) test -count=1 -timeout 60m ./test/e2e
+	@$(OPENBAO) PRIVYSEAL_REQUIRE_NODES=1 $(GO) test -count=1 -timeout 60m ./test/e2e
 
 # Other signers' own programs sign a real chain, and privyseal takes over: tmkms, built by
 # cargo, and a cluster of Horcrux. What tells of the witness runs with every version. It is

@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -131,4 +132,35 @@ func (v *vaultGuide) says(ctx context.Context, text string) {
 	if !said {
 		v.t.Fatalf("the signer does not say %q: %v", text, err)
 	}
+}
+
+// A chain that was signed with a key file goes on with the same key on a server, to which
+// the key and its state were brought.
+func TestVaultTakesOver(t *testing.T) {
+	ctx := within(t, 2*time.Minute)
+	server := vaulttest.Start(t)
+	c := startChain(ctx, t, setup{version: "v0.38.26", transport: "unix", keyType: pubkey.Ed25519})
+	check(t, c.node.WaitHeight(ctx, 5))
+	check(t, c.signer.Stop(time.Minute))
+	dir := newDir(t)
+	state, token := filepath.Join(dir, "state"), filepath.Join(dir, "token")
+	check(t, os.WriteFile(token, []byte(server.Root), 0o600))
+	_, err := rig.Output(ctx, program, "state", "export", "--home", c.signer.Home, "--chain-id", c.id, "--out", state)
+	check(t, err)
+	old, err := os.ReadFile(filepath.Join(c.signer.Home, "privyseal.toml"))
+	check(t, err)
+	addr := regexp.MustCompile(`unix://[^"]*`).FindString(string(old))
+	args := []string{"--provider", "vault", "--vault-address", server.URL, "--vault-ca-file", server.CAFile, "--vault-token-file", token, "--vault-key", "moved",
+		"--import-key", filepath.Join(c.signer.Home, "keys", c.id+".key"), "--import-state", state, "--yes", "--export-unused"}
+	s, err := rig.InitSigner(ctx, program, filepath.Join(dir, "signer"), c.id, []string{addr}, args...)
+	check(t, err)
+	if key, _ := showKey(ctx, t, s); !key.Equal(c.key) {
+		t.Errorf("the key on the server is %v, not %v", key, c.key)
+	}
+	height, err := c.node.Height(ctx)
+	check(t, err)
+	startSigner(t, s)
+	t.Cleanup(func() { c.node.Stop(time.Minute) }) // before its signer
+	check(t, c.node.WaitHeight(ctx, height+5))
+	verifyCommit(ctx, t, c.node, c.key, height+4)
 }
