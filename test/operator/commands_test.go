@@ -106,6 +106,7 @@ func export(w *world, h *home, args []string) error {
 	}
 	if w.last.status == 0 {
 		h.sound = false
+		w.unsettle(h) // whoever takes the export in may sign what another home here is asked for
 		w.oracle.ended(h.name)
 		w.lastExport = file
 	}
