@@ -17,7 +17,7 @@ type Key struct {
 	// Default is what an absent key means, as the file would have it; [Required] for a key
 	// that may not be absent, "" for one that has no value then, or one that More tells.
 	Default string
-	Comment string // stands in the file and in the reference
+	Comment string // stands in the file, in the reference, and in the help of a flag for the key
 	More    string // stands in the reference alone
 }
 
@@ -66,8 +66,8 @@ var keys = []Key{
 	{Name: "chain.*.allow_raw_bytes", Type: "true or false", Default: "false", Comment: "Celestia: the same", More: "That is `SignRawBytes`."},
 }
 
-// comment returns what stands behind a key in the file.
-func comment(keys []Key, name string) string {
+// Comment returns what stands behind a key in the file.
+func Comment(keys []Key, name string) string {
 	i := slices.IndexFunc(keys, func(k Key) bool { return k.Name == name })
 	if i < 0 {
 		return ""

@@ -125,7 +125,7 @@ func (b *Lines) Line(set bool, key, value string) {
 		b.WriteString("# ")
 	}
 	b.WriteString(key + " = " + value)
-	if comment := comment(b.keys, b.prefix+key); comment != "" {
+	if comment := Comment(b.keys, b.prefix+key); comment != "" {
 		b.WriteString(" # " + comment)
 	}
 	b.WriteByte('\n')

@@ -20,10 +20,10 @@ func (c *Config) Render() []byte {
 # "privyseal check".
 
 `)
-	fmt.Fprintf(&b, "# %s\n", strings.ReplaceAll(comment(keys, "listen"), "\n", "\n# "))
+	fmt.Fprintf(&b, "# %s\n", strings.ReplaceAll(Comment(keys, "listen"), "\n", "\n# "))
 	fmt.Fprintf(&b, "listen = %s\n\n[log]\n", Quote(c.Listen))
-	fmt.Fprintf(&b, "level  = %s # %s\n", Quote(c.Log.Level), comment(keys, "log.level"))
-	fmt.Fprintf(&b, "format = %s # %s\n", Quote(c.Log.Format), comment(keys, "log.format"))
+	fmt.Fprintf(&b, "level  = %s # %s\n", Quote(c.Log.Level), Comment(keys, "log.level"))
+	fmt.Fprintf(&b, "format = %s # %s\n", Quote(c.Log.Format), Comment(keys, "log.format"))
 	b.WriteString(c.kinds.render(c.Tables))
 	for _, ch := range c.Chains {
 		b.WriteString(ch.render(c.Kind(ch)))

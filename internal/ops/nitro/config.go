@@ -57,13 +57,13 @@ type Credentials struct {
 
 // keys are the keys of [enclave.NAME].
 var keys = []config.Key{
-	{Name: "eif", Type: "a string", Default: config.Required, Comment: "the image, as of `privyseal nitro build`"},
-	{Name: "cid", Type: "a number", Comment: "context id; without it nitro-cli chooses", More: "4 to 4294967294."},
-	{Name: "memory_mib", Type: "a number", Comment: "default: four times the image", More: fmt.Sprintf("At least %d.", MinMemoryMiB)},
-	{Name: "cpu_count", Type: "a number", Default: fmt.Sprint(DefaultCPUCount), More: "The enclave's virtual CPUs, 1 to 256."},
-	{Name: "nitro_cli", Type: "a string", Default: config.Quote(DefaultNitroCLI), More: "AWS's launcher: a name to look for in `$PATH`, or a path."},
-	{Name: "transport", Type: "a string", Comment: "in place of AF_VSOCK: a folder of unix sockets, doc/formats.md",
-		More: "With AF_VSOCK a host has one enclave."},
+	{Name: "eif", Type: "a string", Default: config.Required, Comment: "the enclave's image", More: "`privyseal nitro build` makes it."},
+	{Name: "cid", Type: "a number", Comment: "context id of the enclave, 4 or above (default: nitro-cli chooses)"},
+	{Name: "memory_mib", Type: "a number", Comment: "memory of the enclave (default: four times the image)", More: fmt.Sprintf("At least %d.", MinMemoryMiB)},
+	{Name: "cpu_count", Type: "a number", Default: fmt.Sprint(DefaultCPUCount), Comment: "virtual CPUs of the enclave", More: "1 to 256."},
+	{Name: "nitro_cli", Type: "a string", Default: config.Quote(DefaultNitroCLI), Comment: "AWS's launcher: a name in $PATH, or a path"},
+	{Name: "transport", Type: "a string", Comment: "folder of unix sockets in place of AF_VSOCK",
+		More: "See doc/formats.md. With AF_VSOCK a host has one enclave."},
 	{Name: "stop_enclave", Type: "true or false", Default: "false", Comment: "end it together with `privyseal start`",
 		More: "Otherwise the enclave waits for the next start, and signs nothing meanwhile."},
 	{Name: "credentials", Type: "a table"},

@@ -39,12 +39,13 @@ func (f *enclaveFlags) add(cmd *cobra.Command) {
 	fl := cmd.Flags()
 	f.set = fl
 	fl.StringVar(&f.name, "enclave", "", "name of the enclave in the config (default "+defaultEnclave+")")
-	fl.StringVar(&f.eif, "eif", "", "the enclave's image")
-	fl.Uint32Var(&f.cid, "cid", 0, "context id of the enclave, 4 or above (default: nitro-cli chooses)")
-	fl.IntVar(&f.memory, "memory-mib", 0, "memory of the enclave (default: four times the image)")
-	fl.IntVar(&f.cpus, "cpu-count", DefaultCPUCount, "virtual CPUs of the enclave")
-	fl.StringVar(&f.nitroCLI, "nitro-cli", DefaultNitroCLI, "AWS's launcher: a name in $PATH, or a path")
-	fl.StringVar(&f.dir, "transport", "", "folder of unix sockets in place of AF_VSOCK")
+	about := func(key string) string { return config.Comment(keys, key) }
+	fl.StringVar(&f.eif, "eif", "", about("eif"))
+	fl.Uint32Var(&f.cid, "cid", 0, about("cid"))
+	fl.IntVar(&f.memory, "memory-mib", 0, about("memory_mib"))
+	fl.IntVar(&f.cpus, "cpu-count", DefaultCPUCount, about("cpu_count"))
+	fl.StringVar(&f.nitroCLI, "nitro-cli", DefaultNitroCLI, about("nitro_cli"))
+	fl.StringVar(&f.dir, "transport", "", about("transport"))
 	fl.StringVar(&f.region, "region", "", "AWS region (default: that of the KMS key)")
 	fl.StringVar(&f.kmsKey, "kms-key", "", "ARN of the KMS key, which the image's policy has to name")
 }
