@@ -75,6 +75,9 @@ type Incoming struct {
 	Written time.Time
 	// Own says that this host exported it, and nobody is known to have taken it in.
 	Own bool
+	// Unsigned is a state of one of several parties to the key that is at height 0, where
+	// Mark comes from the others; "" if there is none.
+	Unsigned string
 }
 
 // Found is a state that lies beside what comes in.
@@ -133,7 +136,17 @@ func (g *Gate) Admit(in Incoming, here Here) error {
 
 // zero takes height 0 for what it is: nobody's knowledge that nothing was signed.
 func (g *Gate) zero(in Incoming, _ Here) error {
-	if !in.Mark.IsZero() || g.Fresh {
+	switch {
+	case g.Fresh:
+		return nil
+	case in.Unsigned != "" && !in.Mark.IsZero():
+		return &Refusal{Err: errZero,
+			Text: fmt.Sprintf("%s: %s: it says that its cosigner has never signed, and %v; with the others it may have signed above %s", in.Chain, in.Unsigned, errZero, g.text(in.Mark)),
+			Cures: []string{
+				"if it is certain that this cosigner has never signed: " + g.again("--fresh-state"),
+				"else look for the state that it has signed with" + g.atHeight(),
+			}}
+	case !in.Mark.IsZero():
 		return nil
 	}
 	return &Refusal{Err: errZero,

@@ -29,6 +29,9 @@ func TestAdmit(t *testing.T) {
 		words int
 		want  error
 	}{
+		{"one of several cosigners was reset", Incoming{Mark: at(5), Unsigned: "three.json"}, Here{}, yes, errZero},
+		{"one of several cosigners never signed", Incoming{Mark: at(5), Unsigned: "three.json"}, Here{}, yes | fresh, nil},
+		{"the same takes a word for the mark too", Incoming{Mark: at(5), Unsigned: "three.json"}, Here{}, fresh, errNoWord},
 		{"a file without a word", Incoming{Mark: at(5)}, Here{}, none, errNoWord},
 		{"a file with the word", Incoming{Mark: at(5)}, Here{}, yes, nil},
 		{"the wrong words", Incoming{Mark: at(5)}, Here{}, fresh | unused, errNoWord},

@@ -303,22 +303,28 @@ func (h *horcrux) found(id string, n int) string {
 // addStates adds the states that a cosigner has of the chain. The one of its own
 // shares is mandatory: whatever was signed, was signed by as many cosigners as make
 // the key, so the highest of theirs is at or above it. The one of whole signatures
-// comes from the leader, and may be behind.
+// comes from the leader, and may be behind. Where copies lie about, all count.
 func (c *Chain) addStates(dir string) error {
+	found := false
 	for _, folder := range []string{filepath.Join(dir, "state"), dir} {
-		own := filepath.Join(folder, c.ID+"_share_sign_state.json")
-		if !exists(own) {
-			continue
+		for _, suffix := range []string{shareState, "_priv_validator_state.json"} {
+			path := filepath.Join(folder, c.ID+suffix)
+			if !exists(path) {
+				continue
+			}
+			c.moreStates = appendOnce(c.moreStates, path)
+			found = found || suffix == shareState
 		}
-		c.moreStates = appendOnce(c.moreStates, own)
-		if all := filepath.Join(folder, c.ID+"_priv_validator_state.json"); exists(all) {
-			c.moreStates = appendOnce(c.moreStates, all)
-		}
+	}
+	if found {
 		return nil
 	}
-	return &StateError{ChainID: c.ID, Path: filepath.Join(dir, "state", c.ID+"_share_sign_state.json"),
+	return &StateError{ChainID: c.ID, Path: filepath.Join(dir, "state", c.ID+shareState),
 		Err: errors.New("it is missing, and without it nobody knows what this cosigner has signed")}
 }
+
+// shareState ends the name of a cosigner's own state.
+const shareState = "_share_sign_state.json"
 
 // parseChainState reads one of several states of a chain, in any form.
 func parseChainState(c *Chain, data []byte) (watermark.Mark, error) {

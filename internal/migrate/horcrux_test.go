@@ -121,6 +121,39 @@ func TestHorcruxRefuses(t *testing.T) {
 	}
 }
 
+// A state that was copied into another folder of its cosigner counts with the others, and
+// one that was reset is told: nobody knows what that cosigner has signed.
+func TestHorcruxStatesOfACosigner(t *testing.T) {
+	const chain = "test-chain-8SAWOC"
+	reset, newer := `{"height":"0","round":"0","step":0}`, `{"height":"99","round":"0","step":3}`
+	for _, tt := range []struct {
+		name, file, text string
+		height           int64
+		unsigned         bool
+	}{
+		{"its own, newer, beside the shard", chain + "_share_sign_state.json", newer, 99, false},
+		{"the leader's, newer, beside the shard", chain + "_priv_validator_state.json", newer, 99, false},
+		{"its own, older, beside the shard", chain + "_share_sign_state.json", `{"height":"9","round":"0","step":3}`, 11, false},
+		{"its own, reset", "state/" + chain + "_share_sign_state.json", reset, 11, true},
+		{"the leader's, reset", "state/" + chain + "_priv_validator_state.json", reset, 11, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			one, _, three := cosignersOf(t)
+			path := filepath.Join(three, tt.file)
+			if err := os.WriteFile(path, []byte(tt.text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			in, err := combine(t, one, three)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if c := in.Chains[0]; c.Mark.Height != tt.height || (c.Unsigned == path) != tt.unsigned {
+				t.Errorf("height %d, unsigned %q", c.Mark.Height, c.Unsigned)
+			}
+		})
+	}
+}
+
 func remove(t *testing.T, path string) {
 	t.Helper()
 	if err := os.Remove(path); err != nil {

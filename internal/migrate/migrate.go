@@ -59,7 +59,10 @@ type Chain struct {
 	// that the key never signed; a Warning says so.
 	Mark      watermark.Mark
 	StateFile string
-	Written   time.Time // when the state was written last
+	// Unsigned is one of several states, of a party without which others may have
+	// signed, that says that nothing was ever signed, as a reset one does; "" if none does.
+	Unsigned string
+	Written  time.Time // when the state was written last
 
 	Nodes []Node // at least one
 
@@ -227,6 +230,9 @@ func (c *Chain) readMark(states []snapshot) error {
 			c.Written = s.info.ModTime()
 		}
 		c.Mark = higher(c.Mark, m)
+		if m.IsZero() && strings.HasSuffix(s.path, shareState) {
+			c.Unsigned = s.path
+		}
 	}
 	return nil
 }

@@ -120,7 +120,7 @@ func (h *Heights) Allow(last, m Mark, b Bounds, now time.Time) error {
 	h.noteFirst(last, m, b)
 	switch {
 	case m.Height <= b.Floor:
-		return refuse(HeightFloor, "the chain's witness has seen height %d, and another signer or an older state of ours may have signed up to %d", b.Tip, b.Floor)
+		return refuse(HeightFloor, "by what the chain's witness showed at the start, another signer or an older state of ours may have signed up to %d", b.Floor)
 	case m.Height <= h.skip:
 		return refuse(HeightGap, "height %d may have been signed with a newer state; signing goes on at %d; if the chain waits for this key at %d, see `privyseal state raise --help`", h.skip, h.skip+1, h.skip)
 	}

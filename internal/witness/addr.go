@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"strconv"
 	"strings"
 )
 
@@ -57,6 +58,8 @@ func parse(addr string) (*url.URL, error) {
 		return nil, fmt.Errorf("%q is no http:// or https:// address, as in \"http://127.0.0.1:26657\"", u.Redacted())
 	case u.Hostname() == "":
 		return nil, fmt.Errorf("%q names no host", u.Redacted())
+	case strings.HasSuffix(u.Host, ":") || u.Port() != "" && !validPort(u.Port()):
+		return nil, fmt.Errorf("%q has no port from 1 to 65535 behind its colon", u.Redacted())
 	case u.User != nil:
 		return nil, fmt.Errorf("%q holds a user name; privyseal sends no credentials to a witness", u.Redacted())
 	case u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
@@ -65,13 +68,24 @@ func parse(addr string) (*url.URL, error) {
 	return u, nil
 }
 
-// place is one text for all names of this machine.
+// place is one text for all names of this machine, and for all ways to write an address.
 func place(host, port string) string {
-	ip := net.ParseIP(host)
-	if strings.EqualFold(host, "localhost") || ip != nil && (ip.IsLoopback() || ip.IsUnspecified()) {
-		host = "localhost"
+	host = strings.TrimSuffix(strings.ToLower(host), ".")
+	if ip := net.ParseIP(host); ip != nil {
+		host = ip.String()
+		if ip.IsLoopback() || ip.IsUnspecified() {
+			host = "localhost"
+		}
 	}
-	return net.JoinHostPort(strings.ToLower(host), port)
+	if n, err := strconv.ParseUint(port, 10, 16); err == nil {
+		port = strconv.FormatUint(n, 10) // who dials ignores zeros before it
+	}
+	return net.JoinHostPort(host, port)
+}
+
+func validPort(port string) bool {
+	n, err := strconv.ParseUint(port, 10, 16)
+	return err == nil && n > 0
 }
 
 func portOf(u *url.URL) string {

@@ -238,9 +238,12 @@ func parseHeight(s string) (int64, error) {
 }
 
 // printable makes the text of a witness fit for a log and a terminal.
-func printable(s string) string {
-	if len(s) > maxText {
-		s = s[:maxText] + "…"
+func printable(s string) string { return shown(s, maxText) }
+
+// shown makes a text fit for a log and a terminal, and no longer than most bytes.
+func shown(s string, most int) string {
+	if len(s) > most {
+		s = s[:most] + "…"
 	}
 	return strings.Map(func(r rune) rune {
 		if r < ' ' || r == 0x7f || !strconv.IsPrint(r) {

@@ -43,7 +43,7 @@ func ReadFlag(state string) (Flag, error) {
 	line := make([]byte, maxFlag)
 	n, _ := f.Read(line)
 	word, why, _ := strings.Cut(strings.TrimSpace(string(line[:n])), " ")
-	return Flag{Quarantine: true, Stopped: word == flagStopped, Why: printable(why)}, nil
+	return Flag{Quarantine: true, Stopped: word == flagStopped, Why: shown(why, maxFlag)}, nil
 }
 
 // FlagPath returns where the flag of a state lies, if there is one.
@@ -125,7 +125,8 @@ func (p *Proof) Stops() bool { return p.Phase != waiting.String() }
 // Keep makes a proof outlive this process: as a file in the folder, which is made if
 // it is missing, and in the flag beside the state, so that no later start signs
 // before an operator has said that the other signer is off. It returns the path of
-// the file. Each is tried even if the other fails.
+// the file. Each is tried even if the other fails; a proof for which there is no place
+// stands in the error.
 func (p *Proof) Keep(dir, state, publicKey string) (path string, err error) {
 	path = filepath.Join(dir, fmt.Sprintf("%s-%d-%d.json", p.ChainID, p.Height, p.Round))
 	if p.Stops() {
@@ -146,7 +147,8 @@ func (p *Proof) Keep(dir, state, publicKey string) (path string, err error) {
 	}
 	if fileErr != nil {
 		path = ""
-		err = errors.Join(err, fmt.Errorf("cannot write the proof: %w", fileErr))
+		text, _ := json.Marshal(e) // as above
+		err = errors.Join(err, fmt.Errorf("cannot write the proof: %w; it is %s", fileErr, text))
 	}
 	return path, err
 }

@@ -598,7 +598,7 @@ func TestKeep(t *testing.T) {
 	if err := json.Unmarshal(data, &e); err != nil || e.Height != 17 || e.Ours != nil || e.PublicKey != "key=" {
 		t.Errorf("%v: %s", err, data)
 	}
-	if f, err := ReadFlag(state); err != nil || !f.Stopped || !f.Quarantine || !strings.Contains(f.Why, "height 17") {
+	if f, err := ReadFlag(state); err != nil || !f.Stopped || !f.Quarantine || !strings.Contains(f.Why, "height 17") || !strings.HasSuffix(f.Why, p.Witness) {
 		t.Errorf("%+v, %v", f, err)
 	}
 	// Neither a mark that is brought in nor a quarantine that ends takes a stop back.
@@ -627,7 +627,7 @@ func TestKeep(t *testing.T) {
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if path, err := p.Keep(file, state, ""); path != "" || err == nil || !strings.Contains(err.Error(), "cannot write the proof") {
+	if path, err := p.Keep(file, state, ""); path != "" || err == nil || !strings.Contains(err.Error(), "cannot write the proof") || !strings.Contains(err.Error(), fmt.Sprintf("%q", base64.StdEncoding.EncodeToString(p.Signature))) {
 		t.Errorf("%q, %v", path, err)
 	}
 	if f, _ := ReadFlag(state); !f.Stopped {
@@ -910,10 +910,14 @@ func TestAddresses(t *testing.T) {
 	nodes := Nodes{}
 	nodes.Add("tcp://127.0.0.1:26659")
 	nodes.Add("noise://peer@10.0.0.1:26660")
+	nodes.Add("tcp://[2001:db8::1]:26661")
+	nodes.Add("tcp://validator.example.:26662")
 	for addr, ok := range map[string]bool{
 		"http://127.0.0.1:26657": true, "https://rpc.example": true, "http://10.0.0.1:26657/proxy": true,
 		"http://127.0.0.1:26659": false, "http://localhost:26659": false, "http://LOCALHOST:26659": false, "http://[::1]:26659": false,
-		"http://127.0.0.2:26659": false, "http://0.0.0.0:26659": false, "http://10.0.0.1:26660": false, "http://user:secret@10.0.0.2:26657": false,
+		"http://127.0.0.2:26659": false, "http://localhost.:26659": false, "http://127.0.0.1:026659": false, "http://[::ffff:127.0.0.1]:26659": false,
+		"http://[2001:DB8:0::1]:26661": false, "http://Validator.Example:26662": false, "http://127.0.0.1:0": false, "http://127.0.0.1:99999": false, "http://127.0.0.1:": false,
+		"http://0.0.0.0:26659": false, "http://10.0.0.1:26660": false, "http://user:secret@10.0.0.2:26657": false,
 		"tcp://10.0.0.2:26657": false, "10.0.0.2:26657": false, "http://": false, "http://h:1?a=b": false, "http://h:1#a": false, "ftp://h:1": false,
 	} {
 		err := CheckAddr(addr, nodes)
