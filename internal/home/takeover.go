@@ -39,7 +39,7 @@ type TakeOver struct {
 // Gate takes the state of the old signer through the gate. takeKey are the words of
 // `privyseal init` that take the key over.
 func (t *TakeOver) Gate(cmd *cobra.Command, source string, c migrate.Chain, ch config.Chain, public pubkey.Key, takeKey ...string) error {
-	in := Incoming{Chain: ch.Name, Mark: c.Mark, Written: c.Written, From: fmt.Sprintf("%s, the state of %s", c.StateFile, source)}
+	in := Incoming{Chain: ch.Name, Mark: c.Mark, Written: c.Written, Unsigned: c.Unsigned, From: fmt.Sprintf("%s, the state of %s", c.StateFile, source)}
 	if t.Fresh && c.Mark.IsZero() {
 		in.Origin = FromNothing
 	}
