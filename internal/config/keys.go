@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// Key is one key of a config, declared once: what may stand there, the comment behind it
+// Key is one key of a config, declared once: what may stand there, the comment after it
 // in the file, and doc/reference/config.md follow from it.
 type Key struct {
 	Name string // its path, an index into an array written as *
@@ -15,7 +15,7 @@ type Key struct {
 	// "tables".
 	Type string
 	// Default is what an absent key means, as the file would have it; [Required] for a key
-	// that may not be absent, "" for one that has no value then, or one that More tells.
+	// that may not be absent, "" for one that has no value then, or whose default is in More or Comment.
 	Default string
 	Comment string // stands in the file, in the reference, and in the help of a flag for the key
 	More    string // stands in the reference alone
@@ -66,7 +66,7 @@ var keys = []Key{
 	{Name: "chain.*.allow_raw_bytes", Type: "true or false", Default: "false", Comment: "Celestia: the same", More: "That is `SignRawBytes`."},
 }
 
-// Comment returns what stands behind a key in the file.
+// Comment returns the comment of a key in the file.
 func Comment(keys []Key, name string) string {
 	i := slices.IndexFunc(keys, func(k Key) bool { return k.Name == name })
 	if i < 0 {

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"privyseal/internal/config"
+	"privyseal/internal/ops/vault"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -26,18 +27,37 @@ provider = "soft"
 key = "k2"
 state = "s2"
 node = [ { addr = "unix:///n2" } ]
+[[chain]]
+id = "chain-3"
+provider = "vault"
+vault = "main"
+key = "k3"
+state = "s3"
+node = [ { addr = "unix:///n3" } ]
 [enclave.main]
 eif = "e"
+[vault.main]
+address = "https://vault"
+role_id = "r"
+secret_id_file = "f"
 `
+
+// withVault are kinds with the one whose flags and keys follow from one table.
+func withVault() config.Kinds {
+	kind := vault.Kind()
+	kind.Provider = "vault"
+	return append(kinds[:len(kinds):len(kinds)], kind)
+}
 
 // What the declaration of a key says of its absence is so: a default that is written
 // changes nothing, and without a required key a config is refused.
 func TestDefaultsAreWhatIsSaid(t *testing.T) {
+	kinds := withVault()
 	want, err := kinds.Parse("p", []byte(least))
 	if err != nil {
 		t.Fatal(err)
 	}
-	headers := map[string]string{"": "", "log": "[log]\n", "chain.*": "id = \"chain-2\"\n", "chain.*.node.*": "[[chain.node]]\n", "enclave.*": "[enclave.main]\n"}
+	headers := map[string]string{"": "", "log": "[log]\n", "chain.*": "id = \"chain-2\"\n", "chain.*.node.*": "[[chain.node]]\n", "enclave.*": "[enclave.main]\n", "vault.*": "[vault.main]\n"}
 	checked := 0
 	for _, key := range kinds.Keys() {
 		cut := strings.LastIndexByte(key.Name, '.')
@@ -67,7 +87,7 @@ func TestDefaultsAreWhatIsSaid(t *testing.T) {
 			t.Errorf("%s is not %s by default:\n%s", key.Name, key.Default, diff)
 		}
 	}
-	if checked < 15 {
+	if checked < 22 {
 		t.Errorf("%d keys were checked", checked)
 	}
 }

@@ -222,7 +222,7 @@ func keyTables(kinds config.Kinds) (list []keyTable, keys map[string][]keyRow) {
 	return list, keys
 }
 
-// meaning is what stands behind the key in the file, and more.
+// meaning returns the comment of the key in the file, and more.
 func meaning(k config.Key) string {
 	var parts []string
 	for _, text := range []string{strings.ReplaceAll(k.Comment, "\n", " "), k.More} {
@@ -233,7 +233,7 @@ func meaning(k config.Key) string {
 	return strings.Join(parts, ". ")
 }
 
-const configText = "The config of privyseal, in the home folder. Unknown, doubled and missing keys are refused, with\ntheir line. Paths are relative to the folder of the file."
+const configText = "The config of privyseal, in the home folder. Unknown, duplicate and missing keys are refused, with\ntheir line. Paths are relative to the folder of the file."
 
 func configKeys(kinds config.Kinds) string {
 	var b strings.Builder
