@@ -22,11 +22,15 @@ func base64Of(b []byte) string { return base64.StdEncoding.EncodeToString(b) }
 // What the server signs is the message itself, of any length, and each verifies.
 func TestSign(t *testing.T) {
 	w := newWorld(t)
-	k, err := Open(w.config, Reference{w.name, 1, w.public})
+	opened, err := Open(w.config, Reference{w.name, 1, w.public})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer k.Close()
+	inTheEnd(t, opened, "a vote")
+	if err := opened.Close(); err != nil {
+		t.Error(err)
+	}
+	k := w.key()
 	for _, n := range []int{0, 1, 121, 5000, 1 << 20} {
 		mustSign(t, k, strings.Repeat("x", n))
 	}
@@ -203,7 +207,7 @@ func TestSealed(t *testing.T) {
 	w.Unseal(t)
 	mustSign(t, k, "a vote")
 	mustSign(t, late, "a vote")
-	mustSign(t, opened, "a vote")
+	inTheEnd(t, opened, "a vote")
 }
 
 // A server that stands still is given up in time; one that is gone, at once. Both sign
@@ -211,11 +215,7 @@ func TestSealed(t *testing.T) {
 func TestFrozen(t *testing.T) {
 	w := worldOn(t, vaulttest.Start(t))
 	k := w.key(func(c *Config) { c.Timeout = 200 * time.Millisecond })
-	for { // it may need more than that on a busy machine
-		if _, err := k.Sign(nil, []byte("a vote"), nil); err == nil {
-			break
-		}
-	}
+	inTheEnd(t, k, "a vote")
 	w.Freeze(t)
 	var err error
 	for err == nil { // until the signal has reached all its threads

@@ -18,7 +18,7 @@ import (
 
 // adminPatience bounds a call that makes or reads keys: the server makes an RSA key of
 // 4096 bits when it is first asked for one.
-const adminPatience = 30 * time.Second
+const adminPatience = 2 * time.Minute
 
 // Info is what the server says of a key. Nothing proves it but the public keys, and
 // those only by what they verify.

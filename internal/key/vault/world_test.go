@@ -116,11 +116,18 @@ func (w *world) key(change ...func(*Config)) *Key {
 	return w.client(change...).key(w.name, 1, w.public)
 }
 
+// newTestClient returns a client that is as patient as a busy machine needs, unless the
+// test is about its patience.
 func newTestClient(t testing.TB, c Config) *Client {
 	t.Helper()
 	k, err := New(c)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if c.Timeout == maxTimeout {
+		k.c.Timeout = time.Hour
+		k.http.Transport.(*http.Transport).TLSHandshakeTimeout = time.Hour
+		k.http.Transport.(*http.Transport).DialContext = nil
 	}
 	t.Cleanup(func() { k.Close() })
 	return k
@@ -154,6 +161,22 @@ func mustSign(t testing.TB, k *Key, message string) []byte {
 		t.Fatal("a signature left that does not verify")
 	}
 	return signature
+}
+
+// inTheEnd waits until a key signs whose patience is that of a vote, however busy the
+// machine is.
+func inTheEnd(t testing.TB, k *Key, message string) {
+	t.Helper()
+	for {
+		_, err := k.Sign(nil, []byte(message), nil)
+		var failed *Error
+		if err == nil {
+			return
+		}
+		if !errors.As(err, &failed) || failed.reason != slow {
+			t.Fatal(err)
+		}
+	}
 }
 
 // mustFail demands an error that begins with the text, ADDRESS standing for the

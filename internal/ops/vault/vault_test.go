@@ -66,7 +66,7 @@ func (w *world) init(args ...string) *Init {
 }
 
 func (w *world) flags(more ...string) []string {
-	return append([]string{"--vault-address", w.URL, "--vault-ca-file", w.CAFile, "--vault-token-file", w.token, "--vault-admin-token-file", w.admin}, more...)
+	return append([]string{"--vault-address", w.URL, "--vault-ca-file", w.CAFile, "--vault-token-file", w.token, "--vault-admin-token-file", w.admin, "--vault-timeout", "2s"}, more...)
 }
 
 // hold makes a key as `init` does.
@@ -91,7 +91,7 @@ func (w *world) load(r vault.Reference, section string) {
 	}
 	w.file("keys/chain-1.vault", string(r.Encode()))
 	var err error
-	text := head + "[vault.main]\naddress = \"" + w.URL + "\"\nca_file = \"" + w.CAFile + "\"\n" + section
+	text := head + "[vault.main]\naddress = \"" + w.URL + "\"\nca_file = \"" + w.CAFile + "\"\ntimeout = \"2s\"\n" + section
 	if w.config, err = kinds.Parse(filepath.Join(w.home, config.FileName), []byte(text)); err != nil {
 		w.t.Fatal(err)
 	}
