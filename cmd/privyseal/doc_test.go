@@ -47,7 +47,7 @@ func TestDocs(t *testing.T) {
 				}
 				names = append(names, w)
 			}
-			root := command.NewRoot(providers())
+			root := command.NewRoot(build())
 			cmd, rest, err := root.Find(names)
 			if err != nil {
 				t.Errorf("%s: `privyseal %s`: %v", file, m[1], err)
@@ -83,5 +83,5 @@ func TestFlagsNameNoCommandAsTheirValue(t *testing.T) {
 			walk(c)
 		}
 	}
-	walk(command.NewRoot(providers()))
+	walk(command.NewRoot(build()))
 }

@@ -46,6 +46,6 @@ func helpOfAll() string {
 			walk(c, append(path[:len(path):len(path)], c.Name()))
 		}
 	}
-	walk(command.NewRoot(providers()), nil)
+	walk(command.NewRoot(build()), nil)
 	return b.String()
 }

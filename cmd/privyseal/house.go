@@ -2,16 +2,23 @@ package main
 
 import (
 	"privyseal/internal/home"
+	"privyseal/internal/ops/file"
 	"privyseal/internal/ops/nitro"
 	"privyseal/internal/ops/soft"
 	"privyseal/internal/ops/vault"
+	"privyseal/internal/provider"
 )
 
-// providers are those of this build: a line adds one.
-func providers() home.Build {
+// build is this build: a line adds a provider, or a store.
+func build() home.Build {
 	return home.Build{
-		soft.Provider(),
-		nitro.Provider(),
-		vault.Provider(),
+		Providers: []home.Provider{
+			soft.Provider(),
+			nitro.Provider(),
+			vault.Provider(),
+		},
+		Stores: provider.Stores{
+			file.Store(),
+		},
 	}
 }

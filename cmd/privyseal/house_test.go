@@ -18,7 +18,7 @@ func TestReadmeHasTheProviders(t *testing.T) {
 		named = append(named, string(m[1]))
 	}
 	var built []string
-	for _, e := range providers() {
+	for _, e := range build().Providers {
 		built = append(built, e.Name)
 	}
 	slices.Sort(named)

@@ -27,7 +27,7 @@ func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
 
 // run is main without the exit.
 func run(args []string, stdout, stderr io.Writer) int {
-	root := command.NewRoot(providers())
+	root := command.NewRoot(build())
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)

@@ -41,13 +41,13 @@ func TestCheckPort(t *testing.T) {
 
 // init makes a config that can be started: a busy port is not in it.
 func TestInitAvoidsABusyPort(t *testing.T) {
-	usual := providers().House("").Kinds.New().Listen
+	usual := build().House("").Kinds.New().Listen
 	if l, err := net.Listen("tcp", usual); err == nil {
 		defer l.Close() // else another program is so kind
 	}
 	home := filepath.Join(diskDir(t), "home")
 	runCommand(t, "privyseal", "init", "--home", home, "--chain-id", "c", "--node", "unix:///nowhere.sock")
-	c, err := providers().House("").Kinds.Load(filepath.Join(home, config.FileName))
+	c, err := build().House("").Kinds.Load(filepath.Join(home, config.FileName))
 	if err != nil {
 		t.Fatal(err)
 	}

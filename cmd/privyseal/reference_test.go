@@ -22,7 +22,7 @@ var (
 // doc/reference says what the program declares.
 func TestReference(t *testing.T) {
 	const dir = "../../doc/reference"
-	pages, err := reference.Pages(command.NewRoot(providers()), providers().House("").Kinds, "../..")
+	pages, err := reference.Pages(command.NewRoot(build()), build().House("").Kinds, "../..")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -45,7 +45,7 @@ func TestReference(t *testing.T) {
 
 // Each command has a man page; `make man` writes them.
 func TestMan(t *testing.T) {
-	pages, err := reference.Man(command.NewRoot(providers()), providers().House("").Kinds, "../..")
+	pages, err := reference.Man(command.NewRoot(build()), build().House("").Kinds, "../..")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -304,7 +304,7 @@ func nitroHome(t *testing.T, cfg func(*config.Config)) (home string, in *nitroIn
 	check(err, filestore.Create(filestore.Config{Path: filepath.Join(home, "state/chain-n.mark"), ID: id}, watermark.Saved{Mark: mark}))
 
 	path := filepath.Join(home, config.FileName)
-	c, err := providers().House("").Kinds.Load(path)
+	c, err := build().House("").Kinds.Load(path)
 	check(err)
 	ch := config.NewChain("chain-n", "")
 	ch.Provider, ch.Table, ch.Key = "nitro", "main", "chain-n.wrapped"
@@ -433,7 +433,7 @@ func TestStartWithAnEnclave(t *testing.T) {
 func TestNitroSingleSteps(t *testing.T) {
 	home, in := nitroHome(t, nil)
 	step := func(args ...string) (string, error) {
-		root := command.NewRoot(providers())
+		root := command.NewRoot(build())
 		var out strings.Builder
 		root.SetOut(&out)
 		root.SetErr(&out)

@@ -84,15 +84,15 @@ func cutOffEnclave(t *testing.T, dir, image string, steps int) (*cutChain, water
 	if text, status := initEnclave(whole, image); status != 0 {
 		t.Fatal(text)
 	}
-	c, err := providers().House("").Kinds.Load(filepath.Join(whole, config.FileName))
+	c, err := build().House("").Kinds.Load(filepath.Join(whole, config.FileName))
 	if err != nil {
 		t.Fatal(err)
 	}
 	ch := &cutChain{Chain: c.Chains[0]}
-	if ch.public, err = providers().House("").Providers.Public(c, ch.Chain); err != nil {
+	if ch.public, err = build().House("").Providers.Public(c, ch.Chain); err != nil {
 		t.Fatal(err)
 	}
-	info, err := filestore.Inspect(home.StateFile(c.Path(ch.State), watermark.ID{ChainID: ch.ID, Key: ch.public.ID()}))
+	info, err := filestore.Inspect(stateFile(c.Path(ch.State), watermark.ID{ChainID: ch.ID, Key: ch.public.ID()}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -108,7 +108,7 @@ func cutOffEnclave(t *testing.T, dir, image string, steps int) (*cutChain, water
 	}
 	key, identity := files(ch.Key), files(ch.Identity)
 	ch.wrapped = key[0].Data
-	in, err := home.NewInstaller(providers().House(dir))
+	in, err := home.NewInstaller(build().House(dir))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -144,15 +144,15 @@ func TestEnclaveInitGoesOnAfterACrash(t *testing.T) {
 		if status != 0 {
 			t.Fatalf("after %d steps: %d: %s", steps, status, text)
 		}
-		c, err := providers().House("").Kinds.Load(filepath.Join(dir, config.FileName))
+		c, err := build().House("").Kinds.Load(filepath.Join(dir, config.FileName))
 		if err != nil {
 			t.Fatal(err)
 		}
-		public, err := providers().House("").Providers.Public(c, c.Chains[0])
+		public, err := build().House("").Providers.Public(c, c.Chains[0])
 		if err != nil || public.Equal(ch.public) {
 			t.Errorf("after %d steps: the key of the run that was cut off lives: %v, %v", steps, public, err)
 		}
-		if info, err := filestore.Inspect(home.StateFile(c.Path(c.Chains[0].State), watermark.ID{ChainID: "chain-1", Key: public.ID()})); err != nil || info.Problem != nil {
+		if info, err := filestore.Inspect(stateFile(c.Path(c.Chains[0].State), watermark.ID{ChainID: "chain-1", Key: public.ID()})); err != nil || info.Problem != nil {
 			t.Errorf("after %d steps: %v, %v", steps, err, info.Problem)
 		}
 		for _, path := range []string{ch.Key, documentOf(ch.Key), "identity.wrapped", "identity.attestation"} {
@@ -203,7 +203,7 @@ func TestEnclaveInitKeepsTheLastCopy(t *testing.T) {
 			}
 			later := watermark.Mark{Height: r.Mark.Height + 7, Step: watermark.StepPrecommit}
 			id := watermark.ID{ChainID: "chain-1", Key: ch.public.ID()}
-			if err := filestore.Raise(home.StateFile(filepath.Join(dir, ch.State), id), watermark.Saved{Mark: later}); err != nil {
+			if err := filestore.Raise(stateFile(filepath.Join(dir, ch.State), id), watermark.Saved{Mark: later}); err != nil {
 				t.Fatal(err)
 			}
 		}, false},
@@ -211,7 +211,7 @@ func TestEnclaveInitKeepsTheLastCopy(t *testing.T) {
 			other := ch.Chain
 			other.Name, other.ID, other.State = "other", "other", "state/other.mark"
 			other.Identity, other.Nodes, other.Table = "", []config.Node{{Name: "n", Addr: "unix:///n"}}, "main"
-			c := providers().House("").Kinds.New(other)
+			c := build().House("").Kinds.New(other)
 			c.Tables = opsnitro.Tables(map[string]opsnitro.Enclave{"main": {EIF: image, Transport: os.Getenv("NITRO"), CPUCount: 2, NitroCLI: "nitro-cli"}})
 			if err := config.WriteNew(filepath.Join(dir, config.FileName), c); err != nil {
 				t.Fatal(err)

@@ -35,7 +35,7 @@ func initHere(dir string) (string, int) {
 // word that the config may name them, the config.
 func cutOff(t *testing.T, dir string, steps int) *home.Chain {
 	t.Helper()
-	in, err := home.NewInstaller(providers().House(dir))
+	in, err := home.NewInstaller(build().House(dir))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -99,15 +99,15 @@ func TestInitGoesOnAfterACrash(t *testing.T) {
 		if key, err := provider.OpenFile(aside); steps == 5 && (err != nil || !key.PublicKey().Equal(ch.SoftKey.PublicKey())) {
 			t.Errorf("not the key: %v", err)
 		}
-		in, err := home.NewInstaller(providers().House(dir))
+		in, err := home.NewInstaller(build().House(dir))
 		if err != nil {
 			t.Fatal(err)
 		}
-		public, err := providers().House("").Providers.Public(in.Config, in.Config.Chains[0])
+		public, err := build().House("").Providers.Public(in.Config, in.Config.Chains[0])
 		if err != nil || public.Equal(ch.SoftKey.PublicKey()) {
 			t.Errorf("after %d steps: the key of the run that was cut off lives: %v, %v", steps, public, err)
 		}
-		if info, err := filestore.Inspect(home.StateFile(in.Config.Path(in.Config.Chains[0].State), watermark.ID{ChainID: "chain-1", Key: public.ID()})); err != nil || info.Problem != nil {
+		if info, err := filestore.Inspect(stateFile(in.Config.Path(in.Config.Chains[0].State), watermark.ID{ChainID: "chain-1", Key: public.ID()})); err != nil || info.Problem != nil {
 			t.Errorf("after %d steps: %v, %v", steps, err, info.Problem)
 		}
 		if exists(filepath.Join(dir, home.NoteName)) {
@@ -157,7 +157,7 @@ func TestInitLeavesWhatItHasNotMade(t *testing.T) {
 
 	dir = filepath.Join(diskDir(t), "home")
 	ch = cutOff(t, dir, 3)
-	fc := home.StateFile(filepath.Join(dir, ch.State), watermark.ID{ChainID: "chain-1", Key: ch.SoftKey.PublicKey().ID()})
+	fc := stateFile(filepath.Join(dir, ch.State), watermark.ID{ChainID: "chain-1", Key: ch.SoftKey.PublicKey().ID()})
 	if err := filestore.Raise(fc, watermark.Saved{Mark: watermark.Floor(5)}); err != nil {
 		t.Fatal(err)
 	}
@@ -179,7 +179,7 @@ func TestInitLeavesWhatAConfigNames(t *testing.T) {
 	other := ch.Chain
 	other.Name, other.ID = "other", "other"
 	other.State, other.Identity, other.Nodes = "state/other.mark", "", []config.Node{{Name: "n", Addr: "unix:///n"}}
-	if err := config.WriteNew(filepath.Join(dir, config.FileName), providers().House("").Kinds.New(other)); err != nil {
+	if err := config.WriteNew(filepath.Join(dir, config.FileName), build().House("").Kinds.New(other)); err != nil {
 		t.Fatal(err)
 	}
 	if text, status := initHere(dir); status == 0 || !strings.Contains(text, "never overwritten") {
@@ -198,7 +198,7 @@ func TestInitLeavesWhatHasSigned(t *testing.T) {
 	if err := os.Remove(filepath.Join(dir, config.FileName)); err != nil {
 		t.Fatal(err)
 	}
-	fc := home.StateFile(filepath.Join(dir, ch.State), watermark.ID{ChainID: "chain-1", Key: ch.SoftKey.PublicKey().ID()})
+	fc := stateFile(filepath.Join(dir, ch.State), watermark.ID{ChainID: "chain-1", Key: ch.SoftKey.PublicKey().ID()})
 	if err := filestore.Raise(fc, watermark.Saved{Mark: watermark.Floor(5)}); err != nil {
 		t.Fatal(err)
 	}
@@ -305,4 +305,9 @@ func TestInitIsKilled(t *testing.T) {
 func exists(path string) bool {
 	_, err := os.Lstat(path)
 	return err == nil
+}
+
+// stateFile is the state at path, on this host.
+func stateFile(path string, id watermark.ID) filestore.Config {
+	return filestore.Config{Path: path, ID: id, Host: filestore.HostFolders()}
 }

@@ -70,8 +70,8 @@ var mayImport = map[string]string{
 	"internal/witness": "internal/privval internal/strictjson internal/watermark",
 	"internal/config":  "internal/witness internal/cure internal/session internal/watermark github.com/pelletier/go-toml/v2 github.com/pelletier/go-toml/v2/",
 	"internal/migrate": "internal/cure internal/key/soft internal/privval internal/pubkey internal/session internal/shell internal/strictjson internal/watermark github.com/pelletier/go-toml/v2 go.yaml.in/yaml/v3",
-	"internal/daemon": "internal/cli internal/config internal/cure internal/filestore internal/home internal/monitor internal/oplog internal/privval internal/provider " +
-		"internal/pubkey internal/session internal/signer internal/watermark internal/witness golang.org/x/sys/unix",
+	"internal/daemon": "internal/cli internal/config internal/cure internal/monitor internal/oplog internal/privval internal/provider internal/pubkey internal/session " +
+		"internal/signer internal/watermark internal/witness golang.org/x/sys/unix",
 	"internal/home": "internal/cli internal/config internal/cure internal/filestore internal/key/soft internal/migrate internal/provider internal/pubkey internal/session " +
 		"internal/shell internal/strictjson internal/watermark internal/witness github.com/spf13/cobra golang.org/x/sys/unix",
 	"internal/cli":   "internal/config internal/cure internal/noiseconn internal/pubkey internal/shell github.com/spf13/cobra github.com/spf13/pflag",
@@ -82,10 +82,10 @@ var mayImport = map[string]string{
 
 	"internal/ops/vault": "internal/cli internal/config internal/cure internal/home internal/key/soft internal/key/vault internal/provider internal/pubkey github.com/spf13/cobra " +
 		"github.com/spf13/pflag",
-	"internal/ops/nitro": "internal/claims internal/cli internal/config internal/cure internal/daemon internal/eif internal/filestore internal/home internal/host " +
-		"internal/hostlink internal/key/nitrokms internal/key/soft internal/migrate internal/monitor internal/nitro internal/ops/nitro/image " +
-		"internal/ops/nitro/verify internal/policy internal/provider internal/pubkey internal/session internal/shell internal/signer internal/vsock " +
-		"internal/watermark github.com/spf13/cobra github.com/spf13/pflag",
+	"internal/ops/nitro": "internal/claims internal/cli internal/config internal/cure internal/daemon internal/eif internal/home internal/host internal/hostlink " +
+		"internal/key/nitrokms internal/key/soft internal/migrate internal/monitor internal/nitro internal/ops/nitro/image internal/ops/nitro/verify " +
+		"internal/policy internal/provider internal/pubkey internal/session internal/shell internal/signer internal/vsock internal/watermark " +
+		"github.com/spf13/cobra github.com/spf13/pflag",
 
 	"internal/ops/nitro/image": "internal/awspolicy internal/cli internal/config internal/cure internal/eif internal/key/nitrokms internal/policy github.com/spf13/cobra " +
 		"github.com/spf13/pflag",
@@ -95,12 +95,14 @@ var mayImport = map[string]string{
 
 	"internal/ops/soft": "internal/config internal/home internal/key/soft internal/provider internal/pubkey github.com/spf13/cobra",
 
-	"internal/command": "internal/cli internal/config internal/cure internal/daemon internal/filestore internal/home internal/key/soft internal/migrate internal/monitor " +
-		"internal/privval internal/provider internal/pubkey internal/session internal/shell internal/watermark internal/witness github.com/spf13/cobra " +
-		"github.com/spf13/pflag golang.org/x/sys/unix",
+	"internal/command": "internal/cli internal/config internal/cure internal/daemon internal/home internal/key/soft internal/migrate internal/monitor internal/privval " +
+		"internal/provider internal/pubkey internal/session internal/shell internal/watermark internal/witness github.com/spf13/cobra github.com/spf13/pflag " +
+		"golang.org/x/sys/unix",
 
-	"cmd/privyseal": "internal/cli internal/command internal/config internal/daemon internal/filestore internal/home internal/migrate internal/ops/nitro internal/ops/soft " +
-		"internal/ops/vault",
+	"internal/ops/file": "internal/config internal/filestore internal/provider internal/watermark",
+
+	"cmd/privyseal": "internal/cli internal/command internal/config internal/daemon internal/filestore internal/home internal/migrate internal/ops/file internal/ops/nitro " +
+		"internal/ops/soft internal/ops/vault internal/provider",
 
 	// For tests only; no program links these.
 	"internal/ops/nitro/nitrotest":  "internal/eif internal/nitro internal/ops/nitro/image internal/policy github.com/fxamacker/cbor/v2",

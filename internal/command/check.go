@@ -23,7 +23,6 @@ import (
 	"privyseal/internal/cli"
 	"privyseal/internal/config"
 	"privyseal/internal/cure"
-	"privyseal/internal/filestore"
 	"privyseal/internal/home"
 	"privyseal/internal/monitor"
 	"privyseal/internal/provider"
@@ -344,11 +343,11 @@ func (k *inspection) checkIdentity(i int) {
 func (k *inspection) checkState(i int, key pubkey.Key) {
 	ch := k.Config.Chains[i]
 	what, line := "state", k.Config.Line("chain", i, "state")
-	fc := home.StateFile(k.Config.Path(ch.State), watermark.ID{})
+	var id watermark.ID
 	if !key.IsZero() {
-		fc.ID = watermark.ID{ChainID: ch.ID, Key: key.ID()}
+		id = watermark.ID{ChainID: ch.ID, Key: key.ID()}
 	}
-	info, err := filestore.Inspect(fc)
+	info, err := k.app.Stores.State(k.Config.Path, ch, id).Inspect()
 	if err == nil {
 		err = info.Problem
 	}
@@ -356,7 +355,7 @@ func (k *inspection) checkState(i int, key pubkey.Key) {
 		k.Add(provider.Bad, line, what, k.app.Providers.ExplainState(k.Config, ch, err).Error(), "")
 		return
 	}
-	text := fmt.Sprintf("%s, mode %#o%s, %s", fc.Path, info.Mode.Perm(), cli.Prefixed(", ", info.Filesystem), home.MarkText(k.app.Providers.Shown(ch, info.Saved.Mark)))
+	text := fmt.Sprintf("%s, mode %#o%s, %s", k.Config.Path(ch.State), info.Mode.Perm(), cli.Prefixed(", ", info.Filesystem), home.MarkText(k.app.Providers.Shown(ch, info.Saved.Mark)))
 	if info.Torn {
 		text += ", one copy of a record is bad (its twin stands in, and the next start mends it)"
 	}

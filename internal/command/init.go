@@ -14,7 +14,7 @@ func (f *initFlags) addMakers(cmd *cobra.Command, build home.Build) {
 	f.makers, f.owners = map[string]home.Maker{}, map[string]string{}
 	known := map[string]bool{}
 	cmd.Flags().VisitAll(func(flag *pflag.Flag) { known[flag.Name] = true })
-	for _, e := range build {
+	for _, e := range build.Providers {
 		f.makers[e.Name] = e.Maker()
 		f.makers[e.Name].Add(cmd)
 		cmd.Flags().VisitAll(func(flag *pflag.Flag) {

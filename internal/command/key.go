@@ -15,7 +15,7 @@ import (
 
 func newKeyCommand(a *provider.House, build home.Build) *cobra.Command {
 	cmd := cli.NewGroup("key", "Generate, import, show and seal keys", newKeyGenerateCommand(), newKeyImportCommand(), newKeyShowCommand(a))
-	for _, p := range build {
+	for _, p := range build.Providers {
 		if p.KeyCommands != nil {
 			cmd.AddCommand(p.KeyCommands(a)...)
 		}

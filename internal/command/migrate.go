@@ -21,7 +21,7 @@ import (
 
 func newMigrateCommand(a *provider.House, build home.Build) *cobra.Command {
 	t := &migrateFlags{}
-	for _, p := range build {
+	for _, p := range build.Providers {
 		if p.Taker != nil {
 			t.takers = append(t.takers, p.Taker())
 		}

@@ -82,7 +82,7 @@ func NewRoot(build home.Build) *cobra.Command {
 		newMigrateCommand(a, build),
 		newVersionCommand(),
 	)
-	for _, p := range build {
+	for _, p := range build.Providers {
 		if p.Commands != nil {
 			root.AddCommand(p.Commands(a)...)
 		}

@@ -42,7 +42,7 @@ one is gone.`,
 			signal.Notify(hangup, syscall.SIGHUP)
 			// A reader of our log that goes away makes a write fail, and no more.
 			signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
-			return daemon.Start(ctx, a.Providers, buildVersion(), dir, standby, hangup)
+			return daemon.Start(ctx, a, buildVersion(), dir, standby, hangup)
 		},
 	}
 	cmd.Flags().BoolVar(&standby, "standby", false, "wait for a state that another process holds")

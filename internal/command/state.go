@@ -13,7 +13,6 @@ import (
 
 	"privyseal/internal/cli"
 	"privyseal/internal/config"
-	"privyseal/internal/filestore"
 	"privyseal/internal/home"
 	"privyseal/internal/privval"
 	"privyseal/internal/provider"
@@ -76,37 +75,38 @@ func stateMakerOf(a *provider.House, ch config.Chain) (home.StateMaker, bool) {
 
 // initState makes the state of a key that this process signs with.
 func initState(a *provider.House, cmd *cobra.Command, c *config.Config, ch config.Chain, from *home.Start) error {
-	fc, key, err := home.StateOf(a, c, ch)
+	state, key, err := home.StateOf(a, c, ch)
 	if err == nil {
 		err = a.CheckOwner()
 	}
 	if err != nil {
 		return err
 	}
-	if err := absent(fc); err != nil {
+	path := c.Path(ch.State)
+	if err := absent(path, state); err != nil {
 		return err
 	}
-	saved, err := from.Admit(cmd, ch, key, fc.Path, ch.ImportedFrom...)
+	saved, err := from.Admit(cmd, ch, key, path, ch.ImportedFrom...)
 	if err != nil {
 		return err
 	}
-	if err := home.Quarantine(fc.Path, "the state was made by state init"); err != nil {
+	if err := home.Quarantine(path, "the state was made by state init"); err != nil {
 		return err
 	}
-	if err := filestore.Create(fc, saved); err != nil {
+	if err := state.Create(saved); err != nil {
 		return a.Providers.ExplainState(c, ch, err)
 	}
-	_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: made %s, at %s\n", ch.Name, fc.Path, home.MarkText(saved.Mark))
+	_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: made %s, at %s\n", ch.Name, path, home.MarkText(saved.Mark))
 	return err
 }
 
 // absent returns an ErrExists if there is a state, so that nobody is asked for a word
 // that leads nowhere.
-func absent(fc filestore.Config) error {
-	if _, err := os.Lstat(fc.Path); err != nil {
+func absent(path string, state provider.State) error {
+	if _, err := os.Lstat(path); err != nil {
 		return nil
 	}
-	return filestore.Create(fc, watermark.Saved{}) // refuses
+	return state.Create(watermark.Saved{}) // refuses
 }
 
 func newStateRaiseCommand(a *provider.House) *cobra.Command {
@@ -154,7 +154,7 @@ lowers, and "privyseal start" must not run. It is for
 }
 
 func raiseState(a *provider.House, cmd *cobra.Command, c *config.Config, ch config.Chain, from *home.Start) error {
-	fc, key, err := home.StateOf(a, c, ch)
+	state, key, err := home.StateOf(a, c, ch)
 	if err != nil {
 		return err
 	}
@@ -163,14 +163,15 @@ func raiseState(a *provider.House, cmd *cobra.Command, c *config.Config, ch conf
 		return err
 	}
 	in.From = fmt.Sprintf("your word, --after-height %d", from.After)
-	return bringIn(a, cmd, c, ch, fc, &from.Words, in, home.Exporter{}, false)
+	return bringIn(a, cmd, c, ch, state, &from.Words, in, home.Exporter{}, false)
 }
 
 // bringIn raises the state to a mark that the gate lets in. Where there is no state,
 // it makes one if that is allowed.
-func bringIn(a *provider.House, cmd *cobra.Command, c *config.Config, ch config.Chain, fc filestore.Config, words *home.Words, in home.Incoming, by home.Exporter, makes bool) error {
-	info, err := filestore.Inspect(fc)
-	missing := errors.Is(err, filestore.ErrMissing)
+func bringIn(a *provider.House, cmd *cobra.Command, c *config.Config, ch config.Chain, state provider.State, words *home.Words, in home.Incoming, by home.Exporter, makes bool) error {
+	path := c.Path(ch.State)
+	info, err := state.Inspect()
+	missing := errors.Is(err, provider.ErrMissing)
 	if err != nil && !(missing && makes) {
 		return a.Providers.ExplainState(c, ch, err)
 	}
@@ -178,14 +179,14 @@ func bringIn(a *provider.House, cmd *cobra.Command, c *config.Config, ch config.
 	here := home.Here{}
 	switch {
 	case missing:
-	case errors.Is(info.Problem, filestore.ErrExported):
+	case errors.Is(info.Problem, provider.ErrExported):
 		here.Exported, here.HasTombstone = info.Saved.Mark, true
 	case info.Problem != nil:
 		return a.Providers.ExplainState(c, ch, info.Problem)
 	case saved.Mark.Less(info.Saved.Mark):
-		return a.Providers.ExplainState(c, ch, filestore.Raise(fc, saved)) // refuses
+		return a.Providers.ExplainState(c, ch, state.Raise(saved)) // refuses
 	}
-	in.Own = by.Same(home.ExporterOf(fc.Path, info))
+	in.Own = by.Same(home.ExporterOf(path, info))
 	g := words.Gate(cmd, ch, in.Origin == home.FromNothing)
 	if _, ok := stateMakerOf(a, ch); !ok { // else no word of this host makes or raises it
 		make := map[bool]string{true: "init", false: "raise"}[missing]
@@ -194,21 +195,21 @@ func bringIn(a *provider.House, cmd *cobra.Command, c *config.Config, ch config.
 	if err := g.Admit(in, here); err != nil {
 		return err
 	}
-	if err := home.Quarantine(fc.Path, in.From); err != nil {
+	if err := home.Quarantine(path, in.From); err != nil {
 		return err
 	}
 	if missing {
-		err = filestore.Create(fc, saved)
+		err = state.Create(saved)
 	} else {
-		err = filestore.Raise(fc, saved)
+		err = state.Raise(saved)
 	}
 	if err != nil {
 		return a.Providers.ExplainState(c, ch, err)
 	}
-	if info, err = filestore.Inspect(fc); err != nil {
+	if info, err = state.Inspect(); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: %s is at %s\n", ch.Name, fc.Path, home.MarkText(a.Providers.Shown(ch, info.Saved.Mark)))
+	_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: %s is at %s\n", ch.Name, path, home.MarkText(a.Providers.Shown(ch, info.Saved.Mark)))
 	return err
 }
 
@@ -241,11 +242,12 @@ elsewhere --yes says so.`,
 }
 
 func adoptState(a *provider.House, cmd *cobra.Command, c *config.Config, ch config.Chain, words *home.Words) error {
-	fc, _, err := home.StateOf(a, c, ch)
+	state, _, err := home.StateOf(a, c, ch)
 	if err != nil {
 		return err
 	}
-	info, err := filestore.Inspect(fc)
+	path := c.Path(ch.State)
+	info, err := state.Inspect()
 	if err != nil {
 		return a.Providers.ExplainState(c, ch, err)
 	}
@@ -253,39 +255,40 @@ func adoptState(a *provider.House, cmd *cobra.Command, c *config.Config, ch conf
 		_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s: nothing to adopt, the state is in order at %s\n", ch.Name, home.MarkText(a.Providers.Shown(ch, info.Saved.Mark)))
 		return err
 	}
-	if !adoptable(info.Problem) {
+	mover, moves := state.(provider.Mover)
+	if !moves || !adoptable(info.Problem) {
 		return a.Providers.ExplainState(c, ch, info.Problem)
 	}
 	if info.Ended { // no word brings it back to life
-		return a.Providers.ExplainState(c, ch, filestore.Adopt(fc)) // refuses
+		return a.Providers.ExplainState(c, ch, mover.Adopt()) // refuses
 	}
 	in := home.Incoming{
 		Chain: ch.Name, Mark: info.Newest.Mark, Origin: home.FromHere, Written: info.Newest.Time,
-		From: fc.Path + ", a file that was copied, restored or moved",
+		From: path + ", a file that was copied, restored or moved",
 	}
 	if info.Saved.Mark.Less(info.Newest.Mark) {
-		in.From = fmt.Sprintf("this host, which knows of more than %s: that is at %s", fc.Path, home.MarkText(a.Providers.Shown(ch, info.Saved.Mark)))
+		in.From = fmt.Sprintf("this host, which knows of more than %s: that is at %s", path, home.MarkText(a.Providers.Shown(ch, info.Saved.Mark)))
 	}
 	// A copy of a state that never signed is a fresh state; whoever adopts it says so.
 	if err := words.Gate(cmd, ch, true).Admit(in, home.Here{}); err != nil {
 		return err
 	}
-	if err := home.Quarantine(fc.Path, "the state was adopted"); err != nil {
+	if err := home.Quarantine(path, "the state was adopted"); err != nil {
 		return err
 	}
-	if err := filestore.Adopt(fc); err != nil {
+	if err := mover.Adopt(); err != nil {
 		return a.Providers.ExplainState(c, ch, err)
 	}
-	if info, err = filestore.Inspect(fc); err != nil {
+	if info, err = state.Inspect(); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: adopted %s, at %s\n", ch.Name, fc.Path, home.MarkText(a.Providers.Shown(ch, info.Saved.Mark)))
+	_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: adopted %s, at %s\n", ch.Name, path, home.MarkText(a.Providers.Shown(ch, info.Saved.Mark)))
 	return err
 }
 
 // adoptable reports whether a state is refused for where its bytes come from only.
 func adoptable(problem error) bool {
-	return errors.Is(problem, filestore.ErrCopied) || errors.Is(problem, filestore.ErrRestored)
+	return errors.Is(problem, provider.ErrCopied) || errors.Is(problem, provider.ErrRestored)
 }
 
 func newStateShowCommand(a *provider.House) *cobra.Command {
@@ -304,17 +307,17 @@ file.`,
 				return err
 			}
 			// A state can be looked at without its key, too.
-			fc, _, keyErr := home.StateOf(a, c, ch)
+			state, _, keyErr := home.StateOf(a, c, ch)
 			if keyErr != nil {
-				fc = home.StateFile(c.Path(ch.State), watermark.ID{})
+				state = a.Stores.State(c.Path, ch, watermark.ID{})
 			}
-			info, err := filestore.Inspect(fc)
+			info, err := state.Inspect()
 			if err != nil {
 				return a.Providers.ExplainState(c, ch, err)
 			}
 			info.Problem = a.Providers.ExplainState(c, ch, info.Problem)
 			info.Saved.Mark = a.Providers.Shown(ch, info.Saved.Mark)
-			if err := showState(cmd.OutOrStdout(), fc.Path, info, asJSON); err != nil {
+			if err := showState(cmd.OutOrStdout(), c.Path(ch.State), info, asJSON); err != nil {
 				return err
 			}
 			if info.Problem != nil {
@@ -347,7 +350,7 @@ type shownState struct {
 	Problem    string     `json:"problem,omitempty"`
 }
 
-func showState(w io.Writer, path string, info filestore.Info, asJSON bool) error {
+func showState(w io.Writer, path string, info provider.Info, asJSON bool) error {
 	m := info.Saved.Mark
 	s := shownState{
 		ChainID: info.ID.ChainID, KeyID: info.ID.Key[:],
@@ -420,19 +423,20 @@ start" first. If the output is lost, export again: it stays the same.`,
 			if err != nil {
 				return err
 			}
-			fc, key, err := home.StateOf(a, c, ch)
+			state, key, err := home.StateOf(a, c, ch)
 			if err != nil {
 				return err
 			}
+			export := func() ([]byte, error) { return exportState(c.Path(ch.State), ch.ID, state, key) }
 			if out == "" {
-				data, err := exportState(fc, key)
+				data, err := export()
 				if err != nil {
 					return a.Providers.ExplainState(c, ch, err)
 				}
 				_, err = cmd.OutOrStdout().Write(data)
 				return err
 			}
-			if err := exportTo(out, fc, key); err != nil {
+			if err := exportTo(out, export); err != nil {
 				return a.Providers.ExplainState(c, ch, err)
 			}
 			fmt.Fprintf(cmd.ErrOrStderr(), "%s: nothing is signed here any more; on the new host type `privyseal state import --chain-id %s %s`\n", ch.Name, shell.Word(ch.Name), shell.File(out))
@@ -445,26 +449,30 @@ start" first. If the output is lost, export again: it stays the same.`,
 }
 
 // exportState ends the state and returns it.
-func exportState(fc filestore.Config, key pubkey.Key) ([]byte, error) {
-	info, err := filestore.Inspect(fc)
+func exportState(path, chainID string, state provider.State, key pubkey.Key) ([]byte, error) {
+	info, err := state.Inspect()
 	if err != nil {
 		return nil, err
 	}
-	saved, err := filestore.Export(fc)
+	mover, moves := state.(provider.Mover)
+	if !moves {
+		return nil, cli.Actf("the state of chain %q does not leave its store", chainID)
+	}
+	saved, err := mover.Export()
 	if err != nil {
 		return nil, err
 	}
-	return home.EncodeInterchange(fc.ID.ChainID, key, saved, time.Now(), home.ExporterOf(fc.Path, info))
+	return home.EncodeInterchange(chainID, key, saved, time.Now(), home.ExporterOf(path, info))
 }
 
-// exportTo exports into a new file. The file comes first, so that the state
+// exportTo has export export into a new file. The file comes first, so that the state
 // does not end for want of a place.
-func exportTo(path string, fc filestore.Config, key pubkey.Key) error {
+func exportTo(path string, export func() ([]byte, error)) error {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return fmt.Errorf("cannot export: %w", err)
 	}
-	data, err := exportState(fc, key)
+	data, err := export()
 	if err == nil {
 		_, err = f.Write(data)
 	}
@@ -504,22 +512,22 @@ above what was exported here, is taken with --export-unused only.`,
 			if err != nil {
 				return err
 			}
-			fc, key, err := home.StateOf(a, c, ch)
+			state, key, err := home.StateOf(a, c, ch)
 			if err != nil {
 				return err
 			}
-			state, err := home.ReadState(args[0], ch.ID, key)
+			brought, err := home.ReadState(args[0], ch.ID, key)
 			if err == nil {
-				err = a.Providers.Accepts(ch, state.Mark)
+				err = a.Providers.Accepts(ch, brought.Mark)
 			}
 			if err != nil {
 				return err
 			}
-			in := home.Incoming{Chain: ch.Name, Mark: state.Mark, Origin: home.FromFile, Written: state.Time, From: args[0] + ", " + state.From}
-			if fresh && state.Mark.IsZero() {
+			in := home.Incoming{Chain: ch.Name, Mark: brought.Mark, Origin: home.FromFile, Written: brought.Time, From: args[0] + ", " + brought.From}
+			if fresh && brought.Mark.IsZero() {
 				in.Origin = home.FromNothing
 			}
-			return bringIn(a, cmd, c, ch, fc, &words, in, state.By, true)
+			return bringIn(a, cmd, c, ch, state, &words, in, brought.By, true)
 		},
 	}
 	chain.Add(a.App, cmd)

@@ -12,8 +12,6 @@ import (
 	"privyseal/internal/cli"
 	"privyseal/internal/config"
 	"privyseal/internal/cure"
-	"privyseal/internal/filestore"
-	"privyseal/internal/home"
 	"privyseal/internal/monitor"
 	"privyseal/internal/privval"
 	"privyseal/internal/provider"
@@ -27,6 +25,7 @@ import (
 type Daemon struct {
 	Home      string
 	Providers provider.Table
+	Stores    provider.Stores
 	Config    *config.Config // what is in force
 	Log       *slog.Logger
 	setLevel  func(slog.Level)
@@ -60,7 +59,7 @@ type chain struct {
 // that process is running this home folder.
 func (d *Daemon) open(ctx context.Context, standby bool) error {
 	failed := d.openAll(ctx, d.Config.Chains, standby)
-	if err := cmp.Or(ctx.Err(), locked(d.chains)); err != nil || errors.Is(failed, filestore.ErrLocked) {
+	if err := cmp.Or(ctx.Err(), locked(d.chains)); err != nil || errors.Is(failed, provider.ErrLocked) {
 		return cmp.Or(err, failed)
 	}
 	failed = errors.Join(failed, sayFailed(d.chains))
@@ -95,7 +94,7 @@ func (d *Daemon) openAll(ctx context.Context, list []config.Chain, standby bool)
 		}
 	}
 	failed = d.openRemote(ctx, remote, standby)
-	if errors.Is(failed, filestore.ErrLocked) || ctx.Err() != nil {
+	if errors.Is(failed, provider.ErrLocked) || ctx.Err() != nil {
 		return failed
 	}
 	d.openStates(ctx, chains, standby)
@@ -154,7 +153,7 @@ func (d *Daemon) openStates(ctx context.Context, chains []*chain, standby bool) 
 // locked returns the failure of a chain whose state another process holds.
 func locked(chains []*chain) error {
 	for _, c := range chains {
-		if errors.Is(c.err, filestore.ErrLocked) {
+		if errors.Is(c.err, provider.ErrLocked) {
 			return c.err
 		}
 	}
@@ -210,9 +209,7 @@ func (c *chain) id() watermark.ID {
 // openState loads the mark. With it the chain can sign.
 func (c *chain) openState(ctx context.Context, d *Daemon, standby bool) error {
 	cfg, cc, pub := d.Config, c.cfg, c.key.PublicKey()
-	file := home.StateFile(cfg.Path(cc.State), c.id())
-	file.Wait = standby
-	store, err := filestore.Open(ctx, file)
+	store, err := d.Stores.State(cfg.Path, cc, c.id()).Open(ctx, standby)
 	if err != nil {
 		return d.Providers.ExplainState(cfg, cc, err)
 	}

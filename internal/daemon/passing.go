@@ -5,7 +5,7 @@ import (
 	"slices"
 	"syscall"
 
-	"privyseal/internal/filestore"
+	"privyseal/internal/provider"
 )
 
 // passing are the errors of the system that are gone when a disk, a limit or
@@ -13,7 +13,7 @@ import (
 var passing = []error{
 	syscall.EIO, syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM, syscall.ENOSPC, syscall.EDQUOT,
 	syscall.EAGAIN, syscall.EINTR, syscall.EBUSY, syscall.ETIMEDOUT, syscall.ENOBUFS,
-	filestore.ErrLocked, filestore.ErrTwin,
+	provider.ErrLocked, provider.ErrTwin,
 }
 
 // MayPass reports whether err, or one of several that it joins, may be gone at the

@@ -12,7 +12,7 @@ import (
 type Remote interface {
 	// OpenRemote opens the states of chains, and makes what serves them. A chain that fails
 	// is left out and told to its monitor; a state that another process holds is
-	// filestore.ErrLocked, and ends it. standby waits for such a state.
+	// provider.ErrLocked, and ends it. standby waits for such a state.
 	OpenRemote(ctx context.Context, d *Daemon, chains []RemoteChain, standby bool) ([]Service, error)
 }
 

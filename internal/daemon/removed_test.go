@@ -14,6 +14,7 @@ import (
 	"privyseal/internal/home"
 	softkey "privyseal/internal/key/soft"
 	"privyseal/internal/monitor"
+	"privyseal/internal/ops/file"
 	"privyseal/internal/ops/soft"
 	"privyseal/internal/provider"
 	"privyseal/internal/pubkey"
@@ -36,7 +37,7 @@ func newHome(t *testing.T) (dir string, table provider.Table) {
 		}
 		t.Cleanup(func() { os.RemoveAll(made) })
 		dir = filepath.Join(made, "home")
-		in, err := home.NewInstaller(&provider.House{App: &cli.App{HomeFlag: dir, Kinds: table.Kinds()}, Providers: table})
+		in, err := home.NewInstaller(&provider.House{App: &cli.App{HomeFlag: dir, Kinds: table.Kinds()}, Providers: table, Stores: provider.Stores{file.Store()}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -62,25 +63,25 @@ func TestARemovedNodeIsStillAtWork(t *testing.T) {
 		t.Fatal(err)
 	}
 	log := slog.New(slog.DiscardHandler)
-	d := &Daemon{Home: dir, Providers: table, Config: cfg, Log: log, Monitor: monitor.New(log, "test")}
+	d := &Daemon{Home: dir, Providers: table, Stores: provider.Stores{file.Store()}, Config: cfg, Log: log, Monitor: monitor.New(log, "test")}
 	if err := d.open(t.Context(), false); err != nil {
 		t.Fatal(err)
 	}
 	c := d.chains[0]
-	at := &running{cancel: func() {}, done: make(chan struct{})}
-	c.sessions["a"] = at
-	file := home.StateFile(cfg.Path(c.cfg.State), c.id())
+	session := &running{cancel: func() {}, done: make(chan struct{})}
+	c.sessions["a"] = session
+	at := filestore.Config{Path: cfg.Path(c.cfg.State), ID: c.id(), Host: filestore.HostFolders()}
 	change := c.cfg
 	change.Nodes = nil
 	d.ChangeChain(t.Context(), Change{Chain: change, Remove: []string{"a"}})
 	d.StopChain("a")
-	if _, err := filestore.Open(t.Context(), file); !errors.Is(err, filestore.ErrLocked) {
+	if _, err := filestore.Open(t.Context(), at); !errors.Is(err, filestore.ErrLocked) {
 		t.Errorf("the state was given free while a signature was in work: %v", err)
 	}
 	d.chains = []*chain{c}
-	close(at.done)
+	close(session.done)
 	d.StopChain("a")
-	store, err := filestore.Open(t.Context(), file)
+	store, err := filestore.Open(t.Context(), at)
 	if err != nil {
 		t.Fatalf("the state is held although nothing is in work: %v", err)
 	}

@@ -56,10 +56,10 @@ func unlessHung(ctx context.Context, patience time.Duration, f func() error) err
 
 // Start runs the signer of a home folder until ctx ends. It reloads the config on
 // hangup.
-func Start(ctx context.Context, providers provider.Table, version, home string, standby bool, hangup <-chan os.Signal) error {
+func Start(ctx context.Context, a *provider.House, version, home string, standby bool, hangup <-chan os.Signal) error {
 	var first loaded
 	select {
-	case first = <-load(providers.Kinds(), home):
+	case first = <-load(a.Kinds, home):
 	case <-ctx.Done():
 		return nil // stopped while the config's file system hangs
 	}
@@ -76,7 +76,7 @@ func Start(ctx context.Context, providers provider.Table, version, home string, 
 		debug.SetGCPercent(50)
 	}
 
-	d := &Daemon{Home: home, Providers: providers, Config: cfg, Log: logger.Logger, setLevel: logger.SetLevel, Monitor: monitor.New(logger.Logger, version)}
+	d := &Daemon{Home: home, Providers: a.Providers, Stores: a.Stores, Config: cfg, Log: logger.Logger, setLevel: logger.SetLevel, Monitor: monitor.New(logger.Logger, version)}
 	d.Monitor.LogLost(logger.Lost)
 	defer d.Monitor.Flush()
 	defer func() {

@@ -291,7 +291,7 @@ func (in *Installer) MakeState(ch config.Chain, public pubkey.Key, saved waterma
 		in.Undo.file(witness.FlagPath(path))
 	}
 	id := watermark.ID{ChainID: ch.ID, Key: public.ID()}
-	if err := filestore.Create(StateFile(path, id), saved); err != nil {
+	if err := in.House.Stores.State(in.Abs, ch, id).Create(saved); err != nil {
 		return err
 	}
 	in.Undo.file(path)

@@ -13,8 +13,8 @@ import (
 	"time"
 
 	"privyseal/internal/cli"
-	"privyseal/internal/filestore"
 	"privyseal/internal/migrate"
+	"privyseal/internal/provider"
 	"privyseal/internal/pubkey"
 	"privyseal/internal/strictjson"
 	"privyseal/internal/watermark"
@@ -58,7 +58,7 @@ func (e Exporter) Same(other Exporter) bool {
 
 // ExporterOf returns what an export of the state at path says. info is of that file,
 // or zero if there is none.
-func ExporterOf(path string, info filestore.Info) Exporter {
+func ExporterOf(path string, info provider.Info) Exporter {
 	e := Exporter{Instance: info.Instance}
 	id, err := os.ReadFile("/etc/machine-id")
 	if id = bytes.TrimSpace(id); err != nil || len(id) == 0 {

@@ -21,17 +21,20 @@ type Provider struct {
 	Commands, KeyCommands func(a *provider.House) []*cobra.Command
 }
 
-// Build is all providers of a build, in the order in which help has them.
-type Build []Provider
+// Build is what a build consists of beside its commands.
+type Build struct {
+	Providers []Provider // in the order in which help has them
+	Stores    provider.Stores
+}
 
 // House returns what commands are given; dir is "" for the home folder of the
 // environment.
 func (b Build) House(dir string) *provider.House {
-	table := make(provider.Table, len(b))
-	for i, p := range b {
+	table := make(provider.Table, len(b.Providers))
+	for i, p := range b.Providers {
 		table[i] = p.Entry
 	}
-	return &provider.House{App: &cli.App{HomeFlag: dir, Kinds: table.Kinds()}, Providers: table}
+	return &provider.House{App: &cli.App{HomeFlag: dir, Kinds: table.Kinds()}, Providers: table, Stores: b.Stores}
 }
 
 // StateMaker is a provider that makes the states of its chains itself.

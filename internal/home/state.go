@@ -5,17 +5,11 @@ import (
 
 	"privyseal/internal/cli"
 	"privyseal/internal/config"
-	"privyseal/internal/filestore"
 	"privyseal/internal/migrate"
 	"privyseal/internal/provider"
 	"privyseal/internal/pubkey"
 	"privyseal/internal/watermark"
 )
-
-// StateFile returns how the state at path is opened, on this host.
-func StateFile(path string, id watermark.ID) filestore.Config {
-	return filestore.Config{Path: path, ID: id, Host: filestore.HostFolders()}
-}
 
 // MarkText is a mark for people.
 func MarkText(m watermark.Mark) string {
@@ -57,11 +51,11 @@ func ReadState(path, chainID string, key pubkey.Key) (Foreign, error) {
 	return state, nil
 }
 
-// StateOf returns where the state of a chain is and whose it is.
-func StateOf(a *provider.House, c *config.Config, ch config.Chain) (filestore.Config, pubkey.Key, error) {
+// StateOf returns the state of a chain and whose it is.
+func StateOf(a *provider.House, c *config.Config, ch config.Chain) (provider.State, pubkey.Key, error) {
 	key, err := a.Providers.Public(c, ch)
 	if err != nil {
-		return filestore.Config{}, key, err
+		return nil, key, err
 	}
-	return StateFile(c.Path(ch.State), watermark.ID{ChainID: ch.ID, Key: key.ID()}), key, nil
+	return a.Stores.State(c.Path, ch, watermark.ID{ChainID: ch.ID, Key: key.ID()}), key, nil
 }

@@ -11,7 +11,6 @@ import (
 
 	"privyseal/internal/cli"
 	"privyseal/internal/config"
-	"privyseal/internal/filestore"
 	"privyseal/internal/migrate"
 	"privyseal/internal/provider"
 	"privyseal/internal/pubkey"
@@ -177,7 +176,7 @@ func (f *Start) Admit(cmd *cobra.Command, ch config.Chain, key pubkey.Key, path 
 	if err != nil {
 		return watermark.Saved{}, err
 	}
-	in.Own = by.Same(ExporterOf(path, filestore.Info{}))
+	in.Own = by.Same(ExporterOf(path, provider.Info{}))
 	here := Here{Beside: Beside(ch.ID, key, keyFiles)}
 	g := f.Gate(cmd, ch, f.Fresh)
 	g.AtHeight = func() string { return cli.Instead(stateWords, "--after-height H") }

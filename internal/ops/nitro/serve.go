@@ -20,13 +20,12 @@ import (
 	"privyseal/internal/cli"
 	"privyseal/internal/config"
 	"privyseal/internal/daemon"
-	"privyseal/internal/filestore"
-	"privyseal/internal/home"
 	"privyseal/internal/host"
 	"privyseal/internal/hostlink"
 	"privyseal/internal/key/nitrokms"
 	"privyseal/internal/monitor"
 	"privyseal/internal/policy"
+	"privyseal/internal/provider"
 	"privyseal/internal/pubkey"
 	"privyseal/internal/session"
 	"privyseal/internal/shell"
@@ -70,7 +69,7 @@ func openNitroChain(ctx context.Context, d *daemon.Daemon, cc config.Chain, m *m
 		c.nodes[n.Name] = &node{changed: m.AddNode(n.Name, n.Addr)}
 	}
 	defer func() {
-		if err != nil && !errors.Is(err, filestore.ErrLocked) {
+		if err != nil && !errors.Is(err, provider.ErrLocked) {
 			m.Failed(err)
 		}
 	}()
@@ -89,9 +88,7 @@ func openNitroChain(ctx context.Context, d *daemon.Daemon, cc config.Chain, m *m
 	if err := d.Claim(c.id, cc.Name); err != nil {
 		return nil, err
 	}
-	file := home.StateFile(d.Config.Path(cc.State), c.id)
-	file.Wait = standby
-	store, err := filestore.Open(ctx, file)
+	store, err := d.Stores.State(d.Config.Path, cc, c.id).Open(ctx, standby)
 	if err != nil {
 		return nil, d.Providers.ExplainState(d.Config, cc, err)
 	}
@@ -257,7 +254,7 @@ func (Holder) OpenRemote(ctx context.Context, d *daemon.Daemon, chains []daemon.
 	byEnclave := map[string][]*chain{}
 	for _, cc := range chains {
 		c, err := openNitroChain(ctx, d, cc.Chain, cc.Monitor, standby)
-		if errors.Is(err, filestore.ErrLocked) || ctx.Err() != nil {
+		if errors.Is(err, provider.ErrLocked) || ctx.Err() != nil {
 			return nil, err // and the process ends
 		}
 		if err != nil {

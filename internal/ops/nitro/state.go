@@ -8,7 +8,6 @@ import (
 
 	"privyseal/internal/cli"
 	"privyseal/internal/config"
-	"privyseal/internal/filestore"
 	"privyseal/internal/home"
 	"privyseal/internal/hostlink"
 	"privyseal/internal/provider"
@@ -27,18 +26,19 @@ func (Holder) NewState(cmd *cobra.Command, a *provider.House, c *config.Config, 
 		return cli.Usagef("a key in an enclave has a state from its first day on; a lost one is made again with --after-height H only, by an image whose policy has a state_floor for chain %q", ch.Name)
 	}
 	ctx, w := cmd.Context(), cmd.OutOrStdout()
-	fc, _, err := home.StateOf(a, c, ch)
+	state, _, err := home.StateOf(a, c, ch)
 	if err != nil {
 		return err
 	}
-	if _, err := filestore.Inspect(fc); !errors.Is(err, filestore.ErrMissing) {
-		return cli.Actf("there is a state at %s; look at it with %s, and move it aside if it is lost for good", fc.Path, a.Command("state show --chain-id %s", ch.Name))
+	path := c.Path(ch.State)
+	if _, err := state.Inspect(); !errors.Is(err, provider.ErrMissing) {
+		return cli.Actf("there is a state at %s; look at it with %s, and move it aside if it is lost for good", path, a.Command("state show --chain-id %s", ch.Name))
 	}
 	wrapped, _, public, err := readWrapped(c.Path(ch.Key), ch.ID)
 	if err != nil {
 		return err
 	}
-	if _, err := from.Admit(cmd, ch, public, fc.Path); err != nil {
+	if _, err := from.Admit(cmd, ch, public, path); err != nil {
 		return err
 	}
 	f := &enclaveFlags{name: ch.Table}
@@ -58,15 +58,14 @@ func (Holder) NewState(cmd *cobra.Command, a *provider.House, c *config.Config, 
 	if err != nil {
 		return err
 	}
-	if err := home.Quarantine(fc.Path, "the state was made by state init"); err != nil {
+	if err := home.Quarantine(path, "the state was made by state init"); err != nil {
 		return err
 	}
 	// The key was wrapped again as well; the file that is there stays good.
-	id := watermark.ID{ChainID: ch.ID, Key: public.ID()}
-	if err := filestore.Create(home.StateFile(c.Path(ch.State), id), watermark.Saved{Mark: mark}); err != nil {
+	if err := state.Create(watermark.Saved{Mark: mark}); err != nil {
 		return err
 	}
 	_, err = fmt.Fprintf(w, "%s: made %s, at %s\nnow go back to an image without that floor (%s, and `eif`), start the service, and take this one out of the key policy: as long as KMS lets it in, whoever takes over this instance can have the state made anew once more\n",
-		ch.Name, c.Path(ch.State), home.MarkText(Holder{}.Shown(mark)), a.Command("nitro stop"))
+		ch.Name, path, home.MarkText(Holder{}.Shown(mark)), a.Command("nitro stop"))
 	return err
 }
