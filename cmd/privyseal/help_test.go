@@ -34,7 +34,7 @@ func TestHelp(t *testing.T) {
 }
 
 // helpOfAll returns what --help prints for each command, but for those that cobra
-// brings along.
+// brings along and those that are hidden.
 func helpOfAll() string {
 	var b strings.Builder
 	var walk func(cmd *cobra.Command, path []string)
@@ -43,6 +43,9 @@ func helpOfAll() string {
 		run(append(path, "--help"), &b, &b)
 		b.WriteString("\n")
 		for _, c := range cmd.Commands() {
+			if c.Hidden {
+				continue
+			}
 			walk(c, append(path[:len(path):len(path)], c.Name()))
 		}
 	}

@@ -42,7 +42,7 @@ func newEnclaves(t *testing.T) (image string) {
 		}
 		return out.String()
 	}
-	policy := typed("nitro", "policy-file", "--kms-key", kmsKeyARN, "--endpoint", os.Getenv("KMS"), "--server-name", kmsName,
+	policy := typed("nitro", "image-policy", "--kms-key", kmsKeyARN, "--endpoint", os.Getenv("KMS"), "--server-name", kmsName,
 		"--tls-roots", filepath.Join(nitro, "kms.pem"), "--attestation-root", filepath.Join(nitro, "root.pem"))
 	if err := os.WriteFile(in("policy.json"), []byte(policy), 0o600); err != nil {
 		t.Fatal(err)

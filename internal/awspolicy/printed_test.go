@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// printed are policies as `privyseal nitro policy` prints them for the host of this
+// printed are policies as `privyseal nitro key-policy` prints them for the host of this
 // small world: one for each choice of registers.
 func printed() map[string]KeyPolicy {
 	a, b := []Image{image(0xa0)}, []Image{image(0xa0), image(0xb0)}

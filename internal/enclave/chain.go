@@ -216,7 +216,7 @@ func (e *enclave) keyOf(keyType string, secret, public []byte) (*soft.Key, error
 }
 
 // anotherImage is the cure for what the measured policy does not allow.
-const anotherImage = "build an image whose policy does, with `privyseal nitro policy-file` and `privyseal nitro build`, and let it in"
+const anotherImage = "build an image whose policy does, with `privyseal nitro image-policy` and `privyseal nitro build`, and let it in"
 
 // allowed asks the policy. Identities are not its business.
 func (e *enclave) allowed(chainID string, key *soft.Key) error {

@@ -323,7 +323,7 @@ func TestEnclaveSettings(t *testing.T) {
 		{"a host's context id", "cpu_count = 2", "cpu_count = 2\nenclave_cid = 3", "cid = 15, memory_mib = 512, cpu_count = 2", "enclave_cid = 3 was left out"},
 		{"too little memory", "512", "32", "cid = 15, cpu_count = 2", "memory_mib = 32 was left out: it is not from 64"},
 		{"less than nothing", "cpu_count = 2", "cpu_count = -1", "cid = 15, memory_mib = 512", "cpu_count = -1 was left out"},
-		{"a private endpoint", "kms.ap-southeast-1.amazonaws.com", "vpce-1.kms.ap-southeast-1.vpce.amazonaws.com", "cid = 15, memory_mib = 512, cpu_count = 2", "nitro policy-file --endpoint vpce-1.kms"},
+		{"a private endpoint", "kms.ap-southeast-1.amazonaws.com", "vpce-1.kms.ap-southeast-1.vpce.amazonaws.com", "cid = 15, memory_mib = 512, cpu_count = 2", "nitro image-policy --endpoint vpce-1.kms"},
 		{"a key of its own", "cpu_count = 2", "cpu_count = 2\ncpu_ids = [1]", "cid = 15, memory_mib = 512, cpu_count = 2", "the key enclave.cpu_ids is not known"},
 		{"no TOML", "cpu_count = 2", "cpu_count =", "cid = 15", "cannot read the settings of the old enclave"},
 	} {

@@ -65,7 +65,7 @@ func (e *Error) Temporary() bool {
 func (e *Error) Cure() string {
 	switch e.Reason {
 	case errDenied:
-		return "compare the key policy with what runs: `privyseal nitro measure IMAGE` prints PCR0, PCR1, PCR2 and PCR8, and `privyseal nitro policy` a policy that fits them; " +
+		return "compare the key policy with what runs: `privyseal nitro measure IMAGE` prints PCR0, PCR1, PCR2 and PCR8, and `privyseal nitro key-policy` a policy that fits them; " +
 			"the role, PCR3 or PCR4 and the encryption context have to match too, and an enclave in debug mode has zeros"
 	case errCiphertext:
 		return "put the wrapped key back from its backup; it opens for the chain and the public key only that it was made with"

@@ -532,6 +532,6 @@ func enclaveChains(in *home.Installer) (list []config.Chain) {
 
 // tellPins prints the command that pins the KMS key.
 func tellPins(in *home.Installer, w io.Writer, e *enclaveLink, chainID string, keys ...pubkey.Key) error {
-	_, err := fmt.Fprintf(w, "pin the KMS key now:\n  privyseal nitro policy --role ARN --eif %s%s\n", shell.Word(e.config.EIF), pins(in, e.policy.KMSKey, chainID, keys...))
+	_, err := fmt.Fprintf(w, "pin the KMS key now:\n  privyseal nitro key-policy --role ARN --eif %s%s\n", shell.Word(e.config.EIF), pins(in, e.policy.KMSKey, chainID, keys...))
 	return err
 }

@@ -403,7 +403,7 @@ func notForChain(chainID string) (why, cure string) {
 }
 
 func buildFor(flag string) string {
-	return "build an image whose policy does: `privyseal nitro policy-file " + flag + " …`"
+	return "build an image whose policy does: `privyseal nitro image-policy " + flag + " …`"
 }
 
 func (c *chain) forHost() (host.Chain, error) {

@@ -59,7 +59,7 @@ func TestGuide(t *testing.T) {
 	// Weeks later.
 	g.shells["the own machine"] = g.newShell(g.own)
 	g.typed("the own machine", ". ./variables; export PATH=$PWD/bin:$PATH")
-	g.typed("the own machine", `privyseal nitro policy-file --kms-key $KEY --chain $CHAIN --max-height 20000000 > policy.json`)
+	g.typed("the own machine", `privyseal nitro image-policy --kms-key $KEY --chain $CHAIN --max-height 20000000 > policy.json`)
 	old := g.pcr0()
 	upgrade := g.blocks("Upgrade to a new image")
 	g.forgetMails()
@@ -175,7 +175,7 @@ func newGuide(ctx context.Context, t *testing.T) *guide {
 	for _, command := range []string{"privyseal verify ", "privyseal key seal "} {
 		g.words[command] = command + "--test-root " + w.RootPath() + " "
 	}
-	g.words["policy-file "] = strings.Join(append([]string{"policy-file", "--endpoint", w.Relay.Addr, "--server-name", world.ServerName}, flags...), " ") + " "
+	g.words["image-policy "] = strings.Join(append([]string{"image-policy", "--endpoint", w.Relay.Addr, "--server-name", world.ServerName}, flags...), " ") + " "
 	g.shells["the own machine"] = g.newShell(g.own)
 	g.freshInstance()
 	t.Cleanup(g.stopService)

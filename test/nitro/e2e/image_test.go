@@ -236,7 +236,7 @@ func TestARM64(t *testing.T) {
 // policyFile makes the policy of production.
 func policyFile(ctx context.Context, t *testing.T) string {
 	t.Helper()
-	policy, err := output(ctx, "nitro", "policy-file", "--kms-key", world.Key)
+	policy, err := output(ctx, "nitro", "image-policy", "--kms-key", world.Key)
 	check(t, err)
 	path := filepath.Join(t.TempDir(), "policy.json")
 	check(t, os.WriteFile(path, []byte(policy), 0o600))

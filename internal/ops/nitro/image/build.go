@@ -55,7 +55,7 @@ image is signed, and PCR8 is the certificate.`,
 	cmd.Flags().StringVar(&f.kernel, "kernel", "", "bzImage (amd64) or Image (arm64)")
 	cmd.Flags().StringVar(&f.program, "program", "", "static program to run inside (default: privyseal-enclave beside this program)")
 	cmd.Flags().StringVar(&f.module, "nsm-module", "", "nsm.ko, for a kernel without the driver built in (AWS's own)")
-	cmd.Flags().StringVar(&f.policy, "policy", "", "policy file, as of privyseal nitro policy-file")
+	cmd.Flags().StringVar(&f.policy, "policy", "", "policy file, as of privyseal nitro image-policy")
 	cmd.Flags().StringVar(&f.signKey, "sign-key", "", "PEM file of the key that signs the image")
 	cmd.Flags().StringVar(&f.signCert, "sign-cert", "", "PEM file of its certificate")
 	cmd.Flags().StringVar(&f.out, "out", "", "image to make")
@@ -68,7 +68,7 @@ func (f *buildFlags) run(stdout, stderr io.Writer) error {
 	case f.kernel == "":
 		return cli.Usagef("--kernel FILE is missing; doc/nitro.md says which to choose")
 	case f.policy == "":
-		return cli.Usagef("--policy FILE is missing; make one with `privyseal nitro policy-file`")
+		return cli.Usagef("--policy FILE is missing; make one with `privyseal nitro image-policy`")
 	case f.out == "":
 		return cli.Usagef("--out FILE is missing: where the image goes")
 	case (f.signKey == "") != (f.signCert == ""):

@@ -18,7 +18,7 @@ import (
 	"privyseal/internal/policy"
 )
 
-// keyPolicyFlags are the flags of `privyseal nitro policy`.
+// keyPolicyFlags are the flags of `privyseal nitro key-policy`.
 type keyPolicyFlags struct {
 	role, eif, instance, check string
 	also, admins               []string
@@ -30,7 +30,7 @@ type keyPolicyFlags struct {
 func NewKeyPolicy() *cobra.Command {
 	f := &keyPolicyFlags{}
 	cmd := &cobra.Command{
-		Use:   "policy (--role ARN --eif FILE | --check FILE)",
+		Use:   "key-policy (--role ARN --eif FILE | --check FILE)",
 		Short: "Print the policy of the KMS key, or judge one",
 		Long: `Print the key policy of the KMS key that wraps the enclave's keys: the role of the
 instance may use it in the image --eif only (PCR0), on an instance with that role
@@ -59,8 +59,8 @@ with no PCR3 to say on whose instance, or if something is not understood. It is 
 with those whom the policy trusts, and names: who may replace it or end the KMS key
 (but not everybody, a service, or the enclave's own role, by its name, by a condition
 or by PCR3), and who signs images where PCR8 alone admits them.`,
-		Example: `  privyseal nitro policy --role arn:aws:iam::111122223333:role/validator --eif privyseal.eif > key-policy.json
-  aws kms get-key-policy --key-id … --policy-name default > now.json; privyseal nitro policy --check now.json --eif privyseal.eif`,
+		Example: `  privyseal nitro key-policy --role arn:aws:iam::111122223333:role/validator --eif privyseal.eif > key-policy.json
+  aws kms get-key-policy --key-id … --policy-name default > now.json; privyseal nitro key-policy --check now.json --eif privyseal.eif`,
 		Args: cli.Arguments(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if cmd.Flags().Changed("check") {
@@ -291,7 +291,7 @@ func (f *keyPolicyFlags) runCheck(set *pflag.FlagSet, w io.Writer) error {
 		return err
 	}
 	if n := count[awspolicy.Bypass] + count[awspolicy.Unclear]; n > 0 {
-		return fmt.Errorf("%s around the enclave, or that may be; put a policy of `privyseal nitro policy` in its place", cure.Count(n, "way"))
+		return fmt.Errorf("%s around the enclave, or that may be; put a policy of `privyseal nitro key-policy` in its place", cure.Count(n, "way"))
 	}
 	return nil
 }

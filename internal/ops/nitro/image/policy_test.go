@@ -11,12 +11,12 @@ import (
 )
 
 // One file for both roots stays one for both.
-func TestPolicyFileOfOneRoot(t *testing.T) {
+func TestImagePolicyOfOneRoot(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "root.pem")
 	if err := os.WriteFile(path, []byte(policy.AWSRoots()), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	f := policyFileFlags{kmsKey: "arn:aws:kms:eu-central-1:111122223333:key/00000000-1111-2222-3333-444444444444", tlsRoots: path, attestationRoot: path}
+	f := imagePolicyFlags{kmsKey: "arn:aws:kms:eu-central-1:111122223333:key/00000000-1111-2222-3333-444444444444", tlsRoots: path, attestationRoot: path}
 	p, err := f.policy()
 	if err != nil {
 		t.Fatal(err)

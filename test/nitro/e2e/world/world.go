@@ -158,7 +158,7 @@ type Image struct {
 	PCRs map[string]string
 }
 
-// TestRoots returns the flags of `nitro policy-file` that name this world's KMS
+// TestRoots returns the flags of `nitro image-policy` that name this world's KMS
 // and attestation root.
 func (w *World) TestRoots() ([]string, error) {
 	tls, root := filepath.Join(w.Dir, "kms.pem"), w.RootPath()
@@ -170,7 +170,7 @@ func (w *World) TestRoots() ([]string, error) {
 func (w *World) RootPath() string { return filepath.Join(w.Dir, "root.pem") }
 
 // BuildImage builds an image of the kernel and the program, with a policy that
-// more flags of `nitro policy-file` may change.
+// more flags of `nitro image-policy` may change.
 func (w *World) BuildImage(ctx context.Context, name string, more ...string) (*Image, error) {
 	kernel, err := w.Kernel, error(nil)
 	if kernel == "" {
@@ -179,7 +179,7 @@ func (w *World) BuildImage(ctx context.Context, name string, more ...string) (*I
 	if err != nil {
 		return nil, err
 	}
-	args := append([]string{"nitro", "policy-file", "--kms-key", Key, "--endpoint", w.Relay.Addr, "--server-name", ServerName}, more...)
+	args := append([]string{"nitro", "image-policy", "--kms-key", Key, "--endpoint", w.Relay.Addr, "--server-name", ServerName}, more...)
 	policy, err := w.Run(ctx, args...)
 	if err != nil {
 		return nil, err
@@ -212,10 +212,10 @@ func PCRs(text string) map[string]string {
 	return pcrs
 }
 
-// LetIn puts the policy of `privyseal nitro policy` into KMS. More flags may pin
+// LetIn puts the policy of `privyseal nitro key-policy` into KMS. More flags may pin
 // it further.
 func (w *World) LetIn(ctx context.Context, im *Image, more ...string) error {
-	policy, err := w.Run(ctx, append([]string{"nitro", "policy", "--role", w.Instance.Role, "--eif", im.Path}, more...)...)
+	policy, err := w.Run(ctx, append([]string{"nitro", "key-policy", "--role", w.Instance.Role, "--eif", im.Path}, more...)...)
 	if err != nil {
 		return err
 	}

@@ -16,8 +16,8 @@ import (
 	"privyseal/internal/policy"
 )
 
-// policyFileFlags are the flags of `privyseal nitro policy-file`.
-type policyFileFlags struct {
+// imagePolicyFlags are the flags of `privyseal nitro image-policy`.
+type imagePolicyFlags struct {
 	kmsKey, endpoint, serverName string
 	tlsRoots, attestationRoot    string
 	fips                         bool
@@ -26,10 +26,10 @@ type policyFileFlags struct {
 	signBytes, rawBytes          bool
 }
 
-func NewPolicyFile() *cobra.Command {
-	f := &policyFileFlags{}
+func NewImagePolicy() *cobra.Command {
+	f := &imagePolicyFlags{}
 	cmd := &cobra.Command{
-		Use:   "policy-file --kms-key ARN",
+		Use:   "image-policy --kms-key ARN",
 		Short: "Print the policy that goes into an enclave image",
 		Long: `Print the policy file for "privyseal nitro build": what decides the enclave's
 security, and is measured with it. Redirect it to a file, and keep that file: with
@@ -43,7 +43,7 @@ Amazon Trust Services' unless --tls-roots names others.
 What could never work is refused: an endpoint that is no host[:port], a name that no
 certificate has, a chain id or a public key that is none, a --state-floor of a chain
 that --chain leaves out, or not below --max-height.`,
-		Example: "  privyseal nitro policy-file --kms-key arn:aws:kms:eu-central-1:111122223333:key/… > policy.json",
+		Example: "  privyseal nitro image-policy --kms-key arn:aws:kms:eu-central-1:111122223333:key/… > policy.json",
 		Args:    cli.Arguments(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			p, err := f.policy()
@@ -78,7 +78,7 @@ that --chain leaves out, or not below --max-height.`,
 	return cmd
 }
 
-// byFlag names the flag of `privyseal nitro policy-file` in place of the key of
+// byFlag names the flag of `privyseal nitro image-policy` in place of the key of
 // the file.
 func byFlag(err error) error {
 	var k *policy.KeyError
@@ -89,7 +89,7 @@ func byFlag(err error) error {
 	return fmt.Errorf("--%s: %w", cmp.Or(flags[k.Key], strings.ReplaceAll(k.Key, "_", "-")), k.Err)
 }
 
-func (f *policyFileFlags) policy() (*policy.Policy, error) {
+func (f *imagePolicyFlags) policy() (*policy.Policy, error) {
 	if f.kmsKey == "" {
 		return nil, cli.Usagef("--kms-key ARN is missing, as in --kms-key arn:aws:kms:eu-central-1:111122223333:key/…")
 	}
