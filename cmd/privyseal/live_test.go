@@ -189,6 +189,29 @@ func (l *liveHome) stop() {
 	}
 }
 
+// An identity that cannot be read is a bad config: nothing changes, so that the right one
+// is taken at the next reload.
+func TestReloadOfAnIdentity(t *testing.T) {
+	l := newLiveHome(t)
+	l.init("one")
+	noMetrics(t, l.home)
+	var height atomic.Int64
+	a := newBusyNode(t, l.socket("one"), "one", &height)
+	l.start()
+	a.signsOn()
+	l.edit(`level  = "info"`, `level  = "debug"`, `id = "one"`, "id = \"one\"\nidentity = \"nope.key\"")
+	if said := l.reload(); strings.Count(said, "level=ERROR") != 1 || !strings.Contains(said, "cannot reload the config, nothing changes") || !strings.Contains(said, "nope.key: file does not exist") {
+		t.Errorf("an identity that is missing is said so:\n%s", said)
+	}
+	runCommand(t, "privyseal", "key", "generate", "--home", l.home, "--out", filepath.Join(l.home, "identity.key"))
+	l.edit(`"nope.key"`, `"identity.key"`)
+	if said := l.reload(); !strings.Contains(said, `changed="log level debug; chain one: identity"`) || strings.Contains(said, "level=ERROR") || strings.Contains(said, "needs_restart") {
+		t.Errorf("the right identity is not taken:\n%s", said)
+	}
+	a.signsOn()
+	l.stop()
+}
+
 // TestReload follows an operator who changes everything under a signer that signs.
 func TestReload(t *testing.T) {
 	l := newLiveHome(t)

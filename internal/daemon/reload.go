@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -72,6 +73,9 @@ func load(kinds config.Kinds, home string) <-chan loaded {
 // reload does what can be done for a new config without a restart. A bad one changes
 // nothing.
 func (d *Daemon) reload(ctx context.Context, next loaded) {
+	if next.err == nil {
+		next.err = d.checkIdentities(next.config)
+	}
 	if next.err != nil {
 		d.Log.Error("cannot reload the config, nothing changes", "error", next.err)
 		return
@@ -88,6 +92,20 @@ func (d *Daemon) reload(ctx context.Context, next loaded) {
 		return
 	}
 	d.Log.Info("the config is reloaded", "changed", changes)
+}
+
+// checkIdentities opens what a reload would give to chains that sign without one. A file
+// that was not there would be theirs until a restart, and so would its absence.
+func (d *Daemon) checkIdentities(next *config.Config) error {
+	for _, ch := range next.Chains {
+		if c := d.chain(ch.Name); c == nil || c.signer == nil || c.cfg.Identity != "" {
+			continue
+		}
+		if _, err := openIdentity(next, ch); err != nil {
+			return fmt.Errorf("the identity of chain %s: %w", ch.Name, err)
+		}
+	}
+	return nil
 }
 
 // dead reports whether a chain with a key file cannot sign.
