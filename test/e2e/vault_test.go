@@ -19,6 +19,7 @@ import (
 // are typed, in order. The node makes blocks, stands while the server is sealed, goes on
 // when it is unsealed, and does not care for a rotation; a key that is exchanged stops it.
 func TestVault(t *testing.T) {
+	t.Parallel()
 	ctx := within(t, 2*time.Minute)
 	v := newVaultGuide(ctx, t)
 	v.typed()
@@ -137,6 +138,7 @@ func (v *vaultGuide) says(ctx context.Context, text string) {
 // A chain that was signed with a key file goes on with the same key on a server, to which
 // the key and its state were brought.
 func TestVaultTakesOver(t *testing.T) {
+	t.Parallel()
 	ctx := within(t, 2*time.Minute)
 	server := vaulttest.Start(t)
 	c := startChain(ctx, t, setup{version: "v0.38.26", transport: "unix", keyType: pubkey.Ed25519})
