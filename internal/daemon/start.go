@@ -69,6 +69,7 @@ func Start(ctx context.Context, a *provider.House, version, home string, standby
 	}
 	logger := newLogger(cfg.Log)
 	defer logger.Close()
+	slog.SetDefault(logger.Logger) // for keys that have something to say between two signatures
 	harden(logger.Logger)
 	if os.Getenv("GOGC") == "" {
 		// A signer has little memory that lives long, and all of it is locked: half as much

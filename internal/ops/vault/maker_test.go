@@ -14,6 +14,7 @@ import (
 	"privyseal/internal/home"
 	"privyseal/internal/key/soft"
 	"privyseal/internal/key/vault"
+	"privyseal/internal/ops/file"
 	"privyseal/internal/provider"
 	"privyseal/internal/pubkey"
 )
@@ -21,7 +22,7 @@ import (
 // made runs `init --provider vault` in a home folder and returns what it prints.
 func (w *world) made(dir string, order home.Order, args ...string) (string, error) {
 	w.t.Helper()
-	house := &provider.House{App: &cli.App{HomeFlag: dir, Kinds: kinds}, Providers: provider.Table{{Name: "vault", Kind: Kind(), Holder: Holder{}}}}
+	house := &provider.House{App: &cli.App{HomeFlag: dir, Kinds: kinds}, Providers: provider.Table{{Name: "vault", Kind: Kind(), Holder: Holder{}}}, Stores: provider.Stores{file.Store()}}
 	order.Provider, order.ChainID, order.Addrs = "vault", "chain-1", []string{"unix:///run/node/privval.sock"}
 	var out bytes.Buffer
 	f := &Init{}
@@ -50,11 +51,11 @@ func TestMake(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	file := filepath.Join(w.home, "old.key")
-	if err := soft.Create(file, secret); err != nil {
+	old := filepath.Join(w.home, "old.key")
+	if err := soft.Create(old, secret); err != nil {
 		t.Fatal(err)
 	}
-	imported := home.Order{ImportKey: file}
+	imported := home.Order{ImportKey: old}
 	for _, tt := range []struct {
 		name  string
 		order home.Order

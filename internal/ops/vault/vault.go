@@ -3,6 +3,7 @@ package vault
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"privyseal/internal/config"
@@ -31,7 +32,9 @@ func (Holder) Open(_ context.Context, c *config.Config, ch config.Chain) (provid
 	if err != nil {
 		return nil, err
 	}
-	key, err := vault.Open(server.client(c.Path), r)
+	client := server.client(c.Path)
+	client.Log = slog.Default().With("chain", ch.Name)
+	key, err := vault.Open(client, r)
 	if err != nil {
 		return nil, err
 	}

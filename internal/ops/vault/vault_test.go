@@ -3,6 +3,7 @@ package vault
 import (
 	"crypto/ed25519"
 	"errors"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -224,6 +225,41 @@ func TestFlags(t *testing.T) {
 	s, _, err := w.init("--vault-address", "https://vault.test", "--vault-token-file", "token").serverIn(nil)
 	if err != nil || !filepath.IsAbs(s.TokenFile) || s.CAFile != "" {
 		t.Errorf("%+v, %v", s, err)
+	}
+}
+
+// lines is a log that can be read while it is written.
+type lines chan string
+
+func (l lines) Write(b []byte) (int, error) {
+	select {
+	case l <- string(b):
+	default:
+	}
+	return len(b), nil
+}
+
+// A token that comes to its end is in the log of the program before it does.
+func TestLogsTheEndOfToken(t *testing.T) {
+	w := newWorld(t)
+	r, _, err := w.hold(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.Do(t, "POST", "auth/token/roles/ending", map[string]any{"renewable": false, "orphan": true})
+	w.file("token", w.Do(t, "POST", "auth/token/create/ending", map[string]any{"policies": []string{"signer"}, "ttl": "3s"})["client_token"].(string))
+	w.load(r, "token_file = \"token\"\n")
+	log := make(lines, 100)
+	old := slog.Default()
+	t.Cleanup(func() { slog.SetDefault(old) })
+	slog.SetDefault(slog.New(slog.NewTextHandler(log, nil)))
+	key, err := Holder{}.Open(t.Context(), w.config, w.config.Chains[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer key.Close()
+	if line := <-log; !strings.Contains(line, "level=WARN") || !strings.Contains(line, "chain=chain-1") {
+		t.Errorf("%s", line)
 	}
 }
 
