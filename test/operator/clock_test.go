@@ -34,6 +34,7 @@ func setClock(w *world, args []string) error {
 			return err
 		}
 		h.late = h.late || by > 0
+		h.sound = h.sound && !(h.forgotten && by > 0)
 		h.hasty = h.hasty || by < 0 && !h.sound
 	}
 	return filepath.WalkDir(w.dir, func(path string, entry fs.DirEntry, err error) error {

@@ -201,7 +201,7 @@ func start(w *world, h *home, _ []string) error {
 		return fmt.Errorf("%s: nothing was done to it, and start refuses:\n%s", h.name, w.last.output)
 	}
 	if w.last.status == 0 {
-		h.flips, h.late = 0, false
+		h.flips, h.late, h.forgotten = 0, false, false
 		w.unsettle(h)
 	}
 	return nil
@@ -248,7 +248,9 @@ func reboot(w *world, args []string) error {
 		}
 	}
 	for _, h := range w.homes {
-		h.sound = h.sound && !(h.late && h.name[0] == host)
+		if h.name[0] == host {
+			h.sound, h.forgotten = h.sound && !h.late, true
+		}
 	}
 	w.boots[host]++
 	dir := w.runDir(host)

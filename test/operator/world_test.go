@@ -53,6 +53,8 @@ type home struct {
 	late  bool // the clock went ahead since the last start, and the file's change time did not
 	flips int  // bits that were turned since the last start
 
+	forgotten bool // its host was booted since the last start
+
 	// sound says that nothing was done to the home that could make a careful signer
 	// refuse: it has to sign.
 	sound bool
