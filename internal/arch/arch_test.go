@@ -93,7 +93,7 @@ var mayImport = map[string]string{
 	"internal/ops/nitro/verify": "internal/awspolicy internal/claims internal/cli internal/eif internal/key/nitrokms internal/nitro internal/ops/nitro/image internal/policy " +
 		"internal/pubkey internal/strictjson internal/watermark github.com/spf13/cobra",
 
-	"internal/ops/soft": "internal/config internal/home internal/key/soft internal/provider internal/pubkey github.com/spf13/cobra",
+	"internal/ops/soft": "internal/config internal/home internal/key/soft internal/provider internal/pubkey",
 
 	"internal/command": "internal/cli internal/config internal/cure internal/daemon internal/home internal/key/soft internal/migrate internal/monitor internal/privval " +
 		"internal/provider internal/pubkey internal/session internal/shell internal/watermark internal/witness github.com/spf13/cobra github.com/spf13/pflag " +

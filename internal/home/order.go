@@ -23,6 +23,21 @@ type Maker interface {
 	Make(cmd *cobra.Command, a *provider.House, o *Order) error
 }
 
+// Plain is the [Maker] of a provider without flags of its own. It makes the key of a
+// chain, or reads the one to import: [Order.Install] says where it goes.
+type Plain func(o *Order, in *Installer, ch *Chain) error
+
+// Add implements [Maker].
+func (Plain) Add(*cobra.Command) {}
+
+// Check implements [Maker].
+func (Plain) Check(o *Order) error { return o.CheckState() }
+
+// Make implements [Maker].
+func (key Plain) Make(cmd *cobra.Command, a *provider.House, o *Order) error {
+	return o.Install(cmd, a, func(in *Installer, ch *Chain) error { return key(o, in, ch) })
+}
+
 // Order is what `privyseal init` was asked for, whoever holds the key.
 type Order struct {
 	Provider  string
@@ -82,7 +97,7 @@ func (o *Order) old() bool { return o.ImportKey != "" || o.Taken }
 
 // Install makes a chain whose key this process signs with. key makes the key, or takes it
 // in: as SoftKey, or as Public with what the provider keeps in Files; what is to be done
-// elsewhere for it waits for Make.
+// elsewhere for it waits for Make. A key that came from --import-key has ImportedFrom.
 func (o *Order) Install(cmd *cobra.Command, a *provider.House, key func(in *Installer, ch *Chain) error) error {
 	stdout, stderr := cmd.OutOrStdout(), cmd.ErrOrStderr()
 	ch := &Chain{Chain: config.NewChain(o.ChainID, o.Name)}
@@ -102,9 +117,15 @@ func (o *Order) Install(cmd *cobra.Command, a *provider.House, key func(in *Inst
 	if err := key(in, ch); err != nil {
 		return err
 	}
-	if public := ch.publicKey(); !public.IsZero() {
-		if _, err := cli.FormatKey(public, o.Form); err != nil {
-			return err
+	if err := o.fits(ch); err != nil {
+		return err
+	}
+	if made := ch.Make; made != nil {
+		ch.Make = func() error {
+			if err := made(); err != nil {
+				return err
+			}
+			return o.fits(ch)
 		}
 	}
 	if ch.Saved, err = o.begin(cmd, in, ch); err != nil {
@@ -122,6 +143,27 @@ func (o *Order) Install(cmd *cobra.Command, a *provider.House, key func(in *Inst
 	o.Witness.Note(stderr)
 	in.Next(stderr)
 	return nil
+}
+
+// fits refuses a key that is not the one that was asked for, as by a provider that
+// imports none, or has one type only, and does not say so. What is made at last is not
+// known yet.
+func (o *Order) fits(ch *Chain) error {
+	if o.ImportKey != "" && len(ch.ImportedFrom) == 0 {
+		return cli.Usagef("--import-key: provider %s imports no keys", o.Provider)
+	}
+	public := ch.publicKey()
+	if public.IsZero() {
+		return nil
+	}
+	want, err := o.KeyType.Parse()
+	if err == nil && want != "" && want != public.Type() {
+		err = cli.Usagef("--key-type %s: provider %s makes %s keys", want, o.Provider, public.Type())
+	}
+	if err == nil {
+		_, err = cli.FormatKey(public, o.Form)
+	}
+	return err
 }
 
 // begin returns the state to begin with: a new key has signed nothing, and any other

@@ -9,6 +9,6 @@ import (
 func Provider() home.Provider {
 	return home.Provider{
 		Entry: provider.Entry{Name: "soft", Where: "a file", Imported: "the key in plain text", Holder: Holder{}},
-		Maker: func() home.Maker { return Maker{} },
+		Maker: func() home.Maker { return home.Plain(readKey) },
 	}
 }
