@@ -101,8 +101,7 @@ var mayImport = map[string]string{
 
 	"internal/ops/file": "internal/config internal/filestore internal/provider internal/watermark",
 
-	"cmd/privyseal": "internal/cli internal/command internal/config internal/daemon internal/filestore internal/home internal/migrate internal/ops/file internal/ops/nitro " +
-		"internal/ops/soft internal/ops/vault internal/provider",
+	"cmd/privyseal": "internal/cli internal/command internal/config internal/daemon internal/filestore internal/home internal/migrate internal/ops/ internal/provider",
 
 	// For tests only; no program links these.
 	"internal/ops/nitro/nitrotest":  "internal/eif internal/nitro internal/ops/nitro/image internal/policy github.com/fxamacker/cbor/v2",
