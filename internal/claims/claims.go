@@ -92,15 +92,15 @@ func Decode(data []byte) (Claims, error) {
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.DisallowUnknownFields()
 	if err := d.Decode(&c); err != nil {
-		return Claims{}, errors.New("the user data are none of privyseal: not the JSON object that it makes")
+		return Claims{}, errors.New("not privyseal user data: not the JSON object that privyseal writes")
 	}
 	if _, err := d.Token(); err != io.EOF {
-		return Claims{}, errors.New("the user data are none of privyseal: something stands behind their end")
+		return Claims{}, errors.New("not privyseal user data: trailing bytes")
 	}
 	// Anybody's enclave can say anything, and what it says goes to a terminal.
 	for _, text := range []string{c.Purpose, c.Boot, c.Chain, c.KeyType, c.Key, c.KMSKey, c.Origin, c.Mark, c.Start} {
 		if !Printable(text) {
-			return Claims{}, errors.New("the user data are none of privyseal: there are characters in it that no field of ours has")
+			return Claims{}, errors.New("not privyseal user data: a field has characters that privyseal never writes")
 		}
 	}
 	if c.Version != 1 {
@@ -108,7 +108,7 @@ func Decode(data []byte) (Claims, error) {
 	}
 	again, err := c.Encode()
 	if err != nil || !bytes.Equal(again, data) {
-		return Claims{}, errors.New("the user data are none of privyseal: not in canonical form")
+		return Claims{}, errors.New("not privyseal user data: not in canonical form")
 	}
 	return c, nil
 }

@@ -12,7 +12,7 @@ func TestInHome(t *testing.T) {
 	const home = ` --home 'it'\''s a home'`
 	for text, want := range map[string]string{
 		"end it with `privyseal nitro stop`, and try again":            "end it with `privyseal nitro stop" + home + "`, and try again",
-		"`privyseal status` tells why":                                 "`privyseal status" + home + "` tells why",
+		"`privyseal status` says why":                                  "`privyseal status" + home + "` says why",
 		"`privyseal init --chain-id c --node ADDR --after-height H`":   "`privyseal init --chain-id c --node ADDR --after-height H" + home + "`",
 		"no key\nfirst: `privyseal state import --chain-id c FILE`":    "no key\nfirst: `privyseal state import --chain-id c FILE" + home + "`",
 		"`privyseal start --standby` or `privyseal check`":             "`privyseal start --standby" + home + "` or `privyseal check" + home + "`",

@@ -84,7 +84,7 @@ func (e *enclave) newState(ctx context.Context, req *hostlink.NewState) (*hostli
 	switch {
 	case !ok:
 		return nil, &curedError{
-			fmt.Errorf("the measured policy has no state_floor for chain %q, and without one a lost state is never made anew", req.ChainID),
+			fmt.Errorf("the measured policy has no state_floor for chain %q, and without one a lost state is never replaced", req.ChainID),
 			"boot an image whose policy has one, well above the chain's height; doc/nitro.md, \"The state is lost\", has all steps",
 		}
 	case req.AfterHeight < floor:
@@ -156,7 +156,7 @@ func (e *enclave) importSecret(ctx context.Context, req *hostlink.Import) (*host
 	// than all that were signed under the first.
 	id := stateID(req.ChainID, key)
 	if e.imported[id] {
-		return nil, &curedError{errors.New("this boot has imported the key for this chain already"), "use what the first import gave; to import anew, restart the enclave and seal the secret again"}
+		return nil, &curedError{errors.New("this boot has imported the key for this chain already"), "use what the first import gave; to import again, restart the enclave and seal the secret again"}
 	}
 	out, err := e.wrap(ctx, req.Credentials, claims.PurposeCreate, req.ChainID, key, nitrokms.Imported, mark)
 	e.imported[id] = err == nil

@@ -36,7 +36,7 @@ func (h *Host) control(ctx context.Context, link vsock.Host, e Enclave) (served 
 			case lookErr != nil:
 				h.once.warn(h.Log, "cannot tell whether the enclave runs", lookErr)
 			case !alive:
-				return served, fmt.Errorf("the enclave ended (%w); launching it anew", err)
+				return served, fmt.Errorf("the enclave ended (%w); launching it again", err)
 			case time.Since(heard) >= h.silence:
 				return served, errors.Join(fmt.Errorf("the enclave runs and does not answer (%w); ending it", err), h.Launcher.Stop(ctx, e.ID))
 			}
@@ -86,7 +86,7 @@ func (t *talk) hello(ctx context.Context) error {
 	case !bytes.Equal(s.Policy, t.Policy[:]):
 		return t.refuse(fmt.Errorf("it runs under another policy than that of the image (%x); end it with `privyseal nitro stop`", s.Policy))
 	case t.boot != "" && s.Boot != t.boot:
-		return errors.New("it was started anew")
+		return errors.New("it was restarted")
 	}
 	if t.boot == "" {
 		t.Log.Info("talking to the enclave", "version", fmt.Sprintf("%.50s", s.Version), "boot", s.Boot)

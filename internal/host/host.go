@@ -197,7 +197,7 @@ func (h *Host) logFound(e Enclave, adopted bool) {
 func (h *Host) Ask(ctx context.Context, req hostlink.Request) (hostlink.Reply, error) {
 	link := h.ours.Load()
 	if link == nil {
-		return hostlink.Reply{}, errors.New("the enclave does not run, or does not answer yet; `privyseal status` tells why")
+		return hostlink.Reply{}, errors.New("the enclave does not run, or does not answer yet; `privyseal status` says why")
 	}
 	conn, err := link.Dial(ctx, hostlink.ControlPort)
 	if err != nil {

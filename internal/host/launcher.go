@@ -59,8 +59,8 @@ type Enclave struct {
 	Measured Measurements
 }
 
-// errTaken says that somebody else's enclave is in the way.
-var errTaken = errors.New("another enclave is in the way")
+// errTaken says that an enclave that is not ours has our name or CID.
+var errTaken = errors.New("the enclave name or CID is taken")
 
 // Ensure returns our enclave: the one that runs, or a new one. It never makes a
 // second one, and fails where it cannot tell.
@@ -115,7 +115,7 @@ func (l *Launcher) check(e Enclave) error {
 	case l.CID != 0 && e.CID != l.CID:
 		return fmt.Errorf("%w: %s runs with CID %d, the config says %d; %s", errTaken, l.Name, e.CID, l.CID, end)
 	case got.PCR0 == "" || got.PCR1 == "" || got.PCR2 == "":
-		return fmt.Errorf("nitro-cli does not tell what %s measures; bring it to version 1.2 or later", l.Name)
+		return fmt.Errorf("nitro-cli does not print the measurements of %s; update it to version 1.2 or later", l.Name)
 	case got != want:
 		return fmt.Errorf("%w: %s runs another image (PCR0 %.12s…, the config's has %.12s…); %s", errTaken, l.Name, got.PCR0, want.PCR0, end)
 	}
@@ -369,7 +369,7 @@ func (l *Launcher) cure(code, detail string) string {
 		}
 		return "look at /var/log/nitro_enclaves for what the driver refused"
 	case "E36":
-		return "the image did not come up: is its signing certificate still valid? `privyseal nitro measure` tells, and `privyseal nitro run --debug` with `privyseal nitro console` shows it booting"
+		return "the image did not come up: is its signing certificate still valid? `privyseal nitro measure` says so, and `privyseal nitro run --debug` with `privyseal nitro console` shows it booting"
 	}
 	return ""
 }

@@ -142,7 +142,7 @@ func (in *Installation) readNitro(cfg *lightConfig, dir string) (*Installation, 
 	}
 	if !strings.HasPrefix(cfg.Address, "unix://") {
 		c.warn("tmkms-light did not dial %s, a vsock-proxy did; make sure that it is the node's address", c.Nodes[0].Addr)
-		c.warn("the identity is made anew inside the enclave; a node that pins the signer's id needs the new one")
+		c.warn("the enclave makes a new identity; a node that pins the signer's id needs the new one")
 	}
 	if cfg.Credentials != nil {
 		in.warn("its AWS credentials were not taken over: give the instance a role, or write them into [enclave.NAME.credentials]")

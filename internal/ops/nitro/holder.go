@@ -64,7 +64,7 @@ func (Holder) CheckState(r *provider.Report, line int, m watermark.Mark) {
 	if _, err := hostlink.ReadRecord(m.SignBytes); err != nil {
 		r.Add(provider.Bad, line, "state", "it holds no record of an enclave: "+err.Error(), "put back the state of the chain's own enclave; if it is lost: `privyseal state init --help`")
 	}
-	r.Add(provider.Unsure, line, "state", "whoever takes this instance over can hand an older one to an enclave that starts; doc/nitro.md has the alarm that tells", "")
+	r.Add(provider.Unsure, line, "state", "whoever takes this instance over can hand an older one to an enclave that starts; doc/nitro-alarm.md sets up the alarm for that", "")
 }
 
 // Lost implements [provider.StateKeeper]. What is to be typed on the instance it says;
@@ -87,8 +87,8 @@ func (Holder) Lost(c *config.Config, ch config.Chain, damaged bool) string {
 	if damaged {
 		begin = "keep the file, move it aside"
 	}
-	return fmt.Sprintf("%s, or run `privyseal state import %s FILE` if it was exported; if it is lost for good, only another image, whose policy has a state_floor, makes it anew: "+
-		"build it and let it in as doc/nitro.md says, \"The state is lost\", with %s, and with all else that policy file and key policy have now, every pin included; "+
+	return fmt.Sprintf("%s, or run `privyseal state import %s FILE` if it was exported; if it is lost for good, only another image, whose policy has a state_floor, can make a new one: "+
+		"build that image and let it in as doc/nitro.md says, \"The state is lost\", with %s, and with all else that policy file and key policy have now, every pin included; "+
 		"then here stop the service (`systemctl stop privyseal-nitro`, all chains), which would launch the old image again, run `privyseal nitro stop %s`, put the new image in the place of %s, "+
 		"run `privyseal state init %s --after-height H` with H well above the chain's height, and go back to the old image at once",
 		begin, state, values, stop, shell.Word(c.Path(Enclaves(c)[ch.Table].EIF)), state)

@@ -216,7 +216,7 @@ func (f *sealFlags) run(cmd *cobra.Command, path string) error {
 		fmt.Fprintln(stderr, verify.NotAWS(v.Anchor))
 	}
 	if v.Policy == nil {
-		fmt.Fprintln(stderr, "warning: --pcr0 alone does not tell whose KMS the image believes, and who that is gets to know the key; name the image by --eif, or by --pcr1 and --policy")
+		fmt.Fprintln(stderr, "warning: --pcr0 alone does not say which KMS the image trusts, and whoever runs that KMS learns the key; name the image with --eif, or with --pcr1 and --policy")
 	}
 	t, err := f.keyType.Parse()
 	if err != nil {

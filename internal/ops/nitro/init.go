@@ -103,7 +103,7 @@ func (f *Maker) Make(cmd *cobra.Command, a *provider.House, i *home.Order) error
 	}
 	defer e.close()
 	if old != "" && old != e.boot {
-		return fmt.Errorf("the key was sealed to an enclave that has ended (boot %s, this is %s); type `privyseal nitro import-key` and seal it anew", old, e.boot)
+		return fmt.Errorf("the key was sealed to an enclave that has ended (boot %s, this is %s); run `privyseal nitro import-key` and seal the key again", old, e.boot)
 	}
 	if err := installInEnclave(in, ctx, ch, e, i.KeyType, imp); err != nil {
 		return err
@@ -150,7 +150,7 @@ func (f *Maker) Check(i *home.Order) error {
 	state := i.From.Count()
 	switch {
 	case i.ImportKey != "":
-		return cli.Usagef("a key file never comes near an enclave's host: seal it with `privyseal key seal`, where it lies, and give --import-sealed; doc/nitro.md tells how")
+		return cli.Usagef("a key file never comes near an enclave's host: seal it with `privyseal key seal`, where it lies, and give --import-sealed; doc/nitro.md says how")
 	case f.importSealed != "" && f.importKMS != "":
 		return cli.Usagef("only one of --import-sealed and --import-kms can be meant")
 	case f.importSealed != "" && (state > 0 || f.publicKey != "" || i.KeyType.Name != ""):

@@ -204,8 +204,8 @@ func newNitroStopCommand(a *provider.House) *cobra.Command {
 		Short: "End the enclave",
 		Long: `End the enclave of the config, and no other. All that it signed is in the state.
 
-A "privyseal start" that runs launches it anew, from the image that was there when
-it was started: for another image stop that first.`,
+A running "privyseal start" launches it again, from the image that was there when it
+started: to change the image, stop that first.`,
 		Args: cli.Arguments(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			l, e, err := f.find(cmd.Context(), a)

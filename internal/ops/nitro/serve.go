@@ -184,7 +184,7 @@ func (c *chain) checkPublic(keyType string, public []byte) (pubkey.Key, error) {
 	}
 	key, err := pubkey.New(t, public)
 	if err != nil {
-		return pubkey.Key{}, fmt.Errorf("the enclave's public key is none: %w", err)
+		return pubkey.Key{}, fmt.Errorf("the enclave sent an invalid public key: %w", err)
 	}
 	if key.ID() != c.id.Key {
 		return pubkey.Key{}, fmt.Errorf("the enclave has another key, %v", key)

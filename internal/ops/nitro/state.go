@@ -65,7 +65,7 @@ func (Holder) NewState(cmd *cobra.Command, a *provider.House, c *config.Config, 
 	if err := state.Create(watermark.Saved{Mark: mark}); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(w, "%s: made %s, at %s\nnow go back to an image without that floor (%s, and `eif`), start the service, and take this one out of the key policy: as long as KMS lets it in, whoever takes over this instance can have the state made anew once more\n",
+	_, err = fmt.Fprintf(w, "%s: made %s, at %s\nnow go back to an image without that floor (%s, and `eif`), start the service, and take this one out of the key policy: as long as KMS lets it in, whoever takes over this instance can have a new state made again\n",
 		ch.Name, path, home.MarkText(Holder{}.Shown(mark)), a.Command("nitro stop"))
 	return err
 }

@@ -123,7 +123,7 @@ func ForTests(p *policy.Policy) (why []string) {
 		why = append(why, "this image is for tests: its policy names an attestation root that is not AWS's, so that its documents prove nothing")
 	}
 	if err := p.CheckKMS(); err != nil {
-		why = append(why, fmt.Sprintf("this image is for tests: its policy believes a KMS that is not known to be AWS's (%v), and whoever runs that knows every key", err))
+		why = append(why, fmt.Sprintf("this image is for tests: its policy trusts a KMS that is not known to be AWS's (%v), and whoever runs it knows every key", err))
 	}
 	return why
 }

@@ -22,9 +22,9 @@ hypervisor computes when it is launched, and attestation documents and KMS
 policies name. A wrong checksum or signature is an error.
 
 PCR1 is that of a release only for an image that is laid out as "privyseal nitro
-build" does it: with more behind the first ramdisk than a policy, or with kernel and
-command line cut elsewhere, something else may run under the same PCR1. Of such an
-image it is said, on standard error.`,
+build" does it: where more than a policy follows the first ramdisk, or kernel and
+command line are split elsewhere, something else may run under the same PCR1. A note
+on standard error says so.`,
 		Args: cli.Arguments("FILE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			im, err := Read(args[0])
@@ -32,7 +32,7 @@ image it is said, on standard error.`,
 				return err
 			}
 			if p, err := Policy(im); p == nil || err != nil {
-				fmt.Fprintln(cmd.ErrOrStderr(), "note: this is no image of `privyseal nitro build`: its PCR1 alone does not tell what program runs")
+				fmt.Fprintln(cmd.ErrOrStderr(), "note: this image is not laid out as by `privyseal nitro build`: its PCR1 alone does not say which program runs")
 			} else if why := OtherProgram(im); why != "" {
 				fmt.Fprintln(cmd.ErrOrStderr(), "note: "+why)
 			}

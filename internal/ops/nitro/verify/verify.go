@@ -51,7 +51,7 @@ func (f *Image) Add(cmd *cobra.Command) {
 	fl.StringVar(&f.pcr3, "pcr3", "", "PCR3 that is expected, hex, or the ARN of the IAM role")
 	fl.StringVar(&f.pcr4, "pcr4", "", "PCR4 that is expected, hex, or the id of the instance")
 	fl.StringVar(&f.pcr8, "pcr8", "", "PCR8 that is expected, hex: the certificate that signed the image")
-	fl.StringVar(&f.testRoot, "test-root", "", "PEM file of a root of your own to believe in AWS's place; for tests only")
+	fl.StringVar(&f.testRoot, "test-root", "", "PEM file of a test root to trust instead of AWS's")
 }
 
 // Expectation is what a document is held against.
@@ -163,11 +163,11 @@ func (f *Image) root(p *policy.Policy) (anchor nitro.Anchor, err error) {
 			return anchor, err
 		}
 		if named.Fingerprint() != anchor.Fingerprint() {
-			return anchor, fmt.Errorf("this image is for tests: its policy believes documents of a root that is not AWS's, %s, and whoever holds that can make any document; only if it is a root of your own, name it with --test-root FILE", named.Fingerprint())
+			return anchor, fmt.Errorf("this image is for tests: its policy trusts an attestation root that is not AWS's, %s, and whoever holds its key can make any document; only if it is a root of your own, name it with --test-root FILE", named.Fingerprint())
 		}
 	}
 	if err := p.CheckKMS(); err != nil && f.testRoot == "" {
-		return anchor, fmt.Errorf("this image is for tests: its policy believes a KMS that is not known to be AWS's (%w), and whoever runs that knows every key; only if all of it is your own, say so with --test-root FILE", err)
+		return anchor, fmt.Errorf("this image is for tests: its policy trusts a KMS that is not known to be AWS's (%w), and whoever runs it knows every key; only if all of this is your own, say so with --test-root FILE", err)
 	}
 	return anchor, nil
 }
@@ -492,7 +492,7 @@ func (v *Verified) reportClaims(line func(format string, args ...any)) {
 	if !v.Told.Ours && !v.Told.foreign {
 		if v.Doc.UserData != nil {
 			sum := sha256.Sum256(v.Doc.UserData)
-			line("user data   %d bytes that are none of privyseal, SHA-256 %x", len(v.Doc.UserData), sum)
+			line("user data   %d bytes that privyseal did not write, SHA-256 %x", len(v.Doc.UserData), sum)
 		}
 		return
 	}
@@ -512,7 +512,7 @@ func (v *Verified) reportClaims(line func(format string, args ...any)) {
 		line("%-11s %d", "sequence", c.Seq)
 	}
 	if c.Start != "" {
-		line("%-11s %s, where this boot began: below the mark of an earlier document, or at it with another tag behind it, it proves that an old state was brought back", "start", c.Start)
+		line("%-11s %s, where this boot began: below the mark of an earlier document, or equal to it with another tag, it proves that an old state was brought back", "start", c.Start)
 	}
 	if v.Told.key.IsZero() {
 		if c.Key != "" {
@@ -551,7 +551,7 @@ func (v *Verified) proves() (list []string) {
 		case claims.PurposeCreate:
 			held = "wrapped the key above under the KMS key above, with the first record of its state"
 		case claims.PurposeState:
-			held = "made a state anew for the key above, at the mark above"
+			held = "made a new state for the key above, at the mark above"
 		}
 		list = append(list, what+" "+held)
 		if c.Purpose == claims.PurposeCreate && c.Origin == nitrokms.Generated {
@@ -596,7 +596,7 @@ func (v *Verified) provesNot() (list []string) {
 		list = append(list, text)
 	}
 	if secret := key || v.named && v.Told.Ours && c.Purpose == claims.PurposeImport; secret && v.Policy == nil {
-		list = append(list, "whose KMS the image believes, and so who else knows the key: name the image by --eif, or by --pcr1 and --policy")
+		list = append(list, "which KMS the image trusts, and so who else may know the key: name the image with --eif, or with --pcr1 and --policy")
 	} else if secret {
 		list = append(list, "that nobody has the material of the KMS key: `aws kms describe-key` says Origin AWS_KMS and MultiRegion false where AWS alone has it")
 	}

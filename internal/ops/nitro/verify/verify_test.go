@@ -112,7 +112,7 @@ func TestVerifyPurposes(t *testing.T) {
 		"import":    {claims.Claims{Purpose: claims.PurposeImport, Boot: boot}, "sealing a key to be imported", "the key above"},
 		"generated": {claims.Claims{Purpose: claims.PurposeAttest, Boot: boot, Chain: "c", KeyType: "ed25519", Key: key, Origin: "generated", Seq: 5, Mark: "9/0/prevote"}, "it had signed up to 9/0/prevote, record 5, in boot " + boot, "+ the key was made inside"},
 		"created":   {claims.Claims{Purpose: claims.PurposeCreate, Boot: boot, Chain: "c", KeyType: "ed25519", Key: key, Origin: "generated", Seq: 5, Mark: "0/0/none"}, "+ the key was made inside that enclave", "its wrapped form says so"},
-		"new state": {claims.Claims{Purpose: claims.PurposeState, Boot: boot, Chain: "c", KeyType: "ed25519", Key: key, Origin: "generated", Seq: 5, Mark: "9/all/all"}, "made a state anew for the key above", "+ the key was made inside"},
+		"new state": {claims.Claims{Purpose: claims.PurposeState, Boot: boot, Chain: "c", KeyType: "ed25519", Key: key, Origin: "generated", Seq: 5, Mark: "9/all/all"}, "made a new state for the key above", "+ the key was made inside"},
 		"imported":  {claims.Claims{Purpose: claims.PurposeCreate, Boot: boot, Chain: "c", KeyType: "ed25519", Key: key, Origin: "imported"}, "copies may exist", "made inside that enclave"},
 		"long":      {claims.Claims{Purpose: claims.PurposeAttest, Boot: boot, Chain: "c", KeyType: "ml_dsa_65", Key: claims.EncodeKey(make([]byte, 1952)), Origin: "generated"}, "public key  sha256:", "bech32"},
 	} {
