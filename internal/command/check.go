@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"net"
 	"net/netip"
 	"os"
@@ -153,6 +154,7 @@ func (k *inspection) all(ctx context.Context) {
 			checker.Check(ctx, &k.Report)
 		}
 	}
+	k.checkTables()
 	folders := map[string]bool{}
 	for i, ch := range k.Config.Chains {
 		k.Chain = ch.Name
@@ -163,6 +165,21 @@ func (k *inspection) all(ctx context.Context) {
 		if dir := filepath.Dir(k.Config.Path(ch.State)); !folders[dir] {
 			folders[dir] = true
 			k.checkDisk(dir)
+		}
+	}
+}
+
+// checkTables has a row for each table of a provider that no chain names.
+func (k *inspection) checkTables() {
+	named := map[string]bool{}
+	for _, ch := range k.Config.Chains {
+		named[k.Config.Kind(ch).Table+" "+ch.Table] = true
+	}
+	for _, table := range slices.Sorted(maps.Keys(k.Config.Tables)) {
+		for _, name := range slices.Sorted(maps.Keys(k.Config.Tables[table])) {
+			if what := table + " " + name; !named[what] {
+				k.Add(provider.Unsure, k.Config.Line(table, name), what, "no chain names it, so nothing uses it", "")
+			}
 		}
 	}
 }
@@ -360,6 +377,9 @@ func (k *inspection) checkState(i int, key pubkey.Key) {
 		text += ", one copy of a record is bad (its twin stands in, and the next start mends it)"
 	}
 	k.Add(provider.Good, line, what, text, "")
+	if err := k.app.Providers.InPlace(k.Config, ch, info.Saved.Mark); err != nil {
+		k.Add(provider.Bad, line, what, err.Error(), "")
+	}
 	if keeper, ok := k.app.Providers.Keeper(ch); ok {
 		keeper.CheckState(&k.Report, line, info.Saved.Mark)
 	}

@@ -236,6 +236,10 @@ func (c *chain) openState(ctx context.Context, d *Daemon, standby bool) error {
 		store.Close()
 		return d.Providers.ExplainState(cfg, cc, err)
 	}
+	if err := d.Providers.InPlace(cfg, cc, s.Last().Mark); err != nil {
+		store.Close()
+		return err
+	}
 	c.store, c.signer = store, s
 	c.Begin(s.Last().Mark)
 	c.monitor.Ready(ShownKey(pub, cc.Provider), s.Last)

@@ -6,6 +6,7 @@ import (
 
 	"privyseal/internal/cli"
 	"privyseal/internal/config"
+	"privyseal/internal/cure"
 	"privyseal/internal/filestore"
 	"privyseal/internal/shell"
 	"privyseal/internal/watermark"
@@ -27,6 +28,16 @@ func (t Table) Bare(m watermark.Mark) error {
 		}
 	}
 	return nil
+}
+
+// InPlace refuses a state that lies where a chain's is, and was written for a provider
+// that the chain had before.
+func (t Table) InPlace(c *config.Config, ch config.Chain, m watermark.Mark) error {
+	if _, keeps := t.Keeper(ch); keeps {
+		return nil // which judges it
+	}
+	return cure.Add(t.Bare(m), "once no enclave signs with the key any more: %s",
+		cure.Command("privyseal", "state", "raise", "--home", c.Path("."), "--chain-id", ch.Name, "--after-height", "H"))
 }
 
 // ExplainState gives the error of a state the next step that fits the chain, also where

@@ -1,0 +1,122 @@
+package provider
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"privyseal/internal/config"
+	"privyseal/internal/pubkey"
+	"privyseal/internal/watermark"
+)
+
+// bare is a provider whose states are bare marks.
+type bare struct{ Files }
+
+func (bare) Public(*config.Config, config.Chain) (pubkey.Key, error) {
+	return pubkey.Key{}, errors.New("no key here")
+}
+
+// sealed is a provider whose states begin with "sealed" where others have sign bytes.
+type sealed struct{ bare }
+
+func (sealed) Shown(m watermark.Mark) watermark.Mark {
+	m.SignBytes = nil
+	return m
+}
+
+func (sealed) Accepts(m watermark.Mark) error {
+	if !strings.HasPrefix(string(m.SignBytes), "sealed") {
+		return errors.New("it was not sealed")
+	}
+	return nil
+}
+
+func (sealed) Lost(*config.Config, config.Chain, bool) string { return "ask who sealed it" }
+
+func (sealed) CheckState(*Report, int, watermark.Mark) {}
+
+var table = Table{
+	{Name: "a", Where: "here", Holder: bare{}},
+	{Name: "b", Where: "there", Writer: "a sealer", Holder: sealed{}},
+	{Name: "c", Where: "nowhere", Holder: bare{}},
+}
+
+func chainOf(provider string) config.Chain {
+	return config.Chain{ID: "chain", Name: "chain", Provider: provider}
+}
+
+func TestLists(t *testing.T) {
+	if got := table.Names(); got != "a, b or c" {
+		t.Error(got)
+	}
+	if got := table[:2].Help(); got != "a (here) or b (there)" {
+		t.Error(got)
+	}
+	if _, err := table.Of(chainOf("d")); err == nil || !strings.Contains(err.Error(), "a, b or c") {
+		t.Errorf("a provider that the build lacks: %v", err)
+	}
+}
+
+// A state is gone on from by the provider that it was written for, and by no other.
+func TestWhoseState(t *testing.T) {
+	c, err := config.Kinds{{Provider: "a"}}.Parse("/home/p/privyseal.toml", []byte("[[chain]]\nid=\"chain\"\nprovider=\"a\"\nkey=\"k\"\nstate=\"s\"\nnode=[{addr=\"unix:///n\"}]\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	own := watermark.Mark{Height: 7, Step: watermark.StepPrevote, SignBytes: []byte("a vote")}
+	record := watermark.Mark{Height: 9, Step: watermark.StepPrevote, SignBytes: []byte("sealed vote")}
+	for _, tt := range []struct {
+		provider string
+		mark     watermark.Mark
+		taken    string // part of why it is not taken from elsewhere
+		inPlace  string // and where it lies
+	}{
+		{"a", own, "", ""},
+		{"a", watermark.Mark{}, "", ""},
+		{"a", record, "that of a sealer, at height 9", "--home /home/p --chain-id chain --after-height H"},
+		{"b", record, "", ""},
+		{"b", own, "not sealed", ""}, // in its place it judges it itself
+	} {
+		for want, err := range map[string]error{tt.taken: table.Accepts(chainOf(tt.provider), tt.mark), tt.inPlace: table.InPlace(c, chainOf(tt.provider), tt.mark)} {
+			if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+				t.Errorf("%s, %v: %v, want %q", tt.provider, tt.mark, err, want)
+			}
+		}
+	}
+	if m := table.Shown(chainOf("b"), record); m.SignBytes != nil || table.Shown(chainOf("a"), record).SignBytes == nil {
+		t.Errorf("a mark is shown as %v", m)
+	}
+}
+
+// A chain's state is in the store that keeps it, and else in the first.
+func TestStoreOfAChain(t *testing.T) {
+	var asked string
+	store := func(name string, keeps bool) Store {
+		return Store{Name: name, Keeps: func(config.Chain) bool { return keeps }, State: func(func(string) string, config.Chain, watermark.ID) State {
+			asked = name
+			return nil
+		}}
+	}
+	for want, stores := range map[string]Stores{
+		"first":  {store("first", true), store("second", false)},
+		"second": {store("first", true), store("second", true)},
+		"only":   {store("only", false)},
+	} {
+		stores.State(nil, config.Chain{}, watermark.ID{})
+		if asked != want {
+			t.Errorf("%s was asked, not %s", asked, want)
+		}
+	}
+}
+
+func TestReport(t *testing.T) {
+	var r Report
+	r.Add(Good, 0, "home", "fine", "")
+	r.Chain = "a"
+	r.Add(Bad, 3, "state", "gone\n`put it back`", "")
+	r.Add(Unsure, 4, "node", "quiet\nnot a cure", "call it")
+	if r.Failed() != 1 || r.Rows[1] != (Row{Bad, "a", "state", "", 3, "gone", "`put it back`"}) || r.Rows[2].Cure != "call it" || r.Rows[0].Chain != "" {
+		t.Errorf("%+v", r.Rows)
+	}
+}
