@@ -1,6 +1,6 @@
 // Package config reads and writes privyseal.toml.
 //
-// It is strict: an unknown, missing or doubled key and a value of the wrong
+// It is strict: an unknown, missing or duplicate key and a value of the wrong
 // type are errors with their line, and a file that everybody may write is
 // refused. It looks at nothing but that file: whether keys and state exist is
 // for their own packages to say. The only secrets that it can hold are AWS

@@ -376,7 +376,7 @@ func TestAppendAnEnclave(t *testing.T) {
 	if diff := cmp.Diff(want, c, ignorePlaces); diff != "" {
 		t.Errorf("-want +got\n%s", diff)
 	}
-	if err := kinds.Append(path, tables); err == nil || !strings.Contains(err.Error(), "doubled") {
+	if err := kinds.Append(path, tables); err == nil || !strings.Contains(err.Error(), "duplicate") {
 		t.Errorf("the same enclave again: %v", err)
 	}
 	// Credentials do not get into a file that others read.

@@ -49,7 +49,7 @@ func newError(path string, problems []Problem) *Error {
 }
 
 // document is what one walk over the file finds: where each key stands, and
-// which ones are unknown, doubled or of the wrong type.
+// which ones are unknown, duplicate or of the wrong type.
 type document struct {
 	kinds    Kinds
 	keys     map[string]string // all there are
@@ -64,7 +64,7 @@ type document struct {
 }
 
 // scan walks over the file. The decoder alone would not do: it gives no lines
-// for doubled keys, takes keys in any case, and stops at the first wrong type.
+// for duplicate keys, takes keys in any case, and stops at the first wrong type.
 func (k Kinds) scan(data []byte) *document {
 	d := &document{kinds: k, keys: k.types(), named: map[string]string{}, lines: map[string]int{}, tables: map[string]int{}, implied: map[string]bool{}}
 	d.parser.Reset(data)
@@ -96,8 +96,8 @@ func (d *document) header(e *unstable.Node) string {
 	}
 	kind := d.keys[d.pattern(path)]
 	if e.Kind == unstable.ArrayTable && kind == "tables" {
-		if _, doubled := d.lines[path]; doubled && d.tables[path] == 0 {
-			d.fail(line, "%s is doubled, first on line %d", path, d.lines[path])
+		if _, duplicate := d.lines[path]; duplicate && d.tables[path] == 0 {
+			d.fail(line, "duplicate %s, first on line %d", path, d.lines[path])
 		}
 		element := path + "." + strconv.Itoa(d.tables[path])
 		d.tables[path]++
@@ -208,7 +208,7 @@ func (d *document) key(prefix string, e *unstable.Node) (path string, line int) 
 // leaf notes a key that may stand in one place only.
 func (d *document) leaf(path string, line int) {
 	if first, found := d.lines[path]; found && !d.implied[path] {
-		d.fail(line, "%s is doubled, first on line %d", path, first)
+		d.fail(line, "duplicate %s, first on line %d", path, first)
 	}
 	delete(d.implied, path)
 	d.note(path, line)

@@ -35,7 +35,7 @@ func Node(ctx context.Context, network, address string, peerUID *uint32) (net.Co
 func checkUser(conn net.Conn, want uint32) error {
 	unix, ok := conn.(*net.UnixConn)
 	if !ok {
-		return errors.New("only a unix socket tells the user behind it")
+		return errors.New("only a unix socket says whose process it is")
 	}
 	uid, err := listener(unix)
 	if err == nil && uid != want {

@@ -234,7 +234,7 @@ func parse(file []byte) (*Image, error) {
 		at += sectionHeaderSize + size
 	}
 	if at != uint64(len(file)) {
-		return nil, fmt.Errorf("it has %d bytes behind its last section", uint64(len(file))-at)
+		return nil, fmt.Errorf("it has %d bytes after its last section", uint64(len(file))-at)
 	}
 	return im, nil
 }

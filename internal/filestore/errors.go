@@ -103,7 +103,7 @@ func Cure(chainID string, reason error) string {
 	case errors.Is(reason, ErrDamaged):
 		return "keep the file, move it aside, and run " + state("import", " FILE") + " or " + anew
 	case errors.Is(reason, ErrForeign):
-		return "correct chain id, key or state in the config; " + state("show", "") + " tells what the file is"
+		return "correct chain id, key or state in the config; " + state("show", "") + " shows what the file is"
 	case errors.Is(reason, ErrCopied), errors.Is(reason, ErrRestored):
 		return "run " + state("adopt", "") + " if no other copy signs and nothing was signed since this one was made"
 	case errors.Is(reason, ErrExported):

@@ -49,7 +49,7 @@ func judgeSlot(i int, slot *[slotSize]byte, macKey []byte) (cur record, flawed b
 		}
 		switch {
 		case slotOf(r.seq) != i:
-			return record{}, false, damaged("record %d stands in slot %d", r.seq, i)
+			return record{}, false, damaged("record %d is in slot %d", r.seq, i)
 		case r.closed, r.seen != 0:
 			return record{}, false, damaged("slot %d holds what belongs in the file beside it", i)
 		}

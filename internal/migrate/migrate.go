@@ -183,7 +183,7 @@ func (in *Installation) check() error {
 			return fmt.Errorf("%.60q is not a chain id: it has 1 to %d of A-Z a-z 0-9 . _ - and does not begin with a point", c.ID, watermark.MaxChainID)
 		}
 		if ids[c.ID] {
-			return fmt.Errorf("the chain %s stands in it twice", c.ID)
+			return fmt.Errorf("it holds the chain %s twice", c.ID)
 		}
 		ids[c.ID] = true
 		if other, ok := states[c.StateFile]; ok {

@@ -53,7 +53,7 @@ func (p *Policy) CheckKMS() error {
 	ours := certificates(awsRoots)
 	for _, der := range certificates(p.TLSRoots) {
 		if !slices.ContainsFunc(ours, func(aws []byte) bool { return bytes.Equal(aws, der) }) {
-			return fmt.Errorf("the TLS root with SHA-256 %x is none of Amazon Trust Services'", sha256.Sum256(der))
+			return fmt.Errorf("the TLS root with SHA-256 %x is not one of Amazon Trust Services'", sha256.Sum256(der))
 		}
 	}
 	return nil

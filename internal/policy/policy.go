@@ -23,7 +23,7 @@ const File = "policy.json"
 // MaxSize bounds the file in bytes.
 const MaxSize = 1 << 20
 
-// Policy is one policy file: a JSON object with these keys. Unknown, doubled and
+// Policy is one policy file: a JSON object with these keys. Unknown, duplicate and
 // missing keys are errors; where a key may be absent, its zero value is the
 // strictest.
 type Policy struct {
@@ -75,9 +75,9 @@ func Parse(data []byte) (*Policy, error) {
 		return nil, fmt.Errorf("cannot read the policy: %w", err)
 	}
 	if _, err := d.Token(); err != io.EOF {
-		return nil, errors.New("cannot read the policy: something stands behind its end")
+		return nil, errors.New("cannot read the policy: trailing bytes")
 	}
-	if err := doubledKey(data); err != nil {
+	if err := duplicateKey(data); err != nil {
 		return nil, fmt.Errorf("cannot read the policy: %w", err)
 	}
 	if err := p.check(); err != nil {
@@ -116,9 +116,9 @@ func (p *Policy) AllowsKey(public string) bool {
 	return len(p.PublicKeys) == 0 || slices.Contains(p.PublicKeys, public)
 }
 
-// doubledKey finds a key that stands twice in one object, and one of the policy's
+// duplicateKey finds a duplicate key in an object, and one of the policy's
 // own in capitals, which encoding/json takes without a word.
-func doubledKey(data []byte) error {
+func duplicateKey(data []byte) error {
 	d := json.NewDecoder(bytes.NewReader(data))
 	type object struct {
 		seen map[string]bool
@@ -153,7 +153,7 @@ func doubledKey(data []byte) error {
 		case string:
 			if o := top(); o != nil && o.key {
 				if o.seen[t] {
-					return fmt.Errorf("the key %q stands twice", t)
+					return fmt.Errorf("duplicate key %q", t)
 				}
 				if len(open) == 1 && strings.Trim(t, "abcdefghijklmnopqrstuvwxyz_") != "" {
 					return fmt.Errorf("unknown key %q", t)

@@ -260,7 +260,7 @@ func TestCheckKMS(t *testing.T) {
 		t.Errorf("AWS's own: %v, %v", err, p.CheckKMS())
 	}
 	p.TLSRoots += otherRoot(t)
-	if err := p.CheckKMS(); err == nil || !strings.Contains(err.Error(), "none of Amazon Trust Services'") {
+	if err := p.CheckKMS(); err == nil || !strings.Contains(err.Error(), "not one of Amazon Trust Services'") {
 		t.Errorf("one root more: %v", err)
 	}
 }

@@ -42,7 +42,7 @@ func checkPrefix(hrp string) error {
 func splitBech32(text string) (hrp string, data []byte, err error) {
 	cut := strings.LastIndexByte(text, '1')
 	if cut < 0 {
-		return "", nil, errors.New("bech32 has a 1 behind its prefix")
+		return "", nil, errors.New("bech32 has a 1 after its prefix")
 	}
 	hrp = text[:cut]
 	if err := checkPrefix(hrp); err != nil {

@@ -31,7 +31,7 @@ func Formats() []string {
 // error.
 func (k Key) Format(format, prefix string) (string, error) {
 	if k.IsZero() {
-		return "", errors.New("cannot format a public key that is none")
+		return "", errors.New("cannot format an empty public key")
 	}
 	if prefix != "" && format != "bech32" {
 		return "", fmt.Errorf("a prefix goes with the format bech32, not with %.40q", format)

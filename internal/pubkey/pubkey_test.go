@@ -279,7 +279,7 @@ func TestFormatRefuses(t *testing.T) {
 		{byType[Secp256k1Eth], "bech32", "", "keys of type secp256k1eth have no bech32 form"},
 		{byType[MLDSA65], "bech32", "", "keys of type ml_dsa_65 have no bech32 form"},
 		{byType[Secp256k1Eth], "cosmos-json", "", "the Cosmos SDK has no form for keys of type secp256k1eth"},
-		{Key{}, "hex", "", "that is none"},
+		{Key{}, "hex", "", "an empty public key"},
 	}
 	for _, tt := range tests {
 		got, err := tt.key.Format(tt.format, tt.prefix)

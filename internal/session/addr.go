@@ -189,9 +189,9 @@ func badHostPort(s string) error {
 	bare := strings.Trim(s, "[]")
 	switch ip, err := netip.ParseAddr(front); {
 	case err == nil && ip.Is6():
-		return fmt.Errorf("an IPv6 address stands in brackets, as in [%s]:%s", front, port)
+		return fmt.Errorf("an IPv6 address goes in brackets, as in [%s]:%s", front, port)
 	case strings.Count(bare, ":") > 1:
-		return fmt.Errorf("an IPv6 address stands in brackets and has a port, as in [%s]:26659", bare)
+		return fmt.Errorf("an IPv6 address goes in brackets and has a port, as in [%s]:26659", bare)
 	}
 	return fmt.Errorf("it has no port; write HOST:PORT, as in %s:26659", cmp.Or(bare, "127.0.0.1"))
 }

@@ -419,7 +419,7 @@ func TestPeerUID(t *testing.T) {
 
 	tcp := listen(t, "tcp", "127.0.0.1:0")
 	r = start(t, &Session{Addr: Addr{Network: "tcp", Address: tcp.Addr().String()}, PeerUID: &own, Identity: newIdentity()})
-	r.awaitRefusal("only a unix socket tells the user behind it")
+	r.awaitRefusal("only a unix socket says whose process it is")
 }
 
 func newIdentity() ed25519.PrivateKey {

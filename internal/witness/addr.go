@@ -59,11 +59,11 @@ func parse(addr string) (*url.URL, error) {
 	case u.Hostname() == "":
 		return nil, fmt.Errorf("%q names no host", u.Redacted())
 	case strings.HasSuffix(u.Host, ":") || u.Port() != "" && !validPort(u.Port()):
-		return nil, fmt.Errorf("%q has no port from 1 to 65535 behind its colon", u.Redacted())
+		return nil, fmt.Errorf("%q has no port from 1 to 65535 after its colon", u.Redacted())
 	case u.User != nil:
 		return nil, fmt.Errorf("%q holds a user name; privyseal sends no credentials to a witness", u.Redacted())
 	case u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
-		return nil, fmt.Errorf("%q has more behind its path", u.Redacted())
+		return nil, fmt.Errorf("%q has a query or fragment after its path", u.Redacted())
 	}
 	return u, nil
 }

@@ -44,7 +44,7 @@ const (
 )
 
 // errWrapped says that a wrapped key is none, or was tampered with.
-var errWrapped = errors.New("the wrapped key is damaged, or is none")
+var errWrapped = errors.New("not a wrapped key, or a damaged one")
 
 // The origins of a key.
 const (
@@ -193,7 +193,7 @@ func (s *Secret) check() error {
 	case len(s.Secret) == 0 || len(s.Secret) > maxSecret:
 		return fmt.Errorf("the secret has %d bytes, not 1 to %d", len(s.Secret), maxSecret)
 	case s.Created.Unix() <= 0:
-		return errors.New("the clock stands before 1970")
+		return errors.New("the clock is set before 1970")
 	}
 	return nil
 }
@@ -276,7 +276,7 @@ func parseWrapped(b []byte) (h Header, sealed []byte, err error) {
 	h.dataKey = field(1, maxCiphertext)
 	sealed = field(12+innerHead+1+16, maxSealed)
 	if !ok || len(rest) > 0 {
-		return Header{}, nil, fmt.Errorf("%w: it is cut off, or its fields are none", errWrapped)
+		return Header{}, nil, fmt.Errorf("%w: it is cut off, or its fields are invalid", errWrapped)
 	}
 	return h, sealed, nil
 }

@@ -191,7 +191,7 @@ func syncDir(dir string) error {
 func Open(path, credentials string) (*Key, error) {
 	data, info, err := read(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, cure.Add(fmt.Errorf("cannot open the key file %s: %w", path, fs.ErrNotExist), "put it back from its backup, with mode 0600; a key that is made anew is another validator's")
+		return nil, cure.Add(fmt.Errorf("cannot open the key file %s: %w", path, fs.ErrNotExist), "put it back from its backup, with mode 0600; a new key would be another validator's")
 	}
 	if err != nil {
 		return nil, fmt.Errorf("cannot open the key file %s: %w", path, err)

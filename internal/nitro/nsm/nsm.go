@@ -93,7 +93,7 @@ type PCR struct {
 // attests; test/nitro/probe compares the kernel's answers with what QEMU measured.
 func (d *Device) DescribePCR(index int) (PCR, error) {
 	if index < 0 || index > 0xffff {
-		return PCR{}, fmt.Errorf("cannot read PCR%d: there is none", index)
+		return PCR{}, fmt.Errorf("cannot read PCR%d: it does not exist", index)
 	}
 	var answer struct {
 		Lock *bool           `cbor:"lock"`
