@@ -62,7 +62,7 @@ func (a *App) CheckOwner() error {
 	} else if a.HomeFlag == "" { // sudo clears the environment
 		become = append(become, "env", "PRIVYSEAL_HOME="+dir)
 	}
-	return cure.Add(other, "type it again behind %s", cure.Command(become...))
+	return cure.Add(other, "run it again with %s in front", cure.Command(become...))
 }
 
 // Owner returns to whom a file belongs; it is not known of one that is missing.

@@ -37,13 +37,13 @@ func newCheckCommand(a *provider.House) *cobra.Command {
 	var dial, asJSON bool
 	cmd := &cobra.Command{
 		Use:   "check",
-		Short: "Check config, keys, states and nodes, and say what mends them",
-		Long: `Check config, keys, states, disk, clock and nodes, one row each, with what mends a
-row that failed. It changes nothing, also while "privyseal start" runs; then nodes
-are shown as the running signer sees them. The exit status is 1 if a row failed.
+		Short: "Check config, keys, states and nodes, and say how to fix them",
+		Long: `Check config, keys, states, disk, clock and nodes, one row each, and what to do
+about a row that failed. It changes nothing, even while "privyseal start" runs; nodes
+are then shown as the running signer sees them. The exit status is 1 if a row failed.
 
-Without a running signer no node is dialled: a node takes whoever connects for its
-signer, and may exit when that one hangs up. --dial does it all the same.`,
+Without a running signer no node is dialled: a node takes whoever connects as its
+signer, and may exit when that one hangs up. --dial dials it all the same.`,
 		Args: cli.Arguments(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			home, err := a.Home()
@@ -228,7 +228,7 @@ func (k *inspection) checkConfig() bool {
 	k.Config = c
 	k.Add(provider.Good, 0, "config", withMode(path)+", chains: "+cli.ChainNames(c.Chains), "")
 	if addr, err := netip.ParseAddrPort(c.Listen); err == nil && !addr.Addr().IsLoopback() {
-		k.Add(provider.Unsure, c.Line("listen"), "listen", c.Listen+" is open to whoever reaches it; it tells heights and node names, and takes no orders", "")
+		k.Add(provider.Unsure, c.Line("listen"), "listen", c.Listen+" is open to whoever reaches it; it shows heights and node names, and accepts no commands", "")
 	}
 	return true
 }
@@ -254,7 +254,7 @@ func (k *inspection) checkSigner(ctx context.Context) {
 
 func (k *inspection) checkClock() {
 	if synchronised, known := clockSynchronised(); known && !synchronised {
-		k.Add(provider.Unsure, 0, "clock", "the kernel says that nothing keeps it in time; votes are fine, leap guards and logs are not; see `timedatectl`", "")
+		k.Add(provider.Unsure, 0, "clock", "not synchronised, says the kernel; height limits and log times may be wrong; see `timedatectl`", "")
 		return
 	}
 	k.Add(provider.Good, 0, "clock", time.Now().UTC().Format(time.RFC3339), "")
@@ -304,9 +304,9 @@ func (k *inspection) checkRunning(ch config.Chain, line int) {
 	case c.Problem == "":
 		k.Add(provider.Unsure, line, wholeChain, "the running signer waits for its enclave", "look again in a minute")
 	case !k.isLocal(ch):
-		k.Add(provider.Bad, line, wholeChain, "the running signer cannot sign for it: "+problem, "mend that, or what a row says; it tries again by itself, and its log tells")
+		k.Add(provider.Bad, line, wholeChain, "the running signer cannot sign for it: "+problem, "fix that, or what a row says; it retries by itself, and logs each attempt")
 	default:
-		k.Add(provider.Bad, line, wholeChain, "the running signer cannot sign for it: "+problem, "mend what the rows below say, then "+k.reloadCure(ch))
+		k.Add(provider.Bad, line, wholeChain, "the running signer cannot sign for it: "+problem, "fix what the rows below say, then "+k.reloadCure(ch))
 	}
 }
 
@@ -374,7 +374,7 @@ func (k *inspection) checkState(i int, key pubkey.Key) {
 	}
 	text := fmt.Sprintf("%s, mode %#o%s, %s", k.Config.Path(ch.State), info.Mode.Perm(), cli.Prefixed(", ", info.Filesystem), home.MarkText(k.app.Providers.Shown(ch, info.Saved.Mark)))
 	if info.Torn {
-		text += ", one copy of a record is bad (its twin stands in, and the next start mends it)"
+		text += ", one copy of a record is bad (its twin is used, and the next start repairs it)"
 	}
 	k.Add(provider.Good, line, what, text, "")
 	if err := k.app.Providers.InPlace(k.Config, ch, info.Saved.Mark); err != nil {
@@ -523,7 +523,7 @@ func (k *inspection) checkSocket(line int, path string, peerUID *uint32) bool {
 		k.Add(provider.Unsure, line, "node", path+" is not there: the node is not running, or has no priv_validator_laddr", "")
 		return false
 	case err != nil:
-		k.Add(provider.Bad, line, "node", err.Error(), "let privyseal's user into the folder")
+		k.Add(provider.Bad, line, "node", err.Error(), "give privyseal's user access to the folder")
 		return false
 	case info.Mode().Type() != fs.ModeSocket:
 		k.Add(provider.Bad, line, "node", path+" is not a socket", "correct the address")

@@ -64,12 +64,12 @@ func newKeyImportCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "import FILE --out FILE",
 		Short: "Write a key of another signer in our format",
-		Long: `Write a key of another signer in our format, and print its public key. Read are
+		Long: `Write a key of another signer in our format, and print its public key. It reads
 CometBFT's priv_validator_key.json and node_key.json, the base64 keys of tmkms,
 tmkms-light and cosmos-kms, and our own. Nothing is overwritten or deleted.
 
-This takes the key only. What it has signed is a matter of its state:
-"privyseal init --import-key" asks for it, "privyseal migrate" brings both.`,
+This imports the key only, not the state, which records what it has signed:
+"privyseal init --import-key" asks for that, "privyseal migrate" brings both.`,
 		Args: cli.Arguments("FILE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			t, err := typ.Parse()
@@ -94,7 +94,7 @@ This takes the key only. What it has signed is a matter of its state:
 		},
 	}
 	cmd.Flags().StringVar(&out, "out", "", "file to make")
-	typ.Add(cmd, "type", "", "type of a key that does not tell it itself")
+	typ.Add(cmd, "type", "", "type of the key, if its file does not say")
 	form.Add(cmd)
 	return cmd
 }
@@ -106,7 +106,7 @@ func newKeyShowCommand(a *provider.House) *cobra.Command {
 		Use:   "show [FILE]",
 		Short: "Print the public key of a chain, or of a key file",
 		Long: `Print the public key of a chain, or of a key file. The formats node-id and
-peer-id are of the identity key: the names by which a tcp:// and a noise:// node
+peer-id are for the identity key: the names by which tcp:// and noise:// nodes
 know this signer.`,
 		Args: cli.AtMostOne("FILE"),
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -37,17 +37,17 @@ connection settings. PATH is
   tmkms-light  the tmkms.toml of its software signer or its Nitro helper, or the
                folder with it
   cosmos-kms   its home, or the kms.yaml in it
-  horcrux      the homes of as many cosigners as make the key, one PATH each, or
-               the folder that they lie in
+  horcrux      the homes of enough cosigners to make up the key, one PATH each,
+               or the folder that holds them
 
 Stop the old signer first. Without its state, or while that still changes, nothing
-is taken over. What the state says is shown, with its age, and wants your word: on a
-terminal it asks, elsewhere --yes says so. Nothing of the old installation is changed
-or deleted; at the end stands what to switch off there, in order.
+is taken over. It shows what the state says, and its age, and asks you to confirm that;
+without a terminal, --yes confirms. Nothing of the old installation is changed or
+deleted; at the end it lists what to switch off there, in order.
 
 Horcrux' shards are combined into the whole Ed25519 key, which is then in one file
 like any other key here. Each cosigner's CHAIN_share_sign_state.json is needed; the
-highest of all states counts. Nodes are those of all config.yaml, and of --node.
+highest of all states counts. The nodes are those of every config.yaml, and of --node.
 
 tmkms-light in a Nitro enclave goes into an enclave of ours: give the image with
 --eif and the validator's public key with --public-key. The KMS key stays the same;
@@ -71,7 +71,7 @@ otherwise.`,
 	cmd.Flags().StringVar(&t.Name, "name", "", "name of its one chain here, for a second key of the same chain id (default: the id)")
 	cmd.Flags().StringArrayVar(&t.Nodes, "node", nil, "address of a node that no config.yaml of Horcrux names; may be repeated")
 	cmd.Flags().BoolVar(&t.DryRun, "dry-run", false, "show what would be done, and write nothing")
-	cmd.Flags().BoolVar(&t.Fresh, "fresh-state", false, "where the old state says that a key has never signed, that is so")
+	cmd.Flags().BoolVar(&t.Fresh, "fresh-state", false, "confirm that a key has never signed, where the old state says so")
 	return cmd
 }
 

@@ -18,7 +18,7 @@ func newStartCommand(a *provider.House) *cobra.Command {
 		Use:   "start",
 		Short: "Sign for the nodes in the config until SIGTERM or SIGINT",
 		Long: `Start dials every node in privyseal.toml and signs for it, until SIGTERM or
-SIGINT. What is in flight then is finished, and the exit status is 0.
+SIGINT. It then finishes what is in flight, and the exit status is 0.
 
 SIGHUP reloads privyseal.toml: the level of the log, the nodes of a chain, chains
 that were added or removed, and chains that could not sign. One line of the log
@@ -27,9 +27,9 @@ says what changed, and what needs a restart. A config with mistakes changes noth
 A chain whose key or state cannot be used is left alone, with the reason in the
 log and in "privyseal status"; the others sign. The exit status is 79 if no chain
 can sign until somebody acts, and 1 if that may pass: another process holds a
-state, a disk or the system's limits fail. With --standby a held state is waited
-for: start a second signer so on the same host, and it takes over when the first
-one is gone.`,
+state, a disk or the system's limits fail. With --standby it waits for a state that
+is held: a second signer started like this on the same host takes over when the
+first one is gone.`,
 		Args: cli.Arguments(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			dir, err := a.Home()

@@ -34,15 +34,15 @@ func newStateInitCommand(a *provider.House) *cobra.Command {
 		Short: "Make a state that is missing",
 		Long: `Make the state of a chain where there is none.
 
---fresh-state is your word that the key has never signed for this chain id. If
+With --fresh-state you confirm that the key has never signed for this chain id. If
 that is wrong, the validator signs twice and is slashed. A key that joins a chain
 which is above height 100,000 needs --initial-height as well: the height that the
 chain has now, or a little less.
 
 --after-height H is the way back after a lost host: nothing at or below H is ever
-signed. Take a height well above everything that the chain has reached, minutes
-ahead. Nothing moves on a chain that waits for this very key: see "privyseal state
-raise --help".`,
+signed. Choose a height well above everything that the chain has reached, minutes
+ahead. For a chain that stands still because it waits for this very key, see
+"privyseal state raise --help".`,
 		Args: cli.Arguments(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, ch, err := chain.Choose(a.App)
@@ -116,7 +116,7 @@ func newStateRaiseCommand(a *provider.House) *cobra.Command {
 		Use:   "raise --after-height H",
 		Short: "Sign nothing at or below a height",
 		Long: `Raise the state of a chain, so that nothing at or below H is ever signed. It never
-lowers, and "privyseal start" must not run. It is for
+lowers a state, and "privyseal start" must not be running. It is for
 
   - a fresh state whose chain is far above height 100,000 already: H is the height
     that the chain has now, or a little less;
@@ -220,13 +220,13 @@ func newStateAdoptCommand(a *provider.House) *cobra.Command {
 		Use:   "adopt",
 		Short: "Accept a state that was copied, restored or moved",
 		Long: `Accept a state file that was copied here, restored from a backup, or whose machine
-changed its id. It says: this is the newest state of this key on this chain, and
-no other copy of it signs, here or elsewhere. If that is wrong, the validator
-signs twice and is slashed. When in doubt move the file aside, and use
+changed its id. With it you confirm that this is the newest state of this key on this
+chain, and that no other copy of it signs, here or elsewhere. If that is wrong, the
+validator signs twice and is slashed. When in doubt, move the file aside and use
 "privyseal state init --after-height H" instead.
 
-It shows the mark and its age, and wants your word: on a terminal it asks, and
-elsewhere --yes says so.`,
+It shows the mark and its age, and asks you to confirm; without a terminal, --yes
+confirms.`,
 		Args: cli.Arguments(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, ch, err := chain.Choose(a.App)
@@ -298,7 +298,7 @@ func newStateShowCommand(a *provider.House) *cobra.Command {
 		Use:   "show",
 		Short: "Show the last mark, and whether its file is in order",
 		Long: `Show the last mark of a chain, and whether its file is in order. It only reads,
-also while "privyseal start" runs. The exit status is 79 if start would refuse the
+even while "privyseal start" runs. The exit status is 79 if start would refuse the
 file.`,
 		Args: cli.Arguments(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -384,7 +384,7 @@ func showState(w io.Writer, path string, info provider.Info, asJSON bool) error 
 	case info.Problem != nil:
 		fmt.Fprintf(t, "condition\trefused\n")
 	case s.Torn:
-		fmt.Fprintf(t, "condition\tin order; one copy of a record has a bad checksum, its twin stands in for it\n")
+		fmt.Fprintf(t, "condition\tin order; one copy of a record has a bad checksum, its twin is used\n")
 	default:
 		fmt.Fprintf(t, "condition\tin order\n")
 	}
@@ -414,9 +414,9 @@ func newStateExportCommand(a *provider.House) *cobra.Command {
 		Use:   "export [--out FILE]",
 		Short: "End the state here, and print it for another host",
 		Long: `End the state of a chain on this host, and print it for "privyseal state import" on
-another one. Before anything is printed it is durable that nothing is signed here
-again, until a state at or above this one is imported here. Stop "privyseal
-start" first. If the output is lost, export again: it stays the same.`,
+another one. Before anything is printed, it is made durable that nothing is signed
+here again until a state at or above this one is imported. Stop "privyseal start"
+first. If the output is lost, export again: it stays the same.`,
 		Args: cli.Arguments(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, ch, err := chain.Choose(a.App)
@@ -456,7 +456,7 @@ func exportState(path, chainID string, state provider.State, key pubkey.Key) ([]
 	}
 	mover, moves := state.(provider.Mover)
 	if !moves {
-		return nil, cli.Actf("the state of chain %q does not leave its store", chainID)
+		return nil, cli.Actf("the store of chain %q cannot export its state", chainID)
 	}
 	saved, err := mover.Export()
 	if err != nil {
@@ -494,15 +494,15 @@ func newStateImportCommand(a *provider.House) *cobra.Command {
 		Use:   "import FILE",
 		Short: "Raise the state to one from another host",
 		Long: `Raise the state of a chain to one from another host, or make it where there is
-none. Read are what "privyseal state export" wrote, CometBFT's
+none. It reads what "privyseal state export" wrote, CometBFT's
 priv_validator_state.json, the states of tmkms, tmkms-light and Horcrux, and the
-old priv_validator.json. It never lowers.
+old priv_validator.json. It never lowers a state.
 
-It shows the mark, where it comes from and how old it is, and wants your word that
-the key has signed nothing newer and that no other signer of it runs: on a terminal
-it asks, elsewhere --yes says so. Only "privyseal state export" sees by itself to it
-that the other host signs no more. An export of this very host, and one that is not
-above what was exported here, is taken with --export-unused only.`,
+It shows the mark, where it comes from and how old it is, and asks you to confirm
+that the key has signed nothing newer and that no other signer of it runs; without a
+terminal, --yes confirms. Only "privyseal state export" makes sure by itself that the
+other host signs no more. An export of this very host, and one that is not above what
+was exported here, is accepted with --export-unused only.`,
 		Args: cli.Arguments("FILE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, ch, err := chain.Choose(a.App)
@@ -533,6 +533,6 @@ above what was exported here, is taken with --export-unused only.`,
 	chain.Add(a.App, cmd)
 	words.Add(a, cmd)
 	words.AddExport(cmd)
-	cmd.Flags().BoolVar(&fresh, "fresh-state", false, "FILE says that the key has never signed for this chain id, and that is so")
+	cmd.Flags().BoolVar(&fresh, "fresh-state", false, "confirm that the key has never signed for this chain id, as FILE says")
 	return cmd
 }

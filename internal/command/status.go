@@ -39,10 +39,10 @@ func newStatusCommand(a *provider.House) *cobra.Command {
 the last refusal, and for each node whether it is being dialled, parked (connected,
 served by another signer) or served. The exit status is 1 if no signer runs.
 
---watch shows it each second until SIGINT, also across restarts of the signer; with
---json that is one line each. --ready prints nothing where all is well: the exit
-status is 0 if every chain can sign and every node is connected, as /readyz has it,
-and else 1, with the reasons on standard error.`,
+--watch shows it each second until SIGINT, even across restarts of the signer; with
+--json that is one line each. --ready prints nothing if all is well: the exit status
+is 0 if every chain can sign and every node is connected, as for /readyz, and
+otherwise 1, with the reasons on standard error.`,
 		Args: cli.Arguments(),
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
 			if s.isReady && (s.watch || s.json) {
@@ -56,7 +56,7 @@ and else 1, with the reasons on standard error.`,
 	}
 	cmd.Flags().BoolVar(&s.json, "json", false, "print JSON")
 	cmd.Flags().BoolVar(&s.watch, "watch", false, "print it again each second")
-	cmd.Flags().BoolVar(&s.isReady, "ready", false, "only tell by the exit status whether the signer is ready")
+	cmd.Flags().BoolVar(&s.isReady, "ready", false, "print nothing; the exit status says whether the signer is ready")
 	return cmd
 }
 

@@ -31,8 +31,8 @@ func newWitnessCommand(a *provider.House) *cobra.Command {
 validator has signed them. The exit status is 1 if no witness could be used.
 
 A chain that was stopped because a witness showed a signature of its key which this
-signer did not make does not sign again by itself. --resume lets it, after you have
-switched the other signer off; --yes is your word that you have. The next start goes
+signer did not make does not sign again by itself. --resume lets it, once you have
+switched the other signer off; --yes confirms that you have. The next start goes
 through a quarantine.`,
 		Args: cli.Arguments(),
 		RunE: func(cmd *cobra.Command, _ []string) error {

@@ -125,7 +125,7 @@ func (n *Note) lock() error {
 		there, err2 := os.Stat(n.path())
 		if err1 == nil && !held.Mode().IsRegular() {
 			f.Close()
-			return cli.Actf("%s is not a regular file, and none of ours; move it away", n.path())
+			return cli.Actf("%s is not a regular file, so privyseal did not make it; move it away", n.path())
 		}
 		if err1 == nil && err2 == nil && os.SameFile(held, there) {
 			n.file = f

@@ -32,7 +32,7 @@ type TakeOver struct {
 	Words   Words
 	Name    string   // of its one chain here; "" is the id
 	Nodes   []string // that no config of the old signer names
-	Fresh   bool     // where the old state says that a key has never signed, that is so
+	Fresh   bool     // confirm that a key has never signed, where the old state says so
 	DryRun  bool
 }
 

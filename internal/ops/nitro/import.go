@@ -199,7 +199,7 @@ The image is named as for "privyseal verify". The state is one of three:
 	fl.StringVar(&f.out, "out", "", "file to make")
 	f.from.Add(a, cmd)
 	f.from.AddFile(cmd)
-	f.keyType.Add(cmd, "type", "", "type of a key that does not tell it itself")
+	f.keyType.Add(cmd, "type", "", "type of the key, if its file does not say")
 	return cmd
 }
 
