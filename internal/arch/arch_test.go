@@ -28,7 +28,7 @@ var mayImport = map[string]string{
 	"internal/noiseconn":  "github.com/flynn/noise golang.org/x/crypto/chacha20poly1305",
 	"internal/signer":     "internal/privval internal/watermark",
 	"internal/dial":       "",
-	"internal/session":    "internal/dial internal/privval internal/secretconn internal/noiseconn",
+	"internal/session":    "internal/dial internal/noiseconn internal/privval internal/secretconn",
 
 	// JSON of others, and command lines for operators.
 	"internal/strictjson": "",

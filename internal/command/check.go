@@ -545,12 +545,8 @@ func (k *inspection) checkSocket(line int, path string, peerUID *uint32) bool {
 
 // dialNode connects and hangs up, as the operator has asked for.
 func (k *inspection) dialNode(ctx context.Context, line int, addr session.Addr) {
-	network := "tcp"
-	if addr.Network == "unix" {
-		network = "unix"
-	}
 	d := net.Dialer{Timeout: 5 * time.Second}
-	conn, err := d.DialContext(ctx, network, addr.Address)
+	conn, err := d.DialContext(ctx, addr.Socket(), addr.Address)
 	if err != nil {
 		k.Add(provider.Bad, line, "node", err.Error(), "start the node, with priv_validator_laddr set for "+addr.String()+" in its config.toml")
 		return

@@ -25,6 +25,14 @@ type Addr struct {
 	Peer string
 }
 
+// Socket returns the network of package net that the address is dialled on.
+func (a Addr) Socket() string {
+	if a.Network == "unix" {
+		return "unix"
+	}
+	return "tcp"
+}
+
 // maxUnixPath is the longest path that a socket address holds on every system
 // we run on: sun_path has 104 bytes on darwin, 108 on Linux, one of them a NUL.
 const maxUnixPath = 103

@@ -146,11 +146,7 @@ func (s *Session) dial(ctx context.Context) (net.Conn, error) {
 		}
 		return conn, nil
 	}
-	network := s.Addr.Network
-	if network == "noise" {
-		network = "tcp"
-	}
-	conn, err := dial.Node(ctx, network, s.Addr.Address, s.PeerUID)
+	conn, err := dial.Node(ctx, s.Addr.Socket(), s.Addr.Address, s.PeerUID)
 	if err != nil {
 		// Without the address, which the error of package net has once more.
 		if op, is := errors.AsType[*net.OpError](err); is {

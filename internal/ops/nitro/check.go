@@ -5,7 +5,6 @@ import (
 	"fmt"
 
 	"privyseal/internal/host"
-	"privyseal/internal/key/nitrokms"
 	"privyseal/internal/ops/nitro/image"
 	"privyseal/internal/provider"
 )
@@ -43,17 +42,11 @@ func checkEnclave(r *provider.Report, name string) {
 		if ch.Table != name {
 			continue
 		}
-		_, header, _, err := readWrapped(r.Config.Path(ch.Key), ch.ID)
-		if err != nil {
-			continue // the row of its key says so
+		key, identity, _ := wrappedOf(r.Config, ch) // rows of their own say what is wrong with them
+		if key == nil {
+			continue
 		}
-		var identity *nitrokms.Header
-		if ch.Identity != "" {
-			if _, h, _, err := readWrapped(r.Config.Path(ch.Identity), ""); err == nil {
-				identity = &h
-			}
-		}
-		if why, cure := disallowed(p, ch.ID, header, identity); why != "" {
+		if why, cure := disallowed(p, ch.ID, key, identity); why != "" {
 			r.Add(provider.Bad, r.Config.Line("chain", i, "enclave"), what, why, cure)
 		}
 	}

@@ -24,14 +24,20 @@ type Holder struct{}
 
 // Public implements [provider.Holder].
 func (Holder) Public(c *config.Config, ch config.Chain) (pubkey.Key, error) {
-	_, _, key, err := readWrapped(c.Path(ch.Key), ch.ID)
-	return key, err
+	return publicOf(c.Path(ch.Key), ch.ID)
 }
 
 // Identity implements [provider.Holder].
 func (Holder) Identity(c *config.Config, ch config.Chain) (pubkey.Key, error) {
-	_, _, key, err := readWrapped(c.Path(ch.Identity), "")
-	return key, err
+	return publicOf(c.Path(ch.Identity), "")
+}
+
+func publicOf(path, chainID string) (pubkey.Key, error) {
+	w, err := readWrapped(path, chainID)
+	if err != nil {
+		return pubkey.Key{}, err
+	}
+	return w.public, nil
 }
 
 // Check implements [provider.Checker].
@@ -77,9 +83,9 @@ func (Holder) Lost(c *config.Config, ch config.Chain, damaged bool) string {
 		stop += " --enclave " + shell.Word(ch.Table)
 	}
 	values := "CHAIN=" + shell.Word(ch.ID)
-	if _, h, public, err := readWrapped(c.Path(ch.Key), ch.ID); err == nil {
-		values += " KEY=" + shell.Word(h.KeyARN)
-		if pin, err := public.Format("base64", ""); err == nil {
+	if w, err := readWrapped(c.Path(ch.Key), ch.ID); err == nil {
+		values += " KEY=" + shell.Word(w.KeyARN)
+		if pin, err := w.public.Format("base64", ""); err == nil {
 			values += " PUBKEY=" + shell.Word(pin)
 		}
 	}

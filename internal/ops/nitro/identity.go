@@ -48,9 +48,9 @@ func (f *enclaveFlags) runIdentity(ctx context.Context, a *provider.House, stdou
 	var e *enclaveLink
 	var identity wrappedKey
 	err = in.Noted(func(note *home.Note) error {
-		switch _, _, there, err := readWrapped(in.Abs(file), ""); {
+		switch there, err := readWrapped(in.Abs(file), ""); {
 		case err == nil:
-			return cli.Usagef("%s is there already, node id %s; add %s to the chain in %s", in.Abs(file), there.NodeID(), line, in.Path)
+			return cli.Usagef("%s is there already, node id %s; add %s to the chain in %s", in.Abs(file), there.public.NodeID(), line, in.Path)
 		case !errors.Is(err, fs.ErrNotExist):
 			return err
 		}

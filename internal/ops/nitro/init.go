@@ -366,16 +366,16 @@ func wrappedIdentity(in *home.Installer) string {
 // readIdentity reads a wrapped identity, which the enclave has to be able to open;
 // without a file it is the zero wrappedKey.
 func (e *enclaveLink) readIdentity(path string) (w wrappedKey, err error) {
-	_, h, public, err := readWrapped(path, "")
+	there, err := readWrapped(path, "")
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return w, nil
 	case err != nil:
 		return w, err
-	case h.KeyARN != e.policy.KMSKey:
-		return w, cli.Actf("the identity %s is wrapped under %s, and the policy of the image names %s; give this enclave a home of its own", path, h.KeyARN, e.policy.KMSKey)
+	case there.KeyARN != e.policy.KMSKey:
+		return w, cli.Actf("the identity %s is wrapped under %s, and the policy of the image names %s; give this enclave a home of its own", path, there.KeyARN, e.policy.KMSKey)
 	}
-	return wrappedKey{public: public}, nil
+	return wrappedKey{public: there.public}, nil
 }
 
 // documentPath is where the attestation document of a wrapped key lies.
@@ -504,15 +504,15 @@ func pins(in *home.Installer, kmsKey, chainID string, keys ...pubkey.Key) string
 		}
 	}
 	for _, other := range enclaveChains(in) {
-		if _, h, key, err := readWrapped(in.Config.Path(other.Key), other.ID); err == nil && h.KeyARN == kmsKey {
+		if w, err := readWrapped(in.Config.Path(other.Key), other.ID); err == nil && w.KeyARN == kmsKey {
 			add(&chains, "--chain-id", other.ID)
-			pin(key)
+			pin(w.public)
 		}
 		if other.Identity == "" {
 			continue
 		}
-		if _, h, key, err := readWrapped(in.Config.Path(other.Identity), ""); err == nil && h.KeyARN == kmsKey {
-			pin(key)
+		if w, err := readWrapped(in.Config.Path(other.Identity), ""); err == nil && w.KeyARN == kmsKey {
+			pin(w.public)
 		}
 	}
 	add(&chains, "--chain-id", chainID)

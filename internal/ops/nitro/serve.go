@@ -7,22 +7,18 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"maps"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
-	"privyseal/internal/cli"
 	"privyseal/internal/config"
 	"privyseal/internal/daemon"
 	"privyseal/internal/host"
 	"privyseal/internal/hostlink"
-	"privyseal/internal/key/nitrokms"
 	"privyseal/internal/monitor"
 	"privyseal/internal/policy"
 	"privyseal/internal/provider"
@@ -40,15 +36,13 @@ type chain struct {
 	monitor *monitor.Chain
 	nodes   map[string]*node
 
-	wrapped, identity []byte
-	header            nitrokms.Header
-	identityHeader    *nitrokms.Header // nil without an identity
-	id                watermark.ID
-	store             watermark.Store
-	saved             atomic.Pointer[watermark.Saved] // the last durable record
-	tell              func()                          // is called when it can sign, or cannot
-	settled           chan struct{}                   // closed when that was known for the first time
-	once              sync.Once
+	key, identity *wrapped // identity is nil where there is none
+	id            watermark.ID
+	store         watermark.Store
+	saved         atomic.Pointer[watermark.Saved] // the last durable record
+	tell          func()                          // is called when it can sign, or cannot
+	settled       chan struct{}                   // closed when that was known for the first time
+	once          sync.Once
 	*daemon.Guard
 }
 
@@ -73,17 +67,10 @@ func openNitroChain(ctx context.Context, d *daemon.Daemon, cc config.Chain, m *m
 			m.Failed(err)
 		}
 	}()
-	var public pubkey.Key
-	if c.wrapped, c.header, public, err = readWrapped(d.Config.Path(cc.Key), cc.ID); err != nil {
+	if c.key, c.identity, err = wrappedOf(d.Config, cc); err != nil {
 		return nil, err
 	}
-	if cc.Identity != "" {
-		var h nitrokms.Header
-		if c.identity, h, _, err = readWrapped(d.Config.Path(cc.Identity), ""); err != nil {
-			return nil, err
-		}
-		c.identityHeader = &h
-	}
+	public := c.key.public
 	c.id = watermark.ID{ChainID: cc.ID, Key: public.ID()}
 	if err := d.Claim(c.id, cc.Name); err != nil {
 		return nil, err
@@ -111,48 +98,6 @@ func openNitroChain(ctx context.Context, d *daemon.Daemon, cc config.Chain, m *m
 	c.Begin(c.saved.Load().Mark)
 	c.store = store
 	return c, nil
-}
-
-// maxWrapped bounds a wrapped key in bytes.
-const maxWrapped = 64 << 10
-
-// readWrapped reads a wrapped key, which has to be for the chain; "" is an
-// identity. What it says of itself only the enclave can verify.
-func readWrapped(path, chainID string) ([]byte, nitrokms.Header, pubkey.Key, error) {
-	fail := func(err error) ([]byte, nitrokms.Header, pubkey.Key, error) {
-		return nil, nitrokms.Header{}, pubkey.Key{}, fmt.Errorf("cannot use the wrapped key %s: %w; %s", path, err, lostWrapped(chainID))
-	}
-	wrapped, err := cli.ReadBounded(path, maxWrapped)
-	if errors.Is(err, fs.ErrNotExist) {
-		err = syscall.ENOENT // whose path stands there already
-	}
-	if err != nil {
-		return fail(err)
-	}
-	h, err := nitrokms.Inspect(wrapped)
-	if err != nil {
-		return fail(err)
-	}
-	if h.ChainID != chainID {
-		return fail(fmt.Errorf("it is for chain %q, not %q", h.ChainID, chainID))
-	}
-	t, err := pubkey.ParseType(h.KeyType)
-	if err != nil {
-		return fail(err)
-	}
-	public, err := pubkey.New(t, h.Public)
-	if err != nil {
-		return fail(err)
-	}
-	return wrapped, h, public, nil
-}
-
-// lostWrapped says how a wrapped key comes back, which no command can make anew.
-func lostWrapped(chainID string) string {
-	if chainID == "" {
-		return "put the identity's file back from the backup"
-	}
-	return "put the file that `privyseal init` named for the backup back in its place, with mode 0600; without a copy the key is gone, and the validator needs a new one"
 }
 
 // Status implements host.Observer.
@@ -303,7 +248,7 @@ func newNitroHost(d *daemon.Daemon, name string, chains []*chain) (*served, erro
 	for _, c := range chains {
 		chainErr := err
 		if err == nil {
-			if why, cure := disallowed(p, c.cfg.ID, c.header, c.identityHeader); why != "" {
+			if why, cure := disallowed(p, c.cfg.ID, c.key, c.identity); why != "" {
 				chainErr = errors.New(why + "; " + cure)
 			}
 		}
@@ -375,7 +320,7 @@ func credentialsOf(e *enclaveLink) host.Source {
 // disallowed says why an enclave with this policy will not sign for a chain with
 // these keys, and what mends it. identity is nil without one. Both texts are empty for
 // what it allows.
-func disallowed(p *policy.Policy, chainID string, key nitrokms.Header, identity *nitrokms.Header) (why, cure string) {
+func disallowed(p *policy.Policy, chainID string, key, identity *wrapped) (why, cure string) {
 	public := base64.StdEncoding.EncodeToString(key.Public)
 	switch {
 	case key.KeyARN != p.KMSKey:
@@ -408,20 +353,19 @@ func buildFor(flag string) string {
 
 func (c *chain) forHost() (host.Chain, error) {
 	out := host.Chain{
-		ID: c.id, Wrapped: c.wrapped, Identity: c.identity, Store: c.store, Observer: c,
+		ID: c.id, Wrapped: c.key.data, Store: c.store, Observer: c,
 		Closed: c.Closed, Cut: c.Cut,
 		HeightBurst: c.cfg.HeightBurst, HeightPerSecond: c.cfg.HeightPerSecond, Idle: c.cfg.Timeout.Duration,
+	}
+	if c.identity != nil {
+		out.Identity = c.identity.data
 	}
 	for _, n := range c.cfg.Nodes {
 		addr, err := session.ParseAddr(n.Addr)
 		if err != nil {
 			return out, err
 		}
-		network := "tcp"
-		if addr.Network == "unix" {
-			network = "unix"
-		}
-		out.Nodes = append(out.Nodes, host.Node{Name: n.Name, Addr: n.Addr, Network: network, Address: addr.Address, PeerUID: n.PeerUID})
+		out.Nodes = append(out.Nodes, host.Node{Name: n.Name, Addr: n.Addr, Network: addr.Socket(), Address: addr.Address, PeerUID: n.PeerUID})
 	}
 	return out, nil
 }

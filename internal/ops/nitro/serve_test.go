@@ -43,7 +43,7 @@ func TestAHostThatFailsLocksNothing(t *testing.T) {
 	for i, store := range stores { // both of one id
 		name := fmt.Sprint("chain-", i)
 		chains = append(chains, &chain{
-			cfg: config.Chain{ID: "chain", Name: name}, monitor: d.Monitor.AddChain(name, "chain"), header: header,
+			cfg: config.Chain{ID: "chain", Name: name}, monitor: d.Monitor.AddChain(name, "chain"), key: &wrapped{Header: header},
 			id: watermark.ID{ChainID: "chain"}, store: store, Guard: &daemon.Guard{},
 		})
 	}

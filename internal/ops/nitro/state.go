@@ -34,11 +34,11 @@ func (Holder) NewState(cmd *cobra.Command, a *provider.House, c *config.Config, 
 	if _, err := state.Inspect(); !errors.Is(err, provider.ErrMissing) {
 		return cli.Actf("there is a state at %s; look at it with %s, and move it aside if it is lost for good", path, a.Command("state show --chain-id %s", ch.Name))
 	}
-	wrapped, _, public, err := readWrapped(c.Path(ch.Key), ch.ID)
+	key, err := readWrapped(c.Path(ch.Key), ch.ID)
 	if err != nil {
 		return err
 	}
-	if _, err := from.Admit(cmd, ch, public, path); err != nil {
+	if _, err := from.Admit(cmd, ch, key.public, path); err != nil {
 		return err
 	}
 	f := &enclaveFlags{name: ch.Table}
@@ -47,7 +47,7 @@ func (Holder) NewState(cmd *cobra.Command, a *provider.House, c *config.Config, 
 		return err
 	}
 	defer e.close()
-	reply, err := e.call(ctx, hostlink.Request{NewState: &hostlink.NewState{ChainID: ch.ID, Wrapped: wrapped, AfterHeight: from.After, Credentials: e.credentials}})
+	reply, err := e.call(ctx, hostlink.Request{NewState: &hostlink.NewState{ChainID: ch.ID, Wrapped: key.data, AfterHeight: from.After, Credentials: e.credentials}})
 	if err != nil {
 		return err
 	}
