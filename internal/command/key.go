@@ -11,6 +11,7 @@ import (
 	"privyseal/internal/key/soft"
 	"privyseal/internal/provider"
 	"privyseal/internal/pubkey"
+	"privyseal/internal/shell"
 )
 
 func newKeyCommand(a *provider.House, build home.Build) *cobra.Command {
@@ -89,6 +90,7 @@ This imports the key only, not the state, which records what it has signed:
 			if err := saveKey(cmd.OutOrStdout(), out, key, form); err != nil {
 				return err
 			}
+			noteSigned(cmd.ErrOrStderr(), args[0], out, key.PublicKey())
 			cli.WarnPlaintext(cmd.ErrOrStderr(), args[0])
 			return nil
 		},
@@ -97,6 +99,20 @@ This imports the key only, not the state, which records what it has signed:
 	typ.Add(cmd, "type", "", "type of the key, if its file does not say")
 	form.Add(cmd)
 	return cmd
+}
+
+// noteSigned says what the new file does not hold: that the key has signed, where that
+// is known from the old one or from a state beside it.
+func noteSigned(w io.Writer, path, out string, key pubkey.Key) {
+	for _, f := range home.Beside("", key, []string{path}) {
+		switch {
+		case f.Err != nil:
+			fmt.Fprintf(w, "note: there may be a state of this key in %s, which cannot be read: %v\n", f.Path, f.Err)
+		case !f.Mark.IsZero():
+			fmt.Fprintf(w, "note: %s says that a key has signed up to %s, and %s does not: if it is this one, begin with that state, `privyseal init --chain-id ID --node ADDR --import-key %s --import-state %s`\n",
+				f.Path, home.MarkText(f.Mark), out, shell.Word(out), shell.Word(f.Path))
+		}
+	}
 }
 
 func newKeyShowCommand(a *provider.House) *cobra.Command {

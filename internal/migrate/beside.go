@@ -21,7 +21,8 @@ type Found struct {
 // file itself: the old priv_validator.json holds both. The layouts are those of
 // CometBFT (config/ and data/), tmkms (secrets/ and state/), tmkms-light, cosmos/kms
 // and Horcrux. A state that was made for another chain or key, as far as it can be
-// known, is left out; one that cannot be read is not.
+// known, is left out; one that cannot be read is not. Where chainID is empty, states
+// of all chains count, under names that hold none.
 func Beside(keyFile, chainID string, key pubkey.Key) (found []Found) {
 	if path, err := filepath.EvalSymlinks(keyFile); err == nil {
 		keyFile = path
