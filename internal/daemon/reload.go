@@ -140,10 +140,10 @@ func (d *Daemon) chain(name string) *chain {
 	return nil
 }
 
-// SetLevel implements reload.World.
+// SetLevel implements [World].
 func (d *Daemon) SetLevel(level string) { d.setLevel(parseLevel(level)) }
 
-// StopChain implements reload.World.
+// StopChain implements [World].
 func (d *Daemon) StopChain(name string) {
 	c := d.chain(name)
 	if c == nil {
@@ -172,7 +172,7 @@ func (d *Daemon) StopChain(name string) {
 	d.Monitor.RemoveChain(c.monitor)
 }
 
-// ChangeChain implements reload.World.
+// ChangeChain implements [World].
 func (d *Daemon) ChangeChain(ctx context.Context, change Change) {
 	c := d.chain(change.Chain.Name)
 	if c == nil {
@@ -213,7 +213,7 @@ func (d *Daemon) ChangeChain(ctx context.Context, change Change) {
 	c.dial(ctx, change.Add)
 }
 
-// StartChains implements reload.World.
+// StartChains implements [World].
 func (d *Daemon) StartChains(ctx context.Context, list []config.Chain) {
 	before := len(d.chains)
 	d.openAll(ctx, list, false)

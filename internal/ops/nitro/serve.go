@@ -194,7 +194,7 @@ type served struct {
 	chains []*chain
 }
 
-// OpenRemote implements [Remote], with a host for each enclave that has a chain.
+// OpenRemote implements [daemon.Remote], with a host for each enclave that has a chain.
 func (Holder) OpenRemote(ctx context.Context, d *daemon.Daemon, chains []daemon.RemoteChain, standby bool) (services []daemon.Service, failed error) {
 	byEnclave := map[string][]*chain{}
 	for _, cc := range chains {
@@ -220,14 +220,14 @@ func (Holder) OpenRemote(ctx context.Context, d *daemon.Daemon, chains []daemon.
 	return services, failed
 }
 
-// Close implements [Service].
+// Close implements [daemon.Service].
 func (h *served) Close() {
 	for _, c := range h.chains {
 		c.store.Close()
 	}
 }
 
-// Settled implements [Service].
+// Settled implements [daemon.Service].
 func (h *served) Settled(ctx context.Context) bool {
 	for _, c := range h.chains {
 		select {
@@ -370,7 +370,7 @@ func (c *chain) forHost() (host.Chain, error) {
 	return out, nil
 }
 
-// Attest implements [Attester].
+// Attest implements [daemon.Attester].
 func (h *served) Attest(ctx context.Context, name string, nonce []byte) (document []byte, known bool, err error) {
 	for _, c := range h.chains {
 		if c.cfg.Name == name {
@@ -384,7 +384,7 @@ func (h *served) Attest(ctx context.Context, name string, nonce []byte) (documen
 // stopTimeout bounds the wait for nitro-cli at the end.
 const stopTimeout = 75 * time.Second
 
-// Run implements [Service].
+// Run implements [daemon.Service].
 func (h *served) Run(ctx context.Context) error {
 	for _, c := range h.chains {
 		c.Run(ctx)
