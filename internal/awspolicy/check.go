@@ -97,7 +97,7 @@ func Check(text []byte, images []Image) ([]Finding, error) {
 			found = append(found, judge(r, denials, images)...)
 		}
 	}
-	return condemn(found), nil
+	return condemn(found, rules), nil
 }
 
 // judge returns what follows from one Allow, with one finding for each

@@ -13,8 +13,8 @@ import (
 // credentials. A second enclave of the same image leaks no key, but it signs from
 // the state that its host gives it: in the hands of somebody else that is a double
 // signature.
-func condemn(found []Finding) []Finding {
-	hosts, home := hostsOf(found), homeOf(found)
+func condemn(found []Finding, rules []rule) []Finding {
+	hosts, home := hostsOf(found), homeOf(found, rules)
 	for i := range found {
 		f := &found[i]
 		var why string
@@ -234,24 +234,27 @@ func (c condition) compares() (positive, ok bool) {
 }
 
 // homeOf returns the accounts whose the KMS key may be: of those who may replace its
-// policy. KMS lets nobody else do that, so that of two one has no right to it. Where nobody may, it is that of those who use it in the enclave, if they
-// have one.
-func homeOf(found []Finding) map[string]bool {
-	managers, users := map[string]bool{}, map[string]bool{}
+// policy. KMS lets nobody else do that, so that of two one has no right to it. Where
+// nobody may, it is that of all whom the policy names, if they have one.
+func homeOf(found []Finding, rules []rule) map[string]bool {
+	managers, named := map[string]bool{}, map[string]bool{}
 	for _, f := range found {
-		switch id := f.who.accountID(); {
-		case id == "":
-		case f.Kind == Rewrite:
+		if id := f.who.accountID(); id != "" && f.Kind == Rewrite {
 			managers[id] = true
-		case f.Kind == Enclave || f.Kind == Signer:
-			users[id] = true
+		}
+	}
+	for _, r := range rules {
+		for _, who := range r.principals {
+			if id := who.accountID(); id != "" && r.allow && !r.notPrincipal {
+				named[id] = true
+			}
 		}
 	}
 	switch {
 	case len(managers) > 0:
 		return managers
-	case len(users) == 1:
-		return users
+	case len(named) == 1:
+		return named
 	}
 	return map[string]bool{}
 }

@@ -134,13 +134,21 @@ func importJSON(text []byte) (*Key, error) {
 	}
 	if file.PubKey != nil {
 		if public, err := pubkey.FromCometBFT(file.PubKey.Type, file.PubKey.Value); err != nil || !public.Equal(k.public) {
-			return nil, errors.New("its pub_key does not belong to its priv_key")
+			return nil, errOfPubKey(file.PubKey)
 		}
 	}
 	if address := fmt.Sprintf("%X", k.public.Address()); file.Address != "" && !strings.EqualFold(strings.TrimPrefix(file.Address, "0x"), address) {
 		return nil, errors.New("its address does not belong to its priv_key")
 	}
 	return k, nil
+}
+
+// errOfPubKey says what is wrong with a pub_key that is not that of its priv_key.
+func errOfPubKey(k *namedKey) error {
+	if k.Type == "tendermint/PubKeySecp256k1" && len(k.Value) == 65 && k.Value[0] == 4 {
+		return errors.New("its pub_key is of 65 bytes under the name of CometBFT's secp256k1, as in Heimdall v1 (Polygon), whose signatures are of another kind; Heimdall v2 and CometBFT v2 call it cometbft/PubKeySecp256k1eth")
+	}
+	return errors.New("its pub_key does not belong to its priv_key")
 }
 
 // fromCometBFT makes the key that CometBFT writes under a type name

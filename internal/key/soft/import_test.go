@@ -161,6 +161,7 @@ func TestImportRefuses(t *testing.T) {
 		{"a shard of an older Horcrux", `{"pub_key":"CiA=","secret_share":"AAAA","id":1}`, "", "a shard of Horcrux' key"},
 		{"a state file", `{"height":"0","round":0,"step":0}`, "", "no priv_key"},
 		{"another pub_key", edit("11qYAY", "Mm5KPb"), "", "its pub_key does not belong"},
+		{"a pub_key of 65 bytes, as in Heimdall v1", edit(`"tendermint/PubKeyEd25519","value":"11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo="`, `"tendermint/PubKeySecp256k1","value":"`+b64(append([]byte{4}, make([]byte, 64)...))+`"`), "", "as in Heimdall v1 (Polygon)"},
 		{"a torn pub_key", edit("11qYAY", "11"), "", "its pub_key does not belong"},
 		{"an empty pub_key", edit(`{"type":"tendermint/PubKeyEd25519","value":"11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo="}`, `{}`), "", "its pub_key does not belong"},
 		{"another type in pub_key", edit("PubKeyEd25519", "PubKeySecp256k1"), "", "its pub_key does not belong"},
