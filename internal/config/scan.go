@@ -61,6 +61,7 @@ type document struct {
 	implied  map[string]bool // in lines only because a header below it was there
 	problems []Problem
 	broken   bool // so that decoding makes no sense
+	again    bool // the last header was a duplicate
 }
 
 // scan walks over the file. The decoder alone would not do: it gives no lines
@@ -91,6 +92,7 @@ func (k Kinds) scan(data []byte) *document {
 // may stand there.
 func (d *document) header(e *unstable.Node) string {
 	path, line := d.key("", e)
+	d.again = false
 	if path == "?" {
 		return path
 	}
@@ -109,7 +111,7 @@ func (d *document) header(e *unstable.Node) string {
 		d.fail(line, "%s: want %s", path, d.written(path, kind))
 		return "?"
 	}
-	d.leaf(path, line)
+	d.again = d.leaf(path, line)
 	return path
 }
 
@@ -185,8 +187,8 @@ func (d *document) key(prefix string, e *unstable.Node) (path string, line int) 
 		if isTable && !ValidTable(name) {
 			d.fail(line, "%q is not the name of %s: 1 to 40 of A-Z a-z 0-9 _ -", name, kind.Noun)
 			path = "?"
-		} else if !isTable && strings.ContainsAny(name, ".0123456789") {
-			// A quoted key may hold the point or the number that makes a path.
+		} else if !isTable && (strings.Contains(name, ".") || name != "" && strings.Trim(name, "0123456789") == "") {
+			// A quoted key may hold the point or be the number that makes a path.
 			d.fail(line, "unknown key %s%s", path, d.suggestion(parent, name))
 			path = "?"
 		} else if _, known := d.keys[d.pattern(path)]; !known {
@@ -205,13 +207,18 @@ func (d *document) key(prefix string, e *unstable.Node) (path string, line int) 
 	return path, line
 }
 
-// leaf notes a key that may stand in one place only.
-func (d *document) leaf(path string, line int) {
+// leaf notes a key that may stand in one place only, and reports whether it stood in
+// another one. In a duplicate table that is no mistake of its own.
+func (d *document) leaf(path string, line int) (twice bool) {
 	if first, found := d.lines[path]; found && !d.implied[path] {
-		d.fail(line, "duplicate %s, first on line %d", path, first)
+		twice = true
+		if !d.again {
+			d.fail(line, "duplicate %s, first on line %d", path, first)
+		}
 	}
 	delete(d.implied, path)
 	d.note(path, line)
+	return twice
 }
 
 func (d *document) note(path string, line int) {
