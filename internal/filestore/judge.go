@@ -282,6 +282,8 @@ func bound(r *record, here binding) error {
 	switch {
 	case r.binding.machine != here.machine:
 		return &fault{err: ErrCopied, detail: "it was made on another machine, or /etc/machine-id has changed"}
+	case r.binding != here && r.binding.inode == here.inode:
+		return &fault{err: ErrCopied, detail: fmt.Sprintf("it was made as another file, whose inode %d this one has now", here.inode)}
 	case r.binding != here:
 		return &fault{err: ErrCopied, detail: fmt.Sprintf("it was made as inode %d, this is inode %d", r.binding.inode, here.inode)}
 	}

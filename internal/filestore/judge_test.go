@@ -193,6 +193,22 @@ func TestNewest(t *testing.T) {
 	}
 }
 
+// Where an inode is used again, its number does not tell the two files apart.
+func TestCopiedSaysWhich(t *testing.T) {
+	here := sample(1, 1).binding
+	for want, change := range map[string]func(*record){
+		"it was made as another file, whose inode": func(r *record) { r.binding.file[0]++ },
+		"it was made as inode":                     func(r *record) { r.binding.file[0]++; r.binding.inode++ },
+	} {
+		r := sample(1, 1)
+		change(&r)
+		err := bound(&r, here)
+		if f, _ := errors.AsType[*fault](err); f == nil || !errors.Is(err, ErrCopied) || !strings.Contains(f.detail, want) {
+			t.Errorf("%v, want %q", err, want)
+		}
+	}
+}
+
 func TestAccept(t *testing.T) {
 	here := sample(1, 1).binding
 	tests := []struct {
