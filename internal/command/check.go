@@ -304,7 +304,7 @@ func (k *inspection) checkRunning(ch config.Chain, line int) {
 	case c.Problem == "":
 		k.Add(provider.Unsure, line, wholeChain, "the running signer waits for its enclave", "look again in a minute")
 	case !k.isLocal(ch):
-		k.Add(provider.Bad, line, wholeChain, "the running signer cannot sign for it: "+problem, "fix that, or what a row says; it retries by itself, and logs each attempt")
+		k.Add(provider.Bad, line, wholeChain, "the running signer cannot sign for it: "+problem, "fix that, or what a row says; it retries by itself; see its log")
 	default:
 		k.Add(provider.Bad, line, wholeChain, "the running signer cannot sign for it: "+problem, "fix what the rows below say, then "+k.reloadCure(ch))
 	}

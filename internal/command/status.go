@@ -56,7 +56,7 @@ otherwise 1, with the reasons on standard error.`,
 	}
 	cmd.Flags().BoolVar(&s.json, "json", false, "print JSON")
 	cmd.Flags().BoolVar(&s.watch, "watch", false, "print it again each second")
-	cmd.Flags().BoolVar(&s.isReady, "ready", false, "print nothing; the exit status says whether the signer is ready")
+	cmd.Flags().BoolVar(&s.isReady, "ready", false, "only report by the exit status whether the signer is ready")
 	return cmd
 }
 

@@ -448,7 +448,7 @@ func TestAppendChainsTouchesNothingElse(t *testing.T) {
 	if info, _ := os.Stat(path); info.Mode().Perm() != 0o640 {
 		t.Errorf("the mode became %v", info.Mode())
 	}
-	if err := kinds.AppendChains(path, newChain("chain-4")); err == nil || !strings.Contains(err.Error(), "twice") {
+	if err := kinds.AppendChains(path, newChain("chain-4")); err == nil || !strings.Contains(err.Error(), "duplicate chain") {
 		t.Errorf("the same chain again: %v", err)
 	}
 	if again, _ := os.ReadFile(path); string(again) != string(after) {

@@ -140,7 +140,7 @@ func (k checker) witnesses(i int, fail func(key, format string, args ...any)) {
 		if err := witness.CheckAddr(addr, k.dialled); err != nil {
 			fail("witness", "witness: %v", err)
 		} else if slices.Contains(ch.Witness[:j], addr) {
-			fail("witness", "witness: %q is there twice", addr)
+			fail("witness", "witness: duplicate %q", addr)
 		}
 	}
 }
@@ -263,7 +263,7 @@ func (k checker) names() {
 		fail := func(key, format string, args ...any) { k.add(at("chain", i, key), format, args...) }
 		key := [2]string{ch.ID, k.Path(ch.Key)}
 		if first, taken := names[ch.Name]; taken && k.Chains[first].ID == ch.ID {
-			fail("id", "chain %q is there twice, first on line %d; a second key of a chain needs a name of its own, as in name = %q", ch.Name, line(first, "id"), ch.Name+"-next")
+			fail("id", "duplicate chain %q, first on line %d; a second key of a chain needs a name of its own, as in name = %q", ch.Name, line(first, "id"), ch.Name+"-next")
 		} else if taken {
 			fail("name", "chain %q: the chain on line %d has this name too", ch.Name, line(first, "id"))
 		} else if other, taken := ids[ch.Name]; taken && k.Chains[other].ID != ch.ID {

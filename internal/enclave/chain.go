@@ -152,7 +152,7 @@ func (e *enclave) bootChain(ctx context.Context, c *chain, bc *hostlink.BootChai
 		}
 		var ok bool
 		if c.identity, ok = key.Ed25519(); !ok {
-			return errors.New("the identity is no ed25519 key")
+			return errors.New("the identity is not an ed25519 key")
 		}
 	}
 	if c.signer == nil {

@@ -209,7 +209,7 @@ func (o *Order) Nodes() ([]config.Node, error) {
 			return nil, cli.Usagef("--node %s: %w", name, err)
 		}
 		if names[name] || addrs[addr.String()] {
-			return nil, cli.Usagef("--node %s=%s: name or address is there twice", name, text)
+			return nil, cli.Usagef("--node %s=%s: duplicate name or address", name, text)
 		}
 		names[name], addrs[addr.String()] = true, true
 		nodes = append(nodes, config.Node{Name: name, Addr: addr.String()})

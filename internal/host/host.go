@@ -226,7 +226,7 @@ func newHost(c Config, p pace) (*Host, error) {
 	}
 	for _, cc := range c.Chains {
 		if h.chains[cc.ID.ChainID] != nil {
-			return nil, fmt.Errorf("chain %q is there twice", cc.ID.ChainID)
+			return nil, fmt.Errorf("duplicate chain %q", cc.ID.ChainID)
 		}
 		ch := &chain{Chain: cc, nodes: map[string]*Node{}}
 		for i := range cc.Nodes {

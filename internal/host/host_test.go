@@ -306,7 +306,7 @@ func TestMistakesInTheConfig(t *testing.T) {
 	m := newMachine(t)
 	s := m.setup()
 	s.config.Chains = append(s.config.Chains, s.config.Chains[0])
-	if _, err := New(s.config); err == nil || !strings.Contains(err.Error(), "twice") {
+	if _, err := New(s.config); err == nil || !strings.Contains(err.Error(), "duplicate") {
 		t.Errorf("a chain twice: %v", err)
 	}
 	s.config.Chains = nil

@@ -63,7 +63,7 @@ func (in *Installation) ReadEnclave(path string) error {
 	e.MemoryMiB = e.within(cfg.Enclave.MemoryMiB, "memory_mib", 64, 1<<20)
 	e.CPUCount = e.within(cfg.Enclave.CPUCount, "cpu_count", 1, 256)
 	if addr := cfg.Proxy.RemoteAddr; addr != "" && addr != publicKMS(e.region) {
-		e.warn("its vsock-proxy led to %s; where KMS is belongs into the measured policy now: %s", addr, cure.Command("privyseal", "nitro", "image-policy", "--endpoint", addr))
+		e.warn("its vsock-proxy led to %s; the address of KMS belongs in the measured policy now: %s", addr, cure.Command("privyseal", "nitro", "image-policy", "--endpoint", addr))
 	}
 	in.Enclave = e
 	return nil

@@ -264,7 +264,7 @@ func (in *Installation) switchOff() []string {
 	for _, c := range in.Chains {
 		if c.KMS != nil {
 			steps = append(steps,
-				"Put a policy of `privyseal nitro key-policy` in the place of the KMS key's: without the old image, and without kms:Encrypt and kms:Decrypt for anybody else.",
+				"Replace the KMS key's policy by one of `privyseal nitro key-policy`: without the old image, and without kms:Encrypt and kms:Decrypt for anybody else.",
 				fmt.Sprintf("Delete the old ciphertext of the key, here and in every backup; it opens without its chain being named: `rm %s`", shell.File(c.KeyFile)))
 		} else {
 			for _, f := range c.KeyFiles() {

@@ -138,7 +138,7 @@ func (in *Installation) readNitro(cfg *lightConfig, dir string) (*Installation, 
 		return nil, err
 	}
 	if maxHeight != 0 {
-		c.warn("max_height %d belongs into the measured policy now: `privyseal nitro image-policy --max-height %d`", maxHeight, maxHeight)
+		c.warn("max_height %d belongs in the measured policy now: `privyseal nitro image-policy --max-height %d`", maxHeight, maxHeight)
 	}
 	if !strings.HasPrefix(cfg.Address, "unix://") {
 		c.warn("tmkms-light did not dial %s, a vsock-proxy did; make sure that it is the node's address", c.Nodes[0].Addr)

@@ -172,7 +172,7 @@ func (f *enclaveFlags) readImage(path string) (*eif.Image, *policy.Policy, error
 	case err != nil:
 		return nil, nil, fmt.Errorf("%s: %w", path, err)
 	case p == nil:
-		return nil, nil, cli.Usagef("%s is no image of `privyseal nitro build`: its command line, its ramdisks or the boundaries between them differ", path)
+		return nil, nil, cli.Usagef("%s is not an image of `privyseal nitro build`: its command line, its ramdisks or the boundaries between them differ", path)
 	case f.kmsKey != "" && f.kmsKey != p.KMSKey:
 		return nil, nil, cli.Usagef("--kms-key %s is not the KMS key that the image's policy names, %s; build an image for it, or correct the flag", f.kmsKey, p.KMSKey)
 	case f.region != "" && f.region != p.Region():

@@ -24,8 +24,8 @@ that have only had unix:// nodes so far ("privyseal init" makes it by itself for
 chain with such a node). The chains of a home share it. Then add it to the chain in the
 config, and the node.
 
-Where the KMS key is pinned, take the pin out of its policy before, and put it with
-the flags that this prints after.`,
+Where the KMS key is pinned, take the pin out of its policy first, and afterwards put
+it back with the flags that this prints.`,
 		Args: cli.Arguments(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return f.runIdentity(cmd.Context(), a, cmd.OutOrStdout(), cmd.ErrOrStderr())

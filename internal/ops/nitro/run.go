@@ -90,8 +90,8 @@ func newNitroRunCommand(a *provider.House) *cobra.Command {
 start" serves it, which finds it running. An enclave of the config is launched as
 the config has it; a flag that says something else is an error.
 
-With --debug its console can be read with "privyseal nitro console". In an
-attestation its measurements are then zeros: KMS refuses it, unless the key's
+With --debug its console can be read with "privyseal nitro console". Its measurements
+in an attestation are then zeros: KMS refuses it, unless the key's
 policy was made for that, and so does "privyseal start".`,
 		Args: cli.Arguments(),
 		RunE: func(cmd *cobra.Command, _ []string) error {

@@ -340,7 +340,7 @@ func disallowed(p *policy.Policy, chainID string, key, identity *wrapped) (why, 
 
 func wrappedElsewhere(what, chainID, is, wants string) (why, cure string) {
 	return fmt.Sprintf("the %s of chain %s is wrapped under %s, and the policy of the image names %s", what, chainID, is, wants),
-		"name the image that it was made with in `eif`, or " + buildFor("--kms-key "+shell.Word(is))
+		"set `eif` to the image that it was made with, or " + buildFor("--kms-key "+shell.Word(is))
 }
 
 func notForChain(chainID string) (why, cure string) {
@@ -396,6 +396,6 @@ func (h *served) Run(ctx context.Context) error {
 	case err := <-done:
 		return err
 	case <-time.After(stopTimeout):
-		return errors.New("nitro-cli did not answer when the time was up; look with `privyseal nitro info` what runs")
+		return errors.New("nitro-cli did not answer when the time was up; see what runs with `privyseal nitro info`")
 	}
 }

@@ -47,7 +47,7 @@ func TestAHostThatFailsLocksNothing(t *testing.T) {
 			id: watermark.ID{ChainID: "chain"}, store: store, Guard: &daemon.Guard{},
 		})
 	}
-	if _, err := newNitroHost(d, "main", chains); err == nil || !strings.Contains(err.Error(), "twice") {
+	if _, err := newNitroHost(d, "main", chains); err == nil || !strings.Contains(err.Error(), "duplicate") {
 		t.Fatalf("made: %v", err)
 	}
 	for i, store := range stores {

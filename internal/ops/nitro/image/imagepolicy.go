@@ -40,8 +40,8 @@ For a private (VPC) endpoint name it with --endpoint; the name in its certificat
 stays that of the public one unless --server-name says otherwise. The roots are
 Amazon Trust Services' unless --tls-roots names others.
 
-What could never work is refused: an endpoint that is no host[:port], a name that no
-certificate has, a chain id or a public key that is none, a --state-floor of a chain
+What could never work is refused: an endpoint that is not host[:port], a name that no
+certificate has, an invalid chain id or public key, a --state-floor of a chain
 that --chain leaves out, or not below --max-height.`,
 		Example: "  privyseal nitro image-policy --kms-key arn:aws:kms:eu-central-1:111122223333:key/… > policy.json",
 		Args:    cli.Arguments(),

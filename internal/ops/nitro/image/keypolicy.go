@@ -168,17 +168,17 @@ func (f *keyPolicyFlags) bySigner() bool { return f.withoutPCR0 && !f.parts }
 func (f *keyPolicyFlags) admits() string {
 	switch {
 	case f.debug:
-		return "note: admitted is any image, in debug mode only"
+		return "note: any image is admitted, in debug mode only"
 	case f.bySigner():
-		return "WARNING: admitted is every image signed with this certificate (PCR8), now and later, old ones with known faults among them. Whoever has its private key can have the validator's key: guard it like that, off the instance. Images in debug mode are denied."
+		return "WARNING: every image signed with this certificate (PCR8) is admitted, now and later, including old ones with known faults. Whoever has its private key can get the validator's key: guard it like that one, off the instance. Images in debug mode are denied."
 	case f.withoutPCR0 && f.signed:
-		return "note: admitted is an image of this kernel, command line and program (PCR1) and this policy (PCR2), signed with this certificate (PCR8)"
+		return "note: an image of this kernel, command line and program (PCR1) and this policy (PCR2), signed with this certificate (PCR8), is admitted"
 	case f.withoutPCR0:
-		return "note: admitted is an image of this kernel, command line and program (PCR1) and this policy (PCR2): what PCR0 would admit"
+		return "note: an image of this kernel, command line and program (PCR1) and this policy (PCR2) is admitted: what PCR0 would admit"
 	case f.signed:
-		return "note: admitted is this image only (PCR0), and only as signed with this certificate (PCR8)"
+		return "note: only this image (PCR0) is admitted, and only as signed with this certificate (PCR8)"
 	}
-	return "note: admitted is this image only (PCR0)"
+	return "note: only this image (PCR0) is admitted"
 }
 
 // measuredPolicy returns the policy in the image of --eif, nil if there is none.
@@ -250,7 +250,7 @@ func (f *keyPolicyFlags) pin(p *awspolicy.KeyPolicy, own *policy.Policy) error {
 func (f *keyPolicyFlags) runCheck(set *pflag.FlagSet, w io.Writer) error {
 	for _, name := range []string{"role", "instance", "admin", "pcr1-pcr2", "pcr8", "without-pcr0", "debug", "chain-id", "public-key"} {
 		if set.Changed(name) {
-			return cli.Usagef("--%s is for printing a policy; --check judges all that stands in the file, against --eif and --also only: leave --%s out, and read the lines", name, name)
+			return cli.Usagef("--%s is for printing a policy; --check judges everything in the file, against --eif and --also only: leave --%s out, and read the lines", name, name)
 		}
 	}
 	text, err := cli.ReadBounded(f.check, 1<<20)
@@ -291,7 +291,7 @@ func (f *keyPolicyFlags) runCheck(set *pflag.FlagSet, w io.Writer) error {
 		return err
 	}
 	if n := count[awspolicy.Bypass] + count[awspolicy.Unclear]; n > 0 {
-		return fmt.Errorf("%s around the enclave, or that may be; put a policy of `privyseal nitro key-policy` in its place", cure.Count(n, "way"))
+		return fmt.Errorf("%s around the enclave, or that may be; replace it by a policy of `privyseal nitro key-policy`", cure.Count(n, "way"))
 	}
 	return nil
 }

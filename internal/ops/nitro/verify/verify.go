@@ -94,7 +94,7 @@ func (f *Image) read() (e Expectation, err error) {
 			return e, fmt.Errorf("%s: %w", f.EIF, err)
 		}
 		if e.foreign = p == nil; e.foreign && f.Ours {
-			return e, fmt.Errorf("--eif %s is no image of `privyseal nitro build`, and so may run any program; name the one that you built", f.EIF)
+			return e, fmt.Errorf("--eif %s is not an image of `privyseal nitro build`, and so may run any program; name the one that you built", f.EIF)
 		}
 		e.program = image.Program(im)
 	}
@@ -290,7 +290,7 @@ func ReadDocument(path string, stdin io.Reader) ([]byte, error) {
 	}
 	raw, err := base64.StdEncoding.DecodeString(strings.Join(strings.Fields(text), ""))
 	if err != nil {
-		return nil, fmt.Errorf("%s is no attestation document, raw or in base64", path)
+		return nil, fmt.Errorf("%s is not an attestation document, raw or in base64", path)
 	}
 	return raw, nil
 }
@@ -391,7 +391,7 @@ func tellFrom(d *nitro.Document) (Told, error) {
 	}
 	raw, err := base64.StdEncoding.DecodeString(c.Key)
 	if err != nil {
-		return Told{}, fmt.Errorf("the document's public key is no base64: %w", err)
+		return Told{}, fmt.Errorf("the document's public key is not base64: %w", err)
 	}
 	typ, err := pubkey.ParseType(c.KeyType)
 	if err == nil {
