@@ -218,16 +218,16 @@ func TestLimitsOfAnEnclave(t *testing.T) {
 		{"outside of an enclave", "soft", many(130, 65), nil},
 	} {
 		_, err := kinds.Parse("privyseal.toml", []byte(text(c.provider, c.nodes...)))
-		var told *config.Error
-		if errors.As(err, &told); told == nil {
-			told = &config.Error{}
+		var refused *config.Error
+		if errors.As(err, &refused); refused == nil {
+			refused = &config.Error{}
 		}
-		if len(told.Problems) != len(c.want) || (err == nil) != (c.want == nil) {
+		if len(refused.Problems) != len(c.want) || (err == nil) != (c.want == nil) {
 			t.Errorf("%s: %v", c.name, err)
 			continue
 		}
 		for i, want := range c.want {
-			p := told.Problems[i]
+			p := refused.Problems[i]
 			if got := fmt.Sprintf("line %d: %s", p.Line, p.Text); !strings.Contains(got, want) {
 				t.Errorf("%s: %s", c.name, got)
 			}

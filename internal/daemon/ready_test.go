@@ -35,7 +35,7 @@ func TestReady(t *testing.T) {
 	}
 	defer socket.Close()
 	t.Setenv("NOTIFY_SOCKET", filepath.Join(dir, "s"))
-	told := func() string {
+	status := func() string {
 		t.Helper()
 		socket.SetReadDeadline(time.Now().Add(time.Minute))
 		b := make([]byte, 256)
@@ -69,7 +69,7 @@ func TestReady(t *testing.T) {
 	} {
 		c.d.announce(t.Context(), c.patience)
 		for _, want := range c.want {
-			if got := told(); got != want {
+			if got := status(); got != want {
 				t.Errorf("%s: %q, want %q", c.name, got, want)
 			}
 		}

@@ -41,7 +41,7 @@ func (c Credentials) Reveal() hostlink.Credentials {
 // Expires returns when they end to be valid, zero for never.
 func (c Credentials) Expires() time.Time { return c.expires }
 
-// String tells the expiry.
+// String gives the expiry only.
 func (c Credentials) String() string {
 	if c.expires.IsZero() {
 		return "credentials without expiry"
@@ -76,7 +76,7 @@ type DefaultChain struct {
 	Region string // of the KMS key
 }
 
-// Credentials looks for credentials anew, so that what was rotated is found.
+// Credentials looks for credentials each time, so that what was rotated is found.
 func (d DefaultChain) Credentials(ctx context.Context) (Credentials, error) {
 	ctx, cancel := context.WithTimeout(ctx, credentialsTimeout)
 	defer cancel()

@@ -1,7 +1,7 @@
 // Package host is what runs outside of an AWS Nitro enclave, in the process of
 // `privyseal start`: it launches the enclave or finds it running, keeps its
 // state, connects it to its nodes and to KMS, gives it credentials to boot with,
-// and hands on what it tells.
+// and hands on what it reports.
 //
 // It holds no key and signs nothing. The enclave does not trust it; what is here
 // decides whether the validator signs, never what. From the enclave it takes
@@ -95,13 +95,13 @@ type Node struct {
 // Observer is told of one chain. Its methods are called from several goroutines
 // and must not wait: Acked stands between the disk and the signature.
 type Observer interface {
-	// Status tells that the enclave can sign, with which key, or why it cannot.
+	// Status says that the enclave can sign, with which key, or why it cannot.
 	Status(keyType string, public []byte, problem error)
-	// Acked tells of every record that became durable.
+	// Acked reports every record that became durable.
 	Acked(hostlink.Record)
-	// Event tells what became of a request, by the enclave's word.
+	// Event reports what became of a request, by the enclave's word.
 	Event(hostlink.Event)
-	// Node tells of a change of the connection to a node: dialling, parked or
+	// Node reports a change of the connection to a node: dialling, parked or
 	// serving.
 	Node(name, state string, err error)
 }
@@ -134,7 +134,7 @@ type Host struct {
 	poke  chan struct{}
 	flood *limiter
 	once  *deduper
-	// mayServe tells whether this process has the right to an enclave's ports.
+	// mayServe says whether this process has the right to an enclave's ports.
 	mayServe func() error
 	// ours is where an enclave answers that is ours, nil while there is none.
 	ours atomic.Pointer[vsock.Host]
@@ -209,11 +209,11 @@ func (h *Host) Ask(ctx context.Context, req hostlink.Request) (hostlink.Reply, e
 	return hostlink.Call(conn, req)
 }
 
-// chain is a Chain with what was told of it last.
+// chain is a Chain with the status that was reported last.
 type chain struct {
 	Chain
-	nodes map[string]*Node
-	told  string
+	nodes    map[string]*Node
+	reported string
 }
 
 func newHost(c Config, p pace) (*Host, error) {
@@ -281,10 +281,10 @@ func (h *Host) tell(c *chain, keyType string, public []byte, problem error) {
 	if problem != nil {
 		now = problem.Error()
 	}
-	if now == c.told {
+	if now == c.reported {
 		return
 	}
-	c.told = now
+	c.reported = now
 	c.Observer.Status(keyType, public, problem)
 }
 

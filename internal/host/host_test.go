@@ -40,7 +40,7 @@ func TestLaunchAndBoot(t *testing.T) {
 	if err := stop(); err != nil {
 		t.Error(err)
 	}
-	if diff := cmp.Diff([]string{launchCall}, m.told()); diff != "" {
+	if diff := cmp.Diff([]string{launchCall}, m.commands()); diff != "" {
 		t.Errorf("nitro-cli: -want +got\n%s", diff)
 	}
 	if log := s.logs.String(); strings.Contains(log, "s3cr3t") || !strings.Contains(log, "launched the enclave") {
@@ -54,8 +54,8 @@ func TestLaunchAndBoot(t *testing.T) {
 	if diff := cmp.Diff(want.Chains[0].Wrapped, (<-boots).Chains[0].Wrapped); diff != "" {
 		t.Errorf("-want +got\n%s", diff)
 	}
-	if err := stop(); err != nil || len(m.told()) != 1 || len(m.guests()) != 1 {
-		t.Errorf("%v; nitro-cli was told %q", err, m.told())
+	if err := stop(); err != nil || len(m.commands()) != 1 || len(m.guests()) != 1 {
+		t.Errorf("%v; nitro-cli was called with %q", err, m.commands())
 	}
 }
 
@@ -69,7 +69,7 @@ func TestStopEnclave(t *testing.T) {
 		t.Error(err)
 	}
 	want := []string{launchCall + " --enclave-cid 20", "terminate-enclave --enclave-id i-0-enc1"}
-	if diff := cmp.Diff(want, m.told()); diff != "" {
+	if diff := cmp.Diff(want, m.commands()); diff != "" {
 		t.Errorf("-want +got\n%s", diff)
 	}
 }
@@ -120,8 +120,8 @@ func TestForeignEnclaves(t *testing.T) {
 			if err := stop(); err != nil {
 				t.Error(err)
 			}
-			if told := m.told(); told != nil || len(m.guests()) != len(c.in) {
-				t.Errorf("nitro-cli was told %q", told)
+			if calls := m.commands(); calls != nil || len(m.guests()) != len(c.in) {
+				t.Errorf("nitro-cli was called with %q", calls)
 			}
 			for _, g := range m.guests() {
 				if len(g.boots) > 0 {
@@ -150,8 +150,8 @@ func TestImageExchangedAfterItWasMeasured(t *testing.T) {
 	s := m.setup()
 	s.run(t, quick)
 	s.w.says(t, "is not the one that was measured")
-	if got := m.told()[:2]; got[0] != launchCall || got[1] != "terminate-enclave --enclave-id i-0-enc1" {
-		t.Errorf("nitro-cli was told %q", got)
+	if got := m.commands()[:2]; got[0] != launchCall || got[1] != "terminate-enclave --enclave-id i-0-enc1" {
+		t.Errorf("nitro-cli was called with %q", got)
 	}
 }
 
@@ -236,7 +236,7 @@ func TestSilentEnclave(t *testing.T) {
 	s.w.signs(t)
 	// On a busy machine the next one may seem silent too.
 	want := []string{launchCall, "terminate-enclave --enclave-id i-0-enc1", launchCall}
-	if diff := cmp.Diff(want, m.told()[:3]); diff != "" {
+	if diff := cmp.Diff(want, m.commands()[:3]); diff != "" {
 		t.Errorf("-want +got\n%s", diff)
 	}
 }
@@ -325,8 +325,8 @@ func TestPortsAreTaken(t *testing.T) {
 	second.config.StopEnclave = true
 	stop := second.run(t, quick)
 	second.w.says(t, "does another privyseal run on this instance?")
-	if err := stop(); err != nil || len(m.told()) != 1 {
-		t.Errorf("%v; nitro-cli was told %q", err, m.told())
+	if err := stop(); err != nil || len(m.commands()) != 1 {
+		t.Errorf("%v; nitro-cli was called with %q", err, m.commands())
 	}
 }
 
@@ -338,8 +338,8 @@ func TestWithoutTheCapability(t *testing.T) {
 	s.mayServe = func() error { return fmt.Errorf("ports below 1024: %w", syscall.EACCES) }
 	stop := s.run(t, quick)
 	s.w.says(t, "permission denied")
-	if err := stop(); err != nil || len(m.told()) != 0 {
-		t.Errorf("%v; nitro-cli was told %q", err, m.told())
+	if err := stop(); err != nil || len(m.commands()) != 0 {
+		t.Errorf("%v; nitro-cli was called with %q", err, m.commands())
 	}
 	if diff := cmp.Diff([]string{"cannot serve the enclave: ports below 1024: permission denied"}, s.w.status); diff != "" {
 		t.Errorf("-want +got\n%s", diff)
@@ -431,8 +431,8 @@ func TestNitroCLIPrintsSomethingElse(t *testing.T) {
 			if _, _, err := m.setup().config.Launcher.Ensure(t.Context()); err == nil {
 				t.Error("accepted")
 			}
-			if told := m.told(); told != nil {
-				t.Errorf("nitro-cli was told %q", told)
+			if calls := m.commands(); calls != nil {
+				t.Errorf("nitro-cli was called with %q", calls)
 			}
 		})
 	}

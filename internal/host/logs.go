@@ -11,7 +11,7 @@ import (
 	"privyseal/internal/vsock"
 )
 
-// logs hands on what the enclave tells. If who gets it is slow, the enclave
+// logs hands on what the enclave logs. If who gets it is slow, the enclave
 // drops lines; nothing else waits.
 func (h *Host) logs(ctx context.Context, conn vsock.Conn) {
 	defer h.lookNow()

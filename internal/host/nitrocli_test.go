@@ -125,8 +125,8 @@ func TestOneSilentEnclave(t *testing.T) {
 		if alive != c.found || (err == nil) != c.found {
 			t.Errorf("%s: alive %v, %v", name, alive, err)
 		}
-		if told := m.told(); told != nil {
-			t.Errorf("%s: nitro-cli was told %q", name, told)
+		if calls := m.commands(); calls != nil {
+			t.Errorf("%s: nitro-cli was called with %q", name, calls)
 		}
 	}
 }

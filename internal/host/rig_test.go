@@ -247,8 +247,8 @@ func (m *machine) guests() []*guest {
 	return slices.Clone(m.running)
 }
 
-// told returns what nitro-cli was told, descriptions aside.
-func (m *machine) told() (list []string) {
+// commands returns what nitro-cli was asked to do, descriptions aside.
+func (m *machine) commands() (list []string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, c := range m.calls {
@@ -273,7 +273,7 @@ func (m *machine) until(what string, f func() bool) {
 		select {
 		case <-changed:
 		case <-deadline:
-			m.t.Fatalf("never: %s; nitro-cli was told %q", what, m.told())
+			m.t.Fatalf("never: %s; nitro-cli was called with %q", what, m.commands())
 		}
 	}
 }

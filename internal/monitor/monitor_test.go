@@ -76,7 +76,7 @@ func get(t *testing.T, h http.Handler, path string) (int, string) {
 // What an enclave tells counts like what is decided here.
 func TestOutcomesFromElsewhere(t *testing.T) {
 	var here, elsewhere [2]string
-	for i, told := range []*[2]string{&here, &elsewhere} {
+	for i, seen := range []*[2]string{&here, &elsewhere} {
 		var log syncBuffer
 		m := New(slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})), "v1")
 		c := m.AddChain("chain-1", "chain-1")
@@ -90,10 +90,10 @@ func TestOutcomesFromElsewhere(t *testing.T) {
 		_, metrics := get(t, m.Handler(), "/metrics")
 		for line := range strings.Lines(metrics) {
 			if strings.HasPrefix(line, "privyseal_") && !strings.Contains(line, "timestamp") {
-				told[0] += line
+				seen[0] += line
 			}
 		}
-		told[1] = regexp.MustCompile(`time=\S+ `).ReplaceAllString(log.String(), "")
+		seen[1] = regexp.MustCompile(`time=\S+ `).ReplaceAllString(log.String(), "")
 	}
 	if diff := cmp.Diff(here, elsewhere); diff != "" || here[1] == "" {
 		t.Errorf("-here +elsewhere\n%s", diff)

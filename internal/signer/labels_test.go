@@ -129,7 +129,7 @@ func TestFaults(t *testing.T) {
 				var e signer.Event
 				fake, key := storetest.NewFake(readMark(t, []string{"10/0/precommit", "A", "t1"})), newTestKey()
 				c := config(key)
-				c.Store, c.Observe = fake, func(told signer.Event) { e = told }
+				c.Store, c.Observe = fake, func(event signer.Event) { e = event }
 				if tt.held {
 					c.Bounds = func() watermark.Bounds { return watermark.Bounds{Hold: "it looks on"} }
 				}

@@ -50,7 +50,7 @@ func TestExtensions(t *testing.T) {
 			key := newTestKey()
 			conf := config(key)
 			conf.AllowSignBytes = c.allowed
-			conf.Observe = func(told signer.Event) { e = told }
+			conf.Observe = func(event signer.Event) { e = event }
 			s := newSigner(t, conf)
 			req := say(t, c.vote)
 			req.Extension, req.NonRPExtension, req.SkipExtensionSigning = []byte(c.extension), []byte(c.nonRP), c.skip
@@ -183,7 +183,7 @@ func TestRawBytes(t *testing.T) {
 		key := newTestKey()
 		conf := config(key)
 		conf.AllowSignBytes, conf.AllowRawBytes = c.allow[0], c.allow[1]
-		conf.Observe = func(told signer.Event) { e = told }
+		conf.Observe = func(event signer.Event) { e = event }
 		fake := storetest.NewFake(readMark(t, []string{"10/0/precommit", "A", "t1"}))
 		conf.Store = fake
 		s := newSigner(t, conf)

@@ -350,7 +350,7 @@ func TestObserve(t *testing.T) {
 		var e signer.Event
 		key := newTestKey()
 		c := config(key)
-		c.Observe = func(told signer.Event) { e = told }
+		c.Observe = func(event signer.Event) { e = event }
 		c.Store = &slowStore{Store: storetest.NewFake(readMark(t, []string{"10/0/precommit", "A", "t1"})), diary: new(diary)}
 		s := newSigner(t, c)
 		var req privval.Request

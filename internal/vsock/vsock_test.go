@@ -199,15 +199,15 @@ func (c *peerConn) RemoteAddr() net.Addr { return c.peer }
 func (c *peerConn) Close() error         { c.closed = true; return nil }
 
 func TestOnlyTheOwnEnclaveGetsIn(t *testing.T) {
-	stranger := &peerConn{peer: Addr{CID: 17, Port: 1}}
+	other := &peerConn{peer: Addr{CID: 17, Port: 1}}
 	host := &peerConn{peer: Addr{CID: CIDParent, Port: 1}}
 	unknown := &peerConn{peer: &net.UnixAddr{}}
 	own := &peerConn{peer: Addr{CID: 16, Port: 1}}
-	l := Host{CID: 16}.own(&fakeListener{conns: []net.Conn{stranger, host, unknown, own}})
+	l := Host{CID: 16}.own(&fakeListener{conns: []net.Conn{other, host, unknown, own}})
 	if c, err := l.Accept(); c != own || err != nil {
 		t.Errorf("accepted %v, %v", c, err)
 	}
-	if !stranger.closed || !host.closed || !unknown.closed || own.closed {
+	if !other.closed || !host.closed || !unknown.closed || own.closed {
 		t.Error("the wrong connections were closed")
 	}
 	if _, err := l.Accept(); !errors.Is(err, net.ErrClosed) {

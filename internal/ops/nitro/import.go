@@ -242,7 +242,7 @@ func (f *sealFlags) run(cmd *cobra.Command, path string) error {
 		return fmt.Errorf("cannot seal the key: %w", err)
 	}
 	s := sealedKey{
-		Format: sealedFormat, Version: sealedVersion, Boot: v.Told.Claims.Boot, ChainID: f.chainID, Fresh: imp.Fresh,
+		Format: sealedFormat, Version: sealedVersion, Boot: v.Statement.Claims.Boot, ChainID: f.chainID, Fresh: imp.Fresh,
 		Height: mark.Height, Round: mark.Round, Step: mark.Step.String(), SignBytes: mark.SignBytes, Sealed: imp.Sealed,
 	}
 	if s.PublicKey, err = cli.KeyJSON(key.PublicKey()); err != nil {
@@ -293,7 +293,7 @@ func (f *sealFlags) recipient() (*rsa.PublicKey, *verify.Verified, error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("the key is not sealed to %s: %w", f.to, err)
 	}
-	if !v.Told.Ours || v.Told.Claims.Purpose != claims.PurposeImport {
+	if !v.Statement.Ours || v.Statement.Claims.Purpose != claims.PurposeImport {
 		return nil, nil, fmt.Errorf("%s is no document of `privyseal nitro import-key`", f.to)
 	}
 	to, err := importKeyOf(v.Doc.PublicKey)

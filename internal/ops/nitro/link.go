@@ -36,16 +36,16 @@ type enclaveLink struct {
 
 	conn net.Conn
 	stop func()
-	// proxied is told why the host could not connect the enclave to KMS; unreached
+	// kmsFailed is called with why the host could not connect the enclave to KMS; unreached
 	// keeps the last such error for who asks the enclave.
-	proxied   func(error)
+	kmsFailed func(error)
 	unreached atomic.Pointer[error]
 }
 
 // newEnclaveLink returns a link that is not open.
 func newEnclaveLink() *enclaveLink {
 	e := &enclaveLink{stop: func() {}}
-	e.proxied = func(err error) { e.unreached.Store(&err) }
+	e.kmsFailed = func(err error) { e.unreached.Store(&err) }
 	return e
 }
 
@@ -151,7 +151,7 @@ func (e *enclaveLink) serveKMS(ctx context.Context, link vsock.Host) error {
 				// The enclave tells, with its cure, what became of its call; why KMS was not
 				// reached it cannot know.
 				if err := host.ProxyKMS(ctx, c, e.policy.Endpoint(), answerTimeout); err != nil && ctx.Err() == nil {
-					e.proxied(err)
+					e.kmsFailed(err)
 				}
 			}()
 		}

@@ -249,7 +249,7 @@ or SIGINT. "privyseal start" and "privyseal init" do this by themselves.`,
 			if running == nil {
 				return fmt.Errorf("%s does not run; launch it with `privyseal nitro run`", l.Name)
 			}
-			e.proxied = func(err error) { fmt.Fprintln(cmd.ErrOrStderr(), "privyseal:", err) }
+			e.kmsFailed = func(err error) { fmt.Fprintln(cmd.ErrOrStderr(), "privyseal:", err) }
 			if err := e.serveKMS(ctx, vsock.Host{CID: running.CID, Dir: e.config.Transport}); err != nil {
 				return err
 			}

@@ -50,7 +50,7 @@ func (v *Verified) anyProgram() string {
 	switch {
 	case v.foreign:
 		return "that the image runs a program of ours: `privyseal nitro build` does not lay an image out like this one, and PCR1 does not say what else is in it"
-	case !v.named || v.release || v.Told.foreign:
+	case !v.named || v.release || v.Statement.foreign:
 		return ""
 	case v.program != "" && v.program != image.EnclaveProgram:
 		return fmt.Sprintf("that the image runs a program of ours: it says of itself that it is %.80q; %s", v.program, compare)

@@ -298,14 +298,14 @@ func ReadDocument(path string, stdin io.Reader) ([]byte, error) {
 // Verified is a document that is genuine and as expected.
 type Verified struct {
 	Expectation
-	Doc   *nitro.Document
-	nonce bool
-	at    time.Time
-	Told  Told
+	Doc       *nitro.Document
+	nonce     bool
+	at        time.Time
+	Statement Statement
 }
 
-// Told is what a document says in its user data.
-type Told struct {
+// Statement is what a document says in its user data.
+type Statement struct {
 	Claims  claims.Claims
 	key     pubkey.Key // zero if it is only known by its hash, or not at all
 	Ours    bool
@@ -353,17 +353,17 @@ func (f *Flags) Verify(raw []byte) (*Verified, error) {
 		}
 		mismatches = f.Image.explain(m)
 	}
-	var toldErr error
-	if v.Told, toldErr = tellFrom(v.Doc); f.Image.any {
-		toldErr = nil
+	var statementErr error
+	if v.Statement, statementErr = statementOf(v.Doc); f.Image.any {
+		statementErr = nil
 	}
-	switch mismatches = append(mismatches, f.compare(v.Told)...); {
-	case len(mismatches) > 0 && toldErr != nil:
-		return nil, fmt.Errorf("%w\n  %w", mismatches, toldErr)
+	switch mismatches = append(mismatches, f.compare(v.Statement)...); {
+	case len(mismatches) > 0 && statementErr != nil:
+		return nil, fmt.Errorf("%w\n  %w", mismatches, statementErr)
 	case len(mismatches) > 0:
 		return nil, mismatches
-	case toldErr != nil:
-		return nil, toldErr
+	case statementErr != nil:
+		return nil, statementErr
 	}
 	return v, nil
 }
@@ -376,22 +376,22 @@ func withCure(err error, d *nitro.Document) error {
 	return err
 }
 
-// tellFrom reads the user data.
-func tellFrom(d *nitro.Document) (Told, error) {
+// statementOf reads the user data.
+func statementOf(d *nitro.Document) (Statement, error) {
 	if light, ok := lightClaims(d.UserData); ok {
 		return light, nil
 	}
 	c, err := claims.Decode(d.UserData)
 	if err != nil {
-		return Told{}, err
+		return Statement{}, err
 	}
-	t := Told{Claims: c, Ours: true}
+	t := Statement{Claims: c, Ours: true}
 	if c.Key == "" || strings.HasPrefix(c.Key, "sha256:") {
 		return t, nil
 	}
 	raw, err := base64.StdEncoding.DecodeString(c.Key)
 	if err != nil {
-		return Told{}, fmt.Errorf("the document's public key is not base64: %w", err)
+		return Statement{}, fmt.Errorf("the document's public key is not base64: %w", err)
 	}
 	typ, err := pubkey.ParseType(c.KeyType)
 	if err == nil {
@@ -402,25 +402,25 @@ func tellFrom(d *nitro.Document) (Told, error) {
 
 // lightClaims reads the user data of tmkms-light (key generation of its Nitro
 // provider): a public key and the name of a KMS key, both in base64.
-func lightClaims(data []byte) (Told, bool) {
+func lightClaims(data []byte) (Statement, bool) {
 	var light struct {
 		PubKey []byte `json:"pubkey"`
 		KeyID  []byte `json:"key_id"`
 	}
 	if err := strictjson.Decode(data, &light); err != nil || len(light.KeyID) == 0 || !claims.Printable(string(light.KeyID)) {
-		return Told{}, false
+		return Statement{}, false
 	}
 	key, err := pubkey.New(pubkey.Ed25519, light.PubKey)
 	if err != nil {
-		return Told{}, false
+		return Statement{}, false
 	}
-	return Told{foreign: true, key: key, Claims: claims.Claims{
+	return Statement{foreign: true, key: key, Claims: claims.Claims{
 		KeyType: string(pubkey.Ed25519), Key: claims.EncodeKey(light.PubKey), KMSKey: string(light.KeyID),
 	}}, true
 }
 
 // compare holds the flags against what the document says of a key.
-func (f *Flags) compare(t Told) (m nitro.Mismatches) {
+func (f *Flags) compare(t Statement) (m nitro.Mismatches) {
 	if f.chainID != "" && t.Claims.Chain != f.chainID {
 		m = append(m, nitro.Mismatch{Field: "chain id", Got: t.Claims.Chain, Want: f.chainID})
 	}
@@ -434,7 +434,7 @@ func (f *Flags) compare(t Told) (m nitro.Mismatches) {
 }
 
 // hasKey reports whether the document is about the public key in text.
-func (t Told) hasKey(text string) bool {
+func (t Statement) hasKey(text string) bool {
 	if !t.key.IsZero() {
 		return isPublicKey(t.key, text)
 	}
@@ -488,8 +488,8 @@ func NotAWS(a nitro.Anchor) string {
 
 // reportClaims prints the user data.
 func (v *Verified) reportClaims(line func(format string, args ...any)) {
-	c := v.Told.Claims
-	if !v.Told.Ours && !v.Told.foreign {
+	c := v.Statement.Claims
+	if !v.Statement.Ours && !v.Statement.foreign {
 		if v.Doc.UserData != nil {
 			sum := sha256.Sum256(v.Doc.UserData)
 			line("user data   %d bytes that privyseal did not write, SHA-256 %x", len(v.Doc.UserData), sum)
@@ -500,7 +500,7 @@ func (v *Verified) reportClaims(line func(format string, args ...any)) {
 		{"purpose", c.Purpose}, {"chain", c.Chain}, {"key type", c.KeyType}, {"origin", c.Origin},
 		{"KMS key", c.KMSKey}, {"boot", c.Boot}, {"mark", c.Mark},
 	}
-	if v.Told.foreign {
+	if v.Statement.foreign {
 		fields[0][1] = "key generation of tmkms-light"
 	}
 	for _, f := range fields {
@@ -514,7 +514,7 @@ func (v *Verified) reportClaims(line func(format string, args ...any)) {
 	if c.Start != "" {
 		line("%-11s %s, where this boot began: below the mark of an earlier document, or equal to it with another tag, it proves that an old state was brought back", "start", c.Start)
 	}
-	if v.Told.key.IsZero() {
+	if v.Statement.key.IsZero() {
 		if c.Key != "" {
 			line("public key  %s", c.Key)
 		}
@@ -522,7 +522,7 @@ func (v *Verified) reportClaims(line func(format string, args ...any)) {
 	}
 	line("public key")
 	for _, format := range pubkey.Formats() {
-		if text, err := v.Told.key.Format(format, ""); err == nil {
+		if text, err := v.Statement.key.Format(format, ""); err == nil {
 			line("  %-11s %s", format, text)
 		}
 	}
@@ -531,15 +531,15 @@ func (v *Verified) reportClaims(line func(format string, args ...any)) {
 // proves returns what follows from the document, given that all of it is as
 // expected.
 func (v *Verified) proves() (list []string) {
-	c := v.Told.Claims
+	c := v.Statement.Claims
 	what := "some enclave"
 	if v.named {
 		what = "an enclave of the expected image"
 	}
 	switch {
-	case v.Told.foreign:
+	case v.Statement.foreign:
 		list = append(list, fmt.Sprintf("%s said that it made the key above and had it encrypted under the KMS key named %q", what, c.KMSKey))
-	case !v.Told.Ours || !v.named:
+	case !v.Statement.Ours || !v.named:
 		list = append(list, what+" made the document")
 	case c.Purpose == claims.PurposeKMS || c.Purpose == claims.PurposeImport:
 		list = append(list, what+" holds the private half of the document's own public key, which is for "+map[string]string{
@@ -573,16 +573,16 @@ func (v *Verified) proves() (list []string) {
 
 // provesNot returns what a reader could believe all the same.
 func (v *Verified) provesNot() (list []string) {
-	c := v.Told.Claims
+	c := v.Statement.Claims
 	if !v.named {
 		list = append(list, "anything about privyseal: any program in an enclave of anybody can say the same")
 	}
 	if !v.nonce {
 		list = append(list, "that it is fresh: without a nonce of yours it can be an old one, shown again")
 	}
-	key := v.named && v.Told.Ours && c.Key != ""
+	key := v.named && v.Statement.Ours && c.Key != ""
 	switch {
-	case v.Told.foreign:
+	case v.Statement.foreign:
 		list = append(list, "that the key is used safely: tmkms-light's state is its host's word")
 	case key && c.Origin == nitrokms.Imported:
 		list = append(list, "that the key is nowhere else: it was imported, and copies may exist")
@@ -595,7 +595,7 @@ func (v *Verified) provesNot() (list []string) {
 	if text := v.anyProgram(); text != "" {
 		list = append(list, text)
 	}
-	if secret := key || v.named && v.Told.Ours && c.Purpose == claims.PurposeImport; secret && v.Policy == nil {
+	if secret := key || v.named && v.Statement.Ours && c.Purpose == claims.PurposeImport; secret && v.Policy == nil {
 		list = append(list, "which KMS the image trusts, and so who else may know the key: name the image with --eif, or with --pcr1 and --policy")
 	} else if secret {
 		list = append(list, "that nobody has the material of the KMS key: `aws kms describe-key` says Origin AWS_KMS and MultiRegion false where AWS alone has it")

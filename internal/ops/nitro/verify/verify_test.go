@@ -53,7 +53,7 @@ func testDocument(t *testing.T, userData []byte) *Verified {
 		t.Fatal(err)
 	}
 	v := &Verified{Doc: doc, Expectation: Expectation{Anchor: anchor, named: true}}
-	if v.Told, err = tellFrom(doc); err != nil {
+	if v.Statement, err = statementOf(doc); err != nil {
 		t.Fatal(err)
 	}
 	return v
@@ -94,7 +94,7 @@ func TestVerifyLight(t *testing.T) {
 		{Flags{publicKey: b64(make([]byte, 32))}, 1},
 		{Flags{chainID: "chain-1", kmsKey: "alias/other"}, 2},
 	} {
-		if m := tt.flags.compare(v.Told); len(m) != tt.bad {
+		if m := tt.flags.compare(v.Statement); len(m) != tt.bad {
 			t.Errorf("%+v: %v", tt.flags, m)
 		}
 	}
