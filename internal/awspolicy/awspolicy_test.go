@@ -16,7 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-var update = flag.Bool("update", false, "write the golden files anew")
+var update = flag.Bool("update", false, "rewrite the golden files")
 
 func image(b byte) Image {
 	return Image{PCR0: bytes.Repeat([]byte{b}, 48), PCR1: bytes.Repeat([]byte{b + 1}, 48), PCR2: bytes.Repeat([]byte{b + 2}, 48), PCR8: bytes.Repeat([]byte{b + 8}, 48)}

@@ -27,7 +27,7 @@ import (
 
 // Image are the measurements of one enclave image, 48 bytes each. In debug mode
 // PCR0, PCR1 and PCR2 are zero; a document of AWS shows that PCR4 is not, and
-// nothing tells of PCR8.
+// nothing says so of PCR8.
 type Image struct {
 	PCR0, PCR1, PCR2 []byte
 	PCR8             []byte // nil or zero of an image that is not signed

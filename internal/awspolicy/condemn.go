@@ -85,7 +85,7 @@ type hosts struct {
 
 // hostsOf returns whoever may use the key in an enclave, and every role whose ARN is
 // behind a PCR3 that it has to have. Where use is granted to an account, a condition
-// or PCR3 alone tells which role that is.
+// or PCR3 alone says which role that is.
 func hostsOf(found []Finding) hosts {
 	h := hosts{named: map[string]bool{}, measured: map[string]bool{}}
 	add := func(p principal) {
@@ -173,7 +173,7 @@ func (h hosts) may(value string) bool {
 	return h.has(principal{"AWS", accountOf(value)}) || h.match(value)
 }
 
-// unnamed reports whether a role is known by its hash alone. It is none of those that
+// unnamed reports whether a role is known by its hash alone. It is not one of those that
 // are named, and may be any that a pattern leaves room for.
 func (h hosts) unnamed() bool {
 	for pcr3 := range h.measured {

@@ -23,7 +23,7 @@ const MaxSize = 512
 const (
 	PurposeAttest = "attest" // asked for by an operator
 	PurposeCreate = "create" // made with a new key, wrapped and recorded
-	PurposeState  = "state"  // made with a new state for a key that was there, wrapped anew
+	PurposeState  = "state"  // made with a new state for a key that was there, wrapped again
 	PurposeImport = "import" // public_key of the document is a key to import under
 	PurposeKMS    = "kms"    // public_key of the document is KMS's recipient
 )
@@ -53,7 +53,7 @@ type Claims struct {
 	// Start is the mark that this boot began with, in the same form. Below the Mark
 	// of an earlier document of another boot, or at it with another tag, it proves
 	// that the host brought back an old state, whatever was signed since. (The record
-	// number at the start would not: a state that an image with a floor makes anew
+	// number at the start would not: a new state that an image with a floor makes
 	// begins with a number above all that ever were.)
 	Start string `json:"start,omitempty"`
 }

@@ -1,6 +1,6 @@
 package cli
 
-// Prefixed returns s behind a prefix, and "" for "".
+// Prefixed returns s with a prefix in front, and "" for "".
 func Prefixed(prefix, s string) string {
 	if s == "" {
 		return ""

@@ -64,7 +64,7 @@ func (s screen) paint(t tone, text string) string {
 // narrower, lines are left to the terminal.
 const leastText = 24
 
-// put writes lines behind head, which takes up indent columns, below each other.
+// put writes lines after head, which takes up indent columns, below each other.
 func (s screen) put(b *strings.Builder, head string, indent int, lines []string) {
 	for i, line := range lines {
 		if i > 0 {
@@ -90,7 +90,7 @@ func (s screen) complaint(text string) string {
 	return b.String()
 }
 
-// wrap breaks text at spaces into lines that fit behind indent columns. What stands
+// wrap breaks text at spaces into lines that fit after indent columns. What stands
 // in backticks is to be pasted, and is not broken.
 func (s screen) wrap(indent int, text string) (lines []string) {
 	text = printable(text)

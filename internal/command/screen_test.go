@@ -17,7 +17,7 @@ import (
 	"privyseal/internal/witness"
 )
 
-var update = flag.Bool("update", false, "write the golden pages anew")
+var update = flag.Bool("update", false, "rewrite the golden pages")
 
 func TestWrap(t *testing.T) {
 	for _, tt := range []struct {

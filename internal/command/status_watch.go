@@ -75,7 +75,7 @@ func watchPage(s screen, snapshot monitor.Snapshot, problem error, now time.Time
 }
 
 // What is drawn over is neither cleared before nor scrolled, so that nothing
-// flickers: each line clears what was behind it (ECMA-48: CUP, EL, ED, and DECTCEM).
+// flickers: each line clears what was after it (ECMA-48: CUP, EL, ED, and DECTCEM).
 const (
 	cursorHome = "\x1b[H"
 	clearLine  = "\x1b[K"

@@ -29,7 +29,7 @@ func versionLine() string {
 }
 
 // buildVersion returns the version that the Go tool stamped into the binary:
-// the git tag, or a pseudo-version with time and commit, with +dirty behind it
+// the git tag, or a pseudo-version with time and commit, with +dirty after it
 // if files had changed.
 func buildVersion() string {
 	info, ok := debug.ReadBuildInfo()

@@ -52,7 +52,7 @@ var keys = []Key{
 	{Name: "chain.*.node.*.name", Type: "a string",
 		More: "Stands in logs and metrics: 1 to 50 of `A-Z a-z 0-9 . _ -`, each once in a chain. Default: `node1`, `node2`, … by position."},
 	{Name: "chain.*.node.*.addr", Type: "a string", Default: Required, More: "`unix:///path`, `tcp://[node-id@]host:port` or `noise://peer-id@host:port`."},
-	{Name: "chain.*.node.*.peer_uid", Type: "a number", More: "The user id that the process behind a unix socket must have."},
+	{Name: "chain.*.node.*.peer_uid", Type: "a number", More: "The user id that the process at a unix socket must have."},
 	{Name: "chain.*.witness", Type: "strings", Comment: "RPC addresses that show what the chain has of our key",
 		More: fmt.Sprintf("At most %d; they are watched for signatures of this key that this signer did not make.", MaxWitnesses)},
 	{Name: "chain.*.witness.*", Type: "a string"},

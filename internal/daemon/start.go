@@ -108,7 +108,7 @@ func Start(ctx context.Context, a *provider.House, version, home string, standby
 	return err
 }
 
-// Summary tells in a line how many chains can sign.
+// Summary says in a line how many chains can sign.
 func (d *Daemon) Summary() string {
 	ready, chains := 0, d.Monitor.Snapshot().Chains
 	for _, c := range chains {

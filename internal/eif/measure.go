@@ -48,7 +48,7 @@ func (im *Image) Measure() Measurements {
 	return m
 }
 
-// PCR2 returns the PCR2 of an image with these ramdisks behind its first, which
+// PCR2 returns the PCR2 of an image with these ramdisks after its first, which
 // needs nothing else of the image.
 func PCR2(ramdisks ...[]byte) PCR {
 	h := sha512.New384()

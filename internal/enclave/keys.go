@@ -77,7 +77,7 @@ func (e *enclave) firstRecord(chainID string, key *soft.Key, seq uint64, m water
 	return mac.Seal(stateID(chainID, key), hostlink.Record{Seq: seq, Boot: e.boot, Time: time.Now(), Mark: m})
 }
 
-// newState makes a state anew for a key whose state is lost. Only an image
+// newState makes a new state for a key whose state is lost. Only an image
 // whose policy holds a floor for the chain does so, and only above that floor.
 func (e *enclave) newState(ctx context.Context, req *hostlink.NewState) (*hostlink.Created, error) {
 	floor, ok := e.c.Policy.StateFloor[req.ChainID]

@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The companion is a small file beside the state, X.gen, that is made anew for the first
+// The companion is a small file beside the state, X.gen, that is made again for the first
 // write of each process; each record names it by its kernel handle. Whatever brings back the bytes
 // of the state, and be it of the whole folder, cannot bring back that file: it
 // writes into the present one, or makes another.

@@ -21,7 +21,7 @@ import (
 )
 
 // interchange is an exported state: a JSON object of these keys, in this order,
-// indented by two spaces, with a line feed behind it. It holds no secret, but
+// indented by two spaces, with a line feed at the end. It holds no secret, but
 // whoever alters it can lower what is refused.
 type interchange struct {
 	Format    string          `json:"format"`  // "privyseal-state"

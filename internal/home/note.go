@@ -34,7 +34,7 @@ import (
 // whatever has signed, or is not as it was made, stays where it is.
 const NoteName = ".unfinished"
 
-// namedLine stands behind the list once a config may name what is in it.
+// namedLine follows the list once a config may name what is in it.
 const namedLine = "named\n"
 
 // Making is what is made for one chain: paths in the home folder. The list of them is

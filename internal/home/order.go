@@ -197,7 +197,7 @@ func (o *Order) Nodes() ([]config.Node, error) {
 	names, addrs := map[string]bool{}, map[string]bool{}
 	for i, text := range o.Addrs {
 		name := fmt.Sprintf("node%d", i+1)
-		// An = behind a slash or colon is part of an address.
+		// An = after a slash or colon is part of an address.
 		if before, after, found := strings.Cut(text, "="); found && !strings.ContainsAny(before, "/:") {
 			name, text = before, after
 		}

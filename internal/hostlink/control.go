@@ -147,7 +147,7 @@ type Reply struct {
 	Document []byte   `json:"document,omitempty"` // Attest, ImportKey
 }
 
-// Status is what an enclave tells of itself. None of it is attested.
+// Status is what an enclave says of itself. None of it is attested.
 type Status struct {
 	Version string        `json:"version"`
 	Boot    string        `json:"boot"`   // 32 hex digits

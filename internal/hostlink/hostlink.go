@@ -41,7 +41,7 @@ const maxFrame = 1 << 20
 
 var errFrame = errors.New("a frame over the limit")
 
-// writeFrame writes a payload behind its length, four bytes big-endian, with
+// writeFrame writes a payload after its length, four bytes big-endian, with
 // one Write.
 func writeFrame(w io.Writer, payload []byte) error {
 	if len(payload) > maxFrame {

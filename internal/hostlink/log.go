@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// Line is what an enclave tells over LogPort, a JSON object a line: exactly one
+// Line is what an enclave logs over LogPort, a JSON object a line: exactly one
 // field is set. The enclave drops lines that nobody reads rather than wait.
 type Line struct {
 	Log   *LogRecord  `json:"log,omitempty"`

@@ -33,7 +33,7 @@ var ErrReplay = errors.New("the host gave back an older state")
 // It follows the host only once, at its first load. From then on a load sends
 // the last record, acknowledged or not, again, and takes nothing else from the
 // host but an authentic record above it: that of a twin, which is a reason to
-// decide anew and never to go back.
+// decide again and never to go back.
 type Store struct {
 	// Dial connects to the host's StatePort.
 	Dial func(context.Context) (net.Conn, error)
@@ -146,7 +146,7 @@ type movedError struct{ sealed []byte }
 
 func (*movedError) Error() string { return "the host holds another record of the state" }
 
-// connect dials anew and returns the host's record. A connection that stood is
+// connect dials again and returns the host's record. A connection that stood is
 // ended.
 func (s *Store) connect(ctx context.Context) ([]byte, error) {
 	s.drop(nil)
@@ -180,7 +180,7 @@ func (s *Store) put(ctx context.Context, sealed []byte) error {
 	case kind == frameMoved:
 		return &movedError{bytes.Clone(body)}
 	}
-	// An acknowledgement of something else: delayed, doubled, or made up.
+	// An acknowledgement of something else: delayed, duplicated, or made up.
 	return s.drop(errors.New("the host acknowledged another record than the one that it was sent"))
 }
 

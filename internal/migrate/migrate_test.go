@@ -21,7 +21,7 @@ import (
 	"privyseal/internal/watermark"
 )
 
-var update = flag.Bool("update", false, "write the golden files anew")
+var update = flag.Bool("update", false, "rewrite the golden files")
 
 // settle is short here, and the files of an installation are made old.
 const settle = 50 * time.Millisecond

@@ -12,7 +12,7 @@ import (
 )
 
 // lightConfig is the tmkms.toml of tmkms-light: the one of its software signer
-// (providers/softsign/src/config.rs), and of its enclaves as much as tells
+// (providers/softsign/src/config.rs), and of its enclaves as much as shows
 // them apart.
 type lightConfig struct {
 	Address   string `toml:"address"`

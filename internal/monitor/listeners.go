@@ -14,7 +14,7 @@ type Listener struct {
 	Problem string `json:"problem,omitempty"` // why nobody is served; "" if it works
 }
 
-// Listens tells how a listener does: err is why it does not work, nil if it does. A
+// Listens reports how a listener does: err is why it does not work, nil if it does. A
 // failure is counted.
 func (m *Monitor) Listens(name, addr string, err error) {
 	l := Listener{Name: name, Addr: addr}

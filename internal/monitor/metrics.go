@@ -157,7 +157,7 @@ func (m *metrics) kind(name, id string, k privval.Kind) *kindMetrics {
 	return km
 }
 
-// loaded tells of the mark that the chain was loaded with. Its bytes were signed,
+// loaded reports the mark that the chain was loaded with. Its bytes were signed,
 // or were about to be, when it was written; a mark without bytes is a floor, and
 // says nothing of when anything was signed.
 func (c *chainMetrics) loaded(s watermark.Saved) {
@@ -212,7 +212,7 @@ func (c *chainMetrics) failed(e Outcome) {
 // types but ML-DSA, which have 2.6 kB. Its address names a key as well.
 const maxKeyLabel = 100
 
-// setKey tells which key the chain has. There is one at a time.
+// setKey sets which key the chain has. There is one at a time.
 func (c *chainMetrics) setKey(k Key) {
 	if len(k.Public) > maxKeyLabel {
 		k.Public = ""
@@ -318,7 +318,7 @@ func (m *Monitor) ListenerFailed(listener string) {
 	m.metrics.listenerErrors.WithLabelValues(listener).Inc()
 }
 
-// LogLost tells where to read how many log lines nobody has read in time since the
+// LogLost says where to read how many log lines nobody has read in time since the
 // start. It is called once.
 func (m *Monitor) LogLost(lines func() int64) {
 	m.metrics.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{

@@ -1,9 +1,9 @@
-// Package monitor is what a running signer tells: log lines, metrics, health,
+// Package monitor is what a running signer reports: log lines, metrics, health,
 // and the status that `privyseal status` and `privyseal check` ask for over a
 // socket in the home folder.
 //
 // It only listens. It is told of requests and connections after they were
-// decided, never blocks who tells it, and nothing that it says or fails to say
+// decided, never blocks who reports to it, and nothing that it says or fails to say
 // changes what is signed. It never sees a secret.
 package monitor
 
@@ -121,7 +121,7 @@ func (c *Chain) RemoveNode(name string) {
 // address that the chain knows the validator by, the type, and who keeps it.
 type Key struct{ Public, Address, Type, Provider string }
 
-// Ready tells that the chain's key and state are loaded. last returns its mark.
+// Ready says that the chain's key and state are loaded. last returns its mark.
 func (c *Chain) Ready(k Key, last func() watermark.Saved) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -130,7 +130,7 @@ func (c *Chain) Ready(k Key, last func() watermark.Saved) {
 	c.metrics.loaded(last())
 }
 
-// Failed tells why the chain cannot sign.
+// Failed says why the chain cannot sign.
 func (c *Chain) Failed(err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -141,7 +141,7 @@ func (c *Chain) Failed(err error) {
 	}
 }
 
-// Opened tells that the process goes on with those chains that can sign. Only then is
+// Opened says that the process goes on with those chains that can sign. Only then is
 // it said why others cannot: a process that ends for it says so itself.
 func (m *Monitor) Opened() {
 	m.mu.Lock()

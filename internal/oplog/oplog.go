@@ -23,7 +23,7 @@ type Logger struct {
 }
 
 // New returns a logger that writes to w. Level is debug, info, warn or
-// error, format text, json, or journald: text behind the priority that systemd
+// error, format text, json, or journald: text after the priority that systemd
 // strips from each line (sd-daemon(3)), without time, which the journal has.
 func New(w io.Writer, level slog.Level, format string) *Logger {
 	write := func(line []byte) bool { _, err := w.Write(line); return err == nil }

@@ -22,7 +22,7 @@ var awsRoots string
 var domains = map[string]string{"aws": "amazonaws.com", "aws-us-gov": "amazonaws.com", "aws-cn": "amazonaws.com.cn"}
 
 // CheckKMS says why the KMS that the policy believes may be somebody else's than
-// AWS's: by a root that is none of AWS's, or by the name of another service, for
+// AWS's: by a root that is not AWS's, or by the name of another service, for
 // AWS's roots stand above the certificates of its customers as well. Whoever
 // answers as KMS chooses the data keys, and so knows all that is wrapped under
 // them, whatever the enclave attests.

@@ -79,7 +79,7 @@ func embedded(ip netip.Addr) netip.Addr {
 	return ip
 }
 
-// check says why the endpoint cannot be one of KMS, as far as its text tells: what a
+// check says why the endpoint cannot be one of KMS, as far as its text shows: what a
 // name resolves to, Allows sees.
 func (e Endpoint) check() error {
 	host, port, err := net.SplitHostPort(e.Address)

@@ -56,7 +56,7 @@ type Policy struct {
 	// MaxHeight is the highest height that is ever signed. 0: no bound.
 	MaxHeight int64 `json:"max_height,omitempty"`
 	// StateFloor gives, by chain id, the height at and below which nothing is
-	// signed. A chain in here may have a lost state made anew, above its floor.
+	// signed. A chain in here may have a lost state replaced by a new one, above its floor.
 	StateFloor map[string]int64 `json:"state_floor,omitempty"`
 }
 

@@ -49,14 +49,14 @@ func (f *fields) next() bool {
 	return true
 }
 
-// unknown faults the current field: its number or its type is none we know.
+// unknown faults the current field: its number or its type is unknown.
 func (f *fields) unknown() {
 	if f.err == nil {
 		f.err = fmt.Errorf("field %d of wire type %d is unknown here", f.num, f.typ)
 	}
 }
 
-// foreign passes over the current field, whose number is none we know, or faults
+// foreign passes over the current field, whose number is unknown, or faults
 // it where nothing may be passed over.
 func (f *fields) foreign() {
 	if f.skipped == nil {

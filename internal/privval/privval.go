@@ -142,7 +142,7 @@ type PubKey struct {
 	Uncompressed []byte
 }
 
-// ReadFrame reads one message behind its length (uvarint, as gogoproto's
+// ReadFrame reads one message after its length (uvarint, as gogoproto's
 // delimited writer makes it) into buf, which it grows, and returns its payload.
 // The payload stays valid until the next call with the same buf.
 //

@@ -10,7 +10,7 @@ import (
 )
 
 // SignBytes returns the bytes under the signature of a proposal or vote: a
-// CanonicalProposal or CanonicalVote behind its length as uvarint (CometBFT
+// CanonicalProposal or CanonicalVote after its length as uvarint (CometBFT
 // types/vote.go VoteSignBytes, types/proposal.go ProposalSignBytes; the same
 // bytes from v0.34 to v2). The request must have no Invalid.
 func (r *Request) SignBytes() []byte {
@@ -38,7 +38,7 @@ func (r *Request) SignBytes() []byte {
 }
 
 // ExtensionSignBytes returns the bytes under the signature of the vote
-// extension: a CanonicalVoteExtension behind its length (types/vote.go
+// extension: a CanonicalVoteExtension after its length (types/vote.go
 // VoteExtensionSignBytes).
 func (r *Request) ExtensionSignBytes() []byte {
 	m := make([]byte, 0, len(r.Extension)+len(r.ChainID)+32)
@@ -94,7 +94,7 @@ func ParseSignBytes(b []byte) (Request, error) {
 func parseCanonical(b []byte) (r Request, err error) {
 	f := fields{b: b}
 	var msgType int32
-	// A proposal has pol_round in field 4, so all behind it is one higher.
+	// A proposal has pol_round in field 4, so all after it is one higher.
 	shift := protowire.Number(0)
 	for f.next() {
 		switch num := f.num - shift; {

@@ -18,7 +18,7 @@ import (
 	"privyseal/internal/privval"
 )
 
-var update = flag.Bool("update", false, "write testdata/replies.txt and testdata/stricter.txt anew")
+var update = flag.Bool("update", false, "rewrite testdata/replies.txt and testdata/stricter.txt")
 
 var versions = []string{"v034", "v038", "v040", "v1"}
 

@@ -20,7 +20,7 @@ func (t Table) Accepts(ch config.Chain, m watermark.Mark) error {
 	return t.Bare(m)
 }
 
-// Bare refuses a state that is not a bare mark, where a key begins anew.
+// Bare refuses a state that is not a bare mark, where a key starts over.
 func (t Table) Bare(m watermark.Mark) error {
 	for _, e := range t {
 		if keeper, keeps := e.Holder.(StateKeeper); keeps && keeper.Accepts(m) == nil {

@@ -8,7 +8,7 @@ import (
 
 const bech32Alphabet = "qpzry9x8gf2tvdw0s3jn54khce6mua7l"
 
-// bech32 encodes data behind the human-readable part hrp (BIP 173; not
+// bech32 encodes data after the human-readable part hrp (BIP 173; not
 // bech32m). Keys may exceed the 90 characters of BIP 173, as they do in the
 // Cosmos SDK.
 func bech32(hrp string, data []byte) (string, error) {
@@ -38,7 +38,7 @@ func checkPrefix(hrp string) error {
 }
 
 // splitBech32 is bech32 backwards: for what it accepts, bech32 returns text.
-// Capitals are none of ours, and are refused also where all letters are.
+// We write no capitals; they are refused also where all letters are.
 func splitBech32(text string) (hrp string, data []byte, err error) {
 	cut := strings.LastIndexByte(text, '1')
 	if cut < 0 {

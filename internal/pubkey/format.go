@@ -19,7 +19,7 @@ func Formats() []string {
 // Format returns the key as text, on one line and without its end:
 //
 //   - base64: the bytes, in the standard alphabet, padded;
-//   - bech32: the bytes behind their amino prefix, as in cosmosvalconspub1zcjduepq…;
+//   - bech32: the bytes after their amino prefix, as in cosmosvalconspub1zcjduepq…;
 //     Ed25519 and secp256k1 only, amino knows no other;
 //   - hex: the bytes, lower case;
 //   - json: as in genesis.json and priv_validator_key.json;

@@ -19,7 +19,7 @@ const MaxJSONSize = 8 << 10
 
 // Parse reads a key in any format that [Key.Format] writes, with any prefix; an
 // address is none, for no key follows from it. In base64 and hex the length
-// tells the type, and 33 bytes are a key of type secp256k1, not secp256k1eth.
+// shows the type, and 33 bytes are a key of type secp256k1, not secp256k1eth.
 //
 // There is one text for each key, format and prefix: white space is accepted
 // within JSON only, and capitals in hex only.
@@ -59,7 +59,7 @@ func decodeBase64(text string) ([]byte, error) {
 	return raw, err
 }
 
-// parseAmino reads what bech32 carries: a key behind its amino prefix.
+// parseAmino reads what bech32 carries: a key after its amino prefix.
 func parseAmino(data []byte) (Key, error) {
 	for _, t := range Types() {
 		amino, ok := t.amino()

@@ -19,7 +19,7 @@ type Addr struct {
 	Network string // "unix", "tcp" (SecretConnection) or "noise"
 	Address string // an absolute path, or host:port with IPv6 in brackets
 
-	// Peer is whom to expect behind the address: the node id of tcp (40 lower
+	// Peer is whom to expect at the address: the node id of tcp (40 lower
 	// case hex digits, or empty: anybody), the libp2p peer id of noise (never
 	// empty). It is empty for unix.
 	Peer string

@@ -11,7 +11,7 @@ import (
 
 // signExtensions signs the extension of a vote that has passed the rule. It moves
 // no mark: the application may change an
-// extension between two requests, and CometBFT's own signer signs it anew each
+// extension between two requests, and CometBFT's own signer signs it again each
 // time (privval/file.go signVote).
 //
 // v0.38 and v0.40 do not tell whether extensions are on, and drop the signature

@@ -138,7 +138,7 @@ func New(ctx context.Context, c Config) (*Signer, error) {
 	return s, nil
 }
 
-// SetNodes tells how many nodes ask from now on; see [Config.Nodes].
+// SetNodes says how many nodes ask from now on; see [Config.Nodes].
 func (s *Signer) SetNodes(n int) { s.nodes.Store(int64(n)) }
 
 // Last returns the last mark that was loaded or acknowledged.

@@ -58,7 +58,7 @@ func splitTimestamp(b []byte) (before, timestamp, after []byte, ok bool) {
 	return nil, nil, nil, false
 }
 
-// fieldEnd returns the offset behind the field value at pos, or -1.
+// fieldEnd returns the offset after the field value at pos, or -1.
 func fieldEnd(msg []byte, pos int, wireType uint64) int {
 	switch wireType {
 	case 0: // varint

@@ -83,7 +83,7 @@ type Mark struct {
 	Round  int32
 	Step   Step
 	// SignBytes are the exact bytes under the signature: a CanonicalProposal or
-	// CanonicalVote behind its length as uvarint.
+	// CanonicalVote after its length as uvarint.
 	SignBytes []byte
 }
 

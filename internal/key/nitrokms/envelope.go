@@ -25,7 +25,7 @@ const (
 )
 
 // Recipient is the RSA-2048 key to which KMS encrypts what it sends. It is made
-// anew at each boot and never leaves the memory of the process.
+// again at each boot and never leaves the memory of the process.
 type Recipient struct {
 	key  *rsa.PrivateKey
 	spki []byte

@@ -132,7 +132,7 @@ var byCode = map[string]error{
 }
 
 // refusal makes an error of an answer that is not 200: {"__type": code,
-// "message": text}, code perhaps behind a prefix and "#".
+// "message": text}, code perhaps after a prefix and "#".
 func (a *answer) refusal(op string, c Credentials) *Error {
 	var body struct {
 		Type    string `json:"__type"`

@@ -43,7 +43,7 @@ const (
 	maxSealed = 12 + innerHead + maxSecret + 16
 )
 
-// errWrapped says that a wrapped key is none, or was tampered with.
+// errWrapped says that this is not a wrapped key, or that it was tampered with.
 var errWrapped = errors.New("not a wrapped key, or a damaged one")
 
 // The origins of a key.
@@ -122,7 +122,7 @@ func (h *Header) seal(dataKey []byte, s *Secret) ([]byte, error) {
 	return appendField(head, aead.Seal(nil, nil, inner, head)), nil
 }
 
-// open returns what is sealed behind the header.
+// open returns what is sealed after the header.
 func (h *Header) open(dataKey, sealed []byte) (Secret, error) {
 	aead, err := newAEAD(dataKey)
 	if err != nil {

@@ -187,7 +187,7 @@ func fromSeedAndPublic(b []byte) (*Key, error) {
 	return k, nil
 }
 
-// importText reads a key in base64 or hex, whose kind only its length tells.
+// importText reads a key in base64 or hex, whose kind only its length shows.
 func importText(text []byte, as pubkey.Type) (*Key, error) {
 	ecdsa := as == pubkey.Secp256k1 || as == pubkey.Secp256k1Eth
 	digits := bytes.TrimPrefix(text, []byte("0x"))

@@ -67,7 +67,7 @@ const barePrefix = "privyseal ed25519 nonce prefix of a bare scalar\x00"
 // fromScalar makes the key with a bare scalar, reduced, which came without seed and
 // prefix. RFC 8032, 5.1.6, makes the nonce of a secret prefix and the message; any
 // prefix will do that nobody else knows and that is always the same for the key:
-// here it is half of a SHA-512 of the scalar behind a text of its own. Signatures
+// here it is half of a SHA-512 of a text of its own followed by the scalar. Signatures
 // verify like any other.
 func fromScalar(s []byte) (*Key, error) {
 	h := sha512.New()

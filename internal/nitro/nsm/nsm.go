@@ -31,7 +31,7 @@ const (
 	MaxRandom = 64 << 10
 )
 
-// errMalformed says that the module gave an answer that is none.
+// errMalformed says that the module gave an invalid answer.
 var errMalformed = errors.New("the NSM's answer is malformed")
 
 // Error is a refusal by the module, with AWS's name for the reason:

@@ -301,7 +301,7 @@ func hostConfig(d *daemon.Daemon, name string) (hc host.Config, p *policy.Policy
 	}, e.policy, err
 }
 
-// policyDigest returns the hash of a policy as the enclave tells it.
+// policyDigest returns the hash of a policy as the enclave reports it.
 func policyDigest(p *policy.Policy) ([32]byte, error) {
 	data, err := p.Encode()
 	return sha256.Sum256(data), err

@@ -63,7 +63,7 @@ func wrappedOf(c *config.Config, ch config.Chain) (key, identity *wrapped, err e
 	return key, identity, err
 }
 
-// lostWrapped says how a wrapped key comes back, which no command can make anew.
+// lostWrapped says how a wrapped key comes back, which no command can make again.
 func lostWrapped(chainID string) string {
 	if chainID == "" {
 		return "put the identity's file back from the backup"
