@@ -70,7 +70,7 @@ type nitroInstance struct {
 
 	mu    sync.Mutex
 	guest *nitroGuest
-	told  []string // nitro-cli, descriptions aside
+	calls []string // nitro-cli, descriptions aside
 }
 
 type nitroGuest struct {
@@ -122,12 +122,12 @@ func (in *nitroInstance) command(args []string) string {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	if args[0] != "describe-enclaves" {
-		in.told = append(in.told, strings.Join(args, " "))
+		in.calls = append(in.calls, strings.Join(args, " "))
 	}
 	g := in.guest
 	switch args[0] {
 	case "run-enclave":
-		g = &nitroGuest{in: in, id: fmt.Sprintf("i-0-enc%d", len(in.told)), cid: uint32(20 + len(in.told)), debug: slices.Contains(args, "--debug-mode")}
+		g = &nitroGuest{in: in, id: fmt.Sprintf("i-0-enc%d", len(in.calls)), cid: uint32(20 + len(in.calls)), debug: slices.Contains(args, "--debug-mode")}
 		g.ctx, g.kill = context.WithCancel(context.Background())
 		g.boot()
 		in.guest = g
@@ -161,7 +161,7 @@ func (in *nitroInstance) kill() {
 func (in *nitroInstance) commands() []string {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	return slices.Clone(in.told)
+	return slices.Clone(in.calls)
 }
 
 // boot listens as the monitor of the guest does.
@@ -462,9 +462,9 @@ func TestNitroSingleSteps(t *testing.T) {
 			t.Errorf("%s: %q, %v", c.args, out, err)
 		}
 	}
-	for _, told := range in.commands() {
-		if strings.HasPrefix(told, "run-enclave") && strings.Contains(told, "debug") != (told == in.commands()[2]) {
-			t.Errorf("nitro-cli was told %q", told)
+	for _, call := range in.commands() {
+		if strings.HasPrefix(call, "run-enclave") && strings.Contains(call, "debug") != (call == in.commands()[2]) {
+			t.Errorf("nitro-cli was told %q", call)
 		}
 	}
 }
@@ -503,8 +503,8 @@ func TestStartWithABrokenEnclave(t *testing.T) {
 			}
 		})
 	}
-	if told := in.commands(); told != nil {
-		t.Errorf("nitro-cli was told %q", told)
+	if calls := in.commands(); calls != nil {
+		t.Errorf("nitro-cli was told %q", calls)
 	}
 }
 
@@ -522,7 +522,7 @@ func TestStopEnclaveWithTheSigner(t *testing.T) {
 	if err := p.cmd.Wait(); err != nil {
 		t.Errorf("%v\n%s", err, p.log)
 	}
-	if told := in.commands(); len(told) != 2 || told[1] != "terminate-enclave --enclave-id i-0-enc1" {
-		t.Errorf("nitro-cli was told %q", told)
+	if calls := in.commands(); len(calls) != 2 || calls[1] != "terminate-enclave --enclave-id i-0-enc1" {
+		t.Errorf("nitro-cli was told %q", calls)
 	}
 }

@@ -175,7 +175,7 @@ func TestLogReaderThatNeverReads(t *testing.T) {
 	n = e.node(v)
 	for height := int64(signatures + 2); ; height++ {
 		n.signs(height, 1)
-		if told(h, "log lines were dropped") {
+		if logged(h, "log lines were dropped") {
 			break
 		}
 		if height > int64(signatures)+2000 {
@@ -184,7 +184,7 @@ func TestLogReaderThatNeverReads(t *testing.T) {
 	}
 }
 
-func told(h *host, message string) bool {
+func logged(h *host, message string) bool {
 	for {
 		select {
 		case l := <-h.lines:

@@ -169,7 +169,7 @@ type notary struct {
 	current map[string][]byte   // by what the enclave opens
 	seen    map[string][][]byte // the same, in order
 	lie     lie
-	told    chan struct{} // a record was lied about
+	lied    chan struct{} // a record was lied about
 }
 
 // lie returns the frames that answer one, and whether the connection ends then. It
@@ -178,7 +178,7 @@ type notary struct {
 type lie func(frame []byte, open string, truth func() []byte) (answers [][]byte, end bool)
 
 func newNotary(vs ...*validator) *notary {
-	n := &notary{current: map[string][]byte{}, seen: map[string][][]byte{}, told: make(chan struct{}, 1<<16)}
+	n := &notary{current: map[string][]byte{}, seen: map[string][][]byte{}, lied: make(chan struct{}, 1<<16)}
 	for _, v := range vs {
 		n.put(v, v.first)
 	}
@@ -214,8 +214,8 @@ func (n *notary) tell(l lie) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.lie = l
-	for len(n.told) > 0 {
-		<-n.told
+	for len(n.lied) > 0 {
+		<-n.lied
 	}
 }
 
@@ -224,7 +224,7 @@ func (n *notary) wait(t *testing.T, times int) {
 	t.Helper()
 	for range times {
 		select {
-		case <-n.told:
+		case <-n.lied:
 		case <-time.After(patience):
 			t.Fatal("the enclave does not ask again")
 		}
@@ -284,7 +284,7 @@ func (n *notary) answer(frame []byte, open string) (answers [][]byte, end bool) 
 	}
 	answers, end = n.lie(frame, open, truth)
 	if frame[0] == 'P' {
-		n.told <- struct{}{}
+		n.lied <- struct{}{}
 	}
 	return answers, end
 }

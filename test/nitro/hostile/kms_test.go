@@ -157,12 +157,12 @@ func TestKMSInTrouble(t *testing.T) {
 		a.Hang = true
 		asked <- struct{}{}
 	})
-	told := make(chan hostlink.ChainStatus)
-	go func() { told <- e.boot(v) }()
+	status := make(chan hostlink.ChainStatus)
+	go func() { status <- e.boot(v) }()
 	<-asked
 	w.kms.Change(func(_ rig.KMSCall, a *rig.KMSAnswer) { a.Status = 400 })
 	e.meet(w.honest(d))
-	if s := <-told; s.Problem == "" {
+	if s := <-status; s.Problem == "" {
 		t.Error("booted by a KMS that hangs")
 	}
 	w.kms.Change(nil)

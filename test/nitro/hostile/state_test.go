@@ -204,7 +204,7 @@ func TestAcknowledgementsInTime(t *testing.T) {
 	// Silence. The lie holds the notary's lock, as a disk that hangs would.
 	release := make(chan struct{})
 	notary.tell(func(_ []byte, _ string, truth func() []byte) ([][]byte, bool) {
-		notary.told <- struct{}{}
+		notary.lied <- struct{}{}
 		<-release
 		return [][]byte{truth()}, false
 	})
