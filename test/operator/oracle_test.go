@@ -25,6 +25,9 @@ type oracle struct {
 	order  []position // of signed, sorted
 	live   map[string]bool
 	denied map[string]word // copies that a word says do not sign
+	// unheeded are those of them that signed on the host of the word since, which it
+	// knows until it is booted.
+	unheeded map[string]word
 
 	// excuse is the false word because of which two signatures may conflict now, or
 	// empty.
@@ -65,7 +68,7 @@ type word struct {
 }
 
 func newOracle(chainID string) *oracle {
-	return &oracle{chainID: chainID, signed: map[position]release{}, live: map[string]bool{}, denied: map[string]word{}}
+	return &oracle{chainID: chainID, signed: map[position]release{}, live: map[string]bool{}, denied: map[string]word{}, unheeded: map[string]word{}}
 }
 
 // top returns the highest position that was signed.
@@ -106,6 +109,9 @@ func (o *oracle) released(copy copyOf, at position, content []byte) error {
 			return err
 		}
 	}
+	if w, denied := o.denied[copy.name]; denied {
+		o.unheeded[copy.name] = w
+	}
 	before, twice := o.signed[at]
 	if !twice {
 		if top := o.top().height; at.height > top+leap {
@@ -132,6 +138,7 @@ var (
 func (o *oracle) gave(w word, mark position, copies []copyOf) error {
 	o.live[w.about] = true
 	delete(o.denied, w.about)
+	delete(o.unheeded, w.about)
 	for _, c := range copies {
 		if c.name != w.about && o.live[c.name] {
 			w.boot = c.boot
@@ -156,11 +163,27 @@ func (o *oracle) lie(w word, why string, says *regexp.Regexp) error {
 	return nil
 }
 
+// booted records that a host has forgotten what its copies signed. Of a copy that
+// was said not to sign, and has, nobody can know any more.
+func (o *oracle) booted(host byte) error {
+	for name, w := range o.unheeded {
+		if name[0] != host {
+			continue
+		}
+		delete(o.unheeded, name)
+		if err := o.lie(w, fmt.Sprintf("that no other copy signs was false: %s did", name), saysNoOther); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // ended records that a copy was exported: it is dead by privyseal's own promise,
 // so a word that says so is true.
 func (o *oracle) ended(name string) {
 	delete(o.live, name)
 	delete(o.denied, name)
+	delete(o.unheeded, name)
 }
 
 // parseTimestamp reads a google.protobuf.Timestamp of a reply.

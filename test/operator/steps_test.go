@@ -1,6 +1,7 @@
 package operator
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -257,7 +258,7 @@ func reboot(w *world, args []string) error {
 	if err := os.RemoveAll(dir); err != nil {
 		return err
 	}
-	return os.Mkdir(dir, 0o700)
+	return errors.Join(os.Mkdir(dir, 0o700), w.oracle.booted(host))
 }
 
 func sign(w *world, h *home, args []string) error {
