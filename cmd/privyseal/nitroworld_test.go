@@ -74,7 +74,7 @@ func nitroSetup(setenv func(k, v string), atEnd func(func())) error {
 
 const kmsKeyARN = "arn:aws:kms:eu-central-1:111122223333:key/00000000-1111-2222-3333-444444444444"
 
-// fakenitrocli is AWS's launcher, as far as package host uses it.
+// fakenitrocli is AWS's launcher, as far as package nitrohost uses it.
 func fakenitrocli() {
 	if err := runNitroCLI(os.Getenv("NITRO"), os.Args[1], os.Args[2:]); err != nil {
 		fmt.Fprintln(os.Stderr, "nitro-cli:", err)

@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"privyseal/internal/cli"
-	"privyseal/internal/host"
+	"privyseal/internal/nitrohost"
 )
 
 // TestUnits has systemd read the units that we ship, and compares what they say
@@ -31,7 +31,7 @@ func TestUnits(t *testing.T) {
 			"KillMode=process", "SupplementaryGroups=ne", "DevicePolicy=closed", "DeviceAllow=/dev/nitro_enclaves rw",
 			"RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_VSOCK",
 			"RuntimeDirectory=privyseal privyseal-nitro",
-			"Environment=NITRO_CLI_SOCKETS_PATH=" + host.SocketsDir,
+			"Environment=NITRO_CLI_SOCKETS_PATH=" + nitrohost.SocketsDir,
 		}, common...),
 	} {
 		t.Run(name, func(t *testing.T) { checkUnit(t, name, want) })

@@ -63,7 +63,7 @@ var mayImport = map[string]string{
 	"internal/key/nitrokms": "internal/strictjson",
 	"internal/enclave": "internal/claims internal/hostlink internal/key/nitrokms internal/key/soft internal/nitro/nsm internal/oplog " +
 		"internal/policy internal/privval internal/pubkey internal/session internal/signer internal/vsock internal/watermark golang.org/x/sys/unix",
-	"internal/host":         "internal/dial internal/hostlink internal/policy internal/strictjson internal/vsock internal/watermark github.com/aws/aws-sdk-go-v2/",
+	"internal/nitrohost":    "internal/dial internal/hostlink internal/policy internal/strictjson internal/vsock internal/watermark github.com/aws/aws-sdk-go-v2/",
 	"cmd/privyseal-enclave": "internal/enclave",
 
 	// The operator's side. It comes after the core and is not trusted by it.
@@ -82,8 +82,8 @@ var mayImport = map[string]string{
 
 	"internal/ops/vault": "internal/cli internal/config internal/cure internal/home internal/key/soft internal/key/vault internal/provider internal/pubkey github.com/spf13/cobra " +
 		"github.com/spf13/pflag",
-	"internal/ops/nitro": "internal/claims internal/cli internal/config internal/cure internal/daemon internal/eif internal/home internal/host internal/hostlink " +
-		"internal/key/nitrokms internal/key/soft internal/migrate internal/monitor internal/nitro internal/ops/nitro/image internal/ops/nitro/verify " +
+	"internal/ops/nitro": "internal/claims internal/cli internal/config internal/cure internal/daemon internal/eif internal/home internal/hostlink " +
+		"internal/key/nitrokms internal/key/soft internal/migrate internal/monitor internal/nitro internal/nitrohost internal/ops/nitro/image internal/ops/nitro/verify " +
 		"internal/policy internal/provider internal/pubkey internal/session internal/shell internal/signer internal/vsock internal/watermark " +
 		"github.com/spf13/cobra github.com/spf13/pflag",
 

@@ -4,7 +4,7 @@ import (
 	"errors"
 	"fmt"
 
-	"privyseal/internal/host"
+	"privyseal/internal/nitrohost"
 	"privyseal/internal/ops/nitro/image"
 	"privyseal/internal/provider"
 )
@@ -34,9 +34,9 @@ func checkEnclave(r *provider.Report, name string) {
 	for _, why := range image.ForTests(p) {
 		r.Add(provider.Unsure, line, what, why, "")
 	}
-	if Enclaves(r.Config)[name].Transport == "" && host.Sockets() == "" {
+	if Enclaves(r.Config)[name].Transport == "" && nitrohost.Sockets() == "" {
 		r.Add(provider.Unsure, line, what, "nitro-cli has its sockets where every user of this instance gets in, and can make the enclave unmanageable",
-			"start it by systemd/privyseal-nitro.service, or make "+host.SocketsDir+" with mode 0700 for this user, before the enclave is launched")
+			"start it by systemd/privyseal-nitro.service, or make "+nitrohost.SocketsDir+" with mode 0700 for this user, before the enclave is launched")
 	}
 	for i, ch := range r.Config.Chains {
 		if ch.Table != name {

@@ -14,10 +14,10 @@ import (
 	"privyseal/internal/claims"
 	"privyseal/internal/config"
 	"privyseal/internal/eif"
-	"privyseal/internal/host"
 	"privyseal/internal/hostlink"
 	"privyseal/internal/monitor"
 	"privyseal/internal/nitro"
+	"privyseal/internal/nitrohost"
 	"privyseal/internal/policy"
 	"privyseal/internal/provider"
 	"privyseal/internal/vsock"
@@ -79,7 +79,7 @@ func (f *enclaveFlags) open(ctx context.Context, a *provider.House, c *config.Co
 	}
 	err = e.connect(ctx, link)
 	if err == nil && kms {
-		var found host.Credentials
+		var found nitrohost.Credentials
 		found, err = credentialsOf(e).Credentials(ctx)
 		e.credentials = found.Reveal()
 	}
@@ -90,9 +90,9 @@ func (f *enclaveFlags) open(ctx context.Context, a *provider.House, c *config.Co
 	return e, nil
 }
 
-func (e *enclaveLink) launcher() (*host.Launcher, error) {
+func (e *enclaveLink) launcher() (*nitrohost.Launcher, error) {
 	m := e.image.Measure()
-	want := host.Measurements{PCR0: m.PCR0.String(), PCR1: m.PCR1.String(), PCR2: m.PCR2.String()}
+	want := nitrohost.Measurements{PCR0: m.PCR0.String(), PCR1: m.PCR1.String(), PCR2: m.PCR2.String()}
 	if e.image.SignedBy() != nil {
 		want.PCR8 = m.PCR8.String()
 	}
@@ -104,8 +104,8 @@ func (e *enclaveLink) launcher() (*host.Launcher, error) {
 	if memory == 0 {
 		memory = max(MinMemoryMiB, int((4*info.Size()+1<<20-1)>>20))
 	}
-	return &host.Launcher{
-		Path: e.config.NitroCLI, Name: host.EnclaveName(e.name), CID: e.config.CID, EIF: e.config.EIF,
+	return &nitrohost.Launcher{
+		Path: e.config.NitroCLI, Name: nitrohost.EnclaveName(e.name), CID: e.config.CID, EIF: e.config.EIF,
 		MemoryMiB: memory, CPUs: e.config.CPUCount, Want: want,
 	}, nil
 }
@@ -150,7 +150,7 @@ func (e *enclaveLink) serveKMS(ctx context.Context, link vsock.Host) error {
 				defer c.Close()
 				// The enclave tells, with its cure, what became of its call; why KMS was not
 				// reached it cannot know.
-				if err := host.ProxyKMS(ctx, c, e.policy.Endpoint(), answerTimeout); err != nil && ctx.Err() == nil {
+				if err := nitrohost.ProxyKMS(ctx, c, e.policy.Endpoint(), answerTimeout); err != nil && ctx.Err() == nil {
 					e.kmsFailed(err)
 				}
 			}()

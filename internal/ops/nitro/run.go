@@ -14,7 +14,7 @@ import (
 
 	"privyseal/internal/cli"
 	"privyseal/internal/config"
-	"privyseal/internal/host"
+	"privyseal/internal/nitrohost"
 	"privyseal/internal/provider"
 	"privyseal/internal/vsock"
 )
@@ -35,7 +35,7 @@ func (f *runningFlags) addCLI(cmd *cobra.Command) {
 
 // launcher returns a launcher for the enclave, which cannot launch. A config is
 // not needed.
-func (f *runningFlags) launcher(a *provider.House) (*host.Launcher, error) {
+func (f *runningFlags) launcher(a *provider.House) (*nitrohost.Launcher, error) {
 	c, err := a.ExistingConfig()
 	if err != nil {
 		return nil, err
@@ -55,11 +55,11 @@ func (f *runningFlags) launcher(a *provider.House) (*host.Launcher, error) {
 			return nil, cli.Usagef("there is no [enclave.%s] in the config", f.name)
 		}
 	}
-	return &host.Launcher{Path: cmp.Or(f.nitroCLI, e.NitroCLI), Name: host.EnclaveName(name)}, nil
+	return &nitrohost.Launcher{Path: cmp.Or(f.nitroCLI, e.NitroCLI), Name: nitrohost.EnclaveName(name)}, nil
 }
 
 // find returns the enclave that runs under the name, or an error if none does.
-func (f *runningFlags) find(ctx context.Context, a *provider.House) (*host.Launcher, *host.Enclave, error) {
+func (f *runningFlags) find(ctx context.Context, a *provider.House) (*nitrohost.Launcher, *nitrohost.Enclave, error) {
 	l, err := f.launcher(a)
 	if err != nil {
 		return nil, nil, err
@@ -104,7 +104,7 @@ policy was made for that, and so does "privyseal start".`,
 				return err
 			}
 			what := "launched"
-			var e host.Enclave
+			var e nitrohost.Enclave
 			if debug {
 				e, err = launchDebug(cmd.Context(), l)
 				what = "launched in debug mode"
@@ -126,20 +126,20 @@ policy was made for that, and so does "privyseal start".`,
 	return cmd
 }
 
-func launchDebug(ctx context.Context, l *host.Launcher) (host.Enclave, error) {
+func launchDebug(ctx context.Context, l *nitrohost.Launcher) (nitrohost.Enclave, error) {
 	running, err := l.Find(ctx)
 	if err != nil {
-		return host.Enclave{}, err
+		return nitrohost.Enclave{}, err
 	}
 	if running != nil {
-		return host.Enclave{}, fmt.Errorf("%s runs already (%s); end it with `privyseal nitro stop`", l.Name, running.ID)
+		return nitrohost.Enclave{}, fmt.Errorf("%s runs already (%s); end it with `privyseal nitro stop`", l.Name, running.ID)
 	}
 	return l.Launch(ctx, true)
 }
 
 // launcher returns the launcher of the enclave that the flags mean, and what its
 // image says.
-func (f *enclaveFlags) launcher(c *config.Config) (*host.Launcher, *enclaveLink, error) {
+func (f *enclaveFlags) launcher(c *config.Config) (*nitrohost.Launcher, *enclaveLink, error) {
 	e := newEnclaveLink()
 	var err error
 	if e.name, e.config, e.isNew, err = f.choose(c); err != nil {

@@ -17,9 +17,9 @@ import (
 
 	"privyseal/internal/config"
 	"privyseal/internal/daemon"
-	"privyseal/internal/host"
 	"privyseal/internal/hostlink"
 	"privyseal/internal/monitor"
+	"privyseal/internal/nitrohost"
 	"privyseal/internal/policy"
 	"privyseal/internal/provider"
 	"privyseal/internal/pubkey"
@@ -100,7 +100,7 @@ func openNitroChain(ctx context.Context, d *daemon.Daemon, cc config.Chain, m *m
 	return c, nil
 }
 
-// Status implements host.Observer.
+// Status implements nitrohost.Observer.
 func (c *chain) Status(keyType string, public []byte, problem error) {
 	defer func() {
 		c.tell()
@@ -137,7 +137,7 @@ func (c *chain) checkPublic(keyType string, public []byte) (pubkey.Key, error) {
 	return key, nil
 }
 
-// Acked implements host.Observer.
+// Acked implements nitrohost.Observer.
 func (c *chain) Acked(r hostlink.Record) {
 	if c.Guard != nil {
 		c.Signed(r.Mark, nil) // it will be
@@ -145,7 +145,7 @@ func (c *chain) Acked(r hostlink.Record) {
 	c.saved.Store(&watermark.Saved{Mark: r.Mark, Version: r.Seq, Time: r.Time})
 }
 
-// Event implements host.Observer.
+// Event implements nitrohost.Observer.
 func (c *chain) Event(e hostlink.Event) {
 	o := monitor.Outcome{
 		Node: e.Node, Kind: label(e.Kind), Reason: e.Reason, Repeated: e.Repeated, Unknown: e.Unknown, Nil: e.Nil,
@@ -174,7 +174,7 @@ func label(s string) string {
 	return s
 }
 
-// Node implements host.Observer.
+// Node implements nitrohost.Observer.
 func (c *chain) Node(name, state string, err error) {
 	n := c.nodes[name]
 	if n == nil {
@@ -190,7 +190,7 @@ func (c *chain) Node(name, state string, err error) {
 
 // served is one enclave with its chains.
 type served struct {
-	host   *host.Host
+	host   *nitrohost.Host
 	chains []*chain
 }
 
@@ -252,7 +252,7 @@ func newNitroHost(d *daemon.Daemon, name string, chains []*chain) (*served, erro
 				chainErr = errors.New(why + "; " + cure)
 			}
 		}
-		var hostChain host.Chain
+		var hostChain nitrohost.Chain
 		if chainErr == nil {
 			hostChain, chainErr = c.forHost()
 		}
@@ -267,7 +267,7 @@ func newNitroHost(d *daemon.Daemon, name string, chains []*chain) (*served, erro
 	if len(h.chains) == 0 {
 		return nil, failed
 	}
-	if h.host, err = host.New(hc); err != nil {
+	if h.host, err = nitrohost.New(hc); err != nil {
 		for _, c := range h.chains {
 			c.fail(err)
 		}
@@ -284,7 +284,7 @@ func (c *chain) fail(err error) {
 
 // hostConfig returns the host's config of an enclave, without chains, and the
 // policy of its image.
-func hostConfig(d *daemon.Daemon, name string) (hc host.Config, p *policy.Policy, err error) {
+func hostConfig(d *daemon.Daemon, name string) (hc nitrohost.Config, p *policy.Policy, err error) {
 	e := &enclaveLink{name: name, config: Enclaves(d.Config)[name]}
 	e.config.EIF, e.config.Transport = d.Config.Path(e.config.EIF), d.Config.Path(e.config.Transport)
 	if e.image, e.policy, err = (&enclaveFlags{}).readImage(e.config.EIF); err != nil {
@@ -295,7 +295,7 @@ func hostConfig(d *daemon.Daemon, name string) (hc host.Config, p *policy.Policy
 		return hc, nil, err
 	}
 	digest, err := policyDigest(e.policy)
-	return host.Config{
+	return nitrohost.Config{
 		Launcher: launcher, Dir: e.config.Transport, Policy: digest, KMS: e.policy.Endpoint(), Credentials: credentialsOf(e),
 		LogLevel: d.Config.Log.Level, StopEnclave: e.config.StopEnclave, Log: d.Log.With("enclave", name), Up: d.Monitor.Enclave(name),
 	}, e.policy, err
@@ -308,13 +308,13 @@ func policyDigest(p *policy.Policy) ([32]byte, error) {
 }
 
 // credentialsOf returns where the credentials for an enclave come from.
-func credentialsOf(e *enclaveLink) host.Source {
+func credentialsOf(e *enclaveLink) nitrohost.Source {
 	if c := e.config.Credentials; c != nil {
-		return host.Static{Value: host.NewCredentials(hostlink.Credentials{
+		return nitrohost.Static{Value: nitrohost.NewCredentials(hostlink.Credentials{
 			AccessKeyID: c.AccessKeyID, SecretAccessKey: c.SecretAccessKey.Reveal(), SessionToken: c.SessionToken.Reveal(),
 		})}
 	}
-	return host.DefaultChain{Region: e.policy.Region()}
+	return nitrohost.DefaultChain{Region: e.policy.Region()}
 }
 
 // disallowed says why an enclave with this policy will not sign for a chain with
@@ -351,8 +351,8 @@ func buildFor(flag string) string {
 	return "build an image whose policy does: `privyseal nitro image-policy " + flag + " …`"
 }
 
-func (c *chain) forHost() (host.Chain, error) {
-	out := host.Chain{
+func (c *chain) forHost() (nitrohost.Chain, error) {
+	out := nitrohost.Chain{
 		ID: c.id, Wrapped: c.key.data, Store: c.store, Observer: c,
 		Closed: c.Closed, Cut: c.Cut,
 		HeightBurst: c.cfg.HeightBurst, HeightPerSecond: c.cfg.HeightPerSecond, Idle: c.cfg.Timeout.Duration,
@@ -365,7 +365,7 @@ func (c *chain) forHost() (host.Chain, error) {
 		if err != nil {
 			return out, err
 		}
-		out.Nodes = append(out.Nodes, host.Node{Name: n.Name, Addr: n.Addr, Network: addr.Socket(), Address: addr.Address, PeerUID: n.PeerUID})
+		out.Nodes = append(out.Nodes, nitrohost.Node{Name: n.Name, Addr: n.Addr, Network: addr.Socket(), Address: addr.Address, PeerUID: n.PeerUID})
 	}
 	return out, nil
 }

@@ -1,16 +1,16 @@
-// Package host is what runs outside of an AWS Nitro enclave, in the process of
+// Package nitrohost is what runs outside of an AWS Nitro enclave, in the process of
 // `privyseal start`: it launches the enclave or finds it running, keeps its
 // state, connects it to its nodes and to KMS, gives it credentials to boot with,
 // and hands on what it reports.
 //
 // It holds no key and signs nothing. The enclave does not trust it; what is here
 // decides whether the validator signs, never what. From the enclave it takes
-// bytes within limits: no port waits for another, and what the enclave tells of
+// bytes within limits: no port waits for another, and what the enclave says of
 // itself is no proof of anything.
 //
 // The enclave outlives this process: without a host to acknowledge its state it
 // refuses to sign, and the next process finds it and boots it again.
-package host
+package nitrohost
 
 import (
 	"context"
