@@ -24,6 +24,7 @@ type source struct {
 // sources parses all files but tests.
 func sources(t *testing.T) (list []source) {
 	t.Helper()
+	fset := token.NewFileSet()
 	err := fs.WalkDir(os.DirFS("../.."), ".", func(name string, d fs.DirEntry, err error) error {
 		switch {
 		case err != nil:
@@ -33,7 +34,6 @@ func sources(t *testing.T) (list []source) {
 		case d.IsDir() || !strings.HasSuffix(name, ".go") || strings.HasSuffix(name, "_test.go"):
 			return nil
 		}
-		fset := token.NewFileSet()
 		f, err := parser.ParseFile(fset, filepath.Join("../..", name), nil, parser.SkipObjectResolution)
 		list = append(list, source{name, fset, f})
 		return err
