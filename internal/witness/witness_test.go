@@ -556,6 +556,21 @@ func TestLagging(t *testing.T) {
 	t.Parallel()
 	old, syncing, good := newNode(t, 50), newNode(t, 20), newNode(t, 100)
 	syncing.catchingUp = true
+	// However busy the machine is, the good one's first answer has come when it is asked
+	// again, and the others answer after that.
+	asked, again := 0, make(chan struct{})
+	good.handle = func(_ http.ResponseWriter, r *http.Request) bool {
+		good.set(func(*node) {
+			if r.URL.Path == "/status" {
+				if asked++; asked == 2 {
+					close(again)
+				}
+			}
+		})
+		return false
+	}
+	wait := func(http.ResponseWriter, *http.Request) bool { <-again; return false }
+	old.handle, syncing.handle = wait, wait
 	w := watch(t, precommit(100, 2, time.Now()), nil, old.URL, syncing.URL, good.URL)
 	if b := w.until("open", isOpen); b.Tip != 100 || b.Floor != 100 {
 		t.Errorf("%+v", b)
