@@ -97,7 +97,6 @@ var uncut = []string{
 	"internal/command",
 	"internal/config",
 	"internal/daemon",
-	"internal/eif",
 	"internal/enclave",
 	"internal/filestore",
 	"internal/home",

@@ -17,13 +17,6 @@ import (
 	"github.com/fxamacker/cbor/v2"
 )
 
-// SignedBy is who signed an image: whoever has the key of this certificate.
-// Nobody vouches for the certificate; PCR8 names it, and the hypervisor refuses
-// to start the image when it is not valid at that time.
-type SignedBy struct {
-	Certificate *x509.Certificate
-}
-
 // Signer signs images.
 type Signer struct {
 	key  *ecdsa.PrivateKey
