@@ -85,17 +85,6 @@ func subject(r provider.Row) string {
 // wholeChain is the check of all of a chain.
 const wholeChain = "chain"
 
-// inspection is one run of `privyseal check`.
-type inspection struct {
-	app  *provider.House
-	home string
-	dial bool
-
-	provider.Report
-	running *monitor.Snapshot       // nil: no signer runs
-	owners  map[watermark.ID]string // name of the chain that has an id with a key
-}
-
 func (k *inspection) print(w io.Writer) error {
 	_, err := io.WriteString(w, k.page(screenOf(w)))
 	return err
@@ -316,31 +305,6 @@ func (k *inspection) reloadCure(ch config.Chain) string {
 		return "restart the signer, as by `systemctl restart " + k.unit() + "`"
 	}
 	return fmt.Sprintf("reload the signer, as by `systemctl reload %s` or `kill -HUP %d`", k.unit(), k.running.PID)
-}
-
-// snapshot returns how the running signer sees a chain, nil if it does not.
-func (k *inspection) snapshot(name string) *monitor.ChainSnapshot {
-	if k.running == nil {
-		return nil
-	}
-	at := slices.IndexFunc(k.running.Chains, func(c monitor.ChainSnapshot) bool { return c.Name == name })
-	if at < 0 {
-		return nil
-	}
-	return &k.running.Chains[at]
-}
-
-// entry returns the provider of a chain.
-func (k *inspection) entry(ch config.Chain) provider.Entry {
-	e, _ := k.app.Providers.Of(ch)
-	return e
-}
-
-// isLocal reports whether the signer has the key of a chain itself, and opens it at a
-// reload.
-func (k *inspection) isLocal(ch config.Chain) bool {
-	_, ok := k.app.Providers.Local(ch)
-	return ok
 }
 
 func (k *inspection) checkIdentity(i int) {

@@ -137,3 +137,38 @@ func printable(text string) string {
 		return r
 	}, text)
 }
+
+// What is drawn over is neither cleared before nor scrolled, so that nothing
+// flickers: each line clears what was after it (ECMA-48: CUP, EL, ED, and DECTCEM).
+const (
+	cursorHome = "\x1b[H"
+	clearLine  = "\x1b[K"
+	clearRest  = "\x1b[J"
+	hideCursor = "\x1b[2J\x1b[?25l"
+	showCursor = "\x1b[?25h"
+)
+
+// redraws reports whether the screen is a terminal that can be drawn over.
+func (s screen) redraws() bool { return s.width > 0 && s.addressed }
+
+// over returns what draws a page over the last one, as much of it as fits.
+func (s screen) over(page string) string {
+	var b strings.Builder
+	b.WriteString(cursorHome)
+	left := s.height - 1
+	for line := range strings.Lines(page) {
+		if left -= s.rows(line); s.height > 0 && left < 1 {
+			b.WriteString("…" + clearLine + "\r\n")
+			break
+		}
+		b.WriteString(strings.TrimSuffix(line, "\n") + clearLine + "\r\n")
+	}
+	b.WriteString(clearRest)
+	return b.String()
+}
+
+// rows returns how many rows of the screen a line takes.
+func (s screen) rows(line string) int {
+	n := utf8.RuneCountInString(line) - 1
+	return 1 + max(0, n-1)/s.width
+}

@@ -6,9 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strings"
 	"text/tabwriter"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -16,9 +14,7 @@ import (
 	"privyseal/internal/config"
 	"privyseal/internal/cure"
 	"privyseal/internal/daemon"
-	"privyseal/internal/home"
 	"privyseal/internal/provider"
-	"privyseal/internal/shell"
 	"privyseal/internal/witness"
 )
 
@@ -178,68 +174,4 @@ func askWitnesses(ctx context.Context, w io.Writer, a *provider.House, c *config
 		return errors.New("no witness can be used")
 	}
 	return nil
-}
-
-// checkWitnesses has a row for each witness, and one for a chain without.
-func (k *inspection) checkWitnesses(ctx context.Context, i int) {
-	ch := k.Config.Chains[i]
-	line := k.Config.Line("chain", i, "witness")
-	if flag, err := witness.ReadFlag(k.Config.Path(ch.State)); err == nil && flag.Stopped {
-		k.Add(provider.Bad, line, "witness", flag.Why, "once the other signer is off for good: "+k.app.Command("witness --chain-id %s --resume", shell.Word(ch.Name)))
-	} else if err == nil && flag.Quarantine && len(ch.Witness) > 0 {
-		k.Add(provider.Unsure, line, "witness", "the next start goes through a quarantine: "+flag.Why, "")
-	}
-	if len(ch.Witness) == 0 {
-		k.Add(provider.Unsure, k.Config.Line("chain", i), "witness", home.NoWitness, "")
-	}
-	sights := lookAll(ctx, k.app, k.Config, ch)
-	var tip int64
-	for _, s := range sights {
-		tip = max(tip, s.status.Height)
-	}
-	for j, s := range sights {
-		line := k.Config.Line("chain", i, "witness", j)
-		text := s.addr + ": " + s.String()
-		switch behind := tip - s.status.Height; {
-		case s.err != nil:
-			k.Add(provider.Bad, line, "witness", s.err.Error(), "correct `witness`, or start that node; the signer signs all the same")
-		case s.lies > 0 || behind > maxBehind:
-			k.Add(provider.Unsure, line, "witness", fmt.Sprintf("%s; %d behind the newest witness", text, behind), "")
-		default:
-			k.Add(provider.Good, line, "witness", text, "")
-		}
-	}
-}
-
-// maxBehind is how many blocks a witness may be late before it is worth a word.
-const maxBehind = 10
-
-// witnessRows returns what there is to say of a chain's witnesses.
-func witnessRows(s *witness.Snapshot, now time.Time) (rows []statusRow) {
-	if s == nil {
-		return []statusRow{{label: "witness", word: "none,", text: "so nobody would see a second signer", tone: doubt}}
-	}
-	var parts []string
-	if s.Tip > 0 {
-		parts = append(parts, fmt.Sprintf("tip %d, %s ago", s.Tip, age(s.TipTime, now)))
-	}
-	if s.Lies > 0 {
-		parts = append(parts, cure.Count(s.Lies, "untrue claim"))
-	}
-	text := strings.Join(parts, ", ")
-	if s.Detail != "" {
-		text = strings.TrimPrefix(text+"; "+s.Detail, "; ")
-	}
-	tones := map[string]tone{"open": fine, witness.Stopped: alarm}
-	t, known := tones[s.State]
-	if !known || s.State == "open" && s.Detail != "" {
-		t = doubt
-	}
-	rows = append(rows, statusRow{label: "witness", word: s.State, text: text, tone: t})
-	for _, src := range s.Sources {
-		if src.Problem != "" {
-			rows = append(rows, statusRow{label: "witness", text: src.Problem, tone: doubt})
-		}
-	}
-	return rows
 }
