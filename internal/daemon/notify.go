@@ -1,9 +1,12 @@
 package daemon
 
 import (
+	"fmt"
 	"net"
 	"os"
 	"time"
+
+	"privyseal/internal/cure"
 )
 
 // notify tells systemd the state of the service, if it runs us (sd_notify(3):
@@ -25,4 +28,22 @@ func notify(state string) error {
 	}
 	_, err = conn.Write([]byte(state))
 	return err
+}
+
+// Notify tells systemd the state. That it could not is logged.
+func (d *Daemon) Notify(state string) {
+	if err := notify(state); err != nil {
+		d.Log.Warn("cannot notify systemd", "error", err)
+	}
+}
+
+// Summary says in a line how many chains can sign.
+func (d *Daemon) Summary() string {
+	ready, chains := 0, d.Monitor.Snapshot().Chains
+	for _, c := range chains {
+		if c.Ready {
+			ready++
+		}
+	}
+	return fmt.Sprintf("%d of %s can sign", ready, cure.Count(len(chains), "chain"))
 }

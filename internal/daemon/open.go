@@ -6,7 +6,6 @@ import (
 	"crypto/ed25519"
 	"errors"
 	"fmt"
-	"log/slog"
 	"sync"
 
 	"privyseal/internal/cli"
@@ -19,40 +18,6 @@ import (
 	"privyseal/internal/signer"
 	"privyseal/internal/watermark"
 )
-
-// Daemon is what one process signs with. After the start its fields belong to the
-// goroutine that tends it.
-type Daemon struct {
-	Home      string
-	Providers provider.Table
-	Stores    provider.Stores
-	Config    *config.Config // what is in force
-	Log       *slog.Logger
-	setLevel  func(slog.Level)
-	Monitor   *monitor.Monitor
-	chains    []*chain // those that this process signs for, in the order of the config
-	services  []Service
-	owners    map[watermark.ID]string // name of the chain that has taken an id with a key
-	end       context.CancelCauseFunc // ends it all, set once it serves
-	hangs     bool                    // what has the fields above does not come back
-}
-
-// chain is one chain that this process signs for.
-type chain struct {
-	cfg      config.Chain
-	monitor  *monitor.Chain
-	changed  map[string]func(session.State, error) // by the name of the node
-	sessions map[string]*running                   // by the name of the node
-	leaving  []*running                            // of nodes that were removed, not known to be done
-
-	holder   provider.Local
-	key      provider.Key
-	identity ed25519.PrivateKey // nil without a node that asks for it
-	store    watermark.Store
-	signer   *signer.Signer // nil: it cannot sign
-	err      error          // why it cannot
-	*Guard                  // nil before the state is opened
-}
 
 // open loads the keys and states of all chains. A chain that fails is told to
 // the monitor and left out, but for a state that another process holds: then

@@ -4,21 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"os"
-	"slices"
 	"time"
-
-	"privyseal/internal/config"
-	"privyseal/internal/privval"
-	"privyseal/internal/session"
 )
-
-// running is the session of one node.
-type running struct {
-	cancel context.CancelFunc
-	done   chan struct{} // closed when what was in flight is finished
-}
 
 // serve runs a session for every node until ctx ends and all are done, and reloads
 // the config when hangup says so.
@@ -53,47 +41,23 @@ func (d *Daemon) runServices(ctx context.Context) (failed error) {
 	return failed
 }
 
-// drained waits for what is in flight for chains whose sessions were cancelled, and
-// reports whether it ended in time.
-func (d *Daemon) drained(chains []*chain) bool {
-	timeout := time.After(drainTimeout)
-	for _, c := range chains {
-		for _, r := range slices.AppendSeq(slices.Clone(c.leaving), maps.Values(c.sessions)) {
-			select {
-			case <-r.done:
-			case <-timeout:
-				return false
-			}
-		}
-	}
-	return true
-}
+// errHung says that something still waits for a disk or a file server that does not
+// answer. Nothing ends such a wait but the end of the process.
+var errHung = errors.New("a file system does not answer")
 
-// dial starts the sessions of nodes, if the chain can sign.
-func (c *chain) dial(ctx context.Context, nodes []config.Node) {
-	if c.signer == nil {
-		return
+// unlessHung runs f, and returns errHung if ctx ended and f did not within patience.
+func unlessHung(ctx context.Context, patience time.Duration, f func() error) error {
+	done := make(chan error, 1)
+	go func() { done <- f() }()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
 	}
-	c.Run(ctx)
-	for _, n := range nodes {
-		addr, err := session.ParseAddr(n.Addr)
-		if err != nil {
-			c.changed[n.Name](session.Dialling, err) // the config was checked, so it cannot be
-			continue
-		}
-		s := &session.Session{
-			Addr: addr, PeerUID: n.PeerUID, Identity: c.identity, Idle: c.cfg.Timeout.Duration,
-			Handle: func(ctx context.Context, req *privval.Request) (privval.Response, error) {
-				return c.signer.Handle(ctx, n.Name, req)
-			},
-			Changed: c.changed[n.Name],
-		}
-		ctx, cancel := context.WithCancel(ctx)
-		r := &running{cancel: cancel, done: make(chan struct{})}
-		c.sessions[n.Name] = r
-		go func() {
-			defer close(r.done)
-			s.Run(ctx)
-		}()
+	select {
+	case err := <-done:
+		return err
+	case <-time.After(patience):
+		return errHung
 	}
 }

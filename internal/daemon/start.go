@@ -1,18 +1,8 @@
-// Package daemon is a signer that runs: it opens the keys and states of a home folder,
-// serves their nodes, watches their chains, takes new configs, and ends.
-//
-// What is signed is decided in internal/signer and internal/watermark; nothing here comes
-// between a request and its answer. It knows no provider: a chain is opened by the
-// provider.Local that has its key, or by a [Remote] and served by a [Service] where a
-// process of its own signs. What is not signing (metrics, status, witness, journal) never
-// stops signing.
 package daemon
 
 import (
 	"context"
-	"encoding/base64"
 	"errors"
-	"fmt"
 	"log/slog"
 	"os"
 	"runtime/debug"
@@ -20,39 +10,10 @@ import (
 
 	"privyseal/internal/cli"
 	"privyseal/internal/config"
-	"privyseal/internal/cure"
 	"privyseal/internal/monitor"
 	"privyseal/internal/oplog"
 	"privyseal/internal/provider"
-	"privyseal/internal/pubkey"
-	"privyseal/internal/session"
 )
-
-// drainTimeout bounds the wait for what is in flight at the end: an answer and
-// its way to the node.
-// (Tests shorten it.)
-var drainTimeout = session.AnswerTimeout + time.Second
-
-// errHung says that something still waits for a disk or a file server that does not
-// answer. Nothing ends such a wait but the end of the process.
-var errHung = errors.New("a file system does not answer")
-
-// unlessHung runs f, and returns errHung if ctx ended and f did not within patience.
-func unlessHung(ctx context.Context, patience time.Duration, f func() error) error {
-	done := make(chan error, 1)
-	go func() { done <- f() }()
-	select {
-	case err := <-done:
-		return err
-	case <-ctx.Done():
-	}
-	select {
-	case err := <-done:
-		return err
-	case <-time.After(patience):
-		return errHung
-	}
-}
 
 // Start runs the signer of a home folder until ctx ends. It reloads the config on
 // hangup.
@@ -108,17 +69,6 @@ func Start(ctx context.Context, a *provider.House, version, home string, standby
 	return err
 }
 
-// Summary says in a line how many chains can sign.
-func (d *Daemon) Summary() string {
-	ready, chains := 0, d.Monitor.Snapshot().Chains
-	for _, c := range chains {
-		if c.Ready {
-			ready++
-		}
-	}
-	return fmt.Sprintf("%d of %s can sign", ready, cure.Count(len(chains), "chain"))
-}
-
 // announce tells systemd that the units which wait for us may start: those chains
 // that we sign for ourselves are open by now. A node exits if no signer dials it
 // within 3 s, so an enclave has to have booted too, or to have said why not: a node
@@ -158,12 +108,6 @@ func (d *Daemon) settle(ctx context.Context, patience time.Duration) bool {
 // ready without it. systemd itself waits for 90 s.
 const readyTimeout = time.Minute
 
-func (d *Daemon) Notify(state string) {
-	if err := notify(state); err != nil {
-		d.Log.Warn("cannot notify systemd", "error", err)
-	}
-}
-
 // newLogger writes to standard error in the form that the config asks for.
 func newLogger(c config.Log) *oplog.Logger {
 	format := c.Format
@@ -171,14 +115,6 @@ func newLogger(c config.Log) *oplog.Logger {
 		format = "journald"
 	}
 	return oplog.New(os.Stderr, parseLevel(c.Level), format)
-}
-
-// ShownKey is a chain's key as status and metrics show it.
-func ShownKey(k pubkey.Key, provider string) monitor.Key {
-	return monitor.Key{
-		Public:  base64.StdEncoding.EncodeToString(k.Bytes()),
-		Address: fmt.Sprintf("%X", k.Address()), Type: string(k.Type()), Provider: provider,
-	}
 }
 
 // harden keeps the keys where they are: out of core files and out of swap. What the
