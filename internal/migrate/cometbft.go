@@ -18,9 +18,6 @@ import (
 	"privyseal/internal/session"
 )
 
-// maxConfigSize bounds in bytes what is read as a config file.
-const maxConfigSize = 1 << 20
-
 // cometConfig is what concerns us in a node's config.toml; v0.34 to v2 name it
 // alike (config/config.go, BaseConfig).
 type cometConfig struct {

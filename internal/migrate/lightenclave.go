@@ -3,30 +3,11 @@ package migrate
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"strings"
 
 	"privyseal/internal/cure"
 	"privyseal/internal/shell"
 )
-
-// Enclave is what an installation says of its enclave, as far as ours has a
-// place for it. A setting that it does not have is 0.
-type Enclave struct {
-	// File is where the settings are from besides the installation's own config;
-	// "" if there is none.
-	File string
-
-	CID       uint32 // context id, 4 or above
-	MemoryMiB int    // 64 to 2^20
-	CPUCount  int    // 1 to 256
-
-	// Warnings say what could not be taken over, and what to look at.
-	Warnings []string
-
-	configCID uint32 // of tmkms.toml
-	region    string
-}
 
 // lightEnclave is the enclave.toml of tmkms-light
 // (providers/nitro/nitro-helper/src/config.rs), whose unknown keys it allows.
@@ -72,20 +53,6 @@ func (in *Installation) ReadEnclave(path string) error {
 // publicKMS returns the endpoint that tmkms-light's enclave speaks to, whatever
 // its proxy leads to.
 func publicKMS(region string) string { return "kms." + region + ".amazonaws.com" }
-
-// readEnclaveBeside reads the enclave.toml that `tmkms-nitro-helper init` puts
-// beside tmkms.toml. Without it the installation is whole all the same.
-func (in *Installation) readEnclaveBeside(cfg *lightConfig, path string) {
-	in.Enclave = &Enclave{configCID: cfg.CID, region: cfg.Region}
-	err := in.ReadEnclave(path)
-	if err == nil {
-		return
-	}
-	in.Enclave.takeCID(0)
-	if !errors.Is(err, fs.ErrNotExist) {
-		in.Enclave.warn("%v", err)
-	}
-}
 
 // takeCID takes the context id that enclave.toml has, or that of tmkms.toml.
 func (e *Enclave) takeCID(own int64) {

@@ -12,91 +12,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 
-	"privyseal/internal/key/soft"
-	"privyseal/internal/pubkey"
-	"privyseal/internal/session"
 	"privyseal/internal/shell"
 	"privyseal/internal/watermark"
 )
-
-// Installation is what was found in one installation of another signer.
-type Installation struct {
-	Source string // one of Sources
-	Chains []Chain
-
-	// Enclave is where the key of its one chain was used; nil if no enclave has it.
-	Enclave *Enclave
-
-	// Warnings say what could not be taken over, and what to look at.
-	Warnings []string
-
-	// SwitchOff are the steps that end the old installation, in their order.
-	SwitchOff []string
-
-	before []string // the steps that come before the first signature of ours
-}
-
-// Chain is one chain that the installation signs for.
-type Chain struct {
-	ID      string
-	Key     *soft.Key
-	KeyFile string // where the key lay, in plain text
-
-	// KMS is the key as a ciphertext of AWS KMS, where only an enclave may read
-	// it. Then Key is nil, and KeyFile holds the ciphertext. Region is the KMS key's.
-	KMS    []byte
-	Region string
-
-	expected pubkey.Key // of ParseState, which has no Key
-
-	// Mark is the last message that was signed. If it is zero, the state says
-	// that the key never signed; a Warning says so.
-	Mark      watermark.Mark
-	StateFile string
-	// Unsigned is one of several states, of a party without which others may have
-	// signed, that says that nothing was ever signed, as a reset one does; "" if none does.
-	Unsigned string
-	Written  time.Time // when the state was written last
-
-	Nodes []Node // at least one
-
-	// Identity is the key by which the nodes know the signer; nil if there is
-	// none, because all sockets are unix sockets or the signer makes it afresh.
-	Identity     *soft.Key
-	IdentityFile string
-
-	MaxHeight int64         // highest height that is signed; 0 is no bound
-	Timeout   time.Duration // of reads and writes; 0 is not set
-
-	Warnings []string
-
-	parseState func(c *Chain, data []byte) (watermark.Mark, error)
-	// moreKeys and moreStates are files beside KeyFile and StateFile, where several
-	// make one.
-	moreKeys, moreStates []string
-}
-
-// KeyFiles returns KeyFile, and the other files that hold a part of the key.
-func (c *Chain) KeyFiles() []string { return append([]string{c.KeyFile}, c.moreKeys...) }
-
-// stateFiles returns StateFile, and the other states of the chain and key.
-func (c *Chain) stateFiles() []string { return append([]string{c.StateFile}, c.moreStates...) }
-
-// Node is a validator node that the signer dials.
-type Node struct {
-	Name string // unique in its chain
-	Addr string // as session.ParseAddr reads it
-
-	// Listens is the node's priv_validator_laddr, or what that has to become; "" if
-	// only the node knows, which then listens already.
-	Listens string
-}
 
 // DefaultSettle is longer than the pause between two signatures on most chains.
 const DefaultSettle = 10 * time.Second
@@ -237,24 +160,6 @@ func (c *Chain) readMark(states []snapshot) error {
 	return nil
 }
 
-// stateError says what is wrong with one of the states. Where the key is in parts, no
-// file holds it that could be imported by hand.
-func (c *Chain) stateError(path string, err error) error {
-	e := &StateError{ChainID: c.ID, Path: path, KeyFile: c.KeyFile, KMS: c.KMS != nil, Err: err}
-	if len(c.moreKeys) > 0 {
-		e.KeyFile = ""
-	}
-	return e
-}
-
-func (in *Installation) warn(format string, args ...any) {
-	in.Warnings = append(in.Warnings, shell.Line(fmt.Sprintf(format, args...)))
-}
-
-func (c *Chain) warn(format string, args ...any) {
-	c.Warnings = append(c.Warnings, shell.Line(fmt.Sprintf(format, args...)))
-}
-
 // switchOff returns the closing list. Its order matters: two signers with one
 // key must never run at once, and the old key is not destroyed before the new
 // signer has shown that it has it.
@@ -286,106 +191,4 @@ func (in *Installation) switchOff() []string {
 		steps = append(steps, fmt.Sprintf("Delete the old state; from now on it is behind, and a signer that starts with it can sign twice: `rm %s`", shell.File(f)))
 	}
 	return steps
-}
-
-// stopFor returns the first step of the closing list, for signers that are
-// programs of their own.
-func stopFor(signer string) string {
-	return fmt.Sprintf("Stop %s on every host that has it, and keep it from starting again (systemctl disable): it and privyseal must never run at the same time.", signer)
-}
-
-func appendOnce(list []string, s string) []string {
-	if s == "" || slices.Contains(list, s) {
-		return list
-	}
-	return append(list, s)
-}
-
-// connection is what other signers configure for each node.
-type connection struct {
-	addr      string
-	listens   string // see Node
-	identity  string // path, or ""
-	timeout   time.Duration
-	maxHeight int64 // 0 is no bound
-}
-
-// connect adds a node. Identity, timeout and highest height are settings of
-// the chain here, so that the strictest of several counts.
-func (c *Chain) connect(n connection) error {
-	a, err := session.ParseAddr(n.addr)
-	if err != nil {
-		return fmt.Errorf("the chain %s has a node that cannot be dialled: %w", c.ID, err)
-	}
-	node := Node{Name: fmt.Sprintf("node%d", len(c.Nodes)+1), Addr: a.String(), Listens: n.listens}
-	if slices.ContainsFunc(c.Nodes, func(other Node) bool { return other.Addr == node.Addr }) {
-		return fmt.Errorf("the chain %s has the node %s twice", c.ID, node.Addr)
-	}
-	if len(c.Nodes) > 0 && n.maxHeight != c.MaxHeight {
-		c.warn("its nodes differ in their highest height; the lowest counts for all")
-	}
-	c.MaxHeight = lower(c.MaxHeight, n.maxHeight)
-	c.Nodes = append(c.Nodes, node)
-	if a.Network == "unix" {
-		return nil // these have neither an identity nor, elsewhere, a timeout
-	}
-	if a.Network == "tcp" && a.Peer != "" {
-		c.warn("the node id in %s: a stock node makes a new key for this port at each start, and will then be refused; keep the id only if your node does not", node.Addr)
-	}
-	c.Timeout = max(c.Timeout, n.timeout)
-	return c.identify(n.identity)
-}
-
-// public returns the public key, as far as it is known.
-func (c *Chain) public() pubkey.Key {
-	if c.Key != nil {
-		return c.Key.PublicKey()
-	}
-	return c.expected
-}
-
-// lower returns the lower of two bounds, where 0 is none.
-func lower(a, b int64) int64 {
-	if a == 0 || b == 0 {
-		return max(a, b)
-	}
-	return min(a, b)
-}
-
-// identify reads the identity key at path.
-func (c *Chain) identify(path string) error {
-	switch {
-	case path == "" || path == c.IdentityFile:
-		return nil
-	case c.Identity != nil:
-		c.warn("its nodes know the signer by several identity keys; only %s is taken over, not %s", c.IdentityFile, path)
-		return nil
-	}
-	k, err := readKey(path, pubkey.Ed25519)
-	if err != nil {
-		return fmt.Errorf("the identity key of chain %s: %w", c.ID, err)
-	}
-	if k.PublicKey().Equal(c.Key.PublicKey()) {
-		c.warn("the identity key %s is the validator key itself, which must sign no handshakes; privyseal makes another", path)
-		return nil
-	}
-	c.Identity, c.IdentityFile = k, path
-	return nil
-}
-
-// readKey reads the key file of another signer.
-func readKey(path string, as pubkey.Type) (*soft.Key, error) {
-	k, err := soft.ReadForeign(path, as)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%w; if the config names it by a path relative to some other folder, write the whole path there", err)
-	}
-	return k, err
-}
-
-// resolve returns the path p of a config file in dir.
-func resolve(dir, p string) string {
-	if p == "" || filepath.IsAbs(p) {
-		return p
-	}
-	return filepath.Join(dir, p)
 }

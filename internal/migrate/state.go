@@ -5,11 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"slices"
-	"syscall"
 	"time"
 
 	"privyseal/internal/shell"
@@ -53,6 +51,16 @@ type LiveError struct {
 
 func (e *LiveError) Error() string {
 	return fmt.Sprintf("a signer still runs: %s %s\nstop it, keep it from starting again, and repeat this command", e.Path, e.Detail)
+}
+
+// stateError says what is wrong with one of the states. Where the key is in parts, no
+// file holds it that could be imported by hand.
+func (c *Chain) stateError(path string, err error) error {
+	e := &StateError{ChainID: c.ID, Path: path, KeyFile: c.KeyFile, KMS: c.KMS != nil, Err: err}
+	if len(c.moreKeys) > 0 {
+		e.KeyFile = ""
+	}
+	return e
 }
 
 // MaxStateSize bounds in bytes what is read as a state; an ML-DSA-65 signature
@@ -140,29 +148,4 @@ func readState(path string) (snapshot, error) {
 		return snapshot{}, errEmpty
 	}
 	return snapshot{path, data, info}, nil
-}
-
-// readFile reads a regular file of at most limit bytes.
-func readFile(path string, limit int64) ([]byte, fs.FileInfo, error) {
-	// O_NONBLOCK, or opening a named pipe would wait for its writer.
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
-	if err != nil {
-		return nil, nil, err
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, nil, err
-	}
-	if !info.Mode().IsRegular() {
-		return nil, nil, fmt.Errorf("%s is not a regular file", path)
-	}
-	data, err := io.ReadAll(io.LimitReader(f, limit+1))
-	if err != nil {
-		return nil, nil, err
-	}
-	if int64(len(data)) > limit {
-		return nil, nil, fmt.Errorf("%s has more than %d bytes", path, limit)
-	}
-	return data, info, nil
 }

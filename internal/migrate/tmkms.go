@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
-	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -178,14 +177,6 @@ func tmkmsAddr(addr string) string {
 		return "unix://" + plain
 	}
 	return addr
-}
-
-// fileIn returns path, or the file name in it if it is a folder.
-func fileIn(path, name string) string {
-	if info, err := os.Stat(path); err == nil && info.IsDir() {
-		return filepath.Join(path, name)
-	}
-	return path
 }
 
 // decodeTOML decodes the config file at path. Keys that v does not have make a

@@ -3,6 +3,7 @@ package migrate
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"path/filepath"
 	"strings"
 	"time"
@@ -151,4 +152,18 @@ func (in *Installation) readNitro(cfg *lightConfig, dir string) (*Installation, 
 	in.readEnclaveBeside(cfg, filepath.Join(dir, "enclave.toml"))
 	in.Chains = []Chain{c}
 	return in, nil
+}
+
+// readEnclaveBeside reads the enclave.toml that `tmkms-nitro-helper init` puts
+// beside tmkms.toml. Without it the installation is whole all the same.
+func (in *Installation) readEnclaveBeside(cfg *lightConfig, path string) {
+	in.Enclave = &Enclave{configCID: cfg.CID, region: cfg.Region}
+	err := in.ReadEnclave(path)
+	if err == nil {
+		return
+	}
+	in.Enclave.takeCID(0)
+	if !errors.Is(err, fs.ErrNotExist) {
+		in.Enclave.warn("%v", err)
+	}
 }
