@@ -102,7 +102,6 @@ var uncut = []string{
 	"internal/key/nitrokms",
 	"internal/key/soft",
 	"internal/key/vault",
-	"internal/monitor",
 	"internal/noiseconn",
 	"internal/ops/nitro",
 	"internal/ops/nitro/image",

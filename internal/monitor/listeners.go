@@ -6,14 +6,6 @@ import (
 	"sync"
 )
 
-// Listener is something beside the nodes that is listened on. That it fails stops no
-// signature, so it has to be said.
-type Listener struct {
-	Name    string `json:"name"` // MetricsListener or StatusListener
-	Addr    string `json:"addr"`
-	Problem string `json:"problem,omitempty"` // why nobody is served; "" if it works
-}
-
 // Listens reports how a listener does: err is why it does not work, nil if it does. A
 // failure is counted.
 func (m *Monitor) Listens(name, addr string, err error) {
@@ -31,6 +23,11 @@ func (m *Monitor) Listens(name, addr string, err error) {
 		}
 	}
 	m.listeners = append(m.listeners, l)
+}
+
+// ListenerFailed counts a failure of a listener, one of those above.
+func (m *Monitor) ListenerFailed(listener string) {
+	m.metrics.listenerErrors.WithLabelValues(listener).Inc()
 }
 
 // maxConns is how many connections a listener beside the nodes has open at once.

@@ -2,13 +2,11 @@ package monitor
 
 import (
 	"runtime"
-	"slices"
 	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
-	dto "github.com/prometheus/client_model/go"
 
 	"privyseal/internal/privval"
 	"privyseal/internal/session"
@@ -113,9 +111,6 @@ type kindMetrics struct {
 	repeated, nil prometheus.Counter      // nil where the kind knows none
 	lastTime      func() prometheus.Gauge // makes it, the first time
 }
-
-// otherLabel stands for what an enclave says and we do not know.
-const otherLabel = "other"
 
 func (m *metrics) chain(name, id string) *chainMetrics {
 	if name == id {
@@ -255,73 +250,4 @@ func (c *chainMetrics) forget(node string) {
 	c.all.reconnected.DeletePartialMatch(labels)
 	c.all.unknown.DeletePartialMatch(labels)
 	c.all.state.DeletePartialMatch(labels)
-}
-
-// Gather returns all metrics as they are now. What follows from the mark is read
-// here, and not kept up to date by who signs.
-func (m *Monitor) Gather() ([]*dto.MetricFamily, error) {
-	m.readMarks()
-	all, err := m.metrics.registry.Gather()
-	for _, family := range all {
-		for _, one := range family.Metric {
-			one.Label = withoutName(one.Label)
-		}
-	}
-	return all, err
-}
-
-// withoutName leaves the name of a chain out that has none but its id: no series of
-// such a chain has changed since there are names. The registry keeps labels, so
-// they are not changed in place.
-func withoutName(labels []*dto.LabelPair) []*dto.LabelPair {
-	at := slices.IndexFunc(labels, func(l *dto.LabelPair) bool { return l.GetName() == "chain" && l.GetValue() == "" })
-	if at < 0 {
-		return labels
-	}
-	return slices.Delete(slices.Clone(labels), at, at+1)
-}
-
-// readMarks sets what follows from the marks of all chains.
-func (m *Monitor) readMarks() {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for _, c := range m.chains {
-		c.mu.Lock()
-		if c.last != nil {
-			m.metrics.markHeight.WithLabelValues(c.metrics.name, c.id).Set(float64(c.last().Mark.Height))
-		}
-		c.mu.Unlock()
-	}
-}
-
-// Enclave adds an enclave, and returns what is told when it was found or launched,
-// and when it is gone.
-func (m *Monitor) Enclave(name string) func(up bool) {
-	up, starts := m.metrics.enclaveUp.WithLabelValues(name), m.metrics.enclaveRuns.WithLabelValues(name)
-	return func(is bool) {
-		up.Set(0)
-		if is {
-			up.Set(1)
-			starts.Inc()
-		}
-	}
-}
-
-// The listeners beside the nodes, as labels.
-const (
-	MetricsListener = "metrics"
-	StatusListener  = "status"
-)
-
-// ListenerFailed counts a failure of a listener, one of those above.
-func (m *Monitor) ListenerFailed(listener string) {
-	m.metrics.listenerErrors.WithLabelValues(listener).Inc()
-}
-
-// LogLost says where to read how many log lines nobody has read in time since the
-// start. It is called once.
-func (m *Monitor) LogLost(lines func() int64) {
-	m.metrics.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
-		Namespace: "privyseal", Name: "log_lines_lost_total", Help: "Log lines dropped because nobody read them in time.",
-	}, func() float64 { return float64(lines()) }))
 }

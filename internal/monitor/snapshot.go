@@ -1,0 +1,79 @@
+package monitor
+
+import (
+	"time"
+
+	"privyseal/internal/witness"
+)
+
+// Snapshot is the state of a running signer, as `privyseal status --json`
+// prints it.
+type Snapshot struct {
+	Version string          `json:"version"`
+	PID     int             `json:"pid"`
+	Started time.Time       `json:"started"`
+	Ready   bool            `json:"ready"` // as /readyz tells it
+	Chains  []ChainSnapshot `json:"chains"`
+
+	Listeners []Listener `json:"listeners,omitempty"`
+}
+
+// ChainSnapshot is the state of one chain.
+type ChainSnapshot struct {
+	Name        string         `json:"name"` // the id, unless the config says otherwise
+	ID          string         `json:"chain_id"`
+	PubKey      string         `json:"public_key,omitempty"` // base64
+	KeyType     string         `json:"key_type,omitempty"`
+	Address     string         `json:"address,omitempty"` // hexadecimal
+	Provider    string         `json:"provider,omitempty"`
+	Ready       bool           `json:"ready"` // key and state are loaded
+	Problem     string         `json:"problem,omitempty"`
+	Height      int64          `json:"height"` // of the mark
+	Round       int32          `json:"round"`
+	Step        string         `json:"step"`
+	MarkTime    time.Time      `json:"mark_time"`
+	AgeSeconds  float64        `json:"mark_age_seconds"`
+	Signed      Signed         `json:"last_signed"`
+	LastRefusal *Refusal       `json:"last_refusal,omitempty"`
+	Nodes       []NodeSnapshot `json:"nodes"`
+	// Witness is absent where nobody watches the chain.
+	Witness *witness.Snapshot `json:"witness,omitempty"`
+}
+
+// Signed says which node was served first with the current mark, and when.
+type Signed struct {
+	Node string    `json:"node,omitempty"`
+	Time time.Time `json:"time,omitzero"`
+}
+
+// Refusal is the last request of a chain that was refused for good.
+type Refusal struct {
+	Time   time.Time `json:"time"`
+	Node   string    `json:"node"`
+	Reason string    `json:"reason"`
+	Text   string    `json:"text"`
+}
+
+// NodeSnapshot is the state of one node's connection.
+type NodeSnapshot struct {
+	Name       string    `json:"name"`
+	Addr       string    `json:"addr"`
+	State      string    `json:"state"` // dialling, parked or serving
+	Since      time.Time `json:"since"`
+	Reconnects int       `json:"reconnects"`
+	LastError  string    `json:"last_error,omitempty"`
+}
+
+// Listener is something beside the nodes that is listened on. That it fails stops no
+// signature, so it has to be said.
+type Listener struct {
+	Name    string `json:"name"` // MetricsListener or StatusListener
+	Addr    string `json:"addr"`
+	Problem string `json:"problem,omitempty"` // why nobody is served; "" if it works
+}
+
+// The listeners beside the nodes, as labels.
+const (
+	MetricsListener = "metrics"
+	StatusListener  = "status"
+)
