@@ -101,7 +101,6 @@ var uncut = []string{
 	"internal/nitrohost",
 	"internal/key/nitrokms",
 	"internal/key/soft",
-	"internal/key/vault",
 	"internal/noiseconn",
 	"internal/ops/nitro",
 	"internal/ops/nitro/image",

@@ -1,11 +1,8 @@
 package vault
 
 import (
-	"bytes"
 	"cmp"
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -13,8 +10,6 @@ import (
 	"net/http"
 	"net/url"
 	"time"
-
-	"privyseal/internal/strictjson"
 )
 
 // Limits in bytes of an answer.
@@ -76,6 +71,17 @@ func New(c Config) (*Client, error) {
 	return k, nil
 }
 
+// session is a token and how long it lives.
+type session struct {
+	token string
+	made  time.Time
+	lease time.Duration // from the last renewal; 0: for ever, or unknown
+	since time.Time     // of that renewal
+	first time.Duration // the lease when it was made
+	known bool          // the lease is known, or the server does not say
+	renew bool          // the server lets us renew it
+}
+
 // Close ends all calls and connections. The token lives until it expires.
 func (c *Client) Close() error {
 	c.close()
@@ -103,131 +109,4 @@ type request struct {
 	body         any
 	login        bool          // it has no token and brings one
 	patience     time.Duration // in place of the timeout, where it is no vote
-}
-
-// answer is what came back, whatever its status.
-type answer struct {
-	status int
-	body   []byte
-}
-
-// call makes a request with our token and decodes the data of its answer into out,
-// which may be nil. It makes it once more where that may help: with a new token, or on
-// a new connection.
-func (c *Client) call(ctx context.Context, r request, out any) error {
-	ctx, cancel := context.WithTimeout(ctx, 2*max(c.c.Timeout, r.patience))
-	defer cancel()
-	s, err := c.current(ctx)
-	if err != nil {
-		return err
-	}
-	failed := c.exchange(ctx, s.token, r, out)
-	switch {
-	case failed == nil:
-		return nil
-	case r.patience == 0 && (failed.reason == slow || failed.reason == broken):
-		// A connection that died in silence takes the others with it.
-		c.http.CloseIdleConnections()
-	case s.lost(failed.reason):
-		if s, err = c.renewed(ctx, s); err != nil {
-			return err
-		}
-		if s == nil {
-			return failed
-		}
-	default:
-		return failed
-	}
-	if again := c.exchange(ctx, s.token, r, out); again != nil {
-		return again
-	}
-	return nil
-}
-
-// exchange makes one request.
-func (c *Client) exchange(ctx context.Context, token string, r request, out any) *Error {
-	a, failed := c.send(ctx, token, r)
-	switch {
-	case failed != nil:
-		return failed
-	case a.status != 200 && a.status != 204:
-		return c.refusal(r, a, token)
-	case out == nil:
-		return nil
-	}
-	if err := decode(a.body, out); err != nil {
-		return c.fail(r, malformed, "it is not the JSON that was expected")
-	}
-	return nil
-}
-
-// send makes one request and reads the answer.
-func (c *Client) send(ctx context.Context, token string, r request) (answer, *Error) {
-	ctx, cancel := context.WithTimeout(ctx, max(c.c.Timeout, r.patience))
-	defer cancel()
-	defer context.AfterFunc(c.ctx, cancel)()
-	req, err := c.newRequest(ctx, token, r)
-	if err != nil {
-		return answer{}, c.fail(r, refused, "it cannot be encoded")
-	}
-	resp, err := c.http.Do(req)
-	if err != nil {
-		return answer{}, c.transportFailure(ctx, r, err)
-	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
-	if err != nil {
-		return answer{}, c.transportFailure(ctx, r, err)
-	}
-	if len(body) > maxAnswer {
-		return answer{}, c.fail(r, malformed, fmt.Sprintf("it has more than %d bytes", maxAnswer))
-	}
-	return answer{resp.StatusCode, body}, nil
-}
-
-func (c *Client) newRequest(ctx context.Context, token string, r request) (*http.Request, error) {
-	var body io.Reader
-	if r.body != nil {
-		text, err := json.Marshal(r.body)
-		if err != nil {
-			return nil, err
-		}
-		body = bytes.NewReader(text)
-	}
-	req, err := http.NewRequestWithContext(ctx, r.method, c.base.String()+"/v1/"+r.path, body)
-	if err != nil {
-		return nil, err
-	}
-	// What Vault wants of its agents, against requests that a page of a browser forges.
-	req.Header.Set("X-Vault-Request", "true")
-	if token != "" {
-		req.Header.Set("X-Vault-Token", token)
-	}
-	if c.c.Namespace != "" && r.path != health {
-		req.Header.Set("X-Vault-Namespace", c.c.Namespace)
-	}
-	return req, nil
-}
-
-// decode reads the data of an answer, or all of it where out is a *login or a
-// *signAnswer. Fields that are not in out are ignored: each version adds some.
-func decode(body []byte, out any) error {
-	switch all := out.(type) {
-	case *signAnswer:
-		// Of two signatures in one answer either will do: it is verified. Looking for a
-		// second one takes longer than anything else here.
-		return json.Unmarshal(body, all)
-	case *login:
-		return strictjson.Unmarshal(body, all)
-	}
-	var whole struct {
-		Data json.RawMessage `json:"data"`
-	}
-	if err := strictjson.Unmarshal(body, &whole); err != nil {
-		return err
-	}
-	if len(whole.Data) == 0 || whole.Data[0] != '{' {
-		return errors.New("no data")
-	}
-	return json.Unmarshal(whole.Data, out)
 }

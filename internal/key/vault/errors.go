@@ -11,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 
+	"privyseal/internal/pubkey"
 	"privyseal/internal/shell"
 	"privyseal/internal/strictjson"
 )
@@ -96,6 +97,10 @@ func (c *Client) next(r reason, key string) string {
 
 func (c *Client) fail(r request, why reason, detail string) *Error {
 	return &Error{reason: why, where: r.what + " at " + c.base.String(), detail: detail, next: c.next(why, r.key)}
+}
+
+func (c *Client) wrongKey(r request, version int, there, want pubkey.Key) error {
+	return c.fail(r, otherKey, fmt.Sprintf("version %d is %v, not %v", version, there, want))
 }
 
 // transportFailure says why no answer came.

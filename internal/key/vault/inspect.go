@@ -179,3 +179,8 @@ func firstLine(err error) string {
 	line, _, _ := strings.Cut(err.Error(), "\n")
 	return line
 }
+
+func (c *Client) lookUpSelf(ctx context.Context) (t self, err error) {
+	err = c.call(ctx, selfRequest, &t)
+	return t, err
+}

@@ -3,13 +3,10 @@ package vault
 import (
 	"context"
 	"crypto"
-	"crypto/ed25519"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
-	"strings"
 
 	"privyseal/internal/pubkey"
 )
@@ -115,30 +112,4 @@ func (k *Key) explain(ctx context.Context, r request) error {
 		return k.client.wrongKey(r, k.version, there, k.public)
 	}
 	return k.client.fail(r, badSignature, "")
-}
-
-func (c *Client) wrongKey(r request, version int, there, want pubkey.Key) error {
-	return c.fail(r, otherKey, fmt.Sprintf("version %d is %v, not %v", version, there, want))
-}
-
-// signAnswer is what the server says to a signRequest.
-type signAnswer struct {
-	Data struct {
-		Signature  string `json:"signature"`   // vault:vVERSION:BASE64
-		KeyVersion int    `json:"key_version"` // 0 from servers that do not say
-	} `json:"data"`
-}
-
-// signature returns the signature of a version of the key.
-func (a *signAnswer) signature(version int) ([]byte, error) {
-	text, ok := strings.CutPrefix(a.Data.Signature, fmt.Sprintf("vault:v%d:", version))
-	if !ok || a.Data.KeyVersion != 0 && a.Data.KeyVersion != version {
-		return nil, fmt.Errorf("it is not a signature of version %d of the key", version)
-	}
-	signature, err := base64.StdEncoding.Strict().DecodeString(text)
-	// The decoder skips line feeds.
-	if err != nil || len(signature) != ed25519.SignatureSize || len(text) != base64.StdEncoding.EncodedLen(len(signature)) {
-		return nil, fmt.Errorf("a signature has %d bytes in base64, and that has not", ed25519.SignatureSize)
-	}
-	return signature, nil
 }

@@ -7,32 +7,9 @@ import (
 	"time"
 )
 
-// health is answered without a token, and the same for all namespaces.
-const health = "sys/health"
-
 // keepPause is how long a connection may be idle before it is used. What stands between
 // us and the server forgets connections that are idle for a minute.
 const keepPause = 20 * time.Second
-
-// session is a token and how long it lives.
-type session struct {
-	token string
-	made  time.Time
-	lease time.Duration // from the last renewal; 0: for ever, or unknown
-	since time.Time     // of that renewal
-	first time.Duration // the lease when it was made
-	known bool          // the lease is known, or the server does not say
-	renew bool          // the server lets us renew it
-}
-
-// login is an answer with a token.
-type login struct {
-	Auth struct {
-		ClientToken   string `json:"client_token"`
-		LeaseDuration int64  `json:"lease_duration"` // seconds
-		Renewable     bool   `json:"renewable"`
-	} `json:"auth"`
-}
 
 // lost reports whether a new token may help. A role may get other policies, but a new
 // login for each vote would flood the server.
@@ -191,11 +168,6 @@ type self struct {
 
 // selfRequest asks for it. A token without the policy "default" may not ask.
 var selfRequest = request{what: "token", method: "GET", path: "auth/token/lookup-self"}
-
-func (c *Client) lookUpSelf(ctx context.Context) (t self, err error) {
-	err = c.call(ctx, selfRequest, &t)
-	return t, err
-}
 
 // lookUp asks how long a token lives that came out of a file. One that may not ask counts
 // as one that lives for ever.
