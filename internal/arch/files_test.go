@@ -100,7 +100,6 @@ var uncut = []string{
 	"internal/home",
 	"internal/nitrohost",
 	"internal/key/nitrokms",
-	"internal/key/soft",
 	"internal/noiseconn",
 	"internal/ops/nitro",
 	"internal/ops/nitro/image",

@@ -1,13 +1,10 @@
 package soft
 
 import (
-	"bytes"
 	"crypto/sha512"
 	"errors"
 
 	"filippo.io/edwards25519"
-
-	"privyseal/internal/pubkey"
 )
 
 // expandedSize is the length in bytes of an expanded Ed25519 key.
@@ -21,23 +18,6 @@ type expanded struct {
 	prefix []byte // 32 bytes
 	scalar *edwards25519.Scalar
 	public []byte
-}
-
-// fromExpanded makes the key with the 64 bytes b, scalar and prefix, which it
-// copies.
-func fromExpanded(b []byte) (*Key, error) {
-	e := &expanded{given: bytes.Clone(b[:32]), prefix: bytes.Clone(b[32:])}
-	var err error
-	if e.scalar, err = scalarOf(e.given); err != nil {
-		return nil, err
-	}
-	e.public = new(edwards25519.Point).ScalarBaseMult(e.scalar).Bytes()
-	// Whoever knows the prefix has the key from one signature. These two are known to
-	// everybody, and both are what a program writes that has no prefix.
-	if bytes.Equal(e.prefix, e.public) || bytes.Count(e.prefix, e.prefix[:1]) == len(e.prefix) {
-		return nil, errors.New("the second half of the secret key is no secret: it would give the key away with the first signature")
-	}
-	return newKey(pubkey.Ed25519, &secret{expanded: e})
 }
 
 // sign signs by RFC 8032, 5.1.6. The arithmetic takes the same time whatever
@@ -67,4 +47,18 @@ func (e *expanded) wipe() {
 	clear(e.given)
 	clear(e.prefix)
 	*e.scalar = edwards25519.Scalar{}
+}
+
+// scalarOf reads the scalar of an expanded key: with the bits that RFC 8032 sets, as
+// it is made from a seed, or reduced, as it is made from shares. Nothing is both,
+// since the first is above the order of the group.
+func scalarOf(b []byte) (*edwards25519.Scalar, error) {
+	if b[0]&7 == 0 && b[31]&0xc0 == 0x40 {
+		return new(edwards25519.Scalar).SetBytesWithClamping(b)
+	}
+	s, err := new(edwards25519.Scalar).SetCanonicalBytes(b)
+	if err != nil || s.Equal(edwards25519.NewScalar()) == 1 {
+		return nil, errors.New("the scalar of the secret key is neither reduced nor one that RFC 8032 makes")
+	}
+	return s, nil
 }

@@ -2,7 +2,6 @@ package soft
 
 import (
 	"crypto/sha512"
-	"errors"
 	"fmt"
 
 	"filippo.io/edwards25519"
@@ -79,18 +78,4 @@ func fromScalar(s []byte) (*Key, error) {
 	b = append(append(b, s...), prefix[:32]...)
 	defer clear(b)
 	return fromExpanded(b)
-}
-
-// scalarOf reads the scalar of an expanded key: with the bits that RFC 8032 sets, as
-// it is made from a seed, or reduced, as it is made from shares. Nothing is both,
-// since the first is above the order of the group.
-func scalarOf(b []byte) (*edwards25519.Scalar, error) {
-	if b[0]&7 == 0 && b[31]&0xc0 == 0x40 {
-		return new(edwards25519.Scalar).SetBytesWithClamping(b)
-	}
-	s, err := new(edwards25519.Scalar).SetCanonicalBytes(b)
-	if err != nil || s.Equal(edwards25519.NewScalar()) == 1 {
-		return nil, errors.New("the scalar of the secret key is neither reduced nor one that RFC 8032 makes")
-	}
-	return s, nil
 }

@@ -19,6 +19,7 @@ import (
 	"io"
 	"log/slog"
 
+	"filippo.io/edwards25519"
 	"github.com/cloudflare/circl/sign/mldsa/mldsa65"
 	"github.com/decred/dcrd/dcrec/secp256k1/v4"
 	"github.com/decred/dcrd/dcrec/secp256k1/v4/ecdsa"
@@ -112,6 +113,23 @@ func FromSecret(t pubkey.Type, b []byte) (*Key, error) {
 		}
 	}
 	return newKey(t, s)
+}
+
+// fromExpanded makes the key with the 64 bytes b, scalar and prefix, which it
+// copies.
+func fromExpanded(b []byte) (*Key, error) {
+	e := &expanded{given: bytes.Clone(b[:32]), prefix: bytes.Clone(b[32:])}
+	var err error
+	if e.scalar, err = scalarOf(e.given); err != nil {
+		return nil, err
+	}
+	e.public = new(edwards25519.Point).ScalarBaseMult(e.scalar).Bytes()
+	// Whoever knows the prefix has the key from one signature. These two are known to
+	// everybody, and both are what a program writes that has no prefix.
+	if bytes.Equal(e.prefix, e.public) || bytes.Count(e.prefix, e.prefix[:1]) == len(e.prefix) {
+		return nil, errors.New("the second half of the secret key is no secret: it would give the key away with the first signature")
+	}
+	return newKey(pubkey.Ed25519, &secret{expanded: e})
 }
 
 // newKey derives the public key, and signs once: a packed ML-DSA-65 key holds
