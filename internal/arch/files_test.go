@@ -99,7 +99,6 @@ var uncut = []string{
 	"internal/filestore",
 	"internal/home",
 	"internal/nitrohost",
-	"internal/key/nitrokms",
 	"internal/noiseconn",
 	"internal/ops/nitro",
 	"internal/ops/nitro/image",

@@ -19,6 +19,7 @@ const (
 	// attemptTimeout bounds one attempt: connection, handshake and answer.
 	attemptTimeout = 10 * time.Second
 	maxCiphertext  = 6144 // bytes of a CiphertextBlob, of KMS
+	maxARN         = 256  // bytes of a key's name, ours
 )
 
 // pauses are the waits before the second and the third attempt.

@@ -34,7 +34,6 @@ const wrappedMagic = "privyseal wrapped key 1\n"
 
 // Limits of a wrapped key's fields in bytes.
 const (
-	maxARN    = 256
 	maxChain  = 50 // MaxChainIDLen of CometBFT
 	maxType   = 32
 	maxPublic = 4096
