@@ -26,6 +26,9 @@ endif
 # No test may miss the OpenBao server where it can be had.
 OPENBAO := PRIVYSEAL_REQUIRE_OPENBAO=$$(scripts/setup can-openbao 2>/dev/null && echo 1)
 
+# Nor Yubico's programs, which judge our simulator of a YubiHSM 2.
+YUBIHSM := PRIVYSEAL_REQUIRE_YUBIHSM=$$(scripts/setup can-yubihsm 2>/dev/null && echo 1)
+
 .PHONY: all demo test bench release man vectors fuzz install clean check race unit interop nodes mutants mutants-tenth
 
 all:
@@ -44,6 +47,7 @@ test: setup check unit mutants-tenth race operators interop nodes
 	@echo "make test: everything passed"
 	@scripts/setup can-qemu 2>&1 | sed 's/^setup: /make test: left out, the enclave in QEMU: /'
 	@scripts/setup can-openbao 2>&1 | sed 's/^setup: /make test: left out, keys on a Vault server: /'
+	@scripts/setup can-yubihsm 2>&1 | sed 's/^setup: /make test: left out, what judges the simulated YubiHSM: /'
 ifeq ($(VECTORS),)
 	@echo "make test: left out, documents and envelopes that AWS made: ../shared/vectors/nitro is not there"
 endif
@@ -53,6 +57,7 @@ setup:
 	@scripts/setup nodes
 	@scripts/setup promtool
 	@scripts/setup openbao
+	@scripts/setup yubihsm
 .PHONY: setup
 
 check:
@@ -73,20 +78,20 @@ packages:
 
 unit:
 	@echo "== unit tests, vectors, fuzz seeds, scripts, crash tests"
-	@$(OPENBAO) PRIVYSEAL_REQUIRE_PROMTOOL=$$(scripts/setup can-qemu 2>/dev/null && echo 1) PRIVYSEAL_REQUIRE_NODES=1 $(GO) test $(PACKAGES) ./test/crash/... ./test/nitro/hostile ./test/mutants
+	@$(OPENBAO) $(YUBIHSM) PRIVYSEAL_REQUIRE_PROMTOOL=$$(scripts/setup can-qemu 2>/dev/null && echo 1) PRIVYSEAL_REQUIRE_NODES=1 $(GO) test $(PACKAGES) ./test/crash/... ./test/nitro/hostile ./test/mutants
 
 # Each fault of the lists in test/mutants, put into the code, makes a test fail.
 # `make test` runs a tenth of them, at each commit the next tenth.
 mutants:
 	@echo "== mutants, all of them"
-	@$(OPENBAO) PRIVYSEAL_REQUIRE_NODES=1 $(GO) run ./test/mutants
+	@$(OPENBAO) $(YUBIHSM) PRIVYSEAL_REQUIRE_NODES=1 $(GO) run ./test/mutants
 mutants-tenth:
 	@echo "== mutants, a tenth of them"
-	@$(OPENBAO) PRIVYSEAL_REQUIRE_NODES=1 $(GO) run ./test/mutants -tenth
+	@$(OPENBAO) $(YUBIHSM) PRIVYSEAL_REQUIRE_NODES=1 $(GO) run ./test/mutants -tenth
 
 race:
 	@echo "== race detector"
-	@CGO_ENABLED=1 $(OPENBAO) PRIVYSEAL_REQUIRE_NODES=1 $(GO) test -race ./internal/... ./test/nitro/hostile
+	@CGO_ENABLED=1 $(OPENBAO) $(YUBIHSM) PRIVYSEAL_REQUIRE_NODES=1 $(GO) test -race ./internal/... ./test/nitro/hostile
 
 # What operators do, in any order: 2,000 random stories, and those that are kept.
 operators:

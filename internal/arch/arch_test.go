@@ -104,15 +104,17 @@ var mayImport = map[string]string{
 	"cmd/privyseal": "internal/cli internal/command internal/config internal/daemon internal/filestore internal/home internal/migrate internal/ops/ internal/provider",
 
 	// For tests only; no program links these.
-	"internal/ops/nitro/nitrotest":  "internal/eif internal/nitro internal/ops/nitro/image internal/policy github.com/fxamacker/cbor/v2",
-	"internal/watermark/storetest":  "internal/watermark",
-	"internal/key/nitrokms/kmstest": "",
-	"internal/key/vault/vaulttest":  "",
-	"internal/privval/privvaltest":  "internal/privval google.golang.org/protobuf/encoding/protowire",
+	"internal/ops/nitro/nitrotest":     "internal/eif internal/nitro internal/ops/nitro/image internal/policy github.com/fxamacker/cbor/v2",
+	"internal/watermark/storetest":     "internal/watermark",
+	"internal/key/nitrokms/kmstest":    "",
+	"internal/key/vault/vaulttest":     "",
+	"internal/key/yubihsm/yubihsmtest": "filippo.io/edwards25519 github.com/decred/dcrd/dcrec/secp256k1/v4 github.com/decred/dcrd/dcrec/secp256k1/v4/ecdsa",
+	"internal/privval/privvaltest":     "internal/privval google.golang.org/protobuf/encoding/protowire",
 }
 
 // testOnly are packages that production code must not import.
-var testOnly = []string{"testing", module + "/internal/watermark/storetest", module + "/internal/privval/privvaltest", module + "/internal/key/nitrokms/kmstest", module + "/internal/key/vault/vaulttest"}
+var testOnly = []string{"testing", module + "/internal/watermark/storetest", module + "/internal/privval/privvaltest", module + "/internal/key/nitrokms/kmstest", module + "/internal/key/vault/vaulttest",
+	module + "/internal/key/yubihsm/yubihsmtest"}
 
 // unsafeIoctl are the packages that hand a struct to the kernel by its address.
 var unsafeIoctl = []string{"internal/nitro/nsm", "internal/enclave"}

@@ -1,0 +1,96 @@
+package yubihsmtest
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// programs are Yubico's own, which `scripts/setup yubihsm` brings.
+var programs = []string{"yubihsm-shell", "yubihsm-wrap", "pkcs11-tool", "yubihsm-python"}
+
+// TestJudges has Yubico's programs work on the simulator. What a script in
+// testdata/judges expects of them is what they say of a device.
+func TestJudges(t *testing.T) {
+	bin := judges(t)
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata/judges",
+		Setup: func(env *testscript.Env) error {
+			env.Setenv("PATH", bin+":"+env.Getenv("PATH"))
+			b := &bench{t: env.T().(testing.TB)}
+			env.Values[benchKey{}] = b
+			b.use(Options{})
+			env.Setenv("URL", b.URL())
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"firmware": firmware,
+			"shell":    shell,
+		},
+	})
+}
+
+// bench is what a script works at: a device.
+type bench struct {
+	t testing.TB
+	*Device
+}
+
+type benchKey struct{}
+
+func benchOf(ts *testscript.TestScript) *bench { return ts.Value(benchKey{}).(*bench) }
+
+func (b *bench) use(o Options) {
+	b.Device = New(b.t, o)
+}
+
+// firmware MAJOR.MINOR.PATCH takes another device.
+func firmware(ts *testscript.TestScript, _ bool, args []string) {
+	var v [3]byte
+	if _, err := fmt.Sscanf(args[0], "%d.%d.%d", &v[0], &v[1], &v[2]); err != nil {
+		ts.Fatalf("firmware: %v", err)
+	}
+	b := benchOf(ts)
+	b.use(Options{Firmware: v})
+	ts.Setenv("URL", b.URL())
+}
+
+// shell runs yubihsm-shell with the session of authentication key 1, unless it is told of
+// another one.
+func shell(ts *testscript.TestScript, neg bool, args []string) {
+	all := append([]string{"-C", benchOf(ts).URL(), "-p", "password"}, args...)
+	if err := ts.Exec("yubihsm-shell", all...); neg != (err != nil) {
+		ts.Fatalf("yubihsm-shell: %v", err)
+	}
+}
+
+// judges returns the folder that the programs are in. Without them the test is skipped, or
+// fails where PRIVYSEAL_REQUIRE_YUBIHSM is 1.
+func judges(t *testing.T) string {
+	t.Helper()
+	setup, err := filepath.Abs("../../../../scripts/setup")
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := exec.Command(setup, "bin").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	bin := strings.TrimSpace(string(out))
+	for _, p := range programs {
+		_, err := os.Stat(filepath.Join(bin, p))
+		switch {
+		case errors.Is(err, os.ErrNotExist) && os.Getenv("PRIVYSEAL_REQUIRE_YUBIHSM") != "1":
+			t.Skip(p + " is missing; `scripts/setup yubihsm` brings it")
+		case err != nil:
+			t.Fatal(err)
+		}
+	}
+	return bin
+}
