@@ -98,6 +98,7 @@ var uncut = []string{
 	"internal/enclave",
 	"internal/filestore",
 	"internal/home",
+	"internal/key/yubihsm/yubihsmtest",
 	"internal/nitrohost",
 	"internal/noiseconn",
 	"internal/ops/nitro",
