@@ -105,7 +105,6 @@ var uncut = []string{
 	"internal/ops/nitro/image",
 	"internal/ops/nitro/verify",
 	"internal/policy",
-	"internal/secretconn",
 	"internal/session",
 	"internal/signer",
 	"internal/watermark",

@@ -14,6 +14,10 @@ import (
 	"golang.org/x/crypto/chacha20poly1305"
 )
 
+// HandshakeTimeout bounds the handshake from the peer's first byte to its end.
+// It is the time that a node waits for a signer (v0.34 to v1).
+const HandshakeTimeout = 3 * time.Second
+
 // The two messages of the handshake. Every field in them has one size and one
 // place, so a message is its constant bytes around the variable ones: a uvarint
 // length, then

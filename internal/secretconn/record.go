@@ -1,13 +1,18 @@
 package secretconn
 
 import (
+	"bufio"
 	"crypto/cipher"
+	"crypto/ed25519"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"math"
+	"net"
 	"slices"
+	"sync"
+	"time"
 
 	"golang.org/x/crypto/chacha20poly1305"
 )
@@ -79,6 +84,29 @@ func (h *half) open(frame *[frameSize]byte, sealed []byte) ([]byte, error) {
 	return frame[lengthSize : lengthSize+n], nil
 }
 
+// Conn is a connection after the handshake. Its methods may be called from
+// several goroutines, as those of every net.Conn.
+//
+// A Read that ends at its deadline loses nothing and can be repeated. A Write
+// that fails ends the writing side, because the peer may have half a record. A
+// record that does not authenticate ends the reading side.
+type Conn struct {
+	conn   net.Conn
+	remote ed25519.PublicKey
+
+	readMu sync.Mutex
+	in     *bufio.Reader
+	recv   half
+	frame  [frameSize]byte // the record being read, in clear
+	rest   []byte          // what of frame is still to be read
+
+	writeMu sync.Mutex
+	send    half
+	out     []byte // sealed records of one write
+}
+
+var _ net.Conn = (*Conn)(nil)
+
 // Read reads decrypted bytes, at most one record's at a time (1 to 1024). A
 // stream that ends within a record is io.ErrUnexpectedEOF.
 func (c *Conn) Read(p []byte) (int, error) {
@@ -146,3 +174,22 @@ func (c *Conn) writeBatch(batch []byte) error {
 	_, err := c.conn.Write(c.out)
 	return err
 }
+
+// Close closes the underlying connection. The protocol has no farewell: the
+// end of the stream is not authenticated.
+func (c *Conn) Close() error { return c.conn.Close() }
+
+// LocalAddr returns the local address of the underlying connection.
+func (c *Conn) LocalAddr() net.Addr { return c.conn.LocalAddr() }
+
+// RemoteAddr returns the remote address of the underlying connection.
+func (c *Conn) RemoteAddr() net.Addr { return c.conn.RemoteAddr() }
+
+// SetDeadline sets the deadlines of the underlying connection.
+func (c *Conn) SetDeadline(t time.Time) error { return c.conn.SetDeadline(t) }
+
+// SetReadDeadline sets the read deadline of the underlying connection.
+func (c *Conn) SetReadDeadline(t time.Time) error { return c.conn.SetReadDeadline(t) }
+
+// SetWriteDeadline sets the write deadline of the underlying connection.
+func (c *Conn) SetWriteDeadline(t time.Time) error { return c.conn.SetWriteDeadline(t) }

@@ -24,43 +24,10 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"net"
-	"sync"
 	"time"
 )
-
-// HandshakeTimeout bounds the handshake from the peer's first byte to its end.
-// It is the time that a node waits for a signer (v0.34 to v1).
-const HandshakeTimeout = 3 * time.Second
-
-// What a peer can do wrong.
-var (
-	// errMalformed: a message that no node sends.
-	errMalformed = errors.New("malformed message")
-	// errLowOrder: an ephemeral key that makes the shared secret guessable.
-	errLowOrder = errors.New("ephemeral key of low order")
-	// errReflected: our own ephemeral key, sent back to us.
-	errReflected = errors.New("peer sent our own ephemeral key back")
-	// errBadSignature: the peer does not hold the key that it shows, or
-	// somebody stands in between.
-	errBadSignature = errors.New("signature over the handshake does not verify")
-	// errForged: a record that was changed, replayed, left out or reordered.
-	errForged = errors.New("record does not authenticate")
-	// errExhausted: 2⁶⁴-1 records were sent or received under one key.
-	errExhausted = errors.New("no nonces left, dial again")
-)
-
-// PeerMismatchError says that the peer proved another identity than the pinned
-// one. Both ids are as [PeerID] returns them.
-type PeerMismatchError struct {
-	Got, Want string
-}
-
-func (e *PeerMismatchError) Error() string {
-	return fmt.Sprintf("peer has node id %s, but %s is pinned (a stock node makes a new id at every start)", e.Got, e.Want)
-}
 
 // PeerID returns CometBFT's node id of an Ed25519 key, as in tcp://id@host:port:
 // the first 20 bytes of its SHA-256 as 40 lower-case hex digits (p2p/key.go).
@@ -68,29 +35,6 @@ func PeerID(key ed25519.PublicKey) string {
 	sum := sha256.Sum256(key)
 	return hex.EncodeToString(sum[:20])
 }
-
-// Conn is a connection after the handshake. Its methods may be called from
-// several goroutines, as those of every net.Conn.
-//
-// A Read that ends at its deadline loses nothing and can be repeated. A Write
-// that fails ends the writing side, because the peer may have half a record. A
-// record that does not authenticate ends the reading side.
-type Conn struct {
-	conn   net.Conn
-	remote ed25519.PublicKey
-
-	readMu sync.Mutex
-	in     *bufio.Reader
-	recv   half
-	frame  [frameSize]byte // the record being read, in clear
-	rest   []byte          // what of frame is still to be read
-
-	writeMu sync.Mutex
-	send    half
-	out     []byte // sealed records of one write
-}
-
-var _ net.Conn = (*Conn)(nil)
 
 // Client runs the handshake on conn with the identity self and returns the
 // secured connection. wantID pins the peer's node id, as [PeerID] returns it;
@@ -102,8 +46,8 @@ var _ net.Conn = (*Conn)(nil)
 // from there for at most [HandshakeTimeout]. conn must take the 35 bytes that
 // are sent first without a reader on the other side, as every socket does.
 //
-// Errors are those above, a [*PeerMismatchError], or conn's own. After an error
-// conn is of no use; closing it is the caller's part.
+// Errors are what a peer can do wrong, a [*PeerMismatchError], or conn's own. After
+// an error conn is of no use; closing it is the caller's part.
 func Client(conn net.Conn, self ed25519.PrivateKey, wantID string) (*Conn, error) {
 	ephemeral, err := ecdh.X25519().GenerateKey(rand.Reader)
 	if err != nil {
@@ -145,22 +89,3 @@ func isPeerID(s string) bool {
 	b, err := hex.DecodeString(s)
 	return err == nil && len(b) == 20 && hex.EncodeToString(b) == s
 }
-
-// Close closes the underlying connection. The protocol has no farewell: the
-// end of the stream is not authenticated.
-func (c *Conn) Close() error { return c.conn.Close() }
-
-// LocalAddr returns the local address of the underlying connection.
-func (c *Conn) LocalAddr() net.Addr { return c.conn.LocalAddr() }
-
-// RemoteAddr returns the remote address of the underlying connection.
-func (c *Conn) RemoteAddr() net.Addr { return c.conn.RemoteAddr() }
-
-// SetDeadline sets the deadlines of the underlying connection.
-func (c *Conn) SetDeadline(t time.Time) error { return c.conn.SetDeadline(t) }
-
-// SetReadDeadline sets the read deadline of the underlying connection.
-func (c *Conn) SetReadDeadline(t time.Time) error { return c.conn.SetReadDeadline(t) }
-
-// SetWriteDeadline sets the write deadline of the underlying connection.
-func (c *Conn) SetWriteDeadline(t time.Time) error { return c.conn.SetWriteDeadline(t) }
