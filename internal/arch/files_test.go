@@ -100,7 +100,6 @@ var uncut = []string{
 	"internal/home",
 	"internal/key/yubihsm/yubihsmtest",
 	"internal/nitrohost",
-	"internal/noiseconn",
 	"internal/ops/nitro",
 	"internal/ops/nitro/image",
 	"internal/ops/nitro/verify",

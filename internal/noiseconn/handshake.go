@@ -14,9 +14,11 @@ import (
 	"github.com/flynn/noise"
 )
 
+// HandshakeTimeout bounds the handshake from the peer's first byte to its end,
+// the same as for tcp.
+const HandshakeTimeout = 3 * time.Second
+
 const (
-	// lengthSize: every message has its length before it, big-endian.
-	lengthSize = 2
 	// handshakeMax bounds the peer's handshake message. A stock node sends 202
 	// bytes; the rest is room for extensions, which nobody here reads.
 	handshakeMax = 1024
@@ -180,12 +182,4 @@ func (h *initiator) read() ([]byte, error) {
 func (h *initiator) wipe() {
 	clear(h.static.Private)
 	clear(h.state.LocalEphemeral().Private)
-}
-
-// noEOF turns the end of the stream within a message into an error.
-func noEOF(err error) error {
-	if errors.Is(err, io.EOF) {
-		return io.ErrUnexpectedEOF
-	}
-	return err
 }

@@ -18,71 +18,14 @@
 package noiseconn
 
 import (
-	"bufio"
 	"crypto/ed25519"
 	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
 	"net"
-	"sync"
 	"time"
-
-	"github.com/flynn/noise"
 )
-
-// HandshakeTimeout bounds the handshake from the peer's first byte to its end,
-// the same as for tcp.
-const HandshakeTimeout = 3 * time.Second
-
-// What a peer can do wrong.
-var (
-	// errMalformed: a message that no node sends.
-	errMalformed = errors.New("malformed message")
-	// errHandshake: a handshake message that does not authenticate, or with
-	// a key of low order.
-	errHandshake = errors.New("handshake message does not authenticate")
-	// errBadSignature: the peer does not hold the identity that it shows.
-	errBadSignature = errors.New("signature over the static key does not verify")
-	// errForged: a record that was changed, replayed, left out or reordered.
-	errForged = errors.New("record does not authenticate")
-	// errExhausted: 2⁶⁴-1 records were sent or received under one key.
-	errExhausted = errors.New("no nonces left, dial again")
-)
-
-// PeerMismatchError says that the peer proved another identity than the pinned
-// one.
-type PeerMismatchError struct {
-	Got, Want PeerID
-}
-
-func (e *PeerMismatchError) Error() string {
-	return fmt.Sprintf("node is %s, but %s is pinned", e.Got, e.Want)
-}
-
-// Conn is a connection after the handshake. Its methods may be called from
-// several goroutines, as those of every net.Conn.
-//
-// A Read that ends at its deadline loses nothing and can be repeated. A Write
-// that fails ends the writing side, because the peer may have half a record. A
-// record that does not authenticate ends the reading side.
-type Conn struct {
-	conn net.Conn
-
-	readMu  sync.Mutex
-	in      *bufio.Reader
-	recv    *noise.CipherState
-	recvErr error
-	plain   []byte // the record being read, in clear
-	rest    []byte // what of plain is still to be read
-
-	writeMu sync.Mutex
-	send    *noise.CipherState
-	sendErr error
-	out     []byte
-}
-
-var _ net.Conn = (*Conn)(nil)
 
 // Client runs the handshake on conn with the identity self and returns the
 // secured connection. want pins the node; the zero PeerID is refused.
@@ -95,8 +38,8 @@ var _ net.Conn = (*Conn)(nil)
 // The node judges our identity after Client is done: a node that pins another
 // signer closes the connection, and the first Read ends with io.EOF.
 //
-// Errors are those above, a [*PeerMismatchError], or conn's own. After an error
-// conn is of no use; closing it is the caller's part.
+// Errors are what a peer can do wrong, a [*PeerMismatchError], or conn's own. After
+// an error conn is of no use; closing it is the caller's part.
 func Client(conn net.Conn, self ed25519.PrivateKey, want PeerID) (*Conn, error) {
 	return handshake(conn, self, want, rand.Reader)
 }
@@ -130,22 +73,3 @@ func handshake(conn net.Conn, self ed25519.PrivateKey, want PeerID, random io.Re
 	}
 	return &Conn{conn: conn, in: h.in, send: send, recv: recv}, nil
 }
-
-// Close closes the underlying connection. The protocol has no farewell: the
-// end of the stream is not authenticated.
-func (c *Conn) Close() error { return c.conn.Close() }
-
-// LocalAddr returns the local address of the underlying connection.
-func (c *Conn) LocalAddr() net.Addr { return c.conn.LocalAddr() }
-
-// RemoteAddr returns the remote address of the underlying connection.
-func (c *Conn) RemoteAddr() net.Addr { return c.conn.RemoteAddr() }
-
-// SetDeadline sets the deadlines of the underlying connection.
-func (c *Conn) SetDeadline(t time.Time) error { return c.conn.SetDeadline(t) }
-
-// SetReadDeadline sets the read deadline of the underlying connection.
-func (c *Conn) SetReadDeadline(t time.Time) error { return c.conn.SetReadDeadline(t) }
-
-// SetWriteDeadline sets the write deadline of the underlying connection.
-func (c *Conn) SetWriteDeadline(t time.Time) error { return c.conn.SetWriteDeadline(t) }

@@ -1,21 +1,52 @@
 package noiseconn
 
 import (
+	"bufio"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"slices"
+	"sync"
+	"time"
 
 	"github.com/flynn/noise"
 	"golang.org/x/crypto/chacha20poly1305"
 )
 
 const (
-	overhead = chacha20poly1305.Overhead
+	// lengthSize: every message has its length before it, big-endian.
+	lengthSize = 2
+	overhead   = chacha20poly1305.Overhead
 	// chunkMax is the plaintext of the longest record that Noise allows.
 	chunkMax   = noise.MaxMsgLen - overhead
 	readBuffer = lengthSize + noise.MaxMsgLen
 )
+
+// Conn is a connection after the handshake. Its methods may be called from
+// several goroutines, as those of every net.Conn.
+//
+// A Read that ends at its deadline loses nothing and can be repeated. A Write
+// that fails ends the writing side, because the peer may have half a record. A
+// record that does not authenticate ends the reading side.
+type Conn struct {
+	conn net.Conn
+
+	readMu  sync.Mutex
+	in      *bufio.Reader
+	recv    *noise.CipherState
+	recvErr error
+	plain   []byte // the record being read, in clear
+	rest    []byte // what of plain is still to be read
+
+	writeMu sync.Mutex
+	send    *noise.CipherState
+	sendErr error
+	out     []byte
+}
+
+var _ net.Conn = (*Conn)(nil)
 
 // Read reads decrypted bytes, at most one record's at a time (1 to 65,519). A
 // stream that ends within a record is io.ErrUnexpectedEOF.
@@ -103,5 +134,32 @@ func (c *Conn) writeRecord(chunk []byte) error {
 	}
 	c.out = sealed
 	_, err = c.conn.Write(sealed)
+	return err
+}
+
+// Close closes the underlying connection. The protocol has no farewell: the
+// end of the stream is not authenticated.
+func (c *Conn) Close() error { return c.conn.Close() }
+
+// LocalAddr returns the local address of the underlying connection.
+func (c *Conn) LocalAddr() net.Addr { return c.conn.LocalAddr() }
+
+// RemoteAddr returns the remote address of the underlying connection.
+func (c *Conn) RemoteAddr() net.Addr { return c.conn.RemoteAddr() }
+
+// SetDeadline sets the deadlines of the underlying connection.
+func (c *Conn) SetDeadline(t time.Time) error { return c.conn.SetDeadline(t) }
+
+// SetReadDeadline sets the read deadline of the underlying connection.
+func (c *Conn) SetReadDeadline(t time.Time) error { return c.conn.SetReadDeadline(t) }
+
+// SetWriteDeadline sets the write deadline of the underlying connection.
+func (c *Conn) SetWriteDeadline(t time.Time) error { return c.conn.SetWriteDeadline(t) }
+
+// noEOF turns the end of the stream within a message into an error.
+func noEOF(err error) error {
+	if errors.Is(err, io.EOF) {
+		return io.ErrUnexpectedEOF
+	}
 	return err
 }
