@@ -104,7 +104,6 @@ var uncut = []string{
 	"internal/ops/nitro/image",
 	"internal/ops/nitro/verify",
 	"internal/policy",
-	"internal/session",
 	"internal/signer",
 	"internal/watermark",
 	"internal/witness",

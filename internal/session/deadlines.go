@@ -12,8 +12,18 @@ import (
 // machine with two cores at the cost of the request. So what bounds a request
 // here is set rarely and ahead.
 
-// slack is by how much the ends below may come late.
-const slack = time.Second
+const (
+	// AnswerTimeout is how long after it was read a request may be in work. A
+	// node gives up after 5 s, and repeats a request within 0.3 s when the
+	// connection is closed (privval/signer_endpoint.go, retry_signer_client.go).
+	AnswerTimeout = 4 * time.Second
+
+	// A message is written at once, so its rest follows its first byte at once.
+	messageTimeout = 5 * time.Second
+
+	// slack is by how much the ends below may come late.
+	slack = time.Second
+)
 
 // deadlines are those of a connection's silence and of its writes.
 type deadlines struct {

@@ -31,17 +31,9 @@ import (
 )
 
 const (
-	// AnswerTimeout is how long after it was read a request may be in work. A
-	// node gives up after 5 s, and repeats a request within 0.3 s when the
-	// connection is closed (privval/signer_endpoint.go, retry_signer_client.go).
-	AnswerTimeout = 4 * time.Second
-
 	// DefaultIdle is how long a node that has asked once may be silent. It pings
 	// every 3.3 s.
 	DefaultIdle = 10 * time.Second
-
-	// A message is written at once, so its rest follows its first byte at once.
-	messageTimeout = 5 * time.Second
 
 	// A node that starts waits for its signer for 3 s, then exits. The pause
 	// between two attempts stays well below that.
