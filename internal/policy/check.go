@@ -73,23 +73,6 @@ func checkServerName(name string) error {
 	return nil
 }
 
-// isDNSName reports whether s is a host name of RFC 1123, without a dot at its
-// end. A last label of digits alone is that of an IP address.
-func isDNSName(s string) bool {
-	labels := strings.Split(s, ".")
-	for _, l := range labels {
-		if l == "" || len(l) > 63 || l[0] == '-' || l[len(l)-1] == '-' || strings.Trim(l, letters+digits+"-") != "" {
-			return false
-		}
-	}
-	return len(s) <= 253 && strings.Trim(labels[len(labels)-1], digits) != ""
-}
-
-const (
-	letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-	digits  = "0123456789"
-)
-
 func checkEach(list []string, check func(string) error) error {
 	if list != nil && len(list) == 0 {
 		return errors.New("the list is empty; leave it out if any may be signed for")

@@ -21,11 +21,6 @@ type Endpoint struct {
 	Test bool
 }
 
-// Endpoint returns the endpoint of the policy.
-func (p *Policy) Endpoint() Endpoint {
-	return Endpoint{Address: p.KMSEndpoint, Test: p.AttestationRoot != ""}
-}
-
 // kmsPort is the port of all endpoints of KMS, private ones too.
 const kmsPort = 443
 
@@ -118,3 +113,20 @@ func (e Endpoint) allowsName(name string, port uint64) error {
 	}
 	return nil
 }
+
+// isDNSName reports whether s is a host name of RFC 1123, without a dot at its
+// end. A last label of digits alone is that of an IP address.
+func isDNSName(s string) bool {
+	labels := strings.Split(s, ".")
+	for _, l := range labels {
+		if l == "" || len(l) > 63 || l[0] == '-' || l[len(l)-1] == '-' || strings.Trim(l, letters+digits+"-") != "" {
+			return false
+		}
+	}
+	return len(s) <= 253 && strings.Trim(labels[len(labels)-1], digits) != ""
+}
+
+const (
+	letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+	digits  = "0123456789"
+)
