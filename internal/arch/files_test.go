@@ -103,7 +103,6 @@ var uncut = []string{
 	"internal/ops/nitro",
 	"internal/ops/nitro/image",
 	"internal/ops/nitro/verify",
-	"internal/signer",
 	"internal/watermark",
 	"internal/witness",
 }

@@ -73,3 +73,11 @@ type faultError struct {
 }
 
 func (e *faultError) Unwrap() error { return e.error }
+
+// Reasons for a refusal that the rule of package watermark does not know. Like
+// those they are labels, and never change.
+const (
+	wrongChain     watermark.Reason = "wrong_chain"
+	invalidRequest watermark.Reason = "invalid_request"
+	rawBytes       watermark.Reason = "raw_bytes"
+)
