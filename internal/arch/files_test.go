@@ -98,7 +98,6 @@ var uncut = []string{
 	"internal/enclave",
 	"internal/filestore",
 	"internal/home",
-	"internal/key/yubihsm/yubihsmtest",
 	"internal/nitrohost",
 	"internal/ops/nitro",
 	"internal/ops/nitro/image",

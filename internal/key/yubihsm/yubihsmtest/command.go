@@ -2,18 +2,6 @@ package yubihsmtest
 
 import "errors"
 
-// call is a command that the device works on.
-type call struct {
-	d       *Device
-	s       *session // nil outside of a session
-	command byte
-	length  int // of the data, for the log
-	in      []byte
-	message []byte // outside of a session: all of it
-
-	target, second uint16 // of the log
-}
-
 // handler does a command.
 type handler struct {
 	needs Capabilities // of the session
@@ -66,26 +54,6 @@ var sessionCommands = map[byte]handler{
 	ChangeAuthKey:        {CanChangeAuthKey, (*call).changeAuthKey},
 }
 
-func (c *call) echo() ([]byte, error) { return c.in, nil }
-
-func (c *call) blink() ([]byte, error) {
-	if len(c.in) != 1 {
-		return nil, WrongLength
-	}
-	return nil, nil
-}
-
-func (c *call) closeSession() ([]byte, error) {
-	c.d.sessions[c.s.id] = nil
-	return nil, nil
-}
-
-// resetDevice answers, and then the device starts anew.
-func (c *call) resetDevice() ([]byte, error) {
-	c.d.reset()
-	return nil, nil
-}
-
 // do has the device execute a command and returns the answer.
 func (c *call) do(handlers map[byte]handler) []byte {
 	c.target, c.second = 0xffff, 0xffff
@@ -94,10 +62,10 @@ func (c *call) do(handlers map[byte]handler) []byte {
 		return frame(c.command | reply) // the log is new
 	}
 	if code := Code(0); errors.As(err, &code) {
-		c.d.note(c, byte(code))
+		c.note(byte(code))
 		return errorFrame(code)
 	}
-	c.d.note(c, c.command|reply)
+	c.note(c.command | reply)
 	return frame(c.command|reply, out)
 }
 
@@ -108,7 +76,7 @@ func (c *call) execute(handlers map[byte]handler) ([]byte, error) {
 		return nil, InvalidCommand
 	case c.s != nil && !c.s.can.has(h.needs):
 		return nil, InsufficientPermissions
-	case c.d.refuses(c.command):
+	case c.d.log.refuses(c.command):
 		return nil, LogFull
 	}
 	out, err := h.run(c)
@@ -135,7 +103,14 @@ func (d *Device) receive(message []byte) reception {
 	if command != SessionMessage {
 		return reception{call: &call{d: d, command: command, length: len(data), in: data, message: message}}
 	}
-	s, inner, chain, err := d.open(message)
+	s := d.find(data)
+	if s == nil || s.host != nil {
+		return reception{answer: errorFrame(InvalidSession)}
+	}
+	inner, chain, err := s.open(message)
+	if err == AuthenticationFailed && !d.options.KeepsSessions {
+		d.sessions[s.id] = nil
+	}
 	if code := Code(0); errors.As(err, &code) {
 		return reception{answer: errorFrame(code)}
 	}

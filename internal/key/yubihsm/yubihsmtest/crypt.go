@@ -11,6 +11,13 @@ import (
 	"errors"
 )
 
+// random returns n random bytes.
+func random(n int) []byte {
+	b := make([]byte, n)
+	rand.Read(b)
+	return b
+}
+
 // passwordKeys returns the two keys, for encryption and MAC, that a password stands for.
 func passwordKeys(password string) []byte {
 	keys, err := pbkdf2.Key(sha256.New, password, []byte("Yubico"), 10000, 32)

@@ -1,18 +1,11 @@
-// Package yubihsmtest is a YubiHSM 2 in software, for tests: the device with its sessions,
-// objects, capabilities, domains, backups, attestations and audit log, and the connector
-// before it. It is written from Yubico's documents, and Yubico's own programs judge it. It
-// breaks where a test wants it to (see Fault). No program imports it.
-//
-// It is no HSM: its keys lie in memory, and it takes no care that they stay there.
 package yubihsmtest
 
 import (
-	"crypto/rand"
 	"encoding/binary"
 	"maps"
+	"net/http"
 	"slices"
 	"sync"
-	"testing"
 	"time"
 )
 
@@ -54,25 +47,11 @@ type Device struct {
 	connector
 }
 
-// New returns a device as it leaves the factory: with authentication key 1, whose
-// password is "password". It stops when the test ends.
-func New(t testing.TB, options Options) *Device {
-	t.Helper()
-	if options.Serial == 0 {
-		options.Serial = DefaultSerial
-	}
-	if options.Firmware == [3]byte{} {
-		options.Firmware = [3]byte{2, 4, 0}
-	}
-	d := &Device{options: options, power: make(chan struct{}), healed: make(chan struct{}), attester: newAttester(t, options)}
-	d.reset()
-	d.listen(t)
-	t.Cleanup(func() {
-		d.Heal()
-		d.Unplug()
-		d.StopConnector()
-	})
-	return d
+// connector speaks what yubihsm-connector 3.0.5 speaks.
+type connector struct {
+	address string
+	server  *http.Server // nil while it is stopped
+	ended   chan struct{}
 }
 
 // atLeast compares the firmware's version.
@@ -96,82 +75,36 @@ func (d *Device) now() time.Time {
 	return time.Unix(1_700_000_000, 0).Add(d.shift)
 }
 
-// Advance lets time pass for the device.
-func (d *Device) Advance(by time.Duration) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.shift += by
+// add keeps an object, whose id is free.
+func (d *Device) add(o *object) {
+	r := o.ref()
+	if n, was := d.sequences[r]; was {
+		d.sequences[r] = n + 1
+	} else {
+		d.sequences[r] = 0
+	}
+	o.sequence = d.sequences[r]
+	d.objects[r] = o
 }
 
-// Sessions returns how many sessions are open, those that wait for the second message
-// included.
-func (d *Device) Sessions() (n int) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.expire()
-	for _, s := range d.sessions {
-		if s != nil {
-			n++
+// freeID chooses an id at random.
+func (d *Device) freeID(typ Type) uint16 {
+	for {
+		id := binary.BigEndian.Uint16(random(2))
+		if id != 0 && id != 0xffff && d.objects[ref{typ, id}] == nil {
+			return id
 		}
 	}
-	return n
 }
 
-// Count returns how often the device got a command since it was made, whatever became of it.
-func (d *Device) Count(command byte) (n int) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	for _, c := range d.seen {
-		if c == command || command == Any {
-			n++
+// refs returns the objects' names in order.
+func (d *Device) refs() []ref {
+	return slices.SortedFunc(maps.Keys(d.objects), func(a, b ref) int {
+		if a.id != b.id {
+			return int(a.id) - int(b.id)
 		}
-	}
-	return n
-}
-
-// reset makes a device of the factory out of this one.
-func (d *Device) reset() {
-	d.objects, d.sequences = map[ref]*object{}, map[ref]byte{}
-	d.sessions = [MaxSessions]*session{}
-	d.add(&object{Object: Object{Type: AuthenticationKey, ID: 1, Algorithm: AES128Auth, Label: "DEFAULT AUTHKEY CHANGE THIS ASAP",
-		Domains: 0xffff, Capabilities: All, Delegated: All}, origin: imported, secret: passwordKeys("password")})
-	d.resetLog()
-	d.boot()
-}
-
-// boot is what happens when the power comes.
-func (d *Device) boot() {
-	d.sessions = [MaxSessions]*session{}
-	d.started = d.now()
-	d.logBoot()
-}
-
-// Reset is what the button of a device does that is held while it is plugged in.
-func (d *Device) Reset() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.reset()
-}
-
-// random returns n random bytes.
-func random(n int) []byte {
-	b := make([]byte, n)
-	rand.Read(b)
-	return b
-}
-
-// info answers the request for the device's description, page 0 or 1.
-func (c *call) info() ([]byte, error) {
-	d := c.d
-	if len(c.in) == 1 && c.in[0] == 1 && d.atLeast(2, 4, 0) {
-		return []byte("SIMULATOR"), nil
-	}
-	if len(c.in) > 1 || len(c.in) == 1 && c.in[0] != 0 {
-		return nil, InvalidData
-	}
-	out := binary.BigEndian.AppendUint32(slices.Clone(d.options.Firmware[:]), d.options.Serial)
-	out = append(out, LogSize, byte(len(d.log.entries)))
-	return append(out, d.algorithms()...), nil
+		return int(a.typ) - int(b.typ)
+	})
 }
 
 // algorithms lists those that the device says it has. Ours has more than the simulator, as
@@ -190,22 +123,58 @@ func (d *Device) algorithms() (list []byte) {
 	return list
 }
 
-// storage answers the request for the free storage.
-func (c *call) storage() ([]byte, error) {
-	used := uint16(len(c.d.objects))
-	var out []byte
-	for _, n := range []uint16{maxObjects, maxObjects - used, 1024, 1024 - 2*used, 126} {
-		out = binary.BigEndian.AppendUint16(out, n)
+// find returns the session that a message of it names by its first byte.
+func (d *Device) find(data []byte) *session {
+	if len(data) == 0 || data[0] >= MaxSessions {
+		return nil
 	}
-	return out, nil
+	return d.sessions[data[0]]
 }
 
-// refs returns the objects' names in order.
-func (d *Device) refs() []ref {
-	return slices.SortedFunc(maps.Keys(d.objects), func(a, b ref) int {
-		if a.id != b.id {
-			return int(a.id) - int(b.id)
+// expire ends the sessions that were idle for too long.
+func (d *Device) expire() {
+	for i, s := range d.sessions {
+		if s != nil && d.now().Sub(s.used) >= IdleTime {
+			d.sessions[i] = nil
 		}
-		return int(a.typ) - int(b.typ)
-	})
+	}
+}
+
+// reset makes a device of the factory out of this one.
+func (d *Device) reset() {
+	d.objects, d.sequences = map[ref]*object{}, map[ref]byte{}
+	d.sessions = [MaxSessions]*session{}
+	d.add(&object{Object: Object{Type: AuthenticationKey, ID: 1, Algorithm: AES128Auth, Label: "DEFAULT AUTHKEY CHANGE THIS ASAP",
+		Domains: 0xffff, Capabilities: All, Delegated: All}, origin: imported, secret: passwordKeys("password")})
+	audit := byte(auditOn)
+	if d.atLeast(2, 3, 1) {
+		audit = auditOff
+	}
+	d.log = newLog(audit)
+	d.boot()
+}
+
+// boot is what happens when the power comes.
+func (d *Device) boot() {
+	d.sessions = [MaxSessions]*session{}
+	d.started = d.now()
+	d.log.boot()
+}
+
+func (d *Device) hasPower() bool {
+	select {
+	case <-d.power:
+		return false
+	default:
+		return true
+	}
+}
+
+func (d *Device) cutPower() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.hasPower() {
+		close(d.power)
+	}
+	d.sessions = [MaxSessions]*session{}
 }

@@ -28,49 +28,24 @@ type armed struct {
 	always  bool
 }
 
-// Next has the next commands of a kind meet the faults, one each; nil lets one pass. Any is
-// every kind.
-func (d *Device) Next(command byte, faults ...Fault) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.faults = append(d.faults, &armed{command: command, faults: faults})
-}
-
-// Always has every command of a kind meet the fault, until Heal.
-func (d *Device) Always(command byte, f Fault) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.faults = append(d.faults, &armed{command: command, faults: []Fault{f}, always: true})
-}
-
-// Heal forgets all faults and lets go what hangs.
-func (d *Device) Heal() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.faults = nil
-	close(d.healed)
-	d.healed = make(chan struct{})
-}
-
-// strike returns how a command goes.
-func (d *Device) strike(command byte) plan {
-	p := plan{sent: -1}
-	for i, a := range d.faults {
-		if a.command != command && a.command != Any {
-			continue
-		}
-		f := a.faults[0]
-		if !a.always {
-			if a.faults = a.faults[1:]; len(a.faults) == 0 {
-				d.faults = slices.Delete(slices.Clone(d.faults), i, i+1)
-			}
-		}
-		if f != nil {
-			f(&p)
-		}
-		break
+// sleep waits; false if the power goes.
+func sleep(power <-chan struct{}, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-power:
+		return false
+	default:
 	}
-	return p
+	if d == 0 {
+		return true
+	}
+	select {
+	case <-power:
+		return false
+	case <-timer.C:
+		return true
+	}
 }
 
 // pause waits as the plan has it; false if the command ends here.
@@ -81,18 +56,6 @@ func (p plan) pause(ctx context.Context, power <-chan struct{}) bool {
 		}
 	}
 	return true
-}
-
-// deliver makes the connector's answer of the device's.
-func (p plan) deliver(message []byte) answer {
-	for _, m := range p.mangle {
-		message = m(message)
-	}
-	a := answer{message: message, sent: len(message), status: p.status, dropped: p.dropped}
-	if p.sent >= 0 {
-		a.sent = min(p.sent, len(message))
-	}
-	return a
 }
 
 // Drop loses the command: the device does not get it, and the connection ends.
@@ -142,22 +105,6 @@ func Delay(by time.Duration) Fault {
 	}
 }
 
-// Hang has the device not begin, and work on nothing else either, until Heal or until
-// whoever waits for the answer goes away.
-func (d *Device) Hang() Fault {
-	return func(p *plan) {
-		healed := d.healed // strike holds the lock
-		p.waits = append(p.waits, func(ctx context.Context, power <-chan struct{}) bool {
-			select {
-			case <-healed:
-			case <-ctx.Done():
-			case <-power:
-			}
-			return false
-		})
-	}
-}
-
 // UnpluggedWithin takes the power from the device while it works: the command is done, and
 // nobody hears of it. Plug brings the device back, without its sessions.
 func UnpluggedWithin() Fault { return func(p *plan) { p.unplugs = true } }
@@ -173,23 +120,3 @@ func Spoil(change func(data []byte) []byte) Fault {
 
 // WrongSignature has the device answer with a signature that is wrong.
 func WrongSignature() Fault { return Spoil(func(data []byte) []byte { return flip(data, -1) }) }
-
-// Unplug takes the power from the device: the connector goes on without one.
-func (d *Device) Unplug() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.hasPower() {
-		close(d.power)
-	}
-	d.sessions = [MaxSessions]*session{}
-}
-
-// Plug brings the device back.
-func (d *Device) Plug() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if !d.hasPower() {
-		d.power = make(chan struct{})
-		d.boot()
-	}
-}

@@ -85,6 +85,9 @@ const (
 	HMACKey           Type = 5
 )
 
+// hasDelegated reports whether objects of the type have delegated capabilities.
+func (t Type) hasDelegated() bool { return t == AuthenticationKey || t == WrapKey }
+
 // Algorithms of objects.
 const (
 	P256            = 12

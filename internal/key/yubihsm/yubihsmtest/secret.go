@@ -2,15 +2,16 @@ package yubihsmtest
 
 import (
 	"bytes"
+	"crypto"
 	"crypto/ecdh"
 	"crypto/ecdsa"
+	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/sha1"
 	"crypto/sha256"
 	"crypto/sha512"
 	"encoding/asn1"
-	"encoding/binary"
 	"hash"
 	"math/big"
 	"slices"
@@ -19,6 +20,29 @@ import (
 	"github.com/decred/dcrd/dcrec/secp256k1/v4"
 	secpecdsa "github.com/decred/dcrd/dcrec/secp256k1/v4/ecdsa"
 )
+
+// secretSize is the length of what the device keeps of an object: -1 if any will do, 0 of
+// what it does not know.
+func secretSize(typ Type, algorithm byte) int {
+	switch {
+	case typ == Opaque && (algorithm == OpaqueData || algorithm == OpaqueX509):
+		return -1
+	case typ == AuthenticationKey && algorithm == AES128Auth:
+		return 32
+	case typ == AsymmetricKey && (algorithm == Ed25519 || algorithm == P256 || algorithm == K256):
+		return 96
+	case typ == WrapKey:
+		return wrapKeySize(algorithm)
+	case typ == HMACKey:
+		return 2 * blockSize(algorithm)
+	}
+	return 0
+}
+
+// wrapKeySize is the length of a wrap key in bytes; 0 of an algorithm that is none.
+func wrapKeySize(algorithm byte) int {
+	return map[byte]int{AES128CCM: 16, AES192CCM: 24, AES256CCM: 32}[algorithm]
+}
 
 // expand returns what the device keeps of a private key, which is also what a backup has
 // in it: of Ed25519 the scalar with its bytes reversed, the prefix and the public key; of
@@ -77,30 +101,6 @@ func publicOf(algorithm byte, secret []byte) []byte {
 	return secret[32:96]
 }
 
-func (c *call) putAsymmetric() ([]byte, error) {
-	o, err := c.described(AsymmetricKey)
-	if err != nil {
-		return nil, err
-	}
-	if o.secret, err = expand(o.Algorithm, c.in); err != nil {
-		return nil, err
-	}
-	o.origin = imported
-	return c.store(o)
-}
-
-func (c *call) generateAsymmetric() ([]byte, error) {
-	o, err := c.described(AsymmetricKey)
-	if err != nil {
-		return nil, err
-	}
-	secret, err := newSecret(o.Algorithm)
-	if err != nil {
-		return nil, err
-	}
-	return c.storeNew(o, secret)
-}
-
 // newSecret makes a key.
 func newSecret(algorithm byte) ([]byte, error) {
 	if algorithm != Ed25519 && algorithm != P256 && algorithm != K256 {
@@ -111,31 +111,6 @@ func newSecret(algorithm byte) ([]byte, error) {
 			return secret, nil
 		}
 	}
-}
-
-func (c *call) publicKey() ([]byte, error) {
-	if len(c.in) == 3 && c.in[2] == byte(AsymmetricKey) {
-		c.in = c.in[:2]
-	}
-	if len(c.in) != 2 {
-		return nil, WrongLength
-	}
-	o, err := c.first(AsymmetricKey, 0)
-	if err != nil {
-		return nil, err
-	}
-	return append([]byte{o.Algorithm}, publicOf(o.Algorithm, o.secret)...), nil
-}
-
-func (c *call) signEdDSA() ([]byte, error) {
-	o, err := c.first(AsymmetricKey, CanSignEdDSA)
-	if err != nil {
-		return nil, err
-	}
-	if o.Algorithm != Ed25519 {
-		return nil, InvalidData
-	}
-	return signEd(o.secret, c.in), nil
 }
 
 // signEd signs by RFC 8032.
@@ -154,21 +129,6 @@ func hashToScalar(parts ...[]byte) *edwards25519.Scalar {
 		panic(err) // 64 bytes are always right
 	}
 	return s
-}
-
-func (c *call) signECDSA() ([]byte, error) {
-	o, err := c.first(AsymmetricKey, CanSignECDSA)
-	switch {
-	case err != nil:
-		return nil, err
-	case len(c.in) == 0:
-		return nil, WrongLength
-	case o.Algorithm == P256:
-		return signP256(o.secret, c.in)
-	case o.Algorithm == K256:
-		return signK256(o.secret, c.in)
-	}
-	return nil, InvalidData
 }
 
 func signP256(secret, hash []byte) ([]byte, error) {
@@ -196,6 +156,21 @@ func signK256(secret, hash []byte) ([]byte, error) {
 	return asn1.Marshal(values)
 }
 
+// publicKeyOf returns the public key as crypto/x509 wants it, which knows no secp256k1.
+func publicKeyOf(algorithm byte, secret []byte) (crypto.PublicKey, error) {
+	public := publicOf(algorithm, secret)
+	switch algorithm {
+	case Ed25519:
+		return ed25519.PublicKey(slices.Clone(public)), nil
+	case P256:
+		if _, err := ecdh.P256().NewPublicKey(append([]byte{4}, public...)); err != nil {
+			return nil, err
+		}
+		return ecdsa.ParseUncompressedPublicKey(elliptic.P256(), append([]byte{4}, public...))
+	}
+	return nil, InvalidData
+}
+
 // blockSize is the size of a block of the hash of an HMAC; 0 of an algorithm that is none.
 func blockSize(algorithm byte) int {
 	return map[byte]int{HMACSHA1: 64, HMACSHA256: 64, HMACSHA384: 128, HMACSHA512: 128}[algorithm]
@@ -220,64 +195,6 @@ func hmacSecret(algorithm byte, key []byte) ([]byte, error) {
 	return out, nil
 }
 
-func (c *call) putHMACKey() ([]byte, error) {
-	o, err := c.described(HMACKey)
-	if err != nil {
-		return nil, err
-	}
-	if o.secret, err = hmacSecret(o.Algorithm, c.in); err != nil {
-		return nil, err
-	}
-	o.origin = imported
-	return c.store(o)
-}
-
-func (c *call) generateHMACKey() ([]byte, error) {
-	o, err := c.described(HMACKey)
-	if err != nil {
-		return nil, err
-	}
-	secret, err := hmacSecret(o.Algorithm, random(max(1, blockSize(o.Algorithm)/2)))
-	if err != nil {
-		return nil, err
-	}
-	return c.storeNew(o, secret)
-}
-
-func (c *call) signHMAC() ([]byte, error) {
-	o, err := c.first(HMACKey, CanSignHMAC)
-	if err != nil {
-		return nil, err
-	}
-	return hmacOf(o, c.in), nil
-}
-
-func (c *call) verifyHMAC() ([]byte, error) {
-	o, err := c.first(HMACKey, CanVerifyHMAC)
-	if err != nil {
-		return nil, err
-	}
-	size := newHash(o.Algorithm).Size()
-	if len(c.in) < size {
-		return nil, WrongLength
-	}
-	if bytes.Equal(hmacOf(o, c.in[size:]), c.in[:size]) {
-		return []byte{1}, nil
-	}
-	return []byte{0}, nil
-}
-
-func (c *call) pseudoRandom() ([]byte, error) {
-	if len(c.in) != 2 {
-		return nil, WrongLength
-	}
-	n := int(binary.BigEndian.Uint16(c.in))
-	if n > c.d.bufferSize()-32 {
-		return nil, InvalidData
-	}
-	return random(n), nil
-}
-
 func newHash(algorithm byte) hash.Hash {
 	switch algorithm {
 	case HMACSHA1:
@@ -291,12 +208,12 @@ func newHash(algorithm byte) hash.Hash {
 }
 
 // hmacOf computes an HMAC from the two padded keys.
-func hmacOf(o *object, message []byte) []byte {
-	n := blockSize(o.Algorithm)
-	inner, outer := newHash(o.Algorithm), newHash(o.Algorithm)
-	inner.Write(o.secret[:n])
+func hmacOf(algorithm byte, secret, message []byte) []byte {
+	n := blockSize(algorithm)
+	inner, outer := newHash(algorithm), newHash(algorithm)
+	inner.Write(secret[:n])
 	inner.Write(message)
-	outer.Write(o.secret[n:])
+	outer.Write(secret[n:])
 	outer.Write(inner.Sum(nil))
 	return outer.Sum(nil)
 }
