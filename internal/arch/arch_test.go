@@ -43,6 +43,9 @@ var mayImport = map[string]string{
 
 	"internal/key/vault": "internal/cure internal/pubkey internal/shell internal/strictjson",
 
+	// The protocol of the YubiHSM 2, for other programs too.
+	"yubihsm": "",
+
 	// Stores.
 	"internal/filestore": "internal/shell internal/watermark golang.org/x/sys/unix",
 
