@@ -132,6 +132,26 @@ func TestInitGoesOnAfterATornKey(t *testing.T) {
 	}
 }
 
+// What a crash leaves beside a key file holds the key too, and goes.
+func TestInitSweepsTheCrash(t *testing.T) {
+	dir := filepath.Join(diskDir(t), "home")
+	ch := cutOff(t, dir, 1)
+	for _, path := range []string{ch.Key, "identity.key"} {
+		left := filepath.Join(dir, path+".new0123abcd")
+		if err := errors.Join(os.MkdirAll(filepath.Dir(left), 0o700), os.WriteFile(left, ch.SoftKey.Encode(), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+		defer func() {
+			if exists(left) {
+				t.Errorf("%s is left", left)
+			}
+		}()
+	}
+	if text, status := initHere(dir); status != 0 {
+		t.Fatalf("%d: %s", status, text)
+	}
+}
+
 // What is not as it was made is somebody's: a key that was put there, a state that has
 // moved.
 func TestInitLeavesWhatItHasNotMade(t *testing.T) {
@@ -145,7 +165,7 @@ func TestInitLeavesWhatItHasNotMade(t *testing.T) {
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
-	if err := soft.Create(path, other); err != nil {
+	if err := provider.CreateFile(path, other); err != nil {
 		t.Fatal(err)
 	}
 	if text, status := initHere(dir); status == 0 || !strings.Contains(text, "never overwritten") {

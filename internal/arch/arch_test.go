@@ -34,6 +34,8 @@ var mayImport = map[string]string{
 	"internal/strictjson": "",
 	"internal/shell":      "",
 	"internal/cure":       "internal/shell",
+	// Files that are whole or not there.
+	"internal/durable": "",
 
 	// Public keys, and keys: a room a provider.
 	"internal/pubkey": "internal/strictjson filippo.io/edwards25519 github.com/cloudflare/circl/ github.com/decred/dcrd/dcrec/secp256k1/v4/ " +
@@ -70,17 +72,17 @@ var mayImport = map[string]string{
 	"cmd/privyseal-enclave": "internal/enclave",
 
 	// The operator's side. It comes after the core and is not trusted by it.
-	"internal/witness": "internal/privval internal/strictjson internal/watermark",
-	"internal/config":  "internal/witness internal/cure internal/session internal/watermark github.com/pelletier/go-toml/v2 github.com/pelletier/go-toml/v2/",
+	"internal/witness": "internal/durable internal/privval internal/strictjson internal/watermark",
+	"internal/config":  "internal/witness internal/cure internal/durable internal/session internal/watermark github.com/pelletier/go-toml/v2 github.com/pelletier/go-toml/v2/",
 	"internal/migrate": "internal/cure internal/key/soft internal/privval internal/pubkey internal/session internal/shell internal/strictjson internal/watermark github.com/pelletier/go-toml/v2 go.yaml.in/yaml/v3",
 	"internal/daemon": "internal/cli internal/config internal/cure internal/monitor internal/oplog internal/privval internal/provider internal/pubkey internal/session " +
 		"internal/signer internal/watermark internal/witness golang.org/x/sys/unix",
-	"internal/home": "internal/cli internal/config internal/cure internal/filestore internal/key/soft internal/migrate internal/provider internal/pubkey internal/session " +
+	"internal/home": "internal/cli internal/config internal/cure internal/durable internal/filestore internal/key/soft internal/migrate internal/provider internal/pubkey internal/session " +
 		"internal/shell internal/strictjson internal/watermark internal/witness github.com/spf13/cobra golang.org/x/sys/unix",
-	"internal/cli":   "internal/config internal/cure internal/noiseconn internal/pubkey internal/shell github.com/spf13/cobra github.com/spf13/pflag",
+	"internal/cli":   "internal/config internal/cure internal/durable internal/noiseconn internal/pubkey internal/shell github.com/spf13/cobra github.com/spf13/pflag",
 	"internal/oplog": "",
 	// The contract of those who hold keys; the rooms below internal/ops fulfil it.
-	"internal/provider": "internal/cli internal/config internal/cure internal/filestore internal/key/soft internal/pubkey internal/shell internal/watermark",
+	"internal/provider": "internal/cli internal/config internal/cure internal/durable internal/filestore internal/key/soft internal/pubkey internal/shell internal/watermark",
 	"internal/monitor":  "internal/cure internal/witness internal/hostlink internal/oplog internal/privval internal/session internal/signer internal/watermark github.com/prometheus/client_golang/ github.com/prometheus/client_model/go",
 
 	"internal/ops/vault": "internal/cli internal/config internal/cure internal/home internal/key/soft internal/key/vault internal/provider internal/pubkey github.com/spf13/cobra " +
@@ -98,7 +100,7 @@ var mayImport = map[string]string{
 
 	"internal/ops/soft": "internal/config internal/home internal/key/soft internal/provider internal/pubkey",
 
-	"internal/command": "internal/cli internal/config internal/cure internal/daemon internal/home internal/key/soft internal/migrate internal/monitor internal/privval " +
+	"internal/command": "internal/cli internal/config internal/cure internal/daemon internal/durable internal/home internal/key/soft internal/migrate internal/monitor internal/privval " +
 		"internal/provider internal/pubkey internal/session internal/shell internal/watermark internal/witness github.com/spf13/cobra github.com/spf13/pflag " +
 		"golang.org/x/sys/unix",
 

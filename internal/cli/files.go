@@ -6,18 +6,10 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"syscall"
-)
 
-// SyncFolder makes durable which names are in a folder.
-func SyncFolder(path string) error {
-	dir, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
-}
+	"privyseal/internal/durable"
+)
 
 // OfFlag says which flag names the file that cannot be read: a command has
 // several.
@@ -44,17 +36,18 @@ func ReadBounded(path string, limit int64) ([]byte, error) {
 
 // WriteNew makes a file that is not there yet, and returns when it is durable.
 func WriteNew(path string, data []byte, mode fs.FileMode) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
+	err := durable.Create(path, data, mode)
 	if errors.Is(err, fs.ErrExist) {
-		return Usagef("%s is there already, and nothing is overwritten; move it away or choose another name", path)
-	}
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	err = errors.Join(err, f.Sync(), f.Close(), SyncFolder(filepath.Dir(path)))
-	if err != nil {
-		os.Remove(path)
+		return Usage(existing(path))
 	}
 	return err
 }
+
+// existing is a file that is there already, an [fs.ErrExist].
+type existing string
+
+func (path existing) Error() string {
+	return string(path) + " is there already, and nothing is overwritten; move it away or choose another name"
+}
+
+func (existing) Unwrap() error { return fs.ErrExist }

@@ -178,7 +178,7 @@ func saveKey(w io.Writer, path string, key *soft.Key, form cli.KeyFormat) error 
 	if err != nil {
 		return err
 	}
-	if err := soft.Create(path, key); err != nil {
+	if err := provider.CreateFile(path, key); err != nil {
 		return err
 	}
 	_, err = fmt.Fprintln(w, text)

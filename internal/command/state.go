@@ -13,6 +13,7 @@ import (
 
 	"privyseal/internal/cli"
 	"privyseal/internal/config"
+	"privyseal/internal/durable"
 	"privyseal/internal/home"
 	"privyseal/internal/privval"
 	"privyseal/internal/provider"
@@ -436,7 +437,7 @@ first. If the output is lost, export again: it stays the same.`,
 				_, err = cmd.OutOrStdout().Write(data)
 				return err
 			}
-			if err := exportTo(out, export); err != nil {
+			if err := durable.CreateFrom(out, 0o600, export); err != nil {
 				return a.Providers.ExplainState(c, ch, err)
 			}
 			fmt.Fprintf(cmd.ErrOrStderr(), "%s: nothing is signed here any more; on the new host type `privyseal state import --chain-id %s %s`\n", ch.Name, shell.Word(ch.Name), shell.File(out))
@@ -463,27 +464,6 @@ func exportState(path, chainID string, state provider.State, key pubkey.Key) ([]
 		return nil, err
 	}
 	return home.EncodeInterchange(chainID, key, saved, time.Now(), home.ExporterOf(path, info))
-}
-
-// exportTo has export export into a new file. The file comes first, so that the state
-// does not end for want of a place.
-func exportTo(path string, export func() ([]byte, error)) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return fmt.Errorf("cannot export: %w", err)
-	}
-	data, err := export()
-	if err == nil {
-		_, err = f.Write(data)
-	}
-	if err == nil {
-		err = f.Sync()
-	}
-	if err := errors.Join(err, f.Close()); err != nil {
-		os.Remove(path) // made by us, and not whole
-		return err
-	}
-	return nil
 }
 
 func newStateImportCommand(a *provider.House) *cobra.Command {

@@ -2,13 +2,13 @@ package config
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
+
+	"privyseal/internal/durable"
 )
 
 // Render returns c as a commented file. What is absent from it has the
@@ -149,13 +149,7 @@ func WriteNew(path string, c *Config) error {
 	if _, err := c.kinds.Parse(path, data); err != nil {
 		return err
 	}
-	err := inFolder(path, func(temp string) error {
-		if err := writeFile(temp, data, 0o600); err != nil {
-			return err
-		}
-		defer os.Remove(temp)
-		return os.Link(temp, path) // unlike a rename it fails if path exists
-	})
+	err := locked(path, func() error { return durable.Create(path, data, 0o600) })
 	if err != nil {
 		return fmt.Errorf("cannot write the config: %w", err)
 	}
@@ -178,7 +172,7 @@ func (k Kinds) Append(path string, tables map[string]map[string]Section, chains 
 	if err != nil {
 		return fmt.Errorf("cannot add the chain: %w", err)
 	}
-	return inFolder(target, func(temp string) error {
+	return locked(target, func() error {
 		data, mode, err := read(target)
 		if err != nil {
 			return err
@@ -197,38 +191,20 @@ func (k Kinds) Append(path string, tables map[string]map[string]Section, chains 
 		if err := c.checkMode(path, mode); err != nil {
 			return err
 		}
-		if err := replace(target, temp, data); err != nil {
+		info, err := os.Stat(target)
+		if err == nil {
+			err = durable.Replace(target, data, info)
+		}
+		if err != nil {
 			return fmt.Errorf("cannot add the chain to %s: %w", path, err)
 		}
 		return nil
 	})
 }
 
-// replace puts data in place of the file at path, by way of temp.
-func replace(path, temp string, data []byte) error {
-	info, err := os.Stat(path)
-	if err != nil {
-		return err
-	}
-	if err := writeFile(temp, data, info.Mode().Perm()); err != nil {
-		return err
-	}
-	defer os.Remove(temp) // gone after the rename
-	if owner, ok := info.Sys().(*syscall.Stat_t); ok {
-		if err := os.Chown(temp, int(owner.Uid), int(owner.Gid)); err != nil {
-			return err
-		}
-	}
-	return os.Rename(temp, path)
-}
-
-// fsync makes durable what a file holds, or which names a folder has. Tests look on,
-// and have it fail.
-var fsync = (*os.File).Sync
-
-// inFolder runs write with the name of a temporary file beside path, keeps
-// other processes that do the same out meanwhile, and syncs the folder after.
-func inFolder(path string, write func(temp string) error) error {
+// locked runs write, which writes the file at path, while other processes that do the same
+// are kept out.
+func locked(path string, write func() error) error {
 	dir, err := os.Open(filepath.Dir(path))
 	if err != nil {
 		return err
@@ -237,28 +213,8 @@ func inFolder(path string, write func(temp string) error) error {
 	if err := syscall.Flock(int(dir.Fd()), syscall.LOCK_EX); err != nil {
 		return fmt.Errorf("cannot lock %s: %w", dir.Name(), err)
 	}
-	temp := path + ".new"
-	// What a crash left is nobody's: the lock is ours.
-	if err := os.Remove(temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := durable.Sweep(path); err != nil {
 		return err
 	}
-	if err := write(temp); err != nil {
-		return err
-	}
-	return fsync(dir)
-}
-
-// writeFile writes a new file and returns when its content is durable.
-func writeFile(path string, data []byte, mode fs.FileMode) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	// The umask may have taken bits that the old file had.
-	err = errors.Join(err, f.Chmod(mode), fsync(f), f.Close())
-	if err != nil {
-		os.Remove(path)
-	}
-	return err
+	return write()
 }

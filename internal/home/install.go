@@ -13,6 +13,7 @@ import (
 	"privyseal/internal/cli"
 	"privyseal/internal/config"
 	"privyseal/internal/cure"
+	"privyseal/internal/durable"
 	"privyseal/internal/filestore"
 	"privyseal/internal/key/soft"
 	"privyseal/internal/provider"
@@ -253,10 +254,11 @@ func (in *Installer) AddFiles(files ...File) error {
 		if err := in.Undo.Folder(filepath.Dir(path)); err != nil {
 			return err
 		}
-		if err := cli.WriteNew(path, f.Data, 0o600); err != nil {
+		err := cli.WriteNew(path, f.Data, 0o600)
+		in.Undo.written(path, err)
+		if err != nil {
 			return err
 		}
-		in.Undo.file(path)
 	}
 	return nil
 }
@@ -267,11 +269,9 @@ func (in *Installer) saveKey(path string, key *soft.Key) error {
 	if err := in.Undo.Folder(filepath.Dir(path)); err != nil {
 		return err
 	}
-	if err := soft.Create(path, key); err != nil {
-		return err
-	}
-	in.Undo.file(path)
-	return nil
+	err := provider.CreateFile(path, key)
+	in.Undo.written(path, err)
+	return err
 }
 
 func (in *Installer) AddState(ch *Chain) error {
@@ -444,23 +444,18 @@ type Undo struct{ paths []string }
 
 func (u *Undo) file(path string) { u.paths = append(u.paths, path) }
 
-// Folder makes a folder and what is missing above it, mode 0700, each durable
-// before the next.
+// written notes a file that may be there, unless it was there before.
+func (u *Undo) written(path string, err error) {
+	if !errors.Is(err, fs.ErrExist) {
+		u.file(path)
+	}
+}
+
+// Folder makes a folder and what is missing above it, as [durable.Folders] does.
 func (u *Undo) Folder(path string) error {
-	path = filepath.Clean(path) // of "new/" the parent is "new" otherwise
-	if info, err := os.Stat(path); err == nil && info.IsDir() {
-		return nil
-	}
-	if parent := filepath.Dir(path); parent != path {
-		if err := u.Folder(parent); err != nil {
-			return err
-		}
-	}
-	if err := os.Mkdir(path, 0o700); err != nil {
-		return err
-	}
-	u.file(path)
-	return cli.SyncFolder(filepath.Dir(path))
+	made, err := durable.Folders(path)
+	u.paths = append(u.paths, made...)
+	return err
 }
 
 // all removes what was made, the last first; a folder only while it is empty.

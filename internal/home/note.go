@@ -13,6 +13,7 @@ import (
 
 	"privyseal/internal/cli"
 	"privyseal/internal/config"
+	"privyseal/internal/durable"
 	"privyseal/internal/filestore"
 	"privyseal/internal/pubkey"
 	"privyseal/internal/strictjson"
@@ -165,10 +166,7 @@ func (n *Note) knows(m *Making) bool {
 	if m.Name != "" && len(n.Config.Find(m.Name)) > 0 {
 		return true
 	}
-	paths := []string{m.Key, m.Identity, m.State}
-	for _, f := range m.Files {
-		paths = append(paths, f.Path)
-	}
+	paths := append(m.keyPaths(), m.State)
 	for _, other := range n.Config.Chains {
 		for _, named := range []string{other.Key, other.Identity, other.State} {
 			for _, path := range paths {
@@ -179,6 +177,19 @@ func (n *Note) knows(m *Making) bool {
 		}
 	}
 	return false
+}
+
+// keyPaths returns where there may be keys, or files that came with them.
+func (m *Making) keyPaths() (paths []string) {
+	for _, path := range []string{m.Key, m.Identity} {
+		if path != "" {
+			paths = append(paths, path)
+		}
+	}
+	for _, f := range m.Files {
+		paths = append(paths, f.Path)
+	}
+	return paths
 }
 
 // samePath reports whether two paths lead to one file, or would.
@@ -214,6 +225,11 @@ func (n *Note) takeBack(m *Making, named bool) error {
 	if !untouched {
 		return nil
 	}
+	for _, path := range m.keyPaths() {
+		if err := durable.Sweep(n.abs(path)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
 	for _, key := range n.keys(m, public) {
 		if err := n.takeKey(key, named); err != nil {
 			return err
@@ -227,7 +243,7 @@ func (n *Note) takeBack(m *Making, named bool) error {
 	}
 	os.Remove(path + filestore.CompanionSuffix)
 	os.Remove(witness.FlagPath(path))
-	if err := cli.SyncFolder(filepath.Dir(path)); !errors.Is(err, fs.ErrNotExist) {
+	if err := durable.SyncFolder(filepath.Dir(path)); !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	return nil
@@ -293,7 +309,7 @@ func (m *Making) untouched(path string, public pubkey.Key) (there, untouched boo
 func (n *Note) takeKey(path string, named bool) error {
 	if !named {
 		os.Remove(path)
-		return cli.SyncFolder(filepath.Dir(path))
+		return durable.SyncFolder(filepath.Dir(path))
 	}
 	aside := path + ".unused"
 	for i := 2; ; i++ {
@@ -306,7 +322,7 @@ func (n *Note) takeKey(path string, named bool) error {
 		return fmt.Errorf("cannot keep what a command that was cut off has made: %w", err)
 	}
 	n.Kept = append(n.Kept, aside)
-	return cli.SyncFolder(filepath.Dir(path))
+	return durable.SyncFolder(filepath.Dir(path))
 }
 
 // Write notes what is made. It is durable before the first file is.
@@ -323,7 +339,7 @@ func (n *Note) Write(list ...Making) error {
 		err = n.file.Sync()
 	}
 	if err == nil {
-		err = cli.SyncFolder(n.Dir)
+		err = durable.SyncFolder(n.Dir)
 	}
 	n.size = int64(len(data))
 	return err
@@ -365,5 +381,5 @@ func (n *Note) End() error {
 	if errors.Is(err, fs.ErrNotExist) {
 		err = nil
 	}
-	return errors.Join(err, cli.SyncFolder(n.Dir), n.file.Close())
+	return errors.Join(err, durable.SyncFolder(n.Dir), n.file.Close())
 }

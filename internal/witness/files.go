@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+
+	"privyseal/internal/durable"
 )
 
 // flagSuffix ends the name of the file beside a state that says how its chain may
@@ -72,7 +74,7 @@ func setStopped(state, why string) error { return writeFlag(state, flagStopped+"
 
 func writeFlag(state, line string) error {
 	path := state + flagSuffix
-	if err := writeDurable(path, []byte(line+"\n")); err != nil {
+	if err := durable.Replace(path, []byte(line+"\n"), nil); err != nil {
 		return fmt.Errorf("cannot note the quarantine of the state %s: %w", state, err)
 	}
 	return nil
@@ -89,33 +91,6 @@ func ClearFlag(state string) error {
 		return nil
 	}
 	return err
-}
-
-// writeDurable puts a file of mode 0600 in place of another one.
-func writeDurable(path string, data []byte) error {
-	dir := filepath.Dir(path)
-	f, err := os.CreateTemp(dir, filepath.Base(path)+".tmp")
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	err = errors.Join(err, f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		os.Remove(f.Name())
-		return err
-	}
-	return syncDir(dir)
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }
 
 // Stops reports whether the chain must not even be started again without an
@@ -143,7 +118,7 @@ func (p *Proof) Keep(dir, state, publicKey string) (path string, err error) {
 	data, jsonErr := json.MarshalIndent(e, "", "  ")
 	fileErr := errors.Join(jsonErr, os.MkdirAll(dir, 0o700))
 	if fileErr == nil {
-		fileErr = writeDurable(path, append(data, '\n'))
+		fileErr = durable.Replace(path, append(data, '\n'), nil)
 	}
 	if fileErr != nil {
 		path = ""

@@ -36,8 +36,8 @@ const header = "privyseal software key 1\n"
 // 9,000 (priv_validator_key.json of an ML-DSA-65 key).
 const maxFileSize = 64 << 10
 
-// encode returns the key file that holds k.
-func encode(k *Key) []byte {
+// Encode returns the key file that holds the key, for the caller to clear.
+func (k *Key) Encode() []byte {
 	secret := k.Secret()
 	defer clear(secret)
 	var b bytes.Buffer
@@ -53,8 +53,8 @@ func encode(k *Key) []byte {
 // errFormat hides its cause, which could quote the file.
 var errFormat = errors.New("it is torn, or not a key file of privyseal")
 
-// decode reads a key file. What it accepts is, byte for byte, what encode
-// writes.
+// decode reads a key file. What it accepts is, byte for byte, what
+// [Key.Encode] returns.
 func decode(data []byte) (*Key, error) {
 	rest, ok := bytes.CutPrefix(data, []byte(header))
 	if !ok {
@@ -82,7 +82,7 @@ func decode(data []byte) (*Key, error) {
 	if !bytes.Equal(k.public.Bytes(), public) {
 		return nil, errors.New("its public key does not belong to its secret key")
 	}
-	again := encode(k)
+	again := k.Encode()
 	defer clear(again)
 	if !bytes.Equal(again, data) {
 		return nil, errFormat
@@ -117,70 +117,6 @@ func unbase64(line []byte, name string) ([]byte, bool) {
 	}
 	b, err := base64.StdEncoding.AppendDecode(nil, text)
 	return b, err == nil
-}
-
-// Create writes k to a new key file of mode 0600 and returns once it is on
-// disk. Missing folders are made with mode 0700. It never overwrites: if
-// anything exists at path, the error is an [fs.ErrExist] and nothing changed.
-func Create(path string, k *Key) error {
-	path = filepath.Clean(path)
-	if err := mkdir(filepath.Dir(path)); err != nil {
-		return fmt.Errorf("cannot make the folder of the key file: %w", err)
-	}
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if errors.Is(err, fs.ErrExist) {
-		return fmt.Errorf("cannot write the key file %s, and keys are never overwritten: %w", path, fs.ErrExist)
-	}
-	if err != nil {
-		return fmt.Errorf("cannot write the key file %s: %w", path, hidePath(err))
-	}
-	if err := fill(f, k); err != nil {
-		os.Remove(path) // ours since O_EXCL, and half a key is of no use
-		return fmt.Errorf("cannot write the key file %s: %w", path, err)
-	}
-	return syncDir(filepath.Dir(path))
-}
-
-// fsync makes durable what a file holds, or which names a folder has. Tests look on,
-// and have it fail.
-var fsync = (*os.File).Sync
-
-// fill writes k to f, syncs and closes it.
-func fill(f *os.File, k *Key) error {
-	data := encode(k)
-	defer clear(data)
-	_, err := f.Write(data)
-	if err == nil {
-		err = fsync(f)
-	}
-	return errors.Join(err, f.Close())
-}
-
-// mkdir makes the folder and those above it, each durable before the next.
-func mkdir(dir string) error {
-	if info, err := os.Stat(dir); err == nil && info.IsDir() {
-		return nil
-	}
-	parent := filepath.Dir(dir)
-	if parent != dir {
-		if err := mkdir(parent); err != nil {
-			return err
-		}
-	}
-	if err := os.Mkdir(dir, 0o700); err != nil {
-		return err
-	}
-	return syncDir(parent)
-}
-
-// syncDir makes the names in a folder durable; without it a power cut can take
-// a file away whose bytes are on disk.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(fsync(d), d.Close())
 }
 
 // Open reads the key file at path. The file has to be a regular one (a

@@ -36,20 +36,11 @@ func write(t *testing.T, path, data string, mode fs.FileMode) {
 	}
 }
 
-func TestCreateAndOpen(t *testing.T) {
+func TestEncodeAndOpen(t *testing.T) {
 	for _, typ := range pubkey.Types() {
 		k := one(t, typ)
-		dir := t.TempDir()
-		path := filepath.Join(dir, "a", "b", "key")
-		if err := Create(path, k); err != nil {
-			t.Fatal(err)
-		}
-		for name, want := range map[string]fs.FileMode{path: 0o600, filepath.Dir(path): 0o700, filepath.Join(dir, "a"): 0o700} {
-			info, err := os.Stat(name)
-			if err != nil || info.Mode().Perm() != want {
-				t.Errorf("%s has mode %v, %v, want %v", name, info.Mode(), err, want)
-			}
-		}
+		path := filepath.Join(t.TempDir(), "key")
+		write(t, path, string(k.Encode()), 0o600)
 		got, err := Open(path, "")
 		if err != nil {
 			t.Fatal(err)
@@ -57,36 +48,6 @@ func TestCreateAndOpen(t *testing.T) {
 		if !got.PublicKey().Equal(k.PublicKey()) || !bytes.Equal(got.Secret(), k.Secret()) {
 			t.Errorf("%s: another key came back", typ)
 		}
-
-		before, err := os.ReadFile(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := Create(path, one(t, pubkey.Secp256k1)); !errors.Is(err, fs.ErrExist) || !strings.Contains(err.Error(), "never overwritten") {
-			t.Errorf("%s: Create over a key = %v", typ, err)
-		}
-		after, err := os.ReadFile(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if diff := cmp.Diff(before, after); diff != "" {
-			t.Errorf("%s: Create changed an existing file", typ)
-		}
-	}
-}
-
-// Not even a dangling link is written through.
-func TestCreateFollowsNoLink(t *testing.T) {
-	dir := t.TempDir()
-	path, target := filepath.Join(dir, "key"), filepath.Join(dir, "target")
-	if err := os.Symlink(target, path); err != nil {
-		t.Fatal(err)
-	}
-	if err := Create(path, one(t, pubkey.Ed25519)); !errors.Is(err, fs.ErrExist) {
-		t.Errorf("Create = %v", err)
-	}
-	if _, err := os.Lstat(target); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("the link's target exists: %v", err)
 	}
 }
 
@@ -95,7 +56,7 @@ func TestFormatIsAsDocumented(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(rfcFile, string(encode(k))); diff != "" {
+	if diff := cmp.Diff(rfcFile, string(k.Encode())); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -266,15 +227,15 @@ func TestDamagedMLDSA(t *testing.T) {
 func FuzzDecode(f *testing.F) {
 	f.Add([]byte(rfcFile))
 	for _, v := range readVectors(f) {
-		f.Add(encode(mustImport(f, []byte(v.file), "")))
+		f.Add(mustImport(f, []byte(v.file), "").Encode())
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		k, err := decode(data)
 		if err != nil {
 			return
 		}
-		if !bytes.Equal(encode(k), data) {
-			t.Fatalf("%q was read, and written as %q", data, encode(k))
+		if !bytes.Equal(k.Encode(), data) {
+			t.Fatalf("%q was read, and written as %q", data, k.Encode())
 		}
 	})
 }

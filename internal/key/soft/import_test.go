@@ -49,7 +49,7 @@ func yubiHSM(expanded, public []byte) []byte {
 func TestExpandedKeySignsAlike(t *testing.T) {
 	whole := mustImport(t, []byte(rfcSeed), "")
 	k := mustImport(t, []byte(base64.StdEncoding.EncodeToString(rfcExpanded(t))), "")
-	reread, err := decode(encode(k))
+	reread, err := decode(k.Encode())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -254,7 +254,7 @@ func FuzzImport(f *testing.F) {
 		if as != "" && string(k.Type()) != as {
 			t.Fatalf("asked for %s, got %v", as, k)
 		}
-		again, err := decode(encode(k))
+		again, err := decode(k.Encode())
 		if err != nil || !again.PublicKey().Equal(k.PublicKey()) {
 			t.Fatalf("%v does not go through our own file: %v", k, err)
 		}

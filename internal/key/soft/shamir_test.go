@@ -179,9 +179,9 @@ func TestABareScalarKeepsItsForm(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	data := encode(k)
+	data := k.Encode()
 	again, err := decode(data)
-	if err != nil || !again.PublicKey().Equal(k.PublicKey()) || !bytes.Equal(encode(again), data) {
+	if err != nil || !again.PublicKey().Equal(k.PublicKey()) || !bytes.Equal(again.Encode(), data) {
 		t.Fatalf("%v, %v", again, err)
 	}
 	raw, err := FromSecret(pubkey.Ed25519, k.Secret())

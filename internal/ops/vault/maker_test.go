@@ -52,7 +52,7 @@ func TestMake(t *testing.T) {
 		t.Fatal(err)
 	}
 	old := filepath.Join(w.home, "old.key")
-	if err := soft.Create(old, secret); err != nil {
+	if err := provider.CreateFile(old, secret); err != nil {
 		t.Fatal(err)
 	}
 	imported := home.Order{ImportKey: old}
