@@ -30,9 +30,10 @@ var mayImport = map[string]string{
 	"internal/dial":       "",
 	"internal/session":    "internal/dial internal/noiseconn internal/privval internal/secretconn",
 
-	// JSON of others, and command lines for operators.
+	// JSON of others, secrets, and command lines for operators.
 	"internal/strictjson": "",
 	"internal/shell":      "",
+	"internal/secret":     "",
 	"internal/cure":       "internal/shell",
 	// Files that are whole or not there.
 	"internal/durable": "",
@@ -52,7 +53,7 @@ var mayImport = map[string]string{
 	"internal/filestore": "internal/shell internal/watermark golang.org/x/sys/unix",
 
 	// Across the wall of an enclave.
-	"internal/hostlink": "internal/strictjson internal/watermark",
+	"internal/hostlink": "internal/secret internal/strictjson internal/watermark",
 	"internal/policy":   "internal/pubkey internal/watermark",
 	"internal/claims":   "",
 	"internal/vsock":    "golang.org/x/sys/unix",
@@ -65,10 +66,10 @@ var mayImport = map[string]string{
 	"internal/awspolicy": "internal/nitro internal/strictjson",
 
 	// Programs: what runs inside an enclave, and what runs outside of it.
-	"internal/key/nitrokms": "internal/strictjson",
+	"internal/key/nitrokms": "internal/claims internal/secret internal/strictjson",
 	"internal/enclave": "internal/claims internal/hostlink internal/key/nitrokms internal/key/soft internal/nitro/nsm internal/oplog " +
-		"internal/policy internal/privval internal/pubkey internal/session internal/signer internal/vsock internal/watermark golang.org/x/sys/unix",
-	"internal/nitrohost":    "internal/dial internal/hostlink internal/policy internal/strictjson internal/vsock internal/watermark github.com/aws/aws-sdk-go-v2/",
+		"internal/policy internal/privval internal/pubkey internal/secret internal/session internal/signer internal/vsock internal/watermark golang.org/x/sys/unix",
+	"internal/nitrohost":    "internal/dial internal/hostlink internal/policy internal/secret internal/strictjson internal/vsock internal/watermark github.com/aws/aws-sdk-go-v2/",
 	"cmd/privyseal-enclave": "internal/enclave",
 
 	// The operator's side. It comes after the core and is not trusted by it.
@@ -89,13 +90,13 @@ var mayImport = map[string]string{
 		"github.com/spf13/pflag",
 	"internal/ops/nitro": "internal/claims internal/cli internal/config internal/cure internal/daemon internal/eif internal/home internal/hostlink " +
 		"internal/key/nitrokms internal/key/soft internal/migrate internal/monitor internal/nitro internal/nitrohost internal/ops/nitro/image internal/ops/nitro/verify " +
-		"internal/policy internal/provider internal/pubkey internal/session internal/shell internal/signer internal/vsock internal/watermark " +
+		"internal/policy internal/provider internal/pubkey internal/secret internal/session internal/shell internal/signer internal/vsock internal/watermark " +
 		"github.com/spf13/cobra github.com/spf13/pflag",
 
 	"internal/ops/nitro/image": "internal/awspolicy internal/cli internal/config internal/cure internal/eif internal/key/nitrokms internal/policy github.com/spf13/cobra " +
 		"github.com/spf13/pflag",
 
-	"internal/ops/nitro/verify": "internal/awspolicy internal/claims internal/cli internal/eif internal/key/nitrokms internal/nitro internal/ops/nitro/image internal/policy " +
+	"internal/ops/nitro/verify": "internal/awspolicy internal/claims internal/cli internal/eif internal/nitro internal/ops/nitro/image internal/policy " +
 		"internal/pubkey internal/strictjson internal/watermark github.com/spf13/cobra",
 
 	"internal/ops/soft": "internal/config internal/home internal/key/soft internal/provider internal/pubkey",

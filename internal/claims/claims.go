@@ -28,6 +28,12 @@ const (
 	PurposeKMS    = "kms"    // public_key of the document is KMS's recipient
 )
 
+// The origins of a key.
+const (
+	Generated = "generated" // inside an enclave: it was never anywhere else
+	Imported  = "imported"  // copies may exist
+)
+
 // Claims are the user data, as a JSON object without spaces. Purpose stands in
 // all of them.
 type Claims struct {
@@ -42,7 +48,7 @@ type Claims struct {
 	// longer than 65 bytes.
 	Key    string `json:"key,omitempty"`
 	KMSKey string `json:"kms,omitempty"` // ARN of the key that wraps it
-	// Origin is "generated" in an enclave, or "imported". Where Purpose is create
+	// Origin is Generated or Imported. Where Purpose is create
 	// this enclave saw it happen; elsewhere it is what the wrapped key says, and as
 	// good as those who could wrap one.
 	Origin string `json:"origin,omitempty"`

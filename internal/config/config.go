@@ -108,35 +108,6 @@ type Node struct {
 	PeerUID *uint32 `toml:"peer_uid"` // nil: not checked
 }
 
-// Secret is a text that only [Secret.Reveal] and the config's file show.
-type Secret struct{ text *string } // fmt does not follow a pointer below the top
-
-// NewSecret hides text.
-func NewSecret(text string) Secret { return Secret{&text} }
-
-// Reveal returns the text.
-func (s Secret) Reveal() string {
-	if s.text == nil {
-		return ""
-	}
-	return *s.text
-}
-
-// Equal reports whether both hide the same text.
-func (s Secret) Equal(t Secret) bool { return s.Reveal() == t.Reveal() }
-
-// UnmarshalText hides text.
-func (s *Secret) UnmarshalText(text []byte) error {
-	*s = NewSecret(string(text))
-	return nil
-}
-
-// MarshalText shows nothing, to JSON and slog.
-func (s Secret) MarshalText() ([]byte, error) { return []byte("secret"), nil }
-
-// Format shows nothing, for every verb of fmt.
-func (s Secret) Format(f fmt.State, _ rune) { io.WriteString(f, "secret") }
-
 // Duration is a time.Duration that is written as in "10s" or "2m".
 type Duration struct{ time.Duration }
 

@@ -18,6 +18,7 @@ import (
 
 	"privyseal/internal/config"
 	"privyseal/internal/ops/nitro"
+	"privyseal/internal/secret"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -123,7 +124,7 @@ func TestParse(t *testing.T) {
 		Tables: nitro.Tables(map[string]nitro.Enclave{
 			"main": {
 				EIF: "privyseal.eif", CID: 20, MemoryMiB: 128, CPUCount: 4, NitroCLI: "/usr/bin/nitro-cli", Transport: "vsock", StopEnclave: true,
-				Credentials: &nitro.Credentials{AccessKeyID: "AKIA", SecretAccessKey: config.NewSecret("s3cr3t"), SessionToken: config.NewSecret("t0k3n")},
+				Credentials: &nitro.Credentials{AccessKeyID: "AKIA", SecretAccessKey: secret.New("s3cr3t"), SessionToken: secret.New("t0k3n")},
 			},
 			"1_other": {EIF: "other.eif", CPUCount: 2, NitroCLI: "nitro-cli"},
 		}),
@@ -258,7 +259,7 @@ func TestKeysAreTheStructs(t *testing.T) {
 			walk(prefix+"*", of.Elem())
 		case of.Kind() == reflect.Pointer:
 			walk(strings.TrimSuffix(prefix, "."), of.Elem())
-		case of.Kind() == reflect.Struct && of != reflect.TypeFor[config.Duration]() && of != reflect.TypeFor[config.Secret]():
+		case of.Kind() == reflect.Struct && of != reflect.TypeFor[config.Duration]() && of != reflect.TypeFor[secret.Text]():
 			for i := range of.NumField() {
 				if f := of.Field(i); f.IsExported() && f.Tag.Get("toml") != "-" {
 					walk(prefix+f.Tag.Get("toml"), f.Type)
@@ -362,7 +363,7 @@ func TestAppendAnEnclave(t *testing.T) {
 	}
 	e := nitro.NewEnclave("privyseal.eif")
 	e.CID, e.MemoryMiB, e.CPUCount = 5, 64, 1 // the least, where 16 is an example
-	e.Credentials = &nitro.Credentials{AccessKeyID: "AKIA", SecretAccessKey: config.NewSecret("s3cr3t")}
+	e.Credentials = &nitro.Credentials{AccessKeyID: "AKIA", SecretAccessKey: secret.New("s3cr3t")}
 	tables := nitro.Tables(map[string]nitro.Enclave{"main": e})
 	if err := kinds.Append(path, tables, ch); err != nil {
 		t.Fatal(err)

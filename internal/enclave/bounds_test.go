@@ -10,12 +10,12 @@ import (
 
 	"privyseal/internal/claims"
 	"privyseal/internal/hostlink"
-	"privyseal/internal/key/nitrokms"
 	"privyseal/internal/key/soft"
 	"privyseal/internal/oplog"
 	"privyseal/internal/policy"
 	"privyseal/internal/privval"
 	"privyseal/internal/pubkey"
+	"privyseal/internal/secret"
 	"privyseal/internal/signer"
 	"privyseal/internal/watermark"
 )
@@ -210,8 +210,8 @@ func TestVariableTimeKeysStayOutside(t *testing.T) {
 // wrap returns a key as an image that does not ask would have wrapped it.
 func (w *world) wrap(chainID string, key *soft.Key) []byte {
 	w.t.Helper()
-	wrapped, err := w.kms.Wrap(w.t.Context(), nitrokms.Credentials{}, nitrokms.Secret{
-		ChainID: chainID, KeyType: string(key.Type()), Public: key.PublicKey().Bytes(), Secret: key.Secret(), Origin: nitrokms.Generated,
+	wrapped, err := w.kms.Wrap(w.t.Context(), secret.AWS{}, secret.Key{
+		ChainID: chainID, KeyType: string(key.Type()), Public: key.PublicKey().Bytes(), Secret: key.Secret(), Origin: claims.Generated,
 	})
 	if err != nil {
 		w.t.Fatal(err)

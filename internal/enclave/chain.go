@@ -13,10 +13,10 @@ import (
 	"time"
 
 	"privyseal/internal/hostlink"
-	"privyseal/internal/key/nitrokms"
 	"privyseal/internal/key/soft"
 	"privyseal/internal/privval"
 	"privyseal/internal/pubkey"
+	"privyseal/internal/secret"
 	"privyseal/internal/session"
 	"privyseal/internal/signer"
 	"privyseal/internal/watermark"
@@ -139,11 +139,11 @@ func (e *enclave) bootChain(ctx context.Context, c *chain, bc *hostlink.BootChai
 		return &curedError{errors.New("this enclave has another wrapped key open for this chain"), "restart the enclave to use the other one: `privyseal nitro stop`"}
 	}
 	if c.key == nil {
-		key, secret, err := e.open(ctx, creds, bc.Wrapped, bc.ID)
+		key, opened, err := e.open(ctx, creds, bc.Wrapped, bc.ID)
 		if err != nil {
 			return err
 		}
-		c.key, c.origin, c.wrapped = key, secret.Origin, bc.Wrapped
+		c.key, c.origin, c.wrapped = key, opened.Origin, bc.Wrapped
 	}
 	if c.identity == nil && len(bc.Identity) > 0 {
 		key, _, err := e.open(ctx, creds, bc.Identity, "")
@@ -163,24 +163,24 @@ func (e *enclave) bootChain(ctx context.Context, c *chain, bc *hostlink.BootChai
 
 // open unwraps a key and holds what it says of itself against the policy and
 // the chain that it is meant for.
-func (e *enclave) open(ctx context.Context, creds hostlink.Credentials, wrapped []byte, chainID string) (*soft.Key, nitrokms.Secret, error) {
-	secret, err := e.c.KMS.Unwrap(ctx, nitrokms.Credentials(creds), wrapped)
+func (e *enclave) open(ctx context.Context, creds hostlink.Credentials, wrapped []byte, chainID string) (*soft.Key, secret.Key, error) {
+	opened, err := e.c.KMS.Unwrap(ctx, secret.AWS(creds), wrapped)
 	if err != nil {
-		return nil, nitrokms.Secret{}, err
+		return nil, secret.Key{}, err
 	}
-	defer clear(secret.Secret)
-	if secret.ChainID != chainID {
-		return nil, nitrokms.Secret{}, &curedError{fmt.Errorf("the wrapped key is for chain %q, not %q", secret.ChainID, chainID), "correct `key` or `id` of the chain in the config"}
+	defer clear(opened.Secret)
+	if opened.ChainID != chainID {
+		return nil, secret.Key{}, &curedError{fmt.Errorf("the wrapped key is for chain %q, not %q", opened.ChainID, chainID), "correct `key` or `id` of the chain in the config"}
 	}
-	key, err := e.keyOf(secret.KeyType, secret.Secret, secret.Public)
+	key, err := e.keyOf(opened.KeyType, opened.Secret, opened.Public)
 	if err != nil {
-		return nil, nitrokms.Secret{}, err
+		return nil, secret.Key{}, err
 	}
 	if err := e.allowed(chainID, key); err != nil {
-		return nil, nitrokms.Secret{}, err
+		return nil, secret.Key{}, err
 	}
-	secret.Secret = nil
-	return key, secret, nil
+	opened.Secret = nil
+	return key, opened, nil
 }
 
 // keepsTime refuses keys whose signatures take a time that depends on the secret: the

@@ -27,9 +27,9 @@ import (
 	"time"
 
 	"privyseal/internal/hostlink"
-	"privyseal/internal/key/nitrokms"
 	"privyseal/internal/oplog"
 	"privyseal/internal/policy"
+	"privyseal/internal/secret"
 	"privyseal/internal/watermark"
 )
 
@@ -44,10 +44,10 @@ type Module interface {
 // KMS wraps secrets under a key that only this image may use: package
 // nitrokms' Client. Its errors are for an operator.
 type KMS interface {
-	Wrap(ctx context.Context, c nitrokms.Credentials, s nitrokms.Secret) (wrapped []byte, err error)
-	Unwrap(ctx context.Context, c nitrokms.Credentials, wrapped []byte) (nitrokms.Secret, error)
+	Wrap(ctx context.Context, c secret.AWS, s secret.Key) (wrapped []byte, err error)
+	Unwrap(ctx context.Context, c secret.AWS, wrapped []byte) (secret.Key, error)
 	// Decrypt opens a plain ciphertext of KMS, which says nothing about origin.
-	Decrypt(ctx context.Context, c nitrokms.Credentials, file []byte) ([]byte, error)
+	Decrypt(ctx context.Context, c secret.AWS, file []byte) ([]byte, error)
 }
 
 // Config is what an enclave runs with. All fields are required.

@@ -18,12 +18,12 @@ import (
 
 	"privyseal/internal/claims"
 	"privyseal/internal/hostlink"
-	"privyseal/internal/key/nitrokms"
 	"privyseal/internal/key/soft"
 	"privyseal/internal/policy"
 	"privyseal/internal/privval"
 	"privyseal/internal/privval/privvaltest"
 	"privyseal/internal/pubkey"
+	"privyseal/internal/secret"
 	"privyseal/internal/secretconn"
 	"privyseal/internal/watermark"
 	"privyseal/internal/watermark/storetest"
@@ -39,7 +39,7 @@ func TestLife(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, cl := readDocument(t, c.Document)
-	if cl.Purpose != claims.PurposeCreate || cl.Chain != "chain-1" || cl.Origin != nitrokms.Generated || cl.Key != claims.EncodeKey(c.Public) || cl.KMSKey != w.policy.KMSKey || cl.Seq == 0 {
+	if cl.Purpose != claims.PurposeCreate || cl.Chain != "chain-1" || cl.Origin != claims.Generated || cl.Key != claims.EncodeKey(c.Public) || cl.KMSKey != w.policy.KMSKey || cl.Seq == 0 {
 		t.Errorf("the document of the new key says %+v", cl)
 	}
 	if s := w.boot("chain-1", c, "a"); s.Problem != "" {
@@ -223,7 +223,7 @@ func TestWrongWrappedKey(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b, err := json.Marshal(nitrokms.Secret{ChainID: "chain-1", KeyType: "ed25519", Public: c.Public, Secret: stolen.Secret(), Origin: nitrokms.Generated})
+	b, err := json.Marshal(secret.Key{ChainID: "chain-1", KeyType: "ed25519", Public: c.Public, Secret: stolen.Secret(), Origin: claims.Generated})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -290,7 +290,7 @@ func TestImport(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, cl := readDocument(t, reply.Created.Document); cl.Origin != nitrokms.Imported || cl.Mark != "41/0/prevote" {
+	if _, cl := readDocument(t, reply.Created.Document); cl.Origin != claims.Imported || cl.Mark != "41/0/prevote" {
 		t.Errorf("the document says %+v", cl)
 	}
 	w.keeper("chain-1", reply.Created)
@@ -502,7 +502,7 @@ func TestLog(t *testing.T) {
 			t.Fatal("seen only ", fmt.Sprint(seen))
 		}
 	}
-	creds := hostlink.Credentials{AccessKeyID: "AKIA", SecretAccessKey: "s3cret", SessionToken: "t0ken"}
+	creds := hostlink.Credentials{AccessKeyID: "AKIA", SecretAccessKey: secret.New("s3cret"), SessionToken: secret.New("t0ken")}
 	for _, text := range []string{fmt.Sprint(creds), fmt.Sprintf("%+v %#v", creds, creds)} {
 		if strings.Contains(text, "s3cret") || strings.Contains(text, "t0ken") {
 			t.Errorf("credentials print as %s", text)

@@ -12,10 +12,10 @@ import (
 
 	"privyseal/internal/claims"
 	"privyseal/internal/hostlink"
-	"privyseal/internal/key/nitrokms"
 	"privyseal/internal/key/soft"
 	"privyseal/internal/privval"
 	"privyseal/internal/pubkey"
+	"privyseal/internal/secret"
 	"privyseal/internal/watermark"
 )
 
@@ -37,7 +37,7 @@ func (e *enclave) create(ctx context.Context, req *hostlink.Create) (*hostlink.C
 		return nil, err
 	}
 	defer key.Wipe()
-	return e.wrap(ctx, req.Credentials, claims.PurposeCreate, req.ChainID, key, nitrokms.Generated, watermark.Mark{})
+	return e.wrap(ctx, req.Credentials, claims.PurposeCreate, req.ChainID, key, claims.Generated, watermark.Mark{})
 }
 
 // wrap leaves with the host all that a later boot needs: the wrapped key, the
@@ -47,13 +47,13 @@ func (e *enclave) wrap(ctx context.Context, creds hostlink.Credentials, purpose,
 		return nil, err
 	}
 	public := key.PublicKey().Bytes()
-	secret := nitrokms.Secret{ChainID: chainID, KeyType: string(key.Type()), Public: public, Secret: key.Secret(), Origin: origin}
-	defer clear(secret.Secret)
-	wrapped, err := e.c.KMS.Wrap(ctx, nitrokms.Credentials(creds), secret)
+	made := secret.Key{ChainID: chainID, KeyType: string(key.Type()), Public: public, Secret: key.Secret(), Origin: origin}
+	defer clear(made.Secret)
+	wrapped, err := e.c.KMS.Wrap(ctx, secret.AWS(creds), made)
 	if err != nil {
 		return nil, err
 	}
-	out := &hostlink.Created{KeyType: secret.KeyType, Public: public, Wrapped: wrapped}
+	out := &hostlink.Created{KeyType: made.KeyType, Public: public, Wrapped: wrapped}
 	seq := uint64(0)
 	if chainID != "" {
 		// Far above every number that a lost state of this key can have reached,
@@ -95,12 +95,12 @@ func (e *enclave) newState(ctx context.Context, req *hostlink.NewState) (*hostli
 	case e.chains[req.ChainID] != nil:
 		return nil, &curedError{errors.New("this enclave signs for the chain already"), "restart the enclave first: `privyseal nitro stop`"}
 	}
-	key, secret, err := e.open(ctx, req.Credentials, req.Wrapped, req.ChainID)
+	key, opened, err := e.open(ctx, req.Credentials, req.Wrapped, req.ChainID)
 	if err != nil {
 		return nil, err
 	}
 	defer key.Wipe()
-	return e.wrap(ctx, req.Credentials, claims.PurposeState, req.ChainID, key, secret.Origin, watermark.Floor(req.AfterHeight))
+	return e.wrap(ctx, req.Credentials, claims.PurposeState, req.ChainID, key, opened.Origin, watermark.Floor(req.AfterHeight))
 }
 
 // attestImportKey returns a document whose public_key is what a secret may be
@@ -137,7 +137,7 @@ func (e *enclave) importSecret(ctx context.Context, req *hostlink.Import) (*host
 			return nil, &curedError{err, "fetch the import key of this boot and seal the secret to that"}
 		}
 	case len(req.KMS) > 0 && len(req.Sealed) == 0:
-		if plain, err = e.c.KMS.Decrypt(ctx, nitrokms.Credentials(req.Credentials), req.KMS); err != nil {
+		if plain, err = e.c.KMS.Decrypt(ctx, secret.AWS(req.Credentials), req.KMS); err != nil {
 			return nil, err
 		}
 	default:
@@ -158,7 +158,7 @@ func (e *enclave) importSecret(ctx context.Context, req *hostlink.Import) (*host
 	if e.imported[id] {
 		return nil, &curedError{errors.New("this boot has imported the key for this chain already"), "use what the first import gave; to import again, restart the enclave and seal the secret again"}
 	}
-	out, err := e.wrap(ctx, req.Credentials, claims.PurposeCreate, req.ChainID, key, nitrokms.Imported, mark)
+	out, err := e.wrap(ctx, req.Credentials, claims.PurposeCreate, req.ChainID, key, claims.Imported, mark)
 	e.imported[id] = err == nil
 	return out, err
 }

@@ -24,10 +24,10 @@ import (
 
 	"privyseal/internal/claims"
 	"privyseal/internal/hostlink"
-	"privyseal/internal/key/nitrokms"
 	"privyseal/internal/policy"
 	"privyseal/internal/privval"
 	"privyseal/internal/privval/privvaltest"
+	"privyseal/internal/secret"
 	"privyseal/internal/watermark"
 	"privyseal/internal/watermark/storetest"
 )
@@ -297,7 +297,7 @@ func newFakeKMS() *fakeKMS {
 	return &fakeKMS{aead: aead}
 }
 
-func (k *fakeKMS) Wrap(_ context.Context, _ nitrokms.Credentials, s nitrokms.Secret) ([]byte, error) {
+func (k *fakeKMS) Wrap(_ context.Context, _ secret.AWS, s secret.Key) ([]byte, error) {
 	if k.refuse != nil {
 		return nil, k.refuse
 	}
@@ -306,7 +306,7 @@ func (k *fakeKMS) Wrap(_ context.Context, _ nitrokms.Credentials, s nitrokms.Sec
 	return k.aead.Seal(nil, make([]byte, 12), b, nil), err
 }
 
-func (k *fakeKMS) Unwrap(_ context.Context, _ nitrokms.Credentials, wrapped []byte) (s nitrokms.Secret, err error) {
+func (k *fakeKMS) Unwrap(_ context.Context, _ secret.AWS, wrapped []byte) (s secret.Key, err error) {
 	if k.refuse != nil {
 		return s, k.refuse
 	}
@@ -317,7 +317,7 @@ func (k *fakeKMS) Unwrap(_ context.Context, _ nitrokms.Credentials, wrapped []by
 	return s, json.Unmarshal(b, &s)
 }
 
-func (k *fakeKMS) Decrypt(_ context.Context, _ nitrokms.Credentials, ciphertext []byte) ([]byte, error) {
+func (k *fakeKMS) Decrypt(_ context.Context, _ secret.AWS, ciphertext []byte) ([]byte, error) {
 	return k.aead.Open(nil, make([]byte, 12), ciphertext, nil)
 }
 

@@ -5,9 +5,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"log/slog"
 	"time"
 
+	"privyseal/internal/secret"
 	"privyseal/internal/strictjson"
 )
 
@@ -27,23 +27,32 @@ type Request struct {
 // Hello asks who is there.
 type Hello struct{}
 
-// Credentials let the enclave call KMS. They are the host's own, and worth
-// nothing without an attestation document of this image.
-type Credentials struct {
+// Credentials let the enclave call KMS. They are the host's own, and worth nothing
+// without an attestation document of this image. Only the JSON of a request shows them.
+type Credentials secret.AWS
+
+// wireCredentials are Credentials in a request.
+type wireCredentials struct {
 	AccessKeyID     string    `json:"access_key_id"`
 	SecretAccessKey string    `json:"secret_access_key"`
 	SessionToken    string    `json:"session_token,omitempty"`
 	Expires         time.Time `json:"expires,omitzero"`
 }
 
-// String hides the secrets from whoever prints a request.
-func (c Credentials) String() string { return "credentials of " + c.AccessKeyID }
+// MarshalJSON shows the secrets.
+func (c Credentials) MarshalJSON() ([]byte, error) {
+	return json.Marshal(wireCredentials{c.AccessKeyID, c.SecretAccessKey.Reveal(), c.SessionToken.Reveal(), c.Expires})
+}
 
-// Format does the same for every verb.
-func (c Credentials) Format(f fmt.State, _ rune) { io.WriteString(f, c.String()) }
-
-// LogValue does the same for slog, whatever its handler.
-func (c Credentials) LogValue() slog.Value { return slog.StringValue(c.String()) }
+// UnmarshalJSON hides them.
+func (c *Credentials) UnmarshalJSON(data []byte) error {
+	var w wireCredentials
+	if err := strictjson.Decode(data, &w); err != nil {
+		return err
+	}
+	*c = Credentials{w.AccessKeyID, secret.New(w.SecretAccessKey), secret.New(w.SessionToken), w.Expires}
+	return nil
+}
 
 // Create makes a key inside, wraps it, and makes the first record of its state.
 type Create struct {

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"privyseal/internal/secret"
 	"privyseal/internal/watermark"
 	"privyseal/internal/watermark/storetest"
 )
@@ -380,7 +381,7 @@ func FuzzRecord(f *testing.F) {
 // As many chains and nodes as an enclave takes are one request; what would decode to
 // more than an enclave's memory is none.
 func TestRequestsAreBounded(t *testing.T) {
-	full := &Boot{LogLevel: "info", Credentials: Credentials{AccessKeyID: "a", SecretAccessKey: "s", SessionToken: "t", Expires: time.Now()}}
+	full := &Boot{LogLevel: "info", Credentials: Credentials{AccessKeyID: "a", SecretAccessKey: secret.New("s"), SessionToken: secret.New("t"), Expires: time.Now()}}
 	for range MaxChains {
 		c := BootChain{ID: "chain", Wrapped: make([]byte, 500), Identity: make([]byte, 500), HeightBurst: 1, HeightPerSecond: 1, Idle: 1}
 		for range MaxServed / MaxChains {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"privyseal/internal/hostlink"
+	"privyseal/internal/secret"
 	"privyseal/internal/vsock"
 )
 
@@ -181,8 +182,8 @@ func problemOf(answers map[string]hostlink.ChainStatus, id string) error {
 	return nil
 }
 
-func (t *talk) request(creds Credentials) *hostlink.Boot {
-	b := &hostlink.Boot{Credentials: creds.Reveal(), LogLevel: t.LogLevel}
+func (t *talk) request(creds secret.AWS) *hostlink.Boot {
+	b := &hostlink.Boot{Credentials: hostlink.Credentials(creds), LogLevel: t.LogLevel}
 	for _, c := range t.Chains {
 		bc := hostlink.BootChain{
 			ID: c.ID.ChainID, Wrapped: c.Wrapped, Identity: c.Identity,

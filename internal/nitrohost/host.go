@@ -25,6 +25,7 @@ import (
 
 	"privyseal/internal/hostlink"
 	"privyseal/internal/policy"
+	"privyseal/internal/secret"
 	"privyseal/internal/vsock"
 	"privyseal/internal/watermark"
 )
@@ -56,7 +57,7 @@ type Config struct {
 
 // Source finds credentials of AWS that may use the KMS key.
 type Source interface {
-	Credentials(context.Context) (Credentials, error)
+	Credentials(context.Context) (secret.AWS, error)
 }
 
 // Chain is one chain to sign for.

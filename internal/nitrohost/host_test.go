@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"privyseal/internal/hostlink"
+	"privyseal/internal/secret"
 )
 
 const launchCall = "run-enclave --eif-path /images/our.eif --memory 64 --cpu-count 2 --enclave-name privyseal-main"
@@ -26,7 +27,7 @@ func TestLaunchAndBoot(t *testing.T) {
 	stop := s.run(t, quick)
 	s.w.signs(t)
 	want := &hostlink.Boot{
-		Credentials: hostlink.Credentials{AccessKeyID: "AKIA-TEST", SecretAccessKey: "s3cr3t-access", SessionToken: "s3cr3t-session"},
+		Credentials: hostlink.Credentials{AccessKeyID: "AKIA-TEST", SecretAccessKey: secret.New("s3cr3t-access"), SessionToken: secret.New("s3cr3t-session")},
 		Chains: []hostlink.BootChain{{
 			ID: "chain-1", Wrapped: []byte("wrapped"), Identity: []byte("identity"), HeightBurst: 7,
 			Nodes: []hostlink.BootNode{{Name: "a", Addr: "tcp://127.0.0.1:1"}},

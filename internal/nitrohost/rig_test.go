@@ -21,6 +21,7 @@ import (
 
 	"privyseal/internal/hostlink"
 	"privyseal/internal/policy"
+	"privyseal/internal/secret"
 	"privyseal/internal/vsock"
 	"privyseal/internal/watermark"
 	"privyseal/internal/watermark/storetest"
@@ -475,7 +476,7 @@ func (w *witness) says(t *testing.T, text string) {
 
 // fixed are credentials that do not change.
 func fixed(expires time.Time) Source {
-	return Static{NewCredentials(hostlink.Credentials{AccessKeyID: "AKIA-TEST", SecretAccessKey: "s3cr3t-access", SessionToken: "s3cr3t-session", Expires: expires})}
+	return Static{secret.AWS{AccessKeyID: "AKIA-TEST", SecretAccessKey: secret.New("s3cr3t-access"), SessionToken: secret.New("s3cr3t-session"), Expires: expires}}
 }
 
 // setup is a host for one chain on a machine, with what its tests look at.

@@ -14,10 +14,13 @@ import (
 	"privyseal/internal/pubkey"
 )
 
-// OpenFile opens a key file of ours. Looser modes are allowed below systemd's folder of
-// credentials. A failure waits for an operator.
+// Credentials returns the folder in which systemd puts the files of LoadCredential=, or
+// "" without one. Looser modes are allowed there.
+func Credentials() string { return os.Getenv("CREDENTIALS_DIRECTORY") }
+
+// OpenFile opens a key file of ours. A failure waits for an operator.
 func OpenFile(path string) (*soft.Key, error) {
-	key, err := soft.Open(path, os.Getenv("CREDENTIALS_DIRECTORY"))
+	key, err := soft.Open(path, Credentials())
 	if err != nil {
 		return nil, cli.Act(err)
 	}

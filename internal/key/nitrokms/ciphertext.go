@@ -9,6 +9,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"privyseal/internal/secret"
 	"privyseal/internal/strictjson"
 )
 
@@ -21,7 +22,7 @@ const maxFile = 16 << 10
 // holds the raw ciphertext, base64 of it (--output text), or the JSON that the
 // command prints. What comes out says nothing about its origin, and whoever made
 // it knows it.
-func (k *Client) Decrypt(ctx context.Context, c Credentials, file []byte) ([]byte, error) {
+func (k *Client) Decrypt(ctx context.Context, c secret.AWS, file []byte) ([]byte, error) {
 	ciphertext, err := ReadCiphertext(file)
 	if err != nil {
 		return nil, fmt.Errorf("cannot read the ciphertext: %w", err)

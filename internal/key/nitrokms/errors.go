@@ -9,6 +9,7 @@ import (
 	"net"
 	"strings"
 
+	"privyseal/internal/secret"
 	"privyseal/internal/strictjson"
 )
 
@@ -133,7 +134,7 @@ var byCode = map[string]error{
 
 // refusal makes an error of an answer that is not 200: {"__type": code,
 // "message": text}, code perhaps after a prefix and "#".
-func (a *answer) refusal(op string, c Credentials) *Error {
+func (a *answer) refusal(op string, c secret.AWS) *Error {
 	var body struct {
 		Type    string `json:"__type"`
 		Message string `json:"message"`
@@ -165,7 +166,8 @@ func (a *answer) refusal(op string, c Credentials) *Error {
 		e.Reason = errClock
 	}
 	// Such a message can quote the request, with the session token in it.
-	if e.Reason == errCredentials || c.SessionToken != "" && strings.Contains(e.Message, c.SessionToken[:min(len(c.SessionToken), 16)]) {
+	token := c.SessionToken.Reveal()
+	if e.Reason == errCredentials || token != "" && strings.Contains(e.Message, token[:min(len(token), 16)]) {
 		e.Message = ""
 	}
 	return e

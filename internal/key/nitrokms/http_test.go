@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"testing/iotest"
+
+	"privyseal/internal/secret"
 )
 
 func TestAnswers(t *testing.T) {
@@ -85,7 +87,7 @@ func FuzzAnswer(f *testing.F) {
 // What AWS, or whoever answers, says acts on no terminal.
 func TestRefusalsArePrintable(t *testing.T) {
 	a := answer{status: 400, header: textproto.MIMEHeader{"X-Amzn-Requestid": {"id\x1b[31m"}}, body: []byte(`{"__type":"Odd\u001b]0;title\u0007Exception","message":"a\u001b[2Jb\u0000c\nd\u007f"}`)}
-	e := a.refusal("Decrypt", Credentials{})
+	e := a.refusal("Decrypt", secret.AWS{})
 	if want := "cannot call Decrypt of KMS: " + errRequest.Error() + " (Odd?]0;title?Exception a?[2Jb?c?d?) [request id?[31m]"; e.Error() != want {
 		t.Errorf("%q, want %q", e.Error(), want)
 	}

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"privyseal/internal/secret"
 	"privyseal/internal/strictjson"
 )
 
@@ -105,7 +106,7 @@ type (
 
 // generateDataKey returns a new key of 32 bytes, and the same encrypted under
 // the KMS key.
-func (k *Client) generateDataKey(ctx context.Context, c Credentials, encryptionContext map[string]string) (plain, encrypted []byte, err error) {
+func (k *Client) generateDataKey(ctx context.Context, c secret.AWS, encryptionContext map[string]string) (plain, encrypted []byte, err error) {
 	const op = "GenerateDataKey"
 	plain, a, err := k.attested(ctx, c, op, func(r recipientInfo) any {
 		return dataKeyRequest{KeyId: k.c.KeyARN, KeySpec: "AES_256", EncryptionContext: encryptionContext, Recipient: r}
@@ -121,7 +122,7 @@ func (k *Client) generateDataKey(ctx context.Context, c Credentials, encryptionC
 }
 
 // decrypt returns the plaintext of a ciphertext under the KMS key.
-func (k *Client) decrypt(ctx context.Context, c Credentials, ciphertext []byte, encryptionContext map[string]string) ([]byte, error) {
+func (k *Client) decrypt(ctx context.Context, c secret.AWS, ciphertext []byte, encryptionContext map[string]string) ([]byte, error) {
 	plain, _, err := k.attested(ctx, c, "Decrypt", func(r recipientInfo) any {
 		return decryptRequest{KeyId: k.c.KeyARN, CiphertextBlob: ciphertext, EncryptionContext: encryptionContext,
 			EncryptionAlgorithm: "SYMMETRIC_DEFAULT", Recipient: r}
@@ -130,8 +131,8 @@ func (k *Client) decrypt(ctx context.Context, c Credentials, ciphertext []byte, 
 }
 
 // attested makes a call whose answer is for this enclave only, and opens it.
-func (k *Client) attested(ctx context.Context, c Credentials, op string, request func(recipientInfo) any) ([]byte, *recipientAnswer, error) {
-	if !c.usable() {
+func (k *Client) attested(ctx context.Context, c secret.AWS, op string, request func(recipientInfo) any) ([]byte, *recipientAnswer, error) {
+	if !usable(c) {
 		return nil, nil, &Error{Op: op, Reason: errCredentials, Message: "there are none, or they are malformed"}
 	}
 	recipient, err := k.recipient()
@@ -169,7 +170,7 @@ func (k *Client) attested(ctx context.Context, c Credentials, op string, request
 
 // call sends a request, again if it may help, and returns the body of the
 // answer 200.
-func (k *Client) call(ctx context.Context, c Credentials, op string, body []byte) ([]byte, error) {
+func (k *Client) call(ctx context.Context, c secret.AWS, op string, body []byte) ([]byte, error) {
 	for attempt := 0; ; attempt++ {
 		answer, failed := k.attempt(ctx, c, op, body)
 		if failed == nil {
@@ -186,7 +187,7 @@ func (k *Client) call(ctx context.Context, c Credentials, op string, body []byte
 	}
 }
 
-func (k *Client) attempt(ctx context.Context, c Credentials, op string, body []byte) ([]byte, *Error) {
+func (k *Client) attempt(ctx context.Context, c secret.AWS, op string, body []byte) ([]byte, *Error) {
 	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
 	defer cancel()
 	conn, err := k.connect(ctx)
@@ -226,15 +227,15 @@ func (k *Client) connect(ctx context.Context) (*tls.Conn, error) {
 }
 
 // headers returns the headers of a call, its signature last.
-func (k *Client) headers(c Credentials, op string, body []byte) []header {
+func (k *Client) headers(c secret.AWS, op string, body []byte) []header {
 	at := k.c.Now()
 	list := []header{
 		{"content-type", "application/x-amz-json-1.1"},
 		{"host", k.c.ServerName},
 		{"x-amz-date", at.UTC().Format(timeFormat)},
 	}
-	if c.SessionToken != "" {
-		list = append(list, header{"x-amz-security-token", c.SessionToken})
+	if token := c.SessionToken.Reveal(); token != "" {
+		list = append(list, header{"x-amz-security-token", token})
 	}
 	list = append(list, header{"x-amz-target", "TrentService." + op})
 	return append(list, header{"authorization", authorize(c, k.region, "kms", at, list, body)})

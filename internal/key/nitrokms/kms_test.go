@@ -25,7 +25,9 @@ import (
 	"testing/synctest"
 	"time"
 
+	"privyseal/internal/claims"
 	"privyseal/internal/key/nitrokms/kmstest"
+	"privyseal/internal/secret"
 )
 
 const (
@@ -34,7 +36,7 @@ const (
 )
 
 var (
-	creds = Credentials{AccessKeyID: "AKIDEXAMPLE", SecretAccessKey: "very-secret-key", SessionToken: "very-secret-session-token"}
+	creds = secret.AWS{AccessKeyID: "AKIDEXAMPLE", SecretAccessKey: secret.New("very-secret-key"), SessionToken: secret.New("very-secret-session-token")}
 	// epoch is when the clock of a synctest bubble begins.
 	epoch = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
 )
@@ -221,9 +223,9 @@ func (f *fakeKMS) client(change ...func(*Config)) *Client {
 	return k
 }
 
-func testSecret() Secret {
-	return Secret{ChainID: "test-1", KeyType: "ed25519", Public: bytes.Repeat([]byte{2}, 32), Secret: bytes.Repeat([]byte{3}, 32),
-		Origin: Generated, Created: time.Unix(1700000000, 0).UTC()}
+func testSecret() secret.Key {
+	return secret.Key{ChainID: "test-1", KeyType: "ed25519", Public: bytes.Repeat([]byte{2}, 32), Secret: bytes.Repeat([]byte{3}, 32),
+		Origin: claims.Generated, Created: time.Unix(1700000000, 0).UTC()}
 }
 
 func TestNew(t *testing.T) {
@@ -267,7 +269,7 @@ func TestRequests(t *testing.T) {
 	if _, err := k.Unwrap(t.Context(), creds, wrapped); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := k.Decrypt(t.Context(), Credentials{AccessKeyID: "AKID", SecretAccessKey: "x"}, ciphertext(t, []byte("x"))); err != nil {
+	if _, err := k.Decrypt(t.Context(), secret.AWS{AccessKeyID: "AKID", SecretAccessKey: secret.New("x")}, ciphertext(t, []byte("x"))); err != nil {
 		t.Fatal(err)
 	}
 	for i, op := range []string{"GenerateDataKey", "Decrypt", "Decrypt"} {
@@ -282,7 +284,7 @@ func TestRequests(t *testing.T) {
 			!strings.Contains(h.Get("Authorization"), "/20000101/eu-west-1/kms/aws4_request, SignedHeaders="+signed+", Signature=") {
 			t.Errorf("%s: %s %s %s %v", op, req.Method, req.RequestURI, req.Host, h)
 		}
-		if (h.Get("X-Amz-Security-Token") == creds.SessionToken) != (i < 2) {
+		if (h.Get("X-Amz-Security-Token") == creds.SessionToken.Reveal()) != (i < 2) {
 			t.Errorf("%s: token %q", op, h.Get("X-Amz-Security-Token"))
 		}
 		body, _ := io.ReadAll(req.Body)
@@ -481,11 +483,11 @@ func TestUnreachable(t *testing.T) {
 
 func TestNoCredentials(t *testing.T) {
 	f := newFakeKMS(t)
-	for name, c := range map[string]Credentials{
+	for name, c := range map[string]secret.AWS{
 		"none":      {},
 		"no secret": {AccessKeyID: "AKID"},
-		"newline":   {AccessKeyID: "AKID\r\nx: y", SecretAccessKey: "x"},
-		"token":     {AccessKeyID: "AKID", SecretAccessKey: "x", SessionToken: "a\nb"},
+		"newline":   {AccessKeyID: "AKID\r\nx: y", SecretAccessKey: secret.New("x")},
+		"token":     {AccessKeyID: "AKID", SecretAccessKey: secret.New("x"), SessionToken: secret.New("a\nb")},
 	} {
 		if _, err := f.client().Decrypt(t.Context(), c, []byte("x")); !errors.Is(err, errCredentials) {
 			t.Errorf("%s: %v", name, err)

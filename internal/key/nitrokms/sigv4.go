@@ -4,38 +4,18 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
-	"fmt"
-	"io"
-	"log/slog"
 	"strings"
 	"time"
+
+	"privyseal/internal/secret"
 )
 
-// Credentials are AWS credentials. They are worth nothing for a key whose policy
-// asks for an attestation document, and still go to nobody but KMS. Printed or
-// logged, they show the access key's id.
-type Credentials struct {
-	AccessKeyID     string
-	SecretAccessKey string
-	SessionToken    string    // empty for a user's long-term credentials
-	Expires         time.Time // zero if unknown or never; not used here
-}
-
-// String returns the id, which is not secret.
-func (c Credentials) String() string { return "credentials of " + c.AccessKeyID }
-
-// Format prints what String returns, whatever the verb.
-func (c Credentials) Format(f fmt.State, _ rune) { io.WriteString(f, c.String()) }
-
-// LogValue is what slog logs: what String returns.
-func (c Credentials) LogValue() slog.Value { return slog.StringValue(c.String()) }
-
 // usable reports whether the credentials can stand in headers.
-func (c Credentials) usable() bool {
+func usable(c secret.AWS) bool {
 	plain := func(s string) bool {
 		return !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' })
 	}
-	return c.AccessKeyID != "" && c.SecretAccessKey != "" && plain(c.AccessKeyID) && plain(c.SessionToken)
+	return c.AccessKeyID != "" && c.SecretAccessKey.Reveal() != "" && plain(c.AccessKeyID) && plain(c.SessionToken.Reveal())
 }
 
 // header is a header field: its name in lower case, its value without spaces
@@ -51,7 +31,7 @@ const (
 // authorize returns the value of the Authorization header of a POST to "/":
 // Signature Version 4, "Create a signed AWS API request" of the IAM User Guide.
 // The headers are sorted by name; host and x-amz-date are among them.
-func authorize(c Credentials, region, service string, at time.Time, headers []header, body []byte) string {
+func authorize(c secret.AWS, region, service string, at time.Time, headers []header, body []byte) string {
 	var names []string
 	var canonical strings.Builder
 	canonical.WriteString("POST\n/\n\n")
@@ -65,7 +45,7 @@ func authorize(c Credentials, region, service string, at time.Time, headers []he
 	date := at.UTC().Format(dateFormat)
 	scope := date + "/" + region + "/" + service + "/aws4_request"
 	toSign := signMethod + "\n" + at.UTC().Format(timeFormat) + "\n" + scope + "\n" + hexSum([]byte(canonical.String()))
-	key := mac([]byte("AWS4"+c.SecretAccessKey), date)
+	key := mac([]byte("AWS4"+c.SecretAccessKey.Reveal()), date)
 	for _, part := range []string{region, service, "aws4_request"} {
 		key = mac(key, part)
 	}

@@ -5,15 +5,13 @@ import (
 	"context"
 	"crypto/aes"
 	"crypto/cipher"
-	"crypto/sha256"
-	"encoding/base64"
 	"encoding/binary"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
-	"log/slog"
 	"time"
+
+	"privyseal/internal/claims"
+	"privyseal/internal/secret"
 )
 
 // A wrapped key is a file that a host may keep and anybody may read. It is, each
@@ -45,59 +43,24 @@ const (
 // errWrapped says that this is not a wrapped key, or that it was tampered with.
 var errWrapped = errors.New("not a wrapped key, or a damaged one")
 
-// The origins of a key.
-const (
-	Generated = "generated" // inside an enclave: it was never anywhere else
-	Imported  = "imported"  // copies may exist
-)
-
-// Secret is what a wrapped key holds. Printed or logged, it shows what is public.
-type Secret struct {
-	ChainID string // "" for an identity
-	KeyType string // CometBFT's name
-	Public  []byte
-	Secret  []byte
-	Origin  string    // Generated or Imported
-	Created time.Time // in whole seconds; the zero time in Wrap means now
-}
-
-// String returns what is public.
-func (s Secret) String() string {
-	return fmt.Sprintf("secret of the %s key %s for chain %q", s.KeyType, publicText(s.Public), s.ChainID)
-}
-
-// Format prints what String returns, whatever the verb.
-func (s Secret) Format(f fmt.State, _ rune) { io.WriteString(f, s.String()) }
-
-// LogValue is what slog logs: what String returns.
-func (s Secret) LogValue() slog.Value { return slog.StringValue(s.String()) }
-
 // EncryptionContext returns what KMS binds the data key of a wrapped key to, and
 // what a key policy can pin: "privyseal-chain", not there for an identity, and
 // "privyseal-public-key", base64 of the raw key, or "sha256:" and the hash in hex
 // where the key has more than 65 bytes. KMS writes both to CloudTrail.
 func EncryptionContext(chainID string, public []byte) map[string]string {
-	m := map[string]string{"privyseal-public-key": publicText(public)}
+	m := map[string]string{"privyseal-public-key": claims.EncodeKey(public)}
 	if chainID != "" {
 		m["privyseal-chain"] = chainID
 	}
 	return m
 }
 
-func publicText(public []byte) string {
-	if len(public) <= 65 {
-		return base64.StdEncoding.EncodeToString(public)
-	}
-	sum := sha256.Sum256(public)
-	return "sha256:" + hex.EncodeToString(sum[:])
-}
-
 // Wrap encrypts a secret under a data key that KMS makes for this image.
-func (k *Client) Wrap(ctx context.Context, c Credentials, s Secret) ([]byte, error) {
+func (k *Client) Wrap(ctx context.Context, c secret.AWS, s secret.Key) ([]byte, error) {
 	if s.Created.IsZero() {
 		s.Created = k.c.Now()
 	}
-	if err := s.check(); err != nil {
+	if err := check(&s); err != nil {
 		return nil, fmt.Errorf("cannot wrap the key: %w", err)
 	}
 	dataKey, encrypted, err := k.generateDataKey(ctx, c, EncryptionContext(s.ChainID, s.Public))
@@ -110,31 +73,31 @@ func (k *Client) Wrap(ctx context.Context, c Credentials, s Secret) ([]byte, err
 }
 
 // seal returns the wrapped key.
-func (h *Header) seal(dataKey []byte, s *Secret) ([]byte, error) {
+func (h *Header) seal(dataKey []byte, s *secret.Key) ([]byte, error) {
 	aead, err := newAEAD(dataKey)
 	if err != nil {
 		return nil, err
 	}
-	inner := s.encode()
+	inner := encode(s)
 	defer clear(inner)
 	head := h.encode()
 	return appendField(head, aead.Seal(nil, nil, inner, head)), nil
 }
 
 // open returns what is sealed after the header.
-func (h *Header) open(dataKey, sealed []byte) (Secret, error) {
+func (h *Header) open(dataKey, sealed []byte) (secret.Key, error) {
 	aead, err := newAEAD(dataKey)
 	if err != nil {
-		return Secret{}, err
+		return secret.Key{}, err
 	}
 	inner, err := aead.Open(nil, nil, sealed, h.encode())
 	if err != nil {
-		return Secret{}, errWrapped
+		return secret.Key{}, errWrapped
 	}
 	defer clear(inner)
-	s := Secret{ChainID: h.ChainID, KeyType: h.KeyType, Public: h.Public}
-	if err := s.decode(inner); err != nil {
-		return Secret{}, err
+	s := secret.Key{ChainID: h.ChainID, KeyType: h.KeyType, Public: h.Public}
+	if err := decode(&s, inner); err != nil {
+		return secret.Key{}, err
 	}
 	return s, nil
 }
@@ -153,35 +116,35 @@ func newAEAD(key []byte) (cipher.AEAD, error) {
 // authenticated: an enclave that KMS let use the key wrote it. Which of its
 // wrapped keys the host handed in, the caller has to check: chain, public key,
 // and that the secret belongs to it. The errors are [errWrapped] and *[Error].
-func (k *Client) Unwrap(ctx context.Context, c Credentials, wrapped []byte) (Secret, error) {
+func (k *Client) Unwrap(ctx context.Context, c secret.AWS, wrapped []byte) (secret.Key, error) {
 	h, sealed, err := parseWrapped(wrapped)
 	if err != nil {
-		return Secret{}, fmt.Errorf("cannot unwrap the key: %w", err)
+		return secret.Key{}, fmt.Errorf("cannot unwrap the key: %w", err)
 	}
 	if h.KeyARN != k.c.KeyARN {
-		return Secret{}, &Error{Op: "Decrypt", Reason: errOtherKey, Message: "it says " + printable(h.KeyARN, maxARN)}
+		return secret.Key{}, &Error{Op: "Decrypt", Reason: errOtherKey, Message: "it says " + printable(h.KeyARN, maxARN)}
 	}
 	dataKey, err := k.decrypt(ctx, c, h.dataKey, EncryptionContext(h.ChainID, h.Public))
 	if err != nil {
-		return Secret{}, fmt.Errorf("cannot unwrap the key: %w", err)
+		return secret.Key{}, fmt.Errorf("cannot unwrap the key: %w", err)
 	}
 	defer clear(dataKey)
 	if len(dataKey) != 32 {
-		return Secret{}, fmt.Errorf("cannot unwrap the key: %w", errWrapped)
+		return secret.Key{}, fmt.Errorf("cannot unwrap the key: %w", errWrapped)
 	}
 	s, err := h.open(dataKey, sealed)
 	if err != nil {
-		return Secret{}, fmt.Errorf("cannot unwrap the key: %w", err)
+		return secret.Key{}, fmt.Errorf("cannot unwrap the key: %w", err)
 	}
 	return s, nil
 }
 
 // origins are the bytes of the origins.
-var origins = [...]string{1: Generated, 2: Imported}
+var origins = [...]string{1: claims.Generated, 2: claims.Imported}
 
-func (s *Secret) check() error {
+func check(s *secret.Key) error {
 	switch {
-	case s.Origin != Generated && s.Origin != Imported:
+	case s.Origin != claims.Generated && s.Origin != claims.Imported:
 		return fmt.Errorf("its origin is %.20q", s.Origin)
 	case len(s.ChainID) > maxChain:
 		return fmt.Errorf("the chain id has %d bytes, more than %d", len(s.ChainID), maxChain)
@@ -197,9 +160,9 @@ func (s *Secret) check() error {
 	return nil
 }
 
-func (s *Secret) encode() []byte {
+func encode(s *secret.Key) []byte {
 	origin := byte(1)
-	if s.Origin == Imported {
+	if s.Origin == claims.Imported {
 		origin = 2
 	}
 	b := append(make([]byte, 0, innerHead+len(s.Secret)), origin)
@@ -209,14 +172,14 @@ func (s *Secret) encode() []byte {
 
 // decode reads what is inside. It was authenticated, so that an error means
 // another version of this program.
-func (s *Secret) decode(b []byte) error {
+func decode(s *secret.Key, b []byte) error {
 	if len(b) <= innerHead || int(b[0]) >= len(origins) || origins[b[0]] == "" || b[1]&0x80 != 0 {
 		return errWrapped
 	}
 	s.Origin = origins[b[0]]
 	s.Created = time.Unix(int64(binary.BigEndian.Uint64(b[1:])), 0).UTC()
 	s.Secret = bytes.Clone(b[innerHead:])
-	return s.check()
+	return check(s)
 }
 
 // Header is what stands in clear in a wrapped key.

@@ -8,16 +8,21 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"privyseal/internal/claims"
+	"privyseal/internal/secret"
 )
 
 func TestWrap(t *testing.T) {
 	f := newFakeKMS(t)
-	for name, change := range map[string]func(*Secret){
-		"generated":  func(*Secret) {},
-		"imported":   func(s *Secret) { s.Origin = Imported },
-		"identity":   func(s *Secret) { s.ChainID = "" },
-		"ML-DSA-65":  func(s *Secret) { s.KeyType, s.Public, s.Secret = "ml_dsa_65", make([]byte, 1952), make([]byte, 4032) },
-		"long chain": func(s *Secret) { s.ChainID = strings.Repeat("é", 25) },
+	for name, change := range map[string]func(*secret.Key){
+		"generated": func(*secret.Key) {},
+		"imported":  func(s *secret.Key) { s.Origin = claims.Imported },
+		"identity":  func(s *secret.Key) { s.ChainID = "" },
+		"ML-DSA-65": func(s *secret.Key) {
+			s.KeyType, s.Public, s.Secret = "ml_dsa_65", make([]byte, 1952), make([]byte, 4032)
+		},
+		"long chain": func(s *secret.Key) { s.ChainID = strings.Repeat("é", 25) },
 	} {
 		s := testSecret()
 		change(&s)
@@ -58,15 +63,15 @@ func TestCreated(t *testing.T) {
 
 func TestWrapRefuses(t *testing.T) {
 	f := newFakeKMS(t)
-	for name, change := range map[string]func(*Secret){
-		"no origin":      func(s *Secret) { s.Origin = "" },
-		"unknown origin": func(s *Secret) { s.Origin = "found" },
-		"long chain":     func(s *Secret) { s.ChainID = strings.Repeat("x", 51) },
-		"no type":        func(s *Secret) { s.KeyType = "" },
-		"no public key":  func(s *Secret) { s.Public = nil },
-		"no secret":      func(s *Secret) { s.Secret = nil },
-		"long secret":    func(s *Secret) { s.Secret = make([]byte, maxSecret+1) },
-		"before 1970":    func(s *Secret) { s.Created = time.Unix(-1, 0) },
+	for name, change := range map[string]func(*secret.Key){
+		"no origin":      func(s *secret.Key) { s.Origin = "" },
+		"unknown origin": func(s *secret.Key) { s.Origin = "found" },
+		"long chain":     func(s *secret.Key) { s.ChainID = strings.Repeat("x", 51) },
+		"no type":        func(s *secret.Key) { s.KeyType = "" },
+		"no public key":  func(s *secret.Key) { s.Public = nil },
+		"no secret":      func(s *secret.Key) { s.Secret = nil },
+		"long secret":    func(s *secret.Key) { s.Secret = make([]byte, maxSecret+1) },
+		"before 1970":    func(s *secret.Key) { s.Created = time.Unix(-1, 0) },
 	} {
 		s := testSecret()
 		change(&s)
@@ -82,21 +87,21 @@ func TestWrapRefuses(t *testing.T) {
 // A wrapped key that was changed anywhere does not open, even if KMS gave out its
 // data key all the same.
 func TestTamperedWrapped(t *testing.T) {
-	secret := testSecret()
+	key := testSecret()
 	dataKey := bytes.Repeat([]byte{8}, 32)
-	h := Header{KeyARN: keyARN, ChainID: secret.ChainID, KeyType: secret.KeyType, Public: secret.Public, dataKey: make([]byte, 184)}
-	wrapped, err := h.seal(dataKey, &secret)
+	h := Header{KeyARN: keyARN, ChainID: key.ChainID, KeyType: key.KeyType, Public: key.Public, dataKey: make([]byte, 184)}
+	wrapped, err := h.seal(dataKey, &key)
 	if err != nil {
 		t.Fatal(err)
 	}
-	open := func(b []byte) (Secret, error) {
+	open := func(b []byte) (secret.Key, error) {
 		h, sealed, err := parseWrapped(b)
 		if err != nil {
-			return Secret{}, err
+			return secret.Key{}, err
 		}
 		return h.open(dataKey, sealed)
 	}
-	if got, err := open(wrapped); err != nil || !cmp.Equal(got, secret) {
+	if got, err := open(wrapped); err != nil || !cmp.Equal(got, key) {
 		t.Fatalf("opens to %v, %v", got, err)
 	}
 	for i := range wrapped {
@@ -158,7 +163,7 @@ func TestMixedWrapped(t *testing.T) {
 // What is inside has one form.
 func TestInner(t *testing.T) {
 	good := testSecret()
-	inner := good.encode()
+	inner := encode(&good)
 	for name, b := range map[string][]byte{
 		"nothing":          nil,
 		"no secret":        inner[:innerHead],
@@ -168,7 +173,7 @@ func TestInner(t *testing.T) {
 		"time before 1970": append([]byte{1, 0x80}, inner[2:]...),
 	} {
 		s := testSecret()
-		if err := s.decode(b); err == nil {
+		if err := decode(&s, b); err == nil {
 			t.Errorf("%s: %v", name, s)
 		}
 	}
@@ -195,13 +200,13 @@ func FuzzWrapped(f *testing.F) {
 
 func FuzzInner(f *testing.F) {
 	s := testSecret()
-	f.Add(s.encode())
+	f.Add(encode(&s))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		s := testSecret()
-		if err := s.decode(b); err != nil {
+		if err := decode(&s, b); err != nil {
 			return
 		}
-		if again := s.encode(); !bytes.Equal(again, b) {
+		if again := encode(&s); !bytes.Equal(again, b) {
 			t.Errorf("accepted %x, which encodes to %x", b, again)
 		}
 	})

@@ -17,6 +17,7 @@ import (
 	"privyseal/internal/config"
 	"privyseal/internal/cure"
 	"privyseal/internal/hostlink"
+	"privyseal/internal/secret"
 )
 
 // table is the first name of [enclave.NAME], and the key by which a chain names one.
@@ -50,9 +51,9 @@ type Enclave struct {
 
 // Credentials are AWS credentials that do not change.
 type Credentials struct {
-	AccessKeyID     string        `toml:"access_key_id"`
-	SecretAccessKey config.Secret `toml:"secret_access_key"`
-	SessionToken    config.Secret `toml:"session_token"` // may be ""
+	AccessKeyID     string      `toml:"access_key_id"`
+	SecretAccessKey secret.Text `toml:"secret_access_key"`
+	SessionToken    secret.Text `toml:"session_token"` // may be ""
 }
 
 // keys are the keys of [enclave.NAME].

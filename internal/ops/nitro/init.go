@@ -266,9 +266,9 @@ func (ch *enclaveChain) make(ctx context.Context, in *home.Installer, e *enclave
 	if typ == "" {
 		typ = pubkey.Ed25519
 	}
-	req := hostlink.Request{Create: &hostlink.Create{ChainID: ch.ID, KeyType: string(typ), Credentials: e.credentials}}
+	req := hostlink.Request{Create: &hostlink.Create{ChainID: ch.ID, KeyType: string(typ), Credentials: hostlink.Credentials(e.credentials)}}
 	if imp != nil {
-		imp.Credentials = e.credentials
+		imp.Credentials = hostlink.Credentials(e.credentials)
 		req = hostlink.Request{Import: imp}
 	}
 	needs := home.NeedsIdentity(ch.Nodes)
@@ -286,7 +286,7 @@ func (ch *enclaveChain) make(ctx context.Context, in *home.Installer, e *enclave
 }
 
 func (e *enclaveLink) makeIdentity(ctx context.Context) (wrappedKey, error) {
-	return e.make(ctx, "", hostlink.Request{Create: &hostlink.Create{KeyType: string(pubkey.Ed25519), Credentials: e.credentials}})
+	return e.make(ctx, "", hostlink.Request{Create: &hostlink.Create{KeyType: string(pubkey.Ed25519), Credentials: hostlink.Credentials(e.credentials)}})
 }
 
 // make asks for a key and verifies that the answer is what was asked for: the
@@ -318,9 +318,9 @@ func (e *enclaveLink) make(ctx context.Context, chainID string, req hostlink.Req
 
 // check holds what came back against what was asked for.
 func (w *wrappedKey) check(chainID string, req hostlink.Request) error {
-	origin, mark := nitrokms.Generated, watermark.Mark{}
+	origin, mark := claims.Generated, watermark.Mark{}
 	if imp := req.Import; imp != nil {
-		origin = nitrokms.Imported
+		origin = claims.Imported
 		mark = watermark.Mark{Height: imp.Height, Round: imp.Round, Step: watermark.Step(imp.Step)}
 		if w.KeyType != imp.KeyType || !bytes.Equal(w.Public, imp.Public) {
 			return errors.New("another public key")
@@ -428,7 +428,7 @@ func enclaveSteps(in *home.Installer, ch *enclaveChain, mark watermark.Mark) []f
 			return in.AddFiles(ch.identity.files(ch.Identity)...)
 		},
 		func() error {
-			return in.MakeState(ch.Chain, ch.key.public, watermark.Saved{Mark: mark}, ch.key.claims.Origin == nitrokms.Imported)
+			return in.MakeState(ch.Chain, ch.key.public, watermark.Saved{Mark: mark}, ch.key.claims.Origin == claims.Imported)
 		},
 	}
 }
@@ -464,7 +464,7 @@ func (ch *enclaveChain) report(w io.Writer, in *home.Installer, e *enclaveLink, 
 		return err
 	}
 	origin := "made inside the enclave, and nowhere else in the clear"
-	if ch.key.claims.Origin == nitrokms.Imported {
+	if ch.key.claims.Origin == claims.Imported {
 		origin = "imported: copies of it may exist"
 	}
 	identity := ""

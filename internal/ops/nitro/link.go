@@ -20,6 +20,7 @@ import (
 	"privyseal/internal/nitrohost"
 	"privyseal/internal/policy"
 	"privyseal/internal/provider"
+	"privyseal/internal/secret"
 	"privyseal/internal/vsock"
 )
 
@@ -32,7 +33,7 @@ type enclaveLink struct {
 	policy *policy.Policy
 	boot   string // 32 hex digits
 
-	credentials hostlink.Credentials // that may use the KMS key
+	credentials secret.AWS // that may use the KMS key
 
 	conn net.Conn
 	stop func()
@@ -79,9 +80,7 @@ func (f *enclaveFlags) open(ctx context.Context, a *provider.House, c *config.Co
 	}
 	err = e.connect(ctx, link)
 	if err == nil && kms {
-		var found nitrohost.Credentials
-		found, err = credentialsOf(e).Credentials(ctx)
-		e.credentials = found.Reveal()
+		e.credentials, err = credentialsOf(e).Credentials(ctx)
 	}
 	if err != nil {
 		e.close()

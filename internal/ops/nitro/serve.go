@@ -23,6 +23,7 @@ import (
 	"privyseal/internal/policy"
 	"privyseal/internal/provider"
 	"privyseal/internal/pubkey"
+	"privyseal/internal/secret"
 	"privyseal/internal/session"
 	"privyseal/internal/shell"
 	"privyseal/internal/signer"
@@ -310,9 +311,7 @@ func policyDigest(p *policy.Policy) ([32]byte, error) {
 // credentialsOf returns where the credentials for an enclave come from.
 func credentialsOf(e *enclaveLink) nitrohost.Source {
 	if c := e.config.Credentials; c != nil {
-		return nitrohost.Static{Value: nitrohost.NewCredentials(hostlink.Credentials{
-			AccessKeyID: c.AccessKeyID, SecretAccessKey: c.SecretAccessKey.Reveal(), SessionToken: c.SessionToken.Reveal(),
-		})}
+		return nitrohost.Static{Value: secret.AWS{AccessKeyID: c.AccessKeyID, SecretAccessKey: c.SecretAccessKey, SessionToken: c.SessionToken}}
 	}
 	return nitrohost.DefaultChain{Region: e.policy.Region()}
 }

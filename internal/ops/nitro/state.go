@@ -47,7 +47,7 @@ func (Holder) NewState(cmd *cobra.Command, a *provider.House, c *config.Config, 
 		return err
 	}
 	defer e.close()
-	reply, err := e.call(ctx, hostlink.Request{NewState: &hostlink.NewState{ChainID: ch.ID, Wrapped: key.data, AfterHeight: from.After, Credentials: e.credentials}})
+	reply, err := e.call(ctx, hostlink.Request{NewState: &hostlink.NewState{ChainID: ch.ID, Wrapped: key.data, AfterHeight: from.After, Credentials: hostlink.Credentials(e.credentials)}})
 	if err != nil {
 		return err
 	}

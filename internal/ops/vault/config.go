@@ -5,10 +5,10 @@ package vault
 import (
 	"cmp"
 	"fmt"
-	"os"
 
 	"privyseal/internal/config"
 	"privyseal/internal/key/vault"
+	"privyseal/internal/provider"
 )
 
 // table is the first name of [vault.NAME], and the key by which a chain names one.
@@ -155,7 +155,7 @@ func (s *Server) client(path func(string) string) vault.Config {
 		Address: s.Address, AllowPlain: s.AllowPlainHTTP, CAFile: file(s.CAFile), ServerName: s.ServerName,
 		Namespace: s.Namespace, Mount: s.Mount, TokenFile: file(s.TokenFile),
 		AppRole: vault.AppRole{Mount: s.AppRoleMount, RoleID: s.RoleID, SecretIDFile: file(s.SecretIDFile)},
-		Timeout: s.Timeout.Duration, Credentials: os.Getenv("CREDENTIALS_DIRECTORY"),
+		Timeout: s.Timeout.Duration, Credentials: provider.Credentials(),
 	}
 }
 

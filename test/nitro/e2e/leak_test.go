@@ -22,6 +22,7 @@ import (
 	"privyseal/internal/hostlink"
 	"privyseal/internal/privval"
 	"privyseal/internal/privval/privvaltest"
+	"privyseal/internal/secret"
 	"privyseal/internal/vsock"
 	noderig "privyseal/test/e2e/rig"
 	"privyseal/test/nitro/e2e/world"
@@ -155,10 +156,10 @@ func badHost(ctx context.Context, t *testing.T, w *world.World, s *noderig.Signe
 	tampered := bytes.Clone(wrapped)
 	tampered[len(tampered)-1] ^= 1
 	good := hostlink.Credentials{
-		AccessKeyID: os.Getenv("AWS_ACCESS_KEY_ID"), SecretAccessKey: os.Getenv("AWS_SECRET_ACCESS_KEY"), SessionToken: os.Getenv("AWS_SESSION_TOKEN"),
+		AccessKeyID: os.Getenv("AWS_ACCESS_KEY_ID"), SecretAccessKey: secret.New(os.Getenv("AWS_SECRET_ACCESS_KEY")), SessionToken: secret.New(os.Getenv("AWS_SESSION_TOKEN")),
 	}
 	wrong := good
-	wrong.SecretAccessKey = "wrong"
+	wrong.SecretAccessKey = secret.New("wrong")
 	link := vsock.Host{CID: uint32(running(t, w).EnclaveCID), Dir: w.Instance.Sockets()}
 	for _, req := range []hostlink.Request{
 		{},

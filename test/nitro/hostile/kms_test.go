@@ -16,6 +16,7 @@ import (
 
 	"privyseal/internal/hostlink"
 	"privyseal/internal/key/nitrokms/kmstest"
+	"privyseal/internal/secret"
 	"privyseal/test/nitro/rig"
 )
 
@@ -187,10 +188,10 @@ func TestClockAndCredentials(t *testing.T) {
 	good := credentials
 	for name, bad := range map[string]hostlink.Credentials{
 		"none":            {},
-		"another secret":  {AccessKeyID: good.AccessKeyID, SecretAccessKey: "another-secret-access-key", SessionToken: good.SessionToken},
+		"another secret":  {AccessKeyID: good.AccessKeyID, SecretAccessKey: secret.New("another-secret-access-key"), SessionToken: good.SessionToken},
 		"no token":        {AccessKeyID: good.AccessKeyID, SecretAccessKey: good.SecretAccessKey},
 		"an unknown user": {AccessKeyID: "ASIAOTHER", SecretAccessKey: good.SecretAccessKey, SessionToken: good.SessionToken},
-		"header split":    {AccessKeyID: good.AccessKeyID, SecretAccessKey: good.SecretAccessKey, SessionToken: "x\r\nx-amz-target: TrentService.Encrypt"},
+		"header split":    {AccessKeyID: good.AccessKeyID, SecretAccessKey: good.SecretAccessKey, SessionToken: secret.New("x\r\nx-amz-target: TrentService.Encrypt")},
 	} {
 		req := bootRequest(v.chain, v.wrapped)
 		req.Boot.Credentials = bad
@@ -198,17 +199,17 @@ func TestClockAndCredentials(t *testing.T) {
 		if err != nil || !strings.Contains(reply.Status.Chains[0].Problem, "credentials") {
 			t.Errorf("%s: %+v, %v", name, reply.Status, err)
 		}
-		for _, secret := range []string{bad.SecretAccessKey, bad.SessionToken} {
-			if secret != "" && strings.Contains(fmt.Sprintf("%+v", reply.Status), secret) {
-				t.Errorf("%s: the answer shows %s", name, secret)
+		for _, text := range []string{bad.SecretAccessKey.Reveal(), bad.SessionToken.Reveal()} {
+			if text != "" && strings.Contains(fmt.Sprintf("%+v", reply.Status), text) {
+				t.Errorf("%s: the answer shows %s", name, text)
 			}
 		}
 	}
 	e.signsOn(v, d, 1)
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for _, secret := range []string{good.SecretAccessKey, good.SessionToken, "another-secret-access-key"} {
-		if w.left([]byte(secret)) {
+	for _, text := range []string{good.SecretAccessKey.Reveal(), good.SessionToken.Reveal(), "another-secret-access-key"} {
+		if w.left([]byte(text)) {
 			t.Error("the enclave gave credentials back")
 		}
 	}

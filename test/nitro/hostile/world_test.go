@@ -34,6 +34,7 @@ import (
 	"privyseal/internal/privval"
 	"privyseal/internal/privval/privvaltest"
 	"privyseal/internal/pubkey"
+	"privyseal/internal/secret"
 	"privyseal/internal/watermark"
 	"privyseal/test/nitro/rig"
 )
@@ -47,7 +48,7 @@ const (
 	testVersion = "test"
 )
 
-var credentials = hostlink.Credentials{AccessKeyID: "ASIATEST", SecretAccessKey: "a-secret-access-key", SessionToken: "a-session-token"}
+var credentials = hostlink.Credentials{AccessKeyID: "ASIATEST", SecretAccessKey: secret.New("a-secret-access-key"), SessionToken: secret.New("a-session-token")}
 
 // world is one AWS: a root, KMS with a key, and images that may use it. Enclaves
 // and hosts come and go.
@@ -95,18 +96,13 @@ func (w *world) admit(pcr0 []byte) {
 // letIn makes the key in a KMS, for the images of this world.
 func (w *world) letIn(k *rig.KMS) {
 	w.t.Helper()
-	k.AddPrincipal(credentials4(credentials), role)
+	k.AddPrincipal(secret.AWS(credentials), role)
 	err := k.AddKey(keyARN, fmt.Appendf(nil, `{"Statement": [{"Effect": "Allow", "Principal": {"AWS": %q}, "Resource": "*",
 		"Action": ["kms:Decrypt", "kms:GenerateDataKey"],
 		"Condition": {"StringEqualsIgnoreCase": {"kms:RecipientAttestation:PCR0": ["%s"]}}}]}`, role, strings.Join(w.images, `","`)))
 	if err != nil {
 		w.t.Fatal(err)
 	}
-}
-
-// credentials4 leaves out the time, of which KMS knows nothing.
-func credentials4(c hostlink.Credentials) rig.Credentials {
-	return rig.Credentials{AccessKeyID: c.AccessKeyID, SecretAccessKey: c.SecretAccessKey, SessionToken: c.SessionToken}
 }
 
 // running is one boot of an enclave.

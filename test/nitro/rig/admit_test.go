@@ -12,8 +12,9 @@ import (
 	"time"
 
 	"privyseal/internal/awspolicy"
+	"privyseal/internal/claims"
 	"privyseal/internal/eif"
-	"privyseal/internal/key/nitrokms"
+	"privyseal/internal/secret"
 )
 
 // The key policies that we print, as KMS judges them: which image of which signer
@@ -71,7 +72,7 @@ func TestKeyPolicyAdmits(t *testing.T) {
 					w.module.pcrs[i] = value
 				}
 				_, err := w.client.Decrypt(t.Context(), testCredentials, blob)
-				_, wrapErr := w.client.Wrap(t.Context(), testCredentials, nitrokms.Secret{KeyType: "ed25519", Public: make([]byte, 32), Secret: make([]byte, 32), Origin: nitrokms.Generated})
+				_, wrapErr := w.client.Wrap(t.Context(), testCredentials, secret.Key{KeyType: "ed25519", Public: make([]byte, 32), Secret: make([]byte, 32), Origin: claims.Generated})
 				if granted := err == nil; granted != mode.admits[image] || granted != (wrapErr == nil) {
 					t.Errorf("%s: Decrypt: %v; GenerateDataKey: %v; want granted: %t", image, err, wrapErr, mode.admits[image])
 				}

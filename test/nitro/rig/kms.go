@@ -25,6 +25,7 @@ import (
 	"time"
 
 	"privyseal/internal/key/nitrokms/kmstest"
+	"privyseal/internal/secret"
 )
 
 // KMS plays AWS KMS on 127.0.0.1: TLS, signed requests, key policies with the
@@ -56,7 +57,7 @@ type kmsKey struct {
 }
 
 type user struct {
-	Credentials
+	secret.AWS
 	principal string
 }
 
@@ -177,7 +178,7 @@ func (k *KMS) AddKey(arn string, policy []byte) error {
 
 // AddPrincipal lets those who hold the credentials call as principal, the ARN of a
 // role or user.
-func (k *KMS) AddPrincipal(c Credentials, principal string) {
+func (k *KMS) AddPrincipal(c secret.AWS, principal string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.users[c.AccessKeyID] = user{c, principal}
@@ -323,7 +324,7 @@ func (k *KMS) handle(r *http.Request, body []byte) (c KMSCall, fields map[string
 	if !known {
 		return c, nil, errors.New("UnrecognizedClientException: The security token included in the request is invalid.")
 	}
-	if err := verifySignature(r, body, caller.Credentials, k.Region, k.now()); err != nil {
+	if err := verifySignature(r, body, caller.AWS, k.Region, k.now()); err != nil {
 		return c, nil, err
 	}
 	c.Principal = caller.principal

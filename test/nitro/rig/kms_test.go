@@ -13,7 +13,9 @@ import (
 
 	"github.com/fxamacker/cbor/v2"
 
+	"privyseal/internal/claims"
 	"privyseal/internal/key/nitrokms"
+	"privyseal/internal/secret"
 )
 
 const (
@@ -24,7 +26,7 @@ const (
 		"Condition": {"StringEqualsIgnoreCase": {"kms:RecipientAttestation:PCR0": "%x"}}}]}`
 )
 
-var testCredentials = nitrokms.Credentials{AccessKeyID: "ASIATEST", SecretAccessKey: "secret/key+", SessionToken: "token=="}
+var testCredentials = secret.AWS{AccessKeyID: "ASIATEST", SecretAccessKey: secret.New("secret/key+"), SessionToken: secret.New("token==")}
 
 // kmsWorld is a KMS and an enclave's security module, without the enclave.
 type kmsWorld struct {
@@ -41,7 +43,7 @@ func newKMSWorld(t *testing.T) *kmsWorld {
 		t.Fatal(err)
 	}
 	t.Cleanup(k.Close)
-	k.AddPrincipal(Credentials{"ASIATEST", "secret/key+", "token=="}, testRole)
+	k.AddPrincipal(testCredentials, testRole)
 	pcr0 := pcr{7}
 	module, err := newNSM(root, "i-1-enc1", map[int]pcr{0: pcr0, 1: {1}, 2: {2}}, time.Now)
 	if err != nil {
@@ -112,7 +114,7 @@ func TestKMS(t *testing.T) {
 // encryption context that the key policy can pin.
 func TestKMSWraps(t *testing.T) {
 	w := newKMSWorld(t)
-	secret := nitrokms.Secret{ChainID: "test-1", KeyType: "ed25519", Public: bytes.Repeat([]byte{5}, 32), Secret: bytes.Repeat([]byte{6}, 32), Origin: nitrokms.Generated}
+	secret := secret.Key{ChainID: "test-1", KeyType: "ed25519", Public: bytes.Repeat([]byte{5}, 32), Secret: bytes.Repeat([]byte{6}, 32), Origin: claims.Generated}
 	wrapped, err := w.client.Wrap(t.Context(), testCredentials, secret)
 	if err != nil {
 		t.Fatal(err)
@@ -139,7 +141,7 @@ func TestKMSWraps(t *testing.T) {
 	}
 }
 
-func refuses(t *testing.T, w *kmsWorld, what, want string, c nitrokms.Credentials, blob []byte) {
+func refuses(t *testing.T, w *kmsWorld, what, want string, c secret.AWS, blob []byte) {
 	t.Helper()
 	before := len(w.kms.Calls())
 	if _, err := w.client.Decrypt(t.Context(), c, blob); err == nil {
@@ -158,10 +160,10 @@ func TestKMSRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	bad := testCredentials
-	bad.SecretAccessKey = "another"
+	bad.SecretAccessKey = secret.New("another")
 	refuses(t, w, "a wrong secret", "InvalidSignatureException", bad, blob)
 	bad = testCredentials
-	bad.SessionToken = ""
+	bad.SessionToken = secret.New("")
 	refuses(t, w, "a missing token", "UnrecognizedClientException", bad, blob)
 	bad.AccessKeyID = "ASIAOTHER"
 	refuses(t, w, "an unknown access key", "UnrecognizedClientException", bad, blob)

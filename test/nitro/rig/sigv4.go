@@ -10,18 +10,14 @@ import (
 	"slices"
 	"strings"
 	"time"
-)
 
-// Credentials are what the host hands over for a boot.
-type Credentials struct {
-	AccessKeyID, SecretAccessKey string
-	SessionToken                 string // empty for those of a user
-}
+	"privyseal/internal/secret"
+)
 
 // verifySignature checks AWS Signature Version 4 of a request, with the signature
 // computed anew. Rules: "Create a signed AWS API request" of the IAM guide.
-func verifySignature(r *http.Request, body []byte, c Credentials, region string, now time.Time) error {
-	if r.Header.Get("X-Amz-Security-Token") != c.SessionToken {
+func verifySignature(r *http.Request, body []byte, c secret.AWS, region string, now time.Time) error {
+	if r.Header.Get("X-Amz-Security-Token") != c.SessionToken.Reveal() {
 		return fmt.Errorf("UnrecognizedClientException: The security token included in the request is invalid.")
 	}
 	fields := map[string]string{}
@@ -44,11 +40,11 @@ func verifySignature(r *http.Request, body []byte, c Credentials, region string,
 			return fmt.Errorf("InvalidSignatureException: '%s' must be a 'SignedHeader' in the AWS Authorization.", must)
 		}
 	}
-	if c.SessionToken != "" && !slices.Contains(signed, "x-amz-security-token") {
+	if c.SessionToken.Reveal() != "" && !slices.Contains(signed, "x-amz-security-token") {
 		return fmt.Errorf("InvalidSignatureException: 'x-amz-security-token' must be a 'SignedHeader'")
 	}
 	digest := sha256.Sum256([]byte(canonicalRequest(r, body, signed)))
-	key := []byte("AWS4" + c.SecretAccessKey)
+	key := []byte("AWS4" + c.SecretAccessKey.Reveal())
 	for part := range strings.SplitSeq(scope, "/") {
 		key = mac(key, part)
 	}

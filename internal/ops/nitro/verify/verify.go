@@ -24,7 +24,6 @@ import (
 	"privyseal/internal/claims"
 	"privyseal/internal/cli"
 	"privyseal/internal/eif"
-	"privyseal/internal/key/nitrokms"
 	"privyseal/internal/nitro"
 	"privyseal/internal/ops/nitro/image"
 	"privyseal/internal/policy"
@@ -554,7 +553,7 @@ func (v *Verified) proves() (list []string) {
 			held = "made a new state for the key above, at the mark above"
 		}
 		list = append(list, what+" "+held)
-		if c.Purpose == claims.PurposeCreate && c.Origin == nitrokms.Generated {
+		if c.Purpose == claims.PurposeCreate && c.Origin == claims.Generated {
 			list = append(list, "the key was made inside that enclave, and was written nowhere but encrypted")
 		}
 		switch c.Mark {
@@ -584,7 +583,7 @@ func (v *Verified) provesNot() (list []string) {
 	switch {
 	case v.Statement.foreign:
 		list = append(list, "that the key is used safely: tmkms-light's state is its host's word")
-	case key && c.Origin == nitrokms.Imported:
+	case key && c.Origin == claims.Imported:
 		list = append(list, "that the key is nowhere else: it was imported, and copies may exist")
 	case key && c.Purpose != claims.PurposeCreate:
 		list = append(list, "that the key was made inside: its wrapped form says so; the document of its making, which `privyseal init` saved, proves it")

@@ -17,6 +17,7 @@ import (
 	"strings"
 
 	"privyseal/internal/pubkey"
+	"privyseal/internal/secret"
 	noderig "privyseal/test/e2e/rig"
 	"privyseal/test/nitro/rig"
 )
@@ -114,10 +115,10 @@ func New(p Programs) (w *World, err error) {
 	if w.Instance, err = rig.NewInstance(rig.Instance{Dir: dir}, w.Root); err != nil {
 		return w, errors.Join(err, os.RemoveAll(dir))
 	}
-	role := rig.Credentials{AccessKeyID: "AKIATESTVALIDATOR", SecretAccessKey: "secretAccessKeyOfTheTests", SessionToken: "sessionTokenOfTheTests"}
+	role := secret.AWS{AccessKeyID: "AKIATESTVALIDATOR", SecretAccessKey: secret.New("secretAccessKeyOfTheTests"), SessionToken: secret.New("sessionTokenOfTheTests")}
 	w.KMS.AddPrincipal(role, w.Instance.Role)
 	for name, value := range map[string]string{
-		"AWS_ACCESS_KEY_ID": role.AccessKeyID, "AWS_SECRET_ACCESS_KEY": role.SecretAccessKey, "AWS_SESSION_TOKEN": role.SessionToken,
+		"AWS_ACCESS_KEY_ID": role.AccessKeyID, "AWS_SECRET_ACCESS_KEY": role.SecretAccessKey.Reveal(), "AWS_SESSION_TOKEN": role.SessionToken.Reveal(),
 		"AWS_EC2_METADATA_DISABLED": "true",
 	} {
 		if err := os.Setenv(name, value); err != nil {

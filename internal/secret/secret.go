@@ -1,0 +1,71 @@
+// Package secret holds secrets that go from room to room, so that nothing prints
+// them: not fmt, whatever the verb and however deep they stand, not slog, and not an
+// encoder of JSON or TOML. Who needs one says so, by Reveal.
+package secret
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"time"
+)
+
+// Text is a text that only [Text.Reveal] shows. Its zero value is "".
+type Text struct{ text *string } // fmt does not follow a pointer below the top
+
+// New hides text.
+func New(text string) Text { return Text{&text} }
+
+// Reveal returns the text.
+func (t Text) Reveal() string {
+	if t.text == nil {
+		return ""
+	}
+	return *t.text
+}
+
+// Equal reports whether both hide the same text.
+func (t Text) Equal(u Text) bool { return t.Reveal() == u.Reveal() }
+
+// UnmarshalText hides text.
+func (t *Text) UnmarshalText(text []byte) error {
+	*t = New(string(text))
+	return nil
+}
+
+// MarshalText shows nothing, to JSON, TOML and slog.
+func (t Text) MarshalText() ([]byte, error) { return []byte("secret"), nil }
+
+// Format shows nothing, for every verb of fmt.
+func (t Text) Format(f fmt.State, _ rune) { io.WriteString(f, "secret") }
+
+// AWS are AWS credentials. They are worth nothing for a KMS key whose policy asks for
+// an attestation document, and still go to nobody but KMS.
+type AWS struct {
+	AccessKeyID     string // not secret
+	SecretAccessKey Text
+	SessionToken    Text      // "" for a user's long-term credentials
+	Expires         time.Time // zero if unknown or never
+}
+
+// Key is a private key with what says where it belongs. Printed or logged, it shows
+// what is public.
+type Key struct {
+	ChainID string // "" for an identity
+	KeyType string // CometBFT's name
+	Public  []byte
+	Secret  []byte
+	Origin  string    // claims.Generated or claims.Imported
+	Created time.Time // in whole seconds; the zero time in a key that is made means now
+}
+
+// String returns what is public.
+func (k Key) String() string {
+	return fmt.Sprintf("secret of the %s key %.8x… for chain %q", k.KeyType, k.Public, k.ChainID)
+}
+
+// Format prints what String returns, whatever the verb.
+func (k Key) Format(f fmt.State, _ rune) { io.WriteString(f, k.String()) }
+
+// LogValue is what slog logs: what String returns.
+func (k Key) LogValue() slog.Value { return slog.StringValue(k.String()) }
