@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -72,6 +73,20 @@ func TestStopWhileAReloadHangs(t *testing.T) {
 	}
 	node.signsOn()
 	l.endsWhenTold()
+}
+
+// The kernel hands a signal for a process to its first thread, and to no other while that
+// one waits for a file system. So it never does: it has nothing to do.
+func TestTheFirstThreadIsIdle(t *testing.T) {
+	l := newLiveHome(t)
+	l.init("a")
+	noMetrics(t, l.home)
+	l.start()
+	l.process.cmd.Process.Signal(syscall.SIGQUIT) // prints what every goroutine does
+	l.process.cmd.Wait()
+	if trace := l.log.String(); !regexp.MustCompile(`(?m)^goroutine 1 .*\[select \(no cases\), locked to thread\]:$`).MatchString(trace) {
+		t.Errorf("the first thread works:\n%s", trace)
+	}
 }
 
 // Nor does it at the start.

@@ -13,6 +13,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"runtime"
 
 	"privyseal/internal/cli"
 	"privyseal/internal/command"
@@ -23,7 +24,15 @@ import (
 	"privyseal/internal/migrate"
 )
 
-func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
+// The main goroutine keeps the first thread of the process, and sleeps on it: the kernel
+// hands SIGTERM to that thread, and it would not be served if the thread waited for a file
+// server that is gone.
+func init() { runtime.LockOSThread() }
+
+func main() {
+	go func() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }()
+	select {}
+}
 
 // run is main without the exit.
 func run(args []string, stdout, stderr io.Writer) int {
