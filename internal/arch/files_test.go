@@ -102,7 +102,6 @@ var uncut = []string{
 	"internal/ops/nitro",
 	"internal/ops/nitro/image",
 	"internal/ops/nitro/verify",
-	"internal/watermark",
 	"internal/witness",
 }
 

@@ -17,19 +17,6 @@ func sameVote(a, b []byte) bool {
 	return okA && okB && bytes.Equal(a1, b1) && bytes.Equal(a2, b2)
 }
 
-// Timestamp returns the encoded google.protobuf.Timestamp of the vote in the
-// mark, or nil if the mark holds no vote.
-func (m Mark) Timestamp() []byte {
-	if m.Step != StepPrevote && m.Step != StepPrecommit {
-		return nil
-	}
-	_, ts, _, ok := splitTimestamp(m.SignBytes)
-	if !ok {
-		return nil
-	}
-	return ts
-}
-
 // splitTimestamp cuts the canonical vote in b, without its length prefix, into
 // what stands before the timestamp field, the timestamp itself, and the rest.
 // It walks the fields and looks into none.

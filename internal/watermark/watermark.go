@@ -119,6 +119,19 @@ func (m Mark) String() string {
 	return fmt.Sprintf("%d/%d/%s", m.Height, m.Round, m.Step)
 }
 
+// Timestamp returns the encoded google.protobuf.Timestamp of the vote in the
+// mark, or nil if the mark holds no vote.
+func (m Mark) Timestamp() []byte {
+	if m.Step != StepPrevote && m.Step != StepPrecommit {
+		return nil
+	}
+	_, ts, _, ok := splitTimestamp(m.SignBytes)
+	if !ok {
+		return nil
+	}
+	return ts
+}
+
 // Next decides what a request may do to the last mark. It returns the mark to
 // sign and whether that mark is new, in which case it has to be durable before
 // the key sees it. The error is always a *[RefusedError].
