@@ -102,7 +102,6 @@ var uncut = []string{
 	"internal/ops/nitro",
 	"internal/ops/nitro/image",
 	"internal/ops/nitro/verify",
-	"internal/witness",
 }
 
 // rooms are our packages with their types.

@@ -8,25 +8,6 @@ import (
 	"time"
 )
 
-// source is one witness. Its fields belong to its own goroutine, but for those
-// that mu of the watch guards.
-type source struct {
-	w      *Watch
-	addr   string
-	client *Client
-	next   int64 // the first height whose final commit was not looked at; 0 before the first look
-	seen   int64 // the newest height whose commit was looked at
-
-	// With mu:
-	looked     bool // it has answered, and its first commits were looked at
-	failed     bool // an attempt came to nothing
-	wrong      bool // it is a node of another chain
-	catchingUp bool
-	tip        int64
-	problem    string
-	lies       int
-}
-
 // How many commits are looked at, at most: at the first look from the mark on, and of the
 // newest; later of those that came since.
 const (
@@ -180,18 +161,6 @@ func (s *source) noteTip(tip int64, catchingUp bool, blockTime time.Time) {
 	if !catchingUp && tip > w.expected {
 		w.expected, w.expectedAt = tip, at
 		w.publish()
-	}
-}
-
-// lie counts a claim that is not true, and says so once in a while.
-func (s *source) lie(what string, height int64) {
-	w := s.w
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	s.lies++
-	w.lies++
-	if s.lies&(s.lies-1) == 0 { // 1, 2, 4, 8, …
-		w.c.Log.Warn("a witness does not say the truth, which is ignored", "witness", s.addr, "what", what, "height", height, "times", s.lies)
 	}
 }
 
