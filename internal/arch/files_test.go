@@ -96,7 +96,6 @@ var uncut = []string{
 	"internal/awspolicy",
 	"internal/config",
 	"internal/enclave",
-	"internal/filestore",
 	"internal/home",
 	"internal/nitrohost",
 	"internal/ops/nitro",

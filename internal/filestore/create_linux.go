@@ -1,10 +1,12 @@
 package filestore
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -80,6 +82,26 @@ func (c Config) create(sys *system, saved watermark.Saved) error {
 	}
 	c.takeIn(sys, known, made)
 	return nil
+}
+
+// takeIn tells the host of a new file whose mark another file of this host has
+// exported: the next copy of that other file that turns up is not who took it in. A
+// signer that runs knows better.
+func (c *Config) takeIn(sys *system, known []record, made record) {
+	moved := func(k record) bool { return k.exported && !k.mark.Less(made.mark) }
+	if !slices.ContainsFunc(known, moved) {
+		return
+	}
+	alone := *c
+	alone.Wait = false
+	files, err := alone.lockHost(context.Background(), sys)
+	if err != nil {
+		return
+	}
+	s := Store{c: *c, sys: sys, host: files}
+	made.encodeSlot(&s.slot, c.MACKey)
+	s.noteOnHost(s.slot[:recordSize])
+	unlockHost(sys, files)
 }
 
 // fill writes a whole file to fd and its companion beside it, and returns the ruling
@@ -177,18 +199,6 @@ func (sys *system) syncDirs(dir string) error {
 	}
 	if err := sys.syncDir(filepath.Dir(dir)); err != nil && !errors.Is(err, unix.EACCES) {
 		return err
-	}
-	return nil
-}
-
-func (sys *system) syncDir(dir string) error {
-	fd, err := sys.open(dir, unix.O_RDONLY|unix.O_DIRECTORY, 0)
-	if err != nil {
-		return &os.PathError{Op: "open", Path: dir, Err: err}
-	}
-	defer sys.close(fd)
-	if err := sys.fsync(fd); err != nil {
-		return &os.PathError{Op: "fsync", Path: dir, Err: err}
 	}
 	return nil
 }

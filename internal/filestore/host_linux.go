@@ -148,16 +148,6 @@ func (c *Config) peekHost(sys *system, owner uint32) []record {
 	return c.readHost(sys, files, owner)
 }
 
-// noteOnHost tells the host of a record, which is durable or was accepted. A write
-// that fails leaves an older record there, which costs evidence and nothing else.
-func (s *Store) noteOnHost(sector []byte) {
-	for _, f := range s.host {
-		if f.writable {
-			s.sys.pwrite(f.fd, sector, 0)
-		}
-	}
-}
-
 // notBelowHost returns ErrBelow if the host knows a mark above m.
 func (c *Config) notBelowHost(known []record, m watermark.Mark) error {
 	for i := range known {
@@ -176,24 +166,4 @@ func (c *Config) notBelowHost(known []record, m watermark.Mark) error {
 		}
 	}
 	return nil
-}
-
-// takeIn tells the host of a new file whose mark another file of this host has
-// exported: the next copy of that other file that turns up is not who took it in. A
-// signer that runs knows better.
-func (c *Config) takeIn(sys *system, known []record, made record) {
-	moved := func(k record) bool { return k.exported && !k.mark.Less(made.mark) }
-	if !slices.ContainsFunc(known, moved) {
-		return
-	}
-	alone := *c
-	alone.Wait = false
-	files, err := alone.lockHost(context.Background(), sys)
-	if err != nil {
-		return
-	}
-	s := Store{c: *c, sys: sys, host: files}
-	made.encodeSlot(&s.slot, c.MACKey)
-	s.noteOnHost(s.slot[:recordSize])
-	unlockHost(sys, files)
 }

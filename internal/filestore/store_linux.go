@@ -1,7 +1,6 @@
 package filestore
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -79,45 +78,6 @@ func (c Config) open(ctx context.Context, sys *system) (*Store, error) {
 	return s, nil
 }
 
-// lock locks fd, or closes it and returns an error.
-//
-// The wait for a lock cannot be called off: if ctx ends first, the descriptor
-// is left to the waiting goroutine, which closes it as soon as it gets the lock.
-func (sys *system) lock(ctx context.Context, fd int, wait bool) error {
-	err := sys.flock(fd, unix.LOCK_EX|unix.LOCK_NB)
-	if err == nil {
-		return nil
-	}
-	if err != unix.EWOULDBLOCK || !wait {
-		sys.close(fd)
-		if err == unix.EWOULDBLOCK {
-			return &fault{err: ErrLocked}
-		}
-		return fmt.Errorf("cannot lock it: %w", err)
-	}
-	locked := make(chan error) // without a buffer: one of the two takes the descriptor
-	gone := make(chan struct{})
-	go func() {
-		err := sys.flock(fd, unix.LOCK_EX)
-		select {
-		case locked <- err:
-		case <-gone:
-			sys.close(fd)
-		}
-	}()
-	select {
-	case err := <-locked:
-		if err != nil {
-			sys.close(fd)
-			return fmt.Errorf("cannot lock it: %w", err)
-		}
-		return nil
-	case <-ctx.Done():
-		close(gone)
-		return ctx.Err()
-	}
-}
-
 // inspect checks the open file and finds out what it must be bound to, and when it
 // was changed last: after the lock, and before anything is written.
 func (s *Store) inspect() (err error) {
@@ -153,127 +113,6 @@ func (s *Store) onPath() error {
 	return nil
 }
 
-// read reads the file, and what stands around it. Nothing is written. Of a record
-// that is refused with ErrRestored or ErrCopied, or as exported, cur is set all the
-// same, for who may revive it.
-func (s *Store) read() (problem, err error) {
-	s.ready = false
-	if err := s.onPath(); err != nil {
-		return nil, err
-	}
-	var slots [2][slotSize]byte
-	if err := s.sys.readSlots(s.fd, &slots); err != nil {
-		return nil, err
-	}
-	s.around.host = s.c.readHost(s.sys, s.host, s.ino.Uid)
-	if s.around.companions, err = s.c.companions(s.sys); err != nil {
-		return nil, err
-	}
-	cur, flawed, problem := judge(&slots, s.c.MACKey)
-	if problem != nil && !errors.Is(problem, ErrRestored) {
-		return nil, problem
-	}
-	if err := s.c.own(&cur); err != nil {
-		return nil, err
-	}
-	s.cur, s.flawed = cur, flawed
-	if problem == nil {
-		problem = s.c.accept(&cur, &s.around)
-	}
-	return problem, nil
-}
-
-// keep makes durable the record that was read and accepted: it writes it once more
-// to its own slot. The page cache may hold what no disk does, if an earlier process
-// was killed before its sync, or if that sync failed. Companion and host hear of it
-// first: if we are cut off then, the times of the file no longer speak for it.
-func (s *Store) keep() error {
-	s.announce()
-	s.cur.encodeSlot(&s.slot, s.c.MACKey)
-	s.noteOnHost(s.slot[:recordSize])
-	return s.sys.writeSlot(s.fd, slotOf(s.cur.seq), &s.slot)
-}
-
-// Load implements [watermark.Store]. The error is an *[Error], or the context's.
-func (s *Store) Load(ctx context.Context) (watermark.Saved, error) {
-	s.ready = false
-	err := ctx.Err()
-	if err == nil {
-		err = s.load()
-	}
-	if err != nil {
-		return watermark.Saved{}, s.c.explain("load", err)
-	}
-	s.ready = true
-	return s.cur.saved(), nil
-}
-
-func (s *Store) load() error {
-	problem, err := s.read()
-	if err := cmp.Or(err, problem); err != nil {
-		return err
-	}
-	if !s.flawed && s.around.atRest(&s.cur) {
-		// All of it was durable before the companion said so, and nothing is written
-		// before there is another one. So 500 states are open at once.
-		s.cur.encodeSlot(&s.slot, s.c.MACKey)
-		s.noteOnHost(s.slot[:recordSize])
-		return nil
-	}
-	if err := s.keep(); err != nil {
-		return err
-	}
-	// From here on it is us who change the file. A new record has its times too: they
-	// are all that speaks for it after another kill.
-	if s.around.mtime, s.around.ctime = 0, 0; s.companion >= 0 && s.named() {
-		return nil
-	}
-	return s.renew(s.cur)
-}
-
-// named reports whether the ruling record names our companion: if its first record
-// failed to be written, another one is made.
-func (s *Store) named() bool {
-	id, err := s.sys.fileID(s.companion)
-	return err == nil && id == s.cur.companion
-}
-
-// Replace implements [watermark.Store]: one pwrite and one fdatasync, and the first
-// time a new companion. Besides
-// [watermark.ErrMoved], which it returns as it is, the error is an *[Error]. A
-// mark that is not above old is an error too.
-func (s *Store) Replace(ctx context.Context, old watermark.Saved, m watermark.Mark) (watermark.Saved, error) {
-	if !s.ready {
-		return watermark.Saved{}, s.c.explain("write", &fault{err: errUnloaded})
-	}
-	if old.Version != s.cur.seq {
-		return watermark.Saved{}, watermark.ErrMoved
-	}
-	s.ready = false
-	next := s.cur
-	next.mark, next.time = m, s.sys.now().UnixNano()
-	err := ctx.Err()
-	if err == nil && !s.cur.mark.Less(m) {
-		err = &fault{err: ErrBelow, detail: fmt.Sprintf("%v, the state is at %v", m, s.cur.mark)}
-	}
-	if err == nil {
-		err = s.onPath()
-	}
-	switch {
-	case err != nil:
-	case s.companion < 0:
-		s.announce() // that it is at rest no more
-		err = s.renew(next)
-	default:
-		err = s.write(next)
-	}
-	if err != nil {
-		return watermark.Saved{}, s.c.explain("write", err)
-	}
-	s.ready = true
-	return s.cur.saved(), nil
-}
-
 // next returns r as the record that follows the ruling one.
 func (s *Store) next(r record) record {
 	r.seq, r.stamp = s.cur.seq+1, s.sys.now().UnixNano()
@@ -298,25 +137,12 @@ func (s *Store) put(r record) error {
 	return nil
 }
 
-// Close says in the companion that the state is at rest, and releases the locks. If
-// that fails nothing is lost: all that was confirmed is durable. After a write that has
-// failed it loads first: the times of the file are those of the attempt.
-func (s *Store) Close() error {
-	fd := s.fd
-	if fd < 0 {
-		return nil
+// noteOnHost tells the host of a record, which is durable or was accepted. A write
+// that fails leaves an older record there, which costs evidence and nothing else.
+func (s *Store) noteOnHost(sector []byte) {
+	for _, f := range s.host {
+		if f.writable {
+			s.sys.pwrite(f.fd, sector, 0)
+		}
 	}
-	var sealed error
-	if s.companion >= 0 && (s.ready || s.load() == nil) {
-		sealed = s.seal()
-	}
-	if s.companion >= 0 {
-		s.sys.close(s.companion)
-	}
-	s.fd, s.companion, s.ready = -1, -1, false
-	unlockHost(s.sys, s.host)
-	// A child that is being forked right now holds a copy of the descriptor, and
-	// the lock with it, until it executes its program.
-	unlock := s.sys.flock(fd, unix.LOCK_UN)
-	return s.c.explain("close", errors.Join(sealed, unlock, s.sys.close(fd)))
 }

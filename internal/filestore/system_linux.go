@@ -1,6 +1,7 @@
 package filestore
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
@@ -263,6 +264,57 @@ func (sys *system) writeSlot(fd, i int, slot *[slotSize]byte) error {
 	}
 	if err := sys.fdatasync(fd); err != nil {
 		return fmt.Errorf("cannot sync slot %d: %w", i, err)
+	}
+	return nil
+}
+
+// lock locks fd, or closes it and returns an error.
+//
+// The wait for a lock cannot be called off: if ctx ends first, the descriptor
+// is left to the waiting goroutine, which closes it as soon as it gets the lock.
+func (sys *system) lock(ctx context.Context, fd int, wait bool) error {
+	err := sys.flock(fd, unix.LOCK_EX|unix.LOCK_NB)
+	if err == nil {
+		return nil
+	}
+	if err != unix.EWOULDBLOCK || !wait {
+		sys.close(fd)
+		if err == unix.EWOULDBLOCK {
+			return &fault{err: ErrLocked}
+		}
+		return fmt.Errorf("cannot lock it: %w", err)
+	}
+	locked := make(chan error) // without a buffer: one of the two takes the descriptor
+	gone := make(chan struct{})
+	go func() {
+		err := sys.flock(fd, unix.LOCK_EX)
+		select {
+		case locked <- err:
+		case <-gone:
+			sys.close(fd)
+		}
+	}()
+	select {
+	case err := <-locked:
+		if err != nil {
+			sys.close(fd)
+			return fmt.Errorf("cannot lock it: %w", err)
+		}
+		return nil
+	case <-ctx.Done():
+		close(gone)
+		return ctx.Err()
+	}
+}
+
+func (sys *system) syncDir(dir string) error {
+	fd, err := sys.open(dir, unix.O_RDONLY|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return &os.PathError{Op: "open", Path: dir, Err: err}
+	}
+	defer sys.close(fd)
+	if err := sys.fsync(fd); err != nil {
+		return &os.PathError{Op: "fsync", Path: dir, Err: err}
 	}
 	return nil
 }
