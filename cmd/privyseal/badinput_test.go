@@ -37,6 +37,8 @@ func TestWrongProviders(t *testing.T) {
 	}{
 		{"a table of no provider here", string(config) + "[pkcs11.main]\nmodule = \"x.so\"\n", []string{"start"}, 78,
 			`privyseal\.toml:\d+: unknown key pkcs11; the provider is not in this build, which has "soft", "nitro" and "vault"$`},
+		{"a chain of no provider here", strings.Replace(string(config), `provider = "soft"`, "provider = \"pkcs11\"\npkcs11 = \"main\"", 1) + "[pkcs11.main]\nmodule = \"x.so\"\n", []string{"start"}, 78,
+			`privyseal\.toml:\d+: chain "chain-1": provider "pkcs11" is not in this build; it has "soft", "nitro" and "vault"$`},
 		{"a table that no chain names", string(config) + server, []string{"check"}, 0,
 			`--    vault main +line \d+: no chain names it, so nothing uses it$`},
 		{"a table twice", moved + server + server, []string{"start"}, 78,

@@ -156,6 +156,7 @@ func (k Kinds) Parse(path string, data []byte) (*Config, error) {
 	if !doc.broken {
 		doc.decode(data, c)
 	}
+	doc.addUnknown(c)
 	if !doc.broken {
 		c.fill()
 		c.validate(&doc.problems)

@@ -63,6 +63,11 @@ func (k Kinds) Of(provider string) Kind {
 	return Kind{}
 }
 
+// has reports whether a provider is in this build.
+func (k Kinds) has(provider string) bool {
+	return slices.ContainsFunc(k, func(kind Kind) bool { return kind.Provider == provider })
+}
+
 // Kind returns the kind of a chain.
 func (c *Config) Kind(ch Chain) Kind { return c.kinds.Of(ch.Provider) }
 

@@ -60,8 +60,44 @@ type document struct {
 	tables   map[string]int  // number of [[…]] headers by path
 	implied  map[string]bool // in lines only because a header below it was there
 	problems []Problem
+	unknown  []unknown
 	broken   bool // so that decoding makes no sense
 	again    bool // the last header was a duplicate
+}
+
+// unknown is a key that this build does not know.
+type unknown struct {
+	parent, name string
+	Problem
+}
+
+// addUnknown adds the unknown keys to the problems of a config, as far as it was decoded.
+// Where a chain's provider is not in this build, that is said of the chain, and what else
+// belongs to the provider is not: its tables, and the key by which the chain names one.
+func (d *document) addUnknown(c *Config) {
+	tables, said := map[string]bool{}, map[string]bool{}
+	for _, u := range d.unknown {
+		tables[u.name] = tables[u.name] || u.parent == ""
+	}
+	lacking := map[string]bool{} // paths of chains, names of tables
+	for i, ch := range c.Chains {
+		if ch.Provider == "" || d.kinds.has(ch.Provider) {
+			continue
+		}
+		lacking[at("chain", i)], lacking[ch.Provider] = true, true
+		for _, u := range d.unknown {
+			if u.parent == at("chain", i) && tables[u.name] {
+				lacking[u.name] = true
+			}
+		}
+	}
+	for _, u := range d.unknown {
+		foreign := lacking[u.name] && (u.parent == "" || lacking[u.parent])
+		if !foreign && !(u.parent == "" && said[u.name]) {
+			d.problems = append(d.problems, u.Problem)
+		}
+		said[u.name] = said[u.name] || u.parent == ""
+	}
 }
 
 // scan walks over the file. The decoder alone would not do: it gives no lines
@@ -192,7 +228,7 @@ func (d *document) key(prefix string, e *unstable.Node) (path string, line int) 
 			d.fail(line, "unknown key %s%s", path, d.suggestion(parent, name))
 			path = "?"
 		} else if _, known := d.keys[d.pattern(path)]; !known {
-			d.problems = append(d.problems, Problem{Line: line, Text: "unknown key " + path + d.absent(parent, name)})
+			d.unknown = append(d.unknown, unknown{parent, name, Problem{Line: line, Text: "unknown key " + path + d.absent(parent, name)}})
 			path = "?"
 		} else if !parts.IsLast() {
 			if _, found := d.lines[path]; !found && e.Kind == unstable.Table {

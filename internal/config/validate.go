@@ -99,7 +99,7 @@ func (k checker) chain(i int) {
 		}
 	}
 	switch {
-	case ch.Provider == "" || k.kinds.Of(ch.Provider).Provider != "":
+	case ch.Provider == "" || k.kinds.has(ch.Provider):
 	case slices.Contains(laterProviders, ch.Provider):
 		fail("provider", "provider %q is not in this build; it has %s", ch.Provider, k.kinds.providers())
 	default:
@@ -164,7 +164,7 @@ func (k checker) kind(i int, fail func(key, format string, args ...any)) {
 	}
 	_, written := k.lines[at("chain", i, own.Table)]
 	if _, found := k.Tables[own.Table][ch.Table]; !written {
-		fail(own.Table, "%s is missing: the name of an [%s.NAME]", own.Table, own.Table)
+		fail(own.Table, "%s is missing: the name of a table [%s.NAME]", own.Table, own.Table)
 	} else if !found {
 		fail(own.Table, "there is no [%s.%s]", own.Table, ch.Table)
 	}
