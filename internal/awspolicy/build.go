@@ -94,8 +94,6 @@ func (l list) MarshalJSON() ([]byte, error) {
 	return json.Marshal([]string(l))
 }
 
-const attestation = "kms:RecipientAttestation:"
-
 // adminActions manage a key without using it. None of them is in powers but
 // PutKeyPolicy, without which a policy could never be mended.
 var adminActions = list{
@@ -287,8 +285,6 @@ func (p KeyPolicy) check() (account string, err error) {
 	}
 	return strings.Join(append(parts[:5], "root"), ":"), nil
 }
-
-func isAccount(s string) bool { return len(s) == 12 && strings.Trim(s, "0123456789") == "" }
 
 // CheckRole says why a text is not the ARN of an IAM role: what PCR3 is the hash of.
 func CheckRole(arn string) error {

@@ -258,16 +258,3 @@ func homeOf(found []Finding, rules []rule) map[string]bool {
 	}
 	return map[string]bool{}
 }
-
-// accountID returns the account that a principal belongs to, "" if that is not
-// known.
-func (p principal) accountID() string {
-	if p.account() {
-		return p.id
-	}
-	parts := strings.SplitN(p.id, ":", 6)
-	if p.kind != "AWS" || len(parts) != 6 || !isAccount(parts[4]) {
-		return ""
-	}
-	return parts[4]
-}

@@ -2,11 +2,13 @@ package awspolicy
 
 import (
 	"bytes"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	"privyseal/internal/strictjson"
@@ -15,6 +17,10 @@ import (
 // maxPolicy bounds a policy in bytes; AWS allows 32 KiB, before it is quoted
 // into another document.
 const maxPolicy = 128 << 10
+
+const maxPCR = 32
+
+const attestation = "kms:RecipientAttestation:"
 
 // rule is one statement, as it was written.
 type rule struct {
@@ -98,6 +104,19 @@ func (p principal) String() string {
 		return p.id
 	}
 	return p.kind + " " + p.id
+}
+
+// accountID returns the account that a principal belongs to, "" if that is not
+// known.
+func (p principal) accountID() string {
+	if p.account() {
+		return p.id
+	}
+	parts := strings.SplitN(p.id, ":", 6)
+	if p.kind != "AWS" || len(parts) != 6 || !isAccount(parts[4]) {
+		return ""
+	}
+	return parts[4]
 }
 
 // condition is one line of a Condition element: an operator, a key, and values.
@@ -354,4 +373,38 @@ func decodeObject(text []byte) (map[string]any, error) {
 		return nil, errors.New("it is not a JSON object")
 	}
 	return object, nil
+}
+
+func isAccount(s string) bool { return len(s) == 12 && strings.Trim(s, "0123456789") == "" }
+
+// register returns which PCR a condition key is about.
+func register(key string) (i int, ok bool) {
+	name := strings.ToLower(key)
+	name, ok = strings.CutPrefix(name, strings.ToLower(attestation))
+	if !ok {
+		return 0, false
+	}
+	if name == "imagesha384" {
+		return 0, true
+	}
+	number, ok := strings.CutPrefix(name, "pcr")
+	i, err := strconv.Atoi(number)
+	return i, ok && err == nil && i >= 0 && i < maxPCR && strconv.Itoa(i) == number
+}
+
+func areMeasurements(values []string) bool {
+	for _, v := range values {
+		if b, err := hex.DecodeString(v); err != nil || len(b) != 48 {
+			return false
+		}
+	}
+	return len(values) > 0
+}
+
+func lower(values []string) []string {
+	l := make([]string, len(values))
+	for i, v := range values {
+		l[i] = strings.ToLower(v)
+	}
+	return l
 }
