@@ -6,9 +6,11 @@ import (
 	"io"
 	"io/fs"
 	"maps"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
+	"syscall"
 
 	"privyseal/internal/cli"
 	"privyseal/internal/config"
@@ -192,6 +194,25 @@ func (in *Installer) AddToConfig(tables map[string]map[string]config.Section, ch
 	c := in.NewConfig(chains...)
 	c.Tables = tables
 	return config.WriteNew(in.Path, c)
+}
+
+// NewConfig returns a new config with metrics on a port that is free: the usual one,
+// or one of the next, as on a host with two signers.
+func (in *Installer) NewConfig(chains ...config.Chain) *config.Config {
+	c := in.House.Kinds.New(chains...)
+	usual, err := netip.ParseAddrPort(c.Listen)
+	if err != nil {
+		return c
+	}
+	const tries = 20
+	for port := usual.Port(); port < usual.Port()+tries; port++ {
+		addr := netip.AddrPortFrom(usual.Addr(), port).String()
+		if err := CheckPort(addr); !errors.Is(err, syscall.EADDRINUSE) {
+			c.Listen = addr
+			break
+		}
+	}
+	return c
 }
 
 // publicKey returns the public key of the chain.

@@ -1,11 +1,8 @@
 package home
 
 import (
-	"errors"
 	"net/netip"
 	"syscall"
-
-	"privyseal/internal/config"
 )
 
 // CheckPort reports why an IP:port cannot be listened on, nil if it can. It binds
@@ -30,23 +27,4 @@ func CheckPort(addr string) error {
 		return err
 	}
 	return syscall.Bind(fd, to)
-}
-
-// NewConfig returns a new config with metrics on a port that is free: the usual one,
-// or one of the next, as on a host with two signers.
-func (in *Installer) NewConfig(chains ...config.Chain) *config.Config {
-	c := in.House.Kinds.New(chains...)
-	usual, err := netip.ParseAddrPort(c.Listen)
-	if err != nil {
-		return c
-	}
-	const tries = 20
-	for port := usual.Port(); port < usual.Port()+tries; port++ {
-		addr := netip.AddrPortFrom(usual.Addr(), port).String()
-		if err := CheckPort(addr); !errors.Is(err, syscall.EADDRINUSE) {
-			c.Listen = addr
-			break
-		}
-	}
-	return c
 }
