@@ -98,7 +98,6 @@ var uncut = []string{
 	"internal/nitrohost",
 	"internal/ops/nitro",
 	"internal/ops/nitro/image",
-	"internal/ops/nitro/verify",
 }
 
 // rooms are our packages with their types.

@@ -1,0 +1,180 @@
+package verify
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"privyseal/internal/claims"
+	"privyseal/internal/nitro"
+	"privyseal/internal/pubkey"
+	"privyseal/internal/watermark"
+)
+
+// report prints what the document proves, and what it does not.
+func (v *Verified) report(w io.Writer) error {
+	var b strings.Builder
+	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
+	if !v.Anchor.IsAWS() {
+		line("%s\n", NotAWS(v.Anchor))
+	}
+	who := "AWS's hypervisor"
+	if !v.Anchor.IsAWS() {
+		who = "somebody below that root"
+	}
+	line("the document is genuine: %s signed it at %s, not in debug mode", who, v.Doc.Time.UTC().Truncate(time.Second).Format(time.RFC3339))
+	line("enclave     %s", v.Doc.ModuleID)
+	for _, i := range []int{0, 1, 2, 3, 4, 8} {
+		if value := v.Doc.PCRs[i]; value != nil {
+			line("PCR%d        %x", i, value)
+		}
+	}
+	v.reportClaims(line)
+	if v.Policy != nil {
+		line("\nthe image's policy permits:")
+		for _, text := range permits(v.Policy) {
+			line("  = %s", text)
+		}
+	}
+	line("\nit proves:")
+	for _, text := range v.proves() {
+		line("  + %s", text)
+	}
+	line("it does not prove:")
+	for _, text := range v.provesNot() {
+		line("  - %s", text)
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// NotAWS warns of a document that is held against a root for tests.
+func NotAWS(a nitro.Anchor) string {
+	return fmt.Sprintf("NOT AWS: --test-root names an attestation root of your own, %s.\nWhoever holds its key can make any document, and whoever is the KMS of this image knows its keys. This is for tests; it proves nothing about a real enclave.", a.Fingerprint())
+}
+
+// reportClaims prints the user data.
+func (v *Verified) reportClaims(line func(format string, args ...any)) {
+	c := v.Statement.Claims
+	if !v.Statement.Ours && !v.Statement.foreign {
+		if v.Doc.UserData != nil {
+			sum := sha256.Sum256(v.Doc.UserData)
+			line("user data   %d bytes that privyseal did not write, SHA-256 %x", len(v.Doc.UserData), sum)
+		}
+		return
+	}
+	fields := [][2]string{
+		{"purpose", c.Purpose}, {"chain", c.Chain}, {"key type", c.KeyType}, {"origin", c.Origin},
+		{"KMS key", c.KMSKey}, {"boot", c.Boot}, {"mark", c.Mark},
+	}
+	if v.Statement.foreign {
+		fields[0][1] = "key generation of tmkms-light"
+	}
+	for _, f := range fields {
+		if f[1] != "" {
+			line("%-11s %s", f[0], f[1])
+		}
+	}
+	if c.Seq > 0 {
+		line("%-11s %d", "sequence", c.Seq)
+	}
+	if c.Start != "" {
+		line("%-11s %s, where this boot began: below the mark of an earlier document, or equal to it with another tag, it proves that an old state was brought back", "start", c.Start)
+	}
+	if v.Statement.key.IsZero() {
+		if c.Key != "" {
+			line("public key  %s", c.Key)
+		}
+		return
+	}
+	line("public key")
+	for _, format := range pubkey.Formats() {
+		if text, err := v.Statement.key.Format(format, ""); err == nil {
+			line("  %-11s %s", format, text)
+		}
+	}
+}
+
+// proves returns what follows from the document, given that all of it is as
+// expected.
+func (v *Verified) proves() (list []string) {
+	c := v.Statement.Claims
+	what := "some enclave"
+	if v.named {
+		what = "an enclave of the expected image"
+	}
+	switch {
+	case v.Statement.foreign:
+		list = append(list, fmt.Sprintf("%s said that it made the key above and had it encrypted under the KMS key named %q", what, c.KMSKey))
+	case !v.Statement.Ours || !v.named:
+		list = append(list, what+" made the document")
+	case c.Purpose == claims.PurposeKMS || c.Purpose == claims.PurposeImport:
+		list = append(list, what+" holds the private half of the document's own public key, which is for "+map[string]string{
+			claims.PurposeKMS: "KMS to encrypt to", claims.PurposeImport: "sealing a key to be imported",
+		}[c.Purpose])
+	default:
+		held := "holds the key above in this boot, and signs with it under the rule of that image"
+		switch c.Purpose {
+		case claims.PurposeCreate:
+			held = "wrapped the key above under the KMS key above, with the first record of its state"
+		case claims.PurposeState:
+			held = "made a new state for the key above, at the mark above"
+		}
+		list = append(list, what+" "+held)
+		if c.Purpose == claims.PurposeCreate && c.Origin == claims.Generated {
+			list = append(list, "the key was made inside that enclave, and was written nowhere but encrypted")
+		}
+		switch c.Mark {
+		case "":
+		case (watermark.Mark{}).String():
+			list = append(list, fmt.Sprintf("it had signed nothing yet, record %d, in boot %s", c.Seq, c.Boot))
+		default:
+			list = append(list, fmt.Sprintf("it had signed up to %s, record %d, in boot %s", c.Mark, c.Seq, c.Boot))
+		}
+	}
+	if v.nonce {
+		list = append(list, "the document was made after the nonce was chosen")
+	}
+	return list
+}
+
+// provesNot returns what a reader could believe all the same.
+func (v *Verified) provesNot() (list []string) {
+	c := v.Statement.Claims
+	if !v.named {
+		list = append(list, "anything about privyseal: any program in an enclave of anybody can say the same")
+	}
+	if !v.nonce {
+		list = append(list, "that it is fresh: without a nonce of yours it can be an old one, shown again")
+	}
+	key := v.named && v.Statement.Ours && c.Key != ""
+	switch {
+	case v.Statement.foreign:
+		list = append(list, "that the key is used safely: tmkms-light's state is its host's word")
+	case key && c.Origin == claims.Imported:
+		list = append(list, "that the key is nowhere else: it was imported, and copies may exist")
+	case key && c.Purpose != claims.PurposeCreate:
+		list = append(list, "that the key was made inside: its wrapped form says so; the document of its making, which `privyseal init` saved, proves it")
+		fallthrough
+	case key:
+		list = append(list, "that no other image ever held the key: see the history of the KMS key's policy (CloudTrail)")
+	}
+	if text := v.anyProgram(); text != "" {
+		list = append(list, text)
+	}
+	if secret := key || v.named && v.Statement.Ours && c.Purpose == claims.PurposeImport; secret && v.Policy == nil {
+		list = append(list, "which KMS the image trusts, and so who else may know the key: name the image with --eif, or with --pcr1 and --policy")
+	} else if secret {
+		list = append(list, "that nobody has the material of the KMS key: `aws kms describe-key` says Origin AWS_KMS and MultiRegion false where AWS alone has it")
+	}
+	if key {
+		list = append(list, "that no second enclave runs with an older state: compare boot, sequence and mark over time")
+	}
+	if v.Doc.PCRs[3] == nil || slices.Equal(v.Doc.PCRs[3], make([]byte, 48)) {
+		list = append(list, "on whose instance it runs: the instance has no IAM role")
+	}
+	return list
+}

@@ -1,0 +1,41 @@
+package verify
+
+import (
+	"time"
+
+	"privyseal/internal/claims"
+	"privyseal/internal/nitro"
+	"privyseal/internal/policy"
+	"privyseal/internal/pubkey"
+)
+
+// Expectation is what a document is held against.
+type Expectation struct {
+	pcrs  map[int][]byte
+	named bool // they name an image
+	// release says that PCR1 was named, as that of a release.
+	release bool
+	Policy  *policy.Policy // of the image; nil if it is not known
+	// foreign is an image at hand that `nitro build` did not lay out: anything may
+	// run in it.
+	foreign bool
+	program string // of an image at hand of ours: what Go says that it is
+	Anchor  nitro.Anchor
+}
+
+// Verified is a document that is genuine and as expected.
+type Verified struct {
+	Expectation
+	Doc       *nitro.Document
+	nonce     bool
+	at        time.Time
+	Statement Statement
+}
+
+// Statement is what a document says in its user data.
+type Statement struct {
+	Claims  claims.Claims
+	key     pubkey.Key // zero if it is only known by its hash, or not at all
+	Ours    bool
+	foreign bool // tmkms-light's
+}
