@@ -97,7 +97,6 @@ var uncut = []string{
 	"internal/enclave",
 	"internal/nitrohost",
 	"internal/ops/nitro",
-	"internal/ops/nitro/image",
 }
 
 // rooms are our packages with their types.

@@ -19,12 +19,8 @@ import (
 	"privyseal/internal/policy"
 )
 
-// The most that is read, in bytes. Images have at most 16 MiB; those of others
-// may be large.
-const (
-	maxImage = 1 << 30
-	maxInput = 256 << 20
-)
+// maxInput is the most that is read of a part of an image, in bytes.
+const maxInput = 256 << 20
 
 // buildFlags are the flags of `privyseal nitro build`.
 type buildFlags struct {

@@ -36,6 +36,10 @@ const (
 	EnclaveProgram = commands + "privyseal-enclave"
 )
 
+// maxImage is the most that is read of an image, in bytes. Ours have at most 16 MiB;
+// those of others may be large.
+const maxImage = 1 << 30
+
 // Read reads an image, ours or another one.
 func Read(path string) (*eif.Image, error) {
 	data, err := cli.ReadBounded(path, maxImage)
