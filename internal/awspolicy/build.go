@@ -127,7 +127,7 @@ func (p KeyPolicy) JSON() ([]byte, error) {
 	e.SetEscapeHTML(false)
 	e.SetIndent("", "  ")
 	if err = e.Encode(doc); err == nil && b.Len() > awsMaxPolicy {
-		err = fmt.Errorf("cannot make a key policy: with %d images it has %d bytes, and AWS takes %d", len(p.Images), b.Len(), awsMaxPolicy)
+		err = fmt.Errorf("cannot make a key policy: with %d images it has %d bytes, and AWS accepts at most %d", len(p.Images), b.Len(), awsMaxPolicy)
 	}
 	return b.Bytes(), err
 }
@@ -258,14 +258,14 @@ func (p KeyPolicy) check() (account string, err error) {
 		case admin.role() == (principal{"AWS", p.Role}).role():
 			return "", errors.New("the role of the instance must not manage the key: it could replace this policy")
 		case id != (principal{"AWS", accountOf(p.Admins[0])}).accountID():
-			return "", fmt.Errorf("%q is of another account than %q: KMS lets no account but the key's own manage a key", a, p.Admins[0])
+			return "", fmt.Errorf("%q belongs to another account than %q: only the key's own account can manage it", a, p.Admins[0])
 		}
 	}
 	if len(p.Images) == 0 {
 		return "", errors.New("no image is allowed")
 	}
 	if p.WithoutPCR0 && !p.Parts && !p.Signed {
-		return "", errors.New("without PCR0, either PCR1 and PCR2 or PCR8 have to say which image")
+		return "", errors.New("without PCR0, either PCR1 and PCR2 or PCR8 must name the image")
 	}
 	for _, i := range p.Images {
 		if len(i.PCR0) != 48 || len(i.PCR1) != 48 || len(i.PCR2) != 48 {
@@ -275,7 +275,7 @@ func (p KeyPolicy) check() (account string, err error) {
 			return "", errors.New("in debug mode all measurements are zero, and PCR0 cannot be left out")
 		}
 		if p.Signed && len(bytes.Trim(i.PCR8, "\x00")) == 0 {
-			return "", errors.New("PCR8 is asked for, and an image is not signed")
+			return "", errors.New("PCR8 was asked for, but an image is not signed")
 		}
 	}
 	if p.Instance != "" {

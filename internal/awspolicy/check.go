@@ -97,7 +97,7 @@ func verdict(l limits, who principal, p power, denials []rule, images []Image) (
 	case !must.nameImage() && !must.nameSigner() && len(must) > 0:
 		return Bypass, p.means + ", in any image with " + must.String(), nil, true
 	case !must.nameImage() && !must.nameSigner():
-		return Bypass, p.means + ", in any enclave or in none", nil, true
+		return Bypass, p.means + ", inside any enclave or outside", nil, true
 	}
 	if bad := must.unexpected(images); bad != "" {
 		return Bypass, p.means + ", " + bad, nil, true

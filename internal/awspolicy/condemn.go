@@ -24,7 +24,7 @@ func condemn(found []Finding, rules []rule) []Finding {
 		case Rewrite:
 			why = f.unfit(hosts, "the host could let in any image")
 		case Destroy:
-			why = f.unfit(hosts, "the host could take the validator's key away for ever")
+			why = f.unfit(hosts, "the host could take the validator's key away forever")
 			if why == "" && !f.who.everyone() && !home[f.who.accountID()] {
 				why = "although it belongs to another account"
 			}
@@ -42,7 +42,7 @@ func condemn(found []Finding, rules []rule) []Finding {
 
 // elsewhere says why the enclave may run where nobody watches over its state.
 func (f *Finding) elsewhere(home map[string]bool) string {
-	const twin = "; nothing says on whose instance (PCR3 of its role), so that it can run a second enclave from an older state, which signs twice"
+	const twin = "; the instance is not restricted (PCR3 of its role), so it can run a second enclave from an older state, which signs twice"
 	switch {
 	case f.instance:
 	case f.who.everyone():

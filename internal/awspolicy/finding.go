@@ -41,7 +41,7 @@ func powers() []power {
 	const (
 		opens  = "opens wrapped keys"
 		forges = "wraps a key that it knows, and passes it off as made in the enclave"
-		ends   = "ends the KMS key or keeps it from use, and with it every key that is wrapped under it"
+		ends   = "deletes or disables the KMS key, and so every key that is wrapped under it"
 	)
 	return []power{
 		{"kms:Decrypt", true, Bypass, opens},
@@ -51,7 +51,7 @@ func powers() []power {
 		{"kms:GenerateDataKey", true, Bypass, forges},
 		{"kms:Encrypt", false, Bypass, forges},
 		{"kms:ReEncryptTo", false, Bypass, forges},
-		{"kms:ImportKeyMaterial", false, Bypass, "makes the KMS key one that it knows"},
+		{"kms:ImportKeyMaterial", false, Bypass, "gives the KMS key a secret that it knows"},
 		{"kms:PutKeyPolicy", false, Rewrite, "replaces this policy"},
 		{"kms:ScheduleKeyDeletion", false, Destroy, ends},
 		{"kms:DeleteImportedKeyMaterial", false, Destroy, ends},

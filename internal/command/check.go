@@ -38,12 +38,12 @@ func newCheckCommand(a *provider.House) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "check",
 		Short: "Check config, keys, states and nodes, and say how to fix them",
-		Long: `Check config, keys, states, disk, clock and nodes, one row each, and what to do
+		Long: `Check config, keys, states, disk, clock and nodes, one row each, and say what to do
 about a row that failed. It changes nothing, even while "privyseal start" runs; nodes
 are then shown as the running signer sees them. The exit status is 1 if a row failed.
 
-Without a running signer no node is dialled: a node takes whoever connects as its
-signer, and may exit when that one hangs up. --dial dials it all the same.`,
+Without a running signer no node is dialled: a node accepts whoever connects as its
+signer, and may exit when that connection ends. --dial dials it anyway.`,
 		Args: cli.Arguments(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			home, err := a.Home()
@@ -243,7 +243,7 @@ func (k *inspection) checkSigner(ctx context.Context) {
 
 func (k *inspection) checkClock() {
 	if synchronised, known := clockSynchronised(); known && !synchronised {
-		k.Add(provider.Unsure, 0, "clock", "not synchronised, says the kernel; height limits and log times may be wrong; see `timedatectl`", "")
+		k.Add(provider.Unsure, 0, "clock", "not synchronised according to the kernel; height limits and log times may be wrong; see `timedatectl`", "")
 		return
 	}
 	k.Add(provider.Good, 0, "clock", time.Now().UTC().Format(time.RFC3339), "")
@@ -263,7 +263,7 @@ func (k *inspection) checkChain(i int) {
 		k.Add(provider.Good, line, "key", withMode(k.Config.Path(ch.Key))+", "+key.String(), "")
 		id := watermark.ID{ChainID: ch.ID, Key: key.ID()}
 		if owner, taken := k.owners[id]; taken {
-			k.Add(provider.Bad, line, "key", fmt.Sprintf("chain %s has the same id and this key too, and one key has one state", owner), "take one of the two out of "+config.FileName)
+			k.Add(provider.Bad, line, "key", fmt.Sprintf("chain %s has the same id and this key too, and one key has one state", owner), "remove one of the two from "+config.FileName)
 		}
 		k.owners[id] = ch.Name
 	}
@@ -288,12 +288,12 @@ func (k *inspection) checkRunning(ch config.Chain, line int) {
 	}
 	switch {
 	case c == nil:
-		k.Add(provider.Bad, line, wholeChain, "the running signer does not know it: it was added since", k.reloadCure(ch))
+		k.Add(provider.Bad, line, wholeChain, "the running signer does not know it: it was added after the start", k.reloadCure(ch))
 	case c.Ready:
 	case c.Problem == "":
 		k.Add(provider.Unsure, line, wholeChain, "the running signer waits for its enclave", "look again in a minute")
 	case !k.isLocal(ch):
-		k.Add(provider.Bad, line, wholeChain, "the running signer cannot sign for it: "+problem, "fix that, or what a row says; it retries by itself; see its log")
+		k.Add(provider.Bad, line, wholeChain, "the running signer cannot sign for it: "+problem, "fix that, or what another row says; it retries by itself; see its log")
 	default:
 		k.Add(provider.Bad, line, wholeChain, "the running signer cannot sign for it: "+problem, "fix what the rows below say, then "+k.reloadCure(ch))
 	}
@@ -315,7 +315,7 @@ func (k *inspection) checkIdentity(i int) {
 	case err != nil:
 		k.Add(provider.Bad, line, "identity", err.Error(), "")
 	case key.Type() != pubkey.Ed25519:
-		k.Add(provider.Bad, line, "identity", fmt.Sprintf("%s is of type %s, nodes want ed25519", path, key.Type()), "`privyseal key generate --out FILE`")
+		k.Add(provider.Bad, line, "identity", fmt.Sprintf("%s is of type %s, nodes need ed25519", path, key.Type()), "`privyseal key generate --out FILE`")
 	default:
 		k.Add(provider.Good, line, "identity", withMode(path)+cli.Prefixed(", ", k.entry(ch).Form)+", node id "+key.NodeID(), "")
 	}
@@ -348,7 +348,7 @@ func (k *inspection) checkState(i int, key pubkey.Key) {
 		keeper.CheckState(&k.Report, line, info.Saved.Mark)
 	}
 	if ahead := time.Until(info.Saved.Time); ahead > 5*time.Second {
-		k.Add(provider.Bad, 0, "clock", fmt.Sprintf("the state was written %s from now: this clock is behind, or was ahead then", ahead.Round(time.Second)), "`timedatectl status`, and set the clock")
+		k.Add(provider.Bad, 0, "clock", fmt.Sprintf("the state was written %s from now: this clock is slow, or was fast then", ahead.Round(time.Second)), "`timedatectl status`, and set the clock")
 	}
 }
 
@@ -363,7 +363,7 @@ const (
 // its sync, beside the state file.
 func (k *inspection) checkDisk(dir string) {
 	took, err := measureSync(dir)
-	text := fmt.Sprintf("%s takes %s a durable write", dir, took.Round(10*time.Microsecond))
+	text := fmt.Sprintf("%s takes %s for a durable write", dir, took.Round(10*time.Microsecond))
 	switch {
 	case err != nil:
 		k.Add(provider.Bad, 0, "disk", "cannot write in "+dir+": "+err.Error(), "`df "+shell.Word(dir)+"`, and run check as the user that the signer runs as")
@@ -481,7 +481,7 @@ func (k *inspection) checkSocket(line int, path string, peerUID *uint32) bool {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		if _, err := os.Stat(filepath.Dir(path)); err != nil {
-			k.Add(provider.Bad, line, "node", err.Error(), "make the folder, writable for the node and open for privyseal, or correct the address")
+			k.Add(provider.Bad, line, "node", err.Error(), "make the folder, writable for the node and accessible to privyseal, or correct the address")
 			return false
 		}
 		k.Add(provider.Unsure, line, "node", path+" is not there: the node is not running, or has no priv_validator_laddr", "")
@@ -496,10 +496,10 @@ func (k *inspection) checkSocket(line int, path string, peerUID *uint32) bool {
 	stat, ok := info.Sys().(*syscall.Stat_t)
 	switch {
 	case ok && peerUID != nil && stat.Uid != *peerUID:
-		k.Add(provider.Bad, line, "node", fmt.Sprintf("%s belongs to user %d, not to peer_uid %d", path, stat.Uid, *peerUID), "correct peer_uid, or find out who has made that socket")
+		k.Add(provider.Bad, line, "node", fmt.Sprintf("%s belongs to user %d, not to peer_uid %d", path, stat.Uid, *peerUID), "correct peer_uid, or find out who made that socket")
 		return false
 	case unix.Access(path, unix.W_OK) != nil:
-		k.Add(provider.Bad, line, "node", path+" may not be opened by this user", "let the node's socket be writable for privyseal's user, as by a common group")
+		k.Add(provider.Bad, line, "node", path+" may not be opened by this user", "make the node's socket writable for privyseal's user, for example with a common group")
 		return false
 	case ok:
 		k.Add(provider.Good, line, "node", fmt.Sprintf("%s, a socket of user %d, not dialled", path, stat.Uid), "")

@@ -16,7 +16,7 @@ func (k *inspection) checkListen() {
 			return
 		}
 		if err := home.CheckPort(k.Config.Listen); err != nil {
-			k.Add(provider.Bad, line, "listen", "nobody would see the metrics on "+k.Config.Listen+": "+err.Error(), cure)
+			k.Add(provider.Bad, line, "listen", "cannot serve the metrics on "+k.Config.Listen+": "+err.Error(), cure)
 			return
 		}
 		k.Add(provider.Good, line, "listen", k.Config.Listen+" is free for the metrics", "")
@@ -25,7 +25,7 @@ func (k *inspection) checkListen() {
 	for _, l := range k.running.Listeners {
 		switch {
 		case l.Problem != "":
-			k.Add(provider.Bad, line, "listen", "the running signer does not serve its "+l.Name+": "+l.Problem, "free it; the signer tries again by itself")
+			k.Add(provider.Bad, line, "listen", "the running signer does not serve its "+l.Name+": "+l.Problem, "free it; the signer retries by itself")
 		case l.Name == monitor.MetricsListener:
 			k.Add(provider.Good, line, "listen", "metrics on "+l.Addr, "")
 		}

@@ -32,7 +32,7 @@ func (k *inspection) checkWitnesses(ctx context.Context, i int) {
 		text := s.addr + ": " + s.String()
 		switch behind := tip - s.status.Height; {
 		case s.err != nil:
-			k.Add(provider.Bad, line, "witness", s.err.Error(), "correct `witness`, or start that node; the signer signs all the same")
+			k.Add(provider.Bad, line, "witness", s.err.Error(), "correct `witness`, or start that node; the signer signs without it")
 		case s.lies > 0 || behind > maxBehind:
 			k.Add(provider.Unsure, line, "witness", fmt.Sprintf("%s; %d behind the newest witness", text, behind), "")
 		default:

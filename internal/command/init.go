@@ -56,13 +56,13 @@ noise://peer-id@host:port; prefer unix on one host, noise (CometBFT v0.40) betwe
 hosts: over tcp neither side knows who the other is.
 
 An imported key needs one of three: --import-state with the state of its old
-signer, --fresh-state as your word that it has never signed for this chain id, or
+signer, --fresh-state to confirm that it has never signed for this chain id, or
 --after-height H, at and below which nothing is ever signed.
 
 With --provider nitro the key is made inside an enclave of the image --eif, which
 is launched if it does not run yet, and leaves it only encrypted under the KMS key.
-The document by which the enclave attests that is verified and printed. An existing
-key comes in with --import-sealed or --import-kms; doc/nitro.md is the guide.`,
+The enclave's attestation of that is verified and printed. An existing key comes in
+with --import-sealed or --import-kms; doc/nitro.md is the guide.`,
 		Example: `  privyseal init --chain-id chain-1 --node unix:///run/node/privval.sock
   privyseal init --provider nitro --eif privyseal.eif --chain-id chain-1 --node unix:///run/node/privval.sock
   privyseal init --chain-id chain-1 --node a=unix:///run/a.sock --node b=noise://12D3KooW…@10.0.0.2:26659 \

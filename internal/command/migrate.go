@@ -49,7 +49,7 @@ Horcrux' shards are combined into the whole Ed25519 key, which is then in one fi
 like any other key here. Each cosigner's CHAIN_share_sign_state.json is needed; the
 highest of all states counts. The nodes are those of every config.yaml, and of --node.
 
-tmkms-light in a Nitro enclave goes into an enclave of ours: give the image with
+tmkms-light in a Nitro enclave moves into a privyseal enclave: give the image with
 --eif and the validator's public key with --public-key. The KMS key stays the same;
 its policy has to let the new image in. Context id, memory and CPUs become those of
 the old enclave, from tmkms.toml and the enclave.toml beside it, unless flags say

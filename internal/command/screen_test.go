@@ -129,7 +129,7 @@ func anInspection() *inspection {
 	k.Add(provider.Good, 0, "home", "/var/lib/privyseal, mode 0700", "")
 	k.Add(provider.Unsure, 0, "signer", "not running; `privyseal start --home /var/lib/privyseal` starts it", "")
 	k.Chain = "cosmoshub-4"
-	k.Add(provider.Bad, 13, wholeChain, "the running signer does not know it: it was added since", "restart the signer, as in `systemctl restart privyseal`")
+	k.Add(provider.Bad, 13, wholeChain, "the running signer does not know it: it was added after the start", "restart the signer, as in `systemctl restart privyseal`")
 	k.Add(provider.Bad, 17, "state", "cannot read state state/cosmoshub-4.mark: there is no such file\nif this key has never signed for this chain: `privyseal state init --chain-id cosmoshub-4 --fresh-state`\nif it has: `privyseal state init --chain-id cosmoshub-4 --after-height H`, with a height well above all that the chain has reached", "")
 	k.Node = "sentry-1"
 	k.Add(provider.Good, 19, "node", "unix:///run/node/privval.sock, serving for 3h00m", "")

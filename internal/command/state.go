@@ -42,7 +42,7 @@ chain has now, or a little less.
 
 --after-height H is the way back after a lost host: nothing at or below H is ever
 signed. Choose a height well above everything that the chain has reached, minutes
-ahead. For a chain that stands still because it waits for this very key, see
+ahead. For a chain that has stopped because it waits for this key, see
 "privyseal state raise --help".`,
 		Args: cli.Arguments(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -123,8 +123,8 @@ lowers a state, and "privyseal start" must not be running. It is for
     that the chain has now, or a little less;
   - a state that an operator does not trust: H is well above everything that the
     chain has reached;
-  - a chain that stands still at height N because it waits for this key, which
-    refuses N whole after a restart (height_gap): H is N - 1. The condition: this
+  - a chain that has stopped at height N because it waits for this key, which
+    refuses all of N after a restart (height_gap): H is N - 1. The condition: this
     key, in any copy, has signed nothing at N. If it has, or may have, only the
     other validators can bring the chain beyond N.`,
 		Args: cli.Arguments(),

@@ -276,7 +276,7 @@ func (k checker) names() {
 }
 
 // NameRule says what chain ids and names are made of.
-const NameRule = "1 to 50 of A-Z a-z 0-9 . _ - that do not start with a point"
+const NameRule = "1 to 50 of A-Z a-z 0-9 . _ - that do not start with a dot"
 
 func isControl(r rune) bool { return r < ' ' || r == 0x7f }
 

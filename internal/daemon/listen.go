@@ -64,7 +64,7 @@ func (d *Daemon) tryListen(s *service) net.Listener {
 	switch {
 	case err != nil && err.Error() != s.said:
 		s.said = err.Error()
-		d.Log.Error("nobody is served here, signing goes on; it is tried again", "listener", s.name, "addr", s.addr, "error", err)
+		d.Log.Error("cannot listen here, signing goes on; retrying", "listener", s.name, "addr", s.addr, "error", err)
 	case err == nil && s.said != "":
 		s.said = ""
 		d.Log.Info("served again", "listener", s.name, "addr", s.addr)

@@ -215,7 +215,7 @@ func (c *chain) openState(ctx context.Context, d *Daemon, standby bool) error {
 // let it sign twice. A chain that is opened again keeps its claim.
 func (d *Daemon) Claim(id watermark.ID, name string) error {
 	if owner, taken := d.owners[id]; taken && owner != name {
-		return cure.Add(cli.Actf("it has the id and the key of chain %q, and one key has one state", owner), "take one of the two out of %s", config.FileName)
+		return cure.Add(cli.Actf("it has the id and the key of chain %q, and one key has one state", owner), "remove one of the two from %s", config.FileName)
 	}
 	if d.owners == nil {
 		d.owners = map[watermark.ID]string{}

@@ -154,7 +154,7 @@ func (d *Daemon) StopChain(name string) {
 	}
 	if !d.drained([]*chain{c}) {
 		// Whoever opened it now could sign beside us.
-		d.Log.Error("a signature is still in work when its time is up; the state stays locked until a restart", "chain", name)
+		d.Log.Error("a signature did not finish in time; the state stays locked until a restart", "chain", name)
 	} else {
 		c.close()
 		if c.key != nil {
@@ -186,7 +186,7 @@ func (d *Daemon) ChangeChain(ctx context.Context, change Change) {
 		}
 	}
 	if !d.drained([]*chain{gone}) {
-		d.Log.Error("a signature is still in work for a node that was removed", "chain", c.cfg.Name)
+		d.Log.Error("a signature is still in progress for a node that was removed", "chain", c.cfg.Name)
 		// It needs the key and the state for as long as it is.
 		c.leaving = append(c.leaving, gone.leaving...)
 	}
@@ -199,7 +199,7 @@ func (d *Daemon) ChangeChain(ctx context.Context, change Change) {
 	if c.identity == nil {
 		identity, err := openIdentity(d.Config, c.cfg)
 		if err != nil {
-			d.Log.Error("cannot dial nodes that want to know who we are", "chain", c.cfg.Name, "error", err)
+			d.Log.Error("cannot dial nodes that authenticate this signer", "chain", c.cfg.Name, "error", err)
 		}
 		c.identity = identity
 	}

@@ -20,10 +20,10 @@ func (d *Daemon) serve(ctx context.Context, hangup <-chan os.Signal) error {
 	err := errors.Join(d.runServices(ctx), ended(ctx))
 	if hung := unlessHung(ctx, drainTimeout, func() error { <-tended; return nil }); hung != nil {
 		d.hangs = true
-		return errors.Join(err, fmt.Errorf("a reload was still in work when its time was up: %w", hung))
+		return errors.Join(err, fmt.Errorf("a reload did not finish in time: %w", hung))
 	}
 	if !d.drained(d.chains) {
-		err = errors.Join(err, errors.New("a signature was still in work when its time was up; the state holds its mark"))
+		err = errors.Join(err, errors.New("a signature did not finish in time; the state holds its mark"))
 	}
 	return err
 }
@@ -43,7 +43,7 @@ func (d *Daemon) runServices(ctx context.Context) (failed error) {
 
 // errHung says that something still waits for a disk or a file server that does not
 // answer. Nothing ends such a wait but the end of the process.
-var errHung = errors.New("a file system does not answer")
+var errHung = errors.New("a file system does not respond")
 
 // unlessHung runs f, and returns errHung if ctx ended and f did not within patience.
 func unlessHung(ctx context.Context, patience time.Duration, f func() error) error {

@@ -85,7 +85,7 @@ func (d *Daemon) announce(ctx context.Context, patience time.Duration) {
 			return
 		}
 		if !settled {
-			d.Log.Warn("an enclave has not said whether it signs; telling systemd that privyseal is ready all the same", "waited", patience)
+			d.Log.Warn("an enclave has not reported whether it signs; reporting privyseal to systemd as ready anyway", "waited", patience)
 		}
 		d.Notify("READY=1\nSTATUS=" + d.Summary())
 	}()
@@ -121,7 +121,7 @@ func newLogger(c config.Log) *oplog.Logger {
 // system does not let us do is said, and stops nothing.
 func harden(log *slog.Logger) {
 	if err := forbidCoreDumps(); err != nil {
-		log.Warn("cannot switch core dumps off", "error", err)
+		log.Warn("cannot disable core dumps", "error", err)
 	}
 	if err := lockMemory(); err != nil {
 		log.Warn("cannot lock the memory, so that keys may be swapped out", "error", err)

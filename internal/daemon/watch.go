@@ -23,7 +23,7 @@ func (d *Daemon) NewGuard(cc config.Chain, pub pubkey.Key, m *monitor.Chain) (*G
 	w := &Guard{state: d.Config.Path(cc.State), Cut: make(chan struct{})}
 	flag, err := witness.ReadFlag(w.state)
 	if err != nil {
-		d.Log.Warn("cannot read the flag beside the state, which is taken for a quarantine", "chain", cc.Name, "error", err)
+		d.Log.Warn("cannot read the flag beside the state; assuming a quarantine", "chain", cc.Name, "error", err)
 	}
 	if flag.Stopped {
 		return w, d.anotherSigner(cc, flag.Why, true)
@@ -42,7 +42,7 @@ func (d *Daemon) NewGuard(cc config.Chain, pub pubkey.Key, m *monitor.Chain) (*G
 // unguarded says that a chain should go through a quarantine, and has no witness for it.
 func (d *Daemon) unguarded(cc config.Chain, flag witness.Flag) {
 	if flag.Quarantine {
-		d.Log.Warn("no witness can show whether another signer lives: signing without a quarantine", "chain", cc.Name, "why", flag.Why)
+		d.Log.Warn("no witness can show whether another signer runs: signing without a quarantine", "chain", cc.Name, "why", flag.Why)
 	}
 }
 

@@ -39,7 +39,7 @@ func checkUser(conn net.Conn, want uint32) error {
 	}
 	uid, err := listener(unix)
 	if err == nil && uid != want {
-		err = fmt.Errorf("user %d listens there, peer_uid wants %d", uid, want)
+		err = fmt.Errorf("user %d listens there, peer_uid is %d", uid, want)
 	}
 	return err
 }

@@ -106,7 +106,7 @@ func CheckKernel(arch Arch, kernel []byte) error {
 	case bytes.HasPrefix(kernel, []byte("\x1f\x8b")) || len(kernel) > 8 && string(kernel[4:8]) == "zimg":
 		return fmt.Errorf("it is compressed; unpack it to the %s", name)
 	}
-	return errors.New("it is no kernel: the hypervisor boots a bzImage (amd64) or an Image (arm64); kernel/build makes both")
+	return errors.New("it is not a kernel: the hypervisor boots a bzImage (amd64) or an Image (arm64); kernel/build makes both")
 }
 
 // archOf recognises a kernel by the magic of Documentation/arch/x86/boot.rst

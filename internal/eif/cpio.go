@@ -58,9 +58,9 @@ func (f File) check() error {
 		bytes.IndexByte([]byte(f.Name), 0) >= 0 || len(f.Name) > 1000 || f.Name == "TRAILER!!!":
 		return errors.New("its name is not a clean relative path")
 	case typ != ModeDir && typ != ModeRegular && typ != ModeDevice || f.Mode&^(modeType|0o7777) != 0:
-		return fmt.Errorf("it is no folder, regular file or character device, but %o", f.Mode)
+		return fmt.Errorf("it is not a folder, regular file or character device, but %o", f.Mode)
 	case typ != ModeRegular && len(f.Data) > 0 || typ != ModeDevice && (f.Major != 0 || f.Minor != 0):
-		return errors.New("it has what its type has not")
+		return errors.New("it has a field that its type does not have")
 	case len(f.Data) > maxFile:
 		return fmt.Errorf("it has %d bytes", len(f.Data))
 	}

@@ -151,7 +151,7 @@ func parse(file []byte) (*Image, error) {
 // The header of the file has to agree: loaders go by it, readers by the place.
 func parseSection(file []byte, at, offset, size uint64) (Section, error) {
 	if offset != at {
-		return Section{}, fmt.Errorf("is said to stand at %d, not at %d", offset, at)
+		return Section{}, fmt.Errorf("is listed at offset %d, not %d", offset, at)
 	}
 	rest := file[at:]
 	if uint64(len(rest)) < sectionHeaderSize || uint64(len(rest))-sectionHeaderSize < size {

@@ -57,7 +57,7 @@ func parseKey(text []byte) (*ecdsa.PrivateKey, error) {
 	case "PRIVATE KEY":
 		key, err = x509.ParsePKCS8PrivateKey(block.Bytes)
 	default:
-		return nil, fmt.Errorf("it is a %q, not a private key in clear", block.Type)
+		return nil, fmt.Errorf("it is a %q, not an unencrypted private key", block.Type)
 	}
 	if err != nil {
 		return nil, errors.New("it is malformed") // the cause could quote it
@@ -183,7 +183,7 @@ func (im *Image) checkSignature(raw []byte) (*SignedBy, error) {
 	}
 	var s sign1
 	if err := cbor.Unmarshal(cose, &s); err != nil {
-		return nil, fmt.Errorf("no COSE_Sign1: %w", err)
+		return nil, fmt.Errorf("not a COSE_Sign1: %w", err)
 	}
 	if again, err := cbor.Marshal(s); err != nil || !bytes.Equal(again, cose) {
 		return nil, errors.New("its COSE_Sign1 is not in the shortest encoding")

@@ -130,7 +130,7 @@ func (e *enclave) checkBoot(b *hostlink.Boot) error {
 func tooMany(what string, n, limit int) error {
 	return &curedError{
 		fmt.Errorf("%d %s, with those of earlier boots, more than %d", n, what, limit),
-		"restart the enclave, which forgets those that the config has no more: `privyseal nitro stop`",
+		"restart the enclave, which forgets those that are no longer in the config: `privyseal nitro stop`",
 	}
 }
 

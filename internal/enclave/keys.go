@@ -141,7 +141,7 @@ func (e *enclave) importSecret(ctx context.Context, req *hostlink.Import) (*host
 			return nil, err
 		}
 	default:
-		return nil, errors.New("an import is sealed to the import key or a ciphertext of KMS, one of both")
+		return nil, errors.New("an import is either sealed to the import key or a ciphertext of KMS")
 	}
 	defer clear(plain)
 	if err := checkSignBytes(req.ChainID, mark); err != nil {
@@ -200,7 +200,7 @@ func importedMark(req *hostlink.Import) (watermark.Mark, error) {
 	case req.Fresh && m.Height == 0 && m.Round == 0 && m.Step == 0 && len(req.SignBytes) == 0:
 		return watermark.Mark{}, nil
 	case req.Fresh || m.Height < 1 || m.Round < 0 || m.Step < watermark.StepProposal || m.Step > watermark.StepPrecommit:
-		return watermark.Mark{}, errors.New("an imported key comes with its state: a mark, or the word that it never signed for this chain")
+		return watermark.Mark{}, errors.New("an imported key needs its state: a mark, or the statement that it never signed for this chain")
 	case len(req.Sealed) == 0 || len(req.SignBytes) == 0:
 		// The bytes of a mark are signed again for whoever asks. Those that come with a
 		// ciphertext of KMS are the host's word, bound to nothing: without them the mark
@@ -222,7 +222,7 @@ func checkSignBytes(chainID string, m watermark.Mark) error {
 	r, err := privval.ParseSignBytes(m.SignBytes)
 	switch {
 	case err != nil:
-		return fmt.Errorf("the state's sign bytes are no proposal or vote: %w", err)
+		return fmt.Errorf("the state's sign bytes are not a proposal or vote: %w", err)
 	case r.ChainID != chainID:
 		return fmt.Errorf("the state's sign bytes are for chain %.50q, not %q", r.ChainID, chainID)
 	case r.Height != m.Height || r.Round != m.Round || steps[r.Kind] != m.Step:

@@ -99,13 +99,13 @@ func TestSealedImportsThatAreRefused(t *testing.T) {
 		change func(*hostlink.Import)
 		want   string
 	}{
-		"no state":           {func(i *hostlink.Import) { i.Height, i.Step, i.SignBytes = 0, 0, nil }, "comes with its state"},
-		"height 0":           {func(i *hostlink.Import) { i.Height, i.SignBytes = 0, nil }, "comes with its state"},
-		"no step":            {func(i *hostlink.Import) { i.Step, i.SignBytes = 0, nil }, "comes with its state"},
-		"a step of none":     {func(i *hostlink.Import) { i.Step, i.SignBytes = 4, nil }, "comes with its state"},
-		"a negative round":   {func(i *hostlink.Import) { i.Round, i.SignBytes = -1, nil }, "comes with its state"},
-		"fresh with a state": {func(i *hostlink.Import) { i.Fresh = true }, "comes with its state"},
-		"fresh with bytes":   {func(i *hostlink.Import) { i.Fresh, i.Height, i.Step = true, 0, 0 }, "comes with its state"},
+		"no state":           {func(i *hostlink.Import) { i.Height, i.Step, i.SignBytes = 0, 0, nil }, "needs its state"},
+		"height 0":           {func(i *hostlink.Import) { i.Height, i.SignBytes = 0, nil }, "needs its state"},
+		"no step":            {func(i *hostlink.Import) { i.Step, i.SignBytes = 0, nil }, "needs its state"},
+		"a step of none":     {func(i *hostlink.Import) { i.Step, i.SignBytes = 4, nil }, "needs its state"},
+		"a negative round":   {func(i *hostlink.Import) { i.Round, i.SignBytes = -1, nil }, "needs its state"},
+		"fresh with a state": {func(i *hostlink.Import) { i.Fresh = true }, "needs its state"},
+		"fresh with bytes":   {func(i *hostlink.Import) { i.Fresh, i.Height, i.Step = true, 0, 0 }, "needs its state"},
 	} {
 		req := at(41)
 		c.change(&req)

@@ -162,7 +162,7 @@ func (c *Config) notBelowHost(known []record, m watermark.Mark) error {
 		return &fault{
 			err:    ErrBelow,
 			detail: fmt.Sprintf("%v; since it was booted this host has signed up to %v with this key for chain %s", m, k.mark, c.ID.ChainID),
-			cure:   "take a mark that is not below; only after a reset of a test chain, which begins again under the same id, type `rm -f " + strings.Join(names, " ") + "` first",
+			cure:   "use a mark that is not below; only after a reset of a test chain, which begins again under the same id, type `rm -f " + strings.Join(names, " ") + "` first",
 		}
 	}
 	return nil

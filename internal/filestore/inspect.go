@@ -32,7 +32,7 @@ func (c Config) inspectPath() (info Info, err error) {
 	}
 	info.Mode = fi.Mode()
 	if !fi.Mode().IsRegular() {
-		info.Problem = c.explain("use", &fault{err: ErrUnsafe, detail: "it is no regular file", cure: "correct the key `state` in the config"})
+		info.Problem = c.explain("use", &fault{err: ErrUnsafe, detail: "it is not a regular file", cure: "correct the key `state` in the config"})
 		return info, nil
 	}
 	f, err := os.Open(c.Path)

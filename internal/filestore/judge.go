@@ -67,7 +67,7 @@ func judgeSlot(i int, slot *[slotSize]byte, macKey []byte) (cur record, flawed b
 	case errors.Is(failed[1], errAlien):
 		return record{}, false, damaged("slot %d: %v", i, failed[1])
 	case len(macKey) > 0:
-		return record{}, false, damaged("both copies of the record in slot %d have a bad checksum, or the key of the MAC is another", i)
+		return record{}, false, damaged("both copies of the record in slot %d have a bad checksum, or the MAC key is a different one", i)
 	}
 	return record{}, false, damaged("both copies of the record in slot %d have a bad checksum", i)
 }

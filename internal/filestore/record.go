@@ -143,7 +143,7 @@ func (r *record) check() error {
 	case len(m.SignBytes) > MaxSignBytes:
 		return fmt.Errorf("%d sign bytes, more than %d", len(m.SignBytes), MaxSignBytes)
 	case m.Step == watermark.StepNone && len(m.SignBytes) > 0:
-		return errors.New("sign bytes of no step")
+		return errors.New("sign bytes without a step")
 	}
 	return nil
 }
@@ -211,7 +211,7 @@ func decode(sector, macKey []byte) (record, error) {
 	}
 	r := record{exported: b[16]&flagExported != 0, mac: b[16]&flagMAC != 0, closed: b[16]&flagClosed != 0, old: b[15] == version1}
 	if r.mac && len(macKey) == 0 {
-		return alien("it carries a MAC, and there is no key for one")
+		return alien("it has a MAC, but no MAC key was given")
 	}
 	// Before anything else is judged: one flipped bit must not look like a record
 	// that somebody has written.
@@ -225,7 +225,7 @@ func decode(sector, macKey []byte) (record, error) {
 	case b[15] != version && !r.old:
 		return alien("format %q, this program knows %q", b[15], version)
 	case !r.mac && len(macKey) > 0:
-		return alien("it carries no MAC, and a key for one is given")
+		return alien("it has no MAC, but a MAC key was given")
 	case chainLen > chainSize || bytesLen > MaxSignBytes || round > math.MaxInt32 || height > math.MaxInt64:
 		return alien("a length or number is out of range")
 	}

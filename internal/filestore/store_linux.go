@@ -104,7 +104,7 @@ func (s *Store) onPath() error {
 	err := s.sys.lstat(s.c.Path, &s.st)
 	switch {
 	case errors.Is(err, unix.ENOENT):
-		return &fault{err: errReplaced, detail: "there is none"}
+		return &fault{err: errReplaced, detail: "it is missing"}
 	case err != nil:
 		return err
 	case s.st.Dev != s.ino.Dev || s.st.Ino != s.ino.Ino || s.st.Nlink == 0:

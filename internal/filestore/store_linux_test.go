@@ -296,7 +296,7 @@ func TestBadFiles(t *testing.T) {
 		{"one bad record", corrupt(1), ErrDamaged, []string{"both copies of the record in slot 1 have a bad checksum", "--after-height"}},
 		{"other chain", func(t *testing.T, c *Config) { c.ID.ChainID = "chain-2" }, ErrForeign, []string{`of chain "chain-1", not "chain-2"`}},
 		{"other key", func(t *testing.T, c *Config) { c.ID.Key[0] = 0 }, ErrForeign, []string{"of key aa00000000000000…, not 0000000000000000…"}},
-		{"key for a MAC", func(t *testing.T, c *Config) { c.MACKey = []byte("k") }, ErrDamaged, []string{"no MAC, and a key for one is given"}},
+		{"key for a MAC", func(t *testing.T, c *Config) { c.MACKey = []byte("k") }, ErrDamaged, []string{"no MAC, but a MAC key was given"}},
 		{"readable by others", func(t *testing.T, c *Config) { must(t, os.Chmod(c.Path, 0o644)) }, ErrUnsafe, []string{"mode is 0644", "chmod 600 "}},
 		{"readable by the group", func(t *testing.T, c *Config) { must(t, os.Chmod(c.Path, 0o640)) }, ErrUnsafe, []string{"mode is 0640"}},
 		{"writable by the group", func(t *testing.T, c *Config) { must(t, os.Chmod(c.Path, 0o620)) }, ErrUnsafe, []string{"mode is 0620"}},
@@ -307,7 +307,7 @@ func TestBadFiles(t *testing.T) {
 		{"fifo", func(t *testing.T, c *Config) {
 			must(t, os.Remove(c.Path))
 			must(t, syscall.Mkfifo(c.Path, 0o600))
-		}, ErrUnsafe, []string{"no regular file"}},
+		}, ErrUnsafe, []string{"not a regular file"}},
 		{"copy", func(t *testing.T, c *Config) {
 			copyFile(t, c.Path, c.Path+".copy")
 			c.Path += ".copy"

@@ -110,7 +110,7 @@ func again(call func() error) error {
 func (sys *system) bindingOf(fd int) (b binding, err error) {
 	id, err := sys.machineID()
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return b, fmt.Errorf("cannot tell the machine: %w", err)
+		return b, fmt.Errorf("cannot identify the machine: %w", err)
 	}
 	// systemd writes "uninitialized" during the first boot of an image.
 	if s := string(id); s != "" && s != "\n" && s != "uninitialized\n" {
@@ -136,11 +136,11 @@ func (sys *system) fileID(fd int) (fileID, error) {
 	case unix.EPERM, unix.EACCES, unix.ENOSYS:
 		return fileID{}, &fault{
 			err:    ErrUnsafe,
-			detail: fmt.Sprintf("the kernel does not say which file it is (name_to_handle_at: %v), so a copy could not be told from it", err),
+			detail: fmt.Sprintf("the kernel does not say which file it is (name_to_handle_at: %v), so a copy could not be distinguished from it", err),
 			cure:   "allow the system call name_to_handle_at in the seccomp profile of the container or unit",
 		}
 	case unix.EOPNOTSUPP:
-		return fileID{}, &fault{err: ErrUnsafe, detail: "its file system does not say which file it is (name_to_handle_at), so a copy could not be told from it", cure: localDisk}
+		return fileID{}, &fault{err: ErrUnsafe, detail: "its file system does not say which file it is (name_to_handle_at), so a copy could not be distinguished from it", cure: localDisk}
 	default:
 		return fileID{}, fmt.Errorf("cannot get the handle of the file: %w", err)
 	}
@@ -224,7 +224,7 @@ func checkFile(path string, st *unix.Stat_t, uid uint32) error {
 	}
 	switch mode := st.Mode & 0o7777; {
 	case st.Mode&unix.S_IFMT != unix.S_IFREG:
-		return unsafe("correct the key `state` in the config", "it is no regular file")
+		return unsafe("correct the key `state` in the config", "it is not a regular file")
 	case st.Uid != uid && st.Uid != 0:
 		return unsafe("run privyseal as its owner, or change the owner with chown", "it belongs to uid %d, this is uid %d", st.Uid, uid)
 	case mode&^0o600 != 0:

@@ -201,7 +201,7 @@ func (g *Gate) ownExport(in Incoming, _ Here) error {
 func (g *Gate) unused() []string {
 	return []string{
 		"export there, and import that here; or",
-		"if no host has signed with the export, nor can: " + g.again("--export-unused"),
+		"if no host has signed with the export, and none can: " + g.again("--export-unused"),
 	}
 }
 
@@ -273,7 +273,7 @@ func (g *Gate) text(m watermark.Mark) string {
 func age(d time.Duration) string {
 	switch {
 	case d < 0:
-		return "which is yet to come by the clock of this host"
+		return "which is in the future by the clock of this host"
 	case d < 2*time.Minute:
 		return cure.Count(int(d.Seconds()), "second") + " ago"
 	case d < 2*time.Hour:

@@ -116,7 +116,7 @@ func TestRefusalsDoNotAsk(t *testing.T) {
 
 func TestAge(t *testing.T) {
 	for d, want := range map[time.Duration]string{
-		-time.Second: "yet to come", 0: "0 seconds ago", 1900 * time.Millisecond: "1 second ago", 90 * time.Second: "90 seconds ago", time.Hour: "60 minutes ago",
+		-time.Second: "in the future", 0: "0 seconds ago", 1900 * time.Millisecond: "1 second ago", 90 * time.Second: "90 seconds ago", time.Hour: "60 minutes ago",
 		3 * time.Hour: "3 hours ago", 60 * 24 * time.Hour: "60 days ago",
 	} {
 		if got := age(d); !strings.Contains(got, want) {

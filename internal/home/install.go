@@ -385,7 +385,7 @@ func (in *Installer) openIdentity(path string) (*soft.Key, error) {
 		return nil, err
 	}
 	if key.Type() != pubkey.Ed25519 {
-		return nil, cure.Add(cli.Actf("the identity key %s is of type %s, and nodes want ed25519", path, key.Type()), "move it aside with %s", cure.Command("mv", path, path+".old"))
+		return nil, cure.Add(cli.Actf("the identity key %s is of type %s, and nodes need ed25519", path, key.Type()), "move it aside with %s", cure.Command("mv", path, path+".old"))
 	}
 	return key, nil
 }
@@ -438,7 +438,7 @@ func (in *Installer) wrote(w io.Writer) {
 		}
 	}
 	for _, path := range in.kept {
-		fmt.Fprintf(w, "kept %s: a command that was cut off has made it, and nothing names it any more\n", path)
+		fmt.Fprintf(w, "kept %s: an interrupted command made it, and nothing uses it any more\n", path)
 	}
 }
 
@@ -446,7 +446,7 @@ func (in *Installer) wrote(w io.Writer) {
 func (in *Installer) Next(w io.Writer) {
 	in.wrote(w)
 	if in.Config != nil {
-		fmt.Fprintln(w, "a signer that runs takes up the chain when it is reloaded, as by `systemctl reload privyseal`; one in an enclave when it is restarted")
+		fmt.Fprintln(w, "a running signer picks up the chain when it is reloaded, as by `systemctl reload privyseal`; a chain in an enclave needs a restart")
 	}
 	fmt.Fprintf(w, "next: %s, then %s\n", in.House.Command("check"), in.House.Command("start"))
 }

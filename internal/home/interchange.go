@@ -175,7 +175,7 @@ func readStateFile(path string) (data []byte, written time.Time, err error) {
 	case !info.Mode().IsRegular():
 		return nil, written, fmt.Errorf("%s is not a regular file", path)
 	case info.Size() > migrate.MaxStateSize && startsWith(f, "privyseal-mark/"):
-		return nil, written, cli.Actf("%s is a state file of privyseal as it lies on its host; what moves is written by `privyseal state export`", path)
+		return nil, written, cli.Actf("%s is the live state file of a host, which must not be copied; move a state with `privyseal state export`", path)
 	case info.Size() > migrate.MaxStateSize:
 		return nil, written, fmt.Errorf("%s has %d bytes, and no state has more than %d", path, info.Size(), migrate.MaxStateSize)
 	}

@@ -25,14 +25,14 @@ func reportNode(w io.Writer, n config.Node, own []string, identity pubkey.Key) e
 	line := listenAddr(addr, identity)
 	switch {
 	case len(own) > 0 && own[0] == "":
-		_, err = fmt.Fprintf(w, "node %s waits for its signer already: its priv_validator_laddr stays as it is\n", n.Name)
+		_, err = fmt.Fprintf(w, "node %s is already configured to wait for its signer: its priv_validator_laddr stays as it is\n", n.Name)
 		return err
 	case len(own) > 0:
 		line = own[0]
 	}
 	fmt.Fprintf(w, "in config.toml of node %s:\n  priv_validator_laddr = %q\n", n.Name, line)
 	if exposed(line) {
-		fmt.Fprintf(w, "  # whoever reaches this port first is the node's signer: let a firewall pass nobody but this\n  # host, or use unix:// or noise://\n")
+		fmt.Fprintf(w, "  # whoever reaches this port first is the node's signer: let a firewall admit only this\n  # host, or use unix:// or noise://\n")
 	}
 	return nil
 }

@@ -53,7 +53,7 @@ func TestNodeLine(t *testing.T) {
 		}
 		want := "in config.toml of node n:\n  priv_validator_laddr = \"" + c.want + "\"\n"
 		if c.want == "" {
-			want = "node n waits for its signer already: its priv_validator_laddr stays as it is\n"
+			want = "node n is already configured to wait for its signer: its priv_validator_laddr stays as it is\n"
 		}
 		got, warning, _ := strings.Cut(out.String(), "  # whoever reaches this port first is the node's signer")
 		if got != want || (warning != "") != c.warn {

@@ -319,7 +319,7 @@ func (n *Note) takeKey(path string, named bool) error {
 		aside = fmt.Sprintf("%s.unused%d", path, i)
 	}
 	if err := os.Rename(path, aside); err != nil {
-		return fmt.Errorf("cannot keep what a command that was cut off has made: %w", err)
+		return fmt.Errorf("cannot keep what an interrupted command made: %w", err)
 	}
 	n.Kept = append(n.Kept, aside)
 	return durable.SyncFolder(filepath.Dir(path))

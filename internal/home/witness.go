@@ -14,7 +14,7 @@ import (
 type WitnessFlag struct{ Addrs []string }
 
 func (f *WitnessFlag) Add(cmd *cobra.Command) {
-	cmd.Flags().StringArrayVar(&f.Addrs, "witness", nil, "RPC address of a node, as in http://127.0.0.1:26657, to be watched for signatures of another signer; may be repeated")
+	cmd.Flags().StringArrayVar(&f.Addrs, "witness", nil, "RPC address of a node, as in http://127.0.0.1:26657, which is watched for signatures of another signer; may be repeated")
 }
 
 // Check finds what is wrong with the flag alone.

@@ -33,7 +33,7 @@ func (f *Words) Add(a *provider.House, cmd *cobra.Command) {
 
 // AddExport adds the word for an export of this host itself.
 func (f *Words) AddExport(cmd *cobra.Command) {
-	cmd.Flags().BoolVar(&f.exportUnused, "export-unused", false, "no host has signed with the state since it was exported here, nor can")
+	cmd.Flags().BoolVar(&f.exportUnused, "export-unused", false, "no host has signed with the state since it was exported here, and none can")
 }
 
 // Gate returns the one gate for marks, for a chain of any provider.

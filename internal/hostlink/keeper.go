@@ -80,7 +80,7 @@ func (k *Keeper) Serve(ctx context.Context, conn net.Conn) error {
 			return err
 		}
 		if len(frame) == 0 || frame[0] != framePut {
-			return errors.New("the enclave sent something that is no record")
+			return errors.New("the enclave sent something that is not a record")
 		}
 		kind, body, err := k.put(ctx, frame[1:])
 		if err != nil {

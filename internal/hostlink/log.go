@@ -112,7 +112,7 @@ func ReadLines(r io.Reader, f func(Line)) error {
 			}
 		}
 		if set != 1 {
-			return errors.New("a log line of none or several kinds")
+			return errors.New("a log line without a kind, or with several")
 		}
 		f(l)
 	}

@@ -155,7 +155,7 @@ func findChainID(d *json.Decoder) (id string, err error) {
 			return "", errors.New("it has two chain_ids")
 		default:
 			if err = d.Decode(&id); err != nil || id == "" {
-				return "", errors.New("its chain_id is not a text")
+				return "", errors.New("its chain_id is not a string")
 			}
 		}
 		if err != nil {

@@ -91,11 +91,11 @@ func readCosmosKMS(path string) (*Installation, error) {
 func (cfg *kmsConfig) readKey(home string, c *Chain) error {
 	keys := slices.DeleteFunc(slices.Clone(cfg.Keys), func(k kmsKey) bool { return !slices.Contains(k.ChainIDs, c.ID) })
 	if len(keys) != 1 {
-		return fmt.Errorf("the chain %s has %d keys, and cosmos/kms wants one", c.ID, len(keys))
+		return fmt.Errorf("the chain %s has %d keys, and cosmos/kms needs one", c.ID, len(keys))
 	}
 	k := keys[0]
 	if k.Backend != "" && k.Backend != "file" {
-		return fmt.Errorf("the key of chain %s lies in the backend %s: this release takes over keys of the backend file, devices and clouds come with a later one", c.ID, k.Backend)
+		return fmt.Errorf("the key of chain %s is in the backend %s: this release takes over keys of the backend file, devices and clouds come with a later one", c.ID, k.Backend)
 	}
 	types := map[string]pubkey.Type{
 		"":             pubkey.Ed25519,
@@ -131,7 +131,7 @@ func (cfg *kmsConfig) connect(home string, c *Chain) error {
 			return err
 		}
 		if v.Reconnect != nil && !*v.Reconnect {
-			c.warn("reconnect: false is not taken over: privyseal dials for ever")
+			c.warn("reconnect: false is not taken over: privyseal dials forever")
 		}
 	}
 	return nil
@@ -155,7 +155,7 @@ func (in *Installation) decodeYAML(path string, v any) error {
 		for _, e := range unknown.Errors {
 			text, _, _ := strings.Cut(e, " not found in type ") // line 3: field NAME
 			line, name, _ := strings.Cut(strings.TrimPrefix(text, "line "), ": field ")
-			in.warn("%s:%s: the key %s is not known and was left out", path, line, name)
+			in.warn("%s:%s: the key %s is unknown and was left out", path, line, name)
 		}
 	} else if err != nil && !errors.Is(err, io.EOF) {
 		return fmt.Errorf("%s: %w", path, err)

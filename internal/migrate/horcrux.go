@@ -265,7 +265,7 @@ func (h *horcrux) chain(id string) (Chain, error) {
 	c.KeyFile, c.moreKeys = c.moreKeys[0], c.moreKeys[1:]
 	c.StateFile, c.moreStates = c.moreStates[0], c.moreStates[1:]
 	if len(shares) < h.threshold {
-		return Chain{}, fmt.Errorf("the key of chain %s takes the shards of %d cosigners, and here %s: name the folders of more", id, h.threshold, h.found(id, len(shares)))
+		return Chain{}, fmt.Errorf("the key of chain %s needs the shards of %d cosigners, and here %s: name the folders of more", id, h.threshold, h.found(id, len(shares)))
 	}
 	var err error
 	if c.Key, err = soft.Combine(shares); err != nil {

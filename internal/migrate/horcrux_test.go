@@ -59,7 +59,7 @@ func TestHorcruxRefuses(t *testing.T) {
 		spoil func(t *testing.T, one, three string) []string
 		want  string
 	}{
-		{"too few", func(_ *testing.T, one, _ string) []string { return []string{one} }, "takes the shards of 2 cosigners, and here there is 1: name"},
+		{"too few", func(_ *testing.T, one, _ string) []string { return []string{one} }, "needs the shards of 2 cosigners, and here there is 1: name"},
 		{"twice the same", func(_ *testing.T, one, _ string) []string { return []string{one, one} }, "here there is 1"},
 		{"too few, and no config says so", func(t *testing.T, one, _ string) []string {
 			remove(t, one+"/config.yaml")

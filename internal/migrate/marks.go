@@ -83,7 +83,7 @@ func kindOfText(data []byte) string {
 	case bytes.HasPrefix(data, []byte("privyseal software key")):
 		return "a key of privyseal"
 	case bytes.HasPrefix(data, []byte("privyseal-mark/")):
-		return "a state file of privyseal as it lies on its host; what moves is written by `privyseal state export`"
+		return "the live state file of a host, which must not be copied; move a state with `privyseal state export`"
 	case bytes.Contains(data, []byte("\n[[chain]]")), bytes.Contains(data, []byte("\n[[validator]]")):
 		return "a config in TOML"
 	}

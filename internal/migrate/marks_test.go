@@ -80,7 +80,7 @@ func TestParseStateRefuses(t *testing.T) {
 		`{"genesis_time":"","chain_id":"a"}`:                  "but a genesis",
 		`{"addrs":[]}`:                                        "but an address book",
 		"privyseal software key 1\ntype ed25519\n":            "but a key of privyseal",
-		"privyseal-mark/1\x00\x00":                            "but a state file of privyseal as it lies on its host",
+		"privyseal-mark/1\x00\x00":                            "but the live state file of a host",
 		"# tmkms\n[[chain]]\nid = 1\n":                        "but a config in TOML",
 		"":                                                    "it is empty",
 		" \n":                                                 "it is empty",

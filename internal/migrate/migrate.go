@@ -59,7 +59,7 @@ func Read(ctx context.Context, at Place, settle time.Duration) (*Installation, e
 		}
 	}
 	if len(paths) == 0 || len(paths) > 1 && source != "horcrux" {
-		return nil, fmt.Errorf("cannot migrate from %s: it lies in one place, not in %d", source, len(paths))
+		return nil, fmt.Errorf("cannot migrate from %s: it is in one place, not in %d", source, len(paths))
 	}
 	path := paths[0]
 	var in *Installation
@@ -103,7 +103,7 @@ func (in *Installation) check() error {
 	ids, states := map[string]bool{}, map[string]string{}
 	for _, c := range in.Chains {
 		if !watermark.ValidChainID(c.ID) {
-			return fmt.Errorf("%.60q is not a chain id: it has 1 to %d of A-Z a-z 0-9 . _ - and does not begin with a point", c.ID, watermark.MaxChainID)
+			return fmt.Errorf("%.60q is not a chain id: it has 1 to %d of A-Z a-z 0-9 . _ - and does not begin with a dot", c.ID, watermark.MaxChainID)
 		}
 		if ids[c.ID] {
 			return fmt.Errorf("it holds the chain %s twice", c.ID)
@@ -188,7 +188,7 @@ func (in *Installation) switchOff() []string {
 		steps = append(steps, fmt.Sprintf("Destroy the old copy of the identity key: `shred -u %s`", shell.File(f)))
 	}
 	for _, f := range states {
-		steps = append(steps, fmt.Sprintf("Delete the old state; from now on it is behind, and a signer that starts with it can sign twice: `rm %s`", shell.File(f)))
+		steps = append(steps, fmt.Sprintf("Delete the old state; from now on it is out of date, and a signer that starts with it can sign twice: `rm %s`", shell.File(f)))
 	}
 	return steps
 }

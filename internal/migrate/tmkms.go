@@ -90,7 +90,7 @@ func (cfg *tmkmsConfig) chain(dir string, chain tmkmsChain, validators []tmkmsVa
 		return Chain{}, err
 	}
 	if chain.StateHook != nil {
-		c.warn("the state_hook of tmkms is not taken over: privyseal refuses the first height after a downtime by itself")
+		c.warn("the state_hook of tmkms is not taken over: privyseal itself refuses the first height after a downtime")
 	}
 	for _, v := range validators {
 		n, err := v.connection(dir)
@@ -101,7 +101,7 @@ func (cfg *tmkmsConfig) chain(dir string, chain tmkmsChain, validators []tmkmsVa
 			return Chain{}, err
 		}
 		if v.Reconnect != nil && !*v.Reconnect {
-			c.warn("reconnect = false is not taken over: privyseal dials for ever")
+			c.warn("reconnect = false is not taken over: privyseal dials forever")
 		}
 	}
 	return c, nil
@@ -130,7 +130,7 @@ func (cfg *tmkmsConfig) readKey(dir string, c *Chain) error {
 	}
 	switch {
 	case len(found) == 0 && (cfg.Providers.YubiHSM != nil || cfg.Providers.LedgerTM != nil || cfg.Providers.FortanixDSM != nil):
-		return fmt.Errorf("the key of chain %s lies in a device (yubihsm, ledgertm or fortanixdsm): this release takes over softsign keys, the devices come with a later one", c.ID)
+		return fmt.Errorf("the key of chain %s is in a device (yubihsm, ledgertm or fortanixdsm): this release takes over softsign keys, the devices come with a later one", c.ID)
 	case len(found) == 0:
 		return fmt.Errorf("the chain %s has no [[providers.softsign]]", c.ID)
 	case len(found) > 1:
@@ -191,7 +191,7 @@ func (in *Installation) decodeTOML(path string, v any) error {
 	if errors.As(err, &unknown) {
 		for _, e := range unknown.Errors {
 			line, _ := e.Position()
-			in.warn("%s:%d: the key %s is not known and was left out", path, line, strings.Join(e.Key(), "."))
+			in.warn("%s:%d: the key %s is unknown and was left out", path, line, strings.Join(e.Key(), "."))
 		}
 		return nil
 	}

@@ -108,7 +108,7 @@ func (c *Chain) changed(n *node, s session.State, err error) {
 		c.say(slog.LevelInfo, "serving the node", n.name, "", "addr", n.addr)
 	case err != nil && err.Error() != n.lastError:
 		// While a node is down every attempt fails alike; said once is enough.
-		c.say(slog.LevelWarn, "no connection to the node, dialling on", n.name, "", "error", err)
+		c.say(slog.LevelWarn, "no connection to the node, still dialling", n.name, "", "error", err)
 	}
 	switch {
 	case err != nil:

@@ -67,17 +67,17 @@ func newMetrics(version string) *metrics {
 			Namespace: "privyseal", Name: "sign_duration_seconds", Buckets: durationBuckets,
 			Help: "Time of a signature by stage: queue (waiting for other requests), store (making the mark durable), sign, all. Of an enclave in whole milliseconds, and not of repeats.",
 		}, ofChain("stage")),
-		lastHeight:     gauge("last_signed_height", "Height of the last signature, after a start that of the mark; absent while there is none.", ofChain()...),
+		lastHeight:     gauge("last_signed_height", "Height of the last signature, after a start that of the mark; absent before the first.", ofChain()...),
 		lastTime:       gauge("last_signed_timestamp_seconds", "Unix time of the last signature; after a start that of the mark.", ofChain("kind")...),
 		markHeight:     gauge("mark_height", "Height of the durable mark.", ofChain()...),
 		state:          gauge("node_state", "1 for the state that the connection to the node is in.", ofChain("node", "state")...),
 		reconnected:    counter("node_reconnects_total", "Connections that ended after the node was served.", ofChain("node")...),
-		unknown:        counter("unknown_fields_total", "Fields of requests that no CometBFT version has: passed over, not signed.", ofChain("node")...),
+		unknown:        counter("unknown_fields_total", "Fields of requests that no CometBFT version has: ignored, not signed.", ofChain("node")...),
 		ready:          gauge("chain_ready", "1 if key and state of the chain are loaded.", ofChain()...),
 		keyInfo:        gauge("key_info", "1, with the key of the chain.", ofChain("provider", "type", "address", "public_key")...),
 		enclaveUp:      gauge("enclave_up", "1 if the enclave runs.", "enclave"),
 		enclaveRuns:    counter("enclave_starts_total", "How often the enclave was launched or found running.", "enclave"),
-		listenerErrors: counter("listener_errors_total", "Failures of what is served beside the nodes; they stop no signature.", "listener"),
+		listenerErrors: counter("listener_errors_total", "Failures of the listeners other than the nodes' connections; signing goes on.", "listener"),
 	}
 	build := gauge("build_info", "1, with what was built.", "version", "go_version")
 	build.WithLabelValues(version, runtime.Version()).Set(1)

@@ -15,7 +15,7 @@ func (c *Chain) passedOver(o Outcome) {
 	n.metrics.unknown.Add(float64(min(o.Unknown, maxUnknown)))
 	if !n.saidUnknown {
 		n.saidUnknown = true
-		c.log.Info("the node sends fields that no CometBFT has; they are passed over and not signed", "node", n.name, "kind", o.Kind, "fields", o.Unknown)
+		c.log.Info("the node sends fields that no CometBFT version has; they are ignored and not signed", "node", n.name, "kind", o.Kind, "fields", o.Unknown)
 	}
 }
 

@@ -22,7 +22,7 @@ func TestUnknownFields(t *testing.T) {
 	if got := series(t, m)[`privyseal_unknown_fields_total{chain_id="chain-1",node="a"}`]; got != "6" {
 		t.Errorf("counted %q fields, not 6", got)
 	}
-	if n := strings.Count(log.String(), "passed over"); n != 1 {
+	if n := strings.Count(log.String(), "ignored and not signed"); n != 1 {
 		t.Errorf("said %d times:\n%s", n, log.String())
 	}
 }

@@ -102,7 +102,7 @@ func Parse(raw []byte) (*Document, error) {
 	mode := decMode()
 	var outer sign1
 	if err := mode.Unmarshal(raw, &outer); err != nil {
-		return nil, fmt.Errorf("%w: no COSE_Sign1: %w", errMalformed, err)
+		return nil, fmt.Errorf("%w: not a COSE_Sign1: %w", errMalformed, err)
 	}
 	if again, err := cbor.Marshal(outer); err != nil || !bytes.Equal(again, raw) {
 		return nil, fmt.Errorf("%w: its COSE_Sign1 is not in the shortest encoding", errMalformed)
@@ -152,7 +152,7 @@ func (p *payload) check() error {
 	case p.Digest != "SHA384":
 		return fmt.Errorf("the digest is %.16q, not SHA384", p.Digest)
 	case p.Timestamp == 0 || p.Timestamp > maxMillis:
-		return fmt.Errorf("the timestamp is %d, no number of milliseconds since 1970", p.Timestamp)
+		return fmt.Errorf("the timestamp is %d, not a number of milliseconds since 1970", p.Timestamp)
 	case len(p.CABundle) == 0 || len(p.CABundle) > maxBundle:
 		return fmt.Errorf("there are %d certificates in cabundle, not 1 to %d", len(p.CABundle), maxBundle)
 	}

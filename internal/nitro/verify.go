@@ -57,7 +57,7 @@ func (a Anchor) bytes() ([]byte, error) {
 	}
 	block, _ := pem.Decode(awsRoot)
 	if block == nil {
-		return nil, errors.New("the root in this program is no PEM")
+		return nil, errors.New("the root in this program is not PEM")
 	}
 	if sum := sha256.Sum256(block.Bytes); hex.EncodeToString(sum[:]) != awsFingerprint {
 		return nil, errors.New("the root in this program is not the one of AWS")

@@ -42,7 +42,7 @@ func (h *Host) control(ctx context.Context, link vsock.Host, e Enclave) (served 
 				return served, errors.Join(fmt.Errorf("the enclave runs and does not answer (%w); ending it", err), h.Launcher.Stop(ctx, e.ID))
 			}
 		}
-		h.once.warn(h.Log, "cannot talk to the enclave, trying on", err)
+		h.once.warn(h.Log, "cannot talk to the enclave, retrying", err)
 		if time.Since(began) >= h.look {
 			pause.last = h.redial
 		}
@@ -85,7 +85,7 @@ func (t *talk) hello(ctx context.Context) error {
 	case s == nil || len(s.Boot) != 32:
 		return errors.New("it does not say which boot it is")
 	case !bytes.Equal(s.Policy, t.Policy[:]):
-		return t.refuse(fmt.Errorf("it runs under another policy than that of the image (%x); end it with `privyseal nitro stop`", s.Policy))
+		return t.refuse(fmt.Errorf("it runs with another policy than the image's (%x); end it with `privyseal nitro stop`", s.Policy))
 	case t.boot != "" && s.Boot != t.boot:
 		return errors.New("it was restarted")
 	}

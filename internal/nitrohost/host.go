@@ -251,7 +251,7 @@ func (h *Host) serve(ctx context.Context, e Enclave) (served bool, err error) {
 		l, err := link.Listen(p.number)
 		if err != nil {
 			if errors.Is(err, syscall.EADDRINUSE) {
-				err = fmt.Errorf("%w; does another privyseal run on this instance?", err)
+				err = fmt.Errorf("%w; is another privyseal running on this instance?", err)
 			}
 			return false, fmt.Errorf("cannot serve the enclave: %w", err)
 		}

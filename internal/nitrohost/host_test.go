@@ -325,7 +325,7 @@ func TestPortsAreTaken(t *testing.T) {
 	second := m.setup()
 	second.config.StopEnclave = true
 	stop := second.run(t, quick)
-	second.w.says(t, "does another privyseal run on this instance?")
+	second.w.says(t, "is another privyseal running on this instance?")
 	if err := stop(); err != nil || len(m.commands()) != 1 {
 		t.Errorf("%v; nitro-cli was called with %q", err, m.commands())
 	}

@@ -183,9 +183,9 @@ func CheckSockets(dir string) error {
 	stat, ok := info.Sys().(*syscall.Stat_t)
 	switch {
 	case !info.IsDir():
-		return fmt.Errorf("%s is no folder", dir)
+		return fmt.Errorf("%s is not a folder", dir)
 	case info.Mode().Perm()&0o077 != 0:
-		return fmt.Errorf("%s has mode %04o, and others than its owner get in", dir, info.Mode().Perm())
+		return fmt.Errorf("%s has mode %04o, and users other than its owner have access", dir, info.Mode().Perm())
 	case !ok || int(stat.Uid) != os.Geteuid():
 		return fmt.Errorf("%s is not the folder of this user", dir)
 	}

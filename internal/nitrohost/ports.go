@@ -98,7 +98,7 @@ func (h *Host) state(ctx context.Context, conn vsock.Conn) {
 	conn.SetDeadline(time.Now().Add(helloTimeout))
 	id, err := hostlink.ReadStateOpen(conn)
 	if err != nil {
-		h.ended("the enclave asks for no state", err)
+		h.ended("malformed request of the enclave for a state", err)
 		return
 	}
 	keeper := h.states[id]
@@ -117,7 +117,7 @@ func (h *Host) node(ctx context.Context, conn vsock.Conn) {
 	conn.SetDeadline(time.Now().Add(helloTimeout))
 	hello, err := hostlink.ReadNodeHello(conn)
 	if err != nil {
-		h.ended("the enclave asks for no node", err)
+		h.ended("malformed request of the enclave for a node", err)
 		return
 	}
 	c := h.chains[hello.ChainID]
@@ -169,7 +169,7 @@ func (n *Node) dial(ctx context.Context) (vsock.Conn, error) {
 	c, ok := conn.(vsock.Conn)
 	if !ok {
 		conn.Close()
-		return nil, fmt.Errorf("%s is no network of a node", n.Network)
+		return nil, fmt.Errorf("%s is not a network of a node", n.Network)
 	}
 	return c, nil
 }

@@ -187,7 +187,7 @@ func TestNodes(t *testing.T) {
 	}
 	for _, c := range []struct{ chain, node, want string }{
 		{"chain-1", "down", "no such file"},
-		{"chain-1", "stranger", "peer_uid wants 12345"},
+		{"chain-1", "stranger", "peer_uid is 12345"},
 		{"chain-1", "other", "no node"},
 		{"chain-2", "unix", "no node"},
 		{"", "", "no node"},

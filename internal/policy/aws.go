@@ -48,7 +48,7 @@ func (p *Policy) CheckKMS() error {
 	}
 	service, rest, _ := strings.Cut(name, ".")
 	if service != "kms" && service != "kms-fips" || rest != parts[3]+"."+domain && rest != parts[3]+"."+dualStack {
-		return fmt.Errorf("%s is no name of KMS in %s", p.KMSServerName, parts[3])
+		return fmt.Errorf("%s is not a name of KMS in %s", p.KMSServerName, parts[3])
 	}
 	ours := certificates(awsRoots)
 	for _, der := range certificates(p.TLSRoots) {

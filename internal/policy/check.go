@@ -68,7 +68,7 @@ func checkKeyARN(arn string) error {
 
 func checkServerName(name string) error {
 	if !isDNSName(name) {
-		return fmt.Errorf("%q is no DNS name, which the certificate of KMS has to have, as in kms.eu-central-1.amazonaws.com", name)
+		return fmt.Errorf("%q is not a DNS name, which the certificate of KMS has to have, as in kms.eu-central-1.amazonaws.com", name)
 	}
 	return nil
 }
@@ -87,7 +87,7 @@ func checkEach(list []string, check func(string) error) error {
 
 func checkChainID(id string) error {
 	if !watermark.ValidChainID(id) {
-		return fmt.Errorf("%q is not a chain id: 1 to 50 of A-Z a-z 0-9 . _ - that do not start with a point", id)
+		return fmt.Errorf("%q is not a chain id: 1 to 50 of A-Z a-z 0-9 . _ - that do not start with a dot", id)
 	}
 	return nil
 }
@@ -96,7 +96,7 @@ func checkChainID(id string) error {
 func checkPublicKey(text string) error {
 	raw, err := base64.StdEncoding.Strict().DecodeString(text)
 	if err != nil || base64.StdEncoding.EncodeToString(raw) != text {
-		return fmt.Errorf("%.80q is no public key in standard base64, as `privyseal key show --format base64` prints it", text)
+		return fmt.Errorf("%.80q is not a public key in standard base64, as `privyseal key show --format base64` prints it", text)
 	}
 	for _, t := range pubkey.Types() {
 		if _, err = pubkey.New(t, raw); err != nil {
@@ -107,7 +107,7 @@ func checkPublicKey(text string) error {
 		}
 		return nil
 	}
-	return fmt.Errorf("%.80q holds %d bytes that are no public key of any type", text, len(raw))
+	return fmt.Errorf("%.80q holds %d bytes that are not a public key of any type", text, len(raw))
 }
 
 func checkHeight(height int64) error {
@@ -153,10 +153,10 @@ func checkPEM(text string) error {
 		}
 		rest = bytes.TrimSpace(rest)
 		if block.Type != "CERTIFICATE" {
-			return fmt.Errorf("it holds something that is no certificate, but %.40q", block.Type)
+			return fmt.Errorf("it holds something that is not a certificate, but %.40q", block.Type)
 		}
 		if _, err := x509.ParseCertificate(block.Bytes); err != nil {
-			return fmt.Errorf("it holds something that is no certificate: %w", err)
+			return fmt.Errorf("it holds something that is not a certificate: %w", err)
 		}
 	}
 	return nil

@@ -42,9 +42,9 @@ func (e Endpoint) allowsIP(ip netip.Addr) error {
 	case ip.IsLoopback() || ip.IsUnspecified() || thisNetwork.Contains(ip):
 		return fmt.Errorf("%s is this host: only a policy for tests, with an attestation_root, has its KMS there", ip)
 	case ip.IsLinkLocalUnicast() || amazonLocal.Contains(ip):
-		return fmt.Errorf("%s is where the instance's metadata service is, and nobody's KMS", ip)
+		return fmt.Errorf("%s is where the instance's metadata service is, and not a KMS", ip)
 	case !ip.IsValid() || ip.IsMulticast() || reserved.Contains(ip) || compatible.Contains(ip):
-		return fmt.Errorf("%s is no address of a server", ip)
+		return fmt.Errorf("%s is not an address of a server", ip)
 	}
 	return nil
 }

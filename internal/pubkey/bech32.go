@@ -52,7 +52,7 @@ func splitBech32(text string) (hrp string, data []byte, err error) {
 	for i, c := range groups {
 		g := strings.IndexByte(bech32Alphabet, c)
 		if g < 0 {
-			return "", nil, fmt.Errorf("%q is no character of bech32", c)
+			return "", nil, fmt.Errorf("%q is not a character of bech32", c)
 		}
 		groups[i] = byte(g)
 	}

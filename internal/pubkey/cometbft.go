@@ -23,7 +23,7 @@ func FromCometBFT(name string, b []byte) (Key, error) {
 	}
 	point, err := secp256k1.ParsePubKey(b)
 	if err != nil {
-		return Key{}, fmt.Errorf("the public key is not a point of the curve of %s: %w", t, err)
+		return Key{}, fmt.Errorf("the public key is not a point on the curve of %s: %w", t, err)
 	}
 	return New(t, point.SerializeCompressed())
 }

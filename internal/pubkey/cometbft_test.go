@@ -29,7 +29,7 @@ func TestFromCometBFT(t *testing.T) {
 			}
 		}
 		long[64] ^= 1
-		if got, err := FromCometBFT("cometbft/PubKeySecp256k1eth", long); err == nil || !strings.Contains(err.Error(), "not a point of the curve") {
+		if got, err := FromCometBFT("cometbft/PubKeySecp256k1eth", long); err == nil || !strings.Contains(err.Error(), "not a point on the curve") {
 			t.Errorf("a spoiled point: %v, %v", got, err)
 		}
 		if got, err := FromCometBFT("tendermint/PubKeySecp256k1", k.Uncompressed()); err == nil {

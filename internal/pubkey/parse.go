@@ -47,7 +47,7 @@ func Parse(text string) (Key, error) {
 	case err == nil && len(raw) > 0:
 		return Key{}, fmt.Errorf("no type of public key has %d bytes", len(raw))
 	}
-	return Key{}, errors.New("it is no public key: JSON as in genesis.json or of the Cosmos SDK, base64, hex, or bech32 as in cosmosvalconspub1zcjduepq…")
+	return Key{}, errors.New("it is not a public key: JSON as in genesis.json or of the Cosmos SDK, base64, hex, or bech32 as in cosmosvalconspub1zcjduepq…")
 }
 
 // decodeBase64 decodes what encodes to the same text again.
@@ -67,7 +67,7 @@ func parseAmino(data []byte) (Key, error) {
 			return New(t, raw)
 		}
 	}
-	return Key{}, errors.New("the bech32 text is no public key of type ed25519 or secp256k1; an address cannot stand for the key")
+	return Key{}, errors.New("the bech32 text is not a public key of type ed25519 or secp256k1; an address cannot stand for the key")
 }
 
 // ParseJSON reads a key in the form of the format json. Only white space may

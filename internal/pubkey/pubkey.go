@@ -101,11 +101,11 @@ func New(t Type, b []byte) (Key, error) {
 	switch t {
 	case Ed25519:
 		if !isEdwardsPoint(b) {
-			err = errors.New("the public key is no point of the curve of ed25519")
+			err = errors.New("the public key is not a point on the curve of ed25519")
 		}
 	case Secp256k1, Secp256k1Eth:
 		if k.parsed.point, err = secp256k1.ParsePubKey(b); err != nil {
-			err = fmt.Errorf("the public key is no point of the curve of %s: %w", t, err)
+			err = fmt.Errorf("the public key is not a point on the curve of %s: %w", t, err)
 		}
 	case MLDSA65:
 		k.parsed.lattice = new(mldsa65.PublicKey)

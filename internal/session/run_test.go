@@ -398,7 +398,7 @@ func TestPeerUID(t *testing.T) {
 
 	r := start(t, &Session{Addr: addr, PeerUID: &other})
 	c := r.awaitRefusal("cannot dial " + addr.String() + ": user ")
-	if want := "peer_uid wants"; !strings.Contains(c.err.Error(), want) {
+	if want := "peer_uid is"; !strings.Contains(c.err.Error(), want) {
 		t.Errorf("%v does not say %q", c.err, want)
 	}
 	r.stop()

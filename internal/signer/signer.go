@@ -197,7 +197,7 @@ func (s *Signer) takeTurn(ctx context.Context, e *Event) error {
 		s.endTurn()
 	case <-ctx.Done():
 	}
-	return &faultError{QueueFault, fmt.Errorf("cannot sign for chain %s: other requests are still in work: %w", s.c.ChainID, ctx.Err())}
+	return &faultError{QueueFault, fmt.Errorf("cannot sign for chain %s: other requests are still in progress: %w", s.c.ChainID, ctx.Err())}
 }
 
 func (s *Signer) endTurn() { s.turn <- struct{}{} }

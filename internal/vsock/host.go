@@ -35,7 +35,7 @@ func (h Host) Base() string { return filepath.Join(h.Dir, fmt.Sprintf("vsock-%d"
 
 func (h Host) check() error {
 	if h.CID <= CIDParent || h.CID == CIDAny {
-		return fmt.Errorf("%d is no CID of an enclave: it is 4 or above", h.CID)
+		return fmt.Errorf("%d is not a CID of an enclave: it is 4 or above", h.CID)
 	}
 	return nil
 }

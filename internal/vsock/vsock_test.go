@@ -165,10 +165,10 @@ func TestHostRefusesReservedCIDs(t *testing.T) {
 	for _, cid := range []uint32{0, 1, 2, 3, CIDAny} {
 		// Without a folder this would reach for AF_VSOCK.
 		h := Host{CID: cid}
-		if _, err := h.Listen(1); err == nil || !strings.Contains(err.Error(), "no CID of an enclave") {
+		if _, err := h.Listen(1); err == nil || !strings.Contains(err.Error(), "not a CID of an enclave") {
 			t.Errorf("Listen with CID %d: %v", cid, err)
 		}
-		if _, err := h.Dial(t.Context(), 1); err == nil || !strings.Contains(err.Error(), "no CID of an enclave") {
+		if _, err := h.Dial(t.Context(), 1); err == nil || !strings.Contains(err.Error(), "not a CID of an enclave") {
 			t.Errorf("Dial with CID %d: %v", cid, err)
 		}
 	}

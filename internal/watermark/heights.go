@@ -53,7 +53,7 @@ var ErrHeld = errors.New("held back")
 type Heights struct {
 	Burst     int64 // size of the bucket, and the highest first height of a fresh state; 0 is DefaultHeightBurst
 	PerSecond int64 // refill; 0 is DefaultHeightPerSecond
-	Max       int64 // highest height that is ever signed; 0 is no bound
+	Max       int64 // highest height that is ever signed; 0 is no limit
 	Floor     int64 // nothing at or below it is signed
 
 	loaded bool

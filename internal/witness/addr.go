@@ -55,7 +55,7 @@ func parse(addr string) (*url.URL, error) {
 	}
 	switch {
 	case u.Scheme != "http" && u.Scheme != "https" || u.Opaque != "":
-		return nil, fmt.Errorf("%q is no http:// or https:// address, as in \"http://127.0.0.1:26657\"", u.Redacted())
+		return nil, fmt.Errorf("%q is not an http:// or https:// address, as in \"http://127.0.0.1:26657\"", u.Redacted())
 	case u.Hostname() == "":
 		return nil, fmt.Errorf("%q names no host", u.Redacted())
 	case strings.HasSuffix(u.Host, ":") || u.Port() != "" && !validPort(u.Port()):

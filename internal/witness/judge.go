@@ -85,6 +85,6 @@ func (s *source) lie(what string, height int64) {
 	s.lies++
 	w.lies++
 	if s.lies&(s.lies-1) == 0 { // 1, 2, 4, 8, …
-		w.c.Log.Warn("a witness does not say the truth, which is ignored", "witness", s.addr, "what", what, "height", height, "times", s.lies)
+		w.c.Log.Warn("a witness made a false claim, which is ignored", "witness", s.addr, "what", what, "height", height, "times", s.lies)
 	}
 }

@@ -53,7 +53,7 @@ func (s *source) report(err error) (held bool) {
 	}
 	if problem != s.problem {
 		if problem != "" {
-			w.c.Log.Warn("a witness is of no use now", "witness", s.addr, "error", problem)
+			w.c.Log.Warn("a witness cannot be used now", "witness", s.addr, "error", problem)
 		} else {
 			w.c.Log.Info("a witness answers", "witness", s.addr, "height", s.tip)
 		}

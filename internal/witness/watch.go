@@ -212,7 +212,7 @@ func (w *Watch) open(warning string) {
 		}
 	}
 	if warning != "" {
-		w.c.Log.Warn("signing without the word of a witness: only the gap rule protects from an old state", "why", warning, "waited", w.c.Wait)
+		w.c.Log.Warn("signing without confirmation by a witness: only the gap rule protects against an old state", "why", warning, "waited", w.c.Wait)
 	} else {
 		w.c.Log.Info("a witness knows the chain", "tip", w.tip, "signing_above", w.floor)
 	}

@@ -34,7 +34,7 @@ func TestHorcrux(t *testing.T) {
 			for _, stop := range stops {
 				stop()
 			}
-			n.refused("takes the shards of 2 cosigners", args[:2]...)
+			n.refused("needs the shards of 2 cosigners", args[:2]...)
 			// One cosigner alone makes no signature: the second highest has the last.
 			var ends []place
 			for _, home := range homes {

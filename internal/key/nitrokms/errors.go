@@ -15,20 +15,20 @@ import (
 
 // The reasons for which a call fails. They come wrapped in an *[Error].
 var (
-	errDenied      = errors.New("KMS does not allow it to this image, role or key")
+	errDenied      = errors.New("KMS does not allow this to this image, role or key")
 	errCiphertext  = errors.New("KMS says that the ciphertext is damaged, or was made for another chain or public key")
 	errOtherKey    = errors.New("it was encrypted under another KMS key")
-	errNotFound    = errors.New("KMS knows no such key")
+	errNotFound    = errors.New("the KMS key does not exist")
 	errDisabled    = errors.New("the KMS key is disabled or about to be deleted")
-	errKeyUsage    = errors.New("the KMS key is no symmetric encryption key")
+	errKeyUsage    = errors.New("the KMS key is not a symmetric encryption key")
 	errCredentials = errors.New("KMS does not accept the AWS credentials")
 	errExpired     = errors.New("the AWS credentials have expired")
 	errClock       = errors.New("the clocks of KMS and of this enclave differ by more than five minutes")
 	errRequest     = errors.New("KMS does not understand the request, or not its attestation document")
 	errBusy        = errors.New("KMS has had too many requests")
-	errUnavailable = errors.New("KMS is in trouble")
+	errUnavailable = errors.New("KMS has an internal failure")
 	errConnect     = errors.New("KMS cannot be reached")
-	errTLS         = errors.New("what answers is not KMS under the name and roots of the policy")
+	errTLS         = errors.New("the server that answers is not KMS by the name and roots of the policy")
 	errAnswer      = errors.New("KMS's answer is malformed")
 )
 
@@ -69,7 +69,7 @@ func (e *Error) Cure() string {
 		return "compare the key policy with what runs: `privyseal nitro measure IMAGE` prints PCR0, PCR1, PCR2 and PCR8, and `privyseal nitro key-policy` a policy that fits them; " +
 			"the role, PCR3 or PCR4 and the encryption context have to match too, and an enclave in debug mode has zeros"
 	case errCiphertext:
-		return "put the wrapped key back from its backup; it opens for the chain and the public key only that it was made with"
+		return "put the wrapped key back from its backup; it opens only for the chain and the public key that it was made with"
 	case errOtherKey:
 		return "build an image whose policy names the KMS key that it was encrypted under"
 	case errNotFound:

@@ -23,7 +23,7 @@ type answer struct {
 	body   []byte
 }
 
-var errHTTP = errors.New("it is no answer of HTTP/1.1")
+var errHTTP = errors.New("it is not an HTTP/1.1 response")
 
 // exchange sends one POST to "/" and reads the answer (RFC 9112). The
 // connection is of no use afterwards.
@@ -63,7 +63,7 @@ func readAnswer(conn io.Reader) (*answer, error) {
 	case len(length) == 0 && len(encoding) == 1 && strings.EqualFold(encoding[0], "chunked"):
 		a.body, err = readChunks(r)
 	default:
-		err = fmt.Errorf("%w: it does not tell its length", errHTTP)
+		err = fmt.Errorf("%w: it does not give its length", errHTTP)
 	}
 	if err != nil {
 		return nil, malformed(err)

@@ -159,7 +159,7 @@ func (k *Client) attested(ctx context.Context, c secret.AWS, op string, request 
 		return nil, nil, &Error{Op: op, Reason: errAnswer, Message: fmt.Sprintf("it is about the key %q", printable(a.KeyId, maxARN))}
 	}
 	if len(a.Plaintext) > 0 {
-		return nil, nil, &Error{Op: op, Reason: errAnswer, Message: "it holds the secret in clear: this KMS ignores attestation"}
+		return nil, nil, &Error{Op: op, Reason: errAnswer, Message: "it holds the secret in the clear: this KMS ignores attestation"}
 	}
 	plain, err := recipient.Open(a.CiphertextForRecipient)
 	if err != nil {

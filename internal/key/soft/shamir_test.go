@@ -167,7 +167,7 @@ func TestKnownPrefixes(t *testing.T) {
 	for name, prefix := range map[string][]byte{
 		"nothing": make([]byte, 32), "one byte": bytes.Repeat([]byte{7}, 32), "the public key": k.PublicKey().Bytes(),
 	} {
-		if _, err := FromSecret(pubkey.Ed25519, append(bytes.Clone(scalar), prefix...)); err == nil || !strings.Contains(err.Error(), "no secret") {
+		if _, err := FromSecret(pubkey.Ed25519, append(bytes.Clone(scalar), prefix...)); err == nil || !strings.Contains(err.Error(), "not a secret") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

@@ -109,7 +109,7 @@ func FromSecret(t pubkey.Type, b []byte) (*Key, error) {
 	case pubkey.MLDSA65:
 		s.lattice = new(mldsa65.PrivateKey)
 		if err := s.lattice.UnmarshalBinary(b); err != nil || !bytes.Equal(s.lattice.Bytes(), b) {
-			return nil, errors.New("the secret key is no packed key of type ml_dsa_65")
+			return nil, errors.New("the secret key is not a packed key of type ml_dsa_65")
 		}
 	}
 	return newKey(t, s)
@@ -127,7 +127,7 @@ func fromExpanded(b []byte) (*Key, error) {
 	// Whoever knows the prefix has the key from one signature. These two are known to
 	// everybody, and both are what a program writes that has no prefix.
 	if bytes.Equal(e.prefix, e.public) || bytes.Count(e.prefix, e.prefix[:1]) == len(e.prefix) {
-		return nil, errors.New("the second half of the secret key is no secret: it would give the key away with the first signature")
+		return nil, errors.New("the second half of the secret key is not a secret: it would give the key away with the first signature")
 	}
 	return newKey(pubkey.Ed25519, &secret{expanded: e})
 }

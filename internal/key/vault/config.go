@@ -129,9 +129,9 @@ func (c Config) checkAddress(fail func(key, wrong string)) {
 	case !isLoopback(u.Hostname()) && !c.AllowPlain:
 		fail("address", "has no TLS, so that anybody on the way can read the token and sign with the key; http:// is accepted for loopback addresses only, or with allow_plain_http = true")
 	case c.CAFile != "":
-		fail("ca_file", "is of no use with http://")
+		fail("ca_file", "has no effect with http://")
 	case c.ServerName != "":
-		fail("server_name", "is of no use with http://")
+		fail("server_name", "has no effect with http://")
 	}
 }
 

@@ -45,21 +45,21 @@ const (
 	redirected   reason = "the server sends us to another one, and redirects are not followed"
 	expired      reason = "the token is not valid: it has expired, or was revoked"
 	forbidden    reason = "the policies of our token do not allow it"
-	refusedLogin reason = "the server does not take role id and secret id"
+	refusedLogin reason = "the server does not accept role id and secret id"
 	noKey        reason = "there is no such key"
 	noMount      reason = "nothing is mounted there, or the namespace is not there"
 	tooOld       reason = "the pinned version of the key may no longer sign: min_encryption_version or min_decryption_version was raised above it"
 	tooNew       reason = "the key has no such version"
 	wrongType    reason = "it is not a key that signs for a validator"
-	otherKey     reason = "the key there is not the one that was expected: it was exchanged"
+	otherKey     reason = "the key there is not the one that was expected: it was replaced"
 	badSignature reason = "the server made a signature that does not verify"
 	malformed    reason = "the answer makes no sense"
 	slow         reason = "there was no answer in time"
 	unreachable  reason = "the server cannot be reached"
 	broken       reason = "the connection broke"
-	untrusted    reason = "what answers is not the server, or not one with TLS"
-	busy         reason = "a rate limit of the server holds us up"
-	trouble      reason = "the server is in trouble"
+	untrusted    reason = "the one that answers is not this server, or does not use TLS"
+	busy         reason = "a rate limit of the server delays requests"
+	trouble      reason = "the server has an internal failure"
 	refused      reason = "the server refuses the request"
 	closed       reason = "it was closed"
 	keyExists    reason = "there is a key of that name, and keys are never overwritten"
@@ -77,18 +77,18 @@ func (c *Client) next(r reason, key string) string {
 		if c.c.TokenFile == "" {
 			return "look at the role's token_ttl and token_num_uses: a login worked, and its token does not"
 		}
-		return "write a new token to " + shell.Word(c.c.TokenFile) + "; it is read by itself"
+		return "write a new token to " + shell.Word(c.c.TokenFile) + "; it is read without a restart"
 	case forbidden:
 		if key == "" {
 			return ""
 		}
 		return fmt.Sprintf("give the token a policy with: path \"%[1]s/sign/%[2]s\" { capabilities = [\"update\"] } path \"%[1]s/keys/%[2]s\" { capabilities = [\"read\"] }", c.c.Mount, key)
 	case refusedLogin:
-		return "write a new secret id to " + shell.Word(c.c.AppRole.SecretIDFile) + "; it is read by itself"
+		return "write a new secret id to " + shell.Word(c.c.AppRole.SecretIDFile) + "; it is read without a restart"
 	case tooOld:
 		return "lower it: `bao write " + c.c.Mount + "/keys/" + key + "/config min_encryption_version=0`"
 	case otherKey:
-		return "find out who exchanged it; put the old one back from a backup of the server"
+		return "find out who replaced it; put the old one back from a backup of the server"
 	case untrusted:
 		return "compare address, CA file and server name with the server's certificate"
 	}

@@ -74,8 +74,8 @@ func (in *Inspection) settings(name string, version int, mount string) (list []F
 		}
 	}
 	const forGood = "that cannot be undone: make another key, or import this one again under another name"
-	add(in.Exportable, true, "the key is exportable: who may read export/ takes it", forGood)
-	add(in.AllowPlaintextBackup, true, "the key has allow_plaintext_backup: who may read backup/ takes it", forGood)
+	add(in.Exportable, true, "the key is exportable: whoever may read export/ can take it", forGood)
+	add(in.AllowPlaintextBackup, true, "the key has allow_plaintext_backup: whoever may read backup/ can take it", forGood)
 	add(in.DeletionAllowed, true, "the key has deletion_allowed", config("deletion_allowed=false"))
 	add(in.SoftDeleted, true, "the key is marked as deleted", "")
 	add(in.AutoRotatePeriod != 0, false, "the key rotates by itself: a validator has one key, and other versions are of no use", config("auto_rotate_period=0"))
@@ -87,7 +87,7 @@ func (in *Inspection) settings(name string, version int, mount string) (list []F
 func (c *Client) token(ctx context.Context, name string) (list []Finding) {
 	self, err := c.lookUpSelf(ctx)
 	if err == nil && self.TTL > 0 && !self.Renewable && c.c.TokenFile != "" {
-		list = append(list, Finding{false, fmt.Sprintf("the token ends in %v, and cannot be renewed", time.Duration(self.TTL)*time.Second), "write a new one to " + shell.Word(c.c.TokenFile) + " before; it is read by itself"})
+		list = append(list, Finding{false, fmt.Sprintf("the token expires in %v, and cannot be renewed", time.Duration(self.TTL)*time.Second), "write a new one to " + shell.Word(c.c.TokenFile) + " before; it is read without a restart"})
 	}
 	powers := c.powers(name, append(self.Policies, self.IdentityPolicies...))
 	may, err := c.capabilities(ctx, powers)
@@ -129,7 +129,7 @@ func (p power) allows(capability string) bool {
 // what gives or takes rights on them.
 func (c *Client) powers(name string, policies []string) []power {
 	list := []power{
-		{"sign/" + name, "update", false, "signing takes update alone"},
+		{"sign/" + name, "update", false, "signing needs update only"},
 		{"keys/" + name, "", false, "it could make or delete the key"},
 		{"keys/" + name + "/config", "", false, "it could make the key exportable, or have it stop signing"},
 		{"keys/" + name + "/rotate", "", false, "it could rotate the key"},

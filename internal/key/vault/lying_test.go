@@ -42,7 +42,7 @@ const makesNoSense = "key transit/val at ADDRESS: the answer makes no sense "
 // its message.
 func TestLies(t *testing.T) {
 	notSigned := "(it is not a signature of version 1 of the key)"
-	short := "(a signature has 64 bytes in base64, and that has not)"
+	short := "(a signature has 64 bytes in base64, this one has not)"
 	notJSON := "(it is not the JSON that was expected)"
 	other := ed25519.NewKeyFromSeed(bytes.Repeat([]byte{8}, 32))
 	for name, tt := range map[string]struct {
@@ -99,8 +99,8 @@ func TestLies(t *testing.T) {
 		}, "key transit/val at ADDRESS: the server made a signature that does not verify", ""},
 		"standby": {says(500, `{"errors":["local node not active but active cluster node not found"]}`),
 			"key transit/val at ADDRESS: the server is a standby and finds no active one", "give the address of the active server, or of one that forwards requests"},
-		"a proxy without server": {says(503, "<html>no backend</html>"), "key transit/val at ADDRESS: the server is in trouble (HTTP status 503)", ""},
-		"trouble":                {says(500, `{"errors":["disk\nis \u001b[31mfull"]}`), `key transit/val at ADDRESS: the server is in trouble (HTTP status 500 disk is \x1b[31mfull)`, ""},
+		"a proxy without server": {says(503, "<html>no backend</html>"), "key transit/val at ADDRESS: the server has an internal failure (HTTP status 503)", ""},
+		"trouble":                {says(500, `{"errors":["disk\nis \u001b[31mfull"]}`), `key transit/val at ADDRESS: the server has an internal failure (HTTP status 500 disk is \x1b[31mfull)`, ""},
 		"a bad request":          {says(400, `{"errors":["no"]}`), "key transit/val at ADDRESS: the server refuses the request (HTTP status 400 no)", ""},
 		"many words":             {says(400, `{"errors":["`+strings.Repeat("no", 500)+`"]}`), "key transit/val at ADDRESS: the server refuses the request (HTTP status 400 " + strings.Repeat("no", 142) + "…)", ""},
 	} {
@@ -135,7 +135,7 @@ func TestLiesAboutKeys(t *testing.T) {
 		"another number": {`{"data":{"type":"ed25519","latest_version":2,"keys":{"2":{}}}}`, makesNoSense + "(it has no public key of version 1)"},
 		"a short key":    {`{"data":{"type":"ed25519","latest_version":1,"keys":{"1":{"public_key":"AAAA"}}}}`, makesNoSense + "(a public key of type ed25519 has 32 bytes, not 3)"},
 		"no point": {keyData(append([]byte{2}, make([]byte, 31)...)),
-			makesNoSense + "(the public key is no point of the curve of ed25519)"},
+			makesNoSense + "(the public key is not a point on the curve of ed25519)"},
 		"a type that is none": {`{"data":{"type":"` + strings.Repeat("x", 60) + `"}}`,
 			`key transit/val at ADDRESS: it is not a key that signs for a validator (its type is "` + strings.Repeat("x", 40) + `", not ed25519)`},
 		"two types": {`{"data":{"type":"ed25519","type":"ecdsa"}}`, makesNoSense + "(it is not the JSON that was expected)"},
@@ -356,7 +356,7 @@ func TestWarnsOfTheEnd(t *testing.T) {
 	if c.tend(t.Context(), now); log.Len() > 0 {
 		t.Errorf("too early: %s", &log)
 	}
-	if c.tend(t.Context(), now.Add(41*time.Minute)); !strings.Contains(log.String(), "ends at 2026-01-02T04:00:00Z") {
+	if c.tend(t.Context(), now.Add(41*time.Minute)); !strings.Contains(log.String(), "expires at 2026-01-02T04:00:00Z") {
 		t.Errorf("%s", &log)
 	}
 }

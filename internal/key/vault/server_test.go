@@ -111,7 +111,7 @@ func TestRefusals(t *testing.T) {
 	mustFail(t, sign(w.key(token(w.Token(t, time.Hour, "nothing")))), w.URL, at+"the policies of our token do not allow it", policy)
 
 	k := w.key(token("s.unknown"))
-	mustFail(t, sign(k), w.URL, at+"the token is not valid: it has expired, or was revoked", "write a new token to "+k.client.c.TokenFile+"; it is read by itself")
+	mustFail(t, sign(k), w.URL, at+"the token is not valid: it has expired, or was revoked", "write a new token to "+k.client.c.TokenFile+"; it is read without a restart")
 
 	root := w.client(token(w.Root))
 	mustFail(t, sign(root.key("nobody", 1, w.public)), w.URL, "key transit/nobody at ADDRESS: there is no such key", "")
@@ -128,19 +128,19 @@ func TestRefusals(t *testing.T) {
 	w.Do(t, "POST", "transit/keys/elliptic", map[string]any{"type": "ecdsa-p256"})
 	_, err = root.Public(t.Context(), "elliptic", 1)
 	mustFail(t, err, w.URL, `key transit/elliptic at ADDRESS: it is not a key that signs for a validator (its type is "ecdsa-p256", not ed25519)`, "")
-	mustFail(t, sign(root.key("elliptic", 1, w.public)), w.URL, "key transit/elliptic at ADDRESS: the answer makes no sense (a signature has 64 bytes in base64, and that has not)", "")
+	mustFail(t, sign(root.key("elliptic", 1, w.public)), w.URL, "key transit/elliptic at ADDRESS: the answer makes no sense (a signature has 64 bytes in base64, this one has not)", "")
 	w.Do(t, "POST", "transit/keys/derived", map[string]any{"type": "ed25519", "derived": true})
 	_, err = root.Public(t.Context(), "derived", 1)
 	mustFail(t, err, w.URL, "key transit/derived at ADDRESS: it is not a key that signs for a validator (it is derived, so that it has no public key)", "")
 
-	mustFail(t, sign(w.key(func(c *Config) { c.CAFile = "" })), w.URL, at+"what answers is not the server, or not one with TLS (x509: certificate signed by unknown authority)",
+	mustFail(t, sign(w.key(func(c *Config) { c.CAFile = "" })), w.URL, at+"the one that answers is not this server, or does not use TLS (x509: certificate signed by unknown authority)",
 		"compare address, CA file and server name with the server's certificate")
 	mustFail(t, sign(w.key(func(c *Config) { c.ServerName = "other.test" })), w.URL,
-		at+"what answers is not the server, or not one with TLS (x509: certificate is valid for vault.test, not other.test)", "compare address, CA file and server name with the server's certificate")
+		at+"the one that answers is not this server, or does not use TLS (x509: certificate is valid for vault.test, not other.test)", "compare address, CA file and server name with the server's certificate")
 	mustSign(t, w.key(func(c *Config) { c.ServerName = "vault.test" }), "a vote")
 	plain := strings.Replace(w.Plain, "http:", "https:", 1)
 	mustFail(t, sign(w.key(func(c *Config) { c.Address = plain })), plain,
-		at+"what answers is not the server, or not one with TLS (http: server gave HTTP response to HTTPS client)", "compare address, CA file and server name with the server's certificate")
+		at+"the one that answers is not this server, or does not use TLS (http: server gave HTTP response to HTTPS client)", "compare address, CA file and server name with the server's certificate")
 }
 
 // The pinned version signs after a rotation, until it may no longer.
@@ -177,10 +177,10 @@ func TestExchanged(t *testing.T) {
 	w.Do(t, "POST", path, map[string]any{"type": "ed25519"})
 	now := w.publicKey()
 	_, err := k.Sign(nil, []byte("a vote"), nil)
-	want := fmt.Sprintf("key transit/%s at ADDRESS: the key there is not the one that was expected: it was exchanged (version 1 is %v, not %v)", w.name, now, w.public)
-	mustFail(t, err, w.URL, want, "find out who exchanged it; put the old one back from a backup of the server")
+	want := fmt.Sprintf("key transit/%s at ADDRESS: the key there is not the one that was expected: it was replaced (version 1 is %v, not %v)", w.name, now, w.public)
+	mustFail(t, err, w.URL, want, "find out who replaced it; put the old one back from a backup of the server")
 	_, err = k.client.Inspect(t.Context(), w.name, 1, w.public)
-	mustFail(t, err, w.URL, want, "find out who exchanged it; put the old one back from a backup of the server")
+	mustFail(t, err, w.URL, want, "find out who replaced it; put the old one back from a backup of the server")
 }
 
 // A sealed server fails each call, and signs again when it is unsealed, with the same
@@ -262,7 +262,7 @@ func TestLogsInAgain(t *testing.T) {
 	expire(t, w, k.client.session.token)
 	rewrite(t, file, "wrong")
 	_, err := k.Sign(nil, []byte("a vote"), nil)
-	mustFail(t, err, w.URL, "login at ADDRESS: the server does not take role id and secret id", "write a new secret id to "+file+"; it is read by itself")
+	mustFail(t, err, w.URL, "login at ADDRESS: the server does not accept role id and secret id", "write a new secret id to "+file+"; it is read without a restart")
 	rewrite(t, file, w.SecretID(t, w.name))
 	mustSign(t, k, "a vote")
 }
@@ -275,7 +275,7 @@ func TestReadsTokenAgain(t *testing.T) {
 	k := w.key(func(c *Config) { c.TokenFile = file })
 	expire(t, w, short)
 	_, err := k.Sign(nil, []byte("a vote"), nil)
-	mustFail(t, err, w.URL, "key transit/"+w.name+" at ADDRESS: the token is not valid: it has expired, or was revoked", "write a new token to "+file+"; it is read by itself")
+	mustFail(t, err, w.URL, "key transit/"+w.name+" at ADDRESS: the token is not valid: it has expired, or was revoked", "write a new token to "+file+"; it is read without a restart")
 	rewrite(t, file, w.Token(t, time.Hour, w.name))
 	mustSign(t, k, "a vote")
 }
@@ -400,8 +400,8 @@ func TestInspectNamesPolicies(t *testing.T) {
 func TestInspectFindings(t *testing.T) {
 	w := newWorld(t)
 	bad := []string{
-		"the key is exportable: who may read export/ takes it",
-		"the key has allow_plaintext_backup: who may read backup/ takes it",
+		"the key is exportable: whoever may read export/ can take it",
+		"the key has allow_plaintext_backup: whoever may read backup/ can take it",
 		"the key has deletion_allowed",
 		"the token is a root token: it may do anything with the server",
 	}
@@ -428,8 +428,8 @@ func TestInspectFindings(t *testing.T) {
 	w.Do(t, "POST", "transit/keys/open/config", map[string]any{"deletion_allowed": true})
 	w.Do(t, "POST", "transit/keys/open/rotate", nil)
 	want := []string{
-		"the key is exportable: who may read export/ takes it",
-		"the key has allow_plaintext_backup: who may read backup/ takes it",
+		"the key is exportable: whoever may read export/ can take it",
+		"the key has allow_plaintext_backup: whoever may read backup/ can take it",
 		"the key has deletion_allowed",
 		"the key rotates by itself: a validator has one key, and other versions are of no use",
 		"the key was rotated: the latest version is 2, and 1 is pinned, which still signs",
@@ -441,7 +441,7 @@ func TestInspectFindings(t *testing.T) {
 	w.Do(t, "POST", "auth/token/roles/ending", map[string]any{"renewable": false, "orphan": true})
 	auth := w.Do(t, "POST", "auth/token/create/ending", map[string]any{"policies": []string{w.name}, "ttl": "1h", "no_default_policy": true})
 	ending := find(w.name, w.client(func(c *Config) { c.TokenFile = secretFile(t, auth["client_token"].(string)) }))
-	if len(ending) != 1 || !strings.HasPrefix(ending[0], "the token ends in ") || !strings.HasSuffix(ending[0], ", and cannot be renewed") {
+	if len(ending) != 1 || !strings.HasPrefix(ending[0], "the token expires in ") || !strings.HasSuffix(ending[0], ", and cannot be renewed") {
 		t.Errorf("found %q", ending)
 	}
 	w.Policy(t, "blind", strings.ReplaceAll(signs, "NAME", w.name))
@@ -463,7 +463,7 @@ func TestRateLimit(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err := c.Read(t.Context(), "val")
-	mustFail(t, err, w.URL, `key limited/val at ADDRESS: a rate limit of the server holds us up (HTTP status 429 request path "limited/keys/val": rate limit quota exceeded)`, "")
+	mustFail(t, err, w.URL, `key limited/val at ADDRESS: a rate limit of the server delays requests (HTTP status 429 request path "limited/keys/val": rate limit quota exceeded)`, "")
 }
 
 // A token file that others may read is not used.

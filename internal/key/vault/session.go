@@ -206,7 +206,7 @@ func (c *Client) extend(ctx context.Context, s *session, now time.Time) error {
 	case next == nil && failed != nil:
 		return failed
 	case next == nil:
-		return fmt.Errorf("the token in %s ends at %s, and the server does not prolong it\nwrite a new token to the file; it is read by itself", c.c.TokenFile, s.since.Add(s.lease).UTC().Format(time.RFC3339))
+		return fmt.Errorf("the token in %s expires at %s, and the server does not renew it\nwrite a new token to the file; it is read without a restart", c.c.TokenFile, s.since.Add(s.lease).UTC().Format(time.RFC3339))
 	}
 	return nil
 }

@@ -207,7 +207,7 @@ func decode(response []byte, variant string, answer any) error {
 	}
 	raw, ok := outer[variant]
 	if !ok {
-		return fmt.Errorf("%w: it is no answer to %s", errMalformed, variant)
+		return fmt.Errorf("%w: it is not an answer to %s", errMalformed, variant)
 	}
 	if err := mode.Unmarshal(raw, answer); err != nil {
 		return fmt.Errorf("%w: %w", errMalformed, err)

@@ -83,7 +83,7 @@ func TestAnswers(t *testing.T) {
 		"nothing":                 {"", "malformed"},
 		"half":                    {gotPCR(48)[:60], "malformed"},
 		"more than one":           {gotPCR(48) + "00", "malformed"},
-		"another call's":          {gotRandom, "no answer to DescribePCR"},
+		"another call's":          {gotRandom, "not an answer to DescribePCR"},
 		"empty map":               {"a0", "0 variants"},
 		"two variants":            {"a2" + gotPCR(48)[2:] + gotRandom[2:], "2 variants"},
 		"variant twice":           {"a2" + gotPCR(48)[2:] + gotPCR(48)[2:], "malformed"},

@@ -35,7 +35,7 @@ func checkEnclave(r *provider.Report, name string) {
 		r.Add(provider.Unsure, line, what, why, "")
 	}
 	if Enclaves(r.Config)[name].Transport == "" && nitrohost.Sockets() == "" {
-		r.Add(provider.Unsure, line, what, "nitro-cli has its sockets where every user of this instance gets in, and can make the enclave unmanageable",
+		r.Add(provider.Unsure, line, what, "nitro-cli keeps its sockets where every user of this instance has access, and can make the enclave unmanageable",
 			"start it by systemd/privyseal-nitro.service, or make "+nitrohost.SocketsDir+" with mode 0700 for this user, before the enclave is launched")
 	}
 	for i, ch := range r.Config.Chains {

@@ -183,7 +183,7 @@ lower the state. No network is needed. The key file stays as it is.
 
 The image is named as for "privyseal verify". The state is one of three:
 --import-state with the state file of the old signer, which has stopped for good;
---fresh-state as your word that the key never signed for this chain id; or
+--fresh-state to confirm that the key never signed for this chain id; or
 --after-height H, at and below which nothing is ever signed.`,
 		Example: "  privyseal key seal priv_validator_key.json --to import.b64 --eif privyseal.eif --chain-id chain-1 --import-state priv_validator_state.json --out sealed.json",
 		Args:    cli.Arguments("KEYFILE"),
@@ -294,7 +294,7 @@ func (f *sealFlags) recipient() (*rsa.PublicKey, *verify.Verified, error) {
 		return nil, nil, fmt.Errorf("the key is not sealed to %s: %w", f.to, err)
 	}
 	if !v.Statement.Ours || v.Statement.Claims.Purpose != claims.PurposeImport {
-		return nil, nil, fmt.Errorf("%s is no document of `privyseal nitro import-key`", f.to)
+		return nil, nil, fmt.Errorf("%s is not a document of `privyseal nitro import-key`", f.to)
 	}
 	to, err := importKeyOf(v.Doc.PublicKey)
 	return to, v, err
@@ -308,7 +308,7 @@ func importKeyOf(spki []byte) (*rsa.PublicKey, error) {
 	}
 	key, ok := parsed.(*rsa.PublicKey)
 	if !ok || key.N.BitLen() < 2048 {
-		return nil, errors.New("the import key is no RSA key of 2048 bits or more")
+		return nil, errors.New("the import key is not an RSA key of 2048 bits or more")
 	}
 	return key, nil
 }

@@ -150,7 +150,7 @@ func (f *Maker) Check(i *home.Order) error {
 	state := i.From.Count()
 	switch {
 	case i.ImportKey != "":
-		return cli.Usagef("a key file never comes near an enclave's host: seal it with `privyseal key seal`, where it lies, and give --import-sealed; doc/nitro.md says how")
+		return cli.Usagef("never bring a key file to an enclave's host: seal it with `privyseal key seal`, where it lies, and give --import-sealed; doc/nitro.md says how")
 	case f.importSealed != "" && f.importKMS != "":
 		return cli.Usagef("only one of --import-sealed and --import-kms can be meant")
 	case f.importSealed != "" && (state > 0 || f.publicKey != "" || i.KeyType.Name != ""):
@@ -240,14 +240,14 @@ func readCiphertext(path string) ([]byte, error) {
 	// What is no ciphertext must not get to KMS as one: it could be the key.
 	if key, err := soft.Import(data, ""); err == nil {
 		key.Wipe()
-		return nil, fmt.Errorf("%s holds a key in plain text, and no ciphertext; it never comes near an enclave's host: seal it with `privyseal key seal`, where it lies, and give --import-sealed", path)
+		return nil, fmt.Errorf("%s holds a key in plain text, and no ciphertext; never bring it to an enclave's host: seal it with `privyseal key seal`, where it lies, and give --import-sealed", path)
 	}
 	ciphertext, err := nitrokms.ReadCiphertext(data)
 	if err == nil && len(ciphertext) <= maxPlain {
 		err = fmt.Errorf("it has %d bytes, as a key in plain text, and those of KMS have more", len(ciphertext))
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%s is no ciphertext of `aws kms encrypt` or tmkms-light: %w", path, err)
+		return nil, fmt.Errorf("%s is not a ciphertext of `aws kms encrypt` or tmkms-light: %w", path, err)
 	}
 	return data, nil
 }

@@ -125,7 +125,7 @@ func (e *enclaveLink) serveKMS(ctx context.Context, link vsock.Host) error {
 	l, err := link.Listen(hostlink.KMSPort)
 	if err != nil {
 		if errors.Is(err, syscall.EADDRINUSE) {
-			err = fmt.Errorf("%w; does `privyseal start` of another home run on this instance?", err)
+			err = fmt.Errorf("%w; is `privyseal start` of another home running on this instance?", err)
 		}
 		return fmt.Errorf("cannot connect the enclave to KMS: %w", err)
 	}
@@ -191,7 +191,7 @@ func (e *enclaveLink) connect(ctx context.Context, link dialler) (err error) {
 		return err
 	}
 	if s := reply.Status; s == nil || len(s.Boot) != 32 || !bytes.Equal(s.Policy, digest[:]) {
-		return errors.New("the enclave runs under another policy than that of the image; end it with `privyseal nitro stop`, and try again")
+		return errors.New("the enclave runs with another policy than the image's; end it with `privyseal nitro stop`, and try again")
 	}
 	e.boot = reply.Status.Boot
 	return nil

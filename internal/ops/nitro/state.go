@@ -16,7 +16,7 @@ import (
 
 // RaiseState implements [home.StateMaker].
 func (Holder) RaiseState(ch config.Chain) error {
-	return cli.Usagef("the state of chain %q is an enclave's, which takes no word of its host: a state_floor in the image's policy raises it", ch.Name)
+	return cli.Usagef("the state of chain %q is an enclave's, which does not take its host's word: a state_floor in the image's policy raises it", ch.Name)
 }
 
 // NewState implements [home.StateMaker]: the enclave makes a state that is lost, if its

@@ -97,7 +97,7 @@ func DecodeResponse(payload []byte) (resp privval.Response, err error) {
 			resp.Kind = privval.KindSignBytes
 			resp.Signature = in[1]
 		default:
-			return resp, fmt.Errorf("message %d is no reply", num)
+			return resp, fmt.Errorf("message %d is not a reply", num)
 		}
 	}
 	return resp, nil

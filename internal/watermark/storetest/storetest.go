@@ -47,7 +47,7 @@ func Run(t *testing.T, open func(t *testing.T) watermark.Store) {
 // returns two open stores on a new state that holds the zero mark; RunShared
 // closes them.
 func RunShared(t *testing.T, open func(t *testing.T) (a, b watermark.Store)) {
-	t.Run("the loser of a race is told", func(t *testing.T) {
+	t.Run("the loser of a race gets an error", func(t *testing.T) {
 		a, b := open(t)
 		defer a.Close()
 		defer b.Close()

@@ -41,7 +41,7 @@ func TestProductionPolicyRefusesTestChain(t *testing.T) {
 	if err == nil {
 		t.Fatal("an image with AWS's roots made a key with the test KMS")
 	}
-	for _, want := range []string{"not KMS under the name and roots of the policy", "unknown authority", "check kms_server_name and tls_roots in the policy"} {
+	for _, want := range []string{"not KMS by the name and roots of the policy", "unknown authority", "check kms_server_name and tls_roots in the policy"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("the operator is not told of %q:\n%v", want, err)
 		}

@@ -66,11 +66,11 @@ func TestWrongKMSAnswers(t *testing.T) {
 		"a long one":        {func(_ rig.KMSCall, a *rig.KMSAnswer) { a.Raw = bytes.Repeat([]byte(" "), 1<<20) }, "malformed"},
 		"another key's ARN": {func(_ rig.KMSCall, a *rig.KMSAnswer) { a.Body["KeyId"] = keyARN[:len(keyARN)-1] + "6" }, "malformed"},
 		"no ARN":            {func(_ rig.KMSCall, a *rig.KMSAnswer) { delete(a.Body, "KeyId") }, "malformed"},
-		"in clear":          {func(_ rig.KMSCall, a *rig.KMSAnswer) { a.Body["Plaintext"] = bytes.Repeat([]byte{7}, 32) }, "in clear"},
+		"in clear":          {func(_ rig.KMSCall, a *rig.KMSAnswer) { a.Body["Plaintext"] = bytes.Repeat([]byte{7}, 32) }, "in the clear"},
 		"in clear only": {func(_ rig.KMSCall, a *rig.KMSAnswer) {
 			delete(a.Body, "CiphertextForRecipient")
 			a.Body["Plaintext"] = bytes.Repeat([]byte{7}, 32)
-		}, "in clear"},
+		}, "in the clear"},
 		"no envelope": {func(_ rig.KMSCall, a *rig.KMSAnswer) { delete(a.Body, "CiphertextForRecipient") }, "envelope"},
 		"a flipped envelope": {func(_ rig.KMSCall, a *rig.KMSAnswer) {
 			a.Body["CiphertextForRecipient"] = flip(a.Body["CiphertextForRecipient"])
@@ -300,16 +300,16 @@ func TestManInTheMiddle(t *testing.T) {
 		kms  func(net.Conn)
 		want string
 	}{
-		"another authority": {func(c net.Conn) { relay(c, otherCA.Addr()) }, "not KMS under the name and roots"},
+		"another authority": {func(c net.Conn) { relay(c, otherCA.Addr()) }, "not KMS by the name and roots"},
 		"plain text": {func(c net.Conn) {
 			io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
 			io.Copy(&heard, c)
-		}, "not KMS under the name and roots"},
+		}, "not KMS by the name and roots"},
 		"an old TLS": {func(c net.Conn) {
 			tls.Server(c, &tls.Config{MaxVersion: tls.VersionTLS11, MinVersion: tls.VersionTLS10}).Handshake()
 		}, "KMS"},
 		"garbage":  {func(c net.Conn) { io.WriteString(c, strings.Repeat("garbage", 1000)); io.Copy(&heard, c) }, "KMS"},
-		"an alert": {func(c net.Conn) { c.Write([]byte{21, 3, 3, 0, 2, 2, 40}); io.Copy(&heard, c) }, "not KMS under the name and roots"},
+		"an alert": {func(c net.Conn) { c.Write([]byte{21, 3, 3, 0, 2, 2, 40}); io.Copy(&heard, c) }, "not KMS by the name and roots"},
 		"nobody":   {func(c net.Conn) {}, "KMS"},
 	} {
 		h := w.honest(d)
@@ -333,7 +333,7 @@ func TestManInTheMiddle(t *testing.T) {
 	wrong.KMSServerName = "kms.eu-west-1.amazonaws.com"
 	w.policy = &wrong
 	other := w.boot(w.honest(d))
-	other.refusesToBoot(v, "another name", "not KMS under the name and roots")
+	other.refusesToBoot(v, "another name", "not KMS by the name and roots")
 	other.halt()
 	w.policy = &right
 

@@ -152,7 +152,7 @@ func (f *buildFlags) readProgram() ([]byte, eif.Arch, error) {
 	}
 	file, err := elf.NewFile(bytes.NewReader(program))
 	if err != nil {
-		return nil, "", fmt.Errorf("%s is no program for Linux", path)
+		return nil, "", fmt.Errorf("%s is not a program for Linux", path)
 	}
 	if info, err := buildinfo.Read(bytes.NewReader(program)); err == nil && info.Path != EnclaveProgram && strings.HasPrefix(info.Path, commands) {
 		return nil, "", cli.Usagef("%s is %s, and not the enclave's program: that is privyseal-enclave of the same release, or bin/privyseal-enclave of `make`", path, info.Path)
@@ -186,9 +186,9 @@ func (f *buildFlags) readModule(arch eif.Arch) ([]byte, error) {
 	file, err := elf.NewFile(bytes.NewReader(module))
 	switch {
 	case err != nil:
-		return nil, fmt.Errorf("--nsm-module %s is no kernel module (%w); take the nsm.ko of that kernel, unpacked (unxz, unzstd, gunzip)", f.module, err)
+		return nil, fmt.Errorf("--nsm-module %s is not a kernel module (%w); take the nsm.ko of that kernel, unpacked (unxz, unzstd, gunzip)", f.module, err)
 	case file.Type != elf.ET_REL || file.Class != elf.ELFCLASS64:
-		return nil, fmt.Errorf("--nsm-module %s is no kernel module but %s, %s; take the nsm.ko of that kernel", f.module, file.Type, file.Class)
+		return nil, fmt.Errorf("--nsm-module %s is not a kernel module but %s, %s; take the nsm.ko of that kernel", f.module, file.Type, file.Class)
 	case archs()[file.Machine] != arch:
 		return nil, fmt.Errorf("--nsm-module %s is for %s, the program for %s; take the nsm.ko of that kernel", f.module, file.Machine, arch)
 	}

@@ -71,7 +71,7 @@ that --chain leaves out, or not below --max-height.`,
 	fl.StringVar(&f.attestationRoot, "attestation-root", "", "PEM file of another root of attestation documents; for tests only")
 	fl.StringArrayVar(&f.chains, "chain", nil, "chain that may be signed for (default: any that the wrapped key names); may be repeated")
 	fl.StringArrayVar(&f.publicKeys, "public-key", nil, "public key that may sign, as init printed it (default: any); may be repeated")
-	fl.Int64Var(&f.maxHeight, "max-height", 0, "highest height that is ever signed; 0 is no bound")
+	fl.Int64Var(&f.maxHeight, "max-height", 0, "highest height that is ever signed; 0 is no limit")
 	fl.StringArrayVar(&f.floors, "state-floor", nil, "CHAIN=HEIGHT: nothing at or below it is signed, and a lost state may be replaced by a new one above it; may be repeated")
 	fl.BoolVar(&f.signBytes, "allow-sign-bytes", false, "let nodes have bytes of their choice signed (CometBFT v1, v2)")
 	fl.BoolVar(&f.rawBytes, "allow-raw-bytes", false, "the same for Celestia")

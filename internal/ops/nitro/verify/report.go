@@ -53,7 +53,7 @@ func (v *Verified) report(w io.Writer) error {
 
 // NotAWS warns of a document that is held against a root for tests.
 func NotAWS(a nitro.Anchor) string {
-	return fmt.Sprintf("NOT AWS: --test-root names an attestation root of your own, %s.\nWhoever holds its key can make any document, and whoever is the KMS of this image knows its keys. This is for tests; it proves nothing about a real enclave.", a.Fingerprint())
+	return fmt.Sprintf("NOT AWS: --test-root names an attestation root of your own, %s.\nWhoever holds its key can make any document, and whoever runs the KMS of this image knows its keys. This is for tests; it proves nothing about a real enclave.", a.Fingerprint())
 }
 
 // reportClaims prints the user data.
@@ -145,7 +145,7 @@ func (v *Verified) proves() (list []string) {
 func (v *Verified) provesNot() (list []string) {
 	c := v.Statement.Claims
 	if !v.named {
-		list = append(list, "anything about privyseal: any program in an enclave of anybody can say the same")
+		list = append(list, "anything about privyseal: any program in anybody's enclave can claim the same")
 	}
 	if !v.nonce {
 		list = append(list, "that it is fresh: without a nonce of yours it can be an old one, shown again")
