@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -64,7 +65,10 @@ func firmware(ts *testscript.TestScript, _ bool, args []string) {
 // shell runs yubihsm-shell with the session of authentication key 1, unless it is told of
 // another one.
 func shell(ts *testscript.TestScript, neg bool, args []string) {
-	all := append([]string{"-C", benchOf(ts).URL(), "-p", "password"}, args...)
+	all := append([]string{"-C", benchOf(ts).URL()}, args...)
+	if !slices.Contains(args, "-p") {
+		all = append(all, "-p", "password")
+	}
 	if err := ts.Exec("yubihsm-shell", all...); neg != (err != nil) {
 		ts.Fatalf("yubihsm-shell: %v", err)
 	}

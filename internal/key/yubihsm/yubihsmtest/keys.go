@@ -1,6 +1,10 @@
 package yubihsmtest
 
-import "bytes"
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/rand"
+)
 
 func (c *call) putAsymmetric() ([]byte, error) {
 	o, err := c.described(AsymmetricKey)
@@ -58,12 +62,14 @@ func (c *call) signECDSA() ([]byte, error) {
 		return nil, err
 	case len(c.in) == 0:
 		return nil, WrongLength
-	case o.Algorithm == P256:
-		return signP256(o.secret, c.in)
 	case o.Algorithm == K256:
 		return signK256(o.secret, c.in)
 	}
-	return nil, InvalidData
+	key, err := nistKey(o.Algorithm, o.secret)
+	if err != nil {
+		return nil, InvalidData
+	}
+	return ecdsa.SignASN1(rand.Reader, key, c.in)
 }
 
 func (c *call) putHMACKey() ([]byte, error) {

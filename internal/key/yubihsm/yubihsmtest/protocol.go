@@ -91,6 +91,8 @@ func (t Type) hasDelegated() bool { return t == AuthenticationKey || t == WrapKe
 // Algorithms of objects.
 const (
 	P256            = 12
+	P384            = 13
+	P521            = 14
 	K256            = 15
 	HMACSHA1        = 19
 	HMACSHA256      = 20
@@ -103,6 +105,7 @@ const (
 	AES192CCM       = 41
 	AES256CCM       = 42
 	Ed25519         = 46
+	P224            = 47
 	firstUnknown    = 56 // newer devices have some that no document names
 	lastUnknown     = 58
 	lastKnown       = 55

@@ -3,11 +3,9 @@ package yubihsmtest
 import (
 	"bytes"
 	"crypto"
-	"crypto/ecdh"
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/sha1"
 	"crypto/sha256"
 	"crypto/sha512"
@@ -29,8 +27,8 @@ func secretSize(typ Type, algorithm byte) int {
 		return -1
 	case typ == AuthenticationKey && algorithm == AES128Auth:
 		return 32
-	case typ == AsymmetricKey && (algorithm == Ed25519 || algorithm == P256 || algorithm == K256):
-		return 96
+	case typ == AsymmetricKey:
+		return 3 * privateSize(algorithm)
 	case typ == WrapKey:
 		return wrapKeySize(algorithm)
 	case typ == HMACKey:
@@ -44,11 +42,25 @@ func wrapKeySize(algorithm byte) int {
 	return map[byte]int{AES128CCM: 16, AES192CCM: 24, AES256CCM: 32}[algorithm]
 }
 
+// curves are the curves of the algorithms that the standard library knows.
+var curves = map[byte]elliptic.Curve{P224: elliptic.P224(), P256: elliptic.P256(), P384: elliptic.P384(), P521: elliptic.P521()}
+
+// privateSize is the length of a private key in bytes; 0 of an algorithm that is none.
+func privateSize(algorithm byte) int {
+	if curve := curves[algorithm]; curve != nil {
+		return (curve.Params().BitSize + 7) / 8
+	}
+	return map[byte]int{Ed25519: 32, K256: 32}[algorithm]
+}
+
 // expand returns what the device keeps of a private key, which is also what a backup has
 // in it: of Ed25519 the scalar with its bytes reversed, the prefix and the public key; of
 // the others the scalar and both coordinates.
 func expand(algorithm byte, private []byte) ([]byte, error) {
-	if len(private) != 32 {
+	switch size := privateSize(algorithm); {
+	case size == 0:
+		return nil, InvalidData
+	case len(private) != size:
 		return nil, WrongLength
 	}
 	switch algorithm {
@@ -59,12 +71,6 @@ func expand(algorithm byte, private []byte) ([]byte, error) {
 		scalar := slices.Clone(h[:32])
 		slices.Reverse(scalar)
 		return bytes.Join([][]byte{scalar, h[32:], edScalar(scalar).public()}, nil), nil
-	case P256:
-		key, err := ecdh.P256().NewPrivateKey(private)
-		if err != nil {
-			return nil, InvalidData
-		}
-		return append(slices.Clone(private), key.PublicKey().Bytes()[1:]...), nil
 	case K256:
 		var n secp256k1.ModNScalar
 		if overflow := n.SetByteSlice(private); overflow || n.IsZero() {
@@ -73,7 +79,15 @@ func expand(algorithm byte, private []byte) ([]byte, error) {
 		public := secp256k1.NewPrivateKey(&n).PubKey().SerializeUncompressed()
 		return append(slices.Clone(private), public[1:]...), nil
 	}
-	return nil, InvalidData
+	key, err := ecdsa.ParseRawPrivateKey(curves[algorithm], private)
+	if err != nil {
+		return nil, InvalidData
+	}
+	public, err := key.PublicKey.Bytes()
+	if err != nil {
+		return nil, InvalidData
+	}
+	return append(slices.Clone(private), public[1:]...), nil
 }
 
 type edKey struct{ scalar *edwards25519.Scalar }
@@ -98,16 +112,21 @@ func publicOf(algorithm byte, secret []byte) []byte {
 	if algorithm == Ed25519 {
 		return secret[64:96]
 	}
-	return secret[32:96]
+	return secret[privateSize(algorithm):]
 }
 
 // newSecret makes a key.
 func newSecret(algorithm byte) ([]byte, error) {
-	if algorithm != Ed25519 && algorithm != P256 && algorithm != K256 {
+	size := privateSize(algorithm)
+	if size == 0 {
 		return nil, InvalidData
 	}
 	for {
-		if secret, err := expand(algorithm, random(32)); err == nil {
+		private := random(size)
+		if algorithm == P521 {
+			private[0] &= 1
+		}
+		if secret, err := expand(algorithm, private); err == nil {
 			return secret, nil
 		}
 	}
@@ -131,12 +150,14 @@ func hashToScalar(parts ...[]byte) *edwards25519.Scalar {
 	return s
 }
 
-func signP256(secret, hash []byte) ([]byte, error) {
-	key, err := ecdsa.ParseRawPrivateKey(elliptic.P256(), secret[:32])
-	if err != nil {
+// nistKey returns the private key of what expand returned; an error if its curve is not
+// one of the standard library's.
+func nistKey(algorithm byte, secret []byte) (*ecdsa.PrivateKey, error) {
+	curve := curves[algorithm]
+	if curve == nil {
 		return nil, InvalidData
 	}
-	return ecdsa.SignASN1(rand.Reader, key, hash)
+	return ecdsa.ParseRawPrivateKey(curve, secret[:privateSize(algorithm)])
 }
 
 // signK256 signs with either s: the device does not choose the low one.
@@ -158,17 +179,14 @@ func signK256(secret, hash []byte) ([]byte, error) {
 
 // publicKeyOf returns the public key as crypto/x509 wants it, which knows no secp256k1.
 func publicKeyOf(algorithm byte, secret []byte) (crypto.PublicKey, error) {
-	public := publicOf(algorithm, secret)
-	switch algorithm {
-	case Ed25519:
-		return ed25519.PublicKey(slices.Clone(public)), nil
-	case P256:
-		if _, err := ecdh.P256().NewPublicKey(append([]byte{4}, public...)); err != nil {
-			return nil, err
-		}
-		return ecdsa.ParseUncompressedPublicKey(elliptic.P256(), append([]byte{4}, public...))
+	if algorithm == Ed25519 {
+		return ed25519.PublicKey(slices.Clone(publicOf(algorithm, secret))), nil
 	}
-	return nil, InvalidData
+	key, err := nistKey(algorithm, secret)
+	if err != nil {
+		return nil, err
+	}
+	return key.Public(), nil
 }
 
 // blockSize is the size of a block of the hash of an HMAC; 0 of an algorithm that is none.
