@@ -95,7 +95,6 @@ var systems = [][2]string{{runtime.GOOS, runtime.GOARCH}, {"linux", "amd64"}, {"
 var uncut = []string{
 	"internal/config",
 	"internal/enclave",
-	"internal/nitrohost",
 	"internal/ops/nitro",
 }
 

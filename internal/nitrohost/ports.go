@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/netip"
 	"os"
@@ -80,15 +79,6 @@ func (h *Host) accept(ctx context.Context, l net.Listener, p port) {
 			defer context.AfterFunc(ctx, func() { c.Close() })()
 			p.handle(ctx, c)
 		})
-	}
-}
-
-// lookNow asks for a look at the enclave: a connection that it keeps for ever has
-// ended.
-func (h *Host) lookNow() {
-	select {
-	case h.poke <- struct{}{}:
-	default:
 	}
 }
 
@@ -221,16 +211,3 @@ func ProxyKMS(ctx context.Context, conn vsock.Conn, target policy.Endpoint, life
 
 // refusedKMS is an address that KMS is not at.
 type refusedKMS struct{ error }
-
-// ended logs why a connection ended, unless it just did. An empty message is for
-// what is not worth a line.
-func (h *Host) ended(message string, err error) {
-	if err != nil && message != "" && !isEnd(err) {
-		h.once.warn(h.Log, message, err)
-	}
-}
-
-// isEnd reports whether err says that the other side is gone, or that we closed.
-func isEnd(err error) bool {
-	return errors.Is(err, io.EOF) || errors.Is(err, net.ErrClosed) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
-}

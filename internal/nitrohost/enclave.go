@@ -1,0 +1,45 @@
+package nitrohost
+
+import "sync"
+
+// Launcher finds, launches and ends one enclave by way of AWS's nitro-cli, and
+// touches no other.
+type Launcher struct {
+	// Path is nitro-cli's: a name to look for in $PATH, or a path. Required.
+	Path string
+	// Name is the enclave's, by which it is known again. Required, and unique on
+	// the instance.
+	Name string
+	// CID is the enclave's context id, 4 or above; 0 leaves the choice to
+	// nitro-cli.
+	CID uint32
+	// EIF is the path of the image. Required.
+	EIF string
+	// MemoryMiB and CPUs are what the enclave gets. Required.
+	MemoryMiB, CPUs int
+	// Want is what an enclave of the image measures. Required: an enclave that
+	// measures something else is not ours.
+	Want Measurements
+
+	once sync.Once
+	turn chan struct{} // holds a token while no nitro-cli of ours runs
+}
+
+// Measurements are registers as nitro-cli prints them: SHA-384 in lower-case
+// hex. PCR8 is empty for an image that nobody signed.
+type Measurements struct{ PCR0, PCR1, PCR2, PCR8 string }
+
+// EnclaveName returns the name under which nitro-cli knows the enclave that the
+// config calls name.
+func EnclaveName(name string) string { return "privyseal-" + name }
+
+// Enclave is one enclave as nitro-cli describes it.
+type Enclave struct {
+	ID, Name string
+	CID      uint32
+	State    string // RUNNING, TERMINATING or EMPTY
+	Debug    bool
+	// Measured is what nitro-cli computed from the image at launch; all empty
+	// before its version 1.2. It is no proof: an attestation document is.
+	Measured Measurements
+}
