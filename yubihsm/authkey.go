@@ -15,31 +15,6 @@ type AuthenticationKey struct{ hidden hidden[authenticationKeys] }
 
 type authenticationKeys struct{ enc, mac key128 }
 
-// hidden points to a secret in a way that fmt does not follow. It prints the fields of a
-// struct without asking their methods where they are not exported, as in structs of our
-// callers, and goes through one pointer, but not through two.
-type hidden[T any] struct{ p **T }
-
-func hide[T any](secret T) hidden[T] {
-	p := &secret
-	return hidden[T]{&p}
-}
-
-// get returns the secret, nil if there is none or it was wiped.
-func (h hidden[T]) get() *T {
-	if h.p == nil {
-		return nil
-	}
-	return *h.p
-}
-
-// wipe overwrites the secret and takes it from all copies.
-func (h hidden[T]) wipe() {
-	if secret := h.get(); secret != nil {
-		*secret, *h.p = *new(T), nil
-	}
-}
-
 // DeriveKey returns the authentication key of a password: PBKDF2 with HMAC-SHA-256, salt
 // "Yubico", 10,000 rounds, 32 bytes, of which the first half encrypts (yubihsm.h). It takes
 // some milliseconds. Let the password be random: the salt is the same everywhere, the device

@@ -90,7 +90,7 @@ func (s *Session) Blink(ctx context.Context, seconds byte) error {
 	return empty(CommandBlinkDevice, answer, err)
 }
 
-// PseudoRandom returns n bytes, 1 to 2028, of the device's random generator. It needs
+// PseudoRandom returns n bytes, 1 to 1024, of the device's random generator. It needs
 // [GetPseudoRandom].
 func (s *Session) PseudoRandom(ctx context.Context, n int) ([]byte, error) {
 	if n < 1 || n > maxRandom {
@@ -106,8 +106,8 @@ func (s *Session) PseudoRandom(ctx context.Context, n int) ([]byte, error) {
 	return answer, nil
 }
 
-// maxRandom is what fits into an answer of the smaller message buffer.
-var maxRandom = mostData(oldMessage)
+// maxRandom is less than fits into an answer of any device; how much does, no document says.
+const maxRandom = 1024
 
 // StorageInfo is how full a device is.
 type StorageInfo struct {

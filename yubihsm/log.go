@@ -55,7 +55,7 @@ type Log struct {
 	// UnloggedBoots and UnloggedAuthentications count what the device let happen although
 	// its log was full and force-audit on.
 	UnloggedBoots, UnloggedAuthentications int
-	// Entries are in the order in which they were made. Each follows the one before.
+	// Entries are in the order in which they were made.
 	Entries []LogEntry
 }
 
@@ -72,20 +72,13 @@ func parseLog(answer []byte) (l Log, err error) {
 			Result: f.byte(), Tick: f.uint32(), Digest: [16]byte(f.bytes(16)),
 		})
 	}
-	if err := f.done("the log"); err != nil {
-		return Log{}, err
-	}
-	for i, e := range l.Entries {
-		if i > 0 && !e.Follows(l.Entries[i-1]) {
-			return Log{}, malformed("log entry %d does not follow %d: %d", e.Number, l.Entries[i-1].Number, i)
-		}
-	}
-	return l, nil
+	return l, f.done("the log")
 }
 
-// LogEntries returns the log, up to 62 entries, and checks that each entry follows the one
-// before. It needs [GetLogEntries]. Whether the first one follows the last that the caller
-// has, [LogEntry.Follows] says: without force-audit a full log loses its oldest entries.
+// LogEntries returns the log, up to 62 entries. It needs [GetLogEntries]. Nothing is judged
+// here: [LogEntry.Follows] says whether an entry comes right after another one, and whether
+// the first one comes after the last that the caller has. Without force-audit a full log
+// loses its oldest entries.
 func (s *Session) LogEntries(ctx context.Context) (Log, error) {
 	answer, err := s.Send(ctx, CommandGetLogEntries, nil)
 	if err != nil {

@@ -2,9 +2,12 @@ package yubihsm
 
 import (
 	"context"
+	"crypto/cipher"
+	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -17,6 +20,8 @@ type mirror struct {
 	answer func(c Command, data []byte) []byte                      // an inner message
 	fault  func(message, answer []byte) (changed []byte, err error) // on the way back
 	size   func(message []byte)                                     // what is sent
+	blocks []byte                                                   // an inner message with its padding, in place of an answer
+	other  byte                                                     // is added to the session in answers
 
 	session byte
 	keys    AuthenticationKey
@@ -25,7 +30,7 @@ type mirror struct {
 }
 
 func newMirror(t testing.TB) *mirror {
-	return &mirror{t: t, session: 7, keys: DeriveKey([]byte("password"))}
+	return &mirror{t: t, session: 7, keys: NewKey([16]byte{1, 2, 3}, [16]byte{4, 5, 6})}
 }
 
 // open opens a session with the mirror.
@@ -95,11 +100,71 @@ func (m *mirror) respondInside(message []byte) []byte {
 
 // wrap returns an inner answer as a session message.
 func (m *mirror) wrap(inner []byte) []byte {
+	if m.blocks != nil {
+		return m.wrapBlocks(m.blocks)
+	}
 	back := channel{enc: m.channel.enc, mac: m.channel.answerMAC, chain: m.channel.chain, counter: m.channel.counter - 1}
 	sealed := back.seal(m.session, inner)
-	sealed[0] |= answerFlag
-	mac := back.mac.cmac(m.channel.chain[:], sealed[:len(sealed)-macSize])
-	return append(sealed[:len(sealed)-macSize], mac[:macSize]...)
+	clear := make([]byte, len(sealed)-headerSize-1-macSize)
+	back.counter = m.channel.counter
+	cipher.NewCBCDecrypter(back.enc.block(), back.vector()).CryptBlocks(clear, sealed[headerSize+1:len(sealed)-macSize])
+	return m.wrapBlocks(clear)
+}
+
+// wrapBlocks returns an inner answer with its padding as a session message.
+func (m *mirror) wrapBlocks(blocks []byte) []byte {
+	data := append([]byte{m.session + m.other}, blocks...)
+	cipher.NewCBCEncrypter(m.channel.enc.block(), m.channel.vector()).CryptBlocks(data[1:], data[1:])
+	answer := encode(CommandSessionMessage|answerFlag, append(data, make([]byte, macSize)...))
+	mac := m.channel.answerMAC.cmac(m.channel.chain[:], answer[:len(answer)-macSize])
+	return append(answer[:len(answer)-macSize], mac[:macSize]...)
+}
+
+// TestWrapping is what answers may have around them that is authentic and wrong.
+func TestWrapping(t *testing.T) {
+	message := encode(CommandEcho|answerFlag, []byte("0123456789abc")) // a block
+	block := func(b ...byte) []byte { return append(b, make([]byte, 16-len(b))...) }
+	for name, c := range map[string]struct {
+		blocks []byte
+		other  byte
+		ok     bool
+	}{
+		"as it should be":    {slices.Concat(message, block(0x80)), 0, true},
+		"another session":    {slices.Concat(message, block(0x80)), 1, false},
+		"no padding":         {message, 0, false},
+		"only zeros":         {slices.Concat(message, block()), 0, false},
+		"zeros that count":   {encode(CommandEcho|answerFlag, make([]byte, 29)), 0, false},
+		"another byte":       {slices.Concat(message, block(0x81)), 0, false},
+		"a byte behind":      {slices.Concat(message, block(0x80, 1)), 0, false},
+		"a block too many":   {slices.Concat(message, block(0x80), block()), 0, false},
+		"a message in front": {slices.Concat(message, message, block(0x80)), 0, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := newMirror(t)
+			s := m.open()
+			m.blocks, m.other = c.blocks, c.other
+			var over *SessionError
+			if _, err := s.Send(t.Context(), CommandEcho, nil); (err == nil) != c.ok || !c.ok && !errors.As(err, &over) {
+				t.Errorf("%v", err)
+			}
+		})
+	}
+}
+
+// TestLogEntryFollows: an entry's digest covers it and the one before, and the numbers go on.
+func TestLogEntryFollows(t *testing.T) {
+	first := LogEntry{Number: 65535, Command: CommandEcho, Digest: [16]byte{1}}
+	chain := func(e LogEntry) LogEntry {
+		digest := sha256.Sum256(append(e.bytes(), first.Digest[:]...))
+		e.Digest = [16]byte(digest[:16])
+		return e
+	}
+	if next := chain(LogEntry{Number: 0}); !next.Follows(first) {
+		t.Error("entry 0 does not follow 65535")
+	}
+	if next := chain(LogEntry{Number: 1}); next.Follows(first) {
+		t.Error("entry 1 follows 65535")
+	}
 }
 
 // TestSessionIsOver changes one answer in each possible way: the session ends, says so from
@@ -319,6 +384,18 @@ func TestSecretsAreNotPrinted(t *testing.T) {
 					}
 				}
 			}
+		}
+	}
+}
+
+// TestSignatureForms: a signature is two positive integers, and nothing else.
+func TestSignatureForms(t *testing.T) {
+	for text, ok := range map[string]bool{
+		"3006020101020101": true, "300602010102010100": false, "3006020100020101": false, "3006020101020100": false,
+		"3006020101020181": false, "3003020101": false, "": false, "3106020101020101": false,
+	} {
+		if _, err := parseECDSA(unhex(t, text)); (err == nil) != ok {
+			t.Errorf("%s: %v", text, err)
 		}
 	}
 }
