@@ -77,7 +77,7 @@ func newMetrics(version string) *metrics {
 		keyInfo:        gauge("key_info", "1, with the key of the chain.", ofChain("provider", "type", "address", "public_key")...),
 		enclaveUp:      gauge("enclave_up", "1 if the enclave runs.", "enclave"),
 		enclaveRuns:    counter("enclave_starts_total", "How often the enclave was launched or found running.", "enclave"),
-		listenerErrors: counter("listener_errors_total", "Failures of the listeners other than the nodes' connections; signing goes on.", "listener"),
+		listenerErrors: counter("listener_errors_total", "Failures of the metrics and status listeners; signing goes on.", "listener"),
 	}
 	build := gauge("build_info", "1, with what was built.", "version", "go_version")
 	build.WithLabelValues(version, runtime.Version()).Set(1)

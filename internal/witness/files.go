@@ -14,7 +14,7 @@ import (
 )
 
 // flagSuffix ends the name of the file beside a state that says how its chain may
-// be started. It holds a line of text: flagQuarantine or flagStopped, a blank, and
+// be started. It holds a line of text: flagQuarantine or flagStopped, a space, and
 // why. Without the file nothing is asked for.
 const (
 	flagSuffix     = ".quarantine"

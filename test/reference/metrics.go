@@ -96,7 +96,7 @@ var allRefusals = []refusal{
 	{"height_floor", "at or below the floor of an enclave's policy, or at a height that the chain had passed when the signer started, by its witness", "nothing: signing starts above it"},
 	{"duplicate_signer", "a witness showed a signature of our key that we did not make", "**now**: see [A witness](../operations.md#a-witness)"},
 	{"wrong_chain", "the node asks for another chain id", "fix the node's genesis or the config"},
-	{"invalid_request", "no vote or proposal that could be signed", "a broken node, or one whose messages differ. Fields that no CometBFT version has are not a reason: they are ignored, counted and never signed"},
+	{"invalid_request", "not a vote or proposal that could be signed", "a broken node, or one whose messages differ. Fields that no CometBFT version has are not a reason: they are ignored, counted and never signed"},
 	{"raw_bytes", "bytes of the node's choice", "see [`allow_sign_bytes`, `allow_raw_bytes`](config.md)"},
 }
 

@@ -176,7 +176,7 @@ func NewSeal(a *provider.House) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "seal KEYFILE --to DOCUMENT --eif FILE --chain-id ID --out FILE",
 		Short: "Encrypt an existing key to a Nitro enclave",
-		Long: `Encrypt an existing key to a Nitro enclave, where the key lies: the attestation
+		Long: `Encrypt an existing key to a Nitro enclave, where the key is: the attestation
 document of "privyseal nitro import-key" is verified against the image, and the key
 is encrypted, with its state, so that only that enclave can open it and nobody can
 lower the state. No network is needed. The key file stays as it is.

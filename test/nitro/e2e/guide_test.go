@@ -306,7 +306,7 @@ func (g *guide) follow(heading string) {
 func (g *guide) run(b block) string {
 	g.Helper()
 	switch b.where {
-	case "on your machine", "where the key lies":
+	case "on your machine", "where the key is":
 		return g.typed("the own machine", b.text)
 	case "on the instance":
 		out := g.typed("the instance", b.text)
