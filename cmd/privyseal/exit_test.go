@@ -9,7 +9,7 @@ import (
 
 	"privyseal/internal/cli"
 	"privyseal/internal/config"
-	"privyseal/internal/filestore"
+	"privyseal/internal/provider"
 )
 
 // TestExitStatus is the table of doc/reference/commands.md: what asks for an operator
@@ -30,16 +30,16 @@ func TestExitStatus(t *testing.T) {
 		{cli.BadConfig(path(syscall.EMFILE)), 1},
 		{cli.BadConfig(path(syscall.EIO)), 1},
 		{cli.Actf("x"), 79},
-		{filestore.ErrMissing, 79},
-		{fmt.Errorf("x: %w", filestore.ErrDamaged), 79},
-		{filestore.ErrLocked, 1},
+		{provider.ErrMissing, 79},
+		{fmt.Errorf("x: %w", provider.ErrDamaged), 79},
+		{provider.ErrLocked, 1},
 		{cli.Act(path(syscall.ENOENT)), 79},
 		{cli.Act(path(syscall.EIO)), 1},
 		{cli.Act(path(syscall.ENOMEM)), 1},
 		{cli.Act(path(syscall.ENFILE)), 1},
 		// Two chains: the one that may pass is worth another start.
-		{cli.Act(errors.Join(filestore.ErrMissing, path(syscall.EMFILE))), 1},
-		{cli.Act(errors.Join(filestore.ErrMissing, filestore.ErrDamaged)), 79},
+		{cli.Act(errors.Join(provider.ErrMissing, path(syscall.EMFILE))), 1},
+		{cli.Act(errors.Join(provider.ErrMissing, provider.ErrDamaged)), 79},
 	} {
 		if got := exitStatus(c.err); got != c.want {
 			t.Errorf("%v: status %d, want %d", c.err, got, c.want)

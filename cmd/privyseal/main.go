@@ -19,9 +19,9 @@ import (
 	"privyseal/internal/command"
 	"privyseal/internal/config"
 	"privyseal/internal/daemon"
-	"privyseal/internal/filestore"
 	"privyseal/internal/home"
 	"privyseal/internal/migrate"
+	"privyseal/internal/provider"
 )
 
 // The main goroutine keeps the first thread of the process, and sleeps on it: the kernel
@@ -72,22 +72,8 @@ func exitStatus(err error) int {
 		return cli.WrongUsage
 	case errors.As(err, &wrong), errors.As(err, &mistakes):
 		return cli.WrongConfig
-	case errors.As(err, &act), errors.As(err, &refused), errors.As(err, &noState), errors.As(err, &live), isStateRefusal(err):
+	case errors.As(err, &act), errors.As(err, &refused), errors.As(err, &noState), errors.As(err, &live), provider.StateRefused(err):
 		return cli.MustAct
 	}
 	return cli.Failed
-}
-
-// isStateRefusal reports whether a state file is refused for good. A locked
-// one is not: its owner may end.
-func isStateRefusal(err error) bool {
-	for _, reason := range []error{
-		filestore.ErrMissing, filestore.ErrUnsafe, filestore.ErrDamaged, filestore.ErrForeign,
-		filestore.ErrCopied, filestore.ErrRestored, filestore.ErrExported, filestore.ErrExists, filestore.ErrBelow,
-	} {
-		if errors.Is(err, reason) {
-			return true
-		}
-	}
-	return false
 }

@@ -69,7 +69,7 @@ func cutAt(t *testing.T, in *home.Installer, steps int, list ...func(*home.Note)
 	if steps == 0 {
 		return
 	}
-	note, err := home.BeginNote(home.Place{Dir: in.Dir, Config: in.Config, Kinds: in.House.Kinds, IsKey: soft.IsMade})
+	note, err := home.BeginNote(home.Place{Dir: in.Dir, Config: in.Config, Kinds: in.House.Kinds, Stores: in.House.Stores, IsKey: soft.IsMade})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -78,12 +78,12 @@ var mayImport = map[string]string{
 	"internal/migrate": "internal/cure internal/key/soft internal/privval internal/pubkey internal/session internal/shell internal/strictjson internal/watermark github.com/pelletier/go-toml/v2 go.yaml.in/yaml/v3",
 	"internal/daemon": "internal/cli internal/config internal/cure internal/monitor internal/oplog internal/privval internal/provider internal/pubkey internal/session " +
 		"internal/signer internal/watermark internal/witness golang.org/x/sys/unix",
-	"internal/home": "internal/cli internal/config internal/cure internal/durable internal/filestore internal/key/soft internal/migrate internal/provider internal/pubkey internal/session " +
+	"internal/home": "internal/cli internal/config internal/cure internal/durable internal/key/soft internal/migrate internal/provider internal/pubkey internal/session " +
 		"internal/shell internal/strictjson internal/watermark internal/witness github.com/spf13/cobra golang.org/x/sys/unix",
 	"internal/cli":   "internal/config internal/cure internal/durable internal/noiseconn internal/pubkey internal/shell github.com/spf13/cobra github.com/spf13/pflag",
 	"internal/oplog": "",
 	// The contract of those who hold keys; the rooms below internal/ops fulfil it.
-	"internal/provider": "internal/cli internal/config internal/cure internal/durable internal/filestore internal/key/soft internal/pubkey internal/shell internal/watermark",
+	"internal/provider": "internal/cli internal/config internal/cure internal/durable internal/key/soft internal/pubkey internal/watermark",
 	"internal/monitor":  "internal/cure internal/witness internal/hostlink internal/oplog internal/privval internal/session internal/signer internal/watermark github.com/prometheus/client_golang/ github.com/prometheus/client_model/go",
 
 	"internal/ops/vault": "internal/cli internal/config internal/cure internal/home internal/key/soft internal/key/vault internal/provider internal/pubkey github.com/spf13/cobra " +
@@ -105,9 +105,9 @@ var mayImport = map[string]string{
 		"internal/provider internal/pubkey internal/session internal/shell internal/watermark internal/witness github.com/spf13/cobra github.com/spf13/pflag " +
 		"golang.org/x/sys/unix",
 
-	"internal/ops/file": "internal/config internal/filestore internal/provider internal/watermark",
+	"internal/ops/file": "internal/config internal/filestore internal/provider internal/shell internal/watermark",
 
-	"cmd/privyseal": "internal/cli internal/command internal/config internal/daemon internal/filestore internal/home internal/migrate internal/ops/ internal/provider",
+	"cmd/privyseal": "internal/cli internal/command internal/config internal/daemon internal/home internal/migrate internal/ops/ internal/provider",
 
 	// For tests only; no program links these.
 	"internal/ops/nitro/nitrotest":     "internal/eif internal/nitro internal/ops/nitro/image internal/policy github.com/fxamacker/cbor/v2",
@@ -213,6 +213,20 @@ func isAllowed(pkg, imp string, allowed []string) bool {
 func names(entry, imp string) bool {
 	imp = strings.TrimPrefix(imp, module+"/")
 	return entry == imp || strings.HasSuffix(entry, "/") && strings.HasPrefix(imp, entry)
+}
+
+// storeRooms are the stores, each with the one room that may import it.
+var storeRooms = map[string]string{"internal/filestore": "internal/ops/file"}
+
+// A store is met through the contract, by all but its own room.
+func TestStoresHaveRooms(t *testing.T) {
+	for store, room := range storeRooms {
+		for pkg, allowed := range mayImport {
+			if imports := slices.Contains(strings.Fields(allowed), store); imports != (pkg == room) {
+				t.Errorf("%s may import %s: %v, and its room is %s", pkg, store, imports, room)
+			}
+		}
+	}
 }
 
 // TestRulesBite shows that the rules refuse what they are made to refuse.

@@ -147,7 +147,7 @@ func (k *inspection) all(ctx context.Context) {
 	folders := map[string]bool{}
 	for i, ch := range k.Config.Chains {
 		k.Chain = ch.Name
-		k.checkChain(i)
+		k.checkChain(ctx, i)
 		k.checkNodes(ctx, i)
 		k.checkWitnesses(ctx, i)
 		k.Chain = ""
@@ -250,7 +250,7 @@ func (k *inspection) checkClock() {
 }
 
 // checkChain checks key, identity, what was imported, and state of a chain.
-func (k *inspection) checkChain(i int) {
+func (k *inspection) checkChain(ctx context.Context, i int) {
 	ch := k.Config.Chains[i]
 	if k.running != nil {
 		k.checkRunning(ch, k.Config.Line("chain", i))
@@ -276,7 +276,7 @@ func (k *inspection) checkChain(i int) {
 				"once its old signer is off for good: `shred -u "+shell.Word(source)+"`")
 		}
 	}
-	k.checkState(i, key)
+	k.checkState(ctx, i, key)
 }
 
 // checkRunning checks whether the running signer can sign for a chain.
@@ -321,14 +321,15 @@ func (k *inspection) checkIdentity(i int) {
 	}
 }
 
-func (k *inspection) checkState(i int, key pubkey.Key) {
+func (k *inspection) checkState(ctx context.Context, i int, key pubkey.Key) {
 	ch := k.Config.Chains[i]
 	what, line := "state", k.Config.Line("chain", i, "state")
 	var id watermark.ID
 	if !key.IsZero() {
 		id = watermark.ID{ChainID: ch.ID, Key: key.ID()}
 	}
-	info, err := k.app.Stores.State(k.Config.Path, ch, id).Inspect()
+	state := k.app.Stores.State(provider.PlaceOf(k.Config, ch), id)
+	info, err := state.Inspect(ctx)
 	if err == nil {
 		err = info.Problem
 	}
@@ -336,7 +337,7 @@ func (k *inspection) checkState(i int, key pubkey.Key) {
 		k.Add(provider.Bad, line, what, k.app.Providers.ExplainState(k.Config, ch, err).Error(), "")
 		return
 	}
-	text := fmt.Sprintf("%s, mode %#o%s, %s", k.Config.Path(ch.State), info.Mode.Perm(), cli.Prefixed(", ", info.Filesystem), home.MarkText(k.app.Providers.Shown(ch, info.Saved.Mark)))
+	text := fmt.Sprintf("%s%s, %s", state.Where, cli.Prefixed(", ", fileText(info, "")), home.MarkText(k.app.Providers.Shown(ch, info.Saved.Mark)))
 	if info.Torn {
 		text += ", one copy of a record is bad (its twin is used, and the next start repairs it)"
 	}

@@ -1,11 +1,12 @@
 package command
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"os"
+	"math"
 	"text/tabwriter"
 	"time"
 
@@ -84,7 +85,7 @@ func initState(a *provider.House, cmd *cobra.Command, c *config.Config, ch confi
 		return err
 	}
 	path := c.Path(ch.State)
-	if err := absent(path, state); err != nil {
+	if err := absent(cmd.Context(), state); err != nil {
 		return err
 	}
 	saved, err := from.Admit(cmd, ch, key, path, ch.ImportedFrom...)
@@ -94,20 +95,23 @@ func initState(a *provider.House, cmd *cobra.Command, c *config.Config, ch confi
 	if err := home.Quarantine(path, "the state was made by state init"); err != nil {
 		return err
 	}
-	if err := state.Create(saved); err != nil {
+	if err := state.Create(cmd.Context(), saved); err != nil {
 		return a.Providers.ExplainState(c, ch, err)
 	}
-	_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: made %s, at %s\n", ch.Name, path, home.MarkText(saved.Mark))
+	_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: made %s, at %s\n", ch.Name, state.Where, home.MarkText(saved.Mark))
 	return err
 }
 
 // absent returns an ErrExists if there is a state, so that nobody is asked for a word
 // that leads nowhere.
-func absent(path string, state provider.State) error {
-	if _, err := os.Lstat(path); err != nil {
+func absent(ctx context.Context, state provider.State) error {
+	if _, err := state.Inspect(ctx); errors.Is(err, provider.ErrMissing) {
 		return nil
+	} else if err != nil {
+		return err
 	}
-	return state.Create(watermark.Saved{}) // refuses
+	// It refuses. Should the state go meanwhile, there is one that signs nothing.
+	return state.Create(ctx, watermark.Saved{Mark: watermark.Floor(math.MaxInt64)})
 }
 
 func newStateRaiseCommand(a *provider.House) *cobra.Command {
@@ -169,9 +173,9 @@ func raiseState(a *provider.House, cmd *cobra.Command, c *config.Config, ch conf
 
 // bringIn raises the state to a mark that the gate lets in. Where there is no state,
 // it makes one if that is allowed.
-func bringIn(a *provider.House, cmd *cobra.Command, c *config.Config, ch config.Chain, state provider.State, words *home.Words, in home.Incoming, by home.Exporter, makes bool) error {
-	path := c.Path(ch.State)
-	info, err := state.Inspect()
+func bringIn(a *provider.House, cmd *cobra.Command, c *config.Config, ch config.Chain, state provider.Kept, words *home.Words, in home.Incoming, by home.Exporter, makes bool) error {
+	ctx, path := cmd.Context(), c.Path(ch.State)
+	info, err := state.Inspect(ctx)
 	missing := errors.Is(err, provider.ErrMissing)
 	if err != nil && !(missing && makes) {
 		return a.Providers.ExplainState(c, ch, err)
@@ -185,7 +189,7 @@ func bringIn(a *provider.House, cmd *cobra.Command, c *config.Config, ch config.
 	case info.Problem != nil:
 		return a.Providers.ExplainState(c, ch, info.Problem)
 	case saved.Mark.Less(info.Saved.Mark):
-		return a.Providers.ExplainState(c, ch, state.Raise(saved)) // refuses
+		return a.Providers.ExplainState(c, ch, state.Raise(ctx, saved)) // refuses
 	}
 	in.Own = by.Same(home.ExporterOf(path, info))
 	g := words.Gate(cmd, ch, in.Origin == home.FromNothing)
@@ -200,17 +204,17 @@ func bringIn(a *provider.House, cmd *cobra.Command, c *config.Config, ch config.
 		return err
 	}
 	if missing {
-		err = state.Create(saved)
+		err = state.Create(ctx, saved)
 	} else {
-		err = state.Raise(saved)
+		err = state.Raise(ctx, saved)
 	}
 	if err != nil {
 		return a.Providers.ExplainState(c, ch, err)
 	}
-	if info, err = state.Inspect(); err != nil {
+	if info, err = state.Inspect(ctx); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: %s is at %s\n", ch.Name, path, home.MarkText(a.Providers.Shown(ch, info.Saved.Mark)))
+	_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: %s is at %s\n", ch.Name, state.Where, home.MarkText(a.Providers.Shown(ch, info.Saved.Mark)))
 	return err
 }
 
@@ -247,8 +251,8 @@ func adoptState(a *provider.House, cmd *cobra.Command, c *config.Config, ch conf
 	if err != nil {
 		return err
 	}
-	path := c.Path(ch.State)
-	info, err := state.Inspect()
+	ctx := cmd.Context()
+	info, err := state.Inspect(ctx)
 	if err != nil {
 		return a.Providers.ExplainState(c, ch, err)
 	}
@@ -256,34 +260,34 @@ func adoptState(a *provider.House, cmd *cobra.Command, c *config.Config, ch conf
 		_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s: nothing to adopt, the state is in order at %s\n", ch.Name, home.MarkText(a.Providers.Shown(ch, info.Saved.Mark)))
 		return err
 	}
-	mover, moves := state.(provider.Mover)
+	mover, moves := state.State.(provider.Mover)
 	if !moves || !adoptable(info.Problem) {
 		return a.Providers.ExplainState(c, ch, info.Problem)
 	}
 	if info.Ended { // no word brings it back to life
-		return a.Providers.ExplainState(c, ch, mover.Adopt()) // refuses
+		return a.Providers.ExplainState(c, ch, mover.Adopt(ctx)) // refuses
 	}
 	in := home.Incoming{
 		Chain: ch.Name, Mark: info.Newest.Mark, Origin: home.FromHere, Written: info.Newest.Time,
-		From: path + ", a file that was copied, restored or moved",
+		From: state.Where + ", a file that was copied, restored or moved",
 	}
 	if info.Saved.Mark.Less(info.Newest.Mark) {
-		in.From = fmt.Sprintf("this host, which knows of more than %s: that is at %s", path, home.MarkText(a.Providers.Shown(ch, info.Saved.Mark)))
+		in.From = fmt.Sprintf("this host, which knows of more than %s: that is at %s", state.Where, home.MarkText(a.Providers.Shown(ch, info.Saved.Mark)))
 	}
 	// A copy of a state that never signed is a fresh state; whoever adopts it says so.
 	if err := words.Gate(cmd, ch, true).Admit(in, home.Here{}); err != nil {
 		return err
 	}
-	if err := home.Quarantine(path, "the state was adopted"); err != nil {
+	if err := home.Quarantine(c.Path(ch.State), "the state was adopted"); err != nil {
 		return err
 	}
-	if err := mover.Adopt(); err != nil {
+	if err := mover.Adopt(ctx); err != nil {
 		return a.Providers.ExplainState(c, ch, err)
 	}
-	if info, err = state.Inspect(); err != nil {
+	if info, err = state.Inspect(ctx); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: adopted %s, at %s\n", ch.Name, path, home.MarkText(a.Providers.Shown(ch, info.Saved.Mark)))
+	_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: adopted %s, at %s\n", ch.Name, state.Where, home.MarkText(a.Providers.Shown(ch, info.Saved.Mark)))
 	return err
 }
 
@@ -310,15 +314,15 @@ file.`,
 			// A state can be looked at without its key, too.
 			state, _, keyErr := home.StateOf(a, c, ch)
 			if keyErr != nil {
-				state = a.Stores.State(c.Path, ch, watermark.ID{})
+				state = a.Stores.State(provider.PlaceOf(c, ch), watermark.ID{})
 			}
-			info, err := state.Inspect()
+			info, err := state.Inspect(cmd.Context())
 			if err != nil {
 				return a.Providers.ExplainState(c, ch, err)
 			}
 			info.Problem = a.Providers.ExplainState(c, ch, info.Problem)
 			info.Saved.Mark = a.Providers.Shown(ch, info.Saved.Mark)
-			if err := showState(cmd.OutOrStdout(), c.Path(ch.State), info, asJSON); err != nil {
+			if err := showState(cmd.OutOrStdout(), state.Where, info, asJSON); err != nil {
 				return err
 			}
 			if info.Problem != nil {
@@ -372,7 +376,7 @@ func showState(w io.Writer, path string, info provider.Info, asJSON bool) error 
 	}
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(t, "file\t%s\n", path)
-	fmt.Fprintf(t, "\tmode %s%s\n", s.Mode, cli.Prefixed(", on ", s.Filesystem))
+	fmt.Fprintf(t, "\t%s\n", fileText(info, "on "))
 	if s.WrittenAt != nil {
 		fmt.Fprintf(t, "chain\t%s\n", s.ChainID)
 		fmt.Fprintf(t, "mark\t%s\n", home.MarkText(m))
@@ -390,6 +394,14 @@ func showState(w io.Writer, path string, info provider.Info, asJSON bool) error 
 		fmt.Fprintf(t, "condition\tin order\n")
 	}
 	return t.Flush()
+}
+
+// fileText is what a file system says of a state that it has.
+func fileText(info provider.Info, on string) string {
+	if info.Mode == 0 {
+		return ""
+	}
+	return fmt.Sprintf("mode %#o%s", info.Mode.Perm(), cli.Prefixed(", "+on, info.Filesystem))
 }
 
 // blockText returns which block a mark is for: its hash, nil, or "" if that is
@@ -428,7 +440,7 @@ first. If the output is lost, export again: it stays the same.`,
 			if err != nil {
 				return err
 			}
-			export := func() ([]byte, error) { return exportState(c.Path(ch.State), ch.ID, state, key) }
+			export := func() ([]byte, error) { return exportState(cmd.Context(), c.Path(ch.State), ch.ID, state, key) }
 			if out == "" {
 				data, err := export()
 				if err != nil {
@@ -450,16 +462,16 @@ first. If the output is lost, export again: it stays the same.`,
 }
 
 // exportState ends the state and returns it.
-func exportState(path, chainID string, state provider.State, key pubkey.Key) ([]byte, error) {
-	info, err := state.Inspect()
+func exportState(ctx context.Context, path, chainID string, state provider.Kept, key pubkey.Key) ([]byte, error) {
+	info, err := state.Inspect(ctx)
 	if err != nil {
 		return nil, err
 	}
-	mover, moves := state.(provider.Mover)
+	mover, moves := state.State.(provider.Mover)
 	if !moves {
 		return nil, cli.Actf("the store of chain %q cannot export its state", chainID)
 	}
-	saved, err := mover.Export()
+	saved, err := mover.Export(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -174,7 +174,7 @@ func (c *chain) id() watermark.ID {
 // openState loads the mark. With it the chain can sign.
 func (c *chain) openState(ctx context.Context, d *Daemon, standby bool) error {
 	cfg, cc, pub := d.Config, c.cfg, c.key.PublicKey()
-	store, err := d.Stores.State(cfg.Path, cc, c.id()).Open(ctx, standby)
+	store, err := d.Stores.State(provider.PlaceOf(cfg, cc), c.id()).Open(ctx, standby)
 	if err != nil {
 		return d.Providers.ExplainState(cfg, cc, err)
 	}

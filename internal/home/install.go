@@ -1,6 +1,7 @@
 package home
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -16,7 +17,6 @@ import (
 	"privyseal/internal/config"
 	"privyseal/internal/cure"
 	"privyseal/internal/durable"
-	"privyseal/internal/filestore"
 	"privyseal/internal/key/soft"
 	"privyseal/internal/provider"
 	"privyseal/internal/pubkey"
@@ -124,7 +124,7 @@ func (in *Installer) Noted(make func(*Note) error) error {
 	var note *Note
 	err := in.Undo.Folder(in.Dir)
 	if err == nil {
-		note, err = BeginNote(Place{Dir: in.Dir, Config: in.Config, Kinds: in.House.Kinds, IsKey: soft.IsMade})
+		note, err = BeginNote(Place{Dir: in.Dir, Config: in.Config, Kinds: in.House.Kinds, Stores: in.House.Stores, IsKey: soft.IsMade})
 	}
 	if err != nil {
 		in.Undo.all()
@@ -312,11 +312,13 @@ func (in *Installer) MakeState(ch config.Chain, public pubkey.Key, saved waterma
 		in.Undo.file(witness.FlagPath(path))
 	}
 	id := watermark.ID{ChainID: ch.ID, Key: public.ID()}
-	if err := in.House.Stores.State(in.Abs, ch, id).Create(saved); err != nil {
+	state := in.House.Stores.State(provider.Place{Chain: ch, Path: in.Abs}, id)
+	if err := state.Create(context.Background(), saved); err != nil {
 		return err
 	}
-	in.Undo.file(path)
-	in.Undo.file(path + filestore.CompanionSuffix)
+	for _, file := range state.Files {
+		in.Undo.file(file)
+	}
 	return nil
 }
 

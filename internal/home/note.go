@@ -2,6 +2,7 @@ package home
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -14,7 +15,7 @@ import (
 	"privyseal/internal/cli"
 	"privyseal/internal/config"
 	"privyseal/internal/durable"
-	"privyseal/internal/filestore"
+	"privyseal/internal/provider"
 	"privyseal/internal/pubkey"
 	"privyseal/internal/strictjson"
 	"privyseal/internal/watermark"
@@ -80,6 +81,7 @@ type Place struct {
 	Dir    string         // the home folder, which is there
 	Config *config.Config // nil: there is none yet
 	Kinds  config.Kinds   // what it may have
+	Stores provider.Stores
 	// IsKey reports whether a key file holds the key of a public key, or is torn. With the
 	// zero key it is only asked whether it is torn. It is called for regular files.
 	IsKey func(path string, key pubkey.Key) bool
@@ -220,8 +222,7 @@ func (n *Note) takeBack(m *Making, named bool) error {
 	if err != nil {
 		return nil
 	}
-	path := n.abs(m.State)
-	there, untouched := m.untouched(path, public)
+	state, untouched := n.untouched(m, public)
 	if !untouched {
 		return nil
 	}
@@ -238,10 +239,10 @@ func (n *Note) takeBack(m *Making, named bool) error {
 	if m.State == "" {
 		return nil
 	}
-	if there {
+	for _, path := range state.Files {
 		os.Remove(path)
 	}
-	os.Remove(path + filestore.CompanionSuffix)
+	path := n.abs(m.State)
 	os.Remove(witness.FlagPath(path))
 	if err := durable.SyncFolder(filepath.Dir(path)); !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -285,24 +286,25 @@ func regular(path string) bool {
 	return err == nil && info.Mode().IsRegular()
 }
 
-// untouched reports whether a state is there, and whether nothing speaks against it
-// that nothing was signed since it was made: it is as it was made, or was not made yet.
-func (m *Making) untouched(path string, public pubkey.Key) (there, untouched bool) {
+// untouched returns the state of what was made, and whether nothing speaks against it
+// that nothing was signed since: it is as it was made, or was not made yet.
+func (n *Note) untouched(m *Making, public pubkey.Key) (state provider.Kept, untouched bool) {
 	if m.State == "" {
-		return false, true // an identity alone
+		return state, true // an identity alone
 	}
-	id := watermark.ID{ChainID: m.ChainID, Key: public.ID()}
-	info, err := filestore.Inspect(filestore.Config{Path: path, ID: id, Host: filestore.HostFolders()})
-	if errors.Is(err, filestore.ErrMissing) {
-		return false, true
+	ch := config.Chain{ID: m.ChainID, Name: m.Name, State: m.State}
+	state = n.Stores.State(provider.Place{Chain: ch, Path: n.abs}, watermark.ID{ChainID: m.ChainID, Key: public.ID()})
+	info, err := state.Inspect(context.Background())
+	if errors.Is(err, provider.ErrMissing) {
+		return state, true
 	}
-	flag, flagErr := witness.ReadFlag(path)
+	flag, flagErr := witness.ReadFlag(n.abs(m.State))
 	if err := errors.Join(err, flagErr, info.Problem); err != nil || info.Exported || flag.Stopped {
-		return true, false
+		return state, false
 	}
 	at := info.Saved.Mark
 	same := at.Height == m.Height && at.Round == m.Round && at.Step.String() == m.Step
-	return true, same && (m.SignBytes == nil || bytes.Equal(at.SignBytes, m.SignBytes))
+	return state, same && (m.SignBytes == nil || bytes.Equal(at.SignBytes, m.SignBytes))
 }
 
 // takeKey removes a file, or moves it aside where a config may have named it.

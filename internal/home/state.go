@@ -52,10 +52,10 @@ func ReadState(path, chainID string, key pubkey.Key) (Foreign, error) {
 }
 
 // StateOf returns the state of a chain and whose it is.
-func StateOf(a *provider.House, c *config.Config, ch config.Chain) (provider.State, pubkey.Key, error) {
+func StateOf(a *provider.House, c *config.Config, ch config.Chain) (provider.Kept, pubkey.Key, error) {
 	key, err := a.Providers.Public(c, ch)
 	if err != nil {
-		return nil, key, err
+		return provider.Kept{}, key, err
 	}
-	return a.Stores.State(c.Path, ch, watermark.ID{ChainID: ch.ID, Key: key.ID()}), key, nil
+	return a.Stores.State(provider.PlaceOf(c, ch), watermark.ID{ChainID: ch.ID, Key: key.ID()}), key, nil
 }

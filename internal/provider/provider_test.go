@@ -93,9 +93,9 @@ func TestWhoseState(t *testing.T) {
 func TestStoreOfAChain(t *testing.T) {
 	var asked string
 	store := func(name string, keeps bool) Store {
-		return Store{Name: name, Keeps: func(config.Chain) bool { return keeps }, State: func(func(string) string, config.Chain, watermark.ID) State {
+		return Store{Name: name, Keeps: func(config.Chain) bool { return keeps }, State: func(Place, watermark.ID) Kept {
 			asked = name
-			return nil
+			return Kept{}
 		}}
 	}
 	for want, stores := range map[string]Stores{
@@ -103,7 +103,7 @@ func TestStoreOfAChain(t *testing.T) {
 		"second": {store("first", true), store("second", true)},
 		"only":   {store("only", false)},
 	} {
-		stores.State(nil, config.Chain{}, watermark.ID{})
+		stores.State(Place{}, watermark.ID{})
 		if asked != want {
 			t.Errorf("%s was asked, not %s", asked, want)
 		}

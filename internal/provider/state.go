@@ -2,13 +2,10 @@ package provider
 
 import (
 	"errors"
-	"strings"
 
 	"privyseal/internal/cli"
 	"privyseal/internal/config"
 	"privyseal/internal/cure"
-	"privyseal/internal/filestore"
-	"privyseal/internal/shell"
 	"privyseal/internal/watermark"
 )
 
@@ -40,30 +37,13 @@ func (t Table) InPlace(c *config.Config, ch config.Chain, m watermark.Mark) erro
 		cure.Command("privyseal", "state", "raise", "--home", c.Path("."), "--chain-id", ch.Name, "--after-height", "H"))
 }
 
-// ExplainState gives the error of a state the next step that fits the chain, also where
-// the chain's key is gone too.
+// ExplainState gives the error of a state that is lost the next step of a provider whose
+// states only the one who signs can make.
 func (t Table) ExplainState(c *config.Config, ch config.Chain, err error) error {
-	var e *filestore.Error
-	if !errors.As(err, &e) {
-		return err
-	}
-	mended := *e
-	lost := errors.Is(e, filestore.ErrMissing) || errors.Is(e, filestore.ErrDamaged)
+	e, ok := errors.AsType[*StateError](err)
 	keeper, keeps := t.Keeper(ch)
-	switch general := filestore.Cure(ch.ID, e.Err); {
-	case lost && keeps:
-		mended.Cure = keeper.Lost(c, ch, errors.Is(e, filestore.ErrDamaged))
-	case lost || e.Cure == general:
-		mended.Cure = stateCure(c, ch, e.Err)
-	default:
+	if !ok || !keeps || e.Reason != ErrMissing && e.Reason != ErrDamaged {
 		return err
 	}
-	return &mended
-}
-
-// stateCure is filestore's, which knows the chain's id only, for the chain by its name
-// and in its home.
-func stateCure(c *config.Config, ch config.Chain, reason error) string {
-	chain := " --chain-id " + shell.Word(ch.Name)
-	return strings.ReplaceAll(filestore.Cure(ch.Name, reason), chain, " --home "+shell.Word(c.Path("."))+chain)
+	return &StateError{e.Reason, e.Err, keeper.Lost(c, ch, e.Reason == ErrDamaged)}
 }

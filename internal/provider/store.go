@@ -2,65 +2,146 @@ package provider
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 
 	"privyseal/internal/config"
-	"privyseal/internal/filestore"
 	"privyseal/internal/watermark"
 )
 
 // State is the state of one chain and its key, in whatever store, as the operator's side
-// meets it. Its errors are those below.
+// meets it. Its errors are [StateError]s where one of the reasons below applies.
 type State interface {
-	// Open takes the state for this process alone. wait waits for another one that has it,
-	// until ctx ends.
+	// Open takes the state for a signer of this process. Where a store lets one signer at a
+	// time have it, a second one gets ErrLocked, and ErrTwin with another state of the same
+	// chain and key on this host; wait waits for the first to end, until ctx does.
 	Open(ctx context.Context, wait bool) (watermark.Store, error)
 	// Inspect looks at it and changes nothing, also while a signer has it.
-	Inspect() (Info, error)
-	// Create makes it where there is none.
-	Create(first watermark.Saved) error
-	// Raise brings it to a mark, and never lowers it.
-	Raise(to watermark.Saved) error
+	Inspect(ctx context.Context) (Info, error)
+	// Create makes it where there is none, and never anything in the place of one: ErrExists.
+	Create(ctx context.Context, first watermark.Saved) error
+	// Raise brings it to a mark, and never lowers it: ErrBelow. An exported one lives again
+	// then.
+	Raise(ctx context.Context, to watermark.Saved) error
 }
 
-// Mover is a [State] that can leave this host and come to another one.
+// Mover is a [State] that can end, for another one to go on, and be taken back into use.
 type Mover interface {
-	// Export ends it here, durably, and returns what it held. Again it returns the same.
-	Export() (watermark.Saved, error)
-	// Adopt accepts one whose bytes were put here by something else.
-	Adopt() error
+	// Export ends it for every signer, durably, and returns what it held. Again it returns
+	// the same.
+	Export(ctx context.Context) (watermark.Saved, error)
+	// Adopt accepts one whose bytes were put there by something else (ErrCopied, ErrRestored),
+	// at the highest mark that is known of it.
+	Adopt(ctx context.Context) error
 }
 
 // Info is what a store says about a state. What a store does not have is zero.
-type Info = filestore.Info
+type Info struct {
+	ID    watermark.ID
+	Saved watermark.Saved
+	// Exported says that it was handed on, and is dead.
+	Exported bool
+	// Newest is what Adopt would raise it to. Ended says that Adopt would refuse.
+	Newest watermark.Saved
+	Ended  bool
+	// Problem is why Open would refuse it, or nil.
+	Problem error
+	// Instance names this very state, in hexadecimal, for as long as it exists.
+	Instance string
+
+	// The following are of a state in a file.
+
+	Mode       fs.FileMode
+	Filesystem string
+	// Bound says that it is bound to this machine and this file.
+	Bound bool
+	// Torn says that one copy of a record is bad, and that its twin is used.
+	Torn bool
+}
 
 // Why a state is refused, whatever its store.
 var (
-	ErrLocked   = filestore.ErrLocked   // another process has it,
-	ErrTwin     = filestore.ErrTwin     // or has another state of its chain and key
-	ErrMissing  = filestore.ErrMissing  // there is none
-	ErrExported = filestore.ErrExported // it was handed to another host
-	ErrCopied   = filestore.ErrCopied   // its bytes were put here by something else,
-	ErrRestored = filestore.ErrRestored // or brought back
+	ErrLocked   = errors.New("another process has the state")
+	ErrTwin     = errors.New("another signer on this host has another state of the same chain and key")
+	ErrMissing  = errors.New("there is no state")
+	ErrExists   = errors.New("there is a state already")
+	ErrUnsafe   = errors.New("the state is not safe to use")
+	ErrDamaged  = errors.New("the state is damaged")
+	ErrForeign  = errors.New("the state belongs to another chain or key")
+	ErrCopied   = errors.New("the state was copied or restored")
+	ErrRestored = errors.New("the state was restored or changed by another program")
+	ErrExported = errors.New("the state was exported")
+	ErrBelow    = errors.New("the mark is below the one in the state")
 )
+
+// StateRefused reports whether a state, or a request to it, is refused until an operator
+// acts. Who has it locked may end by itself.
+func StateRefused(err error) bool {
+	for _, reason := range []error{
+		ErrMissing, ErrExists, ErrUnsafe, ErrDamaged, ErrForeign, ErrCopied, ErrRestored, ErrExported, ErrBelow,
+	} {
+		if errors.Is(err, reason) {
+			return true
+		}
+	}
+	return false
+}
+
+// StateError is why a state is not used, or a request to it refused.
+type StateError struct {
+	Reason error  // one of the above
+	Err    error  // the same in the words of the store
+	Cure   string // what to do next, for the chain by its name and in its home; "" if nobody knows
+}
+
+// Error returns what the store says, and the cure on a line of its own.
+func (e *StateError) Error() string {
+	if e.Cure == "" {
+		return e.Err.Error()
+	}
+	return e.Err.Error() + "\n" + e.Cure
+}
+
+func (e *StateError) Unwrap() []error { return []error{e.Reason, e.Err} }
+
+// Place is a chain whose state is asked for.
+type Place struct {
+	config.Chain
+	// Path returns where a path of the config lies; that of "." is the home folder.
+	Path func(string) string
+}
+
+// PlaceOf returns the place of a chain of a config.
+func PlaceOf(c *config.Config, ch config.Chain) Place { return Place{Chain: ch, Path: c.Path} }
+
+// Kept is the state of a chain where its store keeps it.
+type Kept struct {
+	State
+	// Where names that for people, as the path of a file.
+	Where string
+	// Files are what Create makes on this host. A command that takes back what it made
+	// removes them, if the state is as Create made it.
+	Files []string
+}
 
 // Store is one store of this build.
 type Store struct {
 	Name string
 	// Keeps reports whether the state of a chain is in it.
 	Keeps func(ch config.Chain) bool
-	// State returns the state of a chain; path is where a path of its config lies.
-	State func(path func(string) string, ch config.Chain, id watermark.ID) State
+	// State returns the state of a chain and a key. With the zero id it is only looked at.
+	State func(at Place, id watermark.ID) Kept
 }
 
 // Stores is all stores of a build.
 type Stores []Store
 
 // State returns the state of a chain. The config was checked, so that a store has it.
-func (s Stores) State(path func(string) string, ch config.Chain, id watermark.ID) State {
+func (s Stores) State(at Place, id watermark.ID) Kept {
 	for _, store := range s[1:] {
-		if store.Keeps(ch) {
-			return store.State(path, ch, id)
+		if store.Keeps(at.Chain) {
+			return store.State(at, id)
 		}
 	}
-	return s[0].State(path, ch, id)
+	return s[0].State(at, id)
 }

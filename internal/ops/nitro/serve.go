@@ -76,7 +76,8 @@ func openNitroChain(ctx context.Context, d *daemon.Daemon, cc config.Chain, m *m
 	if err := d.Claim(c.id, cc.Name); err != nil {
 		return nil, err
 	}
-	store, err := d.Stores.State(d.Config.Path, cc, c.id).Open(ctx, standby)
+	state := d.Stores.State(provider.PlaceOf(d.Config, cc), c.id)
+	store, err := state.Open(ctx, standby)
 	if err != nil {
 		return nil, d.Providers.ExplainState(d.Config, cc, err)
 	}
@@ -84,7 +85,7 @@ func openNitroChain(ctx context.Context, d *daemon.Daemon, cc config.Chain, m *m
 	if err = d.Providers.ExplainState(d.Config, cc, err); err == nil {
 		var last hostlink.Record
 		if last, err = hostlink.ReadRecord(saved.Mark.SignBytes); err != nil {
-			err = fmt.Errorf("the state %s holds no record of an enclave: %w; put back the state of the chain's own enclave, and if it is lost see `privyseal state init --help`", d.Config.Path(cc.State), err)
+			err = fmt.Errorf("the state %s holds no record of an enclave: %w; put back the state of the chain's own enclave, and if it is lost see `privyseal state init --help`", state.Where, err)
 		}
 		c.Acked(last)
 	}

@@ -31,7 +31,7 @@ func (Holder) NewState(cmd *cobra.Command, a *provider.House, c *config.Config, 
 		return err
 	}
 	path := c.Path(ch.State)
-	if _, err := state.Inspect(); !errors.Is(err, provider.ErrMissing) {
+	if _, err := state.Inspect(ctx); !errors.Is(err, provider.ErrMissing) {
 		return cli.Actf("there is a state at %s; look at it with %s, and move it aside if it is lost for good", path, a.Command("state show --chain-id %s", ch.Name))
 	}
 	key, err := readWrapped(c.Path(ch.Key), ch.ID)
@@ -62,7 +62,7 @@ func (Holder) NewState(cmd *cobra.Command, a *provider.House, c *config.Config, 
 		return err
 	}
 	// The key was wrapped again as well; the file that is there stays good.
-	if err := state.Create(watermark.Saved{Mark: mark}); err != nil {
+	if err := state.Create(ctx, watermark.Saved{Mark: mark}); err != nil {
 		return err
 	}
 	_, err = fmt.Fprintf(w, "%s: made %s, at %s\nnow go back to an image without that floor (%s, and `eif`), start the service, and take this one out of the key policy: as long as KMS lets it in, whoever takes over this instance can have a new state made again\n",
