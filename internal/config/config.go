@@ -8,15 +8,10 @@
 package config
 
 import (
-	"errors"
-	"fmt"
-	"io"
-	"io/fs"
 	"maps"
-	"os"
 	"path/filepath"
 	"slices"
-	"syscall"
+	"strings"
 	"time"
 
 	"privyseal/internal/cure"
@@ -117,136 +112,9 @@ func (d *Duration) UnmarshalText(text []byte) (err error) {
 	return err
 }
 
-// maxFileSize is far above what a thousand chains need, in bytes.
-const maxFileSize = 1 << 20
-
-// Load reads and checks the config file at path. A file that holds mistakes
-// gives an *[Error] with all of them that can be told at once.
-func (k Kinds) Load(path string) (*Config, error) {
-	data, mode, err := read(path)
-	if err != nil {
-		return nil, err
-	}
-	c, err := k.Parse(path, data)
-	if err != nil {
-		return nil, err
-	}
-	return c, c.checkMode(path, mode)
-}
-
-// checkMode refuses a file with credentials that others may read.
-func (c *Config) checkMode(path string, mode fs.FileMode) error {
-	for _, t := range c.tables() {
-		if key, secret := t.Secret(); secret && mode&0o077 != 0 {
-			return newError(path, []Problem{{
-				Line: c.Line(t.table, t.name, key),
-				Text: fmt.Sprintf("there are credentials in this file, and others may read it (mode %#o)", mode),
-				Next: cure.Command("chmod", "0600", path),
-			}})
-		}
-	}
-	return nil
-}
-
-// Parse reads the config file that holds data; path gives its name in errors
-// and the folder that its paths are relative to.
-func (k Kinds) Parse(path string, data []byte) (*Config, error) {
-	doc := k.scan(data)
-	c := &Config{dir: filepath.Dir(path), lines: doc.lines, kinds: k}
-	if !doc.broken {
-		doc.decode(data, c)
-	}
-	doc.addUnknown(c)
-	if !doc.broken {
-		c.fill()
-		c.validate(&doc.problems)
-	}
-	if len(doc.problems) > 0 {
-		return nil, newError(path, doc.problems)
-	}
-	return c, nil
-}
-
-// missing is a config that is not there, an [fs.ErrNotExist].
-type missing string
-
-func (path missing) Error() string { return "there is no " + string(path) }
-
-func (missing) Unwrap() error { return fs.ErrNotExist }
-
 // initCommand makes a chain in the home folder dir.
 func initCommand(dir string) string {
 	return cure.Command("privyseal", "init", "--home", dir, "--chain-id", "ID", "--node", "ADDR")
-}
-
-// read returns the content of the file at path if only its owner may write it,
-// and its permissions.
-func read(path string) ([]byte, fs.FileMode, error) {
-	// O_NONBLOCK, or opening a named pipe would wait for its writer, and a reload with it.
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, 0, cure.Add(missing(path), "make it with %s", initCommand(filepath.Dir(path)))
-	}
-	if err != nil {
-		return nil, 0, fmt.Errorf("cannot read the config: %w", err)
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	switch {
-	case err != nil:
-		return nil, 0, fmt.Errorf("cannot read the config: %w", err)
-	case !info.Mode().IsRegular():
-		return nil, 0, fmt.Errorf("%s is not a regular file", path)
-	case info.Mode().Perm()&0o022 != 0:
-		return nil, 0, cure.Add(fmt.Errorf("%s may be written by others (mode %#o)", path, info.Mode().Perm()), "%s", cure.Command("chmod", "go-w", path))
-	case info.Size() > maxFileSize:
-		return nil, 0, fmt.Errorf("%s has %d bytes; a config has at most %d", path, info.Size(), maxFileSize)
-	}
-	data, err := io.ReadAll(io.LimitReader(f, maxFileSize+1))
-	if err != nil {
-		return nil, 0, fmt.Errorf("cannot read the config: %w", err)
-	}
-	return data, info.Mode().Perm(), nil
-}
-
-// fill puts the defaults in place of absent keys.
-func (c *Config) fill() {
-	absent := func(parts ...any) bool {
-		_, found := c.lines[at(parts...)]
-		return !found
-	}
-	if absent("log.level") {
-		c.Log.Level = DefaultLevel
-	}
-	if absent("log.format") {
-		c.Log.Format = DefaultFormat
-	}
-	for i := range c.Chains {
-		ch := &c.Chains[i]
-		if absent("chain", i, "name") {
-			ch.Name = ch.ID
-		}
-		for j := range ch.Nodes {
-			if absent("chain", i, "node", j, "name") {
-				ch.Nodes[j].Name = fmt.Sprintf("node%d", j+1)
-			}
-		}
-		if absent("chain", i, "height_burst") {
-			ch.HeightBurst = DefaultHeightBurst
-		}
-		if absent("chain", i, "height_per_second") {
-			ch.HeightPerSecond = DefaultHeightPerSecond
-		}
-		if absent("chain", i, "timeout") {
-			ch.Timeout.Duration = DefaultTimeout
-		}
-		if absent("chain", i, "witness_wait") {
-			ch.WitnessWait.Duration = DefaultWitnessWait
-		}
-	}
-	for _, t := range c.tables() {
-		t.Fill(c.written(t.table, t.name))
-	}
 }
 
 // named is a table of a provider with its two names.
@@ -304,4 +172,75 @@ func (c *Config) Find(s string) []Chain {
 		}
 	}
 	return found
+}
+
+// Key is one key of a config, declared once: what may stand there, the comment after it
+// in the file, and doc/reference/config.md follow from it.
+type Key struct {
+	Name string // its path, an index into an array written as *
+	// Type is "a string", "strings", "a number", "a duration", "true or false", "a table" or
+	// "tables".
+	Type string
+	// Default is what an absent key means, as the file would have it; [Required] for a key
+	// that may not be absent, "" for one that has no value then, or whose default is in More or Comment.
+	Default string
+	Comment string // stands in the file, in the reference, and in the help of a flag for the key
+	More    string // stands in the reference alone
+}
+
+// Required is the Default of a key that may not be absent.
+const Required = "required"
+
+// Kind is what a config has of one provider. The rooms of providers define theirs; what
+// is strict about a config, its lines and its file, follow from it.
+type Kind struct {
+	Provider string // as `provider` of a chain has it
+
+	// Table is the first name of the provider's own tables, [TABLE.NAME], one of which
+	// each of its chains names by a key TABLE; "" is none. Noun says what such a table
+	// stands for, as in "an enclave".
+	Table, Noun string
+	// Keys are the keys in such a table; one in a table below it has a name as in
+	// "credentials.session_token".
+	Keys []Key
+	// Decode returns what the tables hold, by name. unmarshal fills a struct with what it
+	// has of the file.
+	Decode func(unmarshal func(any) error) (map[string]Section, error)
+	// Whole finds what is wrong with several chains or tables together. A problem stands
+	// at the line of a place, as [Config.Line] has it.
+	Whole func(c *Config, fail func(text string, place ...any))
+
+	// Refused says why a key of a chain is not for this provider.
+	Refused map[string]string
+	// Identity says how a chain comes to the key by which nodes know it; nil is a key file.
+	Identity func(c *Config) string
+	// Apart says that its chains belong to a process of their own, which is given them
+	// once; it is named in "chain x, which is in an enclave".
+	Apart string
+	// LowPorts says that its signer listens on ports below 1024.
+	LowPorts bool
+}
+
+// Section is one [TABLE.NAME] of a provider.
+type Section interface {
+	// Fill puts the defaults in place of keys that are not written.
+	Fill(written func(key string) bool)
+	// Check calls fail with each key whose value cannot be, and what is wrong with it, as
+	// in "cid", "is not from 4 to 4294967294".
+	Check(written func(key string) bool, fail func(key, wrong string))
+	// Render writes the keys, those that are not set as comments.
+	Render(w *Lines)
+	// Secret reports whether the file is for its owner alone.
+	Secret() (key string, secret bool)
+}
+
+// Kinds are the providers of a build. They read and write its configs.
+type Kinds []Kind
+
+// Lines is a table that is written.
+type Lines struct {
+	strings.Builder
+	title  string
+	keys   []Key  // with the comments
+	prefix string // of their names in this table
 }

@@ -7,23 +7,6 @@ import (
 	"strings"
 )
 
-// Key is one key of a config, declared once: what may stand there, the comment after it
-// in the file, and doc/reference/config.md follow from it.
-type Key struct {
-	Name string // its path, an index into an array written as *
-	// Type is "a string", "strings", "a number", "a duration", "true or false", "a table" or
-	// "tables".
-	Type string
-	// Default is what an absent key means, as the file would have it; [Required] for a key
-	// that may not be absent, "" for one that has no value then, or whose default is in More or Comment.
-	Default string
-	Comment string // stands in the file, in the reference, and in the help of a flag for the key
-	More    string // stands in the reference alone
-}
-
-// Required is the Default of a key that may not be absent.
-const Required = "required"
-
 // keys are the keys of all configs. A test compares them with the struct. Those of
 // providers come from their kinds, with the name of a table as *.
 var keys = []Key{
@@ -64,15 +47,6 @@ var keys = []Key{
 	{Name: "chain.*.allow_sign_bytes", Type: "true or false", Default: "false", Comment: "CometBFT v1, v2: signs raw bytes for whoever controls the node",
 		More: "That is `SignBytes`, and the `non_rp_extension` of v2."},
 	{Name: "chain.*.allow_raw_bytes", Type: "true or false", Default: "false", Comment: "Celestia: the same", More: "That is `SignRawBytes`."},
-}
-
-// Comment returns the comment of a key in the file.
-func Comment(keys []Key, name string) string {
-	i := slices.IndexFunc(keys, func(k Key) bool { return k.Name == name })
-	if i < 0 {
-		return ""
-	}
-	return keys[i].Comment
 }
 
 // Keys returns all keys there are, those of providers last.

@@ -7,52 +7,6 @@ import (
 	"strings"
 )
 
-// Kind is what a config has of one provider. The rooms of providers define theirs; what
-// is strict about a config, its lines and its file, follow from it.
-type Kind struct {
-	Provider string // as `provider` of a chain has it
-
-	// Table is the first name of the provider's own tables, [TABLE.NAME], one of which
-	// each of its chains names by a key TABLE; "" is none. Noun says what such a table
-	// stands for, as in "an enclave".
-	Table, Noun string
-	// Keys are the keys in such a table; one in a table below it has a name as in
-	// "credentials.session_token".
-	Keys []Key
-	// Decode returns what the tables hold, by name. unmarshal fills a struct with what it
-	// has of the file.
-	Decode func(unmarshal func(any) error) (map[string]Section, error)
-	// Whole finds what is wrong with several chains or tables together. A problem stands
-	// at the line of a place, as [Config.Line] has it.
-	Whole func(c *Config, fail func(text string, place ...any))
-
-	// Refused says why a key of a chain is not for this provider.
-	Refused map[string]string
-	// Identity says how a chain comes to the key by which nodes know it; nil is a key file.
-	Identity func(c *Config) string
-	// Apart says that its chains belong to a process of their own, which is given them
-	// once; it is named in "chain x, which is in an enclave".
-	Apart string
-	// LowPorts says that its signer listens on ports below 1024.
-	LowPorts bool
-}
-
-// Section is one [TABLE.NAME] of a provider.
-type Section interface {
-	// Fill puts the defaults in place of keys that are not written.
-	Fill(written func(key string) bool)
-	// Check calls fail with each key whose value cannot be, and what is wrong with it, as
-	// in "cid", "is not from 4 to 4294967294".
-	Check(written func(key string) bool, fail func(key, wrong string))
-	// Render writes the keys, those that are not set as comments.
-	Render(w *Lines)
-	// Secret reports whether the file is for its owner alone.
-	Secret() (key string, secret bool)
-}
-
-// Kinds are the providers of a build. They read and write its configs.
-type Kinds []Kind
-
 // Of returns the kind of a provider, the zero Kind of one that this build lacks.
 func (k Kinds) Of(provider string) Kind {
 	for _, kind := range k {
@@ -100,6 +54,9 @@ func (k Kinds) providers() string {
 	return b.String()
 }
 
+// laterProviders are named in the design and are not in this build.
+var laterProviders = []string{"sgx", "yubihsm", "pkcs11", "tpm", "sev", "tdx"}
+
 // ChangedTables returns the first names of those tables of providers that are not the
 // same in two configs.
 func ChangedTables(a, b *Config) (names []string) {
@@ -114,14 +71,6 @@ func ChangedTables(a, b *Config) (names []string) {
 		}
 	}
 	return names
-}
-
-// Lines is a table that is written.
-type Lines struct {
-	strings.Builder
-	title  string
-	keys   []Key  // with the comments
-	prefix string // of their names in this table
 }
 
 // Line writes a key with its comment; the whole line is a comment if it is not set.
@@ -159,4 +108,13 @@ func (k Kinds) render(tables map[string]map[string]Section) string {
 		}
 	}
 	return b.String()
+}
+
+// Comment returns the comment of a key in the file.
+func Comment(keys []Key, name string) string {
+	i := slices.IndexFunc(keys, func(k Key) bool { return k.Name == name })
+	if i < 0 {
+		return ""
+	}
+	return keys[i].Comment
 }

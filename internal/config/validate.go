@@ -11,12 +11,8 @@ import (
 
 	"privyseal/internal/cure"
 	"privyseal/internal/session"
-	"privyseal/internal/watermark"
 	"privyseal/internal/witness"
 )
-
-// laterProviders are named in the design and are not in this build.
-var laterProviders = []string{"sgx", "yubihsm", "pkcs11", "tpm", "sev", "tdx"}
 
 // checker collects what is wrong with the values.
 type checker struct {
@@ -170,12 +166,6 @@ func (k checker) kind(i int, fail func(key, format string, args ...any)) {
 	}
 }
 
-// ValidTable reports whether s is 1 to 40 of A-Z a-z 0-9 _ -: the name of a table of a
-// provider.
-func ValidTable(s string) bool {
-	return ValidName(s) && len(s) <= 40 && !strings.Contains(s, ".")
-}
-
 // nodes checks the nodes of one chain.
 func (k checker) nodes(i int, fail func(key, format string, args ...any)) {
 	ch := k.Chains[i]
@@ -275,19 +265,4 @@ func (k checker) names() {
 	}
 }
 
-// NameRule says what chain ids and names are made of.
-const NameRule = "1 to 50 of A-Z a-z 0-9 . _ - that do not start with a dot"
-
 func isControl(r rune) bool { return r < ' ' || r == 0x7f }
-
-// CheckChainID says what is wrong with a chain id.
-func CheckChainID(id string) error {
-	if !watermark.ValidChainID(id) {
-		return fmt.Errorf("%.80q is not a chain id: %s", id, NameRule)
-	}
-	return nil
-}
-
-// ValidName reports whether s may be the name of a chain or of a node. The rule is
-// that of chain ids, beside which it stands in metrics and file names.
-func ValidName(s string) bool { return watermark.ValidChainID(s) }

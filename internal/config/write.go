@@ -87,25 +87,6 @@ func (n Node) render() string {
 	return text + " }"
 }
 
-// Quote returns s as a TOML basic string.
-func Quote(s string) string {
-	var b strings.Builder
-	b.WriteByte('"')
-	for _, r := range s {
-		switch {
-		case r == '"' || r == '\\':
-			b.WriteByte('\\')
-			b.WriteRune(r)
-		case r < ' ' || r == 0x7f:
-			fmt.Fprintf(&b, `\u%04X`, r)
-		default:
-			b.WriteRune(r)
-		}
-	}
-	b.WriteByte('"')
-	return b.String()
-}
-
 func quoteAll(list []string) string {
 	quoted := make([]string, len(list))
 	for i, s := range list {
