@@ -43,7 +43,7 @@ func TestAddAProvider(t *testing.T) {
 	signsFor(t, dir, string(script[1]))
 
 	for _, tt := range []struct{ flag, value, want string }{
-		{"--key-type", "secp256k1", "--key-type secp256k1: provider paper makes ed25519 keys"},
+		{"--key-type", "secp256k1", "--key-type: provider paper has no secp256k1 keys; it has ed25519"},
 		{"--import-key", filepath.Join(dir, "node.sock"), "--import-key: provider paper imports no keys"},
 	} {
 		args := []string{"init", "--home", filepath.Join(dir, "other"), "--provider", "paper", "--chain-id", "chain-1", "--node", "unix:///n", tt.flag, tt.value}

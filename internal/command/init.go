@@ -5,6 +5,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"privyseal/internal/cli"
+	"privyseal/internal/config"
 	"privyseal/internal/home"
 	"privyseal/internal/provider"
 )
@@ -101,5 +102,24 @@ func (f *initFlags) check(cmd *cobra.Command, providers provider.Table) error {
 	if err := f.foreignFlag(cmd); err != nil {
 		return err
 	}
+	if err := f.checkType(providers); err != nil {
+		return err
+	}
 	return f.makers[f.Provider].Check(&f.Order)
+}
+
+// checkType refuses a type of which the provider has no keys.
+func (f *initFlags) checkType(providers provider.Table) error {
+	t, err := f.KeyType.Parse()
+	if err != nil || t == "" {
+		return err
+	}
+	e, err := providers.Of(config.Chain{Provider: f.Provider})
+	if err == nil {
+		err = e.Has(t)
+	}
+	if err != nil {
+		return cli.Usagef("--key-type: %w", err)
+	}
+	return nil
 }

@@ -103,7 +103,10 @@ func (o *Order) Install(cmd *cobra.Command, a *provider.House, key func(in *Inst
 	ch := &Chain{Chain: config.NewChain(o.ChainID, o.Name)}
 	defer ch.Wipe()
 	ch.Provider, ch.Witness = o.Provider, o.Witness.Addrs
-	var err error
+	e, err := a.Providers.Of(ch.Chain)
+	if err != nil {
+		return err
+	}
 	if ch.Nodes, err = o.Nodes(); err != nil {
 		return err
 	}
@@ -117,7 +120,7 @@ func (o *Order) Install(cmd *cobra.Command, a *provider.House, key func(in *Inst
 	if err := key(in, ch); err != nil {
 		return err
 	}
-	if err := o.fits(ch); err != nil {
+	if err := o.fits(e, ch); err != nil {
 		return err
 	}
 	if made := ch.Make; made != nil {
@@ -125,7 +128,7 @@ func (o *Order) Install(cmd *cobra.Command, a *provider.House, key func(in *Inst
 			if err := made(); err != nil {
 				return err
 			}
-			return o.fits(ch)
+			return o.fits(e, ch)
 		}
 	}
 	if ch.Saved, err = o.begin(cmd, in, ch); err != nil {
@@ -146,11 +149,11 @@ func (o *Order) Install(cmd *cobra.Command, a *provider.House, key func(in *Inst
 }
 
 // fits refuses a key that is not the one that was asked for, as by a provider that
-// imports none, or has one type only, and does not say so. What is made at last is not
+// imports none, or makes one type only, and does not say so. What is made at last is not
 // known yet.
-func (o *Order) fits(ch *Chain) error {
+func (o *Order) fits(e provider.Entry, ch *Chain) error {
 	if o.ImportKey != "" && len(ch.ImportedFrom) == 0 {
-		return cli.Usagef("--import-key: provider %s imports no keys", o.Provider)
+		return cli.Usagef("--import-key: provider %s imports no keys", e.Name)
 	}
 	public := ch.publicKey()
 	if public.IsZero() {
@@ -158,7 +161,10 @@ func (o *Order) fits(ch *Chain) error {
 	}
 	want, err := o.KeyType.Parse()
 	if err == nil && want != "" && want != public.Type() {
-		err = cli.Usagef("--key-type %s: provider %s makes %s keys", want, o.Provider, public.Type())
+		err = cli.Usagef("--key-type %s: provider %s makes %s keys", want, e.Name, public.Type())
+	}
+	if err == nil {
+		err = e.Has(public.Type())
 	}
 	if err == nil {
 		_, err = cli.FormatKey(public, o.Form)

@@ -6,12 +6,18 @@ import (
 	"privyseal/internal/cli"
 	"privyseal/internal/config"
 	"privyseal/internal/key/soft"
+	"privyseal/internal/provider"
 	"privyseal/internal/pubkey"
 )
 
 // A key that is not the one that was asked for is refused, whatever the provider does.
 func TestTheKeyThatWasAskedFor(t *testing.T) {
 	key, err := soft.Generate(pubkey.Ed25519)
+	if err != nil {
+		t.Fatal(err)
+	}
+	x := provider.Entry{Name: "x", Types: []pubkey.Type{pubkey.Ed25519, pubkey.Secp256k1}}
+	other, err := soft.Generate(pubkey.MLDSA65)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -28,11 +34,12 @@ func TestTheKeyThatWasAskedFor(t *testing.T) {
 		"not known yet":            {Order{KeyType: cli.KeyType{Name: "secp256k1"}}, Chain{}, ""},
 		"imported":                 {Order{ImportKey: "old"}, imported, ""},
 		"made instead of imported": {Order{ImportKey: "old"}, made, "--import-key: provider x imports no keys"},
+		"of a type that it lacks":  {Order{}, Chain{Public: other.PublicKey()}, "provider x has no ml_dsa_65 keys; it has ed25519 or secp256k1"},
 		"to be made instead":       {Order{ImportKey: "old"}, Chain{}, "--import-key: provider x imports no keys"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			tt.order.Provider, tt.order.Form.Format = "x", "json"
-			err := tt.order.fits(&tt.chain)
+			tt.order.Form.Format = "json"
+			err := tt.order.fits(x, &tt.chain)
 			if tt.want == "" && err != nil || tt.want != "" && (err == nil || err.Error() != tt.want) {
 				t.Errorf("%v, want %q", err, tt.want)
 			}

@@ -11,6 +11,7 @@ import (
 	"context"
 	"crypto"
 	"fmt"
+	"slices"
 	"strings"
 
 	"privyseal/internal/cli"
@@ -72,6 +73,10 @@ type StateKeeper interface {
 type Entry struct {
 	Name  string // as the config and --provider have it
 	Where string // who holds the key, as in "an AWS Nitro Enclave"
+	// Types are the types of its keys, and NoOther says why it has no others, "" where it
+	// simply has none.
+	Types   []pubkey.Type
+	NoOther string
 	// Form says what files of its keys hold beside a plain key, as in "wrapped".
 	Form string
 	// Imported says what a file still holds from which a key was imported.
@@ -85,6 +90,22 @@ type Entry struct {
 	Kind config.Kind
 
 	Holder
+}
+
+// Has returns an error if the provider has no keys of a type.
+func (e Entry) Has(t pubkey.Type) error {
+	if slices.Contains(e.Types, t) {
+		return nil
+	}
+	names := make([]string, len(e.Types))
+	for i, t := range e.Types {
+		names[i] = string(t)
+	}
+	why := ""
+	if e.NoOther != "" {
+		why = ": " + e.NoOther
+	}
+	return cli.Usagef("provider %s has no %s keys%s; it has %s", e.Name, t, why, list(names))
 }
 
 // Table is all providers of a build, in the order in which help has them.
@@ -109,17 +130,20 @@ func (t Table) Help() string {
 }
 
 func (t Table) list(text func(Entry) string) string {
-	var b strings.Builder
+	texts := make([]string, len(t))
 	for i, e := range t {
-		switch {
-		case i > 0 && i == len(t)-1:
-			b.WriteString(" or ")
-		case i > 0:
-			b.WriteString(", ")
-		}
-		b.WriteString(text(e))
+		texts[i] = text(e)
 	}
-	return b.String()
+	return list(texts)
+}
+
+// list returns words as a list to read.
+func list(words []string) string {
+	last := len(words) - 1
+	if last < 1 {
+		return strings.Join(words, "")
+	}
+	return strings.Join(words[:last], ", ") + " or " + words[last]
 }
 
 // Kinds returns what a config has of the providers.

@@ -227,7 +227,7 @@ func (f *sealFlags) run(cmd *cobra.Command, path string) error {
 		return err
 	}
 	defer key.Wipe()
-	if err := ofEnclave(key.Type()); err != nil {
+	if err := entry().Has(key.Type()); err != nil {
 		return err
 	}
 	saved, err := f.from.Admit(cmd, config.NewChain(f.chainID, ""), key.PublicKey(), "", path)

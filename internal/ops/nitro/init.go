@@ -164,19 +164,7 @@ func (f *Maker) Check(i *home.Order) error {
 	case f.importSealed == "" && f.importKMS == "" && (state > 0 || f.publicKey != ""):
 		return cli.Usagef("--import-state, --fresh-state, --after-height and --public-key go with --import-kms: a new key has signed nothing")
 	}
-	if t, err := i.KeyType.Parse(); err == nil && t != "" {
-		return ofEnclave(t)
-	}
 	return i.From.Check()
-}
-
-// ofEnclave says at once of which type a key in an enclave cannot be, before one is
-// launched that would say the same.
-func ofEnclave(t pubkey.Type) error {
-	if pubkey.SignsInConstantTime(t) {
-		return nil
-	}
-	return cli.Usagef("a %s key does not go into an enclave: how long it takes to sign depends on the secret, and the host can measure that; use ed25519 or ml_dsa_65, or --provider soft", t)
 }
 
 // imported returns the request for an existing key, nil for a new one, and the
@@ -188,7 +176,7 @@ func (f *Maker) imported(cmd *cobra.Command, in *home.Installer, ch *enclaveChai
 		if err != nil {
 			return nil, "", cli.OfFlag("import-sealed", err)
 		}
-		if err := ofEnclave(pubkey.Type(imp.KeyType)); err != nil {
+		if err := entry().Has(pubkey.Type(imp.KeyType)); err != nil {
 			return nil, "", err
 		}
 		if s.ChainID != i.ChainID {
@@ -212,7 +200,7 @@ func (f *Maker) importedByKMS(cmd *cobra.Command, in *home.Installer, ch *enclav
 	if t, err := i.KeyType.Parse(); err != nil || t != "" && t != key.Type() {
 		return nil, cli.Usagef("--key-type %s is not that of --public-key, %s", i.KeyType.Name, key.Type())
 	}
-	if err := ofEnclave(key.Type()); err != nil {
+	if err := entry().Has(key.Type()); err != nil {
 		return nil, err
 	}
 	ciphertext, err := readCiphertext(f.importKMS)

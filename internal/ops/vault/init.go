@@ -13,7 +13,6 @@ import (
 	"privyseal/internal/cure"
 	"privyseal/internal/key/soft"
 	"privyseal/internal/key/vault"
-	"privyseal/internal/pubkey"
 )
 
 // Init is what `privyseal init` is told about a key on a server. It is a [home.Maker].
@@ -52,7 +51,7 @@ func (f *Init) flags(fl *pflag.FlagSet) {
 func flagOf(key string) string { return "vault-" + strings.ReplaceAll(key, "_", "-") }
 
 // check finds what is wrong with the flags alone.
-func (f *Init) check(t pubkey.Type, importKey string) error {
+func (f *Init) check(importKey string) error {
 	switch {
 	case f.take && importKey != "":
 		return cli.Usagef("--vault-take is for a key that is on the server, and --import-key for one that is not")
@@ -60,8 +59,6 @@ func (f *Init) check(t pubkey.Type, importKey string) error {
 		return cli.Usagef("--vault-key-version goes with --vault-take: a key that is made or imported has version 1")
 	case f.version < 0:
 		return cli.Usagef("--vault-key-version %d: the first version is 1", f.version)
-	case t != "" && t != pubkey.Ed25519:
-		return cli.Usagef("--key-type %s: a Vault server signs with ed25519", t)
 	}
 	return nil
 }

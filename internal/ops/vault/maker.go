@@ -18,11 +18,7 @@ func (f *Init) Add(cmd *cobra.Command) { f.flags(cmd.Flags()) }
 
 // Check implements [home.Maker].
 func (f *Init) Check(o *home.Order) error {
-	t, err := o.KeyType.Parse()
-	if err != nil {
-		return err
-	}
-	if err := f.check(t, o.ImportKey); err != nil {
+	if err := f.check(o.ImportKey); err != nil {
 		return err
 	}
 	o.Taken = f.take

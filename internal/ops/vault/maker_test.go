@@ -22,7 +22,7 @@ import (
 // made runs `init --provider vault` in a home folder and returns what it prints.
 func (w *world) made(dir string, order home.Order, args ...string) (string, error) {
 	w.t.Helper()
-	house := &provider.House{App: &cli.App{HomeFlag: dir, Kinds: kinds}, Providers: provider.Table{{Name: "vault", Kind: Kind(), Holder: Holder{}}}, Stores: provider.Stores{file.Store()}}
+	house := &provider.House{App: &cli.App{HomeFlag: dir, Kinds: kinds}, Providers: provider.Table{Provider().Entry}, Stores: provider.Stores{file.Store()}}
 	order.Provider, order.ChainID, order.Addrs = "vault", "chain-1", []string{"unix:///run/node/privval.sock"}
 	var out bytes.Buffer
 	f := &Init{}
