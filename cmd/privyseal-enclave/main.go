@@ -8,15 +8,15 @@ import (
 	"os"
 	"runtime/debug"
 
-	"privyseal/internal/enclave"
+	"privyseal/internal/enclave/nitro"
 )
 
 func main() {
 	// A panic ends the first process, and with it the enclave. The trace goes to
 	// the console, which a production enclave does not have.
-	defer enclave.Halt()
+	defer nitro.Halt()
 	debug.SetTraceback("single")
-	if err := enclave.Start(version()); err != nil {
+	if err := nitro.Start(version()); err != nil {
 		fmt.Fprintln(os.Stderr, "privyseal-enclave:", err)
 	}
 }

@@ -6,7 +6,6 @@ import (
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/rand"
-	"crypto/sha256"
 	"crypto/tls"
 	"encoding/binary"
 	"encoding/json"
@@ -20,15 +19,11 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"syscall"
 	"time"
 
-	"privyseal/internal/claims"
 	"privyseal/internal/eif"
-	"privyseal/internal/enclave"
-	"privyseal/internal/hostlink"
-	"privyseal/internal/key/nitrokms"
+	inside "privyseal/internal/enclave/nitro"
 	"privyseal/internal/key/nitrokms/kmstest"
 	"privyseal/internal/nitro"
 	"privyseal/internal/ops/nitro/image"
@@ -192,7 +187,6 @@ func runEnclave(dir, cid, path string, debug bool) error {
 		return err
 	}
 	encoded, err := p.Encode()
-	digest := sha256.Sum256(encoded)
 	if err != nil {
 		return err
 	}
@@ -208,20 +202,6 @@ func runEnclave(dir, cid, path string, debug bool) error {
 	dial := func(ctx context.Context, port uint32) (net.Conn, error) {
 		var d net.Dialer
 		return d.DialContext(ctx, "unix", fmt.Sprintf("%s_%d", base, port))
-	}
-	kms, err := nitrokms.New(nitrokms.Config{
-		KeyARN: p.KMSKey, ServerName: p.KMSServerName, Roots: p.Roots(),
-		Dial: func(ctx context.Context) (net.Conn, error) { return dial(ctx, hostlink.KMSPort) },
-		Attest: func(publicKey []byte) ([]byte, error) {
-			use, err := claims.Claims{Purpose: claims.PurposeKMS, Boot: strings.Repeat("0", 32)}.Encode()
-			if err != nil {
-				return nil, err
-			}
-			return module.Attest(use, nil, publicKey)
-		},
-	})
-	if err != nil {
-		return err
 	}
 	os.Remove(base) // of an enclave that was killed
 	l, err := net.Listen("unix", base)
@@ -239,8 +219,8 @@ func runEnclave(dir, cid, path string, debug bool) error {
 		}
 	}()
 	os.Stdout.Write([]byte{0xB7})
-	return enclave.Run(ctx, enclave.Config{
-		Version: "test", Policy: p, Digest: digest, Module: module, KMS: kms,
+	return inside.Run(ctx, inside.Boot{
+		Version: "test", Policy: encoded, Module: module,
 		Listen: func(port uint32) (net.Listener, error) { return guestListener{l, port}, nil },
 		Dial:   dial,
 	})

@@ -67,10 +67,12 @@ var mayImport = map[string]string{
 
 	// Programs: what runs inside an enclave, and what runs outside of it.
 	"internal/key/nitrokms": "internal/claims internal/secret internal/strictjson",
-	"internal/enclave": "internal/claims internal/hostlink internal/key/nitrokms internal/key/soft internal/nitro/nsm internal/oplog " +
-		"internal/policy internal/privval internal/pubkey internal/secret internal/session internal/signer internal/vsock internal/watermark golang.org/x/sys/unix",
+	"internal/enclave": "internal/claims internal/hostlink internal/key/soft internal/oplog internal/policy internal/privval internal/pubkey " +
+		"internal/secret internal/session internal/signer internal/watermark",
+	"internal/enclave/nitro": "internal/claims internal/enclave internal/hostlink internal/key/nitrokms internal/nitro/nsm internal/policy " +
+		"internal/vsock golang.org/x/sys/unix",
 	"internal/nitrohost":    "internal/dial internal/hostlink internal/policy internal/secret internal/strictjson internal/vsock internal/watermark github.com/aws/aws-sdk-go-v2/",
-	"cmd/privyseal-enclave": "internal/enclave",
+	"cmd/privyseal-enclave": "internal/enclave/nitro",
 
 	// The operator's side. It comes after the core and is not trusted by it.
 	"internal/witness": "internal/durable internal/privval internal/strictjson internal/watermark",
@@ -123,7 +125,7 @@ var testOnly = []string{"testing", module + "/internal/watermark/storetest", mod
 	module + "/internal/key/yubihsm/yubihsmtest"}
 
 // unsafeIoctl are the packages that hand a struct to the kernel by its address.
-var unsafeIoctl = []string{"internal/nitro/nsm", "internal/enclave"}
+var unsafeIoctl = []string{"internal/nitro/nsm", "internal/enclave/nitro"}
 
 // outside are folders that no program links: what is in them may import anything.
 var outside = []string{"test"}

@@ -113,30 +113,30 @@ func (e *enclave) checkBoot(b *hostlink.Boot) error {
 		nodes[bc.ID] = len(bc.Nodes)
 	}
 	if len(nodes) > hostlink.MaxChains {
-		return tooMany("chains", len(nodes), hostlink.MaxChains)
+		return e.tooMany("chains", len(nodes), hostlink.MaxChains)
 	}
 	total := 0
 	for _, n := range nodes {
 		total += n
 	}
 	if total > hostlink.MaxServed {
-		return tooMany("nodes of all chains", total, hostlink.MaxServed)
+		return e.tooMany("nodes of all chains", total, hostlink.MaxServed)
 	}
 	return nil
 }
 
 // tooMany says that there are more than the limit. The host holds its config to the
 // limits, so what is too much comes from chains of earlier boots.
-func tooMany(what string, n, limit int) error {
+func (e *enclave) tooMany(what string, n, limit int) error {
 	return &curedError{
 		fmt.Errorf("%d %s, with those of earlier boots, more than %d", n, what, limit),
-		"restart the enclave, which forgets those that are no longer in the config: `privyseal nitro stop`",
+		"restart the enclave, which forgets those that are no longer in the config: " + e.c.Cures.Restart,
 	}
 }
 
 func (e *enclave) bootChain(ctx context.Context, c *chain, bc *hostlink.BootChain, creds hostlink.Credentials) error {
 	if c.key != nil && !bytes.Equal(c.wrapped, bc.Wrapped) {
-		return &curedError{errors.New("this enclave has another wrapped key open for this chain"), "restart the enclave to use the other one: `privyseal nitro stop`"}
+		return &curedError{errors.New("this enclave has another wrapped key open for this chain"), "restart the enclave to use the other one: " + e.c.Cures.Restart}
 	}
 	if c.key == nil {
 		key, opened, err := e.open(ctx, creds, bc.Wrapped, bc.ID)
@@ -164,7 +164,7 @@ func (e *enclave) bootChain(ctx context.Context, c *chain, bc *hostlink.BootChai
 // open unwraps a key and holds what it says of itself against the policy and
 // the chain that it is meant for.
 func (e *enclave) open(ctx context.Context, creds hostlink.Credentials, wrapped []byte, chainID string) (*soft.Key, secret.Key, error) {
-	opened, err := e.c.KMS.Unwrap(ctx, secret.AWS(creds), wrapped)
+	opened, err := e.c.Wrapper.Unwrap(ctx, secret.AWS(creds), wrapped)
 	if err != nil {
 		return nil, secret.Key{}, err
 	}
@@ -216,7 +216,9 @@ func (e *enclave) keyOf(keyType string, secret, public []byte) (*soft.Key, error
 }
 
 // anotherImage is the cure for what the measured policy does not allow.
-const anotherImage = "build an image whose policy does, with `privyseal nitro image-policy` and `privyseal nitro build`, and let it in"
+func (e *enclave) anotherImage() string {
+	return "build an image whose policy does, with " + e.c.Cures.Rebuild + ", and let it in"
+}
 
 // allowed asks the policy. Identities are not its business.
 func (e *enclave) allowed(chainID string, key *soft.Key) error {
@@ -228,14 +230,14 @@ func (e *enclave) allowed(chainID string, key *soft.Key) error {
 		return fmt.Errorf("%q is not a chain id", chainID)
 	}
 	if !e.c.Policy.AllowsChain(chainID) {
-		return &curedError{fmt.Errorf("the measured policy does not name chain %q", chainID), anotherImage}
+		return &curedError{fmt.Errorf("the measured policy does not name chain %q", chainID), e.anotherImage()}
 	}
 	public, err := key.PublicKey().Format("base64", "")
 	if err != nil {
 		return err
 	}
 	if !e.c.Policy.AllowsKey(public) {
-		return &curedError{fmt.Errorf("the measured policy does not name the public key %s", public), anotherImage}
+		return &curedError{fmt.Errorf("the measured policy does not name the public key %s", public), e.anotherImage()}
 	}
 	return nil
 }
@@ -278,7 +280,7 @@ func (e *enclave) openSigner(ctx context.Context, c *chain, bc *hostlink.BootCha
 	if err != nil {
 		err = errors.Join(fmt.Errorf("cannot load the state: %w", err), store.Close())
 		if errors.Is(err, hostlink.ErrForged) || errors.Is(err, hostlink.ErrReplay) {
-			return &curedError{err, "put back the state that belongs to this wrapped key; if it is lost, doc/nitro.md, \"The state is lost\", has all steps"}
+			return &curedError{err, "put back the state that belongs to this wrapped key; if it is lost, " + e.c.Cures.LostState + ", has all steps"}
 		}
 		return err
 	}

@@ -1,15 +1,13 @@
-// Package enclave is what runs inside: the first process of an enclave, which
-// holds the consensus keys, signs with them through the same core as everywhere,
-// and answers its host.
+// Package enclave is what runs inside: the process of an enclave that holds the
+// consensus keys, signs with them through the same core as everywhere, and answers its
+// host. It is the same in every kind of enclave. What differs (how it boots, who signs
+// its documents, what its keys are wrapped under) has a package of its own in a folder
+// below, such as nitro, which imports this one.
 //
 // The host is not trusted with anything but liveness. It gives addresses, log
-// level, ciphertexts and its own AWS credentials; what decides security is in
+// level, wrapped keys and its own AWS credentials; what decides security is in
 // the measured policy or comes authenticated with the wrapped key. Secrets are
-// made here or opened here, and leave only encrypted under a data key that KMS
-// gives to this image alone.
-//
-// What is trusted: the hypervisor with its security module, the kernel of the
-// image, AWS KMS behind a TLS connection that ends here.
+// made here or opened here, and leave only as the Wrapper wraps them.
 package enclave
 
 import (
@@ -33,30 +31,42 @@ import (
 	"privyseal/internal/watermark"
 )
 
-// Module is the security module of an enclave, package nsm's Device.
-type Module interface {
-	// Attest returns a document with these fields; nil leaves a field out.
-	Attest(userData, nonce, publicKey []byte) ([]byte, error)
-	// Random returns n random bytes.
-	Random(n int) ([]byte, error)
+// Attester proves to others what runs here.
+type Attester interface {
+	// Attest returns a document, signed by what the enclave runs on, that holds these
+	// fields and the measurements of this image; nil leaves a field out.
+	Attest(userData, nonce, publicKey []byte) (document []byte, err error)
 }
 
-// KMS wraps secrets under a key that only this image may use: package
-// nitrokms' Client. Its errors are for an operator.
-type KMS interface {
-	Wrap(ctx context.Context, c secret.AWS, s secret.Key) (wrapped []byte, err error)
+// Wrapper makes of a key what the host keeps, and a key of that again. It does so for
+// this image and for those that the operator lets in, and for nobody else. The
+// credentials are the host's, as far as it needs some. An error is for an operator; it
+// may have a method Cure() string.
+type Wrapper interface {
+	// Wrap encrypts a key with all that is said of it.
+	Wrap(ctx context.Context, c secret.AWS, k secret.Key) (wrapped []byte, err error)
+	// Unwrap opens what Wrap returned; whatever else it is given is an error. Which of
+	// all wrapped keys the host hands in is for the caller to check.
 	Unwrap(ctx context.Context, c secret.AWS, wrapped []byte) (secret.Key, error)
-	// Decrypt opens a plain ciphertext of KMS, which says nothing about origin.
+	// Decrypt opens a secret that others encrypted, which says nothing about its origin.
 	Decrypt(ctx context.Context, c secret.AWS, file []byte) ([]byte, error)
+}
+
+// Cures are the ends of what we tell an operator to do.
+type Cures struct {
+	Restart   string // the command that ends the enclave, so that another one is launched
+	Rebuild   string // the commands that make an image with another policy
+	LostState string // where all steps are that replace a lost state
 }
 
 // Config is what an enclave runs with. All fields are required.
 type Config struct {
-	Version string
-	Policy  *policy.Policy
-	Digest  [32]byte // SHA-256 of the policy file
-	Module  Module
-	KMS     KMS
+	Version  string
+	Policy   *policy.Policy
+	Digest   [32]byte // SHA-256 of the policy file
+	Attester Attester
+	Wrapper  Wrapper
+	Cures    Cures
 	// Listen listens on a port for the host; Dial dials a port of the host.
 	Listen func(port uint32) (net.Listener, error)
 	Dial   func(ctx context.Context, port uint32) (net.Conn, error)
@@ -65,7 +75,7 @@ type Config struct {
 // Limits on the host.
 const (
 	maxControls    = 8                // connections to ControlPort at once
-	requestTimeout = 2 * time.Minute  // KMS included
+	requestTimeout = 2 * time.Minute  // the Wrapper's KMS included
 	maxText        = 1 << 10          // bytes of an error in a reply: some quote the host
 	openTimeout    = 10 * time.Second // for the host to dial a node
 )
@@ -201,7 +211,7 @@ func (c *curedError) Error() string { return c.err.Error() }
 func (c *curedError) Unwrap() error { return c.err }
 
 func cureOf(err error) string {
-	// A KMS error of package nitrokms brings its own.
+	// An error of the Wrapper may bring its own.
 	if c, ok := errors.AsType[interface {
 		error
 		Cure() string

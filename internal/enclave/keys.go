@@ -49,7 +49,7 @@ func (e *enclave) wrap(ctx context.Context, creds hostlink.Credentials, purpose,
 	public := key.PublicKey().Bytes()
 	made := secret.Key{ChainID: chainID, KeyType: string(key.Type()), Public: public, Secret: key.Secret(), Origin: origin}
 	defer clear(made.Secret)
-	wrapped, err := e.c.KMS.Wrap(ctx, secret.AWS(creds), made)
+	wrapped, err := e.c.Wrapper.Wrap(ctx, secret.AWS(creds), made)
 	if err != nil {
 		return nil, err
 	}
@@ -85,7 +85,7 @@ func (e *enclave) newState(ctx context.Context, req *hostlink.NewState) (*hostli
 	case !ok:
 		return nil, &curedError{
 			fmt.Errorf("the measured policy has no state_floor for chain %q, and without one a lost state is never replaced", req.ChainID),
-			"boot an image whose policy has one, well above the chain's height; doc/nitro.md, \"The state is lost\", has all steps",
+			"boot an image whose policy has one, well above the chain's height; " + e.c.Cures.LostState + ", has all steps",
 		}
 	case req.AfterHeight < floor:
 		return nil, &curedError{
@@ -93,7 +93,7 @@ func (e *enclave) newState(ctx context.Context, req *hostlink.NewState) (*hostli
 			fmt.Sprintf("give --after-height %d or more", floor),
 		}
 	case e.chains[req.ChainID] != nil:
-		return nil, &curedError{errors.New("this enclave signs for the chain already"), "restart the enclave first: `privyseal nitro stop`"}
+		return nil, &curedError{errors.New("this enclave signs for the chain already"), "restart the enclave first: " + e.c.Cures.Restart}
 	}
 	key, opened, err := e.open(ctx, req.Credentials, req.Wrapped, req.ChainID)
 	if err != nil {
@@ -137,7 +137,7 @@ func (e *enclave) importSecret(ctx context.Context, req *hostlink.Import) (*host
 			return nil, &curedError{err, "fetch the import key of this boot and seal the secret to that"}
 		}
 	case len(req.KMS) > 0 && len(req.Sealed) == 0:
-		if plain, err = e.c.KMS.Decrypt(ctx, secret.AWS(req.Credentials), req.KMS); err != nil {
+		if plain, err = e.c.Wrapper.Decrypt(ctx, secret.AWS(req.Credentials), req.KMS); err != nil {
 			return nil, err
 		}
 	default:
@@ -264,5 +264,5 @@ func (e *enclave) attest(c claims.Claims, nonce, publicKey []byte) ([]byte, erro
 	if len(nonce) == 0 {
 		nonce = nil
 	}
-	return e.c.Module.Attest(data, nonce, publicKey)
+	return e.c.Attester.Attest(data, nonce, publicKey)
 }

@@ -71,7 +71,8 @@ func (w *world) start() {
 	listening := make(chan struct{})
 	w.stop, w.done = stop, make(chan error, 1)
 	c := Config{
-		Version: "test", Policy: w.policy, Module: fakeModule{}, KMS: w.kms,
+		Version: "test", Policy: w.policy, Attester: fakeModule{}, Wrapper: w.kms,
+		Cures: Cures{Restart: "`restart`", Rebuild: "`rebuild`", LostState: "the page of lost states"},
 		Listen: func(port uint32) (net.Listener, error) {
 			l, err := net.Listen("tcp", "127.0.0.1:0")
 			w.ctl = l
@@ -263,12 +264,6 @@ type fakeDocument struct{ UserData, Nonce, PublicKey []byte }
 
 func (fakeModule) Attest(userData, nonce, publicKey []byte) ([]byte, error) {
 	return json.Marshal(fakeDocument{userData, nonce, publicKey})
-}
-
-func (fakeModule) Random(n int) ([]byte, error) {
-	b := make([]byte, n)
-	_, err := rand.Read(b)
-	return b, err
 }
 
 func readDocument(t *testing.T, doc []byte) (fakeDocument, claims.Claims) {

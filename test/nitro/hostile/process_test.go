@@ -6,10 +6,8 @@ import (
 	"fmt"
 	"net"
 
-	"privyseal/internal/claims"
-	"privyseal/internal/enclave"
+	inside "privyseal/internal/enclave/nitro"
 	"privyseal/internal/hostlink"
-	"privyseal/internal/key/nitrokms"
 )
 
 // process is an enclave in this process: goroutines, and tcp in vsock's place.
@@ -32,8 +30,12 @@ func (w *world) bootHere(e *running) {
 	m := newModule(w.t, w.root)
 	e.guest, e.pcr0 = p, m.pcrs[0]
 	w.admit(e.pcr0)
-	c := enclave.Config{
-		Version: testVersion, Policy: w.policy, Module: m, KMS: p.client(m), Dial: p.dial,
+	policy, err := w.policy.Encode()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	b := inside.Boot{
+		Version: testVersion, Policy: policy, Module: m, Dial: p.dial,
 		Listen: func(port uint32) (net.Listener, error) {
 			if port != hostlink.ControlPort {
 				return nil, fmt.Errorf("the enclave listens on port %d", port)
@@ -41,26 +43,7 @@ func (w *world) bootHere(e *running) {
 			return listener{l, w}, nil
 		},
 	}
-	go func() { p.done <- enclave.Run(ctx, c) }()
-}
-
-// client returns the enclave's client of KMS, made as its program makes it.
-func (p *process) client(m *module) *nitrokms.Client {
-	w := p.e.w
-	w.t.Helper()
-	use, err := claims.Claims{Purpose: claims.PurposeKMS, KMSKey: w.policy.KMSKey}.Encode()
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	c, err := nitrokms.New(nitrokms.Config{
-		KeyARN: w.policy.KMSKey, ServerName: w.policy.KMSServerName, Roots: w.policy.Roots(),
-		Dial:   func(ctx context.Context) (net.Conn, error) { return p.dial(ctx, hostlink.KMSPort) },
-		Attest: func(publicKey []byte) ([]byte, error) { return m.Attest(use, nil, publicKey) },
-	})
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	return c
+	go func() { p.done <- inside.Run(ctx, b) }()
 }
 
 func (p *process) call() (net.Conn, error) { return net.Dial("tcp", p.ctl.Addr().String()) }

@@ -1,4 +1,4 @@
-package enclave
+package nitro
 
 import (
 	"crypto/rand"
@@ -12,6 +12,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"privyseal/internal/nitro/nsm"
 )
 
 // mount mounts devtmpfs, proc and sysfs, and makes the console our standard
@@ -82,7 +84,7 @@ func heartbeat(conn net.Conn) error {
 
 // seedKernel adds entropy of the module to the kernel's, credited. Nothing that
 // needs a random number runs before. (The kernel's own driver does so too.)
-func seedKernel(module Module) error {
+func seedKernel(module *nsm.Device) error {
 	seed, err := module.Random(256)
 	if err != nil {
 		return fmt.Errorf("cannot get entropy: %w", err)

@@ -1,6 +1,6 @@
 //go:build !linux
 
-package enclave
+package nitro
 
 import "errors"
 

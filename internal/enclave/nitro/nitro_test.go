@@ -1,0 +1,99 @@
+package nitro
+
+import (
+	"context"
+	"errors"
+	"net"
+	"strings"
+	"testing"
+
+	"privyseal/internal/claims"
+	"privyseal/internal/hostlink"
+	"privyseal/internal/policy"
+	"privyseal/internal/secret"
+)
+
+// module keeps what it was asked to sign.
+type module struct{ userData [][]byte }
+
+func (m *module) Attest(userData, nonce, publicKey []byte) ([]byte, error) {
+	m.userData = append(m.userData, userData)
+	return []byte("document"), nil
+}
+
+const keyARN = "arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"
+
+// boot runs an enclave whose policy allows chain-1, with no KMS to be reached, and
+// returns what asks it.
+func boot(t *testing.T, m *module) func(hostlink.Request) error {
+	p, err := policy.ForAWS(keyARN, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.Chains = []string{"chain-1"}
+	data, err := p.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() {
+		done <- Run(ctx, Boot{
+			Version: "test", Policy: data, Module: m,
+			Listen: func(uint32) (net.Listener, error) { return l, nil },
+			Dial:   func(context.Context, uint32) (net.Conn, error) { return nil, errors.New("nobody is there") },
+		})
+	}()
+	t.Cleanup(func() {
+		stop()
+		if err := <-done; err != nil {
+			t.Errorf("the enclave ended: %v", err)
+		}
+	})
+	return func(req hostlink.Request) error {
+		conn, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		_, err = hostlink.Call(conn, req)
+		return err
+	}
+}
+
+// A document for KMS says that it is one, and for which key: nobody else takes it.
+func TestDocumentForKMS(t *testing.T) {
+	m := &module{}
+	ask := boot(t, m)
+	err := ask(hostlink.Request{Create: &hostlink.Create{ChainID: "chain-1", KeyType: "ed25519",
+		Credentials: hostlink.Credentials{AccessKeyID: "AKID", SecretAccessKey: secret.New("x")}}})
+	if err == nil || !strings.Contains(err.Error(), "KMS cannot be reached") {
+		t.Errorf("a key without KMS: %v", err)
+	}
+	if len(m.userData) != 1 {
+		t.Fatalf("%d documents", len(m.userData))
+	}
+	if c, err := claims.Decode(m.userData[0]); err != nil || c != (claims.Claims{Version: 1, Purpose: claims.PurposeKMS, KMSKey: keyARN}) {
+		t.Errorf("%+v, %v", c, err)
+	}
+}
+
+// What an operator is told to do is what Nitro's commands do.
+func TestCures(t *testing.T) {
+	err := boot(t, &module{})(hostlink.Request{Create: &hostlink.Create{ChainID: "chain-2", KeyType: "ed25519"}})
+	if err == nil || !strings.Contains(err.Error(), "with `privyseal nitro image-policy` and `privyseal nitro build`, and let it in") {
+		t.Errorf("a chain that the policy does not allow: %v", err)
+	}
+}
+
+func TestBadPolicy(t *testing.T) {
+	for _, data := range []string{"", "{}", `{"kms_key": "alias/x"}`} {
+		if err := Run(t.Context(), Boot{Version: "test", Policy: []byte(data), Module: &module{}}); err == nil || !strings.Contains(err.Error(), "policy") {
+			t.Errorf("%q: %v", data, err)
+		}
+	}
+}
