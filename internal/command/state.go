@@ -167,7 +167,7 @@ func raiseState(a *provider.House, cmd *cobra.Command, c *config.Config, ch conf
 	if err != nil {
 		return err
 	}
-	in.From = fmt.Sprintf("your word, --after-height %d", from.After)
+	in.From = fmt.Sprintf("your --after-height %d", from.After)
 	return bringIn(a, cmd, c, ch, state, &from.Words, in, home.Exporter{}, false)
 }
 

@@ -29,7 +29,7 @@ import (
 // The reasons for which the gate refuses a mark, each wrapped in a *[Refusal].
 var (
 	// errNoWord says that nobody has said yet that the mark is right.
-	errNoWord = errors.New("it takes your word")
+	errNoWord = errors.New("your confirmation is needed")
 	// errZero says that the mark is the zero one, and nobody has said that the key
 	// never signed.
 	errZero = errors.New("a state that was reset says the same as a key that never signed")
@@ -233,11 +233,11 @@ func (in *Incoming) claim() string {
 // ask wants the operator's word on the terminal.
 func (g *Gate) ask(in Incoming) error {
 	text := fmt.Sprintf("%s: %v: %s; if that is wrong, the validator signs twice and is slashed", in.Chain, errNoWord, in.claim())
-	refusal := &Refusal{Err: errNoWord, Text: text, Cures: []string{"to say so: " + g.again("--yes")}}
+	refusal := &Refusal{Err: errNoWord, Text: text, Cures: []string{"to confirm: " + g.again("--yes")}}
 	if g.Terminal == nil {
 		return refusal
 	}
-	fmt.Fprintf(g.Shown, "%s\ntype %s to say so: ", text, in.Chain)
+	fmt.Fprintf(g.Shown, "%s\ntype %s to confirm: ", text, in.Chain)
 	answer, err := bufio.NewReader(io.LimitReader(g.Terminal, 200)).ReadString('\n')
 	if said := strings.TrimSpace(answer); err == nil && (said == in.Chain || said == "yes") {
 		return nil

@@ -96,7 +96,7 @@ func TestTerminal(t *testing.T) {
 		if !errors.Is(err, want) || (err == nil) != (want == nil) {
 			t.Errorf("%q: %v", answer, err)
 		}
-		for _, part := range []string{"mark  5/0/precommit", "from  f", "60 days ago", "signed nothing newer on chain-1", "type chain-1 to say so: "} {
+		for _, part := range []string{"mark  5/0/precommit", "from  f", "60 days ago", "signed nothing newer on chain-1", "type chain-1 to confirm: "} {
 			if !strings.Contains(shown.String(), part) {
 				t.Errorf("not shown: %q in %q", part, shown.String())
 			}

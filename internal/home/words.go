@@ -146,10 +146,10 @@ func (f *Start) Incoming(name, chainID string, key pubkey.Key) (Incoming, Export
 	in := Incoming{Chain: name, Mark: f.mark()}
 	switch {
 	case f.Fresh && f.File == "":
-		in.Origin, in.From = FromNothing, "your word, --fresh-state, that the key has never signed on this chain, anywhere"
+		in.Origin, in.From = FromNothing, "your --fresh-state: the key has never signed on this chain, anywhere"
 		return in, Exporter{}, nil
 	case f.File == "":
-		in.Origin, in.From = FromWord, fmt.Sprintf("your word, --after-height %d; it has to be well above everything that the chain has reached", f.After)
+		in.Origin, in.From = FromWord, fmt.Sprintf("your --after-height %d, which has to be well above everything that the chain has reached", f.After)
 		return in, Exporter{}, nil
 	}
 	state, err := ReadState(f.File, chainID, key)
