@@ -70,20 +70,6 @@ func (f *enclaveFlags) choose(c *config.Config) (name string, e Enclave, isNew b
 	return name, e, true, err
 }
 
-// allows says at once that the image's policy does not let a chain sign, which the
-// enclave would say when it runs already.
-func (f *enclaveFlags) allows(c *config.Config, chainID string) error {
-	_, e, err := f.launcher(c)
-	if err != nil {
-		return err
-	}
-	if !e.policy.AllowsChain(chainID) {
-		why, cure := notForChain(chainID)
-		return cli.Usagef("%s; %s", why, cure)
-	}
-	return nil
-}
-
 // given reports whether a flag stands on the command line.
 func (f *enclaveFlags) given(flag string) bool { return f.set != nil && f.set.Changed(flag) }
 

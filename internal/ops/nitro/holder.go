@@ -18,6 +18,16 @@ import (
 // providerName is what config, flags and metrics call it.
 const providerName = "nitro"
 
+// entry is what all commands want of the provider.
+func entry() provider.Entry {
+	return provider.Entry{
+		Name: providerName, Where: "an AWS Nitro Enclave", Unit: "privyseal-nitro", Form: "wrapped", Writer: "an enclave",
+		Imported: "a ciphertext of the key, which opens without its chain being named", Kind: Kind(), Holder: Holder{},
+		Types:   slices.DeleteFunc(pubkey.Types(), func(t pubkey.Type) bool { return !pubkey.SignsInConstantTime(t) }),
+		NoOther: "how long those take to sign depends on the secret, and the host can measure that",
+	}
+}
+
 // Holder is the provider whose keys are in AWS Nitro Enclaves, and wrapped in
 // files.
 type Holder struct{}

@@ -3,6 +3,7 @@ package nitro
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"net"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"privyseal/internal/claims"
+	"privyseal/internal/cli"
 	"privyseal/internal/config"
 	"privyseal/internal/eif"
 	"privyseal/internal/hostlink"
@@ -87,6 +89,35 @@ func (f *enclaveFlags) open(ctx context.Context, a *provider.House, c *config.Co
 		return nil, err
 	}
 	return e, nil
+}
+
+// launcher returns the launcher of the enclave that the flags mean, and what its
+// image says.
+func (f *enclaveFlags) launcher(c *config.Config) (*nitrohost.Launcher, *enclaveLink, error) {
+	e := newEnclaveLink()
+	var err error
+	if e.name, e.config, e.isNew, err = f.choose(c); err != nil {
+		return nil, nil, err
+	}
+	if e.image, e.policy, err = f.readImage(e.config.EIF); err != nil {
+		return nil, nil, err
+	}
+	l, err := e.launcher()
+	return l, e, err
+}
+
+// allows says at once that the image's policy does not let a chain sign, which the
+// enclave would say when it runs already.
+func (f *enclaveFlags) allows(c *config.Config, chainID string) error {
+	_, e, err := f.launcher(c)
+	if err != nil {
+		return err
+	}
+	if !e.policy.AllowsChain(chainID) {
+		why, cure := notForChain(chainID)
+		return cli.Usagef("%s; %s", why, cure)
+	}
+	return nil
 }
 
 func (e *enclaveLink) launcher() (*nitrohost.Launcher, error) {
@@ -253,4 +284,18 @@ func (e *enclaveLink) verify(raw []byte, purpose string) (claims.Claims, error) 
 		return c, fmt.Errorf("the document was made at %s, and not just now; is the clock right?", doc.Time.Format(time.RFC3339))
 	}
 	return c, nil
+}
+
+// policyDigest returns the hash of a policy as the enclave reports it.
+func policyDigest(p *policy.Policy) ([32]byte, error) {
+	data, err := p.Encode()
+	return sha256.Sum256(data), err
+}
+
+// credentialsOf returns where the credentials for an enclave come from.
+func credentialsOf(e *enclaveLink) nitrohost.Source {
+	if c := e.config.Credentials; c != nil {
+		return nitrohost.Static{Value: secret.AWS{AccessKeyID: c.AccessKeyID, SecretAccessKey: c.SecretAccessKey, SessionToken: c.SessionToken}}
+	}
+	return nitrohost.DefaultChain{Region: e.policy.Region()}
 }

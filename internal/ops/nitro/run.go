@@ -13,7 +13,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"privyseal/internal/cli"
-	"privyseal/internal/config"
 	"privyseal/internal/nitrohost"
 	"privyseal/internal/provider"
 	"privyseal/internal/vsock"
@@ -135,21 +134,6 @@ func launchDebug(ctx context.Context, l *nitrohost.Launcher) (nitrohost.Enclave,
 		return nitrohost.Enclave{}, fmt.Errorf("%s runs already (%s); end it with `privyseal nitro stop`", l.Name, running.ID)
 	}
 	return l.Launch(ctx, true)
-}
-
-// launcher returns the launcher of the enclave that the flags mean, and what its
-// image says.
-func (f *enclaveFlags) launcher(c *config.Config) (*nitrohost.Launcher, *enclaveLink, error) {
-	e := newEnclaveLink()
-	var err error
-	if e.name, e.config, e.isNew, err = f.choose(c); err != nil {
-		return nil, nil, err
-	}
-	if e.image, e.policy, err = f.readImage(e.config.EIF); err != nil {
-		return nil, nil, err
-	}
-	l, err := e.launcher()
-	return l, e, err
 }
 
 func newNitroInfoCommand(a *provider.House) *cobra.Command {

@@ -3,8 +3,6 @@ package nitro
 import (
 	"cmp"
 	"context"
-	"crypto/sha256"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -23,9 +21,7 @@ import (
 	"privyseal/internal/policy"
 	"privyseal/internal/provider"
 	"privyseal/internal/pubkey"
-	"privyseal/internal/secret"
 	"privyseal/internal/session"
-	"privyseal/internal/shell"
 	"privyseal/internal/signer"
 	"privyseal/internal/watermark"
 )
@@ -301,54 +297,6 @@ func hostConfig(d *daemon.Daemon, name string) (hc nitrohost.Config, p *policy.P
 		Launcher: launcher, Dir: e.config.Transport, Policy: digest, KMS: e.policy.Endpoint(), Credentials: credentialsOf(e),
 		LogLevel: d.Config.Log.Level, StopEnclave: e.config.StopEnclave, Log: d.Log.With("enclave", name), Up: d.Monitor.Enclave(name),
 	}, e.policy, err
-}
-
-// policyDigest returns the hash of a policy as the enclave reports it.
-func policyDigest(p *policy.Policy) ([32]byte, error) {
-	data, err := p.Encode()
-	return sha256.Sum256(data), err
-}
-
-// credentialsOf returns where the credentials for an enclave come from.
-func credentialsOf(e *enclaveLink) nitrohost.Source {
-	if c := e.config.Credentials; c != nil {
-		return nitrohost.Static{Value: secret.AWS{AccessKeyID: c.AccessKeyID, SecretAccessKey: c.SecretAccessKey, SessionToken: c.SessionToken}}
-	}
-	return nitrohost.DefaultChain{Region: e.policy.Region()}
-}
-
-// disallowed says why an enclave with this policy will not sign for a chain with
-// these keys, and what mends it. identity is nil without one. Both texts are empty for
-// what it allows.
-func disallowed(p *policy.Policy, chainID string, key, identity *wrapped) (why, cure string) {
-	public := base64.StdEncoding.EncodeToString(key.Public)
-	switch {
-	case key.KeyARN != p.KMSKey:
-		return wrappedElsewhere("key", chainID, key.KeyARN, p.KMSKey)
-	case identity != nil && identity.KeyARN != p.KMSKey:
-		return wrappedElsewhere("identity", chainID, identity.KeyARN, p.KMSKey)
-	case !pubkey.SignsInConstantTime(pubkey.Type(key.KeyType)):
-		return fmt.Sprintf("the key of chain %s is of type %s, which does not go into an enclave: how long it takes to sign depends on the secret, and the host can measure that", chainID, key.KeyType),
-			"go back to the release that it was made with, and give the validator an ed25519 key"
-	case !p.AllowsChain(chainID):
-		return notForChain(chainID)
-	case !p.AllowsKey(public):
-		return fmt.Sprintf("the policy of the image does not name the public key of chain %s, %s", chainID, public), buildFor("--public-key " + public)
-	}
-	return "", ""
-}
-
-func wrappedElsewhere(what, chainID, is, wants string) (why, cure string) {
-	return fmt.Sprintf("the %s of chain %s is wrapped under %s, and the policy of the image names %s", what, chainID, is, wants),
-		"set `eif` to the image that it was made with, or " + buildFor("--kms-key "+shell.Word(is))
-}
-
-func notForChain(chainID string) (why, cure string) {
-	return "the policy of the image does not name chain " + chainID, buildFor("--chain " + shell.Word(chainID))
-}
-
-func buildFor(flag string) string {
-	return "build an image whose policy does: `privyseal nitro image-policy " + flag + " …`"
 }
 
 func (c *chain) forHost() (nitrohost.Chain, error) {
