@@ -3,7 +3,6 @@ package enclave
 import (
 	"bytes"
 	"context"
-	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"maps"
@@ -21,26 +20,6 @@ import (
 	"privyseal/internal/signer"
 	"privyseal/internal/watermark"
 )
-
-// chain is one chain that this enclave was booted with. A chain keeps its key
-// and its mark for the life of the enclave; nodes come and go with the host.
-type chain struct {
-	id      string
-	key     *soft.Key // nil: it could not be opened
-	origin  string
-	problem error
-
-	signer *signer.Signer // nil: it cannot sign
-	mac    hostlink.Key   // of its records
-	start  watermark.Mark // that this boot began with
-
-	wrapped  []byte // as it was booted with
-	identity ed25519.PrivateKey
-	nodes    []hostlink.BootNode
-	served   int // nodes that there are sessions for, at most
-	cancel   context.CancelFunc
-	group    *sync.WaitGroup
-}
 
 func (e *enclave) sorted() []*chain {
 	list := make([]*chain, 0, len(e.chains))

@@ -11,13 +11,10 @@
 package enclave
 
 import (
-	"bytes"
 	"context"
-	"crypto/rand"
+	"crypto/ed25519"
 	"crypto/rsa"
-	"encoding/hex"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"strings"
@@ -25,9 +22,11 @@ import (
 	"time"
 
 	"privyseal/internal/hostlink"
+	"privyseal/internal/key/soft"
 	"privyseal/internal/oplog"
 	"privyseal/internal/policy"
 	"privyseal/internal/secret"
+	"privyseal/internal/signer"
 	"privyseal/internal/watermark"
 )
 
@@ -95,105 +94,24 @@ type enclave struct {
 	imported  map[watermark.ID]bool
 }
 
-// Run serves the host until ctx ends. An error means that the enclave is of no
-// use.
-func Run(ctx context.Context, c Config) error {
-	e := &enclave{c: c, level: new(slog.LevelVar), chains: map[string]*chain{}, imported: map[watermark.ID]bool{}}
-	if _, err := rand.Read(e.boot[:]); err != nil {
-		return err
-	}
-	e.lines = oplog.NewQueue((&hostWriter{ctx: ctx, dial: c.Dial}).write, lostLines)
-	defer e.lines.Close()
-	e.log = slog.New(&lineHandler{lines: e.lines, level: e.level})
+// chain is one chain that this enclave was booted with. A chain keeps its key
+// and its mark for the life of the enclave; nodes come and go with the host.
+type chain struct {
+	id      string
+	key     *soft.Key // nil: it could not be opened
+	origin  string
+	problem error
 
-	l, err := c.Listen(hostlink.ControlPort)
-	if err != nil {
-		return fmt.Errorf("cannot listen for the host: %w", err)
-	}
-	defer context.AfterFunc(ctx, func() { l.Close() })()
-	e.log.Info("enclave started", "version", c.Version, "boot", hex.EncodeToString(e.boot[:]), "kms_key", c.Policy.KMSKey)
+	signer *signer.Signer // nil: it cannot sign
+	mac    hostlink.Key   // of its records
+	start  watermark.Mark // that this boot began with
 
-	slots := make(chan struct{}, maxControls)
-	var group sync.WaitGroup
-	defer group.Wait()
-	for {
-		conn, err := l.Accept()
-		if err != nil {
-			if ctx.Err() != nil {
-				e.stop()
-				return nil
-			}
-			return fmt.Errorf("cannot listen for the host: %w", err)
-		}
-		select {
-		case slots <- struct{}{}:
-			group.Go(func() {
-				e.serve(ctx, conn)
-				<-slots
-			})
-		default:
-			conn.Close() // it has eight others
-		}
-	}
-}
-
-// serve answers one connection of the host.
-func (e *enclave) serve(ctx context.Context, conn net.Conn) {
-	defer conn.Close()
-	defer context.AfterFunc(ctx, func() { conn.Close() })()
-	for {
-		raw, err := hostlink.ReadRawRequest(conn)
-		if err != nil {
-			return
-		}
-		reply, err := e.handle(ctx, raw)
-		if err != nil {
-			return
-		}
-		conn.SetWriteDeadline(time.Now().Add(10 * time.Second))
-		if err := hostlink.WriteReply(conn, reply); err != nil {
-			return
-		}
-	}
-}
-
-// handle does what the host asks. What goes wrong is told in the reply, with the
-// cure if there is one. An error is an invalid request.
-func (e *enclave) handle(ctx context.Context, raw hostlink.RawRequest) (reply hostlink.Reply, err error) {
-	requestCtx, cancel := context.WithTimeout(ctx, requestTimeout)
-	defer cancel()
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	// Not before the lock: eight at once take more memory than there may be.
-	req, err := raw.Decode()
-	if err != nil {
-		return reply, err
-	}
-	switch {
-	case req.Hello != nil:
-	case req.Create != nil:
-		reply.Created, err = e.create(requestCtx, req.Create)
-	case req.ImportKey != nil:
-		reply.Document, err = e.attestImportKey(req.ImportKey.Nonce)
-	case req.Import != nil:
-		reply.Created, err = e.importSecret(requestCtx, req.Import)
-	case req.NewState != nil:
-		reply.Created, err = e.newState(requestCtx, req.NewState)
-	case req.Boot != nil:
-		err = e.bootChains(ctx, requestCtx, req.Boot)
-	case req.Attest != nil:
-		reply.Document, err = e.attestChain(req.Attest)
-	default:
-		err = errors.New("an empty request")
-	}
-	if err != nil {
-		e.log.Warn("refused a request of the host", "error", err)
-		return hostlink.Reply{Error: clip(err.Error()), Cure: cureOf(err)}, nil
-	}
-	if req.Hello != nil || req.Boot != nil {
-		reply.Status = e.status()
-	}
-	return reply, nil
+	wrapped  []byte // as it was booted with
+	identity ed25519.PrivateKey
+	nodes    []hostlink.BootNode
+	served   int // nodes that there are sessions for, at most
+	cancel   context.CancelFunc
+	group    *sync.WaitGroup
 }
 
 func clip(s string) string {
@@ -222,21 +140,4 @@ func cureOf(err error) string {
 		return c.cure
 	}
 	return ""
-}
-
-func (e *enclave) status() *hostlink.Status {
-	s := &hostlink.Status{Version: e.c.Version, Boot: hex.EncodeToString(e.boot[:]), Policy: bytes.Clone(e.c.Digest[:])}
-	for _, c := range e.sorted() {
-		s.Chains = append(s.Chains, c.status())
-	}
-	return s
-}
-
-// stop ends all sessions; what is in flight is finished.
-func (e *enclave) stop() {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	for _, c := range e.chains {
-		c.stop()
-	}
 }
