@@ -21,10 +21,9 @@ import (
 )
 
 // files is the graph between the files of one package. A file uses another one if it
-// names a constant, variable, type or function that is declared there, or calls a method
-// that is declared there. So a method's file uses the file of its type, and a method may
-// stand in another file as long as the type's file does not call it. Fields and methods
-// of an interface do not count: they come with their type.
+// names something that is declared there: a constant, variable, type or function, a field
+// or method. So a method's file uses the file of its type, and a method may stand in
+// another file as long as the type's file does not call it.
 type files map[string]map[string][]string // from, to: the names
 
 func (g files) add(from, to, name string) {
@@ -193,8 +192,8 @@ func (r *rooms) check(dir string, names []string) (p *types.Package, mistake err
 	info := &types.Info{Uses: map[*ast.Ident]types.Object{}}
 	p, _ = config.Check(module+"/"+dir, r.fset, parsed, info)
 	for id, used := range info.Uses {
-		if name := counts(p, used); name != "" {
-			r.graphs[dir].add(r.file(id), r.file(used), name)
+		if used.Pkg() == p {
+			r.graphs[dir].add(r.file(id), r.file(used), used.Name())
 		}
 	}
 	return p, mistake
@@ -202,22 +201,6 @@ func (r *rooms) check(dir string, names []string) (p *types.Package, mistake err
 
 func (r *rooms) file(at interface{ Pos() token.Pos }) string {
 	return filepath.Base(r.fset.Position(at.Pos()).Filename)
-}
-
-// counts returns the name of what a file uses if the package declares it, "" if something
-// else does.
-func counts(p *types.Package, used types.Object) string {
-	if used.Pkg() != p {
-		return ""
-	}
-	if used.Parent() == p.Scope() {
-		return used.Name()
-	}
-	f, isFunc := used.(*types.Func)
-	if !isFunc || f.Signature().Recv() == nil || types.IsInterface(f.Signature().Recv().Type()) {
-		return ""
-	}
-	return "." + f.Name()
 }
 
 // TestFilesHaveNoCircle: also between the files of a package, arrows point down. What
@@ -243,13 +226,14 @@ func TestFilesBite(t *testing.T) {
 	for _, c := range []struct{ name, a, b, want string }{
 		{"functions", "func f() { g() }", "func g() { f() }", "f g"},
 		{"a type with a method above it", "type T struct{}", "func (T) m() {}; func f() { T{}.m() }", ""},
-		{"a type that needs its method", "type T struct{}; func f() { T{}.m() }", "func (T) m() {}", ".m T"},
-		{"a method of a generic type", "type T[E any] struct{}; func f() { T[int]{}.m() }", "func (T[E]) m() {}", ".m T"},
-		{"a method without a call", "type T struct{}; var f = T.m", "func (T) m() {}", ".m T"},
+		{"a type that needs its method", "type T struct{}; func f() { T{}.m() }", "func (T) m() {}", "T m"},
+		{"a method of a generic type", "type T[E any] struct{}; func f() { T[int]{}.m() }", "func (T[E]) m() {}", "T m"},
+		{"a method without a call", "type T struct{}; var f = T.m", "func (T) m() {}", "T m"},
 		{"an interface", "type T interface{ m() }; func f() {}", "func g(t T) { t.m(); f() }", ""},
+		{"a method of an interface", "type T interface{ m() }; func f() T { return h() }", "func g() { f().m() }; func h() T { return nil }", "T f h m"},
 		{"constants and variables", "const a = 1; var b = d", "const c = a; var d = 2", "a d"},
 		{"names of their own", "func f() { g := 1; _ = g }", "func g() { f() }", ""},
-		{"fields", "type T struct{ x *U }", "type U struct{}; func f(t *struct{ T }) { _ = t.x }", "T U"},
+		{"fields", "type T struct{ x int }; var t = &T{}; var a = b", "var b = t.x", "b t x"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r := &rooms{t: t, fset: token.NewFileSet(), sources: map[string]map[string]*ast.File{"x": {}}, graphs: map[string]files{"x": {}}}
