@@ -12,18 +12,18 @@ BUILD   := CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=auto -ldflags '-s -w'
 BUILD_ENCLAVE := CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags '-s -w -buildid='
 LINT    := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
-# What a program consists of: every package of this module that is no test of
+# What a program consists of: every package of this module that is not a test of
 # another program.
 PACKAGES := ./cmd/... ./internal/...
 
-# Documents that AWS signed lie beside the repository. Where they are, no test may
-# miss them.
+# Documents that AWS signed are beside the repository. Where they are there, no test
+# may skip them.
 VECTORS := $(wildcard ../shared/vectors/nitro)
 ifneq ($(VECTORS),)
 export PRIVYSEAL_REQUIRE_VECTORS := 1
 endif
 
-# No test may miss the OpenBao server where it can be had.
+# No test may skip the OpenBao server where it can be installed.
 OPENBAO := PRIVYSEAL_REQUIRE_OPENBAO=$$(scripts/setup can-openbao 2>/dev/null && echo 1)
 
 # Nor Yubico's programs, which judge our simulator of a YubiHSM 2.
@@ -69,7 +69,7 @@ check:
 	@for os in linux/amd64 linux/arm64 darwin/arm64; do \
 		CGO_ENABLED=0 GOOS=$${os%/*} GOARCH=$${os#*/} $(GO) vet $(PACKAGES) || exit 1; done
 	@$(GO) list -deps -f '{{if not .Standard}}{{.ImportPath}}{{end}}' ./cmd/privyseal-enclave | \
-		diff cmd/privyseal-enclave/packages.txt - || { echo "the measured program links other packages: run make packages, and mean it"; exit 1; }
+		diff cmd/privyseal-enclave/packages.txt - || { echo "the measured program links other packages: if that is intended, run make packages"; exit 1; }
 
 # What is linked into the measured program, for review.
 packages:
@@ -110,8 +110,8 @@ nodes:
 	@$(OPENBAO) PRIVYSEAL_REQUIRE_NODES=1 $(GO) test -count=1 -timeout 60m ./test/e2e
 
 # Other signers' own programs sign a real chain, and privyseal takes over: tmkms, built by
-# cargo, and a cluster of Horcrux. What tells of the witness runs with every version. It is
-# no part of `make test`, because it wants Rust and builds for minutes; it has to be green
+# cargo, and a cluster of Horcrux. The tests of the witness run with every version. It is
+# not part of `make test`, because it needs Rust and builds for minutes; it has to be green
 # before an issue that touches migrate, the wire or the witness is called resolved.
 test-peers:
 	@scripts/setup nodes
@@ -130,7 +130,7 @@ test-nitro: nitro-setup
 	@echo "== the enclave in QEMU"
 	@PRIVYSEAL_REQUIRE_NITRO=1 PRIVYSEAL_REQUIRE_NODES=1 PRIVYSEAL_HOSTILE=qemu $(GO) test -count=1 -p 1 -timeout 60m ./test/nitro/...
 
-# Two kernels more, so it is no part of `make test`: one like AWS's, with modules,
+# Two more kernels, so it is not part of `make test`: one like AWS's, with modules,
 # and ours again in another folder.
 test-kernel: nitro-setup
 	@echo "== kernels: with modules; the same twice"
@@ -157,7 +157,7 @@ bench: all
 	@if ! why=$$(scripts/setup can-qemu 2>&1); then echo "make bench: left out, the enclave in QEMU: $${why#setup: }"; \
 		else $(MAKE) --no-print-directory nitro-setup && $(GO) run ./test/nitro/bench -bin bin; fi
 
-# Golden vectors, made anew by the real modules.
+# Golden vectors, made again by the real modules.
 vectors:
 	@scripts/vectors
 

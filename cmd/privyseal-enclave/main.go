@@ -21,7 +21,7 @@ func main() {
 	}
 }
 
-// version is that of the module: the measured program is told apart by PCR1.
+// version is that of the module: PCR1 is what identifies the measured program.
 func version() string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok || info.Main.Version == "" {

@@ -49,7 +49,7 @@ func (l *liveHome) hang(dir string) {
 }
 
 // A config that cannot be read, and cannot be given up either, keeps nobody from being
-// signed for, and the process from nothing: it ends when it is told to.
+// signed for, and the process from nothing: it ends when it is asked to.
 func TestStopWhileAReloadHangs(t *testing.T) {
 	dir := hungFolder(t)
 	l := newLiveHome(t)

@@ -103,7 +103,7 @@ func TestNoCoreDump(t *testing.T) {
 	}
 }
 
-// TestNotify follows what systemd is told from start to stop.
+// TestNotify follows what is reported to systemd from start to stop.
 func TestNotify(t *testing.T) {
 	home := filepath.Join(diskDir(t), "home")
 	runCommand(t, "privyseal", "init", "--home", home, "--chain-id", "chain-1", "--node", "unix:///nowhere.sock")
@@ -121,7 +121,7 @@ func TestNotify(t *testing.T) {
 	}
 }
 
-// TestOneChainFails shows that a chain that cannot sign is told, and does not
+// TestOneChainFails shows that a chain that cannot sign is reported, and does not
 // stop the others.
 func TestOneChainFails(t *testing.T) {
 	dir := diskDir(t)

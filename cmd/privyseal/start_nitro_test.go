@@ -218,7 +218,7 @@ func (g *nitroGuest) control(conn net.Conn) {
 }
 
 // sign does what an enclave does after it was booted: it raises its state, opens
-// its node, and tells.
+// its node, and reports.
 func (g *nitroGuest) sign() {
 	dial := func(ctx context.Context, port uint32) (net.Conn, error) {
 		var d net.Dialer
@@ -473,7 +473,7 @@ func TestNitroSingleSteps(t *testing.T) {
 	}
 }
 
-// What a chain lacks is told, and the others sign.
+// What a chain lacks is reported, and the others sign.
 func TestStartWithABrokenEnclave(t *testing.T) {
 	home, in := nitroHome(t, nil)
 	for what, want := range map[string][]string{

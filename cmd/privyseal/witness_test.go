@@ -17,7 +17,7 @@ import (
 	"privyseal/internal/privval/privvaltest"
 )
 
-// newChainNode is the RPC of a node before its first block. It tells of each question.
+// newChainNode is the RPC of a node before its first block. It reports each question.
 func newChainNode(t *testing.T) (addr string, asked <-chan struct{}) {
 	seen := make(chan struct{}, 1)
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {

@@ -141,7 +141,7 @@ func (h hosts) match(pattern string) bool {
 }
 
 // aimsAt reports whether the conditions of an Allow for a whole account leave it to
-// the host, or to somebody of whom that cannot be told. Conditions that have nothing
+// the host, or to somebody of whom that is unknown. Conditions that have nothing
 // to do with who asks leave it to the account, whose administrators are trusted.
 func (f *Finding) aimsAt(h hosts) bool {
 	aims := false

@@ -155,5 +155,5 @@ func (a *App) InHome(text string) string {
 }
 
 // homely matches command lines to be typed for a home. A bare `privyseal start` or
-// `privyseal init` is none: it is only spoken of.
+// `privyseal init` is not one: it is only mentioned.
 var homely = regexp.MustCompile(`^privyseal (status|check|nitro (stop|run|console|info|attest|identity|proxy|import-key)|witness|(start|init|migrate|key show|state [a-z]+) .+)\b`)

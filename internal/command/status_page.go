@@ -125,7 +125,7 @@ func statusProblem(c monitor.ChainSnapshot) (problem, next string) {
 	switch {
 	case c.Problem != "":
 		problem, next = cure.Split(c.Problem)
-	case c.PubKey == "": // an enclave that is starting has not told it yet
+	case c.PubKey == "": // an enclave that is starting has not reported it yet
 		problem = "the enclave is starting"
 	}
 	return problem, next

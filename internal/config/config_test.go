@@ -467,7 +467,7 @@ func onlyFile(t *testing.T, path string) {
 	}
 }
 
-// A file that is accepted is the same config after it was written anew.
+// A file that is accepted is the same config after it was written again.
 func FuzzParse(f *testing.F) {
 	f.Add([]byte(full))
 	f.Add(kinds.New(newChain("a")).Render())

@@ -16,7 +16,7 @@ import (
 const maxFileSize = 1 << 20
 
 // Load reads and checks the config file at path. A file that holds mistakes
-// gives an *[Error] with all of them that can be told at once.
+// gives an *[Error] with all of them that can be found at once.
 func (k Kinds) Load(path string) (*Config, error) {
 	data, mode, err := read(path)
 	if err != nil {

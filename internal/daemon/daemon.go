@@ -68,7 +68,7 @@ type running struct {
 // [Service] serves.
 type Remote interface {
 	// OpenRemote opens the states of chains, and makes what serves them. A chain that fails
-	// is left out and told to its monitor; a state that another process holds is
+	// is left out and reported to its monitor; a state that another process holds is
 	// provider.ErrLocked, and ends it. standby waits for such a state.
 	OpenRemote(ctx context.Context, d *Daemon, chains []RemoteChain, standby bool) ([]Service, error)
 }

@@ -43,7 +43,7 @@ func (d *Daemon) listen() (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var group sync.WaitGroup
 	for _, s := range services {
-		l := d.tryListen(s) // before anybody is told that we are ready
+		l := d.tryListen(s) // before anybody hears that we are ready
 		group.Go(func() { d.keepListening(ctx, s, l) })
 	}
 	return func() { cancel(); group.Wait() }

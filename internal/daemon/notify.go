@@ -9,7 +9,7 @@ import (
 	"privyseal/internal/cure"
 )
 
-// notify tells systemd the state of the service, if it runs us (sd_notify(3):
+// notify reports the state of the service to systemd, if it runs us (sd_notify(3):
 // one datagram to the socket in $NOTIFY_SOCKET).
 func notify(state string) error {
 	name := os.Getenv("NOTIFY_SOCKET")
@@ -30,7 +30,7 @@ func notify(state string) error {
 	return err
 }
 
-// Notify tells systemd the state. That it could not is logged.
+// Notify reports the state to systemd. If it could not, that is logged.
 func (d *Daemon) Notify(state string) {
 	if err := notify(state); err != nil {
 		d.Log.Warn("cannot notify systemd", "error", err)

@@ -19,7 +19,7 @@ import (
 	"privyseal/internal/watermark"
 )
 
-// open loads the keys and states of all chains. A chain that fails is told to
+// open loads the keys and states of all chains. A chain that fails is reported to
 // the monitor and left out, but for a state that another process holds: then
 // that process is running this home folder.
 func (d *Daemon) open(ctx context.Context, standby bool) error {

@@ -26,7 +26,7 @@ func (s hasSaid) Settled(ctx context.Context) bool {
 	return s.yes
 }
 
-// An enclave that says nothing keeps systemd waiting, but not for ever.
+// An enclave that says nothing keeps systemd waiting, but not forever.
 func TestReady(t *testing.T) {
 	dir := t.TempDir()
 	socket, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: filepath.Join(dir, "s"), Net: "unixgram"})

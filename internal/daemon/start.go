@@ -69,7 +69,7 @@ func Start(ctx context.Context, a *provider.House, version, home string, standby
 	return err
 }
 
-// announce tells systemd that the units which wait for us may start: those chains
+// announce lets systemd know that the units which wait for us may start: those chains
 // that we sign for ourselves are open by now. A node exits if no signer dials it
 // within 3 s, so an enclave has to have booted too, or to have said why not: a node
 // that no signer serves still follows the chain. patience bounds the wait for that.
@@ -104,7 +104,7 @@ func (d *Daemon) settle(ctx context.Context, patience time.Duration) bool {
 	return true
 }
 
-// readyTimeout is how long an enclave may take before systemd is told that we are
+// readyTimeout is how long an enclave may take before systemd hears that we are
 // ready without it. systemd itself waits for 90 s.
 const readyTimeout = time.Minute
 

@@ -75,7 +75,7 @@ func (d *Daemon) proved(w *Guard, cc config.Chain, pub pubkey.Key, m *monitor.Ch
 }
 
 // rewatch gives a chain that signs the witnesses that its config has now. What holds
-// it back goes on to do so, but where there is none any more: then it signs as one that
+// it back goes on to do so, but where there is no longer one: then it signs as one that
 // was started without a witness, and says so.
 func (d *Daemon) rewatch(ctx context.Context, c *chain) {
 	before := c.watch.Load()

@@ -18,7 +18,7 @@ const Timeout = 5 * time.Second
 func Node(ctx context.Context, network, address string, peerUID *uint32) (net.Conn, error) {
 	d := net.Dialer{
 		Timeout: Timeout,
-		// Nothing else tells a parked connection from a dead one.
+		// Nothing else distinguishes a parked connection from a dead one.
 		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 3},
 	}
 	conn, err := d.DialContext(ctx, network, address)

@@ -91,7 +91,7 @@ func (src *Source) check() error {
 
 // CheckKernel refuses a file that no hypervisor of AWS boots as a kernel for arch:
 // it takes a bzImage for amd64 and an Image for arm64. The error says what the file
-// is instead, if it can be told. Build and Parse do not ask: measurements are of any
+// is instead, if that can be seen. Build and Parse do not ask: measurements are of any
 // bytes.
 func CheckKernel(arch Arch, kernel []byte) error {
 	name := map[Arch]string{AMD64: "bzImage", ARM64: "Image"}[arch]

@@ -60,7 +60,7 @@ func TestArchiveRefuses(t *testing.T) {
 	}
 }
 
-// What is taken out of a stranger's ramdisk, puts the same ramdisk together again.
+// What is taken out of another program's ramdisk makes the same ramdisk again.
 func FuzzFileIn(f *testing.F) {
 	for _, data := range []string{"", "{}", "{}\n", "four"} {
 		disk, err := FileRamdisk("policy.json", []byte(data))

@@ -275,7 +275,7 @@ func TestFirstNumber(t *testing.T) {
 	}
 }
 
-// What the host is told of times is coarse, and nothing at all of what it can have as
+// What the host learns of times is coarse, and nothing at all of what it can have as
 // often as it likes.
 func TestTimesAreCoarse(t *testing.T) {
 	w := newWorld(t, nil)
@@ -376,7 +376,7 @@ func TestATwinThatIsNeverAttested(t *testing.T) {
 		t.Fatal(resp, err)
 	}
 	attest()
-	// The twin's own document would tell.
+	// The twin's own document would show it.
 	reply, err := b.ask(hostlink.Request{Attest: &hostlink.Attest{ChainID: "chain-1"}})
 	if err != nil {
 		t.Fatal(err)

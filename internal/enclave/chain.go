@@ -45,7 +45,7 @@ func (c *chain) status() hostlink.ChainStatus {
 }
 
 // bootChains opens what is not open yet, and serves the nodes of the request. A
-// chain that fails is told in the status and does not stop the others.
+// chain that fails is reported in the status and does not stop the others.
 func (e *enclave) bootChains(ctx, requestCtx context.Context, b *hostlink.Boot) error {
 	if !slices.Contains([]string{"debug", "info", "warn", "error"}, b.LogLevel) {
 		return fmt.Errorf("there is no log level %.20q", b.LogLevel)
@@ -54,7 +54,7 @@ func (e *enclave) bootChains(ctx, requestCtx context.Context, b *hostlink.Boot) 
 		return err
 	}
 	// What never had a key is forgotten: who asks for chains at random gets no
-	// memory, and no status that grows for ever.
+	// memory, and no status that grows forever.
 	maps.DeleteFunc(e.chains, func(_ string, c *chain) bool { return c.key == nil })
 	if err := e.checkBoot(b); err != nil {
 		return err
@@ -335,7 +335,7 @@ func (c *chain) stop() {
 	c.cancel = nil
 }
 
-// observe tells the host what became of a request. The reply is not out yet, so
+// observe reports to the host what became of a request. The reply is not out yet, so
 // nothing is encoded here. Times are coarse, and those of a repeat, which the host can
 // have as often as it likes for the same bytes, are left out: they are worth more to
 // whoever looks for the key than to an operator.

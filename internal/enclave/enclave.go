@@ -51,7 +51,7 @@ type Wrapper interface {
 	Decrypt(ctx context.Context, c secret.AWS, file []byte) ([]byte, error)
 }
 
-// Cures are the ends of what we tell an operator to do.
+// Cures are the ends of what an operator is asked to do.
 type Cures struct {
 	Restart   string // the command that ends the enclave, so that another one is launched
 	Rebuild   string // the commands that make an image with another policy

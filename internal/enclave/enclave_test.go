@@ -245,7 +245,7 @@ func TestWrongWrappedKey(t *testing.T) {
 }
 
 // An existing key comes in sealed to an attested key of this boot, with its
-// state, and is for ever of origin imported.
+// state, and is of origin imported forever.
 func TestImport(t *testing.T) {
 	w := newWorld(t, nil)
 	key, err := soft.Generate(pubkey.Ed25519)
@@ -313,7 +313,7 @@ func TestImport(t *testing.T) {
 	}
 }
 
-// A lost state is made anew only by an image whose policy has a floor, above it.
+// A lost state is made again only by an image whose policy has a floor, above it.
 func TestNewState(t *testing.T) {
 	w := newWorld(t, nil)
 	c := w.create("chain-1")
@@ -476,7 +476,7 @@ func TestGarbageOnControl(t *testing.T) {
 	}
 }
 
-// The log tells what is signed, and never a secret, at any level.
+// The log shows what is signed, and never a secret, at any level.
 func TestLog(t *testing.T) {
 	w := newWorld(t, nil)
 	c := w.create("chain-1")

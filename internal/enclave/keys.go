@@ -121,7 +121,7 @@ func (e *enclave) attestImportKey(nonce []byte) ([]byte, error) {
 }
 
 // importSecret brings an existing key in, with its state. The key's copies
-// elsewhere are beyond us, and its origin says so for ever.
+// elsewhere are beyond us, and its origin says so forever.
 func (e *enclave) importSecret(ctx context.Context, req *hostlink.Import) (*hostlink.Created, error) {
 	if req.ChainID == "" {
 		return nil, errors.New("only consensus keys are imported")

@@ -79,7 +79,7 @@ func (e *enclave) serve(ctx context.Context, conn net.Conn) {
 	}
 }
 
-// handle does what the host asks. What goes wrong is told in the reply, with the
+// handle does what the host asks. What goes wrong is reported in the reply, with the
 // cure if there is one. An error is an invalid request.
 func (e *enclave) handle(ctx context.Context, raw hostlink.RawRequest) (reply hostlink.Reply, err error) {
 	requestCtx, cancel := context.WithTimeout(ctx, requestTimeout)

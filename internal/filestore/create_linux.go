@@ -84,7 +84,7 @@ func (c Config) create(sys *system, saved watermark.Saved) error {
 	return nil
 }
 
-// takeIn tells the host of a new file whose mark another file of this host has
+// takeIn notes for the host a new file whose mark another file of this host has
 // exported: the next copy of that other file that turns up is not who took it in. A
 // signer that runs knows better.
 func (c *Config) takeIn(sys *system, known []record, made record) {

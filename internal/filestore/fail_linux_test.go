@@ -208,7 +208,7 @@ func TestCreateFails(t *testing.T) {
 	}
 }
 
-// Adopt, Raise and Export may fail at each of their writes: nothing is told
+// Adopt, Raise and Export may fail at each of their writes: nothing is said
 // before it is durable, nothing is lowered, and they can be run again.
 func TestMovesFail(t *testing.T) {
 	for _, b := range breakages() {
@@ -283,7 +283,7 @@ func TestCompanionFails(t *testing.T) {
 			real, n := sys.pwrite, 0
 			sys.pwrite = func(fd int, p []byte, off int64) (int, error) {
 				if len(p) == recordSize {
-					if n++; n == 3 { // before what is told of the start, and what the new one holds
+					if n++; n == 3 { // before what is noted of the start, and what the new one holds
 						return 0, unix.EIO
 					}
 				}

@@ -107,13 +107,13 @@ type companion struct {
 // back within it of the last record, and across a reboot, goes unseen.
 const slack = 2 * time.Second
 
-// startTime is how long after the companion was told of a record the file may change
+// startTime is how long after the companion noted a record the file may change
 // without another one: the first writes of a start, on a slow disk. If nothing was
 // written then, nothing is lost by putting the same record back; if something was, the
 // companion is another one.
 const startTime = 10 * time.Second
 
-// judge returns ErrRestored unless r is certainly, or as far as one host can tell,
+// judge returns ErrRestored unless r is certainly, or as far as one host can know,
 // the last record that was written for this chain and key.
 //
 // The host's own record is the best evidence, but is gone after a reboot. Then

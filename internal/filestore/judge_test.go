@@ -193,7 +193,7 @@ func TestNewest(t *testing.T) {
 	}
 }
 
-// Where an inode is used again, its number does not tell the two files apart.
+// Where an inode is used again, its number does not distinguish the two files.
 func TestCopiedSaysWhich(t *testing.T) {
 	here := sample(1, 1).binding
 	for want, change := range map[string]func(*record){

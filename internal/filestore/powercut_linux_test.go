@@ -152,7 +152,7 @@ func (h *history) happens(e event) {
 	h.events++
 }
 
-// String tells the history, one event a line.
+// String lists the history, one event a line.
 func (e *event) String() string {
 	if e == nil {
 		return ""
@@ -418,7 +418,7 @@ func (x *search) explore(h history, depth int) (violation *event) {
 }
 
 // lostWriteBack is h after the kernel has tried to write all by itself, failed,
-// and told nobody who lives.
+// and reported that to nobody who is left.
 func (h history) lostWriteBack() history {
 	for i := range h.d.sectors {
 		h.d.sectors[i].dirty = false
@@ -495,8 +495,8 @@ func (x *search) run(h history, call int, what injury) (n history, violated bool
 	n.store.sys = x.system(&n.d, !h.up, call, what)
 	e := event{what: "load", call: call, injury: what}
 	if h.up {
-		// Each write tries other bytes, so that a mark that comes back is told
-		// from one that was made anew.
+		// Each write tries other bytes, so that a mark that comes back differs
+		// from one that was made again.
 		e.what = "write"
 		e.mark = watermark.Mark{Height: h.store.cur.mark.Height + 1, Step: watermark.StepPrevote, SignBytes: []byte{byte(h.events)}}
 	}

@@ -43,7 +43,7 @@ import (
 //	   148   16  file: the start of SHA-256 over the kernel's handle of the file
 //	             (type and bytes, name_to_handle_at(2): inode and generation)
 //	   164   16  companion: the same of the file beside it, which each start that
-//	             writes makes anew
+//	             writes makes again
 //	   180    8  when the record was written, nanoseconds since 1970, signed
 //	   188    8  in a companion: when the record was last found to rule, before the
 //	             file was changed, nanoseconds since 1970, signed; else zero

@@ -120,7 +120,7 @@ func (s *Store) Replace(ctx context.Context, old watermark.Saved, m watermark.Ma
 	switch {
 	case err != nil:
 	case s.companion < 0:
-		s.announce() // that it is at rest no more
+		s.announce() // that it is no longer at rest
 		err = s.renew(next)
 	default:
 		err = s.write(next)

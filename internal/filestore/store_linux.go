@@ -137,7 +137,7 @@ func (s *Store) put(r record) error {
 	return nil
 }
 
-// noteOnHost tells the host of a record, which is durable or was accepted. A write
+// noteOnHost notes a record for the host, which is durable or was accepted. A write
 // that fails leaves an older record there, which costs evidence and nothing else.
 func (s *Store) noteOnHost(sector []byte) {
 	for _, f := range s.host {

@@ -148,7 +148,7 @@ func (sys *system) fileID(fd int) (fileID, error) {
 	return fileID(sum[:16]), nil
 }
 
-// diskName names the file system of a statfs(2) type, and tells whether it may
+// diskName names the file system of a statfs(2) type, and says whether it may
 // hold state: whether it keeps what fdatasync has confirmed, and hands out
 // handles that outlive a boot. The names of the others refuse nothing more.
 func diskName(kind int64) (name string, ok bool) {

@@ -10,7 +10,7 @@ import (
 	"privyseal/internal/pubkey"
 )
 
-// What the operator of a node is told to write into its config.toml.
+// What the operator of a node has to write into its config.toml.
 func TestNodeLine(t *testing.T) {
 	key, err := soft.Generate(pubkey.Ed25519)
 	if err != nil {

@@ -74,7 +74,7 @@ func TestStoreConformance(t *testing.T) {
 }
 
 // Two enclaves on one state, an honest host between them: each mark has one
-// writer, and the other one is told.
+// writer, and the other one gets an error.
 func TestTwinsOnAnHonestHost(t *testing.T) {
 	storetest.RunShared(t, func(t *testing.T) (a, b watermark.Store) {
 		h := newHost(t)
@@ -230,7 +230,7 @@ func TestReplayWithinABoot(t *testing.T) {
 		t.Errorf("the host was not told: %v, %v", r, err)
 	}
 	// Authenticated is not fresh: at the next boot the same replay works, and
-	// only a watcher of the attested sequence numbers can tell.
+	// only a watcher of the attested sequence numbers can see it.
 	h.fake.Put(old)
 	h.keeper.loaded = false
 	reborn := h.open(t)

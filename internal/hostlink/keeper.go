@@ -14,7 +14,7 @@ import (
 
 // Keeper is the host's end of the state of one chain and key: it puts an
 // enclave's records into a store of the host and acknowledges what is durable.
-// It cannot tell an authentic record from one made up, and need not: it keeps
+// It cannot distinguish an authentic record from one made up, and need not: it keeps
 // bytes, and looks at their sequence number.
 //
 // The host's store holds each record as the sign bytes of a mark with the same
@@ -24,7 +24,7 @@ type Keeper struct {
 	ID    watermark.ID
 	Store watermark.Store
 
-	// Acked is told of every record that became durable. It may be nil.
+	// Acked is called for every record that became durable. It may be nil.
 	Acked func(Record)
 
 	mu     sync.Mutex // one record at a time, whatever number of enclaves ask

@@ -119,7 +119,7 @@ func ReadRecord(sealed []byte) (Record, error) {
 	return r, nil
 }
 
-// Attested returns a mark as documents tell it: height/round/step, and where it
+// Attested returns a mark as documents write it: height/round/step, and where it
 // is known what was signed there, another "/" and a tag of that in 11 characters
 // (8 bytes, URL-safe base64). Two boots with different tags at one height, round
 // and step have signed two blocks there.

@@ -115,7 +115,7 @@ func TestTags(t *testing.T) {
 	}
 }
 
-// A state that another program has left is none of an enclave.
+// A state that another program has left is not an enclave's.
 func TestKeeperOfAnotherState(t *testing.T) {
 	k := &Keeper{ID: testID, Store: storetest.NewFake(watermark.Floor(100))}
 	s := &Store{Dial: (&host{keeper: k}).dial(t), ID: testID, Key: testKey}

@@ -122,7 +122,7 @@ func TestHorcruxRefuses(t *testing.T) {
 }
 
 // A state that was copied into another folder of its cosigner counts with the others, and
-// one that was reset is told: nobody knows what that cosigner has signed.
+// one that was reset is reported: nobody knows what that cosigner has signed.
 func TestHorcruxStatesOfACosigner(t *testing.T) {
 	const chain = "test-chain-8SAWOC"
 	reset, newer := `{"height":"0","round":"0","step":0}`, `{"height":"99","round":"0","step":3}`
@@ -161,7 +161,7 @@ func remove(t *testing.T, path string) {
 	}
 }
 
-// At one place only what was verified counts, and two signatures of it are none.
+// At one place only what was verified counts, and two signatures of it count as none.
 func TestHigher(t *testing.T) {
 	at := func(height int64, bytes string) watermark.Mark {
 		m := watermark.Mark{Height: height, Step: watermark.StepPrevote}

@@ -200,7 +200,7 @@ func TestPaths(t *testing.T) {
 	}
 }
 
-// What makes an installation unreadable, each with the words that tell why.
+// What makes an installation unreadable, each with the words that say why.
 func TestRefusals(t *testing.T) {
 	const (
 		comet      = "config/config.toml"

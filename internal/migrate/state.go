@@ -95,7 +95,7 @@ func settled(ctx context.Context, chains []Chain, settle time.Duration) ([][]sna
 			}
 		}
 	}
-	// A clock that was set back must not make us wait for ever.
+	// A clock that was set back must not make us wait forever.
 	if latest := now.Add(settle); until.After(latest) {
 		until = latest
 	}

@@ -78,7 +78,7 @@ func readTMKMSLight(path string) (*Installation, error) {
 	return in, nil
 }
 
-// check tells the software signer from the enclaves and looks for what is
+// check distinguishes the software signer from the enclaves and looks for what is
 // needed.
 func (cfg *lightConfig) check(path string) error {
 	switch {

@@ -38,7 +38,7 @@ func (c *Chain) AddNode(name, addr string) func(session.State, error) {
 	return func(s session.State, err error) { c.changed(n, s, err) }
 }
 
-// RemoveNode forgets a node that is in the config no more. Its session has ended.
+// RemoveNode forgets a node that is no longer in the config. Its session has ended.
 func (c *Chain) RemoveNode(name string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -118,7 +118,7 @@ func (c *Chain) changed(n *node, s session.State, err error) {
 	}
 }
 
-// Observe is told of every request; it is the Observe of a signer.Config.
+// Observe is called for every request; it is the Observe of a signer.Config.
 func (c *Chain) Observe(e signer.Event) {
 	c.Note(Outcome{
 		Node: e.Node, Kind: e.Request.Kind.String(), Mark: e.Mark, Bytes: len(e.Request.Bytes), Reason: e.Reason, Err: e.Err,
@@ -127,7 +127,7 @@ func (c *Chain) Observe(e signer.Event) {
 	})
 }
 
-// Note is told of a request that was decided elsewhere, as in an enclave.
+// Note is called for a request that was decided elsewhere, as in an enclave.
 func (c *Chain) Note(o Outcome) {
 	if o.Err != nil || o.StoreErrors != 0 {
 		c.metrics.failed(o)
@@ -205,7 +205,7 @@ func alarming(reason string) bool {
 	return false
 }
 
-// describe returns a mark with the block that it is for, which tells an
+// describe returns a mark with the block that it is for, which shows an
 // operator at a glance what contradicts what.
 func describe(m watermark.Mark) string {
 	req, err := privval.ParseSignBytes(m.SignBytes)

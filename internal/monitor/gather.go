@@ -19,7 +19,7 @@ func New(log *slog.Logger, version string) *Monitor {
 	return m
 }
 
-// Enclave adds an enclave, and returns what is told when it was found or launched,
+// Enclave adds an enclave, and returns what is called when it was found or launched,
 // and when it is gone.
 func (m *Monitor) Enclave(name string) func(up bool) {
 	up, starts := m.metrics.enclaveUp.WithLabelValues(name), m.metrics.enclaveRuns.WithLabelValues(name)

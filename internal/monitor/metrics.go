@@ -244,7 +244,7 @@ func (n *nodeMetrics) setState(now session.State) {
 	n.state[now].Set(1)
 }
 
-// forget takes the series of a node away that is in the config no more.
+// forget removes the series of a node that is no longer in the config.
 func (c *chainMetrics) forget(node string) {
 	labels := prometheus.Labels{"chain": c.name, "chain_id": c.id, "node": node}
 	c.all.reconnected.DeletePartialMatch(labels)

@@ -2,7 +2,7 @@
 // and the status that `privyseal status` and `privyseal check` ask for over a
 // socket in the home folder.
 //
-// It only listens. It is told of requests and connections after they were
+// It only listens. It hears of requests and connections after they were
 // decided, never blocks who reports to it, and nothing that it says or fails to say
 // changes what is signed. It never sees a secret.
 package monitor
@@ -23,7 +23,7 @@ import (
 // SocketName is the name of the status socket in the home folder.
 const SocketName = "privyseal.sock"
 
-// Monitor gathers what is told about all chains of a process. Its methods are
+// Monitor gathers what is reported about all chains of a process. Its methods are
 // safe for concurrent use.
 type Monitor struct {
 	log     *slog.Logger
@@ -44,7 +44,7 @@ type Monitor struct {
 	listeners []Listener
 }
 
-// Chain gathers what is told about one chain.
+// Chain gathers what is reported about one chain.
 type Chain struct {
 	log     *slog.Logger
 	repeats *oplog.Repeats

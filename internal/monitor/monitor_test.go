@@ -73,7 +73,7 @@ func get(t *testing.T, h http.Handler, path string) (int, string) {
 	return w.Code, w.Body.String()
 }
 
-// What an enclave tells counts like what is decided here.
+// What an enclave reports counts like what is decided here.
 func TestOutcomesFromElsewhere(t *testing.T) {
 	var here, elsewhere [2]string
 	for i, seen := range []*[2]string{&here, &elsewhere} {
@@ -100,7 +100,7 @@ func TestOutcomesFromElsewhere(t *testing.T) {
 	}
 }
 
-// An enclave that was launched anew counts once more.
+// An enclave that was launched again counts once more.
 func TestEnclaveMetrics(t *testing.T) {
 	m := New(slog.New(slog.DiscardHandler), "v1")
 	up := m.Enclave("main")

@@ -11,7 +11,7 @@ import (
 const otherLabel = "other"
 
 // reasons are the labels of refusals. There are many, for each node of each chain, and
-// nearly all of them stay at 0 for ever: they are numbers here, and become series when
+// nearly all of them stay at 0 forever: they are numbers here, and become series when
 // somebody looks.
 var reasons = append(signer.Reasons(), otherLabel)
 

@@ -6,7 +6,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// RemoveChain forgets a chain that is in the config no more, with its series. Its
+// RemoveChain forgets a chain that is no longer in the config, with its series. Its
 // sessions have ended.
 func (m *Monitor) RemoveChain(c *Chain) {
 	m.mu.Lock()

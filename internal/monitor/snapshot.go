@@ -12,7 +12,7 @@ type Snapshot struct {
 	Version string          `json:"version"`
 	PID     int             `json:"pid"`
 	Started time.Time       `json:"started"`
-	Ready   bool            `json:"ready"` // as /readyz tells it
+	Ready   bool            `json:"ready"` // as /readyz says it
 	Chains  []ChainSnapshot `json:"chains"`
 
 	Listeners []Listener `json:"listeners,omitempty"`

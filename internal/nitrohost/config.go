@@ -31,7 +31,7 @@ type Config struct {
 	// the next host.
 	StopEnclave bool
 	Log         *slog.Logger
-	// Up is told when an enclave was found or launched, and when it is gone.
+	// Up is called when an enclave was found or launched, and when it is gone.
 	// Optional.
 	Up func(bool)
 }
@@ -74,7 +74,7 @@ type Node struct {
 	PeerUID *uint32
 }
 
-// Observer is told of one chain. Its methods are called from several goroutines
+// Observer hears of one chain. Its methods are called from several goroutines
 // and must not wait: Acked stands between the disk and the signature.
 type Observer interface {
 	// Status says that the enclave can sign, with which key, or why it cannot.

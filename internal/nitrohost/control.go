@@ -97,7 +97,7 @@ func (t *talk) hello(ctx context.Context) error {
 	return nil
 }
 
-// refuse tells all chains of an enclave that is not ours.
+// refuse reports to all chains an enclave that is not ours.
 func (t *talk) refuse(err error) error {
 	for _, c := range t.chains {
 		t.tell(c, "", nil, err)
@@ -213,7 +213,7 @@ func (t *talk) call(ctx context.Context, req hostlink.Request) (hostlink.Reply, 
 }
 
 // watch ends the wait for an answer of an enclave that is gone: vsock does not
-// promise to tell.
+// promise to report that.
 func (t *talk) watch(ctx context.Context, done <-chan struct{}) {
 	tick := time.NewTicker(t.look)
 	defer tick.Stop()

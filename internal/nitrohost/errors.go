@@ -13,7 +13,7 @@ import (
 // errTaken says that an enclave that is not ours has our name or CID.
 var errTaken = errors.New("the enclave name or CID is taken")
 
-// LaunchError is why nitro-cli did not do what it was told.
+// LaunchError is why nitro-cli did not do what it was asked.
 type LaunchError struct {
 	Command string // of nitro-cli
 	Code    string // its own, as "E27", or empty

@@ -33,7 +33,7 @@ type pace struct {
 	silence  time.Duration // after which one that runs but does not answer is ended
 	patience time.Duration // for an answer; above the enclave's own limit
 	stable   time.Duration // life after which a restart comes at once
-	first    time.Duration // pause before the second restart or boot, doubled from then on
+	first    time.Duration // pause before the second restart or boot, twice as long each time from then on
 	longest  time.Duration // such pause
 	life     time.Duration // of a connection to KMS
 }
@@ -120,7 +120,7 @@ func (b *backoff) wait(ctx context.Context) {
 
 func (b *backoff) reset() { b.last = 0 }
 
-// lookNow asks for a look at the enclave: a connection that it keeps for ever has
+// lookNow asks for a look at the enclave: a connection that it keeps open has
 // ended.
 func (h *Host) lookNow() {
 	select {

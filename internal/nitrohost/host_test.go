@@ -75,7 +75,7 @@ func TestStopEnclave(t *testing.T) {
 	}
 }
 
-// What is not ours is left alone, with StopEnclave too, and the operator is told.
+// What is not ours is left alone, with StopEnclave too, and that is reported.
 func TestForeignEnclaves(t *testing.T) {
 	for _, c := range []struct {
 		name string
@@ -242,7 +242,7 @@ func TestSilentEnclave(t *testing.T) {
 	}
 }
 
-// vsock does not promise to tell that the other side is gone.
+// vsock does not promise to report that the other side is gone.
 func TestEnclaveDiesWithoutAWord(t *testing.T) {
 	m := newMachine(t)
 	m.guestsAre(func(g *guest) { g.deaf = g.id == "i-0-enc1" })

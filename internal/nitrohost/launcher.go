@@ -15,7 +15,7 @@ import (
 )
 
 // Ensure returns our enclave: the one that runs, or a new one. It never makes a
-// second one, and fails where it cannot tell.
+// second one, and fails where it cannot be sure.
 func (l *Launcher) Ensure(ctx context.Context) (e Enclave, adopted bool, err error) {
 	found, err := l.Find(ctx)
 	switch {

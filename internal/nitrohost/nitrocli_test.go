@@ -131,7 +131,7 @@ func TestOneSilentEnclave(t *testing.T) {
 	}
 }
 
-// The folder of nitro-cli's sockets is ours alone or none of our choice.
+// The folder of nitro-cli's sockets is ours alone, or not one that we chose.
 func TestSocketsFolder(t *testing.T) {
 	dir := t.TempDir()
 	if err := os.Chmod(dir, 0o700); err != nil {

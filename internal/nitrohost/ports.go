@@ -123,7 +123,7 @@ func (h *Host) node(ctx context.Context, conn vsock.Conn) {
 		if outside != nil {
 			outside.Close()
 		}
-		return // the enclave tells what came of it
+		return // the enclave reports what came of it
 	}
 	conn.SetDeadline(time.Time{})
 	c.Observer.Node(n.Name, "parked", nil)
@@ -202,7 +202,7 @@ func ProxyKMS(ctx context.Context, conn vsock.Conn, target policy.Endpoint, life
 	if err := errors.Join(conn.SetDeadline(end), outside.SetDeadline(end)); err != nil {
 		return err
 	}
-	// An idle connection that reached its end is nothing to tell.
+	// An idle connection that reached its end need not be reported.
 	if err := vsock.Pipe(conn, outside.(*net.TCPConn)); err != nil && !errors.Is(err, os.ErrDeadlineExceeded) && !isEnd(err) {
 		return fmt.Errorf("lost the connection to KMS at %s: %w", target.Address, err)
 	}

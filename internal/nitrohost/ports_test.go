@@ -355,7 +355,7 @@ func tcpPair(t *testing.T) (a, b *net.TCPConn) {
 	return one.(*net.TCPConn), other.(*net.TCPConn)
 }
 
-// A connection to KMS does not live for ever.
+// A connection to KMS does not live forever.
 func TestKMSConnectionEnds(t *testing.T) {
 	target := node(t, "tcp", "127.0.0.1:0")
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -453,7 +453,7 @@ func TestLinesOfTheEnclave(t *testing.T) {
 	if log := s.logs.String(); !strings.Contains(log, `level=ERROR msg="from inside\nlevel=ERROR msg=forged" key="va\nlue"`) {
 		t.Errorf("the log:\n%s", log)
 	}
-	// A line that is none ends the connection.
+	// A line that is not a log line ends the connection.
 	io.WriteString(conn, "{}\n")
 	if _, err := conn.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 		t.Errorf("after garbage: %v", err)

@@ -143,7 +143,7 @@ func (m *machine) imageIs(image Measurements) {
 	m.image = image
 }
 
-// runs starts a guest that nitro-cli was not told of.
+// runs starts a guest that nitro-cli does not know of.
 func (m *machine) runs(g *guest) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -396,7 +396,7 @@ func (g *guest) mustDial(port uint32) vsock.Conn {
 		if time.Now().After(end) {
 			g.m.t.Fatalf("port %d: %v", port, err)
 		}
-		time.Sleep(time.Millisecond) // nothing tells when a socket appears
+		time.Sleep(time.Millisecond) // nothing reports when a socket appears
 	}
 }
 

@@ -15,7 +15,7 @@ import (
 // New returns the host of an enclave. The error is a mistake in c.
 func New(c Config) (*Host, error) { return newHost(c, usual) }
 
-// Run keeps the enclave running and served until ctx ends. What fails is told to
+// Run keeps the enclave running and served until ctx ends. What fails is reported to
 // the observers and tried again, with growing pauses: an operator mends it
 // without a restart. The error is why the enclave could not be ended. Run is
 // called once.
@@ -105,7 +105,7 @@ func (h *Host) serve(ctx context.Context, e Enclave) (served bool, err error) {
 	return h.control(ctx, link, e)
 }
 
-// gone tells everybody that the enclave is not there, and why.
+// gone reports to all chains that the enclave is not there, and why.
 func (h *Host) gone(err error) {
 	if h.Up != nil {
 		h.Up(false)

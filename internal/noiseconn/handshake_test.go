@@ -156,7 +156,7 @@ func TestHonestPeer(t *testing.T) {
 	}
 }
 
-// An impostor is told from the node, and never sees our identity.
+// An impostor is recognised, and never sees our identity.
 // watched is randomness that keeps in mind where it was put: the private keys.
 type watched struct{ keys [][]byte }
 

@@ -37,7 +37,7 @@ type Conn struct {
 	in      *bufio.Reader
 	recv    *noise.CipherState
 	recvErr error
-	plain   []byte // the record being read, in clear
+	plain   []byte // the record being read, decrypted
 	rest    []byte // what of plain is still to be read
 
 	writeMu sync.Mutex

@@ -1,6 +1,6 @@
 // Package oplog writes logs without ever making the one who logs wait: lines
 // that nobody reads in time, or at all, are counted and dropped, and so are lines
-// that say the same for ever ([Repeats]). It knows nothing of what is logged, and
+// that say the same again and again ([Repeats]). It knows nothing of what is logged, and
 // keeps no secret out of it; that is the part of who logs.
 package oplog
 
@@ -80,7 +80,7 @@ type Queue[T any] struct {
 }
 
 // NewQueue returns a queue of a thousand lines in front of write, which may
-// block, and reports whether the line is out. lost makes the line that tells how
+// block, and reports whether the line is out. lost makes the line that says how
 // many were dropped.
 func NewQueue[T any](write func(T) bool, lost func(n int64) T) *Queue[T] {
 	q := &Queue[T]{

@@ -8,7 +8,7 @@ import (
 )
 
 // Where KMS may be, in a policy of production and in one for tests: what the text of
-// the policy tells, and what a name has resolved to.
+// the policy says, and what a name has resolved to.
 func TestEndpoint(t *testing.T) {
 	const never, tests, always = "never", "tests", "always"
 	for address, where := range map[string]string{

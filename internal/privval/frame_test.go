@@ -82,7 +82,7 @@ func TestReadFrameRefuses(t *testing.T) {
 	}
 }
 
-// The caller tells a network's error from a bad message.
+// The caller can distinguish a network's error from a bad message.
 func TestReadFrameKeepsTheCause(t *testing.T) {
 	for _, stream := range []string{"", "\x80", "\x05ab"} {
 		r := io.MultiReader(strings.NewReader(stream), iotest.ErrReader(io.ErrClosedPipe))

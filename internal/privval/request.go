@@ -283,7 +283,7 @@ func decodeTimestamp(f *fields) (t Timestamp) {
 	return t
 }
 
-// decodeBytes tells the two messages of number 9 apart: CometBFT's has the
+// decodeBytes distinguishes the two messages of number 9: CometBFT's has the
 // bytes in field 1 and nothing else, Celestia's has three fields, all of which
 // it requires (celestia-core types/priv_validator.go).
 func (r *Request) decodeBytes(f *fields) {

@@ -18,7 +18,7 @@ import (
 const MaxJSONSize = 8 << 10
 
 // Parse reads a key in any format that [Key.Format] writes, with any prefix; an
-// address is none, for no key follows from it. In base64 and hex the length
+// address is not one, for no key follows from it. In base64 and hex the length
 // shows the type, and 33 bytes are a key of type secp256k1, not secp256k1eth.
 //
 // There is one text for each key, format and prefix: white space is accepted

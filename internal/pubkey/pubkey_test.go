@@ -254,7 +254,7 @@ func TestParseRefuses(t *testing.T) {
 			t.Errorf("%s: Parse(%q) = %v, %v, want an error with %q", tt.name, tt.text, k, err, tt.want)
 		}
 	}
-	// Where a format of its own is read, the SDK's is none.
+	// Where a format of its own is read, the SDK's is not read.
 	if k, err := ParseJSON([]byte(`{"@type":"/cosmos.crypto.ed25519.PubKey","key":"11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo="}`)); err == nil {
 		t.Errorf("ParseJSON reads the SDK's form as %v", k)
 	}

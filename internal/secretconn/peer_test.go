@@ -63,7 +63,7 @@ func (p *peer) hello() []byte {
 	return encodeEphemeral(p.ephemeral.PublicKey().Bytes())
 }
 
-// auth returns the peer's second message, in clear.
+// auth returns the peer's second message, decrypted.
 func (p *peer) auth() []byte {
 	return encodeIdentity(p.identity.Public().(ed25519.PublicKey), ed25519.Sign(p.identity, p.keys.challenge))
 }

@@ -37,7 +37,7 @@ type half struct {
 	aead  cipher.AEAD
 	count uint64 // records so far; the next one's nonce
 	nonce [chacha20poly1305.NonceSize]byte
-	err   error // why no more record may pass
+	err   error // why no further record may pass
 }
 
 // nextNonce returns four zero bytes and the count, little-endian. It counts,
@@ -97,7 +97,7 @@ type Conn struct {
 	readMu sync.Mutex
 	in     *bufio.Reader
 	recv   half
-	frame  [frameSize]byte // the record being read, in clear
+	frame  [frameSize]byte // the record being read, decrypted
 	rest   []byte          // what of frame is still to be read
 
 	writeMu sync.Mutex

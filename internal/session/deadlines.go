@@ -55,7 +55,7 @@ type watchdog struct {
 	conn net.Conn
 
 	mu    sync.Mutex
-	since time.Time   // of the request in work; zero: there is none
+	since time.Time   // of the request in progress; zero: there is none
 	timer *time.Timer // nil until the first request
 	armed bool
 }

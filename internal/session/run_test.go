@@ -32,7 +32,7 @@ import (
 // patience bounds the wait for what has to happen, however busy the machine is.
 const patience = time.Minute
 
-// change is what a session told.
+// change is what a session reported.
 type change struct {
 	state State
 	err   error

@@ -1,6 +1,6 @@
 // Package session keeps one connection to one validator node: it dials the
 // node, reads its requests, has them answered, writes the replies, and starts
-// again when the connection ends, for ever.
+// again when the connection ends, without end.
 //
 // It knows no key and no mark. What a request means is the business of the
 // handler; a session only guarantees that a request is answered in time or the
@@ -79,8 +79,8 @@ type Session struct {
 	// used again after Handle returned.
 	Handle func(ctx context.Context, req *privval.Request) (privval.Response, error)
 
-	// Changed is told of every change of state, with what ended the last
-	// connection or attempt where there is something to tell. It may be nil.
+	// Changed is called at every change of state, with what ended the last
+	// connection or attempt where there is something to report. It may be nil.
 	Changed func(s State, err error)
 
 	signed bool // a signature left on the present connection

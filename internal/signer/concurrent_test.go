@@ -77,7 +77,7 @@ func TestConcurrentForReal(t *testing.T) {
 }
 
 // newFileStore makes a state at file.Path, which it sets: on the disk of the
-// temporary directory, or of the cache where that is none.
+// temporary directory, or of the cache where that is not one.
 func newFileStore(t *testing.T, file *filestore.Config) *filestore.Store {
 	t.Helper()
 	cache, _ := os.UserCacheDir()

@@ -36,7 +36,7 @@ func (s *foreignStore) Replace(ctx context.Context, old watermark.Saved, m water
 	return s.Fake.Replace(ctx, old, m)
 }
 
-// An acknowledgement of another mark is none: nothing is signed, and the state is
+// An acknowledgement of another mark does not count: nothing is signed, and the state is
 // loaded again before anything is decided.
 func TestForeignAcknowledgement(t *testing.T) {
 	for _, foreign := range []string{"11/0/prevote B t2", "11/0/prevote A t3", "11/1/prevote A t2", "12/0/prevote A t2"} {

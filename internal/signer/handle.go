@@ -155,7 +155,7 @@ func (s *Signer) replace(ctx context.Context, req watermark.Mark, node string, a
 	return m, true, nil
 }
 
-// whose returns the suffix that tells a node which contradicts itself, an
+// whose returns the suffix that distinguishes a node which contradicts itself, an
 // alarm, from one that comes second, which is routine where two nodes share a
 // key.
 func (s *Signer) whose(err error, node string) string {

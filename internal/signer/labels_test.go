@@ -103,7 +103,7 @@ func isNamed(e ast.Expr, name string) bool {
 	return false
 }
 
-// TestFaults: what failed is told in a word, and every failure of the store counts,
+// TestFaults: what failed is named in a word, and every failure of the store counts,
 // also one that a second attempt made good.
 func TestFaults(t *testing.T) {
 	for _, tt := range []struct {

@@ -14,7 +14,7 @@ import (
 // extension between two requests, and CometBFT's own signer signs it again each
 // time (privval/file.go signVote).
 //
-// v0.38 and v0.40 do not tell whether extensions are on, and drop the signature
+// v0.38 and v0.40 do not say whether extensions are on, and drop the signature
 // when they are off; without it a node with extensions on panics. v2 wants a
 // second signature, over the raw bytes of its non_rp_extension; other versions
 // skip it. Where there are no such bytes it is a signature over nothing, good

@@ -36,7 +36,7 @@ type Config struct {
 	// Key signs. Its Sign method gets the whole message, never a digest, with
 	// crypto.Hash(0), and returns the signature as CometBFT encodes it.
 	Key crypto.Signer
-	// PubKey is what nodes are told.
+	// PubKey is what nodes get as our public key.
 	PubKey privval.PubKey
 	// Verify reports whether sig is a signature of PubKey over msg.
 	Verify func(msg, sig []byte) bool
@@ -61,7 +61,7 @@ type Config struct {
 	// contradicts the node itself, also after a restart.
 	Nodes int
 
-	// Observe is told of every request but pings, after the answer is known, by
+	// Observe is called for every request but pings, after the answer is known, by
 	// the goroutine that asked. It may be nil.
 	Observe func(Event)
 }

@@ -272,7 +272,7 @@ func TestErrors(t *testing.T) {
 	}
 }
 
-// The public key is told as it was configured, to the right chain.
+// The public key is given as it was configured, to the right chain.
 func TestPubKey(t *testing.T) {
 	c := config(newTestKey())
 	c.PubKey = privval.PubKey{Type: "secp256k1", Bytes: []byte{1, 2, 3}}
@@ -344,7 +344,7 @@ func TestPing(t *testing.T) {
 	}
 }
 
-// TestObserve: what metrics and logs are told of each request.
+// TestObserve: what metrics and logs get of each request.
 func TestObserve(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var e signer.Event

@@ -177,7 +177,7 @@ func newConn(fd int, peer unix.Sockaddr) (*conn, error) {
 }
 
 // connect waits until the connection stands. The poller's first event can be
-// from before connect, so it is the peer's name that tells.
+// from before connect, so it is the peer's name that decides.
 func (c *conn) connect(to unix.Sockaddr) error {
 	var err error
 	started := false

@@ -44,7 +44,7 @@ var ErrHeld = errors.New("held back")
 
 // Heights is the one gate for the height of a mark that is to be signed, new or
 // recorded already. It bounds by how much requests raise the height, with a
-// bucket, so that no hostile request can carry the mark out of reach for ever,
+// bucket, so that no hostile request can carry the mark out of reach forever,
 // and it keeps the height in which a load happened from being signed twice: a
 // restored snapshot or an old copy of the state may have signed it already.
 //

@@ -113,7 +113,7 @@ func readDuration(t *testing.T, s string) time.Duration {
 	return d
 }
 
-// The refusal tells the operator when signing goes on, or what to set.
+// The refusal says when signing goes on, or what to set.
 func TestHeightsSayTheCure(t *testing.T) {
 	at := func(height int64) watermark.Mark {
 		return watermark.Mark{Height: height, Step: watermark.StepPrevote}

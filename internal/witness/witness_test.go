@@ -791,7 +791,7 @@ func TestQuarantineOfAPrunedChain(t *testing.T) {
 }
 
 // One that lies downwards, with blocks as fresh as can be, lowers no ceiling and no floor
-// beside one that says the truth; and time is told by the clock that nobody sets back.
+// beside one that says the truth; and time comes from the clock that nobody sets back.
 func TestLyingDownwards(t *testing.T) {
 	t.Parallel()
 	liar, honest := newNode(t, 50), newNode(t, 100)

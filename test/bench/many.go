@@ -170,7 +170,7 @@ func (p *process) cpu() (time.Duration, error) {
 }
 
 // crowded measures a config with 500 chains: from the exec to the moment at which
-// systemd is told that all are open, and one more `init` beside them.
+// systemd hears that all are open, and one more `init` beside them.
 func (b *bench) crowded(ctx context.Context) ([]row, error) {
 	var names []string
 	for i := range crowd {

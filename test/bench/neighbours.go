@@ -88,7 +88,7 @@ func accept(l net.Listener, f func(net.Conn)) {
 	}
 }
 
-// hang sends half a message and no more.
+// hang sends half a message and nothing else.
 func hang(conn net.Conn) {
 	conn.Write([]byte{100, 1, 2, 3})
 	io.Copy(io.Discard, conn)

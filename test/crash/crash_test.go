@@ -4,7 +4,7 @@
 // their disk: what they released is never forgotten.
 //
 // The processes are this test binary, started again under strace, which records
-// their system calls, and kills them or fails a call of theirs where it is told
+// their system calls, and kills them or fails a call of theirs where it is asked
 // to. The disk that loses power is a model, fed with the recorded calls; what it
 // leaves behind is put back into the real file and opened by the real store.
 package crash
@@ -30,7 +30,7 @@ import (
 const (
 	envRole   = "PRIVYSEAL_CRASH_ROLE"   // "create" or "sign"; else this is the test
 	envPath   = "PRIVYSEAL_CRASH_PATH"   // of the state
-	envWrites = "PRIVYSEAL_CRASH_WRITES" // how many marks to write; 0: for ever
+	envWrites = "PRIVYSEAL_CRASH_WRITES" // how many marks to write; 0: without end
 	envWait   = "PRIVYSEAL_CRASH_WAIT"   // set: wait for the lock
 )
 

@@ -19,7 +19,7 @@ func sweep(t *testing.T, role string, writes int, next func() string, judge func
 	t.Helper()
 	killed := map[string]bool{}
 	// The Go runtime may make a call more or less in between, so that a kill
-	// misses its call: then the next round looks anew for what is left.
+	// misses its call: then the next round looks again for what is left.
 	for range 6 {
 		path := next()
 		whole := traced(t, role, path, writes)

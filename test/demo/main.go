@@ -148,7 +148,7 @@ func (d *demo) show(ctx context.Context) error {
 }
 
 // verify checks the signature in the commit of the last block, as the node's
-// RPC tells it, against the key.
+// RPC gives it, against the key.
 func (d *demo) verify(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, stepTime)
 	defer cancel()

@@ -77,7 +77,7 @@ func countCommits(ctx context.Context, t *testing.T, n *rig.Node, key pubkey.Key
 }
 
 // bothAreServed checks that neither node was shut out, and that the refusals
-// are those of two nodes that share a key, none of a node that contradicts
+// are those of two nodes that share a key, not those of a node that contradicts
 // itself.
 func bothAreServed(ctx context.Context, t *testing.T, s *rig.Signer) {
 	t.Helper()

@@ -22,7 +22,7 @@ var witnessVersions = []string{"v0.34.35", "v0.38.26", "v0.40.0", "v1.0.1"}
 
 // Four validators. The key of the first is used a second time, on another host, as
 // operators have done it: by a signer that goes through a quarantine, by one that
-// does not, and by a state of an earlier day that somebody adopts. Only the chain can
+// does not, and by an old state that somebody adopts. Only the chain can
 // know, and the witness does.
 func TestWitness(t *testing.T) {
 	for _, version := range witnessVersions {
@@ -89,7 +89,7 @@ type witnessed struct {
 	nodes   []*rig.Node
 	signer  *rig.Signer
 	key     pubkey.Key
-	old     string // a copy of the signer's home, of an earlier day
+	old     string // an old copy of the signer's home
 }
 
 func newWitnessed(ctx context.Context, t *testing.T, version string, validators int) *witnessed {
@@ -188,7 +188,7 @@ func (n *witnessed) ends(s *rig.Signer) string {
 	return string(text)
 }
 
-// neverSigned fails if a log tells of a signature.
+// neverSigned fails if a log shows a signature.
 func (n *witnessed) neverSigned(name, log string) {
 	n.t.Helper()
 	for line := range strings.Lines(log) {

@@ -143,8 +143,8 @@ func (m *mutant) apply(text string) (string, error) {
 	}
 	found := regexp.MustCompile(strings.Join(lines, `\n[ \t]*`)).FindAllStringIndex(text, 2)
 	if len(found) != 1 {
-		return "", fmt.Errorf("%s: %s: what is to be changed in %s is there %s", m.where, m.name, m.file,
-			map[int]string{0: "no more", 2: "more than once"}[len(found)])
+		return "", fmt.Errorf("%s: %s: the text to change in %s %s", m.where, m.name, m.file,
+			map[int]string{0: "is no longer there", 2: "is there more than once"}[len(found)])
 	}
 	mutated := text[:found[0][0]] + m.to + text[found[0][1]:]
 	if mutated == text {

@@ -31,7 +31,7 @@ const turns = 10
 func main() {
 	tenth := flag.Bool("tenth", false, "only the tenth whose turn it is at this commit")
 	only := flag.String("only", "", "only mutants with this `text` in their name, file or list")
-	times := flag.Int("times", 1, "how often the tests of each mutant run: luck kills it not every time")
+	times := flag.Int("times", 1, "how often the tests of each mutant run: a test that kills it by luck does not every time")
 	workers := flag.Int("p", runtime.NumCPU(), "how many at once")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -55,7 +55,7 @@ func run(ctx context.Context, tenth bool, only string, times, workers int) error
 	}
 	mutants = matching(mutants, only)
 	if len(mutants) == 0 {
-		return errors.New("no mutant is so called; run this in the repository's root")
+		return errors.New("no mutant matches; run this in the repository's root")
 	}
 	l, err := newLab(ctx, max(times, 1))
 	if err != nil {

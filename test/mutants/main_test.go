@@ -48,7 +48,7 @@ func TestApply(t *testing.T) {
 		{name: "within a line", list: "- if a\n+ if !a", want: "if !a {\n\t\tb()\n\t}\n\tc()\n\tc()\n"},
 		{name: "lines of any indentation", list: "- if a {\n- b()\n+ if a {", want: "if a {\n\t}\n\tc()\n\tc()\n"},
 		{name: "a line is left out", list: "- b()", want: "if a {\n\t\t\n\t}\n\tc()\n\tc()\n"},
-		{name: "it is gone", list: "- d()\n+ e()", wrong: "is there no more"},
+		{name: "it is gone", list: "- d()\n+ e()", wrong: "is no longer there"},
 		{name: "it is ambiguous", list: "- c()\n+ e()", wrong: "is there more than once"},
 		{name: "it changes nothing", list: "- b()\n+ b()", wrong: "nothing is changed"},
 	} {

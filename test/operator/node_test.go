@@ -15,7 +15,7 @@ import (
 const patience = 60 * time.Second
 
 // node is the node side of one home: it listens, and has signed what the story
-// wants. It does not know what a chain is, so it lags, forks and lies as told.
+// wants. It does not know what a chain is, so it lags, forks and lies as asked.
 type node struct {
 	listener net.Listener
 	dialled  chan net.Conn

@@ -152,7 +152,7 @@ func (n *network) signs(blocks int) (height int64) {
 	return height
 }
 
-// unpunished fails if a block up to that height tells of a validator that signed twice.
+// unpunished fails if a block up to that height punishes a validator that signed twice.
 func (n *network) unpunished(height int64) {
 	n.t.Helper()
 	for h := int64(1); h <= height; h++ {
@@ -244,7 +244,7 @@ func (n *network) mark(home string) place {
 	return place{height, int32(round), steps[m[3]]}
 }
 
-// allAbove returns how many signatures a log of privyseal tells of, and fails if one is
+// allAbove returns how many signatures a log of privyseal shows, and fails if one is
 // at or below last, or if there are two of one place. The same once more, for another
 // node, may stand in front of the first one.
 func (n *network) allAbove(path string, last place) int {

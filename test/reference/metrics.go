@@ -78,7 +78,7 @@ func labels(f *dto.MetricFamily) string {
 	return strings.Join(names, ", ")
 }
 
-// refusal is what an operator is told of a reason. A reason that ends in … is one with
+// refusal is what an operator reads about a reason. A reason that ends in … is one with
 // _same_node and _other_node.
 type refusal struct{ reason, meaning, do string }
 

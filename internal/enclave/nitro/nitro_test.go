@@ -82,7 +82,7 @@ func TestDocumentForKMS(t *testing.T) {
 	}
 }
 
-// What an operator is told to do is what Nitro's commands do.
+// What an operator is asked to do is what Nitro's commands do.
 func TestCures(t *testing.T) {
 	err := boot(t, &module{})(hostlink.Request{Create: &hostlink.Create{ChainID: "chain-2", KeyType: "ed25519"}})
 	if err == nil || !strings.Contains(err.Error(), "with `privyseal nitro image-policy` and `privyseal nitro build`, and let it in") {

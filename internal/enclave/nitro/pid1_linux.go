@@ -66,7 +66,7 @@ func loadModule() error {
 	return nil
 }
 
-// heartbeat tells the hypervisor's side that we live, by AWS's handshake with
+// heartbeat shows the hypervisor's side that we live, by AWS's handshake with
 // nitro-cli: one byte there, the same back (aws-nitro-enclaves-sdk-bootstrap,
 // init.c).
 func heartbeat(conn net.Conn) error {

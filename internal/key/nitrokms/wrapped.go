@@ -182,7 +182,7 @@ func decode(s *secret.Key, b []byte) error {
 	return check(s)
 }
 
-// Header is what stands in clear in a wrapped key.
+// Header is the part of a wrapped key that is not encrypted.
 type Header struct {
 	KeyARN  string
 	ChainID string // "" for an identity

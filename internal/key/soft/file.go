@@ -91,7 +91,7 @@ func decode(data []byte) (*Key, error) {
 }
 
 // IsMade reports whether the key file at path holds the key of a public key, or is torn.
-// The zero key is none: then only a torn file counts.
+// The zero key is no key: then only a torn file counts.
 func IsMade(path string, public pubkey.Key) bool {
 	if k, err := Open(path, ""); err == nil {
 		defer k.Wipe()

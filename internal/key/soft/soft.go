@@ -1,7 +1,7 @@
 // Package soft holds validator keys in files and in memory: it makes them,
 // reads and writes their files, imports the key files of other signers, and
 // signs. A software key is for testing, and for those who accept the risk:
-// whoever can read the file or the memory of the process has the key for ever.
+// whoever can read the file or the memory of the process has the key forever.
 //
 // It keeps no mark and judges no message: it signs whatever it is handed. It
 // trusts the operating system to keep files of mode 0600 to their owner, and

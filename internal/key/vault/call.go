@@ -17,7 +17,7 @@ func (c *Client) call(ctx context.Context, r request, out any) error {
 	case failed == nil:
 		return nil
 	case r.patience == 0 && (failed.reason == slow || failed.reason == broken):
-		// A connection that died in silence takes the others with it.
+		// A connection that died silently: the others have probably died too.
 		c.http.CloseIdleConnections()
 	case s.lost(failed.reason):
 		if s, err = c.renewed(ctx, s); err != nil {

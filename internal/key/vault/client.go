@@ -75,7 +75,7 @@ func New(c Config) (*Client, error) {
 type session struct {
 	token string
 	made  time.Time
-	lease time.Duration // from the last renewal; 0: for ever, or unknown
+	lease time.Duration // from the last renewal; 0: forever, or unknown
 	since time.Time     // of that renewal
 	first time.Duration // the lease when it was made
 	known bool          // the lease is known, or the server does not say

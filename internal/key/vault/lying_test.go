@@ -346,7 +346,7 @@ func TestForbiddenLogsInSeldom(t *testing.T) {
 	}
 }
 
-// A token file whose token ends soon, and cannot be renewed, is told to the log.
+// A token file whose token ends soon, and cannot be renewed, is logged.
 func TestWarnsOfTheEnd(t *testing.T) {
 	f := newFake(t, says(200, `{"data":{"ttl":3600,"renewable":false}}`))
 	var log bytes.Buffer
@@ -506,7 +506,7 @@ func TestImportOfAnotherKey(t *testing.T) {
 	}
 }
 
-// A capability that the server does not tell of is not taken for none.
+// A capability that the server does not report is not taken as absent.
 func TestInspectOfSilence(t *testing.T) {
 	f := newFake(t, func(f *fake, w http.ResponseWriter, r *http.Request) {
 		switch {

@@ -15,7 +15,7 @@ import (
 )
 
 // Reference says which key of a server signs for a chain, and which one it has to be.
-// It holds no secret, but who changes it has nodes told another public key.
+// It holds no secret, but whoever changes it makes nodes see another public key.
 type Reference struct {
 	Name    string
 	Version int // at least 1

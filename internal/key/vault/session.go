@@ -160,7 +160,7 @@ func (s *session) pause(now time.Time) time.Duration {
 
 // self is what the server says of our token.
 type self struct {
-	TTL              int64    `json:"ttl"` // seconds; 0: for ever
+	TTL              int64    `json:"ttl"` // seconds; 0: forever
 	Renewable        bool     `json:"renewable"`
 	Policies         []string `json:"policies"`
 	IdentityPolicies []string `json:"identity_policies"`
@@ -170,7 +170,7 @@ type self struct {
 var selfRequest = request{what: "token", method: "GET", path: "auth/token/lookup-self"}
 
 // lookUp asks how long a token lives that came out of a file. One that may not ask counts
-// as one that lives for ever.
+// as one that lives forever.
 func (c *Client) lookUp(ctx context.Context, s *session, now time.Time) error {
 	var t self
 	if failed := c.exchange(ctx, s.token, selfRequest, &t); failed != nil && failed.reason != forbidden {

@@ -88,7 +88,7 @@ func (c *Client) publicOf(info Info, name string, version int) (pubkey.Key, erro
 }
 
 // Generate has the server make a key, and returns the public key of its version 1. The
-// secret can neither be exported nor backed up in clear.
+// secret can neither be exported nor backed up in the clear.
 func (c *Client) Generate(ctx context.Context, name string) (pubkey.Key, error) {
 	if err := c.Absent(ctx, name); err != nil {
 		return pubkey.Key{}, err

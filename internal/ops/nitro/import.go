@@ -88,7 +88,7 @@ func encodeDocument(doc []byte) []byte {
 }
 
 // sealedKey is what `key seal` writes: a JSON object of these keys, in this
-// order. It holds no secret in clear; what is altered in it, the enclave refuses.
+// order. It holds no secret in the clear; what is altered in it, the enclave refuses.
 type sealedKey struct {
 	Format    string          `json:"format"`  // "privyseal-sealed-key"
 	Version   int             `json:"version"` // 1

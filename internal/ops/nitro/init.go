@@ -57,7 +57,7 @@ func newEnclaveChain(id, name string) *enclaveChain {
 	return ch
 }
 
-// wrappedKey is a wrapped key with what came with it; the zero wrappedKey is none.
+// wrappedKey is a wrapped key with what came with it; the zero wrappedKey stands for no key.
 type wrappedKey struct {
 	public pubkey.Key
 	*hostlink.Created

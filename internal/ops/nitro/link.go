@@ -178,7 +178,7 @@ func (e *enclaveLink) serveKMS(ctx context.Context, link vsock.Host) error {
 			}
 			go func() {
 				defer c.Close()
-				// The enclave tells, with its cure, what became of its call; why KMS was not
+				// The enclave reports, with its cure, what became of its call; why KMS was not
 				// reached it cannot know.
 				if err := nitrohost.ProxyKMS(ctx, c, e.policy.Endpoint(), answerTimeout); err != nil && ctx.Err() == nil {
 					e.kmsFailed(err)

@@ -107,7 +107,7 @@ func (f *Taker) Take(cmd *cobra.Command, in *home.Installer, old *migrate.Instal
 }
 
 // takeEnclave makes a new enclave's settings those of the old one, as far as no
-// flag says otherwise, and tells what came of it.
+// flag says otherwise, and reports the result.
 func (f *Taker) takeEnclave(cmd *cobra.Command, in *home.Installer, old *migrate.Installation) (string, error) {
 	if f.enclaveConfig != "" {
 		if err := old.ReadEnclave(f.enclaveConfig); err != nil {
@@ -118,7 +118,7 @@ func (f *Taker) takeEnclave(cmd *cobra.Command, in *home.Installer, old *migrate
 	if e.File == "" {
 		e.Warnings = append(e.Warnings, "no enclave.toml was read, so memory and CPUs of the old enclave were not taken over; name it with --enclave-config FILE, or give --memory-mib and --cpu-count")
 	}
-	// Without --eif the name is known, and no more.
+	// Without --eif only the name is known.
 	name, _, isNew, err := f.enclave.choose(in.Config)
 	if err == nil && !isNew {
 		return fmt.Sprintf("enclave %s of the config stays as it is; the old one had %v", name, e), nil

@@ -21,7 +21,7 @@ func (f *forbidden) Dial(context.Context, uint32) (vsock.Conn, error) {
 	return nil, fmt.Errorf("cannot dial: %w", syscall.EACCES)
 }
 
-// A missing right is told at once, and not as an enclave that does not answer.
+// A missing right is reported at once, and not as an enclave that does not answer.
 func TestNoRightToTheEnclave(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()

@@ -158,7 +158,7 @@ func (c *chain) Event(e hostlink.Event) {
 		o.Err = errors.New(cmp.Or(e.Error, e.Reason))
 	}
 	c.monitor.Note(o)
-	// The line that told of the connection may have been dropped.
+	// The line that reported the connection may have been dropped.
 	if n := c.nodes[e.Node]; n != nil && !n.serving.Load() {
 		c.Node(e.Node, session.Serving.String(), nil)
 	}

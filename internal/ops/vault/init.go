@@ -15,7 +15,7 @@ import (
 	"privyseal/internal/key/vault"
 )
 
-// Init is what `privyseal init` is told about a key on a server. It is a [home.Maker].
+// Init is what `privyseal init` is given about a key on a server. It is a [home.Maker].
 type Init struct {
 	server  Server
 	name    string // of [vault.NAME]

@@ -80,7 +80,7 @@ func (f *Fake) Calls() int {
 	return f.calls
 }
 
-// Saved returns what the state holds, whatever the store has told.
+// Saved returns what the state holds, whatever the store has reported.
 func (f *Fake) Saved() watermark.Saved {
 	f.mem.mu.Lock()
 	defer f.mem.mu.Unlock()

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// Commit is the commit of a block as the RPC tells it.
+// Commit is the commit of a block as the RPC gives it.
 type Commit struct {
 	ChainID    string
 	Height     int64             `json:"height,string"`

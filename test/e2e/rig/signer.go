@@ -26,7 +26,7 @@ type Signer struct {
 }
 
 // InitSigner runs `privyseal init` with a port of its own for the metrics and a
-// log that tells each signature.
+// log that shows each signature.
 func InitSigner(ctx context.Context, program, home, chainID string, nodes []string, more ...string) (*Signer, error) {
 	args := []string{"init", "--home", home, "--chain-id", chainID}
 	for _, n := range nodes {
@@ -149,7 +149,7 @@ func (s *Signer) WaitMustAct(ctx context.Context) error {
 	return nil
 }
 
-// Signed is one signature as the log tells it.
+// Signed is one signature as the log shows it.
 type Signed struct {
 	Chain  string        `json:"chain_id"`
 	Node   string        `json:"node"`
@@ -161,7 +161,7 @@ type Signed struct {
 	Repeated bool `json:"repeated"`
 }
 
-// ParseSigned reads a line of privyseal's log; ok is false if it tells no
+// ParseSigned reads a line of privyseal's log; ok is false if it reports no
 // signature.
 func ParseSigned(line []byte) (s Signed, ok bool) {
 	var entry struct {

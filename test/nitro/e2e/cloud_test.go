@@ -445,7 +445,7 @@ func (q *call) eventBridge() (string, error) {
 	return "", nil
 }
 
-// event is one of KMS, as CloudTrail tells it to the key's account.
+// event is one of KMS, as CloudTrail reports it to the key's account.
 func (c *cloud) event(name string, readOnly bool) {
 	a := c.accounts[firstAccount]
 	if a.logging {
@@ -522,7 +522,7 @@ func matches(pattern, event any) bool {
 	return false
 }
 
-// forgetMails drops what the alarm has told so far.
+// forgetMails drops what the alarm has sent so far.
 func (g *guide) forgetMails() {
 	for {
 		select {
@@ -533,7 +533,7 @@ func (g *guide) forgetMails() {
 	}
 }
 
-// rings waits until the alarm has told all of these, since mails were forgotten.
+// rings waits until the alarm has sent all of these, since mails were forgotten.
 func (g *guide) rings(what string, want ...string) {
 	g.Helper()
 	late := time.After(5 * time.Minute)

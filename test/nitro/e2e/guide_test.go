@@ -244,7 +244,7 @@ func (g *guide) putTools() {
 	g.Helper()
 	for name, script := range map[string]string{
 		"sudo":    `[ "$1 $2" != "-u privyseal" ] || shift 2; exec "$@"`,
-		"useradd": "", "dnf": "", "chown": "", // this machine is none to be changed
+		"useradd": "", "dnf": "", "chown": "", // this machine must not be changed
 		"curl": "echo 203.0.113.7",
 		"id":   "echo 0",
 		// AF_VSOCK is a folder here; nothing else differs on this instance.
@@ -346,7 +346,7 @@ func (g *guide) freePort() {
 	check(g.T, s.Configure("listen", fmt.Sprintf(`"127.0.0.1:%d"`, port)))
 }
 
-// bring copies files, for the reader who is told to.
+// bring copies files, for the reader who is asked to.
 func (g *guide) bring(to string, files ...string) {
 	g.Helper()
 	for _, f := range files {

@@ -21,7 +21,7 @@ import (
 	"privyseal/test/nitro/rig"
 )
 
-// The image of production believes AWS's TLS roots and none of ours: the world of
+// The image of production trusts AWS's TLS roots and not ours: the world of
 // these tests gets no key out of it, and the operator reads why.
 func TestProductionPolicyRefusesTestChain(t *testing.T) {
 	ctx := within(t, time.Minute)

@@ -215,7 +215,7 @@ func killWay(ctx context.Context, t *testing.T, w *world.World, s *noderig.Signe
 	t.Helper()
 	w.Relay.Cut()
 	killEnclave(ctx, t, w)
-	// The next one has asked, and was told.
+	// The next one has asked, and was answered.
 	for {
 		out, err := w.Run(ctx, "status", "--home", s.Home)
 		if err == nil && strings.Contains(out, "KMS") {
@@ -226,7 +226,7 @@ func killWay(ctx context.Context, t *testing.T, w *world.World, s *noderig.Signe
 	check(t, w.Relay.Mend())
 }
 
-// await waits until each chain has made more blocks, whatever is started anew
+// await waits until each chain has made more blocks, whatever is started again
 // meanwhile.
 func await(ctx context.Context, t *testing.T, chains []*world.Chain, more int64) {
 	t.Helper()
@@ -283,7 +283,7 @@ func rises(ctx context.Context, t *testing.T, w *world.World, im *world.Image, s
 }
 
 // inOrder checks that nothing was signed below what was signed before, as the
-// log of all host processes tells it.
+// log of all host processes shows it.
 func inOrder(t *testing.T, path string) {
 	t.Helper()
 	log, err := os.ReadFile(path)

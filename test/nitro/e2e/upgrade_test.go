@@ -24,8 +24,8 @@ const blockTime = time.Second
 const missable = 6
 
 // The upgrade to a new image, step by step as in doc/nitro.md, in a network of four
-// validators: ours misses at most missable blocks more than the boot takes, which on an
-// idle machine is none, and its mark never falls. Then the state of before, which somebody has
+// validators: ours misses at most missable blocks more than the boot takes (on an
+// idle machine, no block), and its mark never falls. Then the state of before, which somebody has
 // kept, is used on a second instance: both hosts' witnesses see it.
 func TestUpgrade(t *testing.T) {
 	ctx := within(t, 2*time.Minute)

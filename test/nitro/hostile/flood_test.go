@@ -79,7 +79,7 @@ func TestGarbageOnEveryPort(t *testing.T) {
 			if name == "state" {
 				e.node(v).write(height, 1)
 			}
-			if name != "log" { // which is dialled when there is something to tell
+			if name != "log" { // which is dialled when there is something to report
 				for range 3 {
 					select {
 					case <-dialled:
@@ -169,7 +169,7 @@ func TestLogReaderThatNeverReads(t *testing.T) {
 		n.signs(height+2, 1)
 	}
 	t.Logf("%v a signature", time.Since(began)/time.Duration(signatures))
-	// A reader is told how many lines it has missed.
+	// A reader learns how many lines it has missed.
 	h := w.honest(d)
 	e.meet(h)
 	n = e.node(v)

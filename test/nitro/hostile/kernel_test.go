@@ -11,7 +11,7 @@ import (
 )
 
 // machine returns the machine of an enclave in QEMU. What is beneath vsock is the
-// kernel's, and there is none of the guest's in this process.
+// kernel's, and this process has no guest kernel.
 func (e *running) machine() *machine {
 	e.w.t.Helper()
 	m, ok := e.guest.(*machine)

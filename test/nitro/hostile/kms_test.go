@@ -20,7 +20,7 @@ import (
 	"privyseal/test/nitro/rig"
 )
 
-// refusesToBoot boots v with whatever is wrong now, and wants the problem told.
+// refusesToBoot boots v with whatever is wrong now, and expects the problem to be reported.
 func (e *running) refusesToBoot(v *validator, name, want string) {
 	e.w.t.Helper()
 	if s := e.boot(v); s.Problem == "" || !strings.Contains(s.Problem, want) {
@@ -43,7 +43,7 @@ func envelope(t *testing.T, to, plain []byte) string {
 }
 
 // Answers that KMS would never give, at boot and at the making of a key: nothing is
-// signed with what is in them, the operator is told, and the right answer mends it.
+// signed with what is in them, the operator learns of it, and the right answer mends it.
 func TestWrongKMSAnswers(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -139,7 +139,7 @@ func TestKMSInTrouble(t *testing.T) {
 			t.Errorf("%s: asked %d times", name, n)
 		}
 	}
-	// One failure is no reason to tell anybody.
+	// One failure is not worth a report.
 	failed := false
 	w.kms.Change(func(_ rig.KMSCall, a *rig.KMSAnswer) {
 		if !failed {
@@ -170,7 +170,7 @@ func TestKMSInTrouble(t *testing.T) {
 	e.signsOn(v, d, 1)
 }
 
-// Wrong clocks and credentials: KMS refuses, the operator is told which it is.
+// Wrong clocks and credentials: KMS refuses, and the operator learns which it is.
 func TestClockAndCredentials(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

@@ -75,7 +75,7 @@ func (n *node) unanswered() {
 }
 
 // State that is forged, foreign, cut off or missing at boot: the chain does not
-// sign, the operator is told, and the right state mends it.
+// sign, the operator learns of it, and the right state mends it.
 func TestWrongStateAtBoot(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -373,7 +373,7 @@ func TestTwinsRecordAtTheSameMark(t *testing.T) {
 	es[0].signsOn(v, d, 7)
 }
 
-// A host that replays an old record at boot, which nothing inside can tell: what the
+// A host that replays an old record at boot, which nothing inside can notice: what the
 // threat model says. The documents show it: the new boot begins below what the last
 // one had attested.
 func TestReplayAtBoot(t *testing.T) {
@@ -417,7 +417,7 @@ func TestReplayAtBoot(t *testing.T) {
 }
 
 // contradict checks that two marks of documents are at one height, round and step,
-// and tell of different blocks there.
+// and name different blocks there.
 func contradict(t *testing.T, a, b string) {
 	t.Helper()
 	cut := func(mark string) string { return mark[:max(0, strings.LastIndexByte(mark, '/'))] }
@@ -483,7 +483,7 @@ func TestGhostAtBoot(t *testing.T) {
 
 	e = w.boot(w.honest(nil))
 	_, n = e.under(v, ghost)
-	n.signs(4, 1) // which nothing inside can tell
+	n.signs(4, 1) // which nothing inside can notice
 	n.signs(5, 1)
 	n.signs(6, 1)
 	now := e.attest(v)

@@ -1,6 +1,6 @@
 // Command probe is an enclave's program that proves the rig, and the rooms of
 // privyseal that work only inside an enclave: it runs as PID 1, sends the
-// heartbeat, and does what it is told at port 7001. It is in no shipped image.
+// heartbeat, and does what it is asked at port 7001. It is in no shipped image.
 package main
 
 import (

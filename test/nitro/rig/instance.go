@@ -138,7 +138,7 @@ func (i *Instance) enclaveFile(id string) string {
 	return filepath.Join(i.Dir, "enclaves", id+".json")
 }
 
-// Enclaves returns those that run. One whose process was killed runs no more.
+// Enclaves returns those that run. One whose process was killed is not among them.
 func (i *Instance) Enclaves() ([]Enclave, error) {
 	files, err := filepath.Glob(i.enclaveFile("*"))
 	if err != nil {

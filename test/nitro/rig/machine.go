@@ -231,7 +231,7 @@ func appended(c Config) string {
 
 var mhz = regexp.MustCompile(`(?m)^cpu MHz\s*: (\d+)\.(\d{3})`)
 
-// tscHint tells the guest how fast its time stamp counter runs, which is this
+// tscHint shows the guest how fast its time stamp counter runs, which is this
 // machine's: the emulator passes it through.
 func tscHint() string {
 	info, err := os.ReadFile("/proc/cpuinfo")

@@ -305,7 +305,7 @@ func TestBrokenImagesDoNotBoot(t *testing.T) {
 	}
 }
 
-// A program that ends at once is told by the missing heartbeat.
+// A program that ends at once is recognised by the missing heartbeat.
 func TestEnclaveThatDiesAtBoot(t *testing.T) {
 	im, err := probeImage()
 	require(t, err)

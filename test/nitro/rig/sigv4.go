@@ -15,7 +15,7 @@ import (
 )
 
 // verifySignature checks AWS Signature Version 4 of a request, with the signature
-// computed anew. Rules: "Create a signed AWS API request" of the IAM guide.
+// computed again. Rules: "Create a signed AWS API request" of the IAM guide.
 func verifySignature(r *http.Request, body []byte, c secret.AWS, region string, now time.Time) error {
 	if r.Header.Get("X-Amz-Security-Token") != c.SessionToken.Reveal() {
 		return fmt.Errorf("UnrecognizedClientException: The security token included in the request is invalid.")

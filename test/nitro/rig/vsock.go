@@ -228,7 +228,7 @@ func (d *vsockDevice) awaitRelease() {
 	}
 }
 
-// HoldVsock has the device take no more of what the guest sends, until release is
+// HoldVsock has the device take nothing more of what the guest sends, until release is
 // called.
 func (m *Machine) HoldVsock() (release func()) {
 	d, held := m.vsock, make(chan struct{})
@@ -245,7 +245,7 @@ type Packet struct {
 	FromPort, ToPort uint32
 	Kind, Op         uint16
 	Flags            uint32
-	Size             uint32 // that the header tells
+	Size             uint32 // that the header gives
 	Room, Taken      uint32 // buf_alloc and fwd_cnt
 	Data             []byte
 }

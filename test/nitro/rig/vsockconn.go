@@ -22,8 +22,8 @@ type vsockConn struct {
 	// From the guest: what waits for the socket, and what went there.
 	pending        []byte
 	fwd, announced uint32
-	guestDone      bool // the guest sends no more
-	guestDeaf      bool // the guest takes no more
+	guestDone      bool // the guest sends nothing more
+	guestDeaf      bool // the guest reads nothing more
 }
 
 func newVsockConn(d *vsockDevice, key connKey, uc *net.UnixConn) *vsockConn {
@@ -156,7 +156,7 @@ func (c *vsockConn) copyToGuest() {
 			c.send(opData, 0, append([]byte(nil), buf[:n]...))
 		}
 		if err != nil {
-			// The socket's end is the end of what it sends, no more: it may still read.
+			// The socket's end is only the end of what it sends: it may still read.
 			c.mu.Lock()
 			over := c.closed || c.guestDeaf
 			c.mu.Unlock()

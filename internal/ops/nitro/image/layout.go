@@ -20,7 +20,7 @@ import (
 
 // Cmdlines are the kernels' command lines, those of nitro-cli but for panic=1: a
 // program that has ended is started again at once, and not after 30 s. They are the
-// same for all images, and so tell where the kernel ends. Nothing that decides
+// same for all images, and so show where the kernel ends. Nothing that decides
 // security stands here only: see kernel/nitro.config.
 func Cmdlines() map[eif.Arch]string {
 	return map[eif.Arch]string{

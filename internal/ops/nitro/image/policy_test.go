@@ -26,7 +26,7 @@ func TestImagePolicyOfOneRoot(t *testing.T) {
 	}
 }
 
-// The registers do not tell a command line from the end of a kernel, so an enclave may
+// The registers do not distinguish a command line from the end of a kernel, so an enclave may
 // run without ours. What its words decide is decided by the kernel's configuration too.
 func TestNothingStandsOnTheCommandLineOnly(t *testing.T) {
 	config, err := os.ReadFile("../../../../kernel/nitro.config")

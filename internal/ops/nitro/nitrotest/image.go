@@ -11,10 +11,10 @@ import (
 	"privyseal/internal/policy"
 )
 
-// KeyARN names a KMS key that is none.
+// KeyARN names a KMS key that does not exist.
 const KeyARN = "arn:aws:kms:eu-central-1:111122223333:key/00000000-1111-2222-3333-444444444444"
 
-// Image returns an image as `nitro build` lays it out, with a kernel that is none.
+// Image returns an image as `nitro build` lays it out, with something in place of a kernel.
 func Image(t *testing.T, arch eif.Arch, p *policy.Policy, program string) *eif.Image {
 	t.Helper()
 	kernel := append(make([]byte, 0x202), "HdrS and the rest of a kernel"...)

@@ -14,7 +14,7 @@ func isPublicKey(key pubkey.Key, text string) bool {
 	if other, err := pubkey.Parse(text); err == nil && other.Equal(key) {
 		return true
 	}
-	// An address, and the bare bytes of a key whose type they do not tell.
+	// An address, and the bare bytes of a key, which do not show its type.
 	for _, format := range []string{"address", "hex", "base64"} {
 		printed, err := key.Format(format, "")
 		if err == nil && (printed == text || format != "base64" && strings.EqualFold(printed, text)) {

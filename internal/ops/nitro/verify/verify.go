@@ -1,7 +1,7 @@
 // Package verify says what an attestation document of a Nitro Enclave proves, and what
 // not: offline, on any machine, for operators and delegators alike.
 //
-// It trusts AWS's root, the clock or the time that it is told, and the image that the
+// It trusts AWS's root, the clock or the time that it is given, and the image that the
 // caller names. What a document says in its user data counts only as far as that image
 // is one that says the truth.
 package verify

@@ -307,7 +307,7 @@ func (w *World) newChain(ctx context.Context, transport string) (*Chain, error) 
 	return c, nil
 }
 
-// putKey makes the chain's key the only validator of its genesis, and tells the node
+// putKey makes the chain's key the only validator of its genesis, and has the node
 // the identity of its signer if it wants one.
 func (w *World) putKey(ctx context.Context, s *noderig.Signer, c *Chain) error {
 	text, err := w.Run(ctx, "key", "show", "--home", s.Home, "--chain-id", c.ID, "--format", "json")
