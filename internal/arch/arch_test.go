@@ -47,7 +47,8 @@ var mayImport = map[string]string{
 	"internal/key/vault": "internal/cure internal/pubkey internal/shell internal/strictjson",
 
 	// The protocol of the YubiHSM 2, for other programs too.
-	"yubihsm": "",
+	"yubihsm":              "",
+	"internal/key/yubihsm": "internal/pubkey yubihsm",
 
 	// Stores.
 	"internal/filestore": "internal/shell internal/watermark golang.org/x/sys/unix",

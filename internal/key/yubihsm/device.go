@@ -1,0 +1,203 @@
+package yubihsm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	hsm "privyseal/yubihsm"
+)
+
+// maxAbandoned is how many sessions may be left behind on a device in the time that it
+// keeps them: half of its 16, so that those who also use it get in.
+const (
+	maxAbandoned = 8
+	sessionIdle  = 31 * time.Second // the device's 30, and our clocks
+)
+
+// times are how long things take.
+type times struct {
+	patience  time.Duration // a signature, whatever happens
+	try       time.Duration // a device has for it, from when it is its turn
+	keepAlive time.Duration // a session may be without a command; the device ends it after 30 s
+	tend      time.Duration // between looks at devices: are they to be kept alive, or back?
+}
+
+// device is one device, with one session.
+type device struct {
+	address   string
+	transport hsm.Transport
+	authKey   uint16
+	key       hsm.AuthenticationKey
+	times     times
+
+	// turn holds an element while somebody uses what is below.
+	turn      chan struct{}
+	session   *hsm.Session // nil: none
+	used      time.Time    // when the session was used last
+	abandoned []time.Time  // when sessions were left behind that may still be there
+	broke     error        // why the last one was
+
+	mu     sync.Mutex
+	status Status
+}
+
+// Status is how a device does.
+type Status struct {
+	Address string
+	// Info is what the device said of itself, zero if it was never reached.
+	Info hsm.DeviceInfo
+	// Failed is why the device is not asked to sign, as long as another one does; nil if
+	// nothing is wrong with it.
+	Failed error
+	// Since is when Failed last changed between nil and an error.
+	Since time.Time
+	// Signatures counts those that verified, and LastTook is how long the last one took,
+	// without the time in the queue.
+	Signatures uint64
+	LastTook   time.Duration
+}
+
+// errAway is the answer of a device that failed while we waited for it.
+var errAway = errors.New("it failed while others waited for it")
+
+// do has its turn with the device, and runs commands on its session. If the session turns
+// out to be over before the time of a try is, they run once more, on a new one: commands
+// must be such that this does no harm.
+func (d *device) do(ctx context.Context, away func() bool, commands func(context.Context, *hsm.Session) error) error {
+	select {
+	case d.turn <- struct{}{}:
+		defer func() { <-d.turn }()
+	case <-ctx.Done():
+		return fmt.Errorf("others waited for it all the time: %w", context.Cause(ctx))
+	}
+	if away() {
+		return errAway
+	}
+	ctx, cancel := context.WithTimeout(ctx, d.times.try)
+	defer cancel()
+	isNew, err := d.attempt(ctx, commands)
+	var over *hsm.SessionError
+	if errors.As(err, &over) && !isNew && ctx.Err() == nil {
+		_, err = d.attempt(ctx, commands)
+	}
+	return err
+}
+
+// attempt runs commands on the session, or on a new one. The caller has its turn.
+func (d *device) attempt(ctx context.Context, commands func(context.Context, *hsm.Session) error) (isNew bool, err error) {
+	if d.session == nil {
+		isNew = true
+		if err := d.open(ctx); err != nil {
+			return isNew, err
+		}
+	}
+	err = commands(ctx, d.session)
+	d.used = time.Now()
+	d.judge(err)
+	return isNew, err
+}
+
+// open opens a session. The caller has its turn.
+func (d *device) open(ctx context.Context) error {
+	now := time.Now()
+	for len(d.abandoned) > 0 && now.Sub(d.abandoned[0]) > sessionIdle {
+		d.abandoned = d.abandoned[1:]
+	}
+	if len(d.abandoned) >= maxAbandoned {
+		return fmt.Errorf("no session is opened for now, because %d broke within %v: %w", len(d.abandoned), sessionIdle, d.broke)
+	}
+	session, err := hsm.Authenticate(ctx, d.transport, d.authKey, d.key)
+	if err != nil {
+		var refused *hsm.DeviceError
+		if !errors.As(err, &refused) {
+			d.abandon(err) // the device may have one that waits for us
+		}
+		return err
+	}
+	d.session, d.used = session, now
+	info, err := session.DeviceInfo(ctx) // which also says how long a message may be
+	d.judge(err)
+	if err != nil {
+		return err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.status.Info = info
+	return nil
+}
+
+// judge forgets a session that is over. It is never closed on the device: its id may be that
+// of somebody else's.
+func (d *device) judge(err error) {
+	var over *hsm.SessionError
+	if !errors.As(err, &over) {
+		return
+	}
+	var refused *hsm.DeviceError
+	if !errors.As(err, &refused) || refused.Code != hsm.InvalidSession {
+		d.abandon(over.Cause)
+	}
+	d.session = nil
+}
+
+// abandon notes that there may be a session on the device that we do not use any more.
+func (d *device) abandon(why error) {
+	d.abandoned = append(d.abandoned, time.Now())
+	d.broke = why
+}
+
+// keepAlive sends something if nobody else did for a while. A session that is over is
+// replaced, before a vote has to wait for that.
+func (d *device) keepAlive(ctx context.Context) error {
+	return d.do(ctx, func() bool { return false }, func(ctx context.Context, s *hsm.Session) error {
+		if time.Since(d.used) < d.times.keepAlive {
+			return nil
+		}
+		return s.Echo(ctx, nil)
+	})
+}
+
+// mark notes whether the device failed, and reports whether that is news.
+func (d *device) mark(err error) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	isNews := (d.status.Failed == nil) != (err == nil)
+	if isNews {
+		d.status.Since = time.Now()
+	}
+	d.status.Failed = err
+	return isNews
+}
+
+// failed returns why the device does not sign, nil if nothing is wrong with it.
+func (d *device) failed() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.status.Failed
+}
+
+// signed counts a signature.
+func (d *device) signed(took time.Duration) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.status.Signatures++
+	d.status.LastTook = took
+}
+
+// close closes the session, if the device still answers, and the transport. Nobody uses
+// the device any more.
+func (d *device) close() {
+	ctx, cancel := context.WithTimeout(context.Background(), d.times.try)
+	defer cancel()
+	select {
+	case d.turn <- struct{}{}:
+		if d.session != nil {
+			d.session.Close(ctx)
+		}
+	case <-ctx.Done():
+	}
+	d.transport.Close()
+}

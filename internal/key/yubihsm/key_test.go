@@ -1,0 +1,470 @@
+package yubihsm
+
+import (
+	"bytes"
+	"context"
+	"crypto"
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"math/big"
+	"strings"
+	"testing"
+	"time"
+
+	"privyseal/internal/key/yubihsm/yubihsmtest"
+	"privyseal/internal/pubkey"
+	hsm "privyseal/yubihsm"
+)
+
+func TestSign(t *testing.T) {
+	w := newWorld(t, 1, patient)
+	private := ed25519.NewKeyFromSeed(bytes.Repeat([]byte{7}, 32))
+	for _, n := range []int{0, 1, 200, 3114} {
+		message := bytes.Repeat([]byte{'x'}, n)
+		if signature, err := w.key.Sign(nil, message, crypto.Hash(0)); err != nil || !bytes.Equal(signature, ed25519.Sign(private, message)) {
+			t.Errorf("%d bytes: %x, %v", n, signature, err)
+		}
+	}
+	if _, err := w.key.Sign(nil, make([]byte, 32), crypto.SHA256); err == nil {
+		t.Error("a digest is signed")
+	}
+	if !w.key.PublicKey().Equal(w.public) || !w.public.Equal(w.key.Public()) {
+		t.Error("the public key is another one")
+	}
+	s := w.ours.Status()[0]
+	if s.Signatures != 4 || s.LastTook <= 0 || s.Failed != nil || s.Info.Serial != yubihsmtest.DefaultSerial || s.Address != w.dev[0].URL() {
+		t.Errorf("%+v", s)
+	}
+}
+
+// TestTooLong: what does not fit is not tried elsewhere, and is no fault of the device.
+func TestTooLong(t *testing.T) {
+	w := worldOf(t, 2, patient, yubihsmtest.Ed25519, yubihsmtest.Options{Firmware: [3]byte{2, 2, 0}})
+	_, err := w.key.Sign(nil, make([]byte, 2027), nil)
+	var tooLong *hsm.TooLongError
+	if !errors.As(err, &tooLong) || tooLong.Limit != 2028 || w.marks() != "ok ok" || strings.Count(err.Error(), "http") != 1 {
+		t.Errorf("%v; %s", err, w.marks())
+	}
+	w.signs("afterwards")
+}
+
+// TestSecp256k1: s is the lower one, whichever the device makes.
+func TestSecp256k1(t *testing.T) {
+	w := worldOf(t, 1, patient, yubihsmtest.K256, yubihsmtest.Options{})
+	if w.public.Type() != pubkey.Secp256k1 {
+		t.Fatal(w.public)
+	}
+	for i := range 20 {
+		w.signs(fmt.Sprint(i))
+	}
+}
+
+func TestLowS(t *testing.T) {
+	half := new(big.Int).Rsh(order256k1, 1)
+	der := func(r, s *big.Int) []byte {
+		put := func(n *big.Int) []byte {
+			b := append([]byte{0}, n.Bytes()...)
+			if len(b) > 1 && b[1] < 0x80 {
+				b = b[1:]
+			}
+			return append([]byte{2, byte(len(b))}, b...)
+		}
+		both := append(put(r), put(s)...)
+		return append([]byte{0x30, byte(len(both))}, both...)
+	}
+	one, order, above := big.NewInt(1), order256k1, new(big.Int).Add(half, big.NewInt(1))
+	for name, c := range map[string]struct {
+		der  []byte
+		want string // in the end of s, "" for an error
+	}{
+		"low":            {der(one, half), "0a0"},
+		"just high":      {der(one, above), "0a0"},
+		"highest":        {der(one, new(big.Int).Sub(order, one)), "001"},
+		"s is the order": {der(one, order), ""}, "r is the order": {der(order, one), ""}, "zero": {der(one, new(big.Int)), ""},
+		"more": {append(der(one, one), 0), ""}, "nothing": {nil, ""},
+	} {
+		got, err := lowS(c.der)
+		if (err == nil) != (c.want != "") || err == nil && (len(got) != 64 || !strings.HasSuffix(fmt.Sprintf("%x", got), c.want)) {
+			t.Errorf("%s: %x, %v", name, got, err)
+		}
+	}
+}
+
+// TestRepair breaks the session in all ways in which it can; the call that notices repairs it.
+func TestRepair(t *testing.T) {
+	sign := byte(yubihsmtest.SignEdDSA)
+	for name, harm := range map[string]func(*yubihsmtest.Device){
+		"idle":             func(d *yubihsmtest.Device) { d.Advance(yubihsmtest.IdleTime + time.Second) },
+		"restarted":        func(d *yubihsmtest.Device) { d.Unplug(); d.Plug() },
+		"connector again":  func(d *yubihsmtest.Device) { d.StopConnector(); d.StartConnector(t) },
+		"session gone":     func(d *yubihsmtest.Device) { d.Next(sign, yubihsmtest.FailsPlainly(yubihsmtest.InvalidSession)) },
+		"bad MAC":          func(d *yubihsmtest.Device) { d.Next(sign, yubihsmtest.BadMAC()) },
+		"lost":             func(d *yubihsmtest.Device) { d.Next(sign, yubihsmtest.Drop()) },
+		"answer lost":      func(d *yubihsmtest.Device) { d.Next(sign, yubihsmtest.DropAnswer()) },
+		"half an answer":   func(d *yubihsmtest.Device) { d.Next(sign, yubihsmtest.CutAnswer(20)) },
+		"a shorter answer": func(d *yubihsmtest.Device) { d.Next(sign, yubihsmtest.Truncate(20)) },
+		"status 500":       func(d *yubihsmtest.Device) { d.Next(sign, yubihsmtest.Status(500)) },
+		"twice":            func(d *yubihsmtest.Device) { d.Next(sign, yubihsmtest.BadMAC(), yubihsmtest.DropAnswer()) },
+		"and the handshake": func(d *yubihsmtest.Device) {
+			d.Next(sign, yubihsmtest.BadMAC())
+			d.Next(byte(hsm.CommandCreateSession), yubihsmtest.Drop())
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, 1, patient)
+			w.signs("before")
+			harm(w.dev[0])
+			w.signs("within")
+			w.signs("afterwards")
+			if w.marks() != "ok" {
+				t.Error(w.marks())
+			}
+			if n := w.dev[0].Count(byte(hsm.CommandCloseSession)); n != 0 {
+				t.Errorf("%d sessions were closed", n)
+			}
+		})
+	}
+}
+
+// TestRepairAtEachByte changes one byte after the other of an answer.
+func TestRepairAtEachByte(t *testing.T) {
+	w := newWorld(t, 1, patient)
+	for i := range 100 { // header, session, 67 bytes in five blocks, MAC: 92
+		w.dev[0].Next(yubihsmtest.SignEdDSA, yubihsmtest.Flip(i%92))
+		w.signs(fmt.Sprint("byte ", i))
+		if n := w.dev[0].Sessions(); n > maxAbandoned+1 {
+			t.Errorf("%d sessions are open", n)
+		}
+		if i%4 == 3 {
+			w.halfMinute()
+		}
+	}
+}
+
+// TestSessionsDoNotPileUp: a device that breaks each session keeps some for others.
+func TestSessionsDoNotPileUp(t *testing.T) {
+	w := newWorld(t, 1, patient)
+	w.dev[0].Always(yubihsmtest.SignEdDSA, yubihsmtest.DropAnswer())
+	for range 30 {
+		w.fails("no answer")
+	}
+	if err := w.fails("none is opened"); !strings.Contains(err.Error(), "no session is opened for now, because 8 broke within 31s: no answer from the YubiHSM connector") {
+		t.Error(err)
+	}
+	if n := w.dev[0].Sessions(); n > maxAbandoned {
+		t.Errorf("%d sessions are open", n)
+	}
+	w.dev[0].Heal()
+	w.halfMinute()
+	w.signs("half a minute later")
+}
+
+// TestRefusals are errors that a second try does not help against.
+func TestRefusals(t *testing.T) {
+	for name, c := range map[string]struct {
+		harm func(*yubihsmtest.Device)
+		says string
+	}{
+		"no such key":       {func(d *yubihsmtest.Device) { d.Remove(yubihsmtest.AsymmetricKey, keyID) }, "object not found"},
+		"the log is full":   {func(d *yubihsmtest.Device) { d.Always(yubihsmtest.SignEdDSA, yubihsmtest.Fails(yubihsmtest.LogFull)) }, "the log is full"},
+		"another key":       {func(d *yubihsmtest.Device) { d.Swap(t, keyID) }, "does not verify"},
+		"a wrong signature": {func(d *yubihsmtest.Device) { d.Next(yubihsmtest.SignEdDSA, yubihsmtest.WrongSignature()) }, "does not verify"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, 1, patient)
+			before := w.dev[0].Count(yubihsmtest.SignEdDSA)
+			c.harm(w.dev[0])
+			if err := w.fails(name); !strings.Contains(err.Error(), c.says) || !strings.Contains(err.Error(), "the key 0x0001 on the YubiHSM at http://127.0.0.1:") {
+				t.Errorf("%v", err)
+			}
+			if n := w.dev[0].Count(yubihsmtest.SignEdDSA) - before; n != 1 || w.marks() != "failed" {
+				t.Errorf("it was asked %d times, and is %s", n, w.marks())
+			}
+			if !strings.Contains(w.log.String(), c.says) {
+				t.Errorf("the log has %v", w.log)
+			}
+		})
+	}
+}
+
+// TestSessionsFull: others have all sessions of the device.
+func TestSessionsFull(t *testing.T) {
+	w := newWorld(t, 1, patient)
+	w.dev[0].Unplug()
+	w.dev[0].Plug()
+	w.dev[0].Always(byte(hsm.CommandCreateSession), yubihsmtest.FailsPlainly(yubihsmtest.SessionsFull))
+	if err := w.fails("full"); !strings.Contains(err.Error(), "all sessions are in use") {
+		t.Error(err)
+	}
+	w.dev[0].Heal()
+	w.signs("afterwards")
+}
+
+func TestFailover(t *testing.T) {
+	for name, harm := range map[string]func(*yubihsmtest.Device){
+		"connector dead": func(d *yubihsmtest.Device) { d.StopConnector() },
+		"unplugged":      func(d *yubihsmtest.Device) { d.Unplug() },
+		"in a signature": func(d *yubihsmtest.Device) { d.Next(yubihsmtest.SignEdDSA, yubihsmtest.UnpluggedWithin()) },
+		"sessions full": func(d *yubihsmtest.Device) {
+			d.Unplug()
+			d.Plug()
+			d.Always(byte(hsm.CommandCreateSession), yubihsmtest.FailsPlainly(yubihsmtest.SessionsFull))
+		},
+		"log full":        func(d *yubihsmtest.Device) { d.Always(yubihsmtest.SignEdDSA, yubihsmtest.Fails(yubihsmtest.LogFull)) },
+		"key exchanged":   func(d *yubihsmtest.Device) { d.Swap(t, keyID) },
+		"key gone":        func(d *yubihsmtest.Device) { d.Remove(yubihsmtest.AsymmetricKey, keyID) },
+		"wrong signature": func(d *yubihsmtest.Device) { d.Always(yubihsmtest.SignEdDSA, yubihsmtest.WrongSignature()) },
+		"password gone":   func(d *yubihsmtest.Device) { d.Reset(); d.ProvisionAuth(t, authID, "other", 0) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, 2, patient)
+			w.signs("before")
+			harm(w.dev[0])
+			w.signs("within")
+			if w.marks() != "failed ok" {
+				t.Error(w.marks())
+			}
+			before := w.dev[0].Count(yubihsmtest.SignEdDSA)
+			w.signs("afterwards")
+			if n := w.dev[0].Count(yubihsmtest.SignEdDSA) - before; n != 0 {
+				t.Errorf("the failed device was asked %d times", n)
+			}
+		})
+	}
+}
+
+// TestMarkedDevicesAreAsked: a mark is no sentence, where nobody else is left.
+func TestMarkedDevicesAreAsked(t *testing.T) {
+	w := newWorld(t, 2, patient)
+	w.dev[0].StopConnector()
+	w.signs("on the second")
+	w.dev[1].StopConnector()
+	w.fails("on none")
+	if w.marks() != "failed failed" {
+		t.Error(w.marks())
+	}
+	w.dev[0].StartConnector(t)
+	w.signs("on the first")
+	if w.marks() != "ok failed" {
+		t.Error(w.marks())
+	}
+}
+
+// TestFailoverOfAHungDevice: the hung one has the time of one try, whoever waits for it.
+func TestFailoverOfAHungDevice(t *testing.T) {
+	short := patient
+	short.try = 2 * time.Second
+	w := newWorld(t, 2, short)
+	w.dev[0].Always(yubihsmtest.SignEdDSA, w.dev[0].Hang())
+	began := time.Now()
+	done := make(chan struct{})
+	for i := range 8 {
+		go func() {
+			w.signs(fmt.Sprint("chain ", i))
+			done <- struct{}{}
+		}()
+	}
+	for range 8 {
+		<-done
+	}
+	if took := time.Since(began); took < short.try || w.marks() != "failed ok" {
+		t.Errorf("it took %v, and they are %s", took, w.marks())
+	}
+	if n := w.dev[0].Count(yubihsmtest.SignEdDSA); n > 1 {
+		t.Errorf("the hung device got %d commands", n)
+	}
+	w.dev[0].Heal()
+}
+
+// TestPatience: however many devices hang, Sign comes back.
+func TestPatience(t *testing.T) {
+	w := newWorld(t, 2, times{patience: time.Second, try: 600 * time.Millisecond, keepAlive: time.Hour, tend: time.Hour})
+	for _, d := range w.dev {
+		d.Always(yubihsmtest.Any, d.Hang())
+	}
+	began := time.Now()
+	if err := w.fails("both hang"); !errors.Is(err, context.DeadlineExceeded) {
+		t.Error(err)
+	}
+	if took := time.Since(began); took < 900*time.Millisecond {
+		t.Errorf("it took %v", took)
+	}
+	for _, d := range w.dev {
+		d.Heal()
+	}
+}
+
+// TestComesBack: a device that failed is looked at in the background, and used again.
+func TestComesBack(t *testing.T) {
+	often := patient
+	often.tend = 5 * time.Millisecond
+	w := newWorld(t, 2, often)
+	w.dev[0].Unplug()
+	w.signs("unplugged")
+	w.dev[0].Swap(t, keyID)
+	w.dev[0].Plug()
+	w.await("another key is found", func() bool {
+		return strings.Contains(fmt.Sprint(w.ours.Status()[0].Failed), ", not ed25519 key ") || strings.Contains(fmt.Sprint(w.ours.Status()[0].Failed), ", not ")
+	})
+	w.signs("exchanged")
+	if n := w.dev[0].Count(yubihsmtest.SignEdDSA); n != 0 {
+		t.Errorf("the device with another key signed %d times", n)
+	}
+	w.dev[0].Remove(yubihsmtest.AsymmetricKey, keyID)
+	w.dev[0].Provision(t, yubihsmtest.Object{Type: yubihsmtest.AsymmetricKey, ID: keyID, Algorithm: yubihsmtest.Ed25519, Domains: 1,
+		Capabilities: yubihsmtest.CanSignEdDSA}, bytes.Repeat([]byte{7}, 32))
+	w.await("it is back", func() bool { return w.marks() == "ok ok" })
+	w.signs("back")
+	if n := w.dev[0].Count(yubihsmtest.SignEdDSA); n != 1 {
+		t.Errorf("the device that is back signed %d times", n)
+	}
+	if log := w.log.String(); strings.Count(log, "a YubiHSM failed") != 1 || strings.Count(log, "a YubiHSM is back") != 1 {
+		t.Error(log)
+	}
+}
+
+// TestKeepAlive: a session that nobody uses does not idle out, and one that is over is
+// replaced before anybody needs it.
+func TestKeepAlive(t *testing.T) {
+	w := newWorld(t, 1, times{patience: time.Minute, try: 20 * time.Second, keepAlive: 0, tend: time.Millisecond})
+	d := w.dev[0]
+	sessions := d.Count(byte(hsm.CommandCreateSession))
+	for range 5 {
+		echoes := d.Count(yubihsmtest.Echo)
+		d.Advance(20 * time.Second)
+		w.await("an echo", func() bool { return d.Count(yubihsmtest.Echo) > echoes+1 })
+	}
+	if n := d.Count(byte(hsm.CommandCreateSession)); n != sessions {
+		t.Errorf("%d sessions were opened", n-sessions)
+	}
+	d.Unplug()
+	d.Plug()
+	w.await("a new session", func() bool { return d.Count(byte(hsm.CommandCreateSession)) > sessions })
+}
+
+// TestQuietWhileBusy: nothing is sent to a device that is in use.
+func TestQuietWhileBusy(t *testing.T) {
+	w := newWorld(t, 1, times{patience: time.Minute, try: 20 * time.Second, keepAlive: time.Hour, tend: time.Millisecond})
+	w.signs("once")
+	time.Sleep(20 * time.Millisecond)
+	if n := w.dev[0].Count(yubihsmtest.Echo); n != 0 {
+		t.Errorf("%d echoes", n)
+	}
+}
+
+// TestKeyRefuses: another key at the start is an error, on whichever device it is.
+func TestKeyRefuses(t *testing.T) {
+	w := newWorld(t, 2, patient)
+	w.dev[1].Swap(t, keyID)
+	if _, err := w.ours.Key(t.Context(), keyID, w.public); err == nil || !strings.Contains(err.Error(), w.dev[1].URL()) {
+		t.Errorf("%v", err)
+	}
+	if there, err := w.ours.Public(t.Context(), keyID); err != nil || !there.Equal(w.public) {
+		t.Errorf("%v, %v", there, err)
+	}
+	if _, err := w.ours.Public(t.Context(), 2); err == nil {
+		t.Error("there is a key 2")
+	}
+	if _, err := w.ours.Key(t.Context(), keyID, pubkey.Key{}); err == nil {
+		t.Error("a key without a public one")
+	}
+	if _, err := Open(Config{}); err == nil {
+		t.Error("no device at all")
+	}
+	if _, err := Open(Config{Addresses: []string{"127.0.0.1"}}); err == nil {
+		t.Error("an address of nothing")
+	}
+}
+
+// TestStartsWithoutDevices: nobody waits for a device at a start, and it is found later.
+func TestStartsWithoutDevices(t *testing.T) {
+	w := newWorld(t, 2, patient)
+	for _, d := range w.dev {
+		d.StopConnector()
+	}
+	key, err := w.ours.Key(t.Context(), keyID, w.public)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := key.Sign(nil, []byte("x"), nil); err == nil {
+		t.Error("nobody signed")
+	}
+	w.dev[1].StartConnector(t)
+	if _, err := key.Sign(nil, []byte("x"), nil); err != nil || w.marks() != "failed ok" {
+		t.Errorf("%v; %s", err, w.marks())
+	}
+}
+
+// TestClose: with the last key the session is closed on the device, and a Sign fails.
+func TestClose(t *testing.T) {
+	w := newWorld(t, 2, patient)
+	second, err := w.ours.Key(t.Context(), keyID, w.public)
+	if err != nil {
+		t.Fatal(err)
+	}
+	second.Close()
+	second.Close()
+	w.signs("with one key left")
+	w.key.Close()
+	for _, d := range w.dev {
+		if n := d.Sessions(); n != 0 {
+			t.Errorf("%d sessions are left", n)
+		}
+	}
+	w.fails("closed")
+	if _, err := hsm.Authenticate(t.Context(), w.ours.list[0].transport, authID, w.ours.key); err == nil {
+		t.Error("the key is still there")
+	}
+	if err := w.ours.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestCloseEndsSign(t *testing.T) {
+	w := newWorld(t, 1, patient)
+	w.dev[0].Always(yubihsmtest.SignEdDSA, w.dev[0].Hang())
+	done := make(chan error)
+	go func() {
+		_, err := w.key.Sign(nil, []byte("x"), nil)
+		done <- err
+	}()
+	w.await("it signs", func() bool { return len(w.ours.list[0].turn) == 1 })
+	w.key.Close()
+	if err := <-done; err == nil {
+		t.Error("a signature")
+	}
+}
+
+func TestConcurrentSigns(t *testing.T) {
+	w := newWorld(t, 2, patient)
+	done := make(chan struct{})
+	for i := range 8 {
+		go func() {
+			for j := range 5 {
+				if i == 3 && j == 2 {
+					w.dev[0].Unplug()
+				}
+				w.signs(fmt.Sprint(i, " ", j))
+			}
+			done <- struct{}{}
+		}()
+	}
+	for range 8 {
+		<-done
+	}
+}
+
+// TestPrints: nothing prints more of a key than its address.
+func TestPrints(t *testing.T) {
+	w := newWorld(t, 1, patient)
+	want := "YubiHSM key " + w.public.String()
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%x"} {
+		if got := fmt.Sprintf(verb, w.key); got != want {
+			t.Errorf("%s: %s", verb, got)
+		}
+	}
+	if got := w.key.LogValue().String(); got != want {
+		t.Error(got)
+	}
+}

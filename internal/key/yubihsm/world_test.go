@@ -1,0 +1,139 @@
+package yubihsm
+
+import (
+	"bytes"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"privyseal/internal/key/yubihsm/yubihsmtest"
+	"privyseal/internal/pubkey"
+	hsm "privyseal/yubihsm"
+)
+
+// keyID and authID are those of a device that tmkms has set up.
+const (
+	keyID  = 1
+	authID = 4
+)
+
+// world is devices that hold one key, and ours to use them.
+type world struct {
+	t      testing.TB
+	dev    []*yubihsmtest.Device
+	public pubkey.Key
+	ours   *Devices
+	key    *Key
+	log    *logBuffer
+}
+
+// patient are times that no machine is too slow for. Nothing waits for them unless a test
+// lets a device hang.
+var patient = times{patience: time.Minute, try: 20 * time.Second, keepAlive: time.Hour, tend: time.Hour}
+
+// newWorld returns n devices with the same key.
+func newWorld(t testing.TB, n int, with times) *world {
+	return worldOf(t, n, with, yubihsmtest.Ed25519, yubihsmtest.Options{})
+}
+
+func worldOf(t testing.TB, n int, with times, algorithm byte, options yubihsmtest.Options) *world {
+	t.Helper()
+	w := &world{t: t, log: &logBuffer{}}
+	secret := bytes.Repeat([]byte{7}, 32)
+	c := Config{AuthKey: authID, Key: hsm.DeriveKey([]byte("four")), Log: slog.New(slog.NewTextHandler(w.log, nil))}
+	for range n {
+		d := yubihsmtest.New(t, options)
+		d.ProvisionAuth(t, authID, "four", yubihsmtest.CanSignEdDSA|yubihsmtest.CanSignECDSA)
+		d.Provision(t, yubihsmtest.Object{Type: yubihsmtest.AsymmetricKey, ID: keyID, Algorithm: algorithm, Domains: 1,
+			Capabilities: yubihsmtest.CanSignEdDSA | yubihsmtest.CanSignECDSA}, secret)
+		w.dev = append(w.dev, d)
+		c.Addresses = append(c.Addresses, d.URL())
+	}
+	raw := hsm.PublicKey{Algorithm: hsm.Algorithm(algorithm), Bytes: w.dev[0].Public(t, keyID)}
+	var err error
+	if w.public, err = toPublic(raw); err != nil {
+		t.Fatal(err)
+	}
+	if w.ours, err = open(c, with); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { w.ours.Close() })
+	if w.key, err = w.ours.Key(t.Context(), keyID, w.public); err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+// signs fails the test if nothing is signed.
+func (w *world) signs(when string) {
+	w.t.Helper()
+	message := []byte("a vote " + when)
+	signature, err := w.key.Sign(nil, message, nil)
+	if err != nil || !w.public.Verifier()(message, signature) {
+		w.t.Errorf("%s: %x, %v", when, signature, err)
+	}
+}
+
+// fails returns the error of a signature.
+func (w *world) fails(when string) error {
+	w.t.Helper()
+	signature, err := w.key.Sign(nil, []byte("a vote "+when), nil)
+	if err == nil || signature != nil {
+		w.t.Errorf("%s: %x, %v", when, signature, err)
+	}
+	return err
+}
+
+// halfMinute lets as much time pass as a device keeps a session that nobody uses.
+func (w *world) halfMinute() {
+	for i, d := range w.ours.list {
+		w.dev[i].Advance(sessionIdle)
+		d.turn <- struct{}{}
+		for j := range d.abandoned {
+			d.abandoned[j] = d.abandoned[j].Add(-sessionIdle)
+		}
+		<-d.turn
+	}
+}
+
+// marks returns which devices failed, as in "ok failed".
+func (w *world) marks() string {
+	var list []string
+	for _, s := range w.ours.Status() {
+		list = append(list, map[bool]string{true: "ok", false: "failed"}[s.Failed == nil])
+	}
+	return strings.Join(list, " ")
+}
+
+// await waits until a condition holds, for as long as the test may take.
+func (w *world) await(what string, ok func() bool) {
+	w.t.Helper()
+	for end := time.Now().Add(time.Minute); !ok(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			w.t.Fatalf("%s: not within a minute; %s; %s", what, w.marks(), w.log)
+		}
+	}
+}
+
+// logBuffer is a log that can be read while it is written.
+type logBuffer struct {
+	mu    sync.Mutex
+	lines []string
+}
+
+func (b *logBuffer) Write(line []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.lines = append(b.lines, string(line))
+	return len(line), nil
+}
+
+func (b *logBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return fmt.Sprint(slices.Clone(b.lines))
+}
