@@ -14,7 +14,7 @@ LINT    := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 # What a program consists of: every package of this module that is not a test of
 # another program.
-PACKAGES := ./cmd/... ./internal/...
+PACKAGES := ./aiakos/... ./cmd/... ./internal/... ./yubihsm/...
 
 # Documents that AWS signed are beside the repository. Where they are there, no test
 # may skip them.
@@ -62,7 +62,7 @@ setup:
 
 check:
 	@echo "== gofmt, vet, staticcheck"
-	@test -z "$$(gofmt -l cmd internal test)" || { gofmt -l cmd internal test; echo "run gofmt -w on these"; exit 1; }
+	@test -z "$$(gofmt -l aiakos cmd internal test yubihsm)" || { gofmt -l aiakos cmd internal test yubihsm; echo "run gofmt -w on these"; exit 1; }
 	@$(GO) mod tidy -diff
 	@$(GO) vet ./...
 	@GOFLAGS=-mod=mod $(GO) run $(LINT) ./...
@@ -91,7 +91,7 @@ mutants-tenth:
 
 race:
 	@echo "== race detector"
-	@CGO_ENABLED=1 $(OPENBAO) $(YUBIHSM) PRIVYSEAL_REQUIRE_NODES=1 $(GO) test -race ./internal/... ./test/nitro/hostile
+	@CGO_ENABLED=1 $(OPENBAO) $(YUBIHSM) PRIVYSEAL_REQUIRE_NODES=1 $(GO) test -race ./aiakos ./internal/... ./test/nitro/hostile
 
 # What operators do, in any order: 2,000 random stories, and those that are kept.
 operators:
@@ -118,8 +118,8 @@ test-peers:
 	@scripts/setup peers
 	@echo "== tmkms and Horcrux, and privyseal in their place"
 	@cd test/peers && $(GO) vet ./... && $(GO) test -count=1 -timeout 60m ./...
-	@echo "== the witness, with every version"
-	@PRIVYSEAL_REQUIRE_NODES=1 PRIVYSEAL_EVERY_VERSION=1 $(GO) test -count=1 -timeout 60m -run 'TestWitness' ./test/e2e
+	@echo "== the witness, and privyseal inside the node, with every version"
+	@PRIVYSEAL_REQUIRE_NODES=1 PRIVYSEAL_EVERY_VERSION=1 $(GO) test -count=1 -timeout 60m -run 'TestWitness|TestInProcess' ./test/e2e
 .PHONY: test-peers
 
 # The real enclave image, booted in QEMU, with a security module and a KMS of the

@@ -122,7 +122,7 @@ func copyTree(t *testing.T, tree string) {
 	if err := os.MkdirAll(tree, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	for _, top := range []string{"go.mod", "go.sum", "cmd", "internal", "yubihsm"} {
+	for _, top := range []string{"go.mod", "go.sum", "aiakos", "cmd", "internal", "yubihsm"} {
 		err := fs.WalkDir(root, top, func(name string, d fs.DirEntry, err error) error {
 			to := filepath.Join(tree, name)
 			isTest := strings.HasSuffix(name, "_test.go") && !strings.HasPrefix(name, "internal/arch/")

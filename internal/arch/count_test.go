@@ -233,8 +233,8 @@ func forbidden(pkg, imp string) string {
 	switch {
 	case isOps && isRoom && room != other:
 		return "no room of a provider or store knows another"
-	case isOps && !isRoom && pkg != "cmd/privyseal":
-		return "only the table of " + house + " names rooms of providers and stores"
+	case isOps && !isRoom && pkg != "cmd/privyseal" && pkg != "aiakos":
+		return "only the tables of " + house + " and aiakos/house.go name rooms of providers and stores"
 	case imp == "internal/command" && pkg != "cmd/privyseal":
 		return "nothing stands above the commands but the program"
 	}

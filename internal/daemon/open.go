@@ -14,6 +14,7 @@ import (
 	"privyseal/internal/monitor"
 	"privyseal/internal/privval"
 	"privyseal/internal/provider"
+	"privyseal/internal/pubkey"
 	"privyseal/internal/session"
 	"privyseal/internal/signer"
 	"privyseal/internal/watermark"
@@ -187,7 +188,7 @@ func (c *chain) openState(ctx context.Context, d *Daemon, standby bool) error {
 	s, err := signer.New(ctx, signer.Config{
 		ChainID:        cc.ID,
 		Key:            c.key,
-		PubKey:         privval.PubKey{Type: string(pub.Type()), Bytes: pub.Bytes(), Uncompressed: pub.Uncompressed()},
+		PubKey:         pubKeyOf(pub),
 		Verify:         pub.Verifier(),
 		Store:          store,
 		Heights:        watermark.Heights{Burst: cc.HeightBurst, PerSecond: cc.HeightPerSecond, Max: cc.MaxHeight},
@@ -209,6 +210,11 @@ func (c *chain) openState(ctx context.Context, d *Daemon, standby bool) error {
 	c.Begin(s.Last().Mark)
 	c.monitor.Ready(ShownKey(pub, cc.Provider), s.Last)
 	return nil
+}
+
+// pubKeyOf returns a public key as nodes are told it.
+func pubKeyOf(pub pubkey.Key) privval.PubKey {
+	return privval.PubKey{Type: string(pub.Type()), Bytes: pub.Bytes(), Uncompressed: pub.Uncompressed()}
 }
 
 // Claim refuses a second chain of the same id and key: two states for one key would

@@ -67,9 +67,8 @@ func (r *Response) signedVote() []byte {
 // append appends a PubKeyResponse for every version at once: field 1 is read
 // up to v0.40, fields 3 and 4 by v1 and v2.
 func (k PubKey) append(body []byte) []byte {
-	oneof := map[string]protowire.Number{"ed25519": 1, "secp256k1": 2, "ml_dsa_65": 4, "secp256k1eth": 5}
-	if num, ok := oneof[k.Type]; ok {
-		body = appendBytesField(body, 1, appendBytesField(nil, num, k.Bytes))
+	if key := k.PublicKey(); key != nil {
+		body = appendBytesField(body, 1, key)
 	}
 	long := k.Bytes
 	if k.Uncompressed != nil {
@@ -77,4 +76,14 @@ func (k PubKey) append(body []byte) []byte {
 	}
 	body = appendBytesField(body, 3, long)
 	return appendBytesField(body, 4, []byte(k.Type))
+}
+
+// PublicKey returns the key as a PublicKey, encoded as versions up to v0.40 do it, or nil
+// where they have none of its type.
+func (k PubKey) PublicKey() []byte {
+	oneof := map[string]protowire.Number{"ed25519": 1, "secp256k1": 2, "ml_dsa_65": 4, "secp256k1eth": 5}
+	if num, ok := oneof[k.Type]; ok {
+		return appendBytesField(nil, num, k.Bytes)
+	}
+	return nil
 }
