@@ -72,6 +72,9 @@ func InitNetwork(ctx context.Context, version, dir string, validators, full int)
 	return nodes, nil
 }
 
+// Use runs another program from now on, whose commands are those of CometBFT.
+func (n *Node) Use(program string) { n.program = program }
+
 func openNode(version, home, program string) (*Node, error) {
 	n := &Node{Version: version, Home: home, program: program}
 	for _, addr := range []*string{&n.RPC, &n.P2P} {
