@@ -8,6 +8,7 @@ import (
 
 	inside "privyseal/internal/enclave/nitro"
 	"privyseal/internal/hostlink"
+	"privyseal/test/nitro/rig"
 )
 
 // process is an enclave in this process: goroutines, and tcp in vsock's place.
@@ -27,8 +28,16 @@ func (w *world) bootHere(e *running) {
 		w.t.Fatal(err)
 	}
 	p.ctl = l
-	m := newModule(w.t, w.root)
-	e.guest, e.pcr0 = p, m.pcrs[0]
+	pcrs := map[int][48]byte{}
+	for i := range 16 {
+		pcrs[i] = [48]byte{byte(i + 7)}
+	}
+	m, err := rig.NewModule(w.root, "i-1-enc1", pcrs)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	pcr0 := pcrs[0]
+	e.guest, e.pcr0 = p, pcr0[:]
 	w.admit(e.pcr0)
 	policy, err := w.policy.Encode()
 	if err != nil {

@@ -2,6 +2,7 @@ package rig
 
 import (
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -153,7 +154,11 @@ func (d *nsmDevice) handle(request []byte) []byte {
 		}
 		return encode("LockPCRs")
 	case r.Attestation != nil:
-		return d.attest(r.Attestation)
+		signed, err := d.attest(r.Attestation)
+		if err != nil {
+			return nsmError(err.Error())
+		}
+		return encode(map[string]any{"Attestation": map[string]any{"document": signed}})
 	}
 	return nsmError("InvalidOperation")
 }
@@ -203,10 +208,11 @@ type document struct {
 	Nonce       []byte          `cbor:"nonce"`
 }
 
-func (d *nsmDevice) attest(a *nsmAttestation) []byte {
+// attest returns a document. An error is a code of the NSM.
+func (d *nsmDevice) attest(a *nsmAttestation) ([]byte, error) {
 	for _, field := range [][]byte{a.PublicKey, a.UserData, a.Nonce} {
 		if len(field) > nsmMaxField {
-			return nsmError("InputTooLarge")
+			return nil, errors.New("InputTooLarge")
 		}
 	}
 	pcrs := map[int][]byte{}
@@ -222,9 +228,9 @@ func (d *nsmDevice) attest(a *nsmAttestation) []byte {
 	}
 	signed, err := d.signer.cose(encode(doc))
 	if err != nil {
-		return nsmError("InternalError")
+		return nil, errors.New("InternalError")
 	}
-	return encode(map[string]any{"Attestation": map[string]any{"document": signed}})
+	return signed, nil
 }
 
 // cose wraps a payload in an untagged COSE_Sign1 (RFC 9052, 4.2 and 4.4).
@@ -235,4 +241,21 @@ func (s *signer) cose(payload []byte) ([]byte, error) {
 		return nil, err
 	}
 	return encode([]any{protected, map[int]int{}, payload, signature}), nil
+}
+
+// Module is a security module without a machine around it, for an enclave that is
+// goroutines of a test.
+type Module struct{ device *nsmDevice }
+
+// NewModule returns one that the root certifies. PCRs that are not given are zero.
+func NewModule(root *Root, moduleID string, pcrs map[int][48]byte) (*Module, error) {
+	d, err := newNSM(root, moduleID, pcrs, time.Now)
+	return &Module{d}, err
+}
+
+// Attest returns a document with these fields; nil leaves a field out.
+func (m *Module) Attest(userData, nonce, publicKey []byte) ([]byte, error) {
+	m.device.mu.Lock()
+	defer m.device.mu.Unlock()
+	return m.device.attest(&nsmAttestation{UserData: userData, Nonce: nonce, PublicKey: publicKey})
 }

@@ -86,7 +86,7 @@ func NewModule(root string, m eif.Measurements) (*Module, error) {
 	return t, nil
 }
 
-// Attest implements enclave.Module.
+// Attest implements enclave.Attester.
 func (m *Module) Attest(userData, nonce, publicKey []byte) ([]byte, error) {
 	payload, err := cbor.Marshal(map[string]any{
 		"module_id": "i-0123456789abcdef0-enc0", "digest": "SHA384", "timestamp": uint64(time.Now().UnixMilli()), "pcrs": m.pcrs,
@@ -109,11 +109,4 @@ func (m *Module) Attest(userData, nonce, publicKey []byte) ([]byte, error) {
 	r.FillBytes(signature[:48])
 	s.FillBytes(signature[48:])
 	return cbor.Marshal([]any{protected, map[int]int{}, payload, signature})
-}
-
-// Random implements enclave.Module.
-func (m *Module) Random(n int) ([]byte, error) {
-	b := make([]byte, n)
-	_, err := rand.Read(b)
-	return b, err
 }
