@@ -24,10 +24,33 @@ func newKeyCommand(a *provider.House, build home.Build) *cobra.Command {
 	return cmd
 }
 
+// newKeyFlags say what key a command makes, where, and how it prints the public half.
+type newKeyFlags struct {
+	out  string
+	typ  cli.KeyType
+	form cli.KeyFormat
+}
+
+func (f *newKeyFlags) add(cmd *cobra.Command, typ, help string) {
+	cmd.Flags().StringVar(&f.out, "out", "", "file to make")
+	f.typ.Add(cmd, "type", typ, help)
+	f.form.Add(cmd)
+}
+
+// check returns the type of the key, "" if the flags leave it open.
+func (f *newKeyFlags) check() (pubkey.Type, error) {
+	t, err := f.typ.Parse()
+	if err == nil {
+		err = f.form.Check()
+	}
+	if err == nil && f.out == "" {
+		err = cli.Usagef("--out FILE is missing: where the key goes")
+	}
+	return t, err
+}
+
 func newKeyGenerateCommand() *cobra.Command {
-	var out string
-	var typ cli.KeyType
-	var form cli.KeyFormat
+	f := &newKeyFlags{}
 	cmd := &cobra.Command{
 		Use:   "generate --out FILE",
 		Short: "Make a new key in a file, and print its public key",
@@ -35,33 +58,23 @@ func newKeyGenerateCommand() *cobra.Command {
 overwritten. For a validator "privyseal init" does this and all the rest.`,
 		Args: cli.Arguments(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			t, err := typ.Parse()
-			if err == nil {
-				err = form.Check()
-			}
+			t, err := f.check()
 			if err != nil {
 				return err
-			}
-			if out == "" {
-				return cli.Usagef("--out FILE is missing: where the key goes")
 			}
 			key, err := soft.Generate(t)
 			if err != nil {
 				return err
 			}
-			return saveKey(cmd.OutOrStdout(), out, key, form)
+			return saveKey(cmd.OutOrStdout(), f.out, key, f.form)
 		},
 	}
-	cmd.Flags().StringVar(&out, "out", "", "file to make")
-	typ.Add(cmd, "type", string(pubkey.Ed25519), "type of the key")
-	form.Add(cmd)
+	f.add(cmd, string(pubkey.Ed25519), "type of the key")
 	return cmd
 }
 
 func newKeyImportCommand() *cobra.Command {
-	var out string
-	var typ cli.KeyType
-	var form cli.KeyFormat
+	f := &newKeyFlags{}
 	cmd := &cobra.Command{
 		Use:   "import FILE --out FILE",
 		Short: "Write a key of another signer in our format",
@@ -73,31 +86,23 @@ This imports the key only, not the state, which records what it has signed:
 "privyseal init --import-key" asks for that, "privyseal migrate" brings both.`,
 		Args: cli.Arguments("FILE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			t, err := typ.Parse()
-			if err == nil {
-				err = form.Check()
-			}
+			t, err := f.check()
 			if err != nil {
 				return err
-			}
-			if out == "" {
-				return cli.Usagef("--out FILE is missing: where the key goes")
 			}
 			key, err := soft.ReadForeign(args[0], t)
 			if err != nil {
 				return err
 			}
-			if err := saveKey(cmd.OutOrStdout(), out, key, form); err != nil {
+			if err := saveKey(cmd.OutOrStdout(), f.out, key, f.form); err != nil {
 				return err
 			}
-			noteSigned(cmd.ErrOrStderr(), args[0], out, key.PublicKey())
+			noteSigned(cmd.ErrOrStderr(), args[0], f.out, key.PublicKey())
 			cli.WarnPlaintext(cmd.ErrOrStderr(), args[0])
 			return nil
 		},
 	}
-	cmd.Flags().StringVar(&out, "out", "", "file to make")
-	typ.Add(cmd, "type", "", "type of the key, if its file does not say")
-	form.Add(cmd)
+	f.add(cmd, "", "type of the key, if its file does not say")
 	return cmd
 }
 

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"os/signal"
 	"slices"
@@ -159,51 +160,49 @@ func newNitroInfoCommand(a *provider.House) *cobra.Command {
 }
 
 func newNitroConsoleCommand(a *provider.House) *cobra.Command {
-	f := &runningFlags{}
-	cmd := &cobra.Command{
+	return withRunning(a, &cobra.Command{
 		Use:   "console",
 		Short: "Print the console of an enclave in debug mode, until it ends",
-		Args:  cli.Arguments(),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGTERM, syscall.SIGINT)
-			defer stop()
-			l, e, err := f.find(ctx, a)
-			if err != nil {
-				return err
-			}
-			if !e.Debug {
-				return fmt.Errorf("%s is not in debug mode, so nobody can read its console; its log is in that of `privyseal start`", l.Name)
-			}
-			return l.Console(ctx, e.ID, cmd.OutOrStdout())
-		},
-	}
-	f.add(cmd)
-	return cmd
+	}, func(ctx context.Context, w io.Writer, l *nitrohost.Launcher, e *nitrohost.Enclave) error {
+		if !e.Debug {
+			return fmt.Errorf("%s is not in debug mode, so nobody can read its console; its log is in that of `privyseal start`", l.Name)
+		}
+		ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
+		defer stop()
+		return l.Console(ctx, e.ID, w)
+	})
 }
 
 func newNitroStopCommand(a *provider.House) *cobra.Command {
-	f := &runningFlags{}
-	cmd := &cobra.Command{
+	return withRunning(a, &cobra.Command{
 		Use:   "stop",
 		Short: "End the enclave",
 		Long: `End the enclave of the config, and no other. All that it signed is in the state.
 
 A running "privyseal start" launches it again, from the image that was there when it
 started: to change the image, stop that first.`,
-		Args: cli.Arguments(),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			l, e, err := f.find(cmd.Context(), a)
-			if err != nil {
-				return err
-			}
-			if err := l.Stop(cmd.Context(), e.ID); err != nil {
-				return err
-			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s ended: %s\n", l.Name, e.ID)
+	}, func(ctx context.Context, w io.Writer, l *nitrohost.Launcher, e *nitrohost.Enclave) error {
+		if err := l.Stop(ctx, e.ID); err != nil {
 			return err
-		},
-	}
+		}
+		_, err := fmt.Fprintf(w, "%s ended: %s\n", l.Name, e.ID)
+		return err
+	})
+}
+
+// withRunning lets cmd do something with the enclave that runs and that its flags mean.
+func withRunning(a *provider.House, cmd *cobra.Command,
+	do func(ctx context.Context, w io.Writer, l *nitrohost.Launcher, e *nitrohost.Enclave) error) *cobra.Command {
+	f := &runningFlags{}
 	f.add(cmd)
+	cmd.Args = cli.Arguments()
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		l, e, err := f.find(cmd.Context(), a)
+		if err != nil {
+			return err
+		}
+		return do(cmd.Context(), cmd.OutOrStdout(), l, e)
+	}
 	return cmd
 }
 
