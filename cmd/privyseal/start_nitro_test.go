@@ -316,7 +316,7 @@ func nitroHome(t *testing.T, cfg func(*config.Config)) (home string, in *nitroIn
 	c.Chains = append(c.Chains, ch)
 	e := opsnitro.NewEnclave("our.eif")
 	e.Transport, e.NitroCLI = sockets, "nitro-cli-by-hand"
-	e.Credentials = &opsnitro.Credentials{AccessKeyID: "AKIA-TEST", SecretAccessKey: secret.New("s3cr3t")}
+	e.Credentials = opsnitro.Credentials{AccessKeyID: "AKIA-TEST", SecretAccessKey: secret.New("s3cr3t")}
 	c.Tables = opsnitro.Tables(map[string]opsnitro.Enclave{"main": e})
 	c.Listen = ""
 	if cfg != nil {

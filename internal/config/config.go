@@ -203,9 +203,9 @@ type Kind struct {
 	// Keys are the keys in such a table; one in a table below it has a name as in
 	// "credentials.session_token".
 	Keys []Key
-	// Decode returns what the tables hold, by name. unmarshal fills a struct with what it
-	// has of the file.
-	Decode func(unmarshal func(any) error) (map[string]Section, error)
+	// Decode returns what a table holds: values of the types of Keys, by key. It calls fail
+	// as [Section.Check] does, with values that have no place in memory.
+	Decode func(values map[string]any, fail func(key, wrong string)) Section
 	// Whole finds what is wrong with several chains or tables together. A problem stands
 	// at the line of a place, as [Config.Line] has it.
 	Whole func(c *Config, fail func(text string, place ...any))

@@ -258,23 +258,34 @@ func (c *lineCounter) at(offset int) int {
 // decode fills c from a file in which every key is known and of its type.
 func (d *document) decode(data []byte, c *Config) {
 	d.decoded(toml.Unmarshal(data, c))
+	d.decodeTables(data, c)
+	for i := range c.Chains {
+		if k := c.Kind(c.Chains[i]); k.Table != "" {
+			c.Chains[i].Table = d.named[at("chain", i, k.Table)]
+		}
+	}
+}
+
+// decodeTables fills c with the tables of providers.
+func (d *document) decodeTables(data []byte, c *Config) {
+	var file map[string]any
 	for _, k := range d.kinds {
-		if k.Table == "" {
+		if _, there := d.lines[k.Table]; !there || k.Table == "" {
 			continue
 		}
-		sections, err := k.Decode(func(v any) error { return toml.Unmarshal(data, v) })
-		d.decoded(err)
-		if len(sections) == 0 {
-			continue
+		if file == nil {
+			d.decoded(toml.Unmarshal(data, &file))
 		}
 		if c.Tables == nil {
 			c.Tables = map[string]map[string]Section{}
 		}
-		c.Tables[k.Table] = sections
-	}
-	for i := range c.Chains {
-		if k := c.Kind(c.Chains[i]); k.Table != "" {
-			c.Chains[i].Table = d.named[at("chain", i, k.Table)]
+		c.Tables[k.Table] = map[string]Section{}
+		tables, _ := file[k.Table].(map[string]any)
+		for name, values := range tables {
+			values, _ := values.(map[string]any)
+			c.Tables[k.Table][name] = k.Decode(values, func(key, wrong string) {
+				d.fail(lineOf(d.lines, at(k.Table, name, key)), "%s %s: %s %s", k.Table, name, key, wrong)
+			})
 		}
 	}
 }

@@ -45,23 +45,16 @@ var kinds = config.Kinds{{Provider: "soft"}, enclaveKind()}
 func enclaveKind() config.Kind {
 	return config.Kind{
 		Provider: "nitro", Table: "enclave", Noun: "an enclave", Apart: "in an enclave", Keys: []config.Key{{Name: "eif", Type: "a string"}},
-		Decode: func(unmarshal func(any) error) (map[string]config.Section, error) {
-			var file struct {
-				Enclaves map[string]*enclave `toml:"enclave"`
-			}
-			err := unmarshal(&file)
-			all := map[string]config.Section{}
-			for name, e := range file.Enclaves {
-				all[name] = e
-			}
-			return all, err
+		Decode: func(values map[string]any, _ func(key, wrong string)) config.Section {
+			eif, _ := values["eif"].(string)
+			return &enclave{eif}
 		},
 	}
 }
 
 // enclave is a table of a provider.
 type enclave struct {
-	EIF string `toml:"eif"`
+	EIF string
 }
 
 func (*enclave) Fill(func(string) bool)                          {}

@@ -8,7 +8,6 @@
 package nitro
 
 import (
-	"cmp"
 	"fmt"
 	"maps"
 	"math"
@@ -23,11 +22,8 @@ import (
 // table is the first name of [enclave.NAME], and the key by which a chain names one.
 const table = "enclave"
 
-// The defaults of absent keys.
-const (
-	DefaultCPUCount = 2
-	DefaultNitroCLI = "nitro-cli"
-)
+// DefaultNitroCLI is the launcher where nothing names another one.
+const DefaultNitroCLI = "nitro-cli"
 
 // MinMemoryMiB is the least memory of an enclave, and its default where four
 // times the image is less.
@@ -36,42 +32,43 @@ const MinMemoryMiB = 64
 // Enclave is one AWS Nitro Enclave. Paths are relative to the folder of the
 // config file.
 type Enclave struct {
-	EIF       string `toml:"eif"`
-	CID       uint32 `toml:"cid"`        // 0: nitro-cli chooses
-	MemoryMiB int    `toml:"memory_mib"` // 0: four times the image, and at least MinMemoryMiB
-	CPUCount  int    `toml:"cpu_count"`
-	NitroCLI  string `toml:"nitro_cli"`
+	EIF       string
+	CID       uint32 // 0: nitro-cli chooses
+	MemoryMiB int    // 0: four times the image, and at least MinMemoryMiB
+	CPUCount  int
+	NitroCLI  string
 	// Transport is "" for AF_VSOCK, or a folder with unix sockets named as Firecracker
 	// names them: vsock-CID is the monitor's, vsock-CID_PORT ours. Only the names are
 	// Firecracker's: the monitor has to dial from a port below 1024.
-	Transport   string       `toml:"transport"`
-	StopEnclave bool         `toml:"stop_enclave"`
-	Credentials *Credentials `toml:"credentials"` // nil: those that the AWS SDK finds
+	Transport   string
+	StopEnclave bool
+	Credentials Credentials
 }
 
-// Credentials are AWS credentials that do not change.
+// Credentials are AWS credentials that do not change; the zero value is those that the AWS
+// SDK finds.
 type Credentials struct {
-	AccessKeyID     string      `toml:"access_key_id"`
-	SecretAccessKey secret.Text `toml:"secret_access_key"`
-	SessionToken    secret.Text `toml:"session_token"` // may be ""
+	AccessKeyID     string
+	SecretAccessKey secret.Text
+	SessionToken    secret.Text // may be ""
 }
 
-// keys are the keys of [enclave.NAME].
-var keys = []config.Key{
-	{Name: "eif", Type: "a string", Default: config.Required, Comment: "the enclave's image", More: "`privyseal nitro build` makes it."},
-	{Name: "cid", Type: "a number", Comment: "context id of the enclave, 4 or above (default: nitro-cli chooses)"},
-	{Name: "memory_mib", Type: "a number", Comment: "memory of the enclave (default: four times the image)", More: fmt.Sprintf("At least %d.", MinMemoryMiB)},
-	{Name: "cpu_count", Type: "a number", Default: fmt.Sprint(DefaultCPUCount), Comment: "virtual CPUs of the enclave", More: "1 to 256."},
-	{Name: "nitro_cli", Type: "a string", Default: config.Quote(DefaultNitroCLI), Comment: "AWS's launcher: a name in $PATH, or a path"},
-	{Name: "transport", Type: "a string", Comment: "folder of unix sockets in place of AF_VSOCK",
+// options are the keys of [enclave.NAME].
+var options = config.Options[Enclave]{
+	{Name: "eif", Of: func(e *Enclave) any { return &e.EIF }, Required: true, Path: true, Comment: "the enclave's image", More: "`privyseal nitro build` makes it."},
+	{Name: "cid", Of: func(e *Enclave) any { return &e.CID }, Example: "16", Comment: "context id of the enclave, 4 or above (default: nitro-cli chooses)"},
+	{Name: "memory_mib", Of: func(e *Enclave) any { return &e.MemoryMiB }, Example: fmt.Sprint(MinMemoryMiB),
+		Comment: "memory of the enclave (default: four times the image)", More: fmt.Sprintf("At least %d.", MinMemoryMiB)},
+	{Name: "cpu_count", Of: func(e *Enclave) any { return &e.CPUCount }, Standard: "2", Example: "2", Comment: "virtual CPUs of the enclave", More: "1 to 256."},
+	{Name: "nitro_cli", Of: func(e *Enclave) any { return &e.NitroCLI }, Standard: DefaultNitroCLI, Example: DefaultNitroCLI, Comment: "AWS's launcher: a name in $PATH, or a path"},
+	{Name: "transport", Of: func(e *Enclave) any { return &e.Transport }, Path: true, Empty: true, Comment: "folder of unix sockets in place of AF_VSOCK",
 		More: "See doc/formats.md. With AF_VSOCK a host has one enclave."},
-	{Name: "stop_enclave", Type: "true or false", Default: "false", Comment: "end it together with `privyseal start`",
+	{Name: "stop_enclave", Of: func(e *Enclave) any { return &e.StopEnclave }, Example: "false", FileOnly: true, Comment: "end it together with `privyseal start`",
 		More: "Otherwise the enclave waits for the next start, and signs nothing meanwhile."},
-	{Name: "credentials", Type: "a table"},
-	{Name: "credentials.access_key_id", Type: "a string", Default: config.Required,
+	{Name: "credentials.access_key_id", Of: func(e *Enclave) any { return &e.Credentials.AccessKeyID }, Required: true, FileOnly: true,
 		More: "Credentials that are used in place of those that the AWS SDK finds: environment, shared files, web identity, the instance's role. With them the config must have mode 0600 or stricter."},
-	{Name: "credentials.secret_access_key", Type: "a string", Default: config.Required, More: "Its secret."},
-	{Name: "credentials.session_token", Type: "a string", More: "Of credentials that expire."},
+	{Name: "credentials.secret_access_key", Of: func(e *Enclave) any { return &e.Credentials.SecretAccessKey }, Required: true, FileOnly: true, More: "Its secret."},
+	{Name: "credentials.session_token", Of: func(e *Enclave) any { return &e.Credentials.SessionToken }, Empty: true, FileOnly: true, More: "Of credentials that expire."},
 }
 
 // Kind is what a config has of Nitro Enclaves.
@@ -79,7 +76,7 @@ func Kind() config.Kind {
 	const measured = "of a chain in an enclave is in the measured policy of the image"
 	return config.Kind{
 		Table: table, Noun: "an enclave", Apart: "in an enclave", LowPorts: true,
-		Keys:    keys,
+		Keys:    options.Keys(),
 		Decode:  decode,
 		Whole:   whole,
 		Refused: map[string]string{"max_height": measured, "allow_sign_bytes": measured, "allow_raw_bytes": measured},
@@ -90,16 +87,10 @@ func Kind() config.Kind {
 	}
 }
 
-func decode(unmarshal func(any) error) (map[string]config.Section, error) {
-	var file struct {
-		Enclaves map[string]*Enclave `toml:"enclave"`
-	}
-	err := unmarshal(&file)
-	all := make(map[string]config.Section, len(file.Enclaves))
-	for name, e := range file.Enclaves {
-		all[name] = e
-	}
-	return all, err
+func decode(values map[string]any, fail func(key, wrong string)) config.Section {
+	e := &Enclave{}
+	options.Decode(e, values, fail)
+	return e
 }
 
 // Tables returns the tables of a config that has these enclaves.
@@ -124,26 +115,17 @@ func Enclaves(c *config.Config) map[string]Enclave {
 
 // NewEnclave returns an enclave with every default.
 func NewEnclave(eif string) Enclave {
-	return Enclave{EIF: eif, CPUCount: DefaultCPUCount, NitroCLI: DefaultNitroCLI}
+	e := Enclave{EIF: eif}
+	e.Fill(func(string) bool { return false })
+	return e
 }
 
 // Fill implements [config.Section].
-func (e *Enclave) Fill(written func(key string) bool) {
-	if !written("cpu_count") {
-		e.CPUCount = DefaultCPUCount
-	}
-	if !written("nitro_cli") {
-		e.NitroCLI = DefaultNitroCLI
-	}
-}
+func (e *Enclave) Fill(written func(key string) bool) { options.Fill(e, written) }
 
 // Check implements [config.Section]. A zero that nobody has written is the default.
 func (e *Enclave) Check(written func(key string) bool, fail func(key, wrong string)) {
-	if !written("eif") {
-		fail("eif", "is missing: the image, as of `privyseal nitro build`")
-	} else if e.EIF == "" {
-		fail("eif", "is empty")
-	}
+	options.Check(e, written, fail)
 	// 0 to 3 are the hypervisor, loopback, the host, and an enclave's parent.
 	if written("cid") && (e.CID < 4 || e.CID == math.MaxUint32) {
 		fail("cid", "is not from 4 to 4294967294")
@@ -154,39 +136,13 @@ func (e *Enclave) Check(written func(key string) bool, fail func(key, wrong stri
 	if e.CPUCount < 1 || e.CPUCount > 256 {
 		fail("cpu_count", "is not from 1 to 256")
 	}
-	if e.NitroCLI == "" {
-		fail("nitro_cli", "is empty")
-	}
-	if e.Credentials != nil && (e.Credentials.AccessKeyID == "" || e.Credentials.SecretAccessKey.Reveal() == "") {
-		fail("credentials", "need access_key_id and secret_access_key")
-	}
 }
 
 // Secret implements [config.Section].
-func (e *Enclave) Secret() (key string, secret bool) { return "credentials", e.Credentials != nil }
+func (e *Enclave) Secret() (key string, secret bool) { return options.Secret(e) }
 
 // Render implements [config.Section].
-func (e *Enclave) Render(w *config.Lines) {
-	w.Line(true, "eif", config.Quote(e.EIF))
-	w.Line(e.CID != 0, "cid", fmt.Sprint(cmp.Or(e.CID, 16)))
-	w.Line(e.MemoryMiB != 0, "memory_mib", fmt.Sprint(cmp.Or(e.MemoryMiB, MinMemoryMiB)))
-	w.Line(e.CPUCount != DefaultCPUCount, "cpu_count", fmt.Sprint(e.CPUCount))
-	w.Line(e.NitroCLI != DefaultNitroCLI, "nitro_cli", config.Quote(e.NitroCLI))
-	if e.Transport != "" {
-		w.Line(true, "transport", config.Quote(e.Transport))
-	}
-	w.Line(e.StopEnclave, "stop_enclave", fmt.Sprint(e.StopEnclave))
-	c := e.Credentials
-	if c == nil {
-		return
-	}
-	w.Below("credentials")
-	w.Line(true, "access_key_id", config.Quote(c.AccessKeyID))
-	w.Line(true, "secret_access_key", config.Quote(c.SecretAccessKey.Reveal()))
-	if token := c.SessionToken.Reveal(); token != "" {
-		w.Line(true, "session_token", config.Quote(token))
-	}
-}
+func (e *Enclave) Render(w *config.Lines) { options.Render(e, w) }
 
 // whole finds what is wrong with several enclaves or chains together.
 func whole(c *config.Config, fail func(text string, place ...any)) {

@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -23,10 +22,8 @@ import (
 // new one. What they say of one of the config has to be what the config says:
 // `privyseal start` would launch that one, and one launched otherwise is in its way.
 type enclaveFlags struct {
-	name, eif      string
-	cid            uint32
-	memory, cpus   int
-	nitroCLI, dir  string
+	name           string
+	want           Enclave
 	region, kmsKey string
 
 	set *pflag.FlagSet // nil without a command line
@@ -37,15 +34,9 @@ const defaultEnclave = "main"
 
 func (f *enclaveFlags) add(cmd *cobra.Command) {
 	fl := cmd.Flags()
-	f.set = fl
+	f.set, f.want = fl, NewEnclave("")
 	fl.StringVar(&f.name, "enclave", "", "name of the enclave in the config (default "+defaultEnclave+")")
-	about := func(key string) string { return config.Comment(keys, key) }
-	fl.StringVar(&f.eif, "eif", "", about("eif"))
-	fl.Uint32Var(&f.cid, "cid", 0, about("cid"))
-	fl.IntVar(&f.memory, "memory-mib", 0, about("memory_mib"))
-	fl.IntVar(&f.cpus, "cpu-count", DefaultCPUCount, about("cpu_count"))
-	fl.StringVar(&f.nitroCLI, "nitro-cli", DefaultNitroCLI, about("nitro_cli"))
-	fl.StringVar(&f.dir, "transport", "", about("transport"))
+	cli.AddOptions(fl, "", options, &f.want)
 	fl.StringVar(&f.region, "region", "", "AWS region (default: that of the KMS key)")
 	fl.StringVar(&f.kmsKey, "kms-key", "", "ARN of the KMS key, which the image's policy has to name")
 }
@@ -59,80 +50,56 @@ func (f *enclaveFlags) choose(c *config.Config) (name string, e Enclave, isNew b
 			name = slices.Collect(maps.Keys(Enclaves(c)))[0]
 		}
 		if e, known := Enclaves(c)[name]; known {
-			e.EIF, e.Transport = c.Path(e.EIF), c.Path(e.Transport)
+			options.Paths(&e, func(path string) (string, error) { return c.Path(path), nil })
 			return name, e, false, f.agree(name, e)
 		}
 	}
-	if f.eif == "" {
+	if f.want.EIF == "" {
 		return "", e, false, cli.Usagef("--eif FILE is missing: the image, as of `privyseal nitro build`")
 	}
 	e, err = f.newEnclave(name)
 	return name, e, true, err
 }
 
-// given reports whether a flag stands on the command line.
-func (f *enclaveFlags) given(flag string) bool { return f.set != nil && f.set.Changed(flag) }
+// given reports whether the flag of a key stands on the command line.
+func (f *enclaveFlags) given(key string) bool {
+	return f.set != nil && f.set.Changed(cli.OptionFlag("", key))
+}
 
-// agree holds the flags against an enclave of the config.
+// agree compares the flags with an enclave of the config.
 func (f *enclaveFlags) agree(name string, e Enclave) error {
-	dir, err := absolute(f.dir)
-	if err != nil {
+	want := f.want
+	if err := options.Paths(&want, filepath.Abs); err != nil {
 		return err
 	}
-	for _, v := range []struct {
-		flag          string
-		agrees        bool
-		ours, configs any
-	}{
-		{"eif", f.eif == e.EIF || sameFile(f.eif, e.EIF), f.eif, e.EIF},
-		{"cid", f.cid == e.CID, f.cid, e.CID},
-		{"memory-mib", f.memory == e.MemoryMiB, f.memory, e.MemoryMiB},
-		{"cpu-count", f.cpus == e.CPUCount, f.cpus, e.CPUCount},
-		{"nitro-cli", f.nitroCLI == e.NitroCLI, f.nitroCLI, e.NitroCLI},
-		{"transport", dir == e.Transport || sameFile(dir, e.Transport), f.dir, e.Transport},
-	} {
-		if !f.given(v.flag) || v.agrees {
+	for _, op := range options {
+		ours, configs := op.Text(&want), op.Text(&e)
+		if !f.given(op.Name) || ours == configs || op.Path && sameFile(ours, configs) {
 			continue
 		}
-		has := fmt.Sprintf("%s = %v", keyOf(v.flag), v.configs)
-		if v.configs == "" || fmt.Sprint(v.configs) == "0" {
-			has = "no " + keyOf(v.flag)
+		has := fmt.Sprintf("%s = %s", op.Name, configs)
+		if configs == "" {
+			has = "no " + op.Name
 		}
-		return cli.Usagef("enclave %s of the config has %s, and --%s says %v; leave --%s out, correct the config, or give --enclave another name", name, has, v.flag, v.ours, v.flag)
+		flag := cli.OptionFlag("", op.Name)
+		return cli.Usagef("enclave %s of the config has %s, and --%s says %s; leave --%s out, correct the config, or give --enclave another name", name, has, flag, f.set.Lookup(flag).Value, flag)
 	}
 	return nil
 }
-
-// keyOf returns the config's key for a flag, and flagOf the flag for a key.
-func keyOf(flag string) string { return strings.ReplaceAll(flag, "-", "_") }
-func flagOf(key string) string { return strings.ReplaceAll(key, "_", "-") }
 
 // newEnclave returns an enclave of the flags alone, by the rules of the config.
 func (f *enclaveFlags) newEnclave(name string) (e Enclave, err error) {
 	if !config.ValidTable(name) {
 		return e, cli.Usagef("--enclave %q is not a name: 1 to 40 of A-Z a-z 0-9 _ -", name)
 	}
-	e = NewEnclave(f.eif)
-	e.CID, e.MemoryMiB, e.CPUCount, e.NitroCLI, e.Transport = f.cid, f.memory, f.cpus, f.nitroCLI, f.dir
-	e.Check(func(key string) bool { return f.given(flagOf(key)) }, func(key, wrong string) {
-		err = cmp.Or(err, cli.Usagef("--%s %s", flagOf(key), wrong))
+	e = f.want
+	e.Check(f.given, func(key, wrong string) {
+		err = cmp.Or(err, cli.Usagef("--%s %s", cli.OptionFlag("", key), wrong))
 	})
-	if err != nil {
-		return e, err
+	if err == nil {
+		err = options.Paths(&e, filepath.Abs)
 	}
-	if e.EIF, err = absolute(e.EIF); err != nil {
-		return e, err
-	}
-	e.Transport, err = absolute(e.Transport)
 	return e, err
-}
-
-// absolute returns the absolute path, "" of none.
-func absolute(path string) (string, error) {
-	if path == "" {
-		return "", nil
-	}
-	return filepath.Abs(path)
 }
 
 func sameFile(a, b string) bool {
@@ -147,7 +114,7 @@ func sameFile(a, b string) bool {
 // Read reads the image and its policy, and holds the flags against it.
 func (f *enclaveFlags) readImage(path string) (*eif.Image, *policy.Policy, error) {
 	im, err := image.Read(path)
-	if err != nil && f.eif != "" {
+	if err != nil && f.want.EIF != "" {
 		err = cli.OfFlag("eif", err)
 	}
 	if err != nil {

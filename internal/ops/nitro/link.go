@@ -294,7 +294,7 @@ func policyDigest(p *policy.Policy) ([32]byte, error) {
 
 // credentialsOf returns where the credentials for an enclave come from.
 func credentialsOf(e *enclaveLink) nitrohost.Source {
-	if c := e.config.Credentials; c != nil {
+	if c := e.config.Credentials; c.AccessKeyID != "" {
 		return nitrohost.Static{Value: secret.AWS{AccessKeyID: c.AccessKeyID, SecretAccessKey: c.SecretAccessKey, SessionToken: c.SessionToken}}
 	}
 	return nitrohost.DefaultChain{Region: e.policy.Region()}

@@ -34,7 +34,7 @@ func (f *Taker) Takes(c migrate.Chain) bool { return c.KMS != nil }
 
 // Idle implements [home.Taker].
 func (f *Taker) Idle() error {
-	if f.publicKey != "" || f.enclave.eif != "" || f.enclaveConfig != "" {
+	if f.publicKey != "" || f.enclave.want.EIF != "" || f.enclaveConfig != "" {
 		return cli.Usagef("--public-key, --eif and --enclave-config are for a key that an enclave holds, and this one is in a file")
 	}
 	return nil
@@ -43,8 +43,8 @@ func (f *Taker) Idle() error {
 // takeKey are the words of `privyseal init` that take the key over.
 func (f *Taker) takeKey(c migrate.Chain) []string {
 	words := []string{"--provider", providerName}
-	if f.enclave.eif != "" { // else that of the config
-		words = append(words, "--eif", f.enclave.eif)
+	if f.enclave.want.EIF != "" { // else that of the config
+		words = append(words, "--eif", f.enclave.want.EIF)
 	}
 	return append(words, "--public-key", f.publicKey, "--import-kms", c.KeyFile)
 }
@@ -133,13 +133,13 @@ func (f *Taker) takeEnclave(cmd *cobra.Command, in *home.Installer, old *migrate
 		}
 	}
 	if !set("cid") {
-		f.enclave.cid = e.CID
+		f.enclave.want.CID = e.CID
 	}
 	if !set("memory-mib") {
-		f.enclave.memory = e.MemoryMiB
+		f.enclave.want.MemoryMiB = e.MemoryMiB
 	}
 	if !set("cpu-count") && e.CPUCount != 0 {
-		f.enclave.cpus = e.CPUCount
+		f.enclave.want.CPUCount = e.CPUCount
 	}
 	return fmt.Sprintf("enclave: %v taken over%s", e, f.overruled(set)), nil
 }

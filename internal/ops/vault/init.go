@@ -31,24 +31,15 @@ type Init struct {
 func (f *Init) flags(fl *pflag.FlagSet) {
 	f.set = fl.Changed
 	fl.StringVar(&f.name, "vault", "main", "name of the [vault.NAME] in the config; --vault-address makes a new one")
-	for _, field := range fields {
-		name, help := flagOf(field.key), field.help
-		switch v := field.of(&f.server).(type) {
-		case *string:
-			fl.StringVar(v, name, field.standard, help)
-		case *bool:
-			fl.BoolVar(v, name, false, help)
-		case *config.Duration:
-			fl.DurationVar(&v.Duration, name, vault.DefaultTimeout, help)
-		}
-	}
+	f.server.Fill(func(string) bool { return false })
+	cli.AddOptions(fl, "vault-", options, &f.server)
 	fl.StringVar(&f.key, "vault-key", "", "name of the key on the server (default: the name of the chain)")
 	fl.BoolVar(&f.take, "vault-take", false, "take a key that is on the server; without it one is made there, or imported with --import-key")
 	fl.IntVar(&f.version, "vault-key-version", 0, "version of the key that --vault-take takes (default: the latest)")
 	fl.StringVar(&f.admin, "vault-admin-token-file", "", "file with a token that may make or import the key, used only now; the signer's own need only sign and read")
 }
 
-func flagOf(key string) string { return "vault-" + strings.ReplaceAll(key, "_", "-") }
+func flagOf(key string) string { return cli.OptionFlag("vault-", key) }
 
 // check finds what is wrong with the flags alone.
 func (f *Init) check(importKey string) error {
@@ -71,9 +62,9 @@ func (f *Init) serverIn(c *config.Config) (s *Server, added map[string]map[strin
 		s, there = c.Tables[table][f.name].(*Server)
 	}
 	var given string
-	for _, field := range fields {
-		if f.set(flagOf(field.key)) {
-			given = cmp.Or(given, flagOf(field.key))
+	for _, op := range options {
+		if f.set(flagOf(op.Name)) {
+			given = cmp.Or(given, flagOf(op.Name))
 		}
 	}
 	switch {
@@ -85,13 +76,8 @@ func (f *Init) serverIn(c *config.Config) (s *Server, added map[string]map[strin
 		return nil, nil, cli.Usagef("--vault-address is missing: there is no [%s.%s] in %s yet", table, f.name, config.FileName)
 	}
 	s = &f.server
-	for _, path := range []*string{&s.CAFile, &s.TokenFile, &s.SecretIDFile} {
-		if *path == "" {
-			continue
-		}
-		if *path, err = filepath.Abs(*path); err != nil {
-			return nil, nil, err
-		}
+	if err := options.Paths(s, filepath.Abs); err != nil {
+		return nil, nil, err
 	}
 	s.client(func(path string) string { return path }).Check(func(key, wrong string) {
 		err = cmp.Or(err, cli.Usagef("--%s %s", flagOf(key), strings.ReplaceAll(wrong, "_", "-")))
