@@ -447,7 +447,9 @@ func TestWaitsForTheStateToSettle(t *testing.T) {
 	if _, err := Read(ctx, Place{Source: "cometbft", Paths: []string{home}}, time.Hour); !errors.Is(err, context.Canceled) {
 		t.Errorf("Read with an ended context = %v", err)
 	}
-	if _, err := read(t, "cometbft", home); err != nil {
+	ctx, cancel = context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	if _, err := Read(ctx, Place{Source: "cometbft", Paths: []string{home}}, settle); err != nil {
 		t.Errorf("Read of a state from the future = %v", err)
 	}
 }
