@@ -147,7 +147,7 @@ func copyTree(t *testing.T, tree string) {
 }
 
 // buildChanged builds the program from our own files with some of tree in their place,
-// so that nothing is compiled that has not changed, and holds tree against the rules of
+// so that nothing is compiled that has not changed, and checks tree against the rules of
 // its imports.
 func buildChanged(t *testing.T, bin, tree string, changed []string) {
 	t.Helper()

@@ -174,7 +174,7 @@ func TestCuresOfStates(t *testing.T) {
 }
 
 // An export of long ago, where the message says `state import FILE`: the gate shows
-// its age, knows it for this host's own, and wants the word.
+// its age, knows it for this host's own, and asks for confirmation.
 func TestAnOldExportIsNoCure(t *testing.T) {
 	o := newOperator(t)
 	old := filepath.Join(o.dir, "old.json")

@@ -69,7 +69,7 @@ func TestDocs(t *testing.T) {
 	}
 }
 
-// pflag takes what stands in back-quotes for the name of the value, and prints
+// pflag takes what is in back-quotes for the name of the value, and prints
 // `--to privyseal nitro import-key`.
 func TestFlagsNameNoCommandAsTheirValue(t *testing.T) {
 	var walk func(*cobra.Command)

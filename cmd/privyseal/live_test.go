@@ -382,7 +382,7 @@ func TestNoStatusSocket(t *testing.T) {
 }
 
 // TestReadOnlyHome: config and key belong to root and cannot be written, the state
-// lies elsewhere, as in a container.
+// is elsewhere, as in a container.
 func TestReadOnlyHome(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("only root can be another user")
@@ -420,7 +420,7 @@ func TestReadOnlyHome(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// The program lies where that user may not look.
+	// The program is where that user may not look.
 	program := filepath.Join(l.dir, "privyseal")
 	data, err := os.ReadFile(exe)
 	if err != nil {
@@ -484,7 +484,7 @@ func TestLogReaderGoes(t *testing.T) {
 	}
 }
 
-// TestCrashIsStartedAgain: what ends a Go program by itself is no status that a unit
+// TestCrashIsStartedAgain: what ends a Go program by itself is not a status that a unit
 // takes for an operator's business.
 func TestCrashIsStartedAgain(t *testing.T) {
 	l := newLiveHome(t)

@@ -128,7 +128,7 @@ func diskDir(t *testing.T) string {
 	return ""
 }
 
-// cure [PLACEHOLDER=VALUE…] types the last command that stands in backticks in what the
+// cure [PLACEHOLDER=VALUE…] types the last command that is in backticks in what the
 // last one has printed, its placeholders replaced, as an operator pastes it.
 func typeCure(ts *testscript.TestScript, neg bool, args []string) {
 	commands := regexp.MustCompile("`([^`]+)`").FindAllStringSubmatch(ts.ReadFile("stdout")+ts.ReadFile("stderr"), -1)

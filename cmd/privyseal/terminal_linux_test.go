@@ -98,5 +98,5 @@ func TestTerminal(t *testing.T) {
 	}
 }
 
-// quoted is what stands in backticks, which is not broken.
+// quoted is what is in backticks, which is not broken.
 var quoted = regexp.MustCompile("`[^`]*`")

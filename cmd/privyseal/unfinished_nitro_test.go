@@ -70,7 +70,7 @@ type cutChain struct {
 	wrapped []byte
 }
 
-// documentOf is where the document of a wrapped key lies.
+// documentOf is where the document of a wrapped key is.
 func documentOf(wrapped string) string {
 	return strings.TrimSuffix(wrapped, ".wrapped") + ".attestation"
 }

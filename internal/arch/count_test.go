@@ -200,7 +200,7 @@ func declaredBy(d ast.Decl) (ids []*ast.Ident) {
 	return ids
 }
 
-// TestRooms holds the map of imports against the rules of the house.
+// TestRooms checks the map of imports against the rules of the house.
 func TestRooms(t *testing.T) {
 	for pkg, allowed := range mayImport {
 		for _, imp := range strings.Fields(allowed) {

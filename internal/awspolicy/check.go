@@ -13,7 +13,7 @@ import (
 // does not understand does not count, and a denial only where it is certain.
 //
 // It cannot see grants, replicas, IAM policies, or where the key's material
-// comes from. The error is for text that is no policy.
+// comes from. The error is for text that is not a policy.
 func Check(text []byte, images []Image) ([]Finding, error) {
 	rules, unknown, err := parse(text)
 	if err != nil {

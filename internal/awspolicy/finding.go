@@ -31,7 +31,7 @@ type Finding struct {
 type power struct {
 	action string
 	// attested actions take an attestation document, and a condition on it.
-	// Without, a condition that wants one is never met.
+	// Without, a condition that requires one is never met.
 	attested bool
 	kind     Kind // of who has it: Bypass, Rewrite or Destroy
 	means    string

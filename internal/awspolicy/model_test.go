@@ -311,7 +311,7 @@ func TestDenials(t *testing.T) {
 }
 
 // named returns principals of their short names: Service:x, Federated:x, everyone, or
-// what stands in an AWS element.
+// what is in an AWS element.
 func named(names ...string) modelPrincipals {
 	p := modelPrincipals{}
 	for _, n := range names {

@@ -115,7 +115,7 @@ var witnesses = func() (list []map[int]string) {
 	return append(list, nil)
 }()
 
-// Who is named can indeed do it: in policies of plain conditions, each finding has a
+// Whoever is named can indeed do it: in policies of plain conditions, each finding has a
 // request that KMS would grant by that statement. A judge that cries wolf is not
 // listened to.
 func TestNobodyIsNamedForNothing(t *testing.T) {

@@ -72,7 +72,7 @@ func TestPrintedPoliciesAdmit(t *testing.T) {
 	}
 }
 
-// Who manages the KMS key may do that and not use it, and the host may not.
+// Whoever manages the KMS key may do that and not use it, and the host may not.
 func TestPrintedPoliciesAreManaged(t *testing.T) {
 	for name, policy := range printed() {
 		text, err := policy.JSON()
@@ -96,7 +96,7 @@ func TestPrintedPoliciesAreManaged(t *testing.T) {
 	}
 }
 
-// edit is one change of one statement, as somebody makes it who mends a policy by hand.
+// edit is one change of one statement, as somebody makes it who repairs a policy by hand.
 type edit struct {
 	name   string
 	change func(s *modelStatement)

@@ -108,7 +108,7 @@ func (s modelStatement) names(c caller) bool {
 }
 
 // hostsIn returns the roles that a policy lets use the key by name, and in the enclave
-// only. Who gets in by an account alone is known to nobody.
+// only. Whoever gets in by an account alone is known to nobody.
 func hostsIn(p modelPolicy) map[string]bool {
 	hosts := map[string]bool{}
 	for _, c := range callers {
@@ -148,7 +148,7 @@ func unsound(t *testing.T, text []byte) string {
 	if err != nil || json.Unmarshal(text, &p) != nil {
 		return ""
 	}
-	// Who gets around the enclave is named for that, and is no host of one.
+	// Whoever gets around the enclave is named for that, and is not a host of one.
 	hosts := hostsIn(p)
 	if slices.ContainsFunc(found, func(f Finding) bool { return f.Kind == Bypass && slices.Contains(f.Actions, "kms:Decrypt") }) {
 		hosts = nil

@@ -34,7 +34,7 @@ const (
 	Imported  = "imported"  // copies may exist
 )
 
-// Claims are the user data, as a JSON object without spaces. Purpose stands in
+// Claims are the user data, as a JSON object without spaces. Purpose is in
 // all of them.
 type Claims struct {
 	Version int    `json:"v"` // 1

@@ -84,7 +84,7 @@ func FormatKey(key pubkey.Key, form KeyFormat) (string, error) {
 
 // WarnPlaintext warns of a key file that was imported and still exists.
 func WarnPlaintext(w io.Writer, path string) {
-	fmt.Fprintf(w, "the key still lies in plain text in %s; once its old signer is off for good: `shred -u %s`\n", path, shell.Word(path))
+	fmt.Fprintf(w, "the key is still in plain text in %s; once its old signer is off for good: `shred -u %s`\n", path, shell.Word(path))
 }
 
 // KeyJSON returns the public key as in genesis.json.

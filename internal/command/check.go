@@ -90,7 +90,7 @@ func (k *inspection) print(w io.Writer) error {
 	return err
 }
 
-// page returns a row a line, and under a failed one what mends it. Columns are
+// page returns a row a line, and under a failed one what repairs it. Columns are
 // as wide as their widest cell, the last one aside.
 func (k *inspection) page(s screen) string {
 	var b strings.Builder
@@ -284,7 +284,7 @@ func (k *inspection) checkRunning(ch config.Chain, line int) {
 	c := k.snapshot(ch.Name)
 	problem := ""
 	if c != nil {
-		problem, _ = statusProblem(*c) // the cure stands in a row of its own
+		problem, _ = statusProblem(*c) // the cure is in a row of its own
 	}
 	switch {
 	case c == nil:

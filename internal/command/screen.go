@@ -13,8 +13,8 @@ import (
 // screen is where text for a person goes to: a terminal has a width and colours, a
 // file and a pipe have neither.
 type screen struct {
-	width  int // in columns; 0 is no limit
-	height int // in lines; 0 is no limit
+	width  int // in columns; 0: no limit
+	height int // in lines; 0: no limit
 	colour bool
 	// addressed says that the cursor can be moved.
 	addressed bool

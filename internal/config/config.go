@@ -141,7 +141,7 @@ func (c *Config) written(table, name string) func(key string) bool {
 	}
 }
 
-// Path returns where a path of the config lies, cleaned: relative ones start at the
+// Path returns where a path of the config is, cleaned: relative ones start at the
 // folder of the config file. An empty one stays empty.
 func (c *Config) Path(p string) string {
 	switch {

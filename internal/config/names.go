@@ -17,7 +17,7 @@ func ValidTable(s string) bool {
 const NameRule = "1 to 50 of A-Z a-z 0-9 . _ - that do not start with a dot"
 
 // ValidName reports whether s may be the name of a chain or of a node. The rule is
-// that of chain ids, beside which it stands in metrics and file names.
+// that of chain ids, beside which it appears in metrics and file names.
 func ValidName(s string) bool { return watermark.ValidChainID(s) }
 
 // CheckChainID says what is wrong with a chain id.

@@ -14,7 +14,7 @@ import (
 	"github.com/pelletier/go-toml/v2/unstable"
 )
 
-// document is what one walk over the file finds: where each key stands, and
+// document is what one walk over the file finds: where each key is, and
 // which ones are unknown, duplicate or of the wrong type.
 type document struct {
 	kinds    Kinds
@@ -210,7 +210,7 @@ func (d *document) key(prefix string, e *unstable.Node) (path string, line int) 
 }
 
 // leaf notes a key that may stand in one place only, and reports whether it stood in
-// another one. In a duplicate table that is no mistake of its own.
+// another one. In a duplicate table that is not a mistake of its own.
 func (d *document) leaf(path string, line int) (twice bool) {
 	if first, found := d.lines[path]; found && !d.implied[path] {
 		twice = true

@@ -31,7 +31,7 @@ const maxFile = 1<<31 - 1
 // Archive returns the files as a ramdisk: a cpio archive in the "newc" format of
 // the kernel's Documentation/driver-api/early-userspace/buffer-format.rst, not
 // compressed. Order, inode numbers and times depend on the list alone. A file's
-// folder has to stand before it, unless it is the root; nothing stands twice.
+// folder has to come before it, unless it is the root; no name occurs twice.
 func Archive(files []File) ([]byte, error) {
 	var b bytes.Buffer
 	folders := map[string]bool{".": true}
@@ -111,7 +111,7 @@ const (
 	moduleName  = "nsm.ko"
 )
 
-// folders are what stands before the program in the first ramdisk.
+// folders are what comes before the program in the first ramdisk.
 func folders() []File {
 	return []File{
 		{Name: "dev", Mode: ModeDir | 0o755},

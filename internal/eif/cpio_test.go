@@ -89,7 +89,7 @@ func FuzzFileIn(f *testing.F) {
 }
 
 // A first ramdisk is ours only if it is that to the byte: what the kernel finds in
-// front of the program, behind it, or twice, may be another program.
+// front of the program, after it, or twice, may be another program.
 func TestProgramIn(t *testing.T) {
 	make := func(program, module string) []byte {
 		disk, err := ProgramRamdisk([]byte(program), []byte(module))

@@ -68,7 +68,7 @@ func (im *Image) Encode() []byte {
 	return b
 }
 
-// checksum returns the CRC-32 over everything but the place where it stands.
+// checksum returns the CRC-32 over everything but the place where it is.
 func checksum(file []byte) uint32 {
 	crc := crc32.ChecksumIEEE(file[:crcAt])
 	return crc32.Update(crc, crc32.IEEETable, file[headerSize:])

@@ -167,7 +167,7 @@ func TestBuildRefuses(t *testing.T) {
 	}
 }
 
-// What the hypervisor would not boot is no kernel, even where it can be measured.
+// What the hypervisor would not boot is not a kernel, even where it can be measured.
 func TestCheckKernel(t *testing.T) {
 	at := func(offset int, magic string) []byte {
 		b := make([]byte, 0x300)

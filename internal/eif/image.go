@@ -5,7 +5,7 @@ import (
 	"fmt"
 )
 
-// Limits in bytes of what is no kernel or ramdisk.
+// Limits in bytes of what is not a kernel or ramdisk.
 const (
 	maxCmdline   = 64 << 10
 	maxMetadata  = 1 << 20

@@ -20,7 +20,7 @@ import (
 // Signer signs images.
 type Signer struct {
 	key  *ecdsa.PrivateKey
-	cert []byte // PEM, as it stands in the image
+	cert []byte // PEM, as it is in the image
 }
 
 // NewSigner returns a signer with the private key and the certificate in two PEM

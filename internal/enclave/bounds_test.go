@@ -115,7 +115,7 @@ func TestImportedMarkGoesOn(t *testing.T) {
 		for ask, want := range next {
 			w.boot("chain-1", reply.Created, fmt.Sprint(ask))
 			resp, err := w.node().prevote(ask, 1)
-			if ask == 1001 { // the first after a load lies more than one above the mark
+			if ask == 1001 { // the first after a load is more than one above the mark
 				want = "height_gap"
 			}
 			if err != nil || (resp.Signature != nil) != (want == "") || !strings.Contains(resp.Refused, want) {
@@ -252,7 +252,7 @@ func TestIdentityIsEd25519(t *testing.T) {
 	}
 }
 
-// The first record of a state stands above every number that an earlier state of the
+// The first record of a state has a number above every one that an earlier state of the
 // key can have reached at a million signatures a second.
 func TestFirstNumber(t *testing.T) {
 	w := newWorld(t, func(p *policy.Policy) { p.StateFloor = map[string]int64{"chain-1": 10} })

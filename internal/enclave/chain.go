@@ -140,7 +140,7 @@ func (e *enclave) bootChain(ctx context.Context, c *chain, bc *hostlink.BootChai
 	return nil
 }
 
-// open unwraps a key and holds what it says of itself against the policy and
+// open unwraps a key and checks what it says of itself against the policy and
 // the chain that it is meant for.
 func (e *enclave) open(ctx context.Context, creds hostlink.Credentials, wrapped []byte, chainID string) (*soft.Key, secret.Key, error) {
 	opened, err := e.c.Wrapper.Unwrap(ctx, secret.AWS(creds), wrapped)

@@ -162,7 +162,7 @@ func TestTwins(t *testing.T) {
 	}
 }
 
-// What the measured policy says holds against the host.
+// What the measured policy says binds the host too.
 func TestPolicy(t *testing.T) {
 	t.Run("chain", func(t *testing.T) {
 		w := newWorld(t, func(p *policy.Policy) { p.Chains = []string{"chain-2"} })

@@ -110,7 +110,7 @@ func (s *Store) renew(r record) error {
 	if !isNew {
 		return nil
 	}
-	// It need not be durable: until it is, the file stands under the other name.
+	// It need not be durable: until it is, the file has the other name.
 	if err := s.sys.rename(s.c.Path+newCompanion, s.c.Path+CompanionSuffix); err != nil {
 		return fmt.Errorf("cannot name the file beside it: %w", err)
 	}

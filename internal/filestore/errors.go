@@ -33,7 +33,7 @@ type Error struct {
 	Path   string
 	Err    error  // one of the reasons above, or the system's error
 	Detail string // more for the operator, or empty
-	Cure   string // what to do next, or empty; it stands on a line of its own
+	Cure   string // what to do next, or empty; it is on a line of its own
 }
 
 func (e *Error) Error() string {
@@ -63,7 +63,7 @@ func (f *fault) Error() string { return f.err.Error() }
 func (f *fault) Unwrap() error { return f.err }
 
 // explain makes an *Error of err for an operator who called op, with the
-// command that mends it.
+// command that repairs it.
 func (c *Config) explain(op string, err error) error {
 	if err == nil {
 		return nil

@@ -3,7 +3,7 @@
 //
 // The file holds two records in two slots, written by turns, each record twice
 // (record.go has the format). A write goes to the slot of the older record with
-// one pwrite and one fdatasync, so the newer one stands untouched until the write
+// one pwrite and one fdatasync, so the newer one stays untouched until the write
 // is durable.
 //
 // Opening a file locks it against every other process (flock), and all that sign
@@ -60,12 +60,12 @@ type Info struct {
 	// Exported says that the state was handed to another host and is dead here.
 	Exported bool
 	// Newest is what [Adopt] would raise the state to: the highest mark that the file,
-	// what lies beside it and the host know. Ended says that Adopt would refuse, since the
+	// what is beside it and the host know. Ended says that Adopt would refuse, since the
 	// newest of them is an export.
 	Newest watermark.Saved
 	Ended  bool
 	// Torn says that one copy of a record has a bad checksum. Its twin stands in for
-	// it, and the next writes mend it.
+	// it, and the next writes repair it.
 	Torn bool
 	// Instance names machine and file, in hexadecimal. It is the same for as long as
 	// the file exists, and empty where it cannot be known.

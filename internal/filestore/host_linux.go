@@ -19,7 +19,7 @@ import (
 
 // What the host knows of a chain and key since it was booted: a file for each, in
 // folders of memory that no backup contains and that all signers of the host see.
-// Who signs holds its lock, whatever its home, and writes each record to it once
+// Whoever signs holds its lock, whatever its home, and writes each record to it once
 // that is durable. It is evidence, never the state: a folder that is missing, full
 // or not ours to write is done without.
 

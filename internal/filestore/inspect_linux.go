@@ -33,7 +33,7 @@ func (c Config) examine(f *os.File, info *Info) error {
 	return checkFile(c.Path, &st, uint32(os.Geteuid()))
 }
 
-// surroundings returns what stands around the open file.
+// surroundings returns what is around the open file.
 func (c Config) surroundings(f *os.File) (*surroundings, error) {
 	sys, fd := kernel(), int(f.Fd())
 	var around surroundings

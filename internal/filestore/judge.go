@@ -80,7 +80,7 @@ func restored(format string, args ...any) error {
 	return &fault{err: ErrRestored, detail: fmt.Sprintf(format, args...)}
 }
 
-// surroundings is what stands around the records of a state, in places that no
+// surroundings is what is around the records of a state, in places that no
 // backup of the state brings back with it.
 type surroundings struct {
 	// here is the machine and the file.

@@ -90,7 +90,7 @@ func TestJudge(t *testing.T) {
 	}
 }
 
-// What stands around a record, and whether it is taken for the last one.
+// What is around a record, and whether it is taken for the last one.
 func TestSurroundings(t *testing.T) {
 	r := sample(9, 5)
 	written := r.stamp

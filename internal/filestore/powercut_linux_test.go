@@ -650,7 +650,7 @@ func (x *search) attempt(d *disk, call int, what injury, move func(*system) erro
 	return move(x.system(d, false, call, what)) == nil
 }
 
-// A start that is cut off anywhere, again and again, is no restore: neither by a kill
+// A start that is cut off anywhere, again and again, is not a restore: neither by a kill
 // nor by a loss of power, with an hour between any two, whatever became of the times of
 // the file. After a kill it finds a record that is an hour old; after a stop it finds a
 // file whose owner was changed since.

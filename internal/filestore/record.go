@@ -49,7 +49,7 @@ import (
 //	             file was changed, nanoseconds since 1970, signed; else zero
 //	   196    8  inode, for people
 //	   204  276  sign bytes
-//	   480   32  SHA-256, or HMAC-SHA256 with flag 2, of all that stands before
+//	   480   32  SHA-256, or HMAC-SHA256 with flag 2, of all that comes before
 //
 // Chain id and sign bytes are filled up with zeros. A mark without sign bytes
 // has the length 0.

@@ -11,7 +11,7 @@ import (
 	"privyseal/internal/watermark"
 )
 
-// read reads the file, and what stands around it. Nothing is written. Of a record
+// read reads the file, and what is around it. Nothing is written. Of a record
 // that is refused with ErrRestored or ErrCopied, or as exported, cur is set all the
 // same, for who may revive it.
 func (s *Store) read() (problem, err error) {

@@ -275,7 +275,7 @@ func TestCopyOfWhatWasExported(t *testing.T) {
 	if err := Adopt(twin); !errors.Is(err, ErrExported) {
 		t.Errorf("the twin is adopted: %v", err)
 	}
-	// Who takes it in on this host may sign, and the twin may not even then.
+	// Whoever takes it in on this host may sign, and the twin may not even then.
 	if err := Create(heir, saved); err != nil {
 		t.Fatal(err)
 	}
@@ -324,7 +324,7 @@ func TestStopAfterFailedWrites(t *testing.T) {
 	}
 }
 
-// What is no restore: stops and kills in any order, reboots, the clock, chown and
+// What is not a restore: stops and kills in any order, reboots, the clock, chown and
 // chmod, a folder that is renamed, and looking.
 func TestNotRestored(t *testing.T) {
 	for name, between := range map[string]func(t *testing.T, c *Config){
@@ -367,7 +367,7 @@ func TestNotRestored(t *testing.T) {
 }
 
 // A clock that jumps a day either way, while the signer runs or while it does not,
-// is no restore.
+// is not a restore.
 func TestClockJumps(t *testing.T) {
 	c := onHost(t, false, at(1))
 	for i, jump := range []time.Duration{0, 24 * time.Hour, 0, -24 * time.Hour, 0} {

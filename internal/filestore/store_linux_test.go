@@ -371,7 +371,7 @@ func content(path string) string {
 }
 
 // One bit that flips anywhere in the file neither lowers the mark nor ends the
-// state, and the next writes mend it.
+// state, and the next writes repair it.
 func TestOneFlippedBit(t *testing.T) {
 	c := create(t, at(1))
 	s := open(t, c)

@@ -8,7 +8,7 @@
 // a backup, a reset file, a height below the chain's.
 //
 // The gate shows the mark, where it comes from and how old it is, refuses what cannot
-// be right, and wants the operator's word for the rest. It writes no state itself.
+// be right, and asks the operator to confirm the rest. It writes no state itself.
 //
 // The package trusts the operator's word, the clock of this host for an age that it shows, and
 // nothing in a file.
@@ -80,7 +80,7 @@ type Incoming struct {
 	Unsigned string
 }
 
-// Found is a state that lies beside what comes in.
+// Found is a state that is beside what comes in.
 type Found struct {
 	Path string
 	Mark watermark.Mark // zero if it could not be read
@@ -157,7 +157,7 @@ func (g *Gate) zero(in Incoming, _ Here) error {
 		}}
 }
 
-// beside refuses a mark below a state that lies beside the key.
+// beside refuses a mark below a state that is beside the key.
 func (g *Gate) beside(in Incoming, here Here) error {
 	for _, f := range here.Beside {
 		switch {
@@ -230,7 +230,7 @@ func (in *Incoming) claim() string {
 	return fmt.Sprintf("this key has signed nothing newer on %s, and no other signer of it runs", in.Chain)
 }
 
-// ask wants the operator's word on the terminal.
+// ask asks the operator on the terminal to confirm.
 func (g *Gate) ask(in Incoming) error {
 	text := fmt.Sprintf("%s: %v: %s; if that is wrong, the validator signs twice and is slashed", in.Chain, errNoWord, in.claim())
 	refusal := &Refusal{Err: errNoWord, Text: text, Cures: []string{"to confirm: " + g.again("--yes")}}

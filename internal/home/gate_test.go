@@ -42,7 +42,7 @@ func TestAdmit(t *testing.T) {
 		{"and the operator, as of a file", Incoming{Mark: zero}, Here{}, fresh, errNoWord},
 		{"a fresh key beside a state", Incoming{Mark: zero, Origin: FromNothing}, found(5), fresh | yes, errNewer},
 		{"a fresh key that joins high, beside a state", Incoming{Mark: watermark.Floor(9), Origin: FromNothing}, found(5), fresh | yes, errNewer},
-		{"a fresh key beside a fresh state", Incoming{Mark: zero, Origin: FromNothing}, found(0), fresh, errNewer}, // step 3 of height 0 is no fresh state
+		{"a fresh key beside a fresh state", Incoming{Mark: zero, Origin: FromNothing}, found(0), fresh, errNewer}, // step 3 of height 0 is not a fresh state
 		{"a fresh key beside a torn state", Incoming{Mark: zero, Origin: FromNothing}, torn, fresh | yes, errNewer},
 		{"a height below a state", Incoming{Mark: watermark.Floor(4), Origin: FromWord}, found(5), yes, errNewer},
 		{"a height above a state", Incoming{Mark: watermark.Floor(5), Origin: FromWord}, found(5), yes, nil},

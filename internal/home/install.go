@@ -392,7 +392,7 @@ func (in *Installer) openIdentity(path string) (*soft.Key, error) {
 	return key, nil
 }
 
-// Abs returns where a path of the config lies.
+// Abs returns where a path of the config is.
 func (in *Installer) Abs(path string) string {
 	if filepath.IsAbs(path) {
 		return filepath.Clean(path)

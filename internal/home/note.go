@@ -206,7 +206,7 @@ func samePath(a, b string) bool {
 	return err1 == nil && err2 == nil && os.SameFile(one, other)
 }
 
-// abs returns where a path of the home lies.
+// abs returns where a path of the home is.
 func (n *Note) abs(path string) string {
 	if filepath.IsAbs(path) {
 		return filepath.Clean(path)

@@ -54,7 +54,7 @@ type Order struct {
 	Form    cli.KeyFormat
 }
 
-// Check finds what is wrong with the command line alone, but for what its provider wants.
+// Check finds what is wrong with the command line alone, but for what its provider needs.
 func (o *Order) Check() error {
 	if o.ChainID == "" {
 		return cli.Usagef("--chain-id is missing: the chain_id in the node's genesis.json")

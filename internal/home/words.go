@@ -117,7 +117,7 @@ func (f *Start) Count() int {
 
 // Check finds what is wrong with the numbers.
 func (f *Start) Check() error {
-	const highest = 1 << 62 // what lies above could not be reached by any chain
+	const highest = 1 << 62 // what is above could not be reached by any chain
 	switch {
 	case f.After != NotAfter && (f.After < 1 || f.After > highest):
 		return cli.Usagef("--after-height %d is not a height", f.After)

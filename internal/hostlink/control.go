@@ -175,7 +175,7 @@ type ChainStatus struct {
 	Mark    string `json:"mark,omitempty"`
 }
 
-// RawRequest is a request that was read and not decoded yet. Who serves several
+// RawRequest is a request that was read and not decoded yet. Whoever serves several
 // connections decodes one at a time: it takes some multiple of the request's size.
 type RawRequest []byte
 
@@ -305,7 +305,7 @@ func ReadNodeHello(r io.Reader) (hello NodeHello, err error) {
 	return hello, decodeStrict(payload, &hello)
 }
 
-// AnswerNode answers a NodeHello: nil for a connection that stands.
+// AnswerNode answers a NodeHello: nil for a connection that was made.
 func AnswerNode(w io.Writer, err error) error {
 	if err == nil {
 		return writeFrame(w, nil)

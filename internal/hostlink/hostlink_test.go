@@ -185,7 +185,7 @@ func TestHostileHost(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := &Store{Dial: liar(t, tc.answers...), ID: testID, Key: testKey}
-			// What is no lie that could be named ends with the caller's time.
+			// What is not a lie that could be named ends with the caller's time.
 			patience := 50 * time.Millisecond
 			if tc.want != nil {
 				patience = time.Minute

@@ -139,7 +139,7 @@ func (k *Keeper) put(ctx context.Context, sealed []byte) (kind byte, body []byte
 	}
 	saved, err := k.Store.Replace(ctx, k.saved, hostMark(next, sealed))
 	if err != nil {
-		// Unknown outcome: what stands there is read again before the next answer.
+		// Unknown outcome: what is there is read again before the next answer.
 		k.loaded = false
 		return 0, nil, err
 	}

@@ -39,7 +39,7 @@ type Key [32]byte
 //	    45    n  sign bytes, to 32 bytes before the end
 //	         32  HMAC-SHA256 over "privyseal record 1", a zero byte, the length
 //	             of the chain id as one byte, the chain id, the key id, and all
-//	             that stands before
+//	             that comes before
 //
 // Chain and key are not in it but under the MAC: a record of another chain or
 // key does not verify.

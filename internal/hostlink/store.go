@@ -24,7 +24,7 @@ const (
 	frameError   = 'E' // host: text
 )
 
-// ErrReplay says that the host stands by a record that is older than ours.
+// ErrReplay says that the host insists on a record that is older than ours.
 var ErrReplay = errors.New("the host gave back an older state")
 
 // Store is a [watermark.Store] whose bytes the host keeps. The zero value is of
@@ -89,7 +89,7 @@ func (s *Store) follow(sealed []byte) error {
 	if err != nil {
 		return err
 	}
-	// A twin's record at our very mark with other bytes is no state of ours either:
+	// A twin's record at our very mark with other bytes is not a state of ours either:
 	// we have signed ours.
 	if s.loaded && (r.Seq <= s.last.Seq || !s.last.Mark.Less(r.Mark) && !s.last.Mark.Equal(r.Mark)) {
 		return fmt.Errorf("%w: record %d at %v, ours is %d at %v", ErrReplay, r.Seq, r.Mark, s.last.Seq, s.last.Mark)

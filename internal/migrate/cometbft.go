@@ -136,7 +136,7 @@ func genesisChainID(path string) (string, error) {
 	return id, nil
 }
 
-// findChainID returns the chain_id of the object that d stands before, which must
+// findChainID returns the chain_id of the object that d reads next, which must
 // stand in it once.
 func findChainID(d *json.Decoder) (id string, err error) {
 	if t, err := d.Token(); err != nil || t != json.Delim('{') {

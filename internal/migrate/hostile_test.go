@@ -8,7 +8,7 @@ import (
 	"unicode"
 )
 
-// What files and folders are called, and what stands in them, was chosen by others. No
+// What files and folders are called, and what is in them, was chosen by others. No
 // note and no step hands it to the terminal, or to a shell that a step is pasted to.
 func TestNamesOfOthers(t *testing.T) {
 	const hostile = "a$(touch x)\x1b[2J'`b`\u202e"

@@ -58,7 +58,7 @@ type Chain struct {
 	Identity     *soft.Key
 	IdentityFile string
 
-	MaxHeight int64         // highest height that is signed; 0 is no bound
+	MaxHeight int64         // highest height that is signed; 0: no bound
 	Timeout   time.Duration // of reads and writes; 0 is not set
 
 	Warnings []string
@@ -130,7 +130,7 @@ type connection struct {
 	listens   string // see Node
 	identity  string // path, or ""
 	timeout   time.Duration
-	maxHeight int64 // 0 is no bound
+	maxHeight int64 // 0: no bound
 }
 
 // connect adds a node. Identity, timeout and highest height are settings of

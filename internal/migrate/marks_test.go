@@ -57,7 +57,7 @@ func TestParseState(t *testing.T) {
 	}
 }
 
-// What is no state is called what it is, and a state that has two meanings has none.
+// What is not a state is called what it is, and a state that has two meanings has none.
 func TestParseStateRefuses(t *testing.T) {
 	for text, want := range map[string]string{
 		`{"height":"361402","round":0,"step":3,"height":"5"}`: `duplicate key "height"`,
@@ -156,7 +156,7 @@ func FuzzParseState(f *testing.F) {
 	})
 }
 
-// A state that does not say where it is stands nowhere: what is missing is no zero.
+// A state that does not say where it stands has no mark: what is missing is not a zero.
 func TestStatesAreComplete(t *testing.T) {
 	for name, whole := range map[string][3]string{
 		"CometBFT": {`"height":"5"`, `"round":0`, `"step":3`},

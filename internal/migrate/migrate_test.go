@@ -685,7 +685,7 @@ func TestLongHome(t *testing.T) {
 	}
 }
 
-// The chain id is found wherever it stands, and what is inside other values
+// The chain id is found wherever it is, and what is inside other values
 // does not count.
 func TestGenesisChainID(t *testing.T) {
 	for text, want := range map[string]string{

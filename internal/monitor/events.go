@@ -188,7 +188,7 @@ func (c *Chain) refused(e Outcome) {
 	c.log.Log(context.Background(), level, "refused to sign", attrs...)
 }
 
-// because returns why something was refused, without the reason, which stands beside
+// because returns why something was refused, without the reason, which is beside
 // it, and without the word that it was.
 func because(e Outcome) string {
 	reason := strings.TrimSuffix(strings.TrimSuffix(e.Reason, "_same_node"), "_other_node")

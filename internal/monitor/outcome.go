@@ -15,7 +15,7 @@ type Outcome struct {
 	Bytes                   int // that were of the node's choice
 	Reason                  string
 	Err                     error
-	Fault                   signer.Fault // where Err is no refusal
+	Fault                   signer.Fault // where Err is not a refusal
 	StoreErrors             int
 	Repeated                bool
 	Nil                     bool // a vote for no block

@@ -5,7 +5,7 @@
 // It is pure: no device, no network, no clock. It makes no documents, that is
 // the enclave's side (nitro/nsm). It trusts the root certificate that is
 // compiled in, or the one that the caller names, and nothing in a document
-// before Verify returned nil. A document is no proof of freshness unless it
+// before Verify returned nil. A document is not a proof of freshness unless it
 // holds a nonce of the caller's: it stays verifiable for three hours, and for
 // ever at a time in the past. Revocation lists are not looked at; AWS's
 // description of the process leaves them out.

@@ -216,7 +216,7 @@ type sigStructure struct {
 }
 
 // checkSignature checks the document's signature: r and s, 48 bytes each. With
-// every (r, s) an (r, -s) is good too; a document is no unique name of itself.
+// every (r, s) an (r, -s) is good too; a document is not a unique name of itself.
 func (d *Document) checkSignature(key *ecdsa.PublicKey) error {
 	if len(d.signature) != signatureSize {
 		return errSignature

@@ -21,7 +21,7 @@ type Config struct {
 	// Policy is the SHA-256 of the policy file in the image.
 	Policy [32]byte
 	// KMS is the only place that the enclave can reach by way of us: that of the
-	// policy, where it is no service of this host.
+	// policy, where it is not a service of this host.
 	KMS         policy.Endpoint
 	Credentials Source
 	Chains      []Chain

@@ -35,7 +35,7 @@ func (h *Host) control(ctx context.Context, link vsock.Host, e Enclave) (served 
 			alive, lookErr := h.Launcher.Alive(ctx, e.ID)
 			switch {
 			case lookErr != nil:
-				h.once.warn(h.Log, "cannot tell whether the enclave runs", lookErr)
+				h.once.warn(h.Log, "cannot find out whether the enclave runs", lookErr)
 			case !alive:
 				return served, fmt.Errorf("the enclave ended (%w); launching it again", err)
 			case time.Since(heard) >= h.silence:

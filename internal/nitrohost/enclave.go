@@ -40,6 +40,6 @@ type Enclave struct {
 	State    string // RUNNING, TERMINATING or EMPTY
 	Debug    bool
 	// Measured is what nitro-cli computed from the image at launch; all empty
-	// before its version 1.2. It is no proof: an attestation document is.
+	// before its version 1.2. It is not a proof: an attestation document is.
 	Measured Measurements
 }

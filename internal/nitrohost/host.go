@@ -6,7 +6,7 @@
 // It holds no key and signs nothing. The enclave does not trust it; what is here
 // decides whether the validator signs, never what. From the enclave it takes
 // bytes within limits: no port waits for another, and what the enclave says of
-// itself is no proof of anything.
+// itself is not a proof of anything.
 //
 // The enclave outlives this process: without a host to acknowledge its state it
 // refuses to sign, and the next process finds it and boots it again.

@@ -478,7 +478,7 @@ func (h stalled) Handle(ctx context.Context, r slog.Record) error {
 	return h.Handler.Handle(ctx, r)
 }
 
-// Who reads the log may hang: state, nodes and control go on.
+// Whoever reads the log may hang: state, nodes and control go on.
 func TestStalledLogReader(t *testing.T) {
 	m := newMachine(t)
 	s := m.setup()

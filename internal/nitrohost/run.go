@@ -16,7 +16,7 @@ import (
 func New(c Config) (*Host, error) { return newHost(c, usual) }
 
 // Run keeps the enclave running and served until ctx ends. What fails is reported to
-// the observers and tried again, with growing pauses: an operator mends it
+// the observers and tried again, with growing pauses: an operator repairs it
 // without a restart. The error is why the enclave could not be ended. Run is
 // called once.
 func (h *Host) Run(ctx context.Context) error {

@@ -22,7 +22,7 @@ const (
 	// handshakeMax bounds the peer's handshake message. A stock node sends 202
 	// bytes; the rest is room for extensions, which nobody here reads.
 	handshakeMax = 1024
-	// signaturePrefix stands before the static key under the identity's
+	// signaturePrefix comes before the static key under the identity's
 	// signature (libp2p specs/noise, "Static Key Authentication").
 	signaturePrefix = "noise-libp2p-static-key:"
 )

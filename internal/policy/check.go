@@ -51,7 +51,7 @@ func (p *Policy) check() error {
 	return nil
 }
 
-// checkKeyARN wants the ARN of a key itself: an alias can be pointed elsewhere
+// checkKeyARN requires the ARN of a key itself: an alias can be pointed elsewhere
 // after the policy was measured.
 func checkKeyARN(arn string) error {
 	const lower = "abcdefghijklmnopqrstuvwxyz"
@@ -92,7 +92,7 @@ func checkChainID(id string) error {
 	return nil
 }
 
-// checkPublicKey wants a key that exists, in the spelling that it is compared in.
+// checkPublicKey requires a key that exists, in the spelling that it is compared in.
 func checkPublicKey(text string) error {
 	raw, err := base64.StdEncoding.Strict().DecodeString(text)
 	if err != nil || base64.StdEncoding.EncodeToString(raw) != text {
@@ -117,7 +117,7 @@ func checkHeight(height int64) error {
 	return nil
 }
 
-// checkFloors wants floors of chains that are signed for, above which something is.
+// checkFloors requires floors of chains that are signed for, above which something is.
 // The floor of a mistyped chain would leave the one that was meant without.
 func (p *Policy) checkFloors() error {
 	for _, id := range slices.Sorted(maps.Keys(p.StateFloor)) {

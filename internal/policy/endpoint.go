@@ -14,7 +14,7 @@ import (
 // into that host: to its metadata service, which hands out credentials, or to what
 // listens on its loopback.
 type Endpoint struct {
-	// Address is host:port; IPv6 stands in brackets.
+	// Address is host:port; IPv6 is in brackets.
 	Address string
 	// Test says that the policy is one for tests, which names an attestation root of
 	// its own: its KMS may be on this host, at any port.

@@ -25,7 +25,7 @@ type Policy struct {
 	// KMSKey is the ARN of the AWS KMS key under which secrets leave the enclave:
 	// arn:PARTITION:kms:REGION:ACCOUNT:key/ID, no alias. Required.
 	KMSKey string `json:"kms_key"`
-	// KMSEndpoint is the host:port that the host connects us to; IPv6 stands in
+	// KMSEndpoint is the host:port that the host connects us to; IPv6 is in
 	// brackets. Required.
 	KMSEndpoint string `json:"kms_endpoint"`
 	// KMSServerName is the DNS name that the TLS certificate has to have. Required:

@@ -103,7 +103,7 @@ func str(num protowire.Number, body []byte) []byte {
 	return protowire.AppendBytes(protowire.AppendTag(nil, num, protowire.BytesType), body)
 }
 
-// What stands after a message in its buffer, of an earlier and longer one, is no
+// What comes after a message in its buffer, of an earlier and longer one, is no
 // part of it.
 func TestDecodeReadsNoFurther(t *testing.T) {
 	buf := append([]byte{0x0a, 4, 0x0a, 2, 'a'}, 'b')
@@ -115,7 +115,7 @@ func TestDecodeReadsNoFurther(t *testing.T) {
 	}
 }
 
-// TestDecodeFails: what is no request of a node at all.
+// TestDecodeFails: what is not a request of a node at all.
 func TestDecodeFails(t *testing.T) {
 	ping := str(7, nil)
 	for _, c := range []struct {
@@ -202,7 +202,7 @@ func TestForeignFields(t *testing.T) {
 }
 
 // TestForeignFieldsAnywhere puts fields of every wire type into every message of a
-// request, in front, between and behind.
+// request: before, between and after.
 func TestForeignFieldsAnywhere(t *testing.T) {
 	foreign := protowire.AppendTag(nil, 100, protowire.StartGroupType)
 	foreign = append(foreign, str(1, []byte("x"))...)
@@ -254,14 +254,14 @@ var (
 func knownFields(t *testing.T, payload []byte) []byte { return rewrite(t, payload, requestSchema, nil) }
 
 // spread puts foreign fields into every message of a payload but the outermost,
-// whose first field has to be a request: there they stand behind.
+// whose first field has to be a request: there they come after.
 func spread(t *testing.T, payload []byte, s schema, foreign []byte) []byte {
 	out := rewrite(t, payload, s, foreign)
 	return append(out[len(foreign):], foreign...)
 }
 
 // rewrite copies the known fields of a message, with foreign ones in front, and
-// behind each.
+// after each.
 func rewrite(t *testing.T, b []byte, s schema, foreign []byte) []byte {
 	out := bytes.Clone(foreign)
 	for len(b) > 0 {
@@ -358,7 +358,7 @@ func checkSigned(t *testing.T, req privval.Request) {
 	checkLooksCanonical(t, req.ExtensionSignBytes())
 }
 
-// checkLooksCanonical checks b, which is behind its length, with and without it.
+// checkLooksCanonical checks b, which comes after its length, with and without it.
 func checkLooksCanonical(t *testing.T, b []byte) {
 	t.Helper()
 	_, n := protowire.ConsumeVarint(b)

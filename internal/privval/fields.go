@@ -74,7 +74,7 @@ func (f *fields) foreign() {
 	*f.skipped++
 }
 
-// want checks the type of the current field, which we know, and that it stands in
+// want checks the type of the current field, which we know, and that it is in
 // its place.
 func (f *fields) want(t protowire.Type) bool {
 	switch {

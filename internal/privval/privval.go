@@ -41,7 +41,7 @@ const (
 	KindPrecommit
 	KindVote      // a vote of neither type; always with Request.Invalid
 	KindSignBytes // v1 and v2: any bytes
-	KindRawBytes  // Celestia: any bytes behind a prefix of their own
+	KindRawBytes  // Celestia: any bytes after a prefix of their own
 )
 
 // String returns the name of the kind, as used in logs and metrics.
@@ -60,7 +60,7 @@ type Request struct {
 
 	// Invalid is set when the message was recognised but cannot be signed as it
 	// is: a missing vote, a half block id. Asking again would
-	// not mend it, so the answer is a refusal. Only Kind counts then, and ChainID
+	// not repair it, so the answer is a refusal. Only Kind counts then, and ChainID
 	// where it could be read.
 	Invalid error
 

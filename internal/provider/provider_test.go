@@ -70,7 +70,7 @@ func TestWhoseState(t *testing.T) {
 		provider string
 		mark     watermark.Mark
 		taken    string // part of why it is not taken from elsewhere
-		inPlace  string // and where it lies
+		inPlace  string // and where it is
 	}{
 		{"a", own, "", ""},
 		{"a", watermark.Mark{}, "", ""},

@@ -75,7 +75,7 @@ var (
 )
 
 // StateRefused reports whether a state, or a request to it, is refused until an operator
-// acts. Who has it locked may end by itself.
+// acts. Whoever has it locked may end by itself.
 func StateRefused(err error) bool {
 	for _, reason := range []error{
 		ErrMissing, ErrExists, ErrUnsafe, ErrDamaged, ErrForeign, ErrCopied, ErrRestored, ErrExported, ErrBelow,
@@ -107,7 +107,7 @@ func (e *StateError) Unwrap() []error { return []error{e.Reason, e.Err} }
 // Place is a chain whose state is asked for.
 type Place struct {
 	config.Chain
-	// Path returns where a path of the config lies; that of "." is the home folder.
+	// Path returns where a path of the config is; that of "." is the home folder.
 	Path func(string) string
 }
 

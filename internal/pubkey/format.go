@@ -70,7 +70,7 @@ func (k Key) bech32(prefix string) (string, error) {
 	return bech32(prefix, append(amino, k.raw...))
 }
 
-// amino returns what stands before the bytes of a key in amino's encoding: the
+// amino returns what comes before the bytes of a key in amino's encoding: the
 // first four bytes of the hash of the type's name, and the length of the key
 // (amino, "prefix bytes").
 func (t Type) amino() ([]byte, bool) {

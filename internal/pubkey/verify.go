@@ -58,7 +58,7 @@ func (k Key) recovers(message, sig []byte) bool {
 	if _, _, ok := scalars(sig); !ok || sig[64] > 1 {
 		return false
 	}
-	// The library wants 27 + V in front.
+	// The library expects 27 + V in front.
 	compact := append([]byte{27 + sig[64]}, sig[:64]...)
 	point, _, err := ecdsa.RecoverCompact(compact, keccak256(message))
 	return err == nil && point.IsEqual(k.parsed.point)

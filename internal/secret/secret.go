@@ -1,6 +1,6 @@
 // Package secret holds secrets that go from room to room, so that nothing prints
 // them: not fmt, whatever the verb and however deep they stand, not slog, and not an
-// encoder of JSON or TOML. Who needs one says so, by Reveal.
+// encoder of JSON or TOML. Whoever needs one says so, by Reveal.
 package secret
 
 import (

@@ -11,7 +11,7 @@ import (
 
 var forms = []string{"s3cr3t", fmt.Sprintf("%x", "s3cr3t"), fmt.Sprintf("%X", "s3cr3t"), fmt.Sprint([]byte("s3cr3t")), "czNjcjN0"}
 
-// No way of printing shows a text, wherever it stands.
+// No way of printing shows a text, wherever it is.
 func TestTexts(t *testing.T) {
 	text := New("s3cr3t")
 	if text.Reveal() != "s3cr3t" || !text.Equal(New("s3cr3t")) || text.Equal(Text{}) || (Text{}).Reveal() != "" {

@@ -13,7 +13,7 @@ import (
 // here is set rarely and ahead.
 
 const (
-	// AnswerTimeout is how long after it was read a request may be in work. A
+	// AnswerTimeout is how long after it was read a request may be in progress. A
 	// node gives up after 5 s, and repeats a request within 0.3 s when the
 	// connection is closed (privval/signer_endpoint.go, retry_signer_client.go).
 	AnswerTimeout = 4 * time.Second
@@ -50,7 +50,7 @@ func (d *deadlines) message() {
 	d.conn.SetReadDeadline(time.Now().Add(messageTimeout))
 }
 
-// watchdog closes a connection under a request that is in work for too long.
+// watchdog closes a connection under a request that is in progress for too long.
 type watchdog struct {
 	conn net.Conn
 

@@ -474,7 +474,7 @@ func TestTCPWrongPeer(t *testing.T) {
 	}
 }
 
-// Somebody who is no node: the handshake fails, and is tried again.
+// Somebody who is not a node: the handshake fails, and is tried again.
 func TestTCPGarbage(t *testing.T) {
 	l := listen(t, "tcp", "127.0.0.1:0")
 	r := start(t, &Session{Addr: Addr{Network: "tcp", Address: l.Addr().String()}, Identity: newIdentity()})

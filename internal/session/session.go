@@ -86,7 +86,7 @@ type Session struct {
 	signed bool // a signature left on the present connection
 }
 
-// Run serves the node until ctx ends. A request that is in work then is still
+// Run serves the node until ctx ends. A request that is in progress then is still
 // answered.
 func (s *Session) Run(ctx context.Context) {
 	s.changed(Dialling, nil)

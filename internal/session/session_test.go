@@ -299,7 +299,7 @@ func TestHandlerTakesItsTime(t *testing.T) {
 	})
 }
 
-// The end of the process lets what is in work be answered, and nothing more.
+// The end of the process lets what is in progress be answered, and nothing more.
 func TestShutdown(t *testing.T) {
 	t.Run("a request in work", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
@@ -355,7 +355,7 @@ func TestShutdown(t *testing.T) {
 	}
 }
 
-// The end of a process that serves lets what is in work be answered, over the
+// The end of a process that serves lets what is in progress be answered, over the
 // connection as Run has it.
 func TestRunAnswersWhatIsInWork(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

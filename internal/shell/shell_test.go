@@ -40,7 +40,7 @@ func arrives(t *testing.T, words []string) {
 	}
 }
 
-// Every byte arrives, wherever it stands, alone and beside what has a meaning.
+// Every byte arrives, wherever it is, alone and beside what has a meaning.
 func TestEveryByte(t *testing.T) {
 	words := []string{
 		"", "a b", "it's", "$(id)", "`id`", "a\\b", `"`, "~", "~root", "!x", "#x", "*", "a;b", "a&b", "a|b", "-x", "=ls", "{a,b}", "[a]", "%s%n", `\n`,

@@ -272,7 +272,7 @@ func (l *hashLedger) add(t *testing.T, m watermark.Mark) {
 	}
 }
 
-// cheapKey signs by handing back the message behind a tag. It is used by one
+// cheapKey signs by handing back the message after a tag. It is used by one
 // goroutine at a time, or the race detector says so.
 type cheapKey struct{ signed int }
 

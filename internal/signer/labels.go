@@ -48,7 +48,7 @@ type Fault string
 const (
 	StoreFault Fault = "store" // the mark could not be loaded, or made durable
 	KeyFault   Fault = "key"   // the key failed, or its signature does not verify
-	QueueFault Fault = "queue" // other requests were in work until the time was up
+	QueueFault Fault = "queue" // other requests were in progress until the time was up
 	HeldFault  Fault = "held"  // the chain's witness has yet to let us sign
 )
 

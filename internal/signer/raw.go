@@ -15,7 +15,7 @@ import (
 // time (privval/file.go signVote).
 //
 // v0.38 and v0.40 do not say whether extensions are on, and drop the signature
-// when they are off; without it a node with extensions on panics. v2 wants a
+// when they are off; without it a node with extensions on panics. v2 needs a
 // second signature, over the raw bytes of its non_rp_extension; other versions
 // skip it. Where there are no such bytes it is a signature over nothing, good
 // for no message, and the same each time.

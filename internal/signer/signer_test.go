@@ -332,7 +332,7 @@ func TestInvalidRequests(t *testing.T) {
 	}
 }
 
-// A ping is answered whatever it says, and is no event.
+// A ping is answered whatever it says, and is not an event.
 func TestPing(t *testing.T) {
 	c := config(newTestKey())
 	c.Observe = func(e signer.Event) { t.Errorf("a ping was told: %+v", e) }

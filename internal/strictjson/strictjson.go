@@ -1,7 +1,7 @@
 // Package strictjson reads JSON that somebody else wrote. encoding/json takes the
 // last of two values with one name without a word, and a name in other capitals for
 // the same one; another program may take the first. Where a height, a key or a
-// policy stands in JSON, such a text has no meaning that one could rely on, and is
+// policy is written in JSON, such a text has no meaning that one could rely on, and is
 // refused here.
 //
 // It keeps nothing and trusts nothing. Errors name a key, never a value: a value

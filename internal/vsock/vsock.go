@@ -6,7 +6,7 @@
 // Firecracker's; its monitor will not do as it is, since it dials a guest from ports
 // from 2^30 up, which [OnlyReserved] turns away.
 //
-// It is no security boundary against root on the parent instance: what crosses
+// It is not a security boundary against root on the parent instance: what crosses
 // has to be protected by those who send it. It is one against everybody else
 // there. AF_VSOCK has no permissions, so whoever may open a socket may dial any
 // enclave and take any port that its host has left. Ports below 1024 take

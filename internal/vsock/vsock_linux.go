@@ -159,7 +159,7 @@ func (l *listener) Close() error   { return closed(l.f.Close()) }
 func (l *listener) Addr() net.Addr { return l.addr }
 
 type conn struct {
-	// f is no part of conn's methods: its ReadFrom and WriteTo are made for files.
+	// f is not part of conn's methods: its ReadFrom and WriteTo are made for files.
 	f   *os.File
 	raw syscall.RawConn
 
@@ -176,7 +176,7 @@ func newConn(fd int, peer unix.Sockaddr) (*conn, error) {
 	return &conn{f, raw, addrOf(unix.Getsockname(fd)), addrOf(peer, nil)}, nil
 }
 
-// connect waits until the connection stands. The poller's first event can be
+// connect waits until the connection is established. The poller's first event can be
 // from before connect, so it is the peer's name that decides.
 func (c *conn) connect(to unix.Sockaddr) error {
 	var err error

@@ -53,7 +53,7 @@ var ErrHeld = errors.New("held back")
 type Heights struct {
 	Burst     int64 // size of the bucket, and the highest first height of a fresh state; 0 is DefaultHeightBurst
 	PerSecond int64 // refill; 0 is DefaultHeightPerSecond
-	Max       int64 // highest height that is ever signed; 0 is no limit
+	Max       int64 // highest height that is ever signed; 0: no limit
 	Floor     int64 // nothing at or below it is signed
 
 	loaded bool
@@ -160,7 +160,7 @@ func (h *Heights) leapDetail(last, m Mark, allowed int64) string {
 	return fmt.Sprintf("%d heights ahead, %d allowed now (height_burst)", m.Height-last.Height, allowed)
 }
 
-// noteFirst judges the first raise after a load. What lies below the floor of a
+// noteFirst judges the first raise after a load. What is below the floor of a
 // witness is refused whatever the height of the load, and decides nothing.
 func (h *Heights) noteFirst(last, m Mark, b Bounds) {
 	raise := m.Height - last.Height

@@ -18,7 +18,7 @@ func sameVote(a, b []byte) bool {
 }
 
 // splitTimestamp cuts the canonical vote in b, without its length prefix, into
-// what stands before the timestamp field, the timestamp itself, and the rest.
+// what comes before the timestamp field, the timestamp itself, and the rest.
 // It walks the fields and looks into none.
 func splitTimestamp(b []byte) (before, timestamp, after []byte, ok bool) {
 	size, n := binary.Uvarint(b)

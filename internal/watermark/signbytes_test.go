@@ -32,7 +32,7 @@ func TestTimestampInsideABlockID(t *testing.T) {
 	}
 }
 
-// What stands behind the timestamp counts like what stands before it.
+// What comes after the timestamp counts like what comes before it.
 func TestVotesOfTwoChains(t *testing.T) {
 	a := vote(1, 'a')
 	b := bytes.Replace(vote(2, 'a'), []byte("chain-1"), []byte("chain-2"), 1)

@@ -95,7 +95,7 @@ func Floor(height int64) Mark {
 // IsZero reports whether nothing was signed yet.
 func (m Mark) IsZero() bool { return m.Height == 0 && m.Round == 0 && m.Step == StepNone }
 
-// Less reports whether m lies before n in height, round, step.
+// Less reports whether m comes before n in height, round, step.
 func (m Mark) Less(n Mark) bool {
 	if m.Height != n.Height {
 		return m.Height < n.Height

@@ -101,7 +101,7 @@ func (c *Client) get(ctx context.Context, path string, query url.Values, limit i
 	resp, err := c.http.Do(req)
 	if err != nil {
 		if outer, ok := errors.AsType[*url.Error](err); ok {
-			err = outer.Err // without the address, which stands there already
+			err = outer.Err // without the address, which is there already
 		}
 		return nil, fmt.Errorf("cannot ask the witness %s: %w", c.base, err)
 	}

@@ -48,7 +48,7 @@ func ReadFlag(state string) (Flag, error) {
 	return Flag{Quarantine: true, Stopped: word == flagStopped, Why: shown(why, maxFlag)}, nil
 }
 
-// FlagPath returns where the flag of a state lies, if there is one.
+// FlagPath returns where the flag of a state is, if there is one.
 func FlagPath(state string) string { return state + flagSuffix }
 
 // SetQuarantine makes the next starts of the state with a witness go through a

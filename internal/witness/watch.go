@@ -24,7 +24,7 @@ const (
 	// them. Where blocks come within quarantineSilence, each is seen long before.
 	quarantineBlind = 2 * quarantineSilence
 
-	// pollPause lies between two looks at a node; eagerPause while requests are
+	// pollPause is the time between two looks at a node; eagerPause while requests are
 	// held back; maxPause where it fails.
 	pollPause  = time.Second
 	eagerPause = 100 * time.Millisecond

@@ -233,7 +233,7 @@ func (w *world) tip(height int64) watermark.Bounds {
 
 func quarantine(c *Config) { c.Quarantine = true }
 
-// The start rule: what is signed after a load lies above the tip, by one more if
+// The start rule: what is signed after a load is above the tip, by one more if
 // the mark is below it.
 func TestStartRule(t *testing.T) {
 	for _, c := range []struct{ tip, mark, floor int64 }{

@@ -1,12 +1,12 @@
 // Command bench measures privyseal beside what it has to be compared with, in
 // one run on one disk, and prints a table: doc/performance.md explains each row.
 //
-// It is no test: a slow machine, or a busy one, is no fault of the program, so
+// It is not a test: a slow machine, or a busy one, is no fault of the program, so
 // a missed bound is said and the exit status is 0. It fails only if it cannot
 // measure.
 //
 // It trusts the privyseal and the node that it is given. Everything that it
-// makes lies in a folder of its own, which it removes.
+// makes is in a folder of its own, which it removes.
 package main
 
 import (
@@ -117,7 +117,7 @@ func (b *bench) makeFolders(parent string) (remove func(), err error) {
 	}, nil
 }
 
-// path returns where a thing called name lies on the measured disk.
+// path returns where a thing called name is on the measured disk.
 func (b *bench) path(name string) string { return filepath.Join(b.dir, name) }
 
 // socket returns the address of a unix socket.

@@ -100,7 +100,7 @@ func neverRead(conn net.Conn) {
 	}
 }
 
-// garbage sends whole frames that are no requests, as often as the signer dials.
+// garbage sends whole frames that are not requests, as often as the signer dials.
 func garbage(conn net.Conn) {
 	conn.Write(protowire.AppendBytes(nil, []byte("this is no request")))
 	conn.SetReadDeadline(time.Now().Add(time.Minute))

@@ -51,7 +51,7 @@ func newDisk(t *testing.T, path string) *disk {
 	return d
 }
 
-// mounted returns a disk on which the state stands since long ago.
+// mounted returns a disk on which the state has been for long.
 func mounted(t *testing.T, path string) *disk {
 	content, err := os.ReadFile(path)
 	if err != nil {

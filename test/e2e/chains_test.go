@@ -13,7 +13,7 @@ import (
 func TestEveryVersionMakesBlocks(t *testing.T) {
 	t.Parallel()
 	versions := []string{
-		// The kvstore of v2 wants a second a block, so it goes first.
+		// The kvstore of v2 needs a second a block, so it goes first.
 		"v2.0.0-rc1", "v0.34.35", "v0.37.18", "v0.38.26", "v0.39.4", "v0.40.0", "v1.0.1",
 	}
 	for _, version := range versions {

@@ -21,7 +21,7 @@ func TestTwoNodesShareAValidator(t *testing.T) {
 	dir := newDir(t)
 	nodes, err := rig.InitNetwork(ctx, "v0.38.26", filepath.Join(dir, "net"), 4, 1)
 	need(t, err)
-	// The second node of the key is the one that was no validator.
+	// The second node of the key is the one that was not a validator.
 	ours := []*rig.Node{nodes[0], nodes[4]}
 	privval := []string{"unix://" + filepath.Join(dir, "a.sock"), "unix://" + filepath.Join(dir, "b.sock")}
 

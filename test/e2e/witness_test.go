@@ -81,7 +81,7 @@ func comesBack(n *witnessed) {
 }
 
 // witnessed is a network whose first validator has a signer with a witness. The last
-// node is no validator: the place of a second signer.
+// node is not a validator: the place of a second signer.
 type witnessed struct {
 	ctx     context.Context
 	t       *testing.T

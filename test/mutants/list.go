@@ -58,7 +58,7 @@ func readLists(dir string) ([]mutant, error) {
 //	file    path of the file from the root
 //	test    package and, optional, the tests' names as for -run
 //	- a line that is there
-//	+ what stands in its place
+//	+ what is in its place
 //
 // A line that begins with # is a comment.
 func parseList(name, text string) ([]mutant, error) {

@@ -55,7 +55,7 @@ const (
 	sumAt      = sectorSize - sha256.Size
 )
 
-// sectors calls f for each record in a file, a state or what stands beside one.
+// sectors calls f for each record in a file, a state or what is beside one.
 func sectors(f *os.File, do func(sector []byte, offset int64) error) error {
 	for _, offset := range []int64{0, sectorSize, slotOffset, slotOffset + sectorSize} {
 		var b [sectorSize]byte

@@ -44,7 +44,7 @@ func (w *world) command(h *home, words []string, args ...string) error {
 	return w.commandAfter("", h, words, args...)
 }
 
-// commandAfter is command for a word that stands in args already, and what
+// commandAfter is command for a word that is in args already, and what
 // privyseal has printed about it.
 func (w *world) commandAfter(about string, h *home, words []string, args ...string) error {
 	given := about != ""

@@ -14,7 +14,7 @@ import (
 
 // verbs are what a story is written in: one step a line, the verb and its
 // arguments. A step that cannot be done, such as to stop what does not run, does
-// nothing. That privyseal refuses is no error; what it may never do is one.
+// nothing. That privyseal refuses is not an error; what it may never do is one.
 var verbs = map[string]func(w *world, args []string) error{
 	// How a story begins: with a key that never signed, made by privyseal or
 	// imported, or with the key of a node that has signed.

@@ -1,6 +1,6 @@
 // Package peers_test has other signers' own programs sign a real chain, and privyseal
 // take over from each while the nodes run on. It is a Go module of its own because it
-// is no part of `make test`: what it runs takes Rust and long builds (`scripts/setup
+// is not part of `make test`: what it runs takes Rust and long builds (`scripts/setup
 // peers`, `make test-peers`).
 package peers_test
 

@@ -38,7 +38,7 @@ func Start(version string) error {
 	if err := sendHeartbeat(ctx); err != nil {
 		return err
 	}
-	// The policy stands in the image's second ramdisk, which PCR2 measures.
+	// The policy is in the image's second ramdisk, which PCR2 measures.
 	data, err := os.ReadFile("/" + policy.File)
 	if err != nil {
 		return fmt.Errorf("the image has no policy: %w", err)

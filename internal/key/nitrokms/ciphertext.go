@@ -40,7 +40,7 @@ func ReadCiphertext(file []byte) ([]byte, error) {
 	}
 	ciphertext := file
 	text := bytes.TrimSpace(file)
-	// A raw ciphertext may begin with any byte, but is no text.
+	// A raw ciphertext may begin with any byte, but is not text.
 	if bytes.HasPrefix(text, []byte("{")) && utf8.Valid(text) {
 		var printed struct{ CiphertextBlob []byte }
 		if err := strictjson.Unmarshal(text, &printed); err != nil || len(printed.CiphertextBlob) == 0 {

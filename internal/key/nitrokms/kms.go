@@ -34,7 +34,7 @@ type Config struct {
 	ServerName string
 	// Roots are the only ones that KMS's certificate may lead to.
 	Roots *x509.CertPool
-	// Dial connects to KMS. Who carries the bytes need not be trusted.
+	// Dial connects to KMS. Whoever carries the bytes need not be trusted.
 	Dial func(ctx context.Context) (net.Conn, error)
 	// Attest returns an attestation document with this public_key, fresh:
 	// KMS takes it for five minutes.

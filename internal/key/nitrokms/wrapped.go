@@ -102,7 +102,7 @@ func (h *Header) open(dataKey, sealed []byte) (secret.Key, error) {
 	return s, nil
 }
 
-// newAEAD returns AES-256-GCM with a random nonce, which stands before the
+// newAEAD returns AES-256-GCM with a random nonce, which comes before the
 // ciphertext.
 func newAEAD(key []byte) (cipher.AEAD, error) {
 	block, err := aes.NewCipher(key)

@@ -49,7 +49,7 @@ func ReadForeign(path string, as pubkey.Type) (*Key, error) {
 // aside:
 //
 //   - CometBFT's priv_validator_key.json and node_key.json, of all four types and
-//     under the names of all versions; pub_key and address, where they stand, must
+//     under the names of all versions; pub_key and address, where present, must
 //     belong to priv_key, however their JSON is written;
 //   - tmkms and tmkms-light: base64 of the 32-byte seed of an Ed25519 key, of
 //     the 64 bytes of an expanded one (scalar and prefix, RFC 8032, 5.1.5), or of
@@ -223,7 +223,7 @@ func importText(text []byte, as pubkey.Type) (*Key, error) {
 // yubiHSMSize is the length in bytes of an Ed25519 key as a YubiHSM exports it.
 const yubiHSMSize = expandedSize + ed25519.PublicKeySize
 
-// importYubiHSM takes what stands in a YubiHSM's wrapped export: the scalar in
+// importYubiHSM takes what is in a YubiHSM's wrapped export: the scalar in
 // big endian, the prefix, the public key.
 func importYubiHSM(b []byte) (*Key, error) {
 	e := bytes.Clone(b[:expandedSize])

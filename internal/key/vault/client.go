@@ -108,5 +108,5 @@ type request struct {
 	method, path string // path below /v1/
 	body         any
 	login        bool          // it has no token and brings one
-	patience     time.Duration // in place of the timeout, where it is no vote
+	patience     time.Duration // in place of the timeout, where it is not a vote
 }

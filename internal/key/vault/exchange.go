@@ -66,7 +66,7 @@ func (c *Client) newRequest(ctx context.Context, token string, r request) (*http
 	if err != nil {
 		return nil, err
 	}
-	// What Vault wants of its agents, against requests that a page of a browser forges.
+	// What Vault requires of its agents, against requests that a page of a browser forges.
 	req.Header.Set("X-Vault-Request", "true")
 	if token != "" {
 		req.Header.Set("X-Vault-Token", token)

@@ -49,7 +49,7 @@ func (c *Client) Inspect(ctx context.Context, name string, version int, public p
 	return in, nil
 }
 
-// probe signs what is no message of any chain, three times.
+// probe signs what is not a message of any chain, three times.
 func (k *Key) probe(ctx context.Context) (time.Duration, error) {
 	took := make([]time.Duration, 3)
 	for i := range took {

@@ -164,7 +164,7 @@ func TestDeviceFails(t *testing.T) {
 	if _, err := Open(filepath.Join(t.TempDir(), "nsm")); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("Open without a device: %v", err)
 	}
-	// A file that is no NSM knows no such ioctl.
+	// A file that is not an NSM knows no such ioctl.
 	null, err := Open("/dev/null")
 	if err != nil {
 		t.Fatal(err)

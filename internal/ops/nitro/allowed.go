@@ -10,7 +10,7 @@ import (
 )
 
 // disallowed says why an enclave with this policy will not sign for a chain with
-// these keys, and what mends it. identity is nil without one. Both texts are empty for
+// these keys, and what repairs it. identity is nil without one. Both texts are empty for
 // what it allows.
 func disallowed(p *policy.Policy, chainID string, key, identity *wrapped) (why, cure string) {
 	public := base64.StdEncoding.EncodeToString(key.Public)

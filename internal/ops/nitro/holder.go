@@ -66,7 +66,7 @@ func (Holder) Shown(m watermark.Mark) watermark.Mark {
 	return m
 }
 
-// Accepts implements [provider.StateKeeper]: what stands in the place of sign bytes is a
+// Accepts implements [provider.StateKeeper]: what is in the place of sign bytes is a
 // record.
 func (Holder) Accepts(m watermark.Mark) error {
 	if own, err := hostlink.HostMark(m.SignBytes); err != nil || !own.Equal(m) {

@@ -115,7 +115,7 @@ func (f *Maker) Make(cmd *cobra.Command, a *provider.House, i *home.Order) error
 		fmt.Fprintf(stderr, "the file that `aws kms encrypt` was given still holds the key in plain text: `shred -u` it, wherever it is; and remove the old ciphertext %s, which opens without our chain and key being named\n", f.importKMS)
 	}
 	if f.importSealed != "" {
-		fmt.Fprintf(stderr, "the key still lies in plain text where it was sealed; once its old signer is off for good, `shred -u` it there. %s is of no use any more\n", f.importSealed)
+		fmt.Fprintf(stderr, "the key is still in plain text where it was sealed; once its old signer is off for good, `shred -u` it there. %s is of no use any more\n", f.importSealed)
 	}
 	in.Next(stderr)
 	return nil
@@ -150,7 +150,7 @@ func (f *Maker) Check(i *home.Order) error {
 	state := i.From.Count()
 	switch {
 	case i.ImportKey != "":
-		return cli.Usagef("never bring a key file to an enclave's host: seal it with `privyseal key seal`, where it lies, and give --import-sealed; doc/nitro.md says how")
+		return cli.Usagef("never bring a key file to an enclave's host: seal it with `privyseal key seal`, where it is, and give --import-sealed; doc/nitro.md says how")
 	case f.importSealed != "" && f.importKMS != "":
 		return cli.Usagef("only one of --import-sealed and --import-kms can be meant")
 	case f.importSealed != "" && (state > 0 || f.publicKey != "" || i.KeyType.Name != ""):
@@ -225,10 +225,10 @@ func readCiphertext(path string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	// What is no ciphertext must not get to KMS as one: it could be the key.
+	// What is not a ciphertext must not get to KMS as one: it could be the key.
 	if key, err := soft.Import(data, ""); err == nil {
 		key.Wipe()
-		return nil, fmt.Errorf("%s holds a key in plain text, and no ciphertext; never bring it to an enclave's host: seal it with `privyseal key seal`, where it lies, and give --import-sealed", path)
+		return nil, fmt.Errorf("%s holds a key in plain text, and no ciphertext; never bring it to an enclave's host: seal it with `privyseal key seal`, where it is, and give --import-sealed", path)
 	}
 	ciphertext, err := nitrokms.ReadCiphertext(data)
 	if err == nil && len(ciphertext) <= maxPlain {
@@ -304,7 +304,7 @@ func (e *enclaveLink) make(ctx context.Context, chainID string, req hostlink.Req
 	return w, nil
 }
 
-// check holds what came back against what was asked for.
+// check compares what came back with what was asked for.
 func (w *wrappedKey) check(chainID string, req hostlink.Request) error {
 	origin, mark := claims.Generated, watermark.Mark{}
 	if imp := req.Import; imp != nil {
@@ -366,7 +366,7 @@ func (e *enclaveLink) readIdentity(path string) (w wrappedKey, err error) {
 	return wrappedKey{public: there.public}, nil
 }
 
-// documentPath is where the attestation document of a wrapped key lies.
+// documentPath is where the attestation document of a wrapped key is.
 func documentPath(wrapped string) string {
 	return wrapped[:len(wrapped)-len(filepath.Ext(wrapped))] + ".attestation"
 }

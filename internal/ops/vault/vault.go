@@ -42,7 +42,7 @@ func (Holder) Open(_ context.Context, c *config.Config, ch config.Chain) (provid
 }
 
 // Check implements [provider.Checker]: for each chain it asks the server what it says of
-// the key, has it sign what is no message of any chain, and names what the token may do
+// the key, has it sign what is not a message of any chain, and names what the token may do
 // beside that.
 func (Holder) Check(ctx context.Context, r *provider.Report) {
 	for i, ch := range r.Config.Chains {

@@ -151,7 +151,7 @@ func staleOld(t *testing.T, s watermark.Store) {
 	if got := load(t, s); !same(got, one) {
 		t.Fatalf("ErrMoved, and yet the mark went from %+v to %+v", one, got)
 	}
-	// ErrMoved is no failure of the store.
+	// ErrMoved is not a failure of the store.
 	two := replace(t, s, one, at(2))
 	if _, err := s.Replace(t.Context(), one, at(3)); !errors.Is(err, watermark.ErrMoved) {
 		t.Fatalf("Replace of an old mark: %v, want ErrMoved", err)

@@ -47,7 +47,7 @@ func Program(name string) (string, error) {
 	return path, nil
 }
 
-// NewDir makes a folder for one run. It lies in the cache and not in /tmp,
+// NewDir makes a folder for one run. It is in the cache and not in /tmp,
 // which often is a tmpfs, and privyseal refuses to keep its state on one.
 func NewDir() (string, error) {
 	cache, err := Cache()

@@ -3,7 +3,7 @@
 // runs it after test/bench; doc/performance.md explains each row.
 //
 // The processor is emulated, so the times are an order of magnitude above those of
-// an instance; the bounds are about what our side adds. It is no test: a missed
+// an instance; the bounds are about what our side adds. It is not a test: a missed
 // bound is said, and the exit status is 0. It fails only if it cannot measure.
 package main
 

@@ -306,7 +306,7 @@ func (c *cloud) aws(t typedCommand) (string, error) {
 	return out, nil
 }
 
-// check holds the flags against those of the command, and reads files.
+// check compares the flags with those of the command, and reads files.
 func (q *call) check(dir string) error {
 	required, optional, _ := strings.Cut(awsFlags[q.command], "|")
 	if _, known := awsFlags[q.command]; !known {
@@ -407,7 +407,7 @@ func (c *cloud) kms(q call) (string, error) {
 
 func (c *cloud) setPolicy(policy string) error {
 	c.policy = policy
-	// The rig's parser wants a list.
+	// The rig's parser expects a list.
 	if text := strings.Replace(policy, `"Statement":{`, `"Statement":[{`, 1); text != policy {
 		policy = strings.TrimSuffix(text, "}") + "]}"
 	}
@@ -503,7 +503,7 @@ func allows(policy, service, action, resource string) bool {
 	return json.Unmarshal([]byte(policy), &p) == nil && s.Effect == "Allow" && s.Principal.Service == service && s.Action == action && s.Resource == resource
 }
 
-// matches holds an event against a pattern: each field of the pattern names the
+// matches checks an event against a pattern: each field of the pattern names the
 // values of which the event has one, in any element where it has a list.
 func matches(pattern, event any) bool {
 	if list, ok := event.([]any); ok {

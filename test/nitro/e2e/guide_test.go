@@ -133,7 +133,7 @@ func TestGuideImports(t *testing.T) {
 	g.imported("height 1234", "21FE31DFA154A261626BF854046FD2271B7BED4B")
 }
 
-// guide is a reader of doc/nitro.md who types what stands there.
+// guide is a reader of doc/nitro.md who types what is there.
 type guide struct {
 	*testing.T
 	ctx   context.Context
@@ -229,7 +229,7 @@ func (g *guide) putRelease() {
 	any, err := g.world.BuildImage(g.ctx, "any", flags...)
 	check(g.T, err)
 	// The reader's machine is another one than the instance, and its program too: that
-	// has a byte more behind its end, which Linux does not mind.
+	// has a byte more after its end, which Linux does not mind.
 	program, err := os.ReadFile(programs.Privyseal)
 	check(g.T, err)
 	check(g.T, os.WriteFile(g.own+"/privyseal-v1.0.0-linux-arm64", append(program, 0), 0o600))

@@ -209,7 +209,7 @@ func killProxy(ctx context.Context, t *testing.T, w *world.World, s *noderig.Sig
 	<-p.Done()
 }
 
-// killWay cuts the connection to KMS and ends the enclave. It mends the connection
+// killWay cuts the connection to KMS and ends the enclave. It repairs the connection
 // when the operator can read that the next enclave cannot reach KMS.
 func killWay(ctx context.Context, t *testing.T, w *world.World, s *noderig.Signer) {
 	t.Helper()

@@ -223,7 +223,7 @@ func find(data, secret []byte) string {
 		"reversed bytes": bytes.Contains(data, reversed(secret)),
 	}
 	for shift := range 3 {
-		// Whatever stands before and after: the characters that are the secret's alone.
+		// Whatever comes before and after: the characters that are the secret's alone.
 		padded := append(make([]byte, shift), secret...)
 		for name, e := range map[string]*base64.Encoding{"in base64": base64.RawStdEncoding, "in base64url": base64.RawURLEncoding} {
 			text := e.EncodeToString(padded[:len(padded)/3*3])

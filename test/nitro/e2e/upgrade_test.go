@@ -66,7 +66,7 @@ func TestUpgrade(t *testing.T) {
 }
 
 // network is four validators, of which ours signs in an enclave whose host has another's
-// node for a witness. The last node is no validator: the place of a second signer.
+// node for a witness. The last node is not a validator: the place of a second signer.
 type network struct {
 	ctx    context.Context
 	t      *testing.T

@@ -47,7 +47,7 @@ func TestThreatModelNamesTests(t *testing.T) {
 }
 
 // testsIn returns how many tests a line names, and checks that they exist: in code
-// marks, a Go file with names of tests behind it, or a script.
+// marks, a Go file with names of tests after it, or a script.
 func testsIn(t *testing.T, line string) (tests int) {
 	for _, m := range regexp.MustCompile("`((?:internal|cmd|test)/[^`]*)`").FindAllStringSubmatch(line, -1) {
 		words := strings.Fields(m[1])

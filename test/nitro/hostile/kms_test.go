@@ -49,7 +49,7 @@ func envelope(t *testing.T, to, plain []byte) string {
 }
 
 // Answers that KMS would never give, at boot and at the making of a key: nothing is
-// signed with what is in them, the operator learns of it, and the right answer mends it.
+// signed with what is in them, the operator learns of it, and the right answer repairs it.
 func TestWrongKMSAnswers(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -124,7 +124,7 @@ func flip(field any) string {
 }
 
 // KMS is in trouble, throttles, hangs up or hangs: the chain waits, and the honest
-// host's next boot mends it.
+// host's next boot repairs it.
 func TestKMSInTrouble(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

@@ -75,7 +75,7 @@ func (n *node) unanswered() {
 }
 
 // State that is forged, foreign, cut off or missing at boot: the chain does not
-// sign, the operator learns of it, and the right state mends it.
+// sign, the operator learns of it, and the right state repairs it.
 func TestWrongStateAtBoot(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

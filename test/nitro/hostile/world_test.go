@@ -333,7 +333,7 @@ func (n *node) read(height int64, block byte) (signed bool, err error) {
 	return true, nil
 }
 
-// ledger holds a signature against all that the same boot has signed.
+// ledger checks a signature against all that the same boot has signed.
 func (e *running) ledger(v *validator, height int64, signBytes, signature []byte) {
 	e.w.t.Helper()
 	if !v.public.Verify(signBytes, signature) {

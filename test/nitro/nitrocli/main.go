@@ -299,7 +299,7 @@ func (c *cli) terminate(args []string) error {
 		found = true
 		syscall.Kill(e.ProcessID, syscall.SIGTERM)
 		for rig.Alive(e.ProcessID) {
-			time.Sleep(5 * time.Millisecond) // a process that is no child of ours cannot be waited for
+			time.Sleep(5 * time.Millisecond) // a process that is not a child of ours cannot be waited for
 		}
 		fmt.Fprintf(os.Stderr, "Successfully terminated enclave %s.\n", e.EnclaveID)
 		err := print(struct {

@@ -24,7 +24,7 @@ type Instance struct {
 	ID, Role string
 	// MemoryMiB and CPUs are what its allocator has set aside for enclaves.
 	MemoryMiB, CPUs int
-	// Append is put behind the command line of each image, unmeasured.
+	// Append is put after the command line of each image, unmeasured.
 	Append string
 	// Owner is the process without which no enclave lives on; 0 means this one.
 	Owner int

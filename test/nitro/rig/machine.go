@@ -43,7 +43,7 @@ type Config struct {
 	// to read and measure the image, and to play the security module, which does not
 	// sign there. Root, Debug and Now are not used then.
 	QEMUReads bool
-	// Append goes behind the image's command line, unmeasured, as the hypervisor's
+	// Append goes after the image's command line, unmeasured, as the hypervisor's
 	// own words do.
 	Append string
 	// Now is the security module's clock; nil means time.Now.
@@ -222,7 +222,7 @@ func (m *Machine) nitroArguments(c Config, _ *image) ([]string, error) {
 	return append(commonArguments(c), "-M", machine, "-kernel", path, "-append", appended(c)), nil
 }
 
-// appended stands behind the image's command line. The machine has no keyboard
+// appended comes after the image's command line. The machine has no keyboard
 // controller to reset it: reboot=t. And a busy host makes the kernel fail to
 // measure its clock: tsc_early_khz.
 func appended(c Config) string {

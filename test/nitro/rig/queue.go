@@ -57,7 +57,7 @@ func (q *queue) place(desc, used, avail uint64) (err error) {
 }
 
 // word is the first 32 bits of a ring: flags, and the index that the other side
-// watches. Read and written in one piece, it orders what lies around it. Host and
+// watches. Read and written in one piece, it orders what is around it. Host and
 // guest are little-endian.
 func word(ring []byte) *atomic.Uint32 { return (*atomic.Uint32)(unsafe.Pointer(&ring[0])) }
 

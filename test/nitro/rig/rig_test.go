@@ -246,7 +246,7 @@ func TestEnclave(t *testing.T) {
 	})
 }
 
-// sameRegisters wants what the kernel reads to be what we computed.
+// sameRegisters expects that the kernel reads what we computed.
 func sameRegisters(t *testing.T, h vsock.Host, im *eif.Image) {
 	t.Helper()
 	want := im.Measure()
@@ -322,7 +322,7 @@ func TestEnclaveThatDiesAtBoot(t *testing.T) {
 	}
 }
 
-// echoed sends data to the probe and wants the same back; the end goes with it.
+// echoed sends data to the probe and expects the same back; the end goes with it.
 func echoed(t *testing.T, h vsock.Host, data []byte) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)

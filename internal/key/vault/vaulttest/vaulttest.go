@@ -183,7 +183,7 @@ func (s *Server) Stop() {
 	s.client.CloseIdleConnections()
 }
 
-// Freeze stops the process where it stands, as a machine that hangs; Thaw lets it go on.
+// Freeze stops the process where it is, as a machine that hangs; Thaw lets it go on.
 func (s *Server) Freeze(t testing.TB) { t.Helper(); s.signal(t, stopSignal) }
 
 // Thaw lets a frozen server go on.

@@ -139,7 +139,7 @@ func (f *buildFlags) readProgram() ([]byte, eif.Arch, error) {
 	if path == "" {
 		own, err := os.Executable()
 		if err != nil {
-			return nil, "", fmt.Errorf("cannot tell where the enclave's program is: %w; add --program FILE", err)
+			return nil, "", fmt.Errorf("cannot find the enclave's program: %w; add --program FILE", err)
 		}
 		path = filepath.Join(filepath.Dir(own), "privyseal-enclave")
 	}

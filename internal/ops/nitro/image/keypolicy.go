@@ -193,7 +193,7 @@ func (f *keyPolicyFlags) measuredPolicy() (*policy.Policy, error) {
 	return Policy(im)
 }
 
-// compareRole holds the role, whose ARN is one, against the KMS key of the image:
+// compareRole checks the role, whose ARN is one, against the KMS key of the image:
 // another account needs a policy more, and no role of another partition gets in.
 func (f *keyPolicyFlags) compareRole(kmsKey string, stderr io.Writer) error {
 	key, role := strings.Split(kmsKey, ":"), strings.Split(f.role, ":")

@@ -35,7 +35,7 @@ type Image struct {
 	any                     bool
 	pcr3, pcr4, pcr8        string
 	testRoot                string
-	Ours                    bool // a file that is no image of ours is refused
+	Ours                    bool // a file that is not an image of ours is refused
 }
 
 func (f *Image) Add(cmd *cobra.Command) {
@@ -384,7 +384,7 @@ func lightClaims(data []byte) (Statement, bool) {
 	}}, true
 }
 
-// compare holds the flags against what the document says of a key.
+// compare checks the flags against what the document says of a key.
 func (f *Flags) compare(t Statement) (m nitro.Mismatches) {
 	if f.chainID != "" && t.Claims.Chain != f.chainID {
 		m = append(m, nitro.Mismatch{Field: "chain id", Got: t.Claims.Chain, Want: f.chainID})
