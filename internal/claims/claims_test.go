@@ -78,31 +78,55 @@ func TestRefused(t *testing.T) {
 	if _, err := Decode([]byte(good)); err != nil {
 		t.Fatal(err)
 	}
-	for name, text := range map[string]string{
-		"empty":               "",
-		"of tmkms-light":      `{"pubkey":"AAAA","key_id":"AAAA"}`,
-		"another version":     strings.Replace(good, `"v":1`, `"v":2`, 1),
-		"no version":          strings.Replace(good, `"v":1,`, ``, 1),
-		"an unknown key":      strings.Replace(good, `"use"`, `"usage"`, 1),
-		"a doubled key":       strings.Replace(good, `"chain":"chain-1"`, `"chain":"chain-0","chain":"chain-1"`, 1),
-		"a key in capitals":   strings.Replace(good, `"chain"`, `"Chain"`, 1),
-		"spaces":              strings.Replace(good, `,`, `, `, 1),
-		"another order":       `{"use":"attest","v":1,"boot":"` + boot + `"}`,
-		"an explicit nothing": strings.Replace(good, `"chain":"chain-1"`, `"chain":""`, 1),
-		"a terminal's escape": strings.Replace(good, `chain-1`, `\u001b[2J`, 1),
-		"a line feed in it":   strings.Replace(good, `chain-1`, `a\nb`, 1),
-		"a direction":         strings.Replace(good, `chain-1`, "a\u202eb", 1),
-		"an escape":           strings.Replace(good, `chain-1`, `chain\u002d1`, 1),
-		"something behind it": good + "{}",
-		"a line feed":         good + "\n",
-		"cut off":             good[:len(good)-1],
-		"too long":            strings.Replace(good, `chain-1`, strings.Repeat("c", MaxSize), 1),
+	const (
+		notOurs, other = "not the JSON object that privyseal writes", "not in canonical form"
+		unprintable    = "a field has characters that privyseal never writes"
+	)
+	for _, c := range []struct{ name, text, says string }{
+		{"empty", "", "no user data"},
+		{"of tmkms-light", `{"pubkey":"AAAA","key_id":"AAAA"}`, notOurs},
+		{"another version", strings.Replace(good, `"v":1`, `"v":2`, 1), "have version 2, this program knows 1"},
+		{"no version", strings.Replace(good, `"v":1,`, ``, 1), "have version 0, this program knows 1"},
+		{"an unknown key", strings.Replace(good, `"use"`, `"usage"`, 1), notOurs},
+		{"a duplicate key", strings.Replace(good, `"chain":"chain-1"`, `"chain":"chain-0","chain":"chain-1"`, 1), other},
+		{"a key in capitals", strings.Replace(good, `"chain"`, `"Chain"`, 1), other},
+		{"spaces", strings.Replace(good, `,`, `, `, 1), other},
+		{"another order", `{"use":"attest","v":1,"boot":"` + boot + `"}`, other},
+		{"an explicit nothing", strings.Replace(good, `"chain":"chain-1"`, `"chain":""`, 1), other},
+		{"a terminal's escape", strings.Replace(good, `chain-1`, `\u001b[2J`, 1), unprintable},
+		{"a line feed in it", strings.Replace(good, `chain-1`, `a\nb`, 1), unprintable},
+		{"a direction", strings.Replace(good, `chain-1`, "a\u202eb", 1), unprintable},
+		{"an escape", strings.Replace(good, `chain-1`, `chain\u002d1`, 1), other},
+		{"an object more", good + "{}", "trailing bytes"},
+		{"a line feed", good + "\n", other},
+		{"cut off", good[:len(good)-1], notOurs},
+		{"too long", strings.Replace(good, `chain-1`, strings.Repeat("c", MaxSize), 1), other},
 	} {
-		if text == good {
-			t.Errorf("%s: the test changes nothing", name)
+		if c.text == good {
+			t.Errorf("%s: the test changes nothing", c.name)
 		}
-		if c, err := Decode([]byte(text)); err == nil {
-			t.Errorf("%s: accepted as %+v", name, c)
+		if got, err := Decode([]byte(c.text)); err == nil || !strings.Contains(err.Error(), c.says) {
+			t.Errorf("%s: %+v, %v, want %q", c.name, got, err, c.says)
+		}
+	}
+	// Each field that is a text goes to a terminal.
+	for _, change := range []func(c *Claims, text string){
+		func(c *Claims, text string) { c.Purpose = text }, func(c *Claims, text string) { c.Boot = text },
+		func(c *Claims, text string) { c.Chain = text }, func(c *Claims, text string) { c.KeyType = text },
+		func(c *Claims, text string) { c.Key = text }, func(c *Claims, text string) { c.KMSKey = text },
+		func(c *Claims, text string) { c.Origin = text }, func(c *Claims, text string) { c.Mark = text },
+		func(c *Claims, text string) { c.Start = text },
+	} {
+		for _, text := range []string{"\x1b[2J", "\x7f", "\u0080"} {
+			c := Claims{Purpose: PurposeAttest}
+			change(&c, text)
+			data, err := c.Encode()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := Decode(data); err == nil || !strings.Contains(err.Error(), unprintable) {
+				t.Errorf("%s: %v", data, err)
+			}
 		}
 	}
 }

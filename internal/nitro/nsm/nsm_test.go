@@ -90,10 +90,11 @@ func TestAnswers(t *testing.T) {
 		"PCR of 47 bytes":         {gotPCR(47), "47 bytes"},
 		"no lock":                 {"a1" + "6b4465736372696265504352" + "a1" + "6464617461" + "5820" + strings.Repeat("00", 32), "malformed"},
 		"lock is null":            {strings.Replace(gotPCR(48), "f5", "f6", 1), "malformed"},
-		"unknown field":           {strings.Replace(gotPCR(48), "646c6f636b", "646c6f636c", 1), "malformed"},
+		"other field":             {strings.Replace(gotPCR(48), "646c6f636b", "646c6f636c", 1), "malformed"},
+		"unknown field":           {strings.Replace(gotPCR(48), "a2646c6f636b", "a3617801646c6f636b", 1), "malformed"},
 		"field in capitals":       {strings.Replace(gotPCR(48), "646c6f636b", "644c6f636b", 1), "malformed"},
 		"data as numbers":         {"a1" + "6b4465736372696265504352" + "a2" + "646c6f636b" + "f5" + "6464617461" + "9820" + strings.Repeat("00", 32), "malformed"},
-		"too long":                {strings.Repeat("00", maxResponse+1), "malformed"},
+		"too long":                {strings.Repeat("00", maxResponse+1), "malformed: 12289 bytes"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			pcr, err := module(t, map[string]string{askPCR3: test.answer}).DescribePCR(3)
