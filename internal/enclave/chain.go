@@ -118,11 +118,11 @@ func (e *enclave) bootChain(ctx context.Context, c *chain, bc *hostlink.BootChai
 		return &curedError{errors.New("this enclave has another wrapped key open for this chain"), "restart the enclave to use the other one: " + e.c.Cures.Restart}
 	}
 	if c.key == nil {
-		key, opened, err := e.open(ctx, creds, bc.Wrapped, bc.ID)
+		key, origin, err := e.open(ctx, creds, bc.Wrapped, bc.ID)
 		if err != nil {
 			return err
 		}
-		c.key, c.origin, c.wrapped = key, opened.Origin, bc.Wrapped
+		c.key, c.origin, c.wrapped = key, origin, bc.Wrapped
 	}
 	if c.identity == nil && len(bc.Identity) > 0 {
 		key, _, err := e.open(ctx, creds, bc.Identity, "")
@@ -142,24 +142,23 @@ func (e *enclave) bootChain(ctx context.Context, c *chain, bc *hostlink.BootChai
 
 // open unwraps a key and checks what it says of itself against the policy and
 // the chain that it is meant for.
-func (e *enclave) open(ctx context.Context, creds hostlink.Credentials, wrapped []byte, chainID string) (*soft.Key, secret.Key, error) {
+func (e *enclave) open(ctx context.Context, creds hostlink.Credentials, wrapped []byte, chainID string) (key *soft.Key, origin string, err error) {
 	opened, err := e.c.Wrapper.Unwrap(ctx, secret.AWS(creds), wrapped)
 	if err != nil {
-		return nil, secret.Key{}, err
+		return nil, "", err
 	}
 	defer clear(opened.Secret)
 	if opened.ChainID != chainID {
-		return nil, secret.Key{}, &curedError{fmt.Errorf("the wrapped key is for chain %q, not %q", opened.ChainID, chainID), "correct `key` or `id` of the chain in the config"}
+		return nil, "", &curedError{fmt.Errorf("the wrapped key is for chain %q, not %q", opened.ChainID, chainID), "correct `key` or `id` of the chain in the config"}
 	}
-	key, err := e.keyOf(opened.KeyType, opened.Secret, opened.Public)
+	key, err = e.keyOf(opened.KeyType, opened.Secret, opened.Public)
 	if err != nil {
-		return nil, secret.Key{}, err
+		return nil, "", err
 	}
 	if err := e.allowed(chainID, key); err != nil {
-		return nil, secret.Key{}, err
+		return nil, "", err
 	}
-	opened.Secret = nil
-	return key, opened, nil
+	return key, opened.Origin, nil
 }
 
 // keepsTime refuses keys whose signatures take a time that depends on the secret: the

@@ -95,12 +95,12 @@ func (e *enclave) newState(ctx context.Context, req *hostlink.NewState) (*hostli
 	case e.chains[req.ChainID] != nil:
 		return nil, &curedError{errors.New("this enclave signs for the chain already"), "restart the enclave first: " + e.c.Cures.Restart}
 	}
-	key, opened, err := e.open(ctx, req.Credentials, req.Wrapped, req.ChainID)
+	key, origin, err := e.open(ctx, req.Credentials, req.Wrapped, req.ChainID)
 	if err != nil {
 		return nil, err
 	}
 	defer key.Wipe()
-	return e.wrap(ctx, req.Credentials, claims.PurposeState, req.ChainID, key, opened.Origin, watermark.Floor(req.AfterHeight))
+	return e.wrap(ctx, req.Credentials, claims.PurposeState, req.ChainID, key, origin, watermark.Floor(req.AfterHeight))
 }
 
 // attestImportKey returns a document whose public_key is what a secret may be

@@ -59,13 +59,12 @@ type Key struct {
 	Created time.Time // in whole seconds; the zero time in a key that is made means now
 }
 
-// String returns what is public.
-func (k Key) String() string {
+// Format prints what is public, whatever the verb.
+func (k Key) Format(f fmt.State, _ rune) { io.WriteString(f, k.public()) }
+
+// LogValue is what slog logs: what is public.
+func (k Key) LogValue() slog.Value { return slog.StringValue(k.public()) }
+
+func (k *Key) public() string {
 	return fmt.Sprintf("secret of the %s key %.8x… for chain %q", k.KeyType, k.Public, k.ChainID)
 }
-
-// Format prints what String returns, whatever the verb.
-func (k Key) Format(f fmt.State, _ rune) { io.WriteString(f, k.String()) }
-
-// LogValue is what slog logs: what String returns.
-func (k Key) LogValue() slog.Value { return slog.StringValue(k.String()) }
