@@ -9,6 +9,8 @@ import (
 	"crypto/subtle"
 	"encoding/binary"
 	"errors"
+	"slices"
+	"sync"
 )
 
 // random returns n random bytes.
@@ -18,12 +20,19 @@ func random(n int) []byte {
 	return b
 }
 
+// passwords remembers passwordKeys: the derivation takes milliseconds on purpose.
+var passwords sync.Map
+
 // passwordKeys returns the two keys, for encryption and MAC, that a password stands for.
 func passwordKeys(password string) []byte {
+	if keys, ok := passwords.Load(password); ok {
+		return slices.Clone(keys.([]byte))
+	}
 	keys, err := pbkdf2.Key(sha256.New, password, []byte("Yubico"), 10000, 32)
 	if err != nil {
 		panic(err) // no password makes it
 	}
+	passwords.Store(password, slices.Clone(keys))
 	return keys
 }
 
