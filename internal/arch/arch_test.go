@@ -126,7 +126,7 @@ var mayImport = map[string]string{
 
 // testOnly are packages that production code must not import.
 var testOnly = []string{"testing", module + "/internal/watermark/storetest", module + "/internal/privval/privvaltest", module + "/internal/key/nitrokms/kmstest", module + "/internal/key/vault/vaulttest",
-	module + "/internal/key/yubihsm/yubihsmtest"}
+	module + "/internal/ops/nitro/nitrotest", module + "/internal/key/yubihsm/yubihsmtest"}
 
 // unsafeIoctl are the packages that hand a struct to the kernel by its address.
 var unsafeIoctl = []string{"internal/nitro/nsm", "internal/enclave/nitro"}
