@@ -13,16 +13,11 @@ import (
 // addMakers adds the flags of all providers, and notes whose each is.
 func (f *initFlags) addMakers(cmd *cobra.Command, build home.Build) {
 	f.makers, f.owners = map[string]home.Maker{}, map[string]string{}
-	known := map[string]bool{}
-	cmd.Flags().VisitAll(func(flag *pflag.Flag) { known[flag.Name] = true })
 	for _, e := range build.Providers {
 		f.makers[e.Name] = e.Maker()
-		f.makers[e.Name].Add(cmd)
-		cmd.Flags().VisitAll(func(flag *pflag.Flag) {
-			if !known[flag.Name] {
-				known[flag.Name], f.owners[flag.Name] = true, e.Name
-			}
-		})
+		for _, flag := range cli.Grouped(cmd, "With --provider "+e.Name, func() { f.makers[e.Name].Add(cmd) }) {
+			f.owners[flag] = e.Name
+		}
 	}
 }
 

@@ -21,11 +21,6 @@ import (
 
 func newMigrateCommand(a *provider.House, build home.Build) *cobra.Command {
 	t := &migrateFlags{}
-	for _, p := range build.Providers {
-		if p.Taker != nil {
-			t.takers = append(t.takers, p.Taker())
-		}
-	}
 	cmd := &cobra.Command{
 		Use:   "migrate cometbft|tmkms|tmkms-light|cosmos-kms|horcrux PATH",
 		Short: "Take over from another signer: key, identity, state and connections",
@@ -63,8 +58,12 @@ otherwise.`,
 			return t.run(cmd, a, args[0], args[1:])
 		},
 	}
-	for _, taker := range t.takers {
-		taker.Add(cmd)
+	for _, p := range build.Providers {
+		if p.Taker != nil {
+			taker := p.Taker()
+			cli.Grouped(cmd, "For a key that provider "+p.Name+" holds", func() { taker.Add(cmd) })
+			t.takers = append(t.takers, taker)
+		}
 	}
 	t.Words.Add(a, cmd)
 	t.Witness.Add(cmd)

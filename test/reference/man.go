@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"privyseal/internal/cli"
 	"privyseal/internal/config"
 )
 
@@ -44,8 +45,11 @@ func manPage(c *cobra.Command, statuses []status) string {
 		r.asIs(helpOf(c))
 	}
 	r.section("OPTIONS")
-	for _, flags := range []*pflag.FlagSet{c.LocalNonPersistentFlags(), c.Root().PersistentFlags()} {
-		flags.VisitAll(func(f *pflag.Flag) {
+	for _, g := range append(cli.FlagGroups(c.LocalNonPersistentFlags()), cli.FlagGroups(c.Root().PersistentFlags())...) {
+		if g.Title != "" {
+			r.subsection(g.Title)
+		}
+		g.VisitAll(func(f *pflag.Flag) {
 			if f.Hidden || f.Name == "help" || f.Name == "version" {
 				return
 			}
@@ -110,6 +114,8 @@ func newPage(name, section, short string) *page {
 }
 
 func (r *page) section(title string) { fmt.Fprintf(r, ".SH \"%s\"\n", roff(title)) }
+
+func (r *page) subsection(title string) { fmt.Fprintf(r, ".SS \"%s\"\n", roff(title)) }
 
 func (r *page) paragraph(text string) { r.WriteString(".PP\n" + roff(text) + "\n") }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"privyseal/internal/cli"
 	"privyseal/internal/config"
 )
 
@@ -115,8 +116,14 @@ func command(b *strings.Builder, c *cobra.Command) {
 	if c.HasExample() {
 		fmt.Fprintf(b, "\nFor example:\n\n```sh\n%s\n```\n", dedent(c.Example))
 	}
-	if table := flagTable(c.LocalNonPersistentFlags()); table != "" {
-		b.WriteString("\n" + table)
+	for _, g := range cli.FlagGroups(c.LocalNonPersistentFlags()) {
+		table := flagTable(g.FlagSet)
+		if g.Title != "" {
+			table = g.Title + ":\n\n" + table
+		}
+		if table != "" {
+			b.WriteString("\n" + table)
+		}
 	}
 }
 
