@@ -59,7 +59,7 @@ func TestMan(t *testing.T) {
 		// groff takes what begins with a point for a request, and passes over one that it
 		// does not know.
 		for _, request := range regexp.MustCompile(`(?m)^[.'].*`).FindAllString(text, -1) {
-			if !regexp.MustCompile(`^\.(\\" |TH |SH |nh$|ad l$|PP$|TP$|nf$|fi$)`).MatchString(request) {
+			if !regexp.MustCompile(`^\.(\\" |TH |SH |SS |nh$|ad l$|PP$|TP$|nf$|fi$)`).MatchString(request) {
 				t.Errorf("%s: %s", name, request)
 			}
 		}
