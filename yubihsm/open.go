@@ -11,7 +11,7 @@ import (
 //	usb://0123456789        the device with this serial number, on the USB of Linux
 //	usb://                  the only YubiHSM 2 on the USB
 //
-// A connector is not asked yet; a device on the USB has to be there.
+// Nothing is sent yet, and the device need not be there.
 func Open(address string) (Transport, error) {
 	if serial, ok := strings.CutPrefix(address, "usb://"); ok {
 		return openUSB(serial)

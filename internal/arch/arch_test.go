@@ -47,8 +47,9 @@ var mayImport = map[string]string{
 	"internal/key/vault": "internal/cure internal/pubkey internal/shell internal/strictjson",
 
 	// The protocol of the YubiHSM 2, for other programs too.
-	"yubihsm":              "",
-	"internal/key/yubihsm": "internal/pubkey yubihsm",
+	"yubihsm":                "yubihsm/internal/usbfs",
+	"yubihsm/internal/usbfs": "",
+	"internal/key/yubihsm":   "internal/pubkey yubihsm",
 
 	// Stores.
 	"internal/filestore": "internal/shell internal/watermark golang.org/x/sys/unix",
@@ -129,7 +130,7 @@ var testOnly = []string{"testing", module + "/internal/watermark/storetest", mod
 	module + "/internal/ops/nitro/nitrotest", module + "/internal/key/yubihsm/yubihsmtest"}
 
 // unsafeIoctl are the packages that hand a struct to the kernel by its address.
-var unsafeIoctl = []string{"internal/nitro/nsm", "internal/enclave/nitro"}
+var unsafeIoctl = []string{"yubihsm/internal/usbfs", "internal/nitro/nsm", "internal/enclave/nitro"}
 
 // outside are folders that no program links: what is in them may import anything.
 var outside = []string{"test"}
