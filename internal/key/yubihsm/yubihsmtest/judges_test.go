@@ -14,7 +14,7 @@ import (
 )
 
 // programs are Yubico's own, which `scripts/setup yubihsm` brings.
-var programs = []string{"yubihsm-shell", "yubihsm-wrap", "pkcs11-tool", "yubihsm-python"}
+var programs = []string{"yubihsm-shell", "yubihsm-connector", "yubihsm-wrap", "pkcs11-tool", "yubihsm-python"}
 
 // TestJudges has Yubico's programs work on the simulator. What a script in
 // testdata/judges expects of them is what they say of a device.
