@@ -109,7 +109,7 @@ var mayImport = map[string]string{
 		"internal/provider internal/pubkey internal/session internal/shell internal/watermark internal/witness github.com/spf13/cobra github.com/spf13/pflag " +
 		"golang.org/x/sys/unix",
 
-	"internal/ops/file": "internal/config internal/filestore internal/provider internal/shell internal/watermark",
+	"internal/ops/file": "internal/filestore internal/provider internal/shell internal/watermark",
 
 	"cmd/privyseal": "internal/cli internal/command internal/config internal/daemon internal/home internal/migrate internal/ops/ internal/provider",
 

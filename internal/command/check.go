@@ -143,6 +143,11 @@ func (k *inspection) all(ctx context.Context) {
 			checker.Check(ctx, &k.Report)
 		}
 	}
+	for _, store := range k.app.Stores {
+		if store.Check != nil {
+			store.Check(ctx, &k.Report)
+		}
+	}
 	k.checkTables()
 	folders := map[string]bool{}
 	for i, ch := range k.Config.Chains {
@@ -158,11 +163,13 @@ func (k *inspection) all(ctx context.Context) {
 	}
 }
 
-// checkTables has a row for each table of a provider that no chain names.
+// checkTables has a row for each table of a provider or store that no chain names.
 func (k *inspection) checkTables() {
 	named := map[string]bool{}
 	for _, ch := range k.Config.Chains {
-		named[k.Config.Kind(ch).Table+" "+ch.Table] = true
+		for table, name := range k.Config.Named(ch) {
+			named[table+" "+name] = true
+		}
 	}
 	for _, table := range slices.Sorted(maps.Keys(k.Config.Tables)) {
 		for _, name := range slices.Sorted(maps.Keys(k.Config.Tables[table])) {
@@ -328,8 +335,11 @@ func (k *inspection) checkState(ctx context.Context, i int, key pubkey.Key) {
 	if !key.IsZero() {
 		id = watermark.ID{ChainID: ch.ID, Key: key.ID()}
 	}
-	state := k.app.Stores.State(provider.PlaceOf(k.Config, ch), id)
-	info, err := state.Inspect(ctx)
+	var info provider.Info
+	state, err := k.app.Stores.State(k.Config, ch, id)
+	if err == nil {
+		info, err = state.Inspect(ctx)
+	}
 	if err == nil {
 		err = info.Problem
 	}

@@ -314,7 +314,9 @@ file.`,
 			// A state can be looked at without its key, too.
 			state, _, keyErr := home.StateOf(a, c, ch)
 			if keyErr != nil {
-				state = a.Stores.State(provider.PlaceOf(c, ch), watermark.ID{})
+				if state, err = a.Stores.State(c, ch, watermark.ID{}); err != nil {
+					return err
+				}
 			}
 			info, err := state.Inspect(cmd.Context())
 			if err != nil {

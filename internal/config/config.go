@@ -56,7 +56,7 @@ type Config struct {
 	// Chains has at least one entry, each name once.
 	Chains []Chain `toml:"chain"`
 
-	// Tables are the tables of providers, [TABLE.NAME], by both. A name is 1 to 40 of
+	// Tables are the tables of providers and stores, [TABLE.NAME], by both. A name is 1 to 40 of
 	// A-Z a-z 0-9 _ -.
 	Tables map[string]map[string]Section `toml:"-"`
 
@@ -79,8 +79,11 @@ type Chain struct {
 	Provider string `toml:"provider"`
 	// Table is the name of the provider's table that the chain belongs to, as its key
 	// enclave has that of an [enclave.NAME]. "" where the provider has no tables.
-	Table        string   `toml:"-"`
-	Key          string   `toml:"key"`
+	Table string `toml:"-"`
+	Key   string `toml:"key"`
+	Store string `toml:"store"` // "" before it is filled in: the first one of the build
+	// StoreTable is to Store what Table is to Provider.
+	StoreTable   string   `toml:"-"`
 	State        string   `toml:"state"`
 	Identity     string   `toml:"identity"` // "" for none
 	ImportedFrom []string `toml:"imported_from"`
@@ -117,13 +120,13 @@ func initCommand(dir string) string {
 	return cure.Command("privyseal", "init", "--home", dir, "--chain-id", "ID", "--node", "ADDR")
 }
 
-// named is a table of a provider with its two names.
+// named is a table of a provider or store with its two names.
 type named struct {
 	table, name string
 	Section
 }
 
-// tables returns all tables of providers, in a fixed order.
+// tables returns all tables of providers and stores, in a fixed order.
 func (c *Config) tables() (list []named) {
 	for _, k := range c.kinds {
 		for _, name := range slices.Sorted(maps.Keys(c.Tables[k.Table])) {
@@ -191,12 +194,13 @@ type Key struct {
 // Required is the Default of a key that may not be absent.
 const Required = "required"
 
-// Kind is what a config has of one provider. The rooms of providers define theirs; what
-// is strict about a config, its lines and its file, follow from it.
+// Kind is what a config has of one provider, or of one store. Their rooms define theirs;
+// what is strict about a config, its lines and its file, follow from it.
 type Kind struct {
-	Provider string // as `provider` of a chain has it
+	Provider string // as `provider` of a chain has it; "" for a store
+	Store    string // as `store` of a chain has it; "" for a provider
 
-	// Table is the first name of the provider's own tables, [TABLE.NAME], one of which
+	// Table is the first name of its own tables, [TABLE.NAME], one of which
 	// each of its chains names by a key TABLE; "" is none. Noun says what such a table
 	// stands for, as in "an enclave".
 	Table, Noun string
@@ -210,8 +214,11 @@ type Kind struct {
 	// at the line of a place, as [Config.Line] has it.
 	Whole func(c *Config, fail func(text string, place ...any))
 
-	// Refused says why a key of a chain is not for this provider.
+	// Refused says why a key of a chain is not for this provider or store.
 	Refused map[string]string
+
+	// The following are of providers.
+
 	// Identity says how a chain comes to the key by which nodes know it; nil is a key file.
 	Identity func(c *Config) string
 	// Apart says that its chains belong to a process of their own, which is given them
@@ -221,7 +228,7 @@ type Kind struct {
 	LowPorts bool
 }
 
-// Section is one [TABLE.NAME] of a provider.
+// Section is one [TABLE.NAME] of a provider or store.
 type Section interface {
 	// Fill puts the defaults in place of keys that are not written.
 	Fill(written func(key string) bool)
@@ -234,7 +241,8 @@ type Section interface {
 	Secret() (key string, secret bool)
 }
 
-// Kinds are the providers of a build. They read and write its configs.
+// Kinds are the providers and stores of a build. They read and write its configs. A chain
+// that names no store has the first one.
 type Kinds []Kind
 
 // Lines is a table that is written.

@@ -23,6 +23,7 @@ var keys = []Key{
 	{Name: "chain.*.provider", Type: "a string", Default: Required, More: "Who holds the key."},
 	{Name: "chain.*.key", Type: "a string", Default: Required,
 		More: "Path of the key file, or of what the provider keeps in its place. Chains with a key file may share it."},
+	{Name: "chain.*.store", Type: "a string", More: "What keeps the state."},
 	{Name: "chain.*.state", Type: "a string", Default: Required, Comment: "never copy it; it moves by `privyseal state export`",
 		More: "Path of the state file; no other chain may use it."},
 	{Name: "chain.*.identity", Type: "a string", Comment: "how a tcp:// or noise:// node knows this signer",
@@ -53,12 +54,18 @@ var keys = []Key{
 func (k Kinds) Keys() []Key {
 	all := slices.Clone(keys)
 	for i, key := range all {
-		if key.Name == "chain.*.provider" {
+		switch key.Name {
+		case "chain.*.provider":
 			all[i].More += " One of " + k.providers() + "."
+		case "chain.*.store":
+			if first := k.store("").Store; first != "" {
+				all[i].Default = Quote(first)
+				all[i].More += " One of " + k.stores() + "."
+			}
 		}
 		for _, kind := range k {
 			if why, refused := kind.Refused[strings.TrimPrefix(key.Name, "chain.*.")]; refused {
-				all[i].More = strings.TrimSpace(key.More + fmt.Sprintf(" Not with provider %q: that %s.", kind.Provider, why))
+				all[i].More = strings.TrimSpace(key.More + fmt.Sprintf(" Not with %s: that %s.", kind.short(), why))
 			}
 		}
 	}
@@ -67,7 +74,7 @@ func (k Kinds) Keys() []Key {
 			continue
 		}
 		all = append(all, Key{Name: "chain.*." + kind.Table, Type: "a string",
-			More: fmt.Sprintf("The name of the [%s.NAME] that has the key; required with provider %q, and for no other.", kind.Table, kind.Provider)},
+			More: fmt.Sprintf("The name of the [%s.NAME] that has the %s; required with %s, and for no other.", kind.Table, kind.has(), kind.short())},
 			Key{Name: kind.Table, Type: "a table"}, Key{Name: kind.Table + ".*", Type: "a table"})
 		for _, key := range kind.Keys {
 			key.Name = kind.Table + ".*." + key.Name

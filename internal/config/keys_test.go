@@ -52,7 +52,7 @@ func withVault() config.Kinds {
 // What the declaration of a key says of its absence is so: a default that is written
 // changes nothing, and without a required key a config is refused.
 func TestDefaultsAreWhatIsSaid(t *testing.T) {
-	kinds := withVault()
+	kinds := withShelf()
 	want, err := kinds.Parse("p", []byte(least))
 	if err != nil {
 		t.Fatal(err)

@@ -4,26 +4,70 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 )
 
-// Of returns the kind of a provider, the zero Kind of one that this build lacks.
-func (k Kinds) Of(provider string) Kind {
-	for _, kind := range k {
-		if kind.Provider == provider {
-			return kind
-		}
+// short names it, as in `provider "x"`, and has says what a chain gives to it.
+func (k Kind) short() string {
+	if k.Store != "" {
+		return fmt.Sprintf("store %q", k.Store)
+	}
+	return fmt.Sprintf("provider %q", k.Provider)
+}
+
+func (k Kind) has() string {
+	if k.Store != "" {
+		return "state"
+	}
+	return "key"
+}
+
+// find returns the first kind of which is says so, the zero Kind where there is none.
+func (k Kinds) find(is func(Kind) bool) Kind {
+	if i := slices.IndexFunc(k, is); i >= 0 {
+		return k[i]
 	}
 	return Kind{}
 }
 
-// has reports whether a provider is in this build.
-func (k Kinds) has(provider string) bool {
-	return slices.ContainsFunc(k, func(kind Kind) bool { return kind.Provider == provider })
+// provider returns the kind of a provider, the zero Kind of one that this build lacks.
+func (k Kinds) provider(name string) Kind {
+	return k.find(func(kind Kind) bool { return kind.Provider == name && name != "" })
 }
 
-// Kind returns the kind of a chain.
-func (c *Config) Kind(ch Chain) Kind { return c.kinds.Of(ch.Provider) }
+// store returns the kind of a store, the first one for "".
+func (k Kinds) store(name string) Kind {
+	return k.find(func(kind Kind) bool { return kind.Store != "" && (kind.Store == name || name == "") })
+}
+
+// of returns the kinds of a chain: that of its provider, that of its store.
+func (k Kinds) of(ch Chain) [2]Kind { return [2]Kind{k.provider(ch.Provider), k.store(ch.Store)} }
+
+// lacks returns what a chain names, provider and store, that is not in this build.
+func (k Kinds) lacks(ch Chain) (names []string) {
+	if ch.Provider != "" && k.provider(ch.Provider).Provider == "" {
+		names = append(names, ch.Provider)
+	}
+	if ch.Store != "" && k.store(ch.Store).Store == "" {
+		names = append(names, ch.Store)
+	}
+	return names
+}
+
+// Kind returns the kind of a chain's provider.
+func (c *Config) Kind(ch Chain) Kind { return c.kinds.provider(ch.Provider) }
+
+// Named returns the tables that a chain names, by their first name.
+func (c *Config) Named(ch Chain) map[string]string {
+	names := map[string]string{}
+	for i, kind := range c.kinds.of(ch) {
+		if kind.Table != "" {
+			names[kind.Table] = [2]string{ch.Table, ch.StoreTable}[i]
+		}
+	}
+	return names
+}
 
 // LowPorts reports whether a signer of this config listens on ports below 1024.
 func (c *Config) LowPorts() bool {
@@ -32,32 +76,36 @@ func (c *Config) LowPorts() bool {
 
 // table returns the kind whose tables have the first name.
 func (k Kinds) table(name string) (Kind, bool) {
-	i := slices.IndexFunc(k, func(kind Kind) bool { return kind.Table == name && name != "" })
-	if i < 0 {
-		return Kind{}, false
-	}
-	return k[i], true
+	kind := k.find(func(kind Kind) bool { return kind.Table == name && name != "" })
+	return kind, kind.Table != ""
 }
 
 // providers returns the names of all providers, quoted.
-func (k Kinds) providers() string {
-	var b strings.Builder
-	for i, kind := range k {
-		switch {
-		case i > 0 && i == len(k)-1:
-			b.WriteString(" and ")
-		case i > 0:
-			b.WriteString(", ")
+func (k Kinds) providers() string { return k.names(func(kind Kind) string { return kind.Provider }) }
+
+// stores returns the names of all stores, quoted.
+func (k Kinds) stores() string { return k.names(func(kind Kind) string { return kind.Store }) }
+
+func (k Kinds) names(of func(Kind) string) string {
+	var names []string
+	for _, kind := range k {
+		if name := of(kind); name != "" {
+			names = append(names, strconv.Quote(name))
 		}
-		fmt.Fprintf(&b, "%q", kind.Provider)
 	}
-	return b.String()
+	if last := len(names) - 1; last > 0 {
+		return strings.Join(names[:last], ", ") + " and " + names[last]
+	}
+	return strings.Join(names, "")
 }
 
-// laterProviders are named in the design and are not in this build.
-var laterProviders = []string{"sgx", "yubihsm", "pkcs11", "tpm", "sev", "tdx"}
+// laterProviders and laterStores are named in the design and are not in this build.
+var (
+	laterProviders = []string{"sgx", "yubihsm", "pkcs11", "tpm", "sev", "tdx"}
+	laterStores    = []string{"etcd", "dynamodb"}
+)
 
-// ChangedTables returns the first names of those tables of providers that are not the
+// ChangedTables returns the first names of those tables of providers and stores that are not the
 // same in two configs.
 func ChangedTables(a, b *Config) (names []string) {
 	for _, kind := range b.kinds {

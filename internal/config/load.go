@@ -121,6 +121,9 @@ func (c *Config) fill() {
 				ch.Nodes[j].Name = fmt.Sprintf("node%d", j+1)
 			}
 		}
+		if absent("chain", i, "store") {
+			ch.Store = c.kinds.store("").Store
+		}
 		if absent("chain", i, "height_burst") {
 			ch.HeightBurst = DefaultHeightBurst
 		}

@@ -10,7 +10,7 @@ import (
 	"privyseal/internal/secret"
 )
 
-// Option is one key of a provider's tables, declared once: what may stand in the file, what
+// Option is one key of a provider's or store's tables, declared once: what may stand in the file, what
 // its absence means, its line there, its flag and its place in doc/reference follow.
 type Option[T any] struct {
 	// Name is the key. One in a table below has a name as in "credentials.session_token".
@@ -30,7 +30,7 @@ type Option[T any] struct {
 	Comment, More string
 }
 
-// Options are the keys of a provider's tables. A [Section] of them has its methods from here.
+// Options are the keys of a provider's or store's tables. A [Section] of them has its methods from here.
 type Options[T any] []Option[T]
 
 // Keys returns the keys as a [Kind] has them.

@@ -38,8 +38,8 @@ type unknown struct {
 }
 
 // addUnknown adds the unknown keys to the problems of a config, as far as it was decoded.
-// Where a chain's provider is not in this build, that is said of the chain, and what else
-// belongs to the provider is not: its tables, and the key by which the chain names one.
+// Where a chain's provider or store is not in this build, that is said of the chain, and
+// what else belongs to it is not: its tables, and the key by which the chain names one.
 func (d *document) addUnknown(c *Config) {
 	tables, said := map[string]bool{}, map[string]bool{}
 	for _, u := range d.unknown {
@@ -47,10 +47,14 @@ func (d *document) addUnknown(c *Config) {
 	}
 	lacking := map[string]bool{} // paths of chains, names of tables
 	for i, ch := range c.Chains {
-		if ch.Provider == "" || d.kinds.has(ch.Provider) {
+		names := d.kinds.lacks(ch)
+		if len(names) == 0 {
 			continue
 		}
-		lacking[at("chain", i)], lacking[ch.Provider] = true, true
+		lacking[at("chain", i)] = true
+		for _, name := range names {
+			lacking[name] = true
+		}
 		for _, u := range d.unknown {
 			if u.parent == at("chain", i) && tables[u.name] {
 				lacking[u.name] = true
@@ -260,13 +264,13 @@ func (d *document) decode(data []byte, c *Config) {
 	d.decoded(toml.Unmarshal(data, c))
 	d.decodeTables(data, c)
 	for i := range c.Chains {
-		if k := c.Kind(c.Chains[i]); k.Table != "" {
-			c.Chains[i].Table = d.named[at("chain", i, k.Table)]
-		}
+		ch := &c.Chains[i]
+		own := d.kinds.of(*ch)
+		ch.Table, ch.StoreTable = d.named[at("chain", i, own[0].Table)], d.named[at("chain", i, own[1].Table)]
 	}
 }
 
-// decodeTables fills c with the tables of providers.
+// decodeTables fills c with the tables of providers and stores.
 func (d *document) decodeTables(data []byte, c *Config) {
 	var file map[string]any
 	for _, k := range d.kinds {
@@ -301,7 +305,7 @@ func (d *document) decoded(err error) {
 	}
 }
 
-// pattern writes the indices and the name of a provider's table in path as *.
+// pattern writes the indices and the name of a provider's or store's table in path as *.
 func (d *document) pattern(path string) string {
 	words := strings.Split(path, ".")
 	_, isTable := d.kinds.table(words[0])
@@ -340,10 +344,13 @@ func (d *document) written(path, kind string) string {
 }
 
 // absent says why a key that is not known may stand there all the same: it is of a provider
-// that this build lacks, or a slip for another one.
+// or store that this build lacks, or a slip for another one.
 func (d *document) absent(parent, name string) string {
 	if parent == "" && slices.Contains(laterProviders, name) {
 		return "; the provider is not in this build, which has " + d.kinds.providers()
+	}
+	if parent == "" && slices.Contains(laterStores, name) {
+		return "; the store is not in this build, which has " + d.kinds.stores()
 	}
 	return d.suggestion(parent, name)
 }

@@ -95,13 +95,14 @@ func (k checker) chain(i int) {
 		}
 	}
 	switch {
-	case ch.Provider == "" || k.kinds.has(ch.Provider):
+	case ch.Provider == "" || k.kinds.provider(ch.Provider).Provider != "":
 	case slices.Contains(laterProviders, ch.Provider):
 		fail("provider", "provider %q is not in this build; it has %s", ch.Provider, k.kinds.providers())
 	default:
 		fail("provider", "unknown provider %q; this build has %s", ch.Provider, k.kinds.providers())
 	}
-	k.kind(i, fail)
+	k.store(ch, path, fail)
+	k.own(i, fail)
 	if _, written := k.lines[at(path, "identity")]; written && ch.Identity == "" {
 		fail("identity", "identity is empty")
 	}
@@ -141,28 +142,49 @@ func (k checker) witnesses(i int, fail func(key, format string, args ...any)) {
 	}
 }
 
-// kind checks what only chains of one provider have, and what they have not.
-func (k checker) kind(i int, fail func(key, format string, args ...any)) {
+// store checks that a store that is named is in this build.
+func (k checker) store(ch Chain, path string, fail func(key, format string, args ...any)) {
+	_, written := k.lines[at(path, "store")]
+	switch {
+	case !written || ch.Store != "" && k.kinds.store(ch.Store).Store != "":
+	case ch.Store == "":
+		fail("store", "store is empty")
+	case slices.Contains(laterStores, ch.Store):
+		fail("store", "store %q is not in this build; it has %s", ch.Store, k.kinds.stores())
+	default:
+		fail("store", "unknown store %q; this build has %s", ch.Store, k.kinds.stores())
+	}
+}
+
+// own checks what only chains of one provider or store have, and what they have not.
+func (k checker) own(i int, fail func(key, format string, args ...any)) {
 	ch := k.Chains[i]
-	own := k.Kind(ch)
+	own := k.kinds.of(ch)
+	named := k.Named(ch)
 	for _, other := range k.kinds {
-		if _, written := k.lines[at("chain", i, other.Table)]; written && other.Table != "" && other.Table != own.Table {
-			fail(other.Table, "%s is for the provider %q", other.Table, other.Provider)
+		_, written := k.lines[at("chain", i, other.Table)]
+		if other.Store != "" && (ch.Store == "" || own[1].Store == "") { // its store is unknown: that is enough
+			continue
+		}
+		if _, own := named[other.Table]; written && other.Table != "" && !own {
+			fail(other.Table, "%s is for the %s", other.Table, other.short())
 		}
 	}
-	for _, key := range slices.Sorted(maps.Keys(own.Refused)) {
-		if _, written := k.lines[at("chain", i, key)]; written {
-			fail(key, "%s %s", key, own.Refused[key])
+	for _, kind := range own {
+		for _, key := range slices.Sorted(maps.Keys(kind.Refused)) {
+			if _, written := k.lines[at("chain", i, key)]; written {
+				fail(key, "%s %s", key, kind.Refused[key])
+			}
 		}
-	}
-	if own.Table == "" {
-		return
-	}
-	_, written := k.lines[at("chain", i, own.Table)]
-	if _, found := k.Tables[own.Table][ch.Table]; !written {
-		fail(own.Table, "%s is missing: the name of a table [%s.NAME]", own.Table, own.Table)
-	} else if !found {
-		fail(own.Table, "there is no [%s.%s]", own.Table, ch.Table)
+		if kind.Table == "" {
+			continue
+		}
+		_, written := k.lines[at("chain", i, kind.Table)]
+		if _, found := k.Tables[kind.Table][named[kind.Table]]; !written {
+			fail(kind.Table, "%s is missing: the name of a table [%s.NAME]", kind.Table, kind.Table)
+		} else if !found {
+			fail(kind.Table, "there is no [%s.%s]", kind.Table, named[kind.Table])
+		}
 	}
 }
 

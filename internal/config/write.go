@@ -26,17 +26,20 @@ func (c *Config) Render() []byte {
 	fmt.Fprintf(&b, "format = %s # %s\n", Quote(c.Log.Format), Comment(keys, "log.format"))
 	b.WriteString(c.kinds.render(c.Tables))
 	for _, ch := range c.Chains {
-		b.WriteString(ch.render(c.Kind(ch)))
+		b.WriteString(c.kinds.chain(ch))
 	}
 	return []byte(b.String())
 }
 
-// render returns the [[chain]] block, an empty line before it.
-func (ch Chain) render(kind Kind) string {
+// chain returns the [[chain]] block, an empty line before it.
+func (k Kinds) chain(ch Chain) string {
+	kind, store := k.provider(ch.Provider), k.store(ch.Store)
 	b := Lines{keys: keys, prefix: "chain.*."}
-	// A key that is not for the provider has no line.
+	// A key that is not for the provider or the store has no line.
 	line := func(set bool, key, value string) {
-		if _, refused := kind.Refused[key]; !refused {
+		_, refused := kind.Refused[key]
+		_, unkept := store.Refused[key]
+		if !refused && !unkept {
 			b.Line(set, key, value)
 		}
 	}
@@ -50,6 +53,12 @@ func (ch Chain) render(kind Kind) string {
 		line(true, kind.Table, Quote(ch.Table))
 	}
 	line(true, "key", Quote(ch.Key))
+	if ch.Store != "" && ch.Store != k.store("").Store {
+		line(true, "store", Quote(ch.Store))
+	}
+	if ch.StoreTable != "" {
+		line(true, store.Table, Quote(ch.StoreTable))
+	}
 	line(true, "state", Quote(ch.State))
 	if ch.Identity != "" {
 		line(true, "identity", Quote(ch.Identity))
@@ -145,7 +154,7 @@ func (k Kinds) AppendChains(path string, chains ...Chain) error {
 	return k.Append(path, nil, chains...)
 }
 
-// Append does the same with chains and with tables of providers, as [Config.Tables] has
+// Append does the same with chains and with tables of providers and stores, as [Config.Tables] has
 // them, that they need.
 func (k Kinds) Append(path string, tables map[string]map[string]Section, chains ...Chain) error {
 	// A link stays a link: its target is replaced.
@@ -163,7 +172,7 @@ func (k Kinds) Append(path string, tables map[string]map[string]Section, chains 
 		}
 		data = append(data, k.render(tables)...)
 		for _, ch := range chains {
-			data = append(data, ch.render(k.Of(ch.Provider))...)
+			data = append(data, k.chain(ch)...)
 		}
 		c, err := k.Parse(path, data)
 		if err != nil {

@@ -30,6 +30,7 @@ type Daemon struct {
 	Home      string
 	Providers provider.Table
 	Stores    provider.Stores
+	kinds     config.Kinds   // of both
 	Config    *config.Config // what is in force
 	Log       *slog.Logger
 	setLevel  func(slog.Level)

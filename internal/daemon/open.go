@@ -175,7 +175,11 @@ func (c *chain) id() watermark.ID {
 // openState loads the mark. With it the chain can sign.
 func (c *chain) openState(ctx context.Context, d *Daemon, standby bool) error {
 	cfg, cc, pub := d.Config, c.cfg, c.key.PublicKey()
-	store, err := d.Stores.State(provider.PlaceOf(cfg, cc), c.id()).Open(ctx, standby)
+	state, err := d.Stores.State(cfg, cc, c.id())
+	if err != nil {
+		return err
+	}
+	store, err := state.Open(ctx, standby)
 	if err != nil {
 		return d.Providers.ExplainState(cfg, cc, err)
 	}

@@ -213,6 +213,7 @@ func fixed(a, b place) (keys []string) {
 		{"provider", a.Provider == b.Provider},
 		{cmp.Or(b.kind.Table, a.kind.Table), a.kind.Table == b.kind.Table && a.Table == b.Table},
 		{"key", a.Key == b.Key},
+		{"store", a.Store == b.Store && a.StoreTable == b.StoreTable},
 		{"state", a.State == b.State},
 		{"identity", a.Identity == b.Identity},
 		{"max_height", a.MaxHeight == b.MaxHeight},

@@ -39,7 +39,7 @@ func (d *Daemon) tend(ctx context.Context, hangup <-chan os.Signal) {
 			return
 		case <-hangup:
 			d.Notify("RELOADING=1")
-			loading = load(d.Providers.Kinds(), d.Home)
+			loading = load(d.kinds, d.Home)
 		case l := <-loading:
 			loading = nil
 			d.reload(ctx, l)

@@ -38,7 +38,7 @@ func Start(ctx context.Context, a *provider.House, version, home string, standby
 		debug.SetGCPercent(50)
 	}
 
-	d := &Daemon{Home: home, Providers: a.Providers, Stores: a.Stores, Config: cfg, Log: logger.Logger, setLevel: logger.SetLevel, Monitor: monitor.New(logger.Logger, version)}
+	d := &Daemon{Home: home, Providers: a.Providers, Stores: a.Stores, kinds: a.Kinds, Config: cfg, Log: logger.Logger, setLevel: logger.SetLevel, Monitor: monitor.New(logger.Logger, version)}
 	d.Monitor.LogLost(logger.Lost)
 	defer d.Monitor.Flush()
 	defer func() {

@@ -57,7 +57,8 @@ type Installer struct {
 	Path   string         // of the config
 	Config *config.Config // nil: there is none yet
 	Undo   Undo
-	kept   []string // what was moved aside, see home.NoteName
+	tables map[string]map[string]config.Section // that come with the chains
+	kept   []string                             // what was moved aside, see home.NoteName
 }
 
 // NewInstaller looks at what is there.
@@ -145,7 +146,9 @@ func (in *Installer) Noted(make func(*Note) error) error {
 
 func (in *Installer) makeAll(note *Note, chains []*Chain) error {
 	list := make([]Making, len(chains))
+	in.tables = map[string]map[string]config.Section{}
 	for i, ch := range chains {
+		addTables(in.tables, ch.Tables)
 		if ch.Make != nil {
 			if err := ch.Make(); err != nil {
 				return err
@@ -174,16 +177,27 @@ func (in *Installer) makeAll(note *Note, chains []*Chain) error {
 	if err := note.Named(); err != nil {
 		return err
 	}
-	tables := map[string]map[string]config.Section{}
-	for _, ch := range chains {
-		for table, sections := range ch.Tables {
-			if tables[table] == nil {
-				tables[table] = map[string]config.Section{}
-			}
-			maps.Copy(tables[table], sections)
+	return in.AddToConfig(in.tables, configs...)
+}
+
+// addTables adds tables to others.
+func addTables(to, more map[string]map[string]config.Section) {
+	for table, sections := range more {
+		if to[table] == nil {
+			to[table] = map[string]config.Section{}
 		}
+		maps.Copy(to[table], sections)
 	}
-	return in.AddToConfig(tables, configs...)
+}
+
+// allTables returns the tables of the config, and those that come with what is installed.
+func (in *Installer) allTables() map[string]map[string]config.Section {
+	all := map[string]map[string]config.Section{}
+	if in.Config != nil {
+		addTables(all, in.Config.Tables)
+	}
+	addTables(all, in.tables)
+	return all
 }
 
 // AddToConfig adds chains, and the tables of their providers that are new.
@@ -230,7 +244,7 @@ func (in *Installer) steps() []func(*Chain) error {
 
 // Unfinished returns what is noted of a chain while it is made.
 func (ch *Chain) Unfinished(in *Installer) (u Making, err error) {
-	u = Making{Name: ch.Name, ChainID: ch.ID, State: ch.State, Files: ch.Files}
+	u = Making{Name: ch.Name, ChainID: ch.ID, State: ch.State, Store: ch.Store, StoreTable: ch.StoreTable, Files: ch.Files}
 	if ch.SoftKey != nil {
 		u.Key = ch.Key
 	}
@@ -312,7 +326,10 @@ func (in *Installer) MakeState(ch config.Chain, public pubkey.Key, saved waterma
 		in.Undo.file(witness.FlagPath(path))
 	}
 	id := watermark.ID{ChainID: ch.ID, Key: public.ID()}
-	state := in.House.Stores.State(provider.Place{Chain: ch, Path: in.Abs}, id)
+	state, err := in.House.Stores.StateIn(in.allTables(), in.Abs, ch, id)
+	if err != nil {
+		return err
+	}
 	if err := state.Create(context.Background(), saved); err != nil {
 		return err
 	}

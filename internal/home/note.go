@@ -54,11 +54,13 @@ type Making struct {
 	// Files hold keys that are wrapped, and the documents that came with them.
 	Files []File `json:"files,omitempty"`
 
-	State     string `json:"state"`
-	Height    int64  `json:"height"` // of the mark that the state begins with
-	Round     int32  `json:"round"`
-	Step      string `json:"step"`
-	SignBytes []byte `json:"sign_bytes,omitempty"`
+	State      string `json:"state"`
+	Store      string `json:"store,omitempty"`
+	StoreTable string `json:"store_table,omitempty"`
+	Height     int64  `json:"height"` // of the mark that the state begins with
+	Round      int32  `json:"round"`
+	Step       string `json:"step"`
+	SignBytes  []byte `json:"sign_bytes,omitempty"`
 }
 
 // Begin notes the mark that the state begins with.
@@ -292,8 +294,15 @@ func (n *Note) untouched(m *Making, public pubkey.Key) (state provider.Kept, unt
 	if m.State == "" {
 		return state, true // an identity alone
 	}
-	ch := config.Chain{ID: m.ChainID, Name: m.Name, State: m.State}
-	state = n.Stores.State(provider.Place{Chain: ch, Path: n.abs}, watermark.ID{ChainID: m.ChainID, Key: public.ID()})
+	var tables map[string]map[string]config.Section
+	if n.Config != nil {
+		tables = n.Config.Tables
+	}
+	ch := config.Chain{ID: m.ChainID, Name: m.Name, Store: m.Store, StoreTable: m.StoreTable, State: m.State}
+	state, err := n.Stores.StateIn(tables, n.abs, ch, watermark.ID{ChainID: m.ChainID, Key: public.ID()})
+	if err != nil {
+		return state, false // nobody can look
+	}
 	info, err := state.Inspect(context.Background())
 	if errors.Is(err, provider.ErrMissing) {
 		return state, true

@@ -57,5 +57,6 @@ func StateOf(a *provider.House, c *config.Config, ch config.Chain) (provider.Kep
 	if err != nil {
 		return provider.Kept{}, key, err
 	}
-	return a.Stores.State(provider.PlaceOf(c, ch), watermark.ID{ChainID: ch.ID, Key: key.ID()}), key, nil
+	state, err := a.Stores.State(c, ch, watermark.ID{ChainID: ch.ID, Key: key.ID()})
+	return state, key, err
 }

@@ -89,25 +89,40 @@ func TestWhoseState(t *testing.T) {
 	}
 }
 
-// A chain's state is in the store that keeps it, and else in the first.
+// A chain's state is in the store that it names, and else in the first.
 func TestStoreOfAChain(t *testing.T) {
-	var asked string
-	store := func(name string, keeps bool) Store {
-		return Store{Name: name, Keeps: func(config.Chain) bool { return keeps }, State: func(Place, watermark.ID) Kept {
-			asked = name
-			return Kept{}
+	table := func(name string) Store {
+		return Store{Name: name, Kind: config.Kind{Table: name}, State: func(at Place, _ watermark.ID) Kept {
+			return Kept{Where: name + at.Path(at.Section.(section).word)}
 		}}
 	}
-	for want, stores := range map[string]Stores{
-		"first":  {store("first", true), store("second", false)},
-		"second": {store("first", true), store("second", true)},
-		"only":   {store("only", false)},
+	stores := Stores{{Name: "first", State: func(at Place, _ watermark.ID) Kept { return Kept{Where: "first" + at.Path(at.State)} }}, table("second"), table("third")}
+	tables := map[string]map[string]config.Section{"second": {"a": section{word: "A"}, "b": section{word: "B"}}}
+	for _, tt := range []struct {
+		store, table string
+		want         string
+	}{
+		{"", "", "first/s"},
+		{"first", "", "first/s"},
+		{"second", "b", "second/B"},
+		{"second", "c", "there is no [second.c]"},
+		{"third", "a", "there is no [third.a]"},
+		{"fourth", "", "store \"fourth\" is not in this build"},
 	} {
-		stores.State(Place{}, watermark.ID{})
-		if asked != want {
-			t.Errorf("%s was asked, not %s", asked, want)
+		got, err := stores.StateIn(tables, func(p string) string { return "/" + p }, config.Chain{Store: tt.store, StoreTable: tt.table, State: "s"}, watermark.ID{})
+		if err == nil && got.Where != tt.want || err != nil && err.Error() != tt.want {
+			t.Errorf("%+v: %q, %v", tt, got.Where, err)
 		}
 	}
+	if kinds := stores.Kinds(); len(kinds) != 3 || kinds[2].Store != "third" || kinds[2].Table != "third" {
+		t.Errorf("%+v", kinds)
+	}
+}
+
+// section is a table of a store.
+type section struct {
+	config.Section
+	word string
 }
 
 func TestReport(t *testing.T) {

@@ -3,6 +3,7 @@ package provider
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 
 	"privyseal/internal/config"
@@ -107,12 +108,11 @@ func (e *StateError) Unwrap() []error { return []error{e.Reason, e.Err} }
 // Place is a chain whose state is asked for.
 type Place struct {
 	config.Chain
+	// Section is the table of the store that the chain names, nil where the store has none.
+	Section config.Section
 	// Path returns where a path of the config is; that of "." is the home folder.
 	Path func(string) string
 }
-
-// PlaceOf returns the place of a chain of a config.
-func PlaceOf(c *config.Config, ch config.Chain) Place { return Place{Chain: ch, Path: c.Path} }
 
 // Kept is the state of a chain where its store keeps it.
 type Kept struct {
@@ -126,22 +126,59 @@ type Kept struct {
 
 // Store is one store of this build.
 type Store struct {
-	Name string
-	// Keeps reports whether the state of a chain is in it.
-	Keeps func(ch config.Chain) bool
+	Name string // as `store` of a chain has it
+
+	// Kind is what the config has of it. Its Store is Name.
+	Kind config.Kind
 	// State returns the state of a chain and a key. With the zero id it is only looked at.
+	// What is kept on this host lies where the chain's key `state` says, or beside it.
 	State func(at Place, id watermark.ID) Kept
+	// Check adds rows to `privyseal check`, about its own tables of the config and what they
+	// lead to; nil: there are none.
+	Check func(ctx context.Context, r *Report)
 }
 
-// Stores is all stores of a build.
+// Stores is all stores of a build. A chain that names none has the first one.
 type Stores []Store
 
-// State returns the state of a chain. The config was checked, so that a store has it.
-func (s Stores) State(at Place, id watermark.ID) Kept {
-	for _, store := range s[1:] {
-		if store.Keeps(at.Chain) {
-			return store.State(at, id)
+// Kinds returns what a config has of the stores.
+func (s Stores) Kinds() config.Kinds {
+	kinds := make(config.Kinds, len(s))
+	for i, store := range s {
+		kinds[i] = store.Kind
+		kinds[i].Store = store.Name
+	}
+	return kinds
+}
+
+// of returns the store of a chain.
+func (s Stores) of(ch config.Chain) (Store, error) {
+	for _, store := range s {
+		if ch.Store == store.Name || ch.Store == "" {
+			return store, nil
 		}
 	}
-	return s[0].State(at, id)
+	return Store{}, fmt.Errorf("store %q is not in this build", ch.Store)
+}
+
+// State returns the state of a chain of a config, and of a key. The config was checked, so
+// that there is a store.
+func (s Stores) State(c *config.Config, ch config.Chain, id watermark.ID) (Kept, error) {
+	return s.StateIn(c.Tables, c.Path, ch, id)
+}
+
+// StateIn does the same for a chain that no config has yet. tables are those that are there
+// or come with it, path is where a path of the config lies.
+func (s Stores) StateIn(tables map[string]map[string]config.Section, path func(string) string, ch config.Chain, id watermark.ID) (Kept, error) {
+	store, err := s.of(ch)
+	if err != nil {
+		return Kept{}, err
+	}
+	at := Place{Chain: ch, Path: path}
+	if table := store.Kind.Table; table != "" {
+		if at.Section = tables[table][ch.StoreTable]; at.Section == nil {
+			return Kept{}, fmt.Errorf("there is no [%s.%s]", table, ch.StoreTable)
+		}
+	}
+	return store.State(at, id), nil
 }

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"strings"
 
-	"privyseal/internal/config"
 	"privyseal/internal/filestore"
 	"privyseal/internal/provider"
 	"privyseal/internal/shell"
@@ -17,8 +16,7 @@ import (
 // Store is a line of the table of a build.
 func Store() provider.Store {
 	return provider.Store{
-		Name:  "file",
-		Keeps: func(ch config.Chain) bool { return ch.State != "" },
+		Name: "file",
 		State: func(at provider.Place, id watermark.ID) provider.Kept {
 			path := at.Path(at.Chain.State)
 			return provider.Kept{

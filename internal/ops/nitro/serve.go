@@ -72,7 +72,10 @@ func openNitroChain(ctx context.Context, d *daemon.Daemon, cc config.Chain, m *m
 	if err := d.Claim(c.id, cc.Name); err != nil {
 		return nil, err
 	}
-	state := d.Stores.State(provider.PlaceOf(d.Config, cc), c.id)
+	state, err := d.Stores.State(d.Config, cc, c.id)
+	if err != nil {
+		return nil, err
+	}
 	store, err := state.Open(ctx, standby)
 	if err != nil {
 		return nil, d.Providers.ExplainState(d.Config, cc, err)
