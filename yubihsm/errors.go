@@ -36,7 +36,7 @@ var errorCodes = map[ErrorCode]string{
 	StorageFailed: "storage failure", WrongLength: "wrong length", InsufficientPermissions: "insufficient permissions",
 	LogFull: "the log is full", ObjectNotFound: "object not found", InvalidID: "invalid id",
 	SSHCAConstraintViolation: "violation of an SSH CA constraint", InvalidOTP: "invalid OTP",
-	DemoMode: "demo mode: the device wants a power cycle", ObjectExists: "there is an object with this id",
+	DemoMode: "demo mode: the device needs a power cycle", ObjectExists: "there is an object with this id",
 	AlgorithmDisabled: "the algorithm is disabled", CommandUnexecuted: "command not executed",
 }
 

@@ -47,7 +47,7 @@ func WriteNew(path string, data []byte, mode fs.FileMode) error {
 type existing string
 
 func (path existing) Error() string {
-	return string(path) + " is there already, and nothing is overwritten; move it away or choose another name"
+	return string(path) + " already exists, and nothing is overwritten; move it away or choose another name"
 }
 
 func (existing) Unwrap() error { return fs.ErrExist }

@@ -495,7 +495,7 @@ old priv_validator.json. It never lowers a state.
 It shows the mark, where it comes from and how old it is, and asks you to confirm
 that the key has signed nothing newer and that no other signer of it runs; without a
 terminal, --yes confirms. Only "privyseal state export" makes sure by itself that the
-other host signs no more. An export of this very host, and one that is not above what
+other host stops signing. An export of this very host, and one that is not above what
 was exported here, is accepted with --export-unused only.`,
 		Args: cli.Arguments("FILE"),
 		RunE: func(cmd *cobra.Command, args []string) error {

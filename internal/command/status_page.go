@@ -29,7 +29,7 @@ func statusPage(s screen, snapshot monitor.Snapshot, now time.Time) string {
 	fmt.Fprintf(&b, "privyseal %s, process %d, up %s, %s\n", snapshot.Version, snapshot.PID, age(snapshot.Started, now), ready)
 	for _, l := range snapshot.Listeners {
 		if l.Problem != "" {
-			s.put(&b, "", 2, s.wrap(2, fmt.Sprintf("nobody is served on %s: %s", l.Addr, l.Problem)))
+			s.put(&b, "", 2, s.wrap(2, fmt.Sprintf("not serving on %s: %s", l.Addr, l.Problem)))
 		}
 	}
 	for _, c := range snapshot.Chains {

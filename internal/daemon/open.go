@@ -96,7 +96,7 @@ func (d *Daemon) attest(ctx context.Context, name string, nonce []byte) ([]byte,
 			}
 		}
 	}
-	return nil, fmt.Errorf("chain %s is in no enclave", name)
+	return nil, fmt.Errorf("chain %s is not in an enclave", name)
 }
 
 // openStates opens the states of chains that have their key. Of two processes that

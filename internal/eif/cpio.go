@@ -41,7 +41,7 @@ func Archive(files []File) ([]byte, error) {
 			return nil, fmt.Errorf("cannot put %.100q into a ramdisk: %w", f.Name, err)
 		}
 		if seen[f.Name] || !folders[path.Dir(f.Name)] {
-			return nil, fmt.Errorf("cannot put %.100q into a ramdisk: it is there already, or its folder is not", f.Name)
+			return nil, fmt.Errorf("cannot put %.100q into a ramdisk: it is there already, or its folder is missing", f.Name)
 		}
 		seen[f.Name] = true
 		folders[f.Name] = f.Mode&modeType == ModeDir

@@ -270,9 +270,9 @@ func (c *Config) accept(r *record, around *surroundings) error {
 func (c *Config) own(r *record) error {
 	switch {
 	case r.id.ChainID != c.ID.ChainID:
-		return &fault{err: ErrForeign, detail: fmt.Sprintf("it is of chain %q, not %q", r.id.ChainID, c.ID.ChainID)}
+		return &fault{err: ErrForeign, detail: fmt.Sprintf("it is for chain %q, not %q", r.id.ChainID, c.ID.ChainID)}
 	case r.id.Key != c.ID.Key:
-		return &fault{err: ErrForeign, detail: fmt.Sprintf("it is of key %x…, not %x…", r.id.Key[:8], c.ID.Key[:8])}
+		return &fault{err: ErrForeign, detail: fmt.Sprintf("it is for key %x…, not %x…", r.id.Key[:8], c.ID.Key[:8])}
 	}
 	return nil
 }

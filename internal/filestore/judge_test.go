@@ -52,7 +52,7 @@ func TestJudge(t *testing.T) {
 		{name: "the newer one is bad", even: twice(bad), odd: twice(rec(5, 5)), damage: "both copies of the record in slot 0 have a bad checksum"},
 		{name: "the older one is bad", even: twice(bad), odd: twice(rec(7, 7)), damage: "both copies of the record in slot 0 have a bad checksum"},
 		{name: "all is zeros", even: twice(zeros), odd: twice(zeros), damage: "both copies"},
-		{name: "one of a later format", even: twice(alien), odd: twice(rec(5, 5)), damage: "slot 0: not a record of this program: format"},
+		{name: "one of a later format", even: twice(alien), odd: twice(rec(5, 5)), damage: "slot 0: not a privyseal record: format"},
 		{name: "a companion's", even: twice(with(sample(6, 6), closed)), odd: twice(rec(5, 5)), damage: "slot 0 holds what belongs in the file beside it"},
 		{name: "what a start has announced", even: twice(with(sample(6, 6), func(r *record) { r.seen = 1 })), odd: twice(rec(5, 5)), damage: "slot 0 holds what belongs in the file beside it"},
 		{name: "swapped", even: twice(rec(5, 5)), odd: twice(rec(6, 6)), damage: "record 5 is in slot 0"},

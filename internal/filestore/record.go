@@ -118,7 +118,7 @@ var (
 	// errAlien is a record that was completed, but not by this program, or not
 	// with this key for the MAC. It must not be mistaken for a bad one: it may be
 	// the one that counts.
-	errAlien = errors.New("not a record of this program")
+	errAlien = errors.New("not a privyseal record")
 )
 
 func slotOf(seq uint64) int { return int(seq % 2) }

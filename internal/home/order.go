@@ -87,7 +87,7 @@ func (o *Order) CheckState() error {
 	case given == 0:
 		return cli.Usagef("an imported key may have signed before; add --import-state FILE with its state, --after-height H to sign nothing at or below a height, or --fresh-state if it has never signed for %s", o.ChainID)
 	case given > 1:
-		return cli.Usagef("only one of --import-state, --fresh-state and --after-height can be true")
+		return cli.Usagef("give only one of --import-state, --fresh-state and --after-height")
 	}
 	return o.From.Check()
 }

@@ -44,9 +44,9 @@ func ReadState(path, chainID string, key pubkey.Key) (Foreign, error) {
 	case err != nil:
 		return fail(err)
 	case id != chainID:
-		return fail(fmt.Errorf("it is of chain %q, not %q", id, chainID))
+		return fail(fmt.Errorf("it is for chain %q, not %q", id, chainID))
 	case !owner.Equal(key):
-		return fail(fmt.Errorf("it is of another key, %v, not %v", owner, key))
+		return fail(fmt.Errorf("it is for another key, %v, not %v", owner, key))
 	}
 	return state, nil
 }

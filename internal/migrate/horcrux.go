@@ -214,7 +214,7 @@ func (h *horcrux) readShard(chainID, path, dir string) error {
 	if err := strictjson.Unmarshal(data, &file); errors.Is(err, strictjson.ErrDuplicate) {
 		return strictjson.ErrDuplicate // the name could be a secret that slipped
 	} else if err != nil {
-		return errors.New("it is torn, or not a shard of Horcrux") // the cause could quote it
+		return errors.New("it is truncated, or not a shard of Horcrux") // the cause could quote it
 	}
 	s := shard{path: path, dir: dir, id: file.ID, secret: append(file.Shard, file.OldShard...)}
 	if s.public, err = protoKey(append(file.PubKey, file.OldPubKey...)); err != nil {

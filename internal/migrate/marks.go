@@ -64,7 +64,7 @@ func stateFields(data []byte) (map[string]json.RawMessage, error) {
 	}
 	var fields map[string]json.RawMessage
 	if err := strictjson.Unmarshal(data, &fields); err != nil {
-		return nil, fmt.Errorf("it is torn, or not a state of a signer: %w", err)
+		return nil, fmt.Errorf("it is truncated, or not a state of a signer: %w", err)
 	}
 	if kind := kindOf(fields); kind != "" {
 		return nil, fmt.Errorf("%w but %s", errOtherKind, kind)

@@ -84,9 +84,9 @@ func TestParseStateRefuses(t *testing.T) {
 		"# tmkms\n[[chain]]\nid = 1\n":                        "but a config in TOML",
 		"":                                                    "it is empty",
 		" \n":                                                 "it is empty",
-		`{"height":"9`:                                        "it is torn",
-		`no state at all`:                                     "it is torn, or not a state",
-		`[]`:                                                  "it is torn, or not a state",
+		`{"height":"9`:                                        "it is truncated",
+		`no state at all`:                                     "it is truncated, or not a state",
+		`[]`:                                                  "it is truncated, or not a state",
 		`{"last_height":"7","last_round":"x","last_step":2}`:  "not a whole number",
 		`{"last_height":"7"}`:                                 "no height, round or step",
 	} {

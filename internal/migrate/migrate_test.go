@@ -393,7 +393,7 @@ func TestStateIsMandatory(t *testing.T) {
 			},
 			"it is empty":   func(path string) { write(t, path, "") },
 			"it is empty, ": func(path string) { write(t, path, "\n") },
-			"it is torn":    func(path string) { write(t, path, `{"height":"1`) },
+			"it is truncated":    func(path string) { write(t, path, `{"height":"1`) },
 			"it has no":     func(path string) { write(t, path, `{}`) },
 			"65536 bytes":   func(path string) { write(t, path, strings.Repeat(" ", MaxStateSize+1)) },
 			"not a regular file": func(path string) {

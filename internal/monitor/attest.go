@@ -27,7 +27,7 @@ func (m *Monitor) serveAttest(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if m.Attest == nil {
-		http.Error(w, "this signer has no enclave that could attest", http.StatusNotFound)
+		http.Error(w, "this signer has no enclave that can attest", http.StatusNotFound)
 		return
 	}
 	doc, err := m.Attest(r.Context(), req.ChainID, req.Nonce)

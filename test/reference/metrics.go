@@ -104,7 +104,7 @@ var allRefusals = []refusal{
 func refusals() (string, error) {
 	left := signer.Reasons()
 	var b strings.Builder
-	b.WriteString(head("Reasons for a refusal", "The label `reason` of [`privyseal_refused_total`](metrics.md), and what `privyseal status` shows. A\nrefusal is final: the node is told so, and nothing was signed.\n\n| reason | meaning | what to do |\n|---|---|---|"))
+	b.WriteString(head("Reasons for a refusal", "The label `reason` of [`privyseal_refused_total`](metrics.md), and what `privyseal status` shows. A\nrefusal is final: the node gets an error, and nothing was signed.\n\n| reason | meaning | what to do |\n|---|---|---|"))
 	for _, r := range allRefusals {
 		stem, both := strings.CutSuffix(r.reason, "…")
 		names := []string{stem}

@@ -51,7 +51,7 @@ func (k *Key) Encode() []byte {
 }
 
 // errFormat hides its cause, which could quote the file.
-var errFormat = errors.New("it is torn, or not a key file of privyseal")
+var errFormat = errors.New("it is truncated, or not a key file of privyseal")
 
 // decode reads a key file. What it accepts is, byte for byte, what
 // [Key.Encode] returns.

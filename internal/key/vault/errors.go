@@ -47,7 +47,7 @@ const (
 	forbidden    reason = "the policies of our token do not allow it"
 	refusedLogin reason = "the server does not accept role id and secret id"
 	noKey        reason = "there is no such key"
-	noMount      reason = "nothing is mounted there, or the namespace is not there"
+	noMount      reason = "nothing is mounted there, or there is no such namespace"
 	tooOld       reason = "the pinned version of the key may no longer sign: min_encryption_version or min_decryption_version was raised above it"
 	tooNew       reason = "the key has no such version"
 	wrongType    reason = "it is not a key that signs for a validator"

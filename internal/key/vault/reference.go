@@ -36,7 +36,7 @@ const referenceFormat = "privyseal vault key 1\nname %s\nversion %d\npublic %s\n
 // maxReference bounds the file in bytes.
 const maxReference = 1024
 
-var errReference = errors.New("it is torn, or not a file that names a Vault key")
+var errReference = errors.New("it is truncated, or not a file that names a Vault key")
 
 // Encode returns the file that holds r.
 func (r Reference) Encode() []byte {

@@ -49,8 +49,8 @@ func TestReadReference(t *testing.T) {
 		"good":               {goodReference, 0o644, ""},
 		"written by a group": {goodReference, 0o620, "may be written by others"},
 		"written by all":     {goodReference, 0o602, "may be written by others"},
-		"torn":               {goodReference[:40], 0o600, "it is torn"},
-		"long":               {goodReference + strings.Repeat("x", 2*maxReference), 0o600, "it is torn"},
+		"torn":               {goodReference[:40], 0o600, "it is truncated"},
+		"long":               {goodReference + strings.Repeat("x", 2*maxReference), 0o600, "it is truncated"},
 	} {
 		os.Remove(path)
 		if err := os.WriteFile(path, []byte(tt.text), 0o600); err != nil {

@@ -93,7 +93,7 @@ func TestMountAndNamespace(t *testing.T) {
 	}
 	mustSign(t, c.key("val", 1, public), "a vote")
 	_, err = w.client(func(c *Config) { c.Namespace = "nobody" }).Public(t.Context(), "val", 1)
-	mustFail(t, err, w.URL, "key transit/val at ADDRESS: nothing is mounted there, or the namespace is not there (HTTP status 404 namespace not found)", "")
+	mustFail(t, err, w.URL, "key transit/val at ADDRESS: nothing is mounted there, or there is no such namespace (HTTP status 404 namespace not found)", "")
 }
 
 // Each way in which a real server refuses has one message.
@@ -123,7 +123,7 @@ func TestRefusals(t *testing.T) {
 
 	elsewhere := w.client(token(w.Root), func(c *Config) { c.Mount = "nowhere" })
 	mustFail(t, sign(elsewhere.key("val", 1, w.public)), w.URL,
-		`key nowhere/val at ADDRESS: nothing is mounted there, or the namespace is not there (HTTP status 404 no handler for route "nowhere/sign/val". route entry not found.)`, "")
+		`key nowhere/val at ADDRESS: nothing is mounted there, or there is no such namespace (HTTP status 404 no handler for route "nowhere/sign/val". route entry not found.)`, "")
 
 	w.Do(t, "POST", "transit/keys/elliptic", map[string]any{"type": "ecdsa-p256"})
 	_, err = root.Public(t.Context(), "elliptic", 1)

@@ -41,7 +41,7 @@ func lowS(der []byte) ([]byte, error) {
 	var sig struct{ R, S *big.Int }
 	rest, err := asn1.Unmarshal(der, &sig)
 	if err != nil || len(rest) > 0 || sig.R.Sign() < 1 || sig.S.Sign() < 1 || sig.R.Cmp(order256k1) >= 0 || sig.S.Cmp(order256k1) >= 0 {
-		return nil, errors.New("it made something that is no signature of secp256k1")
+		return nil, errors.New("it made something that is not a signature of secp256k1")
 	}
 	if negative := new(big.Int).Sub(order256k1, sig.S); negative.Cmp(sig.S) < 0 {
 		sig.S = negative

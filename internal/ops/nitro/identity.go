@@ -50,7 +50,7 @@ func (f *enclaveFlags) runIdentity(ctx context.Context, a *provider.House, stdou
 	err = in.Noted(func(note *home.Note) error {
 		switch there, err := readWrapped(in.Abs(file), ""); {
 		case err == nil:
-			return cli.Usagef("%s is there already, node id %s; add %s to the chain in %s", in.Abs(file), there.public.NodeID(), line, in.Path)
+			return cli.Usagef("%s already exists, node id %s; add %s to the chain in %s", in.Abs(file), there.public.NodeID(), line, in.Path)
 		case !errors.Is(err, fs.ErrNotExist):
 			return err
 		}

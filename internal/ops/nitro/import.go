@@ -266,7 +266,7 @@ func (f *sealFlags) check() error {
 	given := f.from.Count()
 	switch {
 	case f.to == "":
-		return cli.Usagef("--to DOCUMENT is missing: what `privyseal nitro import-key` has written")
+		return cli.Usagef("--to DOCUMENT is missing: what `privyseal nitro import-key` wrote")
 	case f.image.EIF == "" && f.image.PCR0 == "" && f.image.PCR1 == "":
 		return cli.Usagef("name the image that the key may go to: --eif FILE, --pcr0 HEX, or --pcr1 HEX with --policy FILE")
 	case f.chainID == "":

@@ -152,7 +152,7 @@ func (f *Maker) Check(i *home.Order) error {
 	case i.ImportKey != "":
 		return cli.Usagef("never bring a key file to an enclave's host: seal it with `privyseal key seal`, where it is, and give --import-sealed; doc/nitro.md says how")
 	case f.importSealed != "" && f.importKMS != "":
-		return cli.Usagef("only one of --import-sealed and --import-kms can be meant")
+		return cli.Usagef("give only one of --import-sealed and --import-kms")
 	case f.importSealed != "" && (state > 0 || f.publicKey != "" || i.KeyType.Name != ""):
 		return cli.Usagef("public key and state are in the sealed file; --import-state, --fresh-state, --after-height, --public-key and --key-type do not go with it")
 	case f.importKMS != "" && f.publicKey == "":
@@ -299,7 +299,7 @@ func (e *enclaveLink) make(ctx context.Context, chainID string, req hostlink.Req
 		return w, fmt.Errorf("the enclave's attestation is not good, nothing was installed: %w", err)
 	}
 	if err := w.check(chainID, req); err != nil {
-		return w, fmt.Errorf("the enclave attests something else than it was asked for, nothing was installed: %w", err)
+		return w, fmt.Errorf("the enclave attests something other than what was asked, nothing was installed: %w", err)
 	}
 	return w, nil
 }
