@@ -37,9 +37,9 @@ func NewConnector(address string) (*Connector, error) {
 	u, err := url.Parse(address)
 	switch {
 	case err != nil:
-		return nil, fmt.Errorf("%.100q is no address of a YubiHSM connector: %w", address, errors.Unwrap(err))
+		return nil, fmt.Errorf("%.100q is not an address of a YubiHSM connector: %w", address, errors.Unwrap(err))
 	case u.Scheme != "http" && u.Scheme != "https", u.Host == "", strings.Trim(u.Path, "/") != "", u.RawQuery != "", u.Fragment != "", u.User != nil:
-		return nil, fmt.Errorf("%.100q is no address of a YubiHSM connector, which is http://HOST:PORT", address)
+		return nil, fmt.Errorf("%.100q is not an address of a YubiHSM connector, which is http://HOST:PORT", address)
 	}
 	return &Connector{u.Scheme + "://" + u.Host, &http.Client{
 		Transport: &http.Transport{
@@ -111,7 +111,7 @@ func (e *ConnectorError) Error() string {
 	case e.Status >= 500:
 		return fmt.Sprintf("the YubiHSM connector at %s reaches no device (HTTP status %d)", e.Address, e.Status)
 	case e.Cause == nil:
-		return fmt.Sprintf("what answers at %s is no YubiHSM connector (HTTP status %d)", e.Address, e.Status)
+		return fmt.Sprintf("what answers at %s is not a YubiHSM connector (HTTP status %d)", e.Address, e.Status)
 	}
 	return fmt.Sprintf("no answer from the YubiHSM connector at %s: %v", e.Address, e.Cause)
 }

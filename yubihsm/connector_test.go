@@ -47,11 +47,11 @@ func TestConnectorFaults(t *testing.T) {
 		says    string
 	}{
 		"no device":      {func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no device", 500) }, 500, "reaches no device"},
-		"another server": {func(w http.ResponseWriter, _ *http.Request) { http.NotFound(w, nil) }, 404, "is no YubiHSM connector"},
+		"another server": {func(w http.ResponseWriter, _ *http.Request) { http.NotFound(w, nil) }, 404, "is not a YubiHSM connector"},
 		"a redirect": {func(w http.ResponseWriter, r *http.Request) {
 			asked++
 			http.Redirect(w, r, "/connector/api", http.StatusTemporaryRedirect)
-		}, 307, "is no YubiHSM connector"},
+		}, 307, "is not a YubiHSM connector"},
 		"too many bytes": {func(w http.ResponseWriter, _ *http.Request) { w.Write(make([]byte, MaxMessage+1)) }, 0, "more than 3136 bytes"},
 		"bytes for ever": {func(w http.ResponseWriter, r *http.Request) {
 			for _, err := w.Write(make([]byte, 4096)); err == nil && r.Context().Err() == nil; {

@@ -31,7 +31,7 @@ type Object struct {
 func (o Object) encode(delegates bool) ([]byte, error) {
 	switch {
 	case len(o.Label) > MaxLabel, strings.ContainsRune(o.Label, 0):
-		return nil, fmt.Errorf("%.100q is no label of a YubiHSM object, which has up to %d bytes, and not zero", o.Label, MaxLabel)
+		return nil, fmt.Errorf("%.100q is not a label of a YubiHSM object, which has up to %d bytes, and not zero", o.Label, MaxLabel)
 	case o.Domains == 0:
 		return nil, fmt.Errorf("an object of a YubiHSM is in at least one domain, and 0x%04x in none", o.ID)
 	case !delegates && o.Delegated != 0:
@@ -116,7 +116,7 @@ const (
 
 func (f Filter) encode() ([]byte, error) {
 	if len(f.Label) > MaxLabel {
-		return nil, fmt.Errorf("%.100q is no label of a YubiHSM object, which has up to %d bytes", f.Label, MaxLabel)
+		return nil, fmt.Errorf("%.100q is not a label of a YubiHSM object, which has up to %d bytes", f.Label, MaxLabel)
 	}
 	var b []byte
 	if f.ID != 0 {

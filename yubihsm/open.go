@@ -19,5 +19,5 @@ func Open(address string) (Transport, error) {
 	if strings.HasPrefix(address, "http://") || strings.HasPrefix(address, "https://") {
 		return NewConnector(address)
 	}
-	return nil, fmt.Errorf("%.100q is no address of a YubiHSM, which is http://HOST:PORT or usb://SERIAL", address)
+	return nil, fmt.Errorf("%.100q is not an address of a YubiHSM, which is http://HOST:PORT or usb://SERIAL", address)
 }

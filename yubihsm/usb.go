@@ -36,7 +36,7 @@ func newUSB(serial string, open func(string) (pipe, error)) (*usb, error) {
 	if serial != "" {
 		n, err := strconv.ParseUint(serial, 10, 32)
 		if err != nil {
-			return nil, fmt.Errorf("%.100q is no serial number of a YubiHSM, which has up to 10 digits", serial)
+			return nil, fmt.Errorf("%.100q is not a serial number of a YubiHSM, which has up to 10 digits", serial)
 		}
 		serial = fmt.Sprintf("%010d", n)
 	}

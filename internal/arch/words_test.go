@@ -19,7 +19,6 @@ var oddWords = []struct{ odd, write string }{
 	{`\bdoubled\b`, "duplicate"},
 	{`\bstrangers?\b`, "somebody else, another program"},
 	{`\bproxied\b`, "through a proxy"},
-	{`\bwants (?:[^t]|t[^o])`, "needs, expects"},
 	{`\bin clear\b`, "in the clear, unencrypted"},
 	{`\bin work\b`, "in progress"},
 	{`(\b(it|that|which)|%[.0-9]*[sqv]) (is|was) no (?:[a-km-z]|l[^eo])`, "is not a"},
