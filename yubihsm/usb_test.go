@@ -174,7 +174,8 @@ func TestUSBErrors(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.device.Next(byte(CommandGetDeviceInfo), yubihsmtest.Answer(make([]byte, MaxMessage+1)))
-	if _, err := ReadDeviceInfo(t.Context(), u); !errors.Is(err, ErrMalformed) {
+	var failed *USBError
+	if _, err := ReadDeviceInfo(t.Context(), u); !errors.Is(err, ErrMalformed) || !errors.As(err, &failed) {
 		t.Errorf("a long answer: %v", err)
 	}
 	busy, cancel := context.WithCancel(t.Context())
