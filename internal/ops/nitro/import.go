@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"crypto/rsa"
 	"crypto/x509"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -80,11 +79,6 @@ do not stop it before "privyseal init --import-sealed".`,
 	f.add(cmd)
 	cmd.Flags().StringVar(&out, "out", "", "file to make")
 	return cmd
-}
-
-// encodeDocument returns a document as all commands print it.
-func encodeDocument(doc []byte) []byte {
-	return append([]byte(base64.StdEncoding.EncodeToString(doc)), '\n')
 }
 
 // sealedKey is what `key seal` writes: a JSON object of these keys, in this

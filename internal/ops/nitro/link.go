@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"net"
@@ -246,6 +247,11 @@ func (e *enclaveLink) close() {
 		e.conn.Close()
 	}
 	e.stop()
+}
+
+// encodeDocument returns a document as all commands print it.
+func encodeDocument(doc []byte) []byte {
+	return append([]byte(base64.StdEncoding.EncodeToString(doc)), '\n')
 }
 
 // maxAge is how old a document may be that was made just now: two clocks differ.
