@@ -1,11 +1,19 @@
 package provider
 
 import (
+	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
+	"privyseal/internal/cli"
 	"privyseal/internal/config"
+	"privyseal/internal/key/soft"
 	"privyseal/internal/pubkey"
 	"privyseal/internal/watermark"
 )
@@ -44,6 +52,117 @@ var table = Table{
 
 func chainOf(provider string) config.Chain {
 	return config.Chain{ID: "chain", Name: "chain", Provider: provider}
+}
+
+// open is a provider whose keys this process signs with.
+type open struct{ bare }
+
+func (open) Open(context.Context, *config.Config, config.Chain) (Key, error) { return nil, nil }
+
+// What is asked of a provider goes to that of the chain, and what is not there is nothing.
+func TestWhoIsAsked(t *testing.T) {
+	table := append(slices.Clone(table), Entry{Name: "d", Holder: open{}})
+	for name, want := range map[string][2]bool{"a": {}, "b": {false, true}, "d": {true, false}, "e": {}} {
+		_, local := table.Local(chainOf(name))
+		_, keeps := table.Keeper(chainOf(name))
+		if got := [2]bool{local, keeps}; got != want {
+			t.Errorf("%s: %v, want %v", name, got, want)
+		}
+	}
+	key := filepath.Join(t.TempDir(), "key")
+	k, err := soft.Generate(pubkey.Ed25519)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := CreateFile(key, k); err != nil {
+		t.Fatal(err)
+	}
+	c := &config.Config{}
+	for _, ask := range []func(ch config.Chain) (pubkey.Key, error){
+		func(ch config.Chain) (pubkey.Key, error) { return table.Public(c, ch) },
+		func(ch config.Chain) (pubkey.Key, error) { return table.Identity(c, ch) },
+	} {
+		ch := chainOf("a")
+		ch.Identity = key + ".none"
+		_, err := ask(ch)
+		if _, act := errors.AsType[cli.ActError](err); !act {
+			t.Errorf("a key that is not there waits for nobody: %v", err)
+		}
+		if _, err := ask(chainOf("e")); err == nil || !strings.Contains(err.Error(), "not in this build") {
+			t.Errorf("a provider that the build lacks: %v", err)
+		}
+	}
+	ch := chainOf("a")
+	ch.Identity = key
+	if got, err := table.Identity(c, ch); err != nil || !got.Equal(k.PublicKey()) {
+		t.Errorf("%v, %v", got, err)
+	}
+}
+
+func TestTypesOfAProvider(t *testing.T) {
+	e := Entry{Name: "a", Types: []pubkey.Type{pubkey.Ed25519, pubkey.Secp256k1}}
+	for _, c := range []struct {
+		of      pubkey.Type
+		because string
+		wrong   string
+	}{
+		{pubkey.Ed25519, "", ""},
+		{pubkey.Secp256k1, "", ""},
+		{pubkey.MLDSA65, "", "provider a has no ml_dsa_65 keys; it has ed25519 or secp256k1"},
+		{pubkey.MLDSA65, "they are long", "provider a has no ml_dsa_65 keys: they are long; it has ed25519 or secp256k1"},
+	} {
+		e.NoOther = c.because
+		err := e.Has(c.of)
+		if (err == nil) != (c.wrong == "") || err != nil && err.Error() != c.wrong {
+			t.Errorf("%s: %v, want %q", c.of, err, c.wrong)
+		}
+		if _, usage := errors.AsType[cli.UsageError](err); err != nil && !usage {
+			t.Errorf("%v is no wrong usage", err)
+		}
+	}
+}
+
+func TestKinds(t *testing.T) {
+	kinds := Table{{Name: "a", Kind: config.Kind{Table: "x"}}, {Name: "b"}}.Kinds()
+	if len(kinds) != 2 || kinds[0].Provider != "a" || kinds[0].Table != "x" || kinds[1].Provider != "b" {
+		t.Errorf("%+v", kinds)
+	}
+}
+
+// Where only the one who signs can make a state, the next step after its loss is that one's.
+func TestExplainState(t *testing.T) {
+	for _, c := range []struct {
+		provider string
+		reason   error
+		cure     string
+	}{
+		{"a", ErrMissing, "make it"}, {"b", ErrMissing, "ask who sealed it"}, {"b", ErrDamaged, "ask who sealed it"}, {"b", ErrLocked, "make it"},
+	} {
+		err := table.ExplainState(nil, chainOf(c.provider), &StateError{c.reason, errors.New("gone"), "make it"})
+		if e, ok := errors.AsType[*StateError](err); !ok || e.Cure != c.cure || !errors.Is(err, c.reason) || err.Error() != "gone\n"+c.cure {
+			t.Errorf("%s, %v: %v", c.provider, c.reason, err)
+		}
+	}
+	if err := table.ExplainState(nil, chainOf("b"), fs.ErrPermission); err != fs.ErrPermission {
+		t.Errorf("another error: %v", err)
+	}
+	if got := (&StateError{ErrMissing, errors.New("gone"), ""}).Error(); got != "gone" {
+		t.Errorf("%q", got)
+	}
+}
+
+// A state that another process has may become free; all else waits for an operator.
+func TestStateRefused(t *testing.T) {
+	for _, reason := range []error{ErrMissing, ErrExists, ErrUnsafe, ErrDamaged, ErrForeign, ErrCopied, ErrRestored, ErrExported, ErrBelow} {
+		if !StateRefused(fmt.Errorf("cannot open it: %w", &StateError{Reason: reason, Err: errors.New("x")})) {
+			t.Errorf("%v is not refused", reason)
+		}
+	}
+	for _, err := range []error{nil, ErrLocked, ErrTwin, fs.ErrPermission} {
+		if StateRefused(err) {
+			t.Errorf("%v is refused", err)
+		}
+	}
 }
 
 func TestLists(t *testing.T) {
@@ -131,6 +250,9 @@ func TestReport(t *testing.T) {
 	r.Chain = "a"
 	r.Add(Bad, 3, "state", "gone\n`put it back`", "")
 	r.Add(Unsure, 4, "node", "quiet\nnot a cure", "call it")
+	if text, err := json.Marshal([]Verdict{Good, Unsure, Bad}); err != nil || string(text) != `["ok","unsure","fail"]` {
+		t.Errorf("%s, %v", text, err)
+	}
 	if r.Failed() != 1 || r.Rows[1] != (Row{Bad, "a", "state", "", 3, "gone", "`put it back`"}) || r.Rows[2].Cure != "call it" || r.Rows[0].Chain != "" {
 		t.Errorf("%+v", r.Rows)
 	}
