@@ -1,0 +1,163 @@
+package nitro
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"privyseal/internal/cli"
+	"privyseal/internal/eif"
+	"privyseal/internal/home"
+	"privyseal/internal/key/nitrokms"
+	"privyseal/internal/ops/nitro/nitrotest"
+	"privyseal/internal/pubkey"
+)
+
+// What an enclave will not sign for is known before it is launched, with what mends it.
+func TestDisallowed(t *testing.T) {
+	const other = "arn:aws:kms:eu-central-1:111122223333:key/99999999-1111-2222-3333-444444444444"
+	header := func(change func(h *nitrokms.Header)) *wrapped {
+		h := nitrokms.Header{KeyARN: nitrotest.KeyARN, ChainID: "chain-1", KeyType: string(pubkey.Ed25519), Public: make([]byte, 32)}
+		if change != nil {
+			change(&h)
+		}
+		return &wrapped{Header: h}
+	}
+	elsewhere := func(h *nitrokms.Header) { h.KeyARN = other }
+	for _, c := range []struct {
+		name          string
+		key, identity *wrapped
+		chains, keys  []string
+		why, cure     string
+	}{
+		{name: "all", key: header(nil)},
+		{name: "with an identity", key: header(nil), identity: header(nil)},
+		{name: "by name", key: header(nil), chains: []string{"chain-0", "chain-1"}, keys: []string{"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="}},
+		{name: "under another KMS key", key: header(elsewhere), why: "the key of chain chain-1 is wrapped under " + other, cure: "image-policy --kms-key " + other},
+		{name: "an identity under another KMS key", key: header(nil), identity: header(elsewhere), why: "the identity of chain chain-1 is wrapped under " + other, cure: "image-policy --kms-key " + other},
+		{name: "a type whose time to sign shows", key: header(func(h *nitrokms.Header) { h.KeyType = string(pubkey.Secp256k1) }), why: "is of type secp256k1", cure: "an ed25519 key"},
+		{name: "another chain", key: header(nil), chains: []string{"chain-0"}, why: "does not name chain chain-1", cure: "image-policy --chain chain-1"},
+		{name: "another key", key: header(nil), keys: []string{"another"}, why: "does not name the public key of chain chain-1", cure: "image-policy --public-key AAAA"},
+	} {
+		p := nitrotest.ProductionPolicy(t)
+		p.Chains, p.PublicKeys = c.chains, c.keys
+		why, cure := disallowed(p, "chain-1", c.key, c.identity)
+		if (why == "") != (c.why == "") || !strings.Contains(why, c.why) || !strings.Contains(cure, c.cure) || (cure == "") != (why == "") {
+			t.Errorf("%s: %q, %q", c.name, why, cure)
+		}
+	}
+}
+
+// The flags of init that contradict each other are found before anything is launched.
+func TestMakerChecksItsFlags(t *testing.T) {
+	none := home.Start{After: home.NotAfter}
+	fresh := home.Start{After: home.NotAfter, Fresh: true}
+	from := func(s home.Start, initial int64) home.Start { s.Initial = initial; return s }
+	for _, c := range []struct {
+		name  string
+		maker Maker
+		order home.Order
+		wrong string
+	}{
+		{"a new key", Maker{}, home.Order{From: none}, ""},
+		{"a sealed key", Maker{importSealed: "f"}, home.Order{From: none}, ""},
+		{"a ciphertext", Maker{importKMS: "f", publicKey: "k"}, home.Order{From: fresh}, ""},
+		{"a ciphertext from its first height", Maker{importKMS: "f", publicKey: "k"}, home.Order{From: from(fresh, 7)}, ""},
+		{"a key file", Maker{}, home.Order{From: none, ImportKey: "f"}, "never bring a key file to an enclave's host"},
+		{"both", Maker{importSealed: "f", importKMS: "g"}, home.Order{From: none}, "only one of --import-sealed and --import-kms"},
+		{"a sealed key with a state", Maker{importSealed: "f"}, home.Order{From: fresh}, "public key and state are in the sealed file"},
+		{"a sealed key with a key", Maker{importSealed: "f", publicKey: "k"}, home.Order{From: none}, "public key and state are in the sealed file"},
+		{"a sealed key with a type", Maker{importSealed: "f"}, home.Order{From: none, KeyType: cli.KeyType{Name: "ed25519"}}, "public key and state are in the sealed file"},
+		{"a ciphertext without its key", Maker{importKMS: "f"}, home.Order{From: fresh}, "--public-key KEY is missing"},
+		{"a ciphertext without a state", Maker{importKMS: "f", publicKey: "k"}, home.Order{From: none, ChainID: "c"}, "an imported key may have signed before"},
+		{"a ciphertext with two states", Maker{importKMS: "f", publicKey: "k"}, home.Order{From: home.Start{After: 7, Fresh: true}, ChainID: "c"}, "add one of --import-state"},
+		{"a new key from a height", Maker{}, home.Order{From: from(none, 7)}, "--initial-height goes with --import-kms"},
+		{"a sealed key from a height", Maker{importSealed: "f"}, home.Order{From: from(none, 7)}, "--initial-height goes with --import-kms"},
+		{"a new key with a state", Maker{}, home.Order{From: fresh}, "a new key has signed nothing"},
+		{"a new key with a key", Maker{publicKey: "k"}, home.Order{From: none}, "a new key has signed nothing"},
+	} {
+		err := c.maker.Check(&c.order)
+		if (err == nil) != (c.wrong == "") || err != nil && !strings.Contains(err.Error(), c.wrong) {
+			t.Errorf("%s: %v, want %q", c.name, err, c.wrong)
+		}
+		if _, usage := errors.AsType[cli.UsageError](err); err != nil && !usage {
+			t.Errorf("%s: %v is no wrong usage", c.name, err)
+		}
+	}
+}
+
+// An image is used by those commands alone whose flags agree with its policy.
+func TestReadImage(t *testing.T) {
+	dir := t.TempDir()
+	ours, other := filepath.Join(dir, "ours.eif"), filepath.Join(dir, "other")
+	if err := os.WriteFile(ours, nitrotest.Image(t, eif.AMD64, nitrotest.ProductionPolicy(t), "\x7fELF a program").Encode(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(other, []byte("no image"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name, path string
+		flags      enclaveFlags
+		wrong      string
+	}{
+		{"ours", ours, enclaveFlags{}, ""},
+		{"flags that agree", ours, enclaveFlags{kmsKey: nitrotest.KeyARN, region: "eu-central-1"}, ""},
+		{"another KMS key", ours, enclaveFlags{kmsKey: "arn"}, "--kms-key arn is not the KMS key that the image's policy names"},
+		{"another region", ours, enclaveFlags{region: "us-east-1"}, "--region us-east-1 is not that of the KMS key"},
+		{"no image", other, enclaveFlags{want: Enclave{EIF: other}}, "--eif: "},
+		{"not there", filepath.Join(dir, "none"), enclaveFlags{}, "no such file"},
+	} {
+		im, p, err := c.flags.readImage(c.path)
+		if (err == nil) != (c.wrong == "") || err != nil && !strings.Contains(err.Error(), c.wrong) || (im == nil) != (err != nil) || (p == nil) != (err != nil) {
+			t.Errorf("%s: %v, want %q", c.name, err, c.wrong)
+		}
+	}
+}
+
+// What somebody has altered in a sealed key on its way is not taken, whatever it is.
+func TestSealedKeyIsTakenAsWritten(t *testing.T) {
+	const public = `{"type":"tendermint/PubKeyEd25519","value":"11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo="}`
+	good := sealedKey{Format: sealedFormat, Version: sealedVersion, Boot: "b", ChainID: "chain-1", PublicKey: []byte(public), Height: 7, Round: 1, Step: "prevote", SignBytes: []byte{1}, Sealed: []byte{2}}
+	data, err := good.encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	for _, c := range []struct{ name, from, to, wrong string }{
+		{"as it was", "", "", ""},
+		{"another format", sealedFormat, "sealed", "it is not what `privyseal key seal` writes"},
+		{"another version", `"version": 1`, `"version": 2`, "it is not what `privyseal key seal` writes"},
+		{"a key more", `"version": 1`, `"version": 1, "more": 1`, "it is not what `privyseal key seal` writes"},
+		{"a key twice", `"round": 1`, `"round": 0, "round": 1`, "it was altered"},
+		{"spaces", `"round": 1`, `"round":  1`, "it was altered"},
+		{"a line more", "}\n", "}\n\n", "it was altered"},
+		{"a step that is none", `"prevote"`, `"vote"`, "vote"},
+		{"a key that is none", "11qYAYKxCrfVS", "11qY", "public key"},
+	} {
+		path := filepath.Join(dir, "sealed")
+		text := data
+		if c.from != "" {
+			text = bytes.Replace(data, []byte(c.from), []byte(c.to), -1)
+		}
+		if err := os.WriteFile(path, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_, imp, err := readSealed(path)
+		if (err == nil) != (c.wrong == "") || err != nil && !strings.Contains(err.Error(), c.wrong) || (imp == nil) != (err != nil) {
+			t.Errorf("%s: %v, want %q", c.name, err, c.wrong)
+		}
+		if imp != nil && (imp.ChainID != "chain-1" || imp.Height != 7 || imp.Round != 1 || imp.Step != 2 || imp.Fresh || imp.KeyType != "ed25519" || len(imp.Public) != 32 || !bytes.Equal(imp.Sealed, []byte{2}) || !bytes.Equal(imp.SignBytes, []byte{1})) {
+			t.Errorf("%s: %+v", c.name, imp)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(dir, "long"), make([]byte, maxSealed+1), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := readSealed(filepath.Join(dir, "long")); err == nil || !strings.Contains(err.Error(), "more than 65536 bytes") {
+		t.Errorf("long: %v", err)
+	}
+}
