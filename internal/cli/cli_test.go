@@ -58,9 +58,12 @@ func TestCommandsForTheHome(t *testing.T) {
 	if got := (&App{HomeFlag: "/a/"}).Command("start --x %d", 1); got != "`privyseal start --x 1 --home /a`" {
 		t.Error(got)
 	}
-	// A backtick that nothing ends begins no command.
-	if got := (&App{HomeFlag: "/a"}).InHome("`x` and `privyseal status"); got != "`x` and `privyseal status" {
-		t.Error(got)
+	// A backtick that nothing ends begins no command, and one that ends a command does not
+	// begin the next.
+	for _, text := range []string{"`x` and `privyseal status", "`x`privyseal status`y`"} {
+		if got := (&App{HomeFlag: "/a"}).InHome(text); got != text {
+			t.Errorf("%s became %s", text, got)
+		}
 	}
 }
 

@@ -92,6 +92,10 @@ func TestWhoIsAsked(t *testing.T) {
 			t.Errorf("a provider that the build lacks: %v", err)
 		}
 	}
+	_, err = OpenFile(key + ".none")
+	if _, act := errors.AsType[cli.ActError](err); !act {
+		t.Errorf("a key file that is not there waits for nobody: %v", err)
+	}
 	ch := chainOf("a")
 	ch.Identity = key
 	if got, err := table.Identity(c, ch); err != nil || !got.Equal(k.PublicKey()) {
