@@ -391,11 +391,11 @@ func TestStateIsMandatory(t *testing.T) {
 					t.Fatal(err)
 				}
 			},
-			"it is empty":   func(path string) { write(t, path, "") },
-			"it is empty, ": func(path string) { write(t, path, "\n") },
-			"it is truncated":    func(path string) { write(t, path, `{"height":"1`) },
-			"it has no":     func(path string) { write(t, path, `{}`) },
-			"65536 bytes":   func(path string) { write(t, path, strings.Repeat(" ", MaxStateSize+1)) },
+			"it is empty":     func(path string) { write(t, path, "") },
+			"it is empty, ":   func(path string) { write(t, path, "\n") },
+			"it is truncated": func(path string) { write(t, path, `{"height":"1`) },
+			"it has no":       func(path string) { write(t, path, `{}`) },
+			"65536 bytes":     func(path string) { write(t, path, strings.Repeat(" ", MaxStateSize+1)) },
 			"not a regular file": func(path string) {
 				if err := errors.Join(os.Remove(path), syscall.Mkfifo(path, 0o600)); err != nil {
 					t.Fatal(err)
