@@ -53,7 +53,7 @@ func TestConnectorFaults(t *testing.T) {
 			http.Redirect(w, r, "/connector/api", http.StatusTemporaryRedirect)
 		}, 307, "is not a YubiHSM connector"},
 		"too many bytes": {func(w http.ResponseWriter, _ *http.Request) { w.Write(make([]byte, MaxMessage+1)) }, 0, "more than 3136 bytes"},
-		"bytes for ever": {func(w http.ResponseWriter, r *http.Request) {
+		"bytes forever": {func(w http.ResponseWriter, r *http.Request) {
 			for _, err := w.Write(make([]byte, 4096)); err == nil && r.Context().Err() == nil; {
 				_, err = w.Write(make([]byte, 4096))
 			}

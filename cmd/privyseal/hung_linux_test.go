@@ -69,7 +69,7 @@ func TestStopWhileAReloadHangs(t *testing.T) {
 	b := make([]byte, 256)
 	l.process.notify.SetReadDeadline(time.Now().Add(patience))
 	if n, err := l.process.notify.Read(b); err != nil || string(b[:n]) != "RELOADING=1" {
-		t.Fatalf("systemd is told %q, %v", b[:n], err)
+		t.Fatalf("systemd gets %q, %v", b[:n], err)
 	}
 	node.signsOn()
 	l.endsWhenTold()

@@ -148,7 +148,7 @@ func (l *liveHome) reload() string {
 	for _, want := range []string{"RELOADING=1", "READY=1"} {
 		n, err := p.notify.Read(b)
 		if err != nil || !strings.HasPrefix(string(b[:n]), want) {
-			l.t.Fatalf("systemd is told %q, %v, and not %s\n%s", b[:n], err, want, l.log)
+			l.t.Fatalf("systemd gets %q, %v, and not %s\n%s", b[:n], err, want, l.log)
 		}
 	}
 	eventually(l.t, "a line says what was reloaded", func() bool { return strings.Contains(l.log.String()[before:], " reload") })

@@ -114,7 +114,7 @@ func TestNotify(t *testing.T) {
 	p.notify.SetReadDeadline(time.Now().Add(patience))
 	b := make([]byte, 256)
 	if n, err := p.notify.Read(b); err != nil || string(b[:n]) != "STOPPING=1" {
-		t.Errorf("at the end systemd is told %q, %v", b[:n], err)
+		t.Errorf("at the end systemd gets %q, %v", b[:n], err)
 	}
 	if err := p.cmd.Wait(); err != nil {
 		t.Errorf("after SIGTERM: %v\n%s", err, p.log.String())

@@ -371,7 +371,7 @@ func TestStartWithAnEnclave(t *testing.T) {
 	p := startSigner(t, home)
 	// Units that wait for us start when the enclave signs.
 	if status := p.waitReady(t); status != "STATUS=2 of 2 chains can sign" {
-		t.Errorf("systemd is told %q", status)
+		t.Errorf("systemd gets %q", status)
 	}
 	ready := func(height int64) func(monitor.Snapshot) bool {
 		return func(s monitor.Snapshot) bool { return s.Ready && s.Chains[1].Height == height }
@@ -409,7 +409,7 @@ func TestStartWithAnEnclave(t *testing.T) {
 	in.kill()
 	untilStatus(t, home, "it is back", ready(2))
 	if c := in.commands(); len(c) != 2 || !strings.HasPrefix(c[1], "run-enclave") || strings.Contains(strings.Join(c, " "), "debug") {
-		t.Errorf("nitro-cli was told %q", c)
+		t.Errorf("nitro-cli was called with %q", c)
 	}
 
 	p.cmd.Process.Signal(syscall.SIGTERM)
@@ -424,7 +424,7 @@ func TestStartWithAnEnclave(t *testing.T) {
 	untilStatus(t, home, "it was found again", ready(3))
 	p.cmd.Process.Signal(syscall.SIGTERM)
 	if err := p.cmd.Wait(); err != nil || len(in.commands()) != 2 {
-		t.Errorf("%v; nitro-cli was told %q", err, in.commands())
+		t.Errorf("%v; nitro-cli was called with %q", err, in.commands())
 	}
 	if out := runCommand(t, "privyseal", "nitro", "stop", "--home", home); out != "privyseal-main ended: i-0-enc2\n" {
 		t.Errorf("stop: %s", out)
@@ -468,7 +468,7 @@ func TestNitroSingleSteps(t *testing.T) {
 	}
 	for _, call := range in.commands() {
 		if strings.HasPrefix(call, "run-enclave") && strings.Contains(call, "debug") != (call == in.commands()[2]) {
-			t.Errorf("nitro-cli was told %q", call)
+			t.Errorf("nitro-cli was called with %q", call)
 		}
 	}
 }
@@ -508,7 +508,7 @@ func TestStartWithABrokenEnclave(t *testing.T) {
 		})
 	}
 	if calls := in.commands(); calls != nil {
-		t.Errorf("nitro-cli was told %q", calls)
+		t.Errorf("nitro-cli was called with %q", calls)
 	}
 }
 
@@ -527,6 +527,6 @@ func TestStopEnclaveWithTheSigner(t *testing.T) {
 		t.Errorf("%v\n%s", err, p.log)
 	}
 	if calls := in.commands(); len(calls) != 2 || calls[1] != "terminate-enclave --enclave-id i-0-enc1" {
-		t.Errorf("nitro-cli was told %q", calls)
+		t.Errorf("nitro-cli was called with %q", calls)
 	}
 }

@@ -409,7 +409,7 @@ func TestTCPEndsInside(t *testing.T) {
 	n := w.node()
 	if conn, err := secretconn.Client(n.conn, stranger, ours); err == nil {
 		if _, err := privvaltest.Call(conn, bufio.NewReader(conn), prevote(1, 0xBB)); err == nil {
-			t.Error("a stranger is answered")
+			t.Error("another process is answered")
 		}
 	}
 	n.conn.Close()

@@ -173,7 +173,7 @@ func TestHostileHost(t *testing.T) {
 		"ack of another record": {[][]byte{frame('R', current), frame('A', firstRecord(t))}, nil},
 		"moved to an older one": {[][]byte{frame('R', current), frame('M', seal(testKey, testID, 4, mark(40)))}, ErrReplay},
 		"moved to a forged one": {[][]byte{frame('R', current), frame('M', flipped)}, ErrForged},
-		"moved for ever":        {[][]byte{frame('R', current), frame('M', seal(testKey, testID, 6, mark(60))), frame('M', seal(testKey, testID, 7, mark(70)))}, nil},
+		"moved forever":         {[][]byte{frame('R', current), frame('M', seal(testKey, testID, 6, mark(60))), frame('M', seal(testKey, testID, 7, mark(70)))}, nil},
 		"higher number, lower mark": {
 			[][]byte{frame('R', current), frame('M', seal(testKey, testID, 9, mark(40)))}, ErrReplay},
 		"lower number, higher mark": {
@@ -227,7 +227,7 @@ func TestReplayWithinABoot(t *testing.T) {
 		t.Errorf("the mark went back to %v", saved.Mark)
 	}
 	if r, err := ReadRecord(h.fake.Saved().Mark.SignBytes); err != nil || !r.Mark.Equal(mark(3)) {
-		t.Errorf("the host was not told: %v, %v", r, err)
+		t.Errorf("the host got no report: %v, %v", r, err)
 	}
 	// Authenticated is not fresh: at the next boot the same replay works, and
 	// only a watcher of the attested sequence numbers can see it.

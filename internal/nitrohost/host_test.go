@@ -156,7 +156,7 @@ func TestImageExchangedAfterItWasMeasured(t *testing.T) {
 	}
 }
 
-func TestEnclaveDiesAndIsLaunchedAnew(t *testing.T) {
+func TestEnclaveDiesAndIsLaunchedAgain(t *testing.T) {
 	m := newMachine(t)
 	s := m.setup()
 	ups := make(chan bool, 100)
@@ -170,9 +170,9 @@ func TestEnclaveDiesAndIsLaunchedAnew(t *testing.T) {
 		}
 		m.guests()[0].kill()
 		if up := <-ups; up {
-			t.Error("not told that it is gone")
+			t.Error("no report that it is gone")
 		}
-		s.w.until(t, "the status told of the death", func() bool {
+		s.w.until(t, "the status shows the death", func() bool {
 			n := 0
 			for _, text := range s.w.status {
 				if strings.Contains(text, "the enclave ended") {
@@ -183,7 +183,7 @@ func TestEnclaveDiesAndIsLaunchedAnew(t *testing.T) {
 		})
 	}
 	s.w.signs(t)
-	s.w.until(t, "its nodes are told as lost", func() bool { return len(s.w.nodes) >= 4 && s.w.nodes[0] == "a dialling" })
+	s.w.until(t, "its nodes are reported as lost", func() bool { return len(s.w.nodes) >= 4 && s.w.nodes[0] == "a dialling" })
 }
 
 func TestAsk(t *testing.T) {

@@ -54,7 +54,7 @@ func TestStateIsKept(t *testing.T) {
 	if err != nil || kept.Seq != 2 || !kept.Mark.Equal(at(5)) {
 		t.Errorf("kept %+v, %v", kept, err)
 	}
-	s.w.until(t, "the record was told", func() bool { return cmp.Equal(s.w.acked, []uint64{2}) })
+	s.w.until(t, "the record was reported", func() bool { return cmp.Equal(s.w.acked, []uint64{2}) })
 
 	// A disk that fails: an error, no acknowledgement; then it works again.
 	s.fake.Script(storetest.Before)
@@ -169,7 +169,7 @@ func TestNodes(t *testing.T) {
 	s.config.Chains[0].Nodes = []Node{
 		{Name: "unix", Network: "unix", Address: socket, PeerUID: &uid},
 		{Name: "tcp", Network: "tcp", Address: node(t, "tcp", "127.0.0.1:0")},
-		{Name: "stranger", Network: "unix", Address: socket, PeerUID: &nobody},
+		{Name: "intruder", Network: "unix", Address: socket, PeerUID: &nobody},
 		{Name: "down", Network: "unix", Address: filepath.Join(m.dir, "nobody.sock")},
 	}
 	g := m.launched(s)
@@ -187,7 +187,7 @@ func TestNodes(t *testing.T) {
 	}
 	for _, c := range []struct{ chain, node, want string }{
 		{"chain-1", "down", "no such file"},
-		{"chain-1", "stranger", "peer_uid is 12345"},
+		{"chain-1", "intruder", "peer_uid is 12345"},
 		{"chain-1", "other", "no node"},
 		{"chain-2", "unix", "no node"},
 		{"", "", "no node"},

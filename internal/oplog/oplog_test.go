@@ -38,7 +38,7 @@ func TestLogNeverBlocks(t *testing.T) {
 	text := <-read
 	kept := strings.Count(text, `"msg":"signed"`)
 	if kept < queuedLines || kept >= lines || !strings.Contains(text, "log lines were dropped") {
-		t.Errorf("%d of %d lines kept, and the loss told: %t", kept, lines, strings.Contains(text, "dropped"))
+		t.Errorf("%d of %d lines kept, and the loss reported: %t", kept, lines, strings.Contains(text, "dropped"))
 	}
 }
 

@@ -177,6 +177,6 @@ func golden(t *testing.T, file, got string) {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(string(want), got); diff != "" {
-		t.Errorf("%s (-want +got, -update writes it anew):\n%s", file, diff)
+		t.Errorf("%s (-want +got, -update writes it again):\n%s", file, diff)
 	}
 }

@@ -121,7 +121,7 @@ func FuzzParseAddr(f *testing.F) {
 			// What it says how to write is right.
 			if _, right, found := strings.Cut(err.Error(), " is written "); found && !strings.Contains(right, " ") {
 				if _, err := ParseAddr(right); err != nil {
-					t.Fatalf("%q: told to write %q, which is refused: %v", s, right, err)
+					t.Fatalf("%q: asked to write %q, which is refused: %v", s, right, err)
 				}
 			}
 			return

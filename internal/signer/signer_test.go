@@ -335,7 +335,7 @@ func TestInvalidRequests(t *testing.T) {
 // A ping is answered whatever it says, and is not an event.
 func TestPing(t *testing.T) {
 	c := config(newTestKey())
-	c.Observe = func(e signer.Event) { t.Errorf("a ping was told: %+v", e) }
+	c.Observe = func(e signer.Event) { t.Errorf("a ping was reported: %+v", e) }
 	s := newSigner(t, c)
 	for _, invalid := range []error{nil, errors.New("unknown field")} {
 		if diff := cmp.Diff(privval.Response{Kind: privval.KindPing}, ask(t, s, privval.Request{Kind: privval.KindPing, Invalid: invalid})); diff != "" {
@@ -379,10 +379,10 @@ func TestObserve(t *testing.T) {
 				t.Errorf("%s: error %v", c.name, e.Err)
 			}
 			if e.Request != &req || e.Node != "n7" {
-				t.Errorf("%s: told of %v of %s", c.name, e.Request, e.Node)
+				t.Errorf("%s: got %v of %s", c.name, e.Request, e.Node)
 			}
 			if signed := c.error == ""; signed != (e.Signature != nil) || signed && !key.verify(e.Mark.SignBytes, e.Signature) {
-				t.Errorf("%s: told of the signature %x", c.name, e.Signature)
+				t.Errorf("%s: got the signature %x", c.name, e.Signature)
 			}
 			e.Request, e.Node, e.Err, e.Signature = nil, "", nil, nil
 			c.want.All = c.want.Store

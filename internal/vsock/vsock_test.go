@@ -267,7 +267,7 @@ func TestPipePassesBothEnds(t *testing.T) {
 	server.CloseWrite()
 	toClient, toServer := &halfClosed{Conn: a}, &halfClosed{Conn: b}
 	if err := Pipe(toClient, toServer); err != nil || toClient.times != 1 || toServer.times != 1 {
-		t.Errorf("%v; the client was told %d times, the server %d times", err, toClient.times, toServer.times)
+		t.Errorf("%v; the client was closed %d times, the server %d times", err, toClient.times, toServer.times)
 	}
 }
 

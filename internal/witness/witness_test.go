@@ -370,7 +370,7 @@ func TestQuarantine(t *testing.T) {
 	select {
 	case <-w.passed:
 	case <-time.After(20 * time.Second):
-		t.Error("nobody was told that it is over")
+		t.Error("nobody heard that it is over")
 	}
 }
 
@@ -738,7 +738,7 @@ func TestTimeInAQuarantine(t *testing.T) {
 		default:
 		}
 		if heard != c.open { // who waits hears of it at once
-			t.Errorf("%s: who is held back was told: %v", name, heard)
+			t.Errorf("%s: what is held back heard: %v", name, heard)
 		}
 		if (w.phase == open) != c.open || passed != c.passed {
 			t.Errorf("%s: %v, passed %v", name, w.phase, passed)

@@ -306,7 +306,7 @@ func TestLogsInBeforeTheEnd(t *testing.T) {
 		"last moments":  {roles{login: `"lease_duration":3600,"renewable":true`, renew: `"lease_duration":60`}, 2},
 		"forbidden":     {roles{login: `"lease_duration":3600,"renewable":true`}, 2},
 		"not renewable": {roles{login: `"lease_duration":3600,"renewable":false`}, 2},
-		"for ever":      {roles{login: `"lease_duration":0,"renewable":false`}, 1},
+		"forever":       {roles{login: `"lease_duration":0,"renewable":false`}, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := newFake(t, tt.serve)

@@ -52,7 +52,7 @@ func TestGuide(t *testing.T) {
 	for _, step := range []string{"In the second account", "In the account of the KMS key", "Try it"} {
 		g.follow(step)
 	}
-	g.rings("an enclave that starts anew", "Decrypt")
+	g.rings("an enclave that starts again", "Decrypt")
 	g.signs(c)
 	g.follow("Verify")
 
@@ -80,7 +80,7 @@ func TestGuide(t *testing.T) {
 	g.follow("The state is lost")
 	g.opened()
 	if out := g.typed("the instance", "privyseal state show"); !strings.Contains(out, "12345678") {
-		t.Errorf("the state that was made anew:\n%s", out)
+		t.Errorf("the state that was made again:\n%s", out)
 	}
 }
 

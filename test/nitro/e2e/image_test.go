@@ -43,7 +43,7 @@ func TestProductionPolicyRefusesTestChain(t *testing.T) {
 	}
 	for _, want := range []string{"not KMS by the name and roots of the policy", "unknown authority", "check kms_server_name and tls_roots in the policy"} {
 		if !strings.Contains(err.Error(), want) {
-			t.Errorf("the operator is not told of %q:\n%v", want, err)
+			t.Errorf("the operator sees nothing of %q:\n%v", want, err)
 		}
 	}
 	if calls := w.KMS.Calls(); len(calls) > 0 {
@@ -114,9 +114,9 @@ func TestOnlyAPrivilegedHostGetsIn(t *testing.T) {
 			t.Fatal(line, err)
 		}
 		if _, err := hostlink.Call(stranger, hello); err == nil {
-			t.Errorf("the enclave answered a stranger at port %d", port)
+			t.Errorf("the enclave answered an unprivileged client at port %d", port)
 		} else if errors.Is(err, os.ErrDeadlineExceeded) {
-			t.Errorf("the enclave keeps a stranger at port %d: %v", port, err)
+			t.Errorf("the enclave keeps an unprivileged client at port %d: %v", port, err)
 		}
 	}
 	if _, err := hostlink.Call(host, hello); err != nil {

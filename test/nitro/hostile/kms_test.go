@@ -413,7 +413,7 @@ func TestHTTPFloods(t *testing.T) {
 		"chunks without end":   "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + strings.Repeat("1\r\nA\r\n", 1<<18),
 		"a chunk of gigabytes": "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nffffffff\r\n" + strings.Repeat("A", 1<<20),
 		"both lengths":         "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n{}",
-		"continue for ever":    strings.Repeat("HTTP/1.1 100 Continue\r\n\r\n", 1<<12),
+		"continue forever":     strings.Repeat("HTTP/1.1 100 Continue\r\n\r\n", 1<<12),
 	} {
 		h := w.honest(d)
 		asked := make(chan struct{}, 1<<10)

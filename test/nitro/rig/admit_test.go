@@ -23,14 +23,14 @@ import (
 func TestKeyPolicyAdmits(t *testing.T) {
 	ours, stranger := newSigner(t), newSigner(t)
 	images := map[string]map[int]pcr{
-		"the image":             registersOf(t, "policy 1", ours, false),
-		"without its signature": registersOf(t, "policy 1", nil, false),
-		"the next one":          registersOf(t, "policy 2", ours, false),
-		"the next one unsigned": registersOf(t, "policy 2", nil, false),
-		"of a stranger":         registersOf(t, "policy 1", stranger, false),
-		"next, of a stranger":   registersOf(t, "policy 2", stranger, false),
-		"in debug mode":         registersOf(t, "policy 1", ours, true),
-		"elsewhere":             registersOf(t, "policy 1", ours, false),
+		"the image":               registersOf(t, "policy 1", ours, false),
+		"without its signature":   registersOf(t, "policy 1", nil, false),
+		"the next one":            registersOf(t, "policy 2", ours, false),
+		"the next one unsigned":   registersOf(t, "policy 2", nil, false),
+		"of another signer":       registersOf(t, "policy 1", stranger, false),
+		"next, of another signer": registersOf(t, "policy 2", stranger, false),
+		"in debug mode":           registersOf(t, "policy 1", ours, true),
+		"elsewhere":               registersOf(t, "policy 1", ours, false),
 	}
 	images["elsewhere"][3] = extend(pcr{}, []byte("arn:aws:iam::123456789012:role/other"))
 
@@ -45,9 +45,9 @@ func TestKeyPolicyAdmits(t *testing.T) {
 		policy awspolicy.KeyPolicy
 		admits map[string]bool
 	}{
-		"PCR0":                   {awspolicy.KeyPolicy{}, only("the image", "without its signature", "of a stranger")},
+		"PCR0":                   {awspolicy.KeyPolicy{}, only("the image", "without its signature", "of another signer")},
 		"PCR0 and PCR8":          {awspolicy.KeyPolicy{Signed: true}, only("the image")},
-		"PCR1 and PCR2":          {awspolicy.KeyPolicy{Parts: true, WithoutPCR0: true}, only("the image", "without its signature", "of a stranger")},
+		"PCR1 and PCR2":          {awspolicy.KeyPolicy{Parts: true, WithoutPCR0: true}, only("the image", "without its signature", "of another signer")},
 		"PCR1, PCR2 and PCR8":    {awspolicy.KeyPolicy{Parts: true, Signed: true, WithoutPCR0: true}, only("the image")},
 		"PCR8":                   {awspolicy.KeyPolicy{Signed: true, WithoutPCR0: true}, only("the image", "the next one")},
 		"PCR8, on this instance": {awspolicy.KeyPolicy{Signed: true, WithoutPCR0: true, Instance: testInstance}, only("the image", "the next one")},
