@@ -115,14 +115,15 @@ func apply(t *testing.T, name, file, change string) string {
 	return strings.Replace(string(text), before.String(), after.String(), 1)
 }
 
-// copyTree copies the Go files that programs consist of, and the test of their imports.
+// copyTree copies the Go files that programs consist of, and the test of their imports
+// and words, with the pages that it reads.
 func copyTree(t *testing.T, tree string) {
 	t.Helper()
 	root := os.DirFS("../..")
 	if err := os.MkdirAll(tree, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	for _, top := range []string{"go.mod", "go.sum", "aiakos", "cmd", "internal", "yubihsm"} {
+	for _, top := range []string{"go.mod", "go.sum", "aiakos", "cmd", "doc", "internal", "yubihsm", "README.md", "SECURITY.md"} {
 		err := fs.WalkDir(root, top, func(name string, d fs.DirEntry, err error) error {
 			to := filepath.Join(tree, name)
 			isTest := strings.HasSuffix(name, "_test.go") && !strings.HasPrefix(name, "internal/arch/")
@@ -131,7 +132,7 @@ func copyTree(t *testing.T, tree string) {
 				return err
 			case d.IsDir():
 				return os.MkdirAll(to, 0o700)
-			case isTest || filepath.Ext(name) != ".go" && filepath.Dir(name) != ".":
+			case isTest || filepath.Ext(name) != ".go" && filepath.Ext(name) != ".md" && filepath.Dir(name) != ".":
 				return nil
 			}
 			text, err := fs.ReadFile(root, name)
