@@ -110,9 +110,10 @@ nodes:
 	@$(OPENBAO) PRIVYSEAL_REQUIRE_NODES=1 $(GO) test -count=1 -timeout 60m ./test/e2e
 
 # Other signers' own programs sign a real chain, and privyseal takes over: tmkms, built by
-# cargo, and a cluster of Horcrux. The tests of the witness run with every version. It is
-# not part of `make test`, because it needs Rust and builds for minutes; it has to be green
-# before an issue that touches migrate, the wire or the witness is called resolved.
+# cargo, and a cluster of Horcrux. tmkms does so on a simulated YubiHSM, too. The tests of
+# the witness run with every version. It is not part of `make test`, because it needs Rust
+# and builds for minutes; it has to be green before an issue that touches migrate, the wire
+# or the witness is called resolved.
 test-peers:
 	@scripts/setup nodes
 	@scripts/setup peers

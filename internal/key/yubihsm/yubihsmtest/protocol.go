@@ -148,7 +148,7 @@ const (
 	CanDeleteHMAC           Capabilities = 1 << 0x2b
 	CanChangeAuthKey        Capabilities = 1 << 0x2e
 
-	All Capabilities = 1<<56 - 1 // those of the factory's key, and of any newer one
+	All Capabilities = 1<<64 - 1 // those of the factory's key, with the bits that mean nothing yet
 )
 
 // has reports whether all of want are in the set.

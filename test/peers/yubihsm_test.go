@@ -1,0 +1,139 @@
+package peers_test
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"privyseal/internal/key/yubihsm/yubihsmtest"
+	"privyseal/test/e2e/rig"
+)
+
+// hsm is a home of tmkms whose keys are in a simulated YubiHSM.
+type hsm struct {
+	*yubihsmtest.Device
+	n             *network
+	tmkms, home   string
+	authKey       int
+	password      string
+	operator      string // the password of role 2
+	validatorRole string // the password of role 4
+}
+
+// TestTMKMSOnAYubiHSM: tmkms sets the simulator up, makes, backs up and restores keys in
+// it, and signs a real chain with one.
+func TestTMKMSOnAYubiHSM(t *testing.T) {
+	tmkms, err := rig.Program("tmkms-v0.15.0-yubihsm")
+	check(t, err)
+	n := newNetwork(t, "peers-yubihsm", "v0.38.26", 0)
+	h := &hsm{Device: yubihsmtest.New(t, yubihsmtest.Options{RealTime: true, SignTime: 105 * time.Millisecond}), n: n,
+		tmkms: tmkms, home: filepath.Join(n.dir, "tmkms"), authKey: 1, password: "password"}
+	for _, dir := range []string{"secrets", "state"} {
+		check(t, os.MkdirAll(filepath.Join(h.home, dir), 0o700))
+	}
+	h.setUp()
+	h.handleKeys()
+	h.signs()
+}
+
+// run runs a command of tmkms that types into it what it asks for.
+func (h *hsm) run(typed string, args ...string) string {
+	h.n.t.Helper()
+	h.configure()
+	cmd := exec.CommandContext(h.n.ctx, h.tmkms, args...)
+	cmd.Dir, cmd.Stdin = h.home, strings.NewReader(typed)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		h.n.t.Fatalf("tmkms %s: %v\n%s", strings.Join(args, " "), err, out)
+	}
+	return string(out)
+}
+
+// configure writes tmkms.toml, with the role that is used now.
+func (h *hsm) configure() {
+	check(h.n.t, os.WriteFile(filepath.Join(h.home, "tmkms.toml"), fmt.Appendf(nil, `[[chain]]
+id = %[1]q
+key_format = { type = "hex" }
+state_file = "state/consensus.json"
+
+[[validator]]
+chain_id = %[1]q
+addr = %[2]q
+secret_key = "secrets/identity.key"
+protocol_version = "v0.38"
+
+[[providers.yubihsm]]
+adapter = { type = "http", addr = %[3]q }
+auth = { key = %[4]d, password = %[5]q }
+keys = [{ chain_ids = [%[1]q], key = 1, type = "consensus" }]
+`, h.n.id, h.n.privval[0], "tcp://"+strings.TrimPrefix(h.URL(), "http://"), h.authKey, h.password), 0o600))
+}
+
+var rolePassword = regexp.MustCompile(`authkey 0x000([24]) \[\w+\]: +(\S+)`)
+
+// setUp has tmkms erase the device and give it its roles.
+func (h *hsm) setUp() {
+	t := h.n.t
+	h.run("", "softsign", "keygen", "-t", "consensus", "secrets/identity.key")
+	out := h.run("y\n", "yubihsm", "setup", "-c", "tmkms.toml", "-w", "report.json")
+	passwords := rolePassword.FindAllStringSubmatch(out, -1)
+	if len(passwords) != 2 {
+		t.Fatalf("it names %d passwords:\n%s", len(passwords), out)
+	}
+	h.operator, h.validatorRole = passwords[0][2], passwords[1][2]
+	var got strings.Builder
+	for _, o := range h.Objects() {
+		label, _, _ := strings.Cut(o.Label, ":")
+		label, _, _ = strings.Cut(label, " ")
+		fmt.Fprintf(&got, "%d %04x %016x %016x %04x %s\n", o.Type, o.ID, uint64(o.Capabilities), uint64(o.Delegated), o.Domains, label)
+	}
+	want, err := os.ReadFile("testdata/tmkms-setup.txt")
+	check(t, err)
+	if _, table, _ := strings.Cut(string(want), "\n\n"); got.String() != table {
+		t.Errorf("after the set-up there is\n%s\nwant\n%s", got.String(), table)
+	}
+	h.authKey, h.password = 2, h.operator
+}
+
+// handleKeys imports the node's key, makes another one, and restores it from its backup.
+func (h *hsm) handleKeys() {
+	t := h.n.t
+	h.run("", "yubihsm", "keys", "import", "-c", "tmkms.toml", "-t", "json", "-i", "1", "-l", "validator", h.n.keyFile())
+	h.run("", "yubihsm", "keys", "generate", "-c", "tmkms.toml", "-l", "spare", "-b", "backup", "2")
+	public := h.Public(t, 2)
+	h.run("", "yubihsm", "keys", "export", "-c", "tmkms.toml", "-i", "1", "validator.backup")
+	h.Remove(yubihsmtest.AsymmetricKey, 2)
+	h.run("", "yubihsm", "keys", "import", "-c", "tmkms.toml", "-t", "wrap", "backup")
+	if again := h.Public(t, 2); string(again) != string(public) {
+		t.Errorf("the restored key is %x, not %x", again, public)
+	}
+	if out := h.run("", "yubihsm", "keys", "list", "-c", "tmkms.toml"); !strings.Contains(strings.ToLower(out), fmt.Sprintf("%x", public)) {
+		t.Errorf("keys list does not name %x:\n%s", public, out)
+	}
+	h.authKey, h.password = 4, h.validatorRole
+	h.configure()
+	before := h.Count(yubihsmtest.SignEdDSA)
+	stop := h.n.startOld("tmkms yubihsm test", h.home, h.tmkms, "yubihsm", "test", "-c", "tmkms.toml", "1")
+	for h.Count(yubihsmtest.SignEdDSA) < before+5 {
+		check(t, h.n.ctx.Err())
+		time.Sleep(20 * time.Millisecond)
+	}
+	stop()
+}
+
+// signs has tmkms sign the chain, as role 4.
+func (h *hsm) signs() {
+	h.n.startOld("tmkms", h.home, h.tmkms, "start", "-c", "tmkms.toml")
+	h.n.start()
+	before := h.Count(yubihsmtest.SignEdDSA)
+	height := h.n.signs(10)
+	h.n.unpunished(height)
+	if n := h.Count(yubihsmtest.SignEdDSA) - before; n < 20 {
+		h.n.t.Errorf("the device was asked for %d signatures in 10 blocks", n)
+	}
+}
