@@ -223,7 +223,9 @@ func names(entry, imp string) bool {
 }
 
 // storeRooms are the stores, each with the one room that may import it.
-var storeRooms = map[string]string{"internal/filestore": "internal/ops/file"}
+var storeRooms = map[string]string{
+	"internal/filestore": "internal/ops/file",
+}
 
 // A store is met through the contract, by all but its own room.
 func TestStoresHaveRooms(t *testing.T) {

@@ -377,8 +377,11 @@ func showState(w io.Writer, path string, info provider.Info, asJSON bool) error 
 		return encoder.Encode(s)
 	}
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(t, "file\t%s\n", path)
-	fmt.Fprintf(t, "\t%s\n", fileText(info, "on "))
+	if text := fileText(info, "on "); text != "" {
+		fmt.Fprintf(t, "file\t%s\n\t%s\n", path, text)
+	} else {
+		fmt.Fprintf(t, "state\t%s\n", path)
+	}
 	if s.WrittenAt != nil {
 		fmt.Fprintf(t, "chain\t%s\n", s.ChainID)
 		fmt.Fprintf(t, "mark\t%s\n", home.MarkText(m))
