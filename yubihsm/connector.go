@@ -16,7 +16,7 @@ import (
 const DefaultConnector = "http://127.0.0.1:12345"
 
 // exchangeTimeout bounds a message whose context has no end, or a later one: the connector
-// itself waits for the device for ever. The slowest command, the generation of an RSA key of
+// itself waits for the device without end. The slowest command, the generation of an RSA key of
 // 4096 bits, takes a device up to two minutes.
 const exchangeTimeout = 3 * time.Minute
 

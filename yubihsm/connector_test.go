@@ -81,7 +81,7 @@ func TestConnectorFaults(t *testing.T) {
 	}
 }
 
-// TestConnectorHangs: a connector waits for its device for ever, and its caller does not.
+// TestConnectorHangs: a connector waits for its device without end, and its caller does not.
 func TestConnectorHangs(t *testing.T) {
 	arrived, done := make(chan struct{}), make(chan struct{})
 	c := connectorAt(t, func(_ http.ResponseWriter, r *http.Request) {

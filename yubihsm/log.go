@@ -147,7 +147,7 @@ func parseForceAudit(answer []byte) (Audit, error) {
 }
 
 // SetForceAudit sets whether commands that are audited fail while the log is full: who sets
-// it has to read the log and to call [Session.SetLogIndex], for ever. It needs [SetOption].
+// it has to read the log and to call [Session.SetLogIndex], without end. It needs [SetOption].
 func (s *Session) SetForceAudit(ctx context.Context, audit Audit) error {
 	return s.SetOption(ctx, OptionForceAudit, []byte{byte(audit)})
 }

@@ -89,11 +89,11 @@ func Cure(chainID string, reason error) string {
 	state := func(command, args string) string {
 		return fmt.Sprintf("`privyseal state %s --chain-id %s%s`", command, shell.Word(chainID), args)
 	}
-	anew := state("init", " --after-height H") + " with a height H well above everything that the chain has reached"
+	again := state("init", " --after-height H") + " with a height H well above everything that the chain has reached"
 	switch {
 	case errors.Is(reason, ErrMissing):
 		return "run " + state("init", " --fresh-state") + " if this key has never signed for this chain, " +
-			state("import", " FILE") + " if its state was exported elsewhere, or else " + anew
+			state("import", " FILE") + " if its state was exported elsewhere, or else " + again
 	case errors.Is(reason, ErrExists):
 		return "look at it with " + state("show", "")
 	case errors.Is(reason, ErrLocked):
@@ -101,7 +101,7 @@ func Cure(chainID string, reason error) string {
 	case errors.Is(reason, ErrTwin):
 		return "end the other `privyseal start`, of another home or a copy of this one, for good"
 	case errors.Is(reason, ErrDamaged):
-		return "keep the file, move it aside, and run " + state("import", " FILE") + " or " + anew
+		return "keep the file, move it aside, and run " + state("import", " FILE") + " or " + again
 	case errors.Is(reason, ErrForeign):
 		return "correct chain id, key or state in the config; " + state("show", "") + " shows what the file is"
 	case errors.Is(reason, ErrCopied), errors.Is(reason, ErrRestored):

@@ -131,7 +131,7 @@ func (g *guide) startService() error {
 		}
 	}
 	if values["User"] != "privyseal" || values["Type"] != "notify" {
-		return errors.New("the unit is none of ours")
+		return errors.New("the unit is not one of ours")
 	}
 	address := filepath.Join(g.world.Instance.Dir, "notify")
 	os.Remove(address)

@@ -26,7 +26,7 @@ const (
 type transfer struct {
 	endpoint uint32
 	length   uint32
-	timeout  uint32 // milliseconds, 0 for ever
+	timeout  uint32 // milliseconds, 0: no limit
 	data     unsafe.Pointer
 }
 
@@ -79,7 +79,7 @@ func (p *Pipe) Close() error { return p.file.Close() }
 
 // transfer is one transfer of either direction.
 func (p *Pipe) transfer(endpoint byte, data []byte, timeout time.Duration) (int, error) {
-	// With 0 it would wait for ever.
+	// With 0 it would wait forever.
 	t := transfer{endpoint: uint32(endpoint), length: uint32(len(data)), timeout: uint32(max(1, timeout.Milliseconds()))}
 	if len(data) > 0 {
 		t.data = unsafe.Pointer(&data[0])

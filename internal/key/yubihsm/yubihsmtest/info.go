@@ -49,7 +49,7 @@ func (c *call) pseudoRandom() ([]byte, error) {
 	return random(n), nil
 }
 
-// resetDevice answers, and then the device starts anew.
+// resetDevice answers, and then the device starts again.
 func (c *call) resetDevice() ([]byte, error) {
 	c.d.reset()
 	return nil, nil
