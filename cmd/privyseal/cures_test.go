@@ -14,7 +14,7 @@ import (
 	"privyseal/internal/cli"
 	"privyseal/internal/filestore"
 	"privyseal/internal/home"
-	"privyseal/internal/key/soft"
+	"privyseal/internal/key/soft/keyfile"
 	"privyseal/internal/watermark"
 )
 
@@ -178,7 +178,7 @@ func TestCuresOfStates(t *testing.T) {
 func TestAnOldExportIsNoCure(t *testing.T) {
 	o := newOperator(t)
 	old := filepath.Join(o.dir, "old.json")
-	key, err := soft.Open(filepath.Join(o.home, "keys", "c.key"), "")
+	key, err := keyfile.Open(filepath.Join(o.home, "keys", "c.key"), "")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -19,6 +19,7 @@ import (
 	"privyseal/internal/filestore"
 	"privyseal/internal/home"
 	"privyseal/internal/key/soft"
+	"privyseal/internal/key/soft/keyfile"
 	"privyseal/internal/provider"
 	"privyseal/internal/pubkey"
 	"privyseal/internal/watermark"
@@ -69,7 +70,7 @@ func cutAt(t *testing.T, in *home.Installer, steps int, list ...func(*home.Note)
 	if steps == 0 {
 		return
 	}
-	note, err := home.BeginNote(home.Place{Dir: in.Dir, Config: in.Config, Kinds: in.House.Kinds, Stores: in.House.Stores, IsKey: soft.IsMade})
+	note, err := home.BeginNote(home.Place{Dir: in.Dir, Config: in.Config, Kinds: in.House.Kinds, Stores: in.House.Stores, IsKey: keyfile.IsMade})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -37,14 +37,17 @@ var mayImport = map[string]string{
 	"internal/cure":       "internal/shell",
 	// Files that are whole or not there.
 	"internal/durable": "",
+	"internal/regular": "internal/cure",
 
 	// Public keys, and keys: a room a provider.
 	"internal/pubkey": "internal/strictjson filippo.io/edwards25519 github.com/cloudflare/circl/ github.com/decred/dcrd/dcrec/secp256k1/v4/ " +
 		"github.com/decred/dcrd/dcrec/secp256k1/v4 golang.org/x/crypto/",
-	"internal/key/soft": "internal/cure internal/pubkey internal/strictjson filippo.io/edwards25519 github.com/cloudflare/circl/ github.com/decred/dcrd/dcrec/secp256k1/v4/ " +
+	"internal/key/soft": "internal/pubkey internal/strictjson filippo.io/edwards25519 github.com/cloudflare/circl/ github.com/decred/dcrd/dcrec/secp256k1/v4/ " +
 		"github.com/decred/dcrd/dcrec/secp256k1/v4 golang.org/x/crypto/",
 
-	"internal/key/vault": "internal/cure internal/pubkey internal/shell internal/strictjson",
+	"internal/key/soft/keyfile": "internal/cure internal/key/soft internal/pubkey internal/regular",
+
+	"internal/key/vault": "internal/regular internal/pubkey internal/shell internal/strictjson",
 
 	// The protocol of the YubiHSM 2, for other programs too.
 	"yubihsm":                "yubihsm/internal/usbfs",
@@ -77,23 +80,23 @@ var mayImport = map[string]string{
 	"cmd/privyseal-enclave": "internal/enclave/nitro",
 
 	// The operator's side. It comes after the core and is not trusted by it.
-	"internal/witness": "internal/durable internal/privval internal/strictjson internal/watermark",
-	"internal/config":  "internal/witness internal/cure internal/durable internal/secret internal/session internal/watermark github.com/pelletier/go-toml/v2 github.com/pelletier/go-toml/v2/",
-	"internal/migrate": "internal/cure internal/key/soft internal/privval internal/pubkey internal/session internal/shell internal/strictjson internal/watermark github.com/pelletier/go-toml/v2 go.yaml.in/yaml/v3",
+	"internal/witness": "internal/regular internal/durable internal/privval internal/strictjson internal/watermark",
+	"internal/config":  "internal/regular internal/witness internal/cure internal/durable internal/secret internal/session internal/watermark github.com/pelletier/go-toml/v2 github.com/pelletier/go-toml/v2/",
+	"internal/migrate": "internal/regular internal/cure internal/key/soft internal/key/soft/keyfile internal/privval internal/pubkey internal/session internal/shell internal/strictjson internal/watermark github.com/pelletier/go-toml/v2 go.yaml.in/yaml/v3",
 	"internal/daemon": "internal/cli internal/config internal/cure internal/monitor internal/oplog internal/privval internal/provider internal/pubkey internal/session " +
 		"internal/signer internal/watermark internal/witness golang.org/x/sys/unix",
-	"internal/home": "internal/cli internal/config internal/cure internal/durable internal/key/soft internal/migrate internal/provider internal/pubkey internal/session " +
+	"internal/home": "internal/regular internal/cli internal/config internal/cure internal/durable internal/key/soft internal/key/soft/keyfile internal/migrate internal/provider internal/pubkey internal/session " +
 		"internal/shell internal/strictjson internal/watermark internal/witness github.com/spf13/cobra golang.org/x/sys/unix",
 	"internal/cli":   "internal/config internal/cure internal/durable internal/noiseconn internal/pubkey internal/shell github.com/spf13/cobra github.com/spf13/pflag",
 	"internal/oplog": "",
 	// The contract of those who hold keys; the rooms below internal/ops fulfil it.
-	"internal/provider": "internal/cli internal/config internal/cure internal/durable internal/key/soft internal/pubkey internal/watermark",
+	"internal/provider": "internal/cli internal/config internal/cure internal/durable internal/key/soft internal/key/soft/keyfile internal/pubkey internal/watermark",
 	"internal/monitor":  "internal/cure internal/witness internal/hostlink internal/oplog internal/privval internal/session internal/signer internal/watermark github.com/prometheus/client_golang/ github.com/prometheus/client_model/go",
 
-	"internal/ops/vault": "internal/cli internal/config internal/cure internal/home internal/key/soft internal/key/vault internal/provider internal/pubkey github.com/spf13/cobra " +
+	"internal/ops/vault": "internal/cli internal/config internal/cure internal/home internal/key/soft internal/key/soft/keyfile internal/key/vault internal/provider internal/pubkey github.com/spf13/cobra " +
 		"github.com/spf13/pflag",
 	"internal/ops/nitro": "internal/claims internal/cli internal/config internal/cure internal/daemon internal/eif internal/home internal/hostlink " +
-		"internal/key/nitrokms internal/key/soft internal/migrate internal/monitor internal/nitro internal/nitrohost internal/ops/nitro/image internal/ops/nitro/verify " +
+		"internal/key/nitrokms internal/key/soft internal/key/soft/keyfile internal/migrate internal/monitor internal/nitro internal/nitrohost internal/ops/nitro/image internal/ops/nitro/verify " +
 		"internal/policy internal/provider internal/pubkey internal/secret internal/session internal/shell internal/signer internal/vsock internal/watermark " +
 		"github.com/spf13/cobra github.com/spf13/pflag",
 
@@ -103,9 +106,9 @@ var mayImport = map[string]string{
 	"internal/ops/nitro/verify": "internal/awspolicy internal/claims internal/cli internal/eif internal/nitro internal/ops/nitro/image internal/policy " +
 		"internal/pubkey internal/strictjson internal/watermark github.com/spf13/cobra",
 
-	"internal/ops/soft": "internal/config internal/home internal/key/soft internal/provider internal/pubkey",
+	"internal/ops/soft": "internal/config internal/home internal/key/soft internal/key/soft/keyfile internal/provider internal/pubkey",
 
-	"internal/command": "internal/cli internal/config internal/cure internal/daemon internal/durable internal/home internal/key/soft internal/migrate internal/monitor internal/privval " +
+	"internal/command": "internal/cli internal/config internal/cure internal/daemon internal/durable internal/home internal/key/soft internal/key/soft/keyfile internal/migrate internal/monitor internal/privval " +
 		"internal/provider internal/pubkey internal/session internal/shell internal/watermark internal/witness github.com/spf13/cobra github.com/spf13/pflag " +
 		"golang.org/x/sys/unix",
 

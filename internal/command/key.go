@@ -9,6 +9,7 @@ import (
 	"privyseal/internal/cli"
 	"privyseal/internal/home"
 	"privyseal/internal/key/soft"
+	"privyseal/internal/key/soft/keyfile"
 	"privyseal/internal/provider"
 	"privyseal/internal/pubkey"
 	"privyseal/internal/shell"
@@ -90,7 +91,7 @@ This imports the key only, not the state, which records what it has signed:
 			if err != nil {
 				return err
 			}
-			key, err := soft.ReadForeign(args[0], t)
+			key, err := keyfile.ReadForeign(args[0], t)
 			if err != nil {
 				return err
 			}

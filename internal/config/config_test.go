@@ -308,7 +308,7 @@ func TestLoadLooksAtTheFile(t *testing.T) {
 	if err := errors.Join(os.Chmod(path, 0o600), os.Truncate(path, config.MaxFileSize+1)); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := kinds.Load(path); err == nil || !strings.Contains(err.Error(), "1048577 bytes") {
+	if _, err := kinds.Load(path); err == nil || !strings.Contains(err.Error(), "more than 1048576 bytes") {
 		t.Errorf("an oversize file: %v", err)
 	}
 }

@@ -3,13 +3,11 @@ package config
 import (
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"os"
 	"path/filepath"
-	"syscall"
 
 	"privyseal/internal/cure"
+	"privyseal/internal/regular"
 )
 
 // maxFileSize is far above what a thousand chains need, in bytes.
@@ -72,27 +70,10 @@ func (missing) Unwrap() error { return fs.ErrNotExist }
 // read returns the content of the file at path if only its owner may write it,
 // and its permissions.
 func read(path string) ([]byte, fs.FileMode, error) {
-	// O_NONBLOCK, or opening a named pipe would wait for its writer, and a reload with it.
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	data, info, err := regular.ReadOurs(path, maxFileSize)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, 0, cure.Add(missing(path), "make it with %s", initCommand(filepath.Dir(path)))
 	}
-	if err != nil {
-		return nil, 0, fmt.Errorf("cannot read the config: %w", err)
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	switch {
-	case err != nil:
-		return nil, 0, fmt.Errorf("cannot read the config: %w", err)
-	case !info.Mode().IsRegular():
-		return nil, 0, fmt.Errorf("%s is not a regular file", path)
-	case info.Mode().Perm()&0o022 != 0:
-		return nil, 0, cure.Add(fmt.Errorf("%s may be written by others (mode %#o)", path, info.Mode().Perm()), "%s", cure.Command("chmod", "go-w", path))
-	case info.Size() > maxFileSize:
-		return nil, 0, fmt.Errorf("%s has %d bytes; a config has at most %d", path, info.Size(), maxFileSize)
-	}
-	data, err := io.ReadAll(io.LimitReader(f, maxFileSize+1))
 	if err != nil {
 		return nil, 0, fmt.Errorf("cannot read the config: %w", err)
 	}

@@ -18,6 +18,7 @@ import (
 	"privyseal/internal/cure"
 	"privyseal/internal/durable"
 	"privyseal/internal/key/soft"
+	"privyseal/internal/key/soft/keyfile"
 	"privyseal/internal/provider"
 	"privyseal/internal/pubkey"
 	"privyseal/internal/session"
@@ -125,7 +126,7 @@ func (in *Installer) Noted(make func(*Note) error) error {
 	var note *Note
 	err := in.Undo.Folder(in.Dir)
 	if err == nil {
-		note, err = BeginNote(Place{Dir: in.Dir, Config: in.Config, Kinds: in.House.Kinds, Stores: in.House.Stores, IsKey: soft.IsMade})
+		note, err = BeginNote(Place{Dir: in.Dir, Config: in.Config, Kinds: in.House.Kinds, Stores: in.House.Stores, IsKey: keyfile.IsMade})
 	}
 	if err != nil {
 		in.Undo.all()

@@ -9,13 +9,13 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"syscall"
 	"time"
 
 	"privyseal/internal/cli"
 	"privyseal/internal/migrate"
 	"privyseal/internal/provider"
 	"privyseal/internal/pubkey"
+	"privyseal/internal/regular"
 	"privyseal/internal/strictjson"
 	"privyseal/internal/watermark"
 )
@@ -162,18 +162,12 @@ func looksExported(data []byte) bool {
 // readStateFile returns the content of a state file of any format, and when it
 // was last written.
 func readStateFile(path string) (data []byte, written time.Time, err error) {
-	// O_NONBLOCK, or opening a named pipe would wait for its writer.
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	f, info, err := regular.Open(path)
 	if err != nil {
 		return nil, written, err
 	}
 	defer f.Close()
-	info, err := f.Stat()
 	switch {
-	case err != nil:
-		return nil, written, err
-	case !info.Mode().IsRegular():
-		return nil, written, fmt.Errorf("%s is not a regular file", path)
 	case info.Size() > migrate.MaxStateSize && startsWith(f, "privyseal-mark/"):
 		return nil, written, cli.Actf("%s is the live state file of a host, which must not be copied; move a state with `privyseal state export`", path)
 	case info.Size() > migrate.MaxStateSize:

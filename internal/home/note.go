@@ -263,13 +263,13 @@ func (n *Note) keys(m *Making, public pubkey.Key) (paths []string) {
 		path string
 		key  pubkey.Key
 	}{{m.Key, public}, {m.Identity, identity}} {
-		if k.path != "" && regular(n.abs(k.path)) && n.IsKey(n.abs(k.path), k.key) {
+		if k.path != "" && isRegular(n.abs(k.path)) && n.IsKey(n.abs(k.path), k.key) {
 			paths = append(paths, n.abs(k.path))
 		}
 	}
 	for _, f := range m.Files {
 		path := n.abs(f.Path)
-		if !regular(path) {
+		if !isRegular(path) {
 			continue
 		}
 		// The beginning of it, with zeros where a power cut has lost the rest.
@@ -281,9 +281,9 @@ func (n *Note) keys(m *Making, public pubkey.Key) (paths []string) {
 	return paths
 }
 
-// regular reports whether there is a regular file; what else can have a path may be
+// isRegular reports whether there is a regular file; what else can have a path may be
 // without an end, or wait for a writer.
-func regular(path string) bool {
+func isRegular(path string) bool {
 	info, err := os.Lstat(path)
 	return err == nil && info.Mode().IsRegular()
 }

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"privyseal/internal/pubkey"
+	"privyseal/internal/regular"
 	"privyseal/internal/watermark"
 )
 
@@ -27,7 +28,7 @@ func Beside(keyFile, chainID string, key pubkey.Key) (found []Found) {
 	if path, err := filepath.EvalSymlinks(keyFile); err == nil {
 		keyFile = path
 	}
-	if data, _, err := readFile(keyFile, MaxStateSize); err == nil {
+	if data, _, err := regular.Read(keyFile, MaxStateSize); err == nil {
 		if m, err := KeyFileMark(data); err != nil || !m.IsZero() {
 			found = append(found, Found{keyFile, m, err})
 		}
@@ -63,7 +64,7 @@ func stateNames(chainID string) []string {
 
 // look reads one state, and returns nil if there is none of this chain and key.
 func look(path, chainID string, key pubkey.Key) *Found {
-	data, _, err := readFile(path, MaxStateSize)
+	data, _, err := regular.Read(path, MaxStateSize)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}

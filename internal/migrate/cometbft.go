@@ -15,6 +15,7 @@ import (
 	"github.com/pelletier/go-toml/v2"
 
 	"privyseal/internal/cure"
+	"privyseal/internal/regular"
 	"privyseal/internal/session"
 )
 
@@ -41,7 +42,7 @@ func readCometBFT(path string) (*Installation, error) {
 		KeyFile:   "config/priv_validator_key.json",
 		StateFile: "data/priv_validator_state.json",
 	}
-	data, _, err := readFile(configFile, maxConfigSize)
+	data, _, err := regular.Read(configFile, maxConfigSize)
 	if err != nil {
 		return nil, fmt.Errorf("this is not the home of a node: %w", err)
 	}

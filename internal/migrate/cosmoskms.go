@@ -14,6 +14,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"privyseal/internal/pubkey"
+	"privyseal/internal/regular"
 )
 
 // kmsConfig is the kms.yaml of cosmos/kms (config/config.go, v0.1). Paths are
@@ -140,7 +141,7 @@ func (cfg *kmsConfig) connect(home string, c *Chain) error {
 // decodeYAML decodes the config file at path. Keys that v does not have make a
 // warning each.
 func (in *Installation) decodeYAML(path string, v any) error {
-	data, _, err := readFile(path, maxConfigSize)
+	data, _, err := regular.Read(path, maxConfigSize)
 	if err != nil {
 		return err
 	}

@@ -15,6 +15,7 @@ import (
 
 	"privyseal/internal/key/soft"
 	"privyseal/internal/pubkey"
+	"privyseal/internal/regular"
 	"privyseal/internal/strictjson"
 	"privyseal/internal/watermark"
 )
@@ -179,7 +180,7 @@ func (h *horcrux) readCosigner(in *Installation, dir string) error {
 // nothing.
 func readHorcruxConfig(in *Installation, dir string) (cfg horcruxConfig, err error) {
 	path := filepath.Join(dir, "config.yaml")
-	data, _, err := readFile(path, maxConfigSize)
+	data, _, err := regular.Read(path, maxConfigSize)
 	if errors.Is(err, fs.ErrNotExist) {
 		in.warn("there is no config.yaml in %s, so that its threshold and nodes are not known", dir)
 		return cfg, nil
@@ -196,7 +197,7 @@ func readHorcruxConfig(in *Installation, dir string) (cfg horcruxConfig, err err
 
 // readShard reads one shard.
 func (h *horcrux) readShard(chainID, path, dir string) error {
-	data, info, err := readFile(path, MaxStateSize)
+	data, info, err := regular.Read(path, MaxStateSize)
 	if err != nil {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"time"
 
+	"privyseal/internal/regular"
 	"privyseal/internal/shell"
 )
 
@@ -137,7 +138,7 @@ func (missingError) Error() string {
 func (missingError) Is(target error) bool { return target == fs.ErrNotExist }
 
 func readState(path string) (snapshot, error) {
-	data, info, err := readFile(path, MaxStateSize)
+	data, info, err := regular.Read(path, MaxStateSize)
 	if errors.Is(err, fs.ErrNotExist) {
 		return snapshot{}, missingError{}
 	}

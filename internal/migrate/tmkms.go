@@ -13,6 +13,7 @@ import (
 	"github.com/pelletier/go-toml/v2"
 
 	"privyseal/internal/pubkey"
+	"privyseal/internal/regular"
 )
 
 // tmkmsConfig is the tmkms.toml of tmkms (src/config/, v0.15).
@@ -182,7 +183,7 @@ func tmkmsAddr(addr string) string {
 // decodeTOML decodes the config file at path. Keys that v does not have make a
 // warning each.
 func (in *Installation) decodeTOML(path string, v any) error {
-	data, _, err := readFile(path, maxConfigSize)
+	data, _, err := regular.Read(path, maxConfigSize)
 	if err != nil {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 
 	"privyseal/internal/cure"
 	"privyseal/internal/pubkey"
+	"privyseal/internal/regular"
 )
 
 // lightConfig is the tmkms.toml of tmkms-light: the one of its software signer
@@ -125,7 +126,7 @@ func (in *Installation) readNitro(cfg *lightConfig, dir string) (*Installation, 
 		parseState: parseTMKMSState,
 	}
 	var err error
-	if c.KMS, _, err = readFile(c.KeyFile, maxCiphertext); err != nil {
+	if c.KMS, _, err = regular.Read(c.KeyFile, maxCiphertext); err != nil {
 		return nil, fmt.Errorf("the wrapped key of chain %s: %w", c.ID, err)
 	}
 	if len(c.KMS) == 0 {

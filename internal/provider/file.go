@@ -11,6 +11,7 @@ import (
 	"privyseal/internal/config"
 	"privyseal/internal/durable"
 	"privyseal/internal/key/soft"
+	"privyseal/internal/key/soft/keyfile"
 	"privyseal/internal/pubkey"
 )
 
@@ -20,7 +21,7 @@ func Credentials() string { return os.Getenv("CREDENTIALS_DIRECTORY") }
 
 // OpenFile opens a key file of ours. A failure waits for an operator.
 func OpenFile(path string) (*soft.Key, error) {
-	key, err := soft.Open(path, Credentials())
+	key, err := keyfile.Open(path, Credentials())
 	if err != nil {
 		return nil, cli.Act(err)
 	}

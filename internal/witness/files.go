@@ -8,9 +8,9 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 
 	"privyseal/internal/durable"
+	"privyseal/internal/regular"
 )
 
 // flagSuffix ends the name of the file beside a state that says how its chain may
@@ -33,8 +33,7 @@ type Flag struct {
 // ReadFlag reads the flag beside the state. What cannot be understood is taken for a
 // quarantine, and so is any other error than a missing file.
 func ReadFlag(state string) (Flag, error) {
-	// O_NONBLOCK, or opening a named pipe would wait for its writer.
-	f, err := os.OpenFile(state+flagSuffix, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	f, _, err := regular.Open(state + flagSuffix)
 	if errors.Is(err, fs.ErrNotExist) {
 		return Flag{}, nil
 	}

@@ -27,24 +27,6 @@ var errText = errors.New("it is not a key file of a known form: priv_validator_k
 // errDuplicate hides which key, which could be a secret that slipped.
 var errDuplicate = errors.New("it has a duplicate key, and it is not certain which of the two values counts")
 
-// ReadForeign reads the key file of another signer, as [Import] does. The
-// file's mode has to be 0600 or stricter; it may belong to anybody.
-func ReadForeign(path string, as pubkey.Type) (*Key, error) {
-	data, info, err := read(path)
-	if err != nil {
-		return nil, fmt.Errorf("cannot read the key file %s: %w", path, err)
-	}
-	defer clear(data)
-	if err := checkMode(path, info, 0o600); err != nil {
-		return nil, err
-	}
-	k, err := Import(data, as)
-	if err != nil {
-		return nil, fmt.Errorf("cannot import the key file %s: %w", path, err)
-	}
-	return k, nil
-}
-
 // Import makes a key of the contents of a key file, white space around it
 // aside:
 //
@@ -67,14 +49,14 @@ func Import(data []byte, as pubkey.Type) (*Key, error) {
 	var k *Key
 	var err error
 	switch {
-	case len(data) > maxFileSize:
-		err = fmt.Errorf("it has more than %d bytes", maxFileSize)
+	case len(data) > MaxFileSize:
+		err = fmt.Errorf("it has more than %d bytes", MaxFileSize)
 	case len(text) == 0:
 		err = errors.New("it is empty")
 	case text[0] == '{':
 		k, err = importJSON(text)
 	case bytes.HasPrefix(data, []byte(header)):
-		k, err = decode(data)
+		k, err = Decode(data)
 	default:
 		k, err = importText(text, as)
 	}

@@ -9,8 +9,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -49,7 +47,7 @@ func yubiHSM(expanded, public []byte) []byte {
 func TestExpandedKeySignsAlike(t *testing.T) {
 	whole := mustImport(t, []byte(rfcSeed), "")
 	k := mustImport(t, []byte(base64.StdEncoding.EncodeToString(rfcExpanded(t))), "")
-	reread, err := decode(k.Encode())
+	reread, err := Decode(k.Encode())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -184,7 +182,7 @@ func TestImportRefuses(t *testing.T) {
 		{"96 bytes with another public key", b64(yubiHSM(expanded, append([]byte{public[0] ^ 1}, public[1:]...))), "", "its public key does not belong"},
 		{"96 bytes, not backwards", b64(append(expanded, public...)), "", "its public key does not belong"},
 		{"a damaged ml_dsa_65 key", b64(bytes.Repeat([]byte{0xff}, 4032)), "", "the secret key is damaged"},
-		{"huge", strings.Repeat("A", maxFileSize+4), "", "more than 65536 bytes"},
+		{"huge", strings.Repeat("A", MaxFileSize+4), "", "more than 65536 bytes"},
 	}
 	for _, tt := range tests {
 		k, err := Import([]byte(tt.data), tt.as)
@@ -217,22 +215,6 @@ func TestImportErrorsDoNotShowTheSecret(t *testing.T) {
 	}
 }
 
-func TestReadForeign(t *testing.T) {
-	dir := t.TempDir()
-	good, loose, missing := filepath.Join(dir, "good"), filepath.Join(dir, "loose"), filepath.Join(dir, "missing")
-	write(t, good, rfcJSON, 0o600)
-	write(t, loose, rfcJSON, 0o644)
-	if k, err := ReadForeign(good, pubkey.Ed25519); err != nil || k.Type() != pubkey.Ed25519 {
-		t.Errorf("ReadForeign = %v, %v", k, err)
-	}
-	if _, err := ReadForeign(loose, ""); err == nil || !strings.Contains(err.Error(), "chmod 600 "+loose) {
-		t.Errorf("ReadForeign of a world-readable file = %v", err)
-	}
-	if _, err := ReadForeign(missing, ""); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("ReadForeign of a missing file = %v", err)
-	}
-}
-
 // FuzzImport: whatever is accepted is a whole key, of the type asked for, that
 // goes through our own file.
 func FuzzImport(f *testing.F) {
@@ -254,7 +236,7 @@ func FuzzImport(f *testing.F) {
 		if as != "" && string(k.Type()) != as {
 			t.Fatalf("asked for %s, got %v", as, k)
 		}
-		again, err := decode(k.Encode())
+		again, err := Decode(k.Encode())
 		if err != nil || !again.PublicKey().Equal(k.PublicKey()) {
 			t.Fatalf("%v does not go through our own file: %v", k, err)
 		}

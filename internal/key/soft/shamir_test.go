@@ -180,7 +180,7 @@ func TestABareScalarKeepsItsForm(t *testing.T) {
 		t.Fatal(err)
 	}
 	data := k.Encode()
-	again, err := decode(data)
+	again, err := Decode(data)
 	if err != nil || !again.PublicKey().Equal(k.PublicKey()) || !bytes.Equal(again.Encode(), data) {
 		t.Fatalf("%v, %v", again, err)
 	}

@@ -99,7 +99,7 @@ func TestSignsLikeCometBFT(t *testing.T) {
 	for i, v := range readVectors(t) {
 		t.Run(fmt.Sprintf("%d-%s", i, v.typ), func(t *testing.T) {
 			imported := mustImport(t, []byte(v.file), "")
-			reread, err := decode(imported.Encode())
+			reread, err := Decode(imported.Encode())
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -5,13 +5,10 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"strconv"
-	"syscall"
 
-	"privyseal/internal/cure"
 	"privyseal/internal/pubkey"
+	"privyseal/internal/regular"
 )
 
 // Reference says which key of a server signs for a chain, and which one it has to be.
@@ -73,22 +70,7 @@ func ParseReference(data []byte) (Reference, error) {
 
 // ReadReference reads the reference file at path, which only its owner may write.
 func ReadReference(path string) (Reference, error) {
-	// O_NONBLOCK, or opening a named pipe would wait for its writer.
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
-	if err != nil {
-		return Reference{}, fmt.Errorf("cannot read which key to sign with: %w", err)
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	switch {
-	case err != nil:
-		return Reference{}, fmt.Errorf("cannot read which key to sign with: %w", err)
-	case !info.Mode().IsRegular():
-		return Reference{}, fmt.Errorf("cannot read %s: it is not a regular file", path)
-	case info.Mode().Perm()&0o022 != 0:
-		return Reference{}, cure.Add(fmt.Errorf("%s may be written by others (mode %#o)", path, info.Mode().Perm()), "%s", cure.Command("chmod", "go-w", path))
-	}
-	data, err := io.ReadAll(io.LimitReader(f, maxReference+1))
+	data, _, err := regular.ReadOurs(path, maxReference)
 	if err != nil {
 		return Reference{}, fmt.Errorf("cannot read which key to sign with: %w", err)
 	}

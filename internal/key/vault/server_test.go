@@ -475,5 +475,5 @@ func TestSecretFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err := k.Sign(nil, []byte("a vote"), nil)
-	mustFail(t, err, w.URL, "cannot log in at ADDRESS: the file "+path+" with a secret has mode 0640, so that others may have read it", "`chmod 600 "+path+"`")
+	mustFail(t, err, w.URL, "cannot log in at ADDRESS: the secret file "+path+" has mode 0640, so that others may have read it", "`chmod 600 "+path+"`")
 }

@@ -15,7 +15,7 @@ import (
 	"privyseal/internal/config"
 	"privyseal/internal/home"
 	"privyseal/internal/hostlink"
-	"privyseal/internal/key/soft"
+	"privyseal/internal/key/soft/keyfile"
 	"privyseal/internal/ops/nitro/verify"
 	"privyseal/internal/provider"
 	"privyseal/internal/pubkey"
@@ -216,7 +216,7 @@ func (f *sealFlags) run(cmd *cobra.Command, path string) error {
 	if err != nil {
 		return err
 	}
-	key, err := soft.ReadForeign(path, t)
+	key, err := keyfile.ReadForeign(path, t)
 	if err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 
 	"privyseal/internal/home"
 	"privyseal/internal/key/soft"
+	"privyseal/internal/key/soft/keyfile"
 	"privyseal/internal/pubkey"
 )
 
@@ -26,6 +27,6 @@ func readKey(o *home.Order, _ *home.Installer, ch *home.Chain) error {
 		return err
 	}
 	ch.ImportedFrom = []string{source}
-	ch.SoftKey, err = soft.ReadForeign(o.ImportKey, t)
+	ch.SoftKey, err = keyfile.ReadForeign(o.ImportKey, t)
 	return err
 }

@@ -8,6 +8,7 @@ import (
 
 	"privyseal/internal/home"
 	"privyseal/internal/key/soft"
+	"privyseal/internal/key/soft/keyfile"
 	"privyseal/internal/key/vault"
 	"privyseal/internal/provider"
 	"privyseal/internal/pubkey"
@@ -67,7 +68,7 @@ func readKey(path string, ch *home.Chain) (*soft.Key, error) {
 	if err != nil {
 		return nil, err
 	}
-	secret, err := soft.ReadForeign(path, pubkey.Ed25519)
+	secret, err := keyfile.ReadForeign(path, pubkey.Ed25519)
 	if err != nil {
 		return nil, err
 	}
