@@ -166,7 +166,7 @@ func TestInitLeavesWhatItHasNotMade(t *testing.T) {
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
-	if err := provider.CreateFile(path, other); err != nil {
+	if err := keyfile.Create(path, other); err != nil {
 		t.Fatal(err)
 	}
 	if text, status := initHere(dir); status == 0 || !strings.Contains(text, "never overwritten") {

@@ -45,7 +45,7 @@ var mayImport = map[string]string{
 	"internal/key/soft": "internal/pubkey internal/strictjson filippo.io/edwards25519 github.com/cloudflare/circl/ github.com/decred/dcrd/dcrec/secp256k1/v4/ " +
 		"github.com/decred/dcrd/dcrec/secp256k1/v4 golang.org/x/crypto/",
 
-	"internal/key/soft/keyfile": "internal/cure internal/key/soft internal/pubkey internal/regular",
+	"internal/key/soft/keyfile": "internal/cure internal/durable internal/key/soft internal/pubkey internal/regular",
 
 	"internal/key/vault": "internal/regular internal/pubkey internal/shell internal/strictjson",
 
@@ -90,7 +90,7 @@ var mayImport = map[string]string{
 	"internal/cli":   "internal/config internal/cure internal/durable internal/noiseconn internal/pubkey internal/shell github.com/spf13/cobra github.com/spf13/pflag",
 	"internal/oplog": "",
 	// The contract of those who hold keys; the rooms below internal/ops fulfil it.
-	"internal/provider": "internal/cli internal/config internal/cure internal/durable internal/key/soft internal/key/soft/keyfile internal/pubkey internal/watermark",
+	"internal/provider": "internal/cli internal/config internal/cure internal/key/soft internal/key/soft/keyfile internal/pubkey internal/watermark",
 	"internal/monitor":  "internal/cure internal/witness internal/hostlink internal/oplog internal/privval internal/session internal/signer internal/watermark github.com/prometheus/client_golang/ github.com/prometheus/client_model/go",
 
 	"internal/ops/vault": "internal/cli internal/config internal/cure internal/home internal/key/soft internal/key/soft/keyfile internal/key/vault internal/provider internal/pubkey github.com/spf13/cobra " +

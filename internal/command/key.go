@@ -184,7 +184,7 @@ func saveKey(w io.Writer, path string, key *soft.Key, form cli.KeyFormat) error 
 	if err != nil {
 		return err
 	}
-	if err := provider.CreateFile(path, key); err != nil {
+	if err := keyfile.Create(path, key); err != nil {
 		return err
 	}
 	_, err = fmt.Fprintln(w, text)

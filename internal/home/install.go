@@ -305,7 +305,7 @@ func (in *Installer) saveKey(path string, key *soft.Key) error {
 	if err := in.Undo.Folder(filepath.Dir(path)); err != nil {
 		return err
 	}
-	err := provider.CreateFile(path, key)
+	err := keyfile.Create(path, key)
 	in.Undo.written(path, err)
 	return err
 }

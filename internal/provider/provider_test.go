@@ -14,6 +14,7 @@ import (
 	"privyseal/internal/cli"
 	"privyseal/internal/config"
 	"privyseal/internal/key/soft"
+	"privyseal/internal/key/soft/keyfile"
 	"privyseal/internal/pubkey"
 	"privyseal/internal/watermark"
 )
@@ -74,7 +75,7 @@ func TestWhoIsAsked(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := CreateFile(key, k); err != nil {
+	if err := keyfile.Create(key, k); err != nil {
 		t.Fatal(err)
 	}
 	c := &config.Config{}

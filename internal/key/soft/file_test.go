@@ -55,7 +55,7 @@ func TestDecodeRefuses(t *testing.T) {
 		{"another public key", edit("11qYAY", "22qYAY"), "its public key does not belong"},
 		{"another secret key", edit("nWGxne", "mWGxne"), "its public key does not belong"},
 		{"an unclamped scalar", "privyseal software key 1\ntype ed25519\npublic 11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=\nsecret " + rfcPair + "\n", "neither reduced nor one that RFC 8032 makes"},
-		{"huge", rfcFile + strings.Repeat("x", MaxFileSize), "torn"},
+		{"huge", rfcFile + strings.Repeat("x", MaxFileSize), "truncated"},
 	}
 	secret := mustImport(t, []byte(rfcFile), "").Secret()
 	for _, tt := range tests {

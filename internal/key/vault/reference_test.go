@@ -50,7 +50,7 @@ func TestReadReference(t *testing.T) {
 		"written by a group": {goodReference, 0o620, "may be written by others"},
 		"written by all":     {goodReference, 0o602, "may be written by others"},
 		"torn":               {goodReference[:40], 0o600, "it is truncated"},
-		"long":               {goodReference + strings.Repeat("x", 2*maxReference), 0o600, "it is truncated"},
+		"long":               {goodReference + strings.Repeat("x", 2*maxReference), 0o600, "more than 1024 bytes"},
 	} {
 		os.Remove(path)
 		if err := os.WriteFile(path, []byte(tt.text), 0o600); err != nil {

@@ -13,6 +13,7 @@ import (
 	"privyseal/internal/cli"
 	"privyseal/internal/home"
 	"privyseal/internal/key/soft"
+	"privyseal/internal/key/soft/keyfile"
 	"privyseal/internal/key/vault"
 	"privyseal/internal/ops/file"
 	"privyseal/internal/provider"
@@ -52,7 +53,7 @@ func TestMake(t *testing.T) {
 		t.Fatal(err)
 	}
 	old := filepath.Join(w.home, "old.key")
-	if err := provider.CreateFile(old, secret); err != nil {
+	if err := keyfile.Create(old, secret); err != nil {
 		t.Fatal(err)
 	}
 	imported := home.Order{ImportKey: old}

@@ -1,13 +1,15 @@
-// Package keyfile reads keys out of files: ours, which nobody else may read, and those of
-// other signers. What is in them is the business of package soft.
+// Package keyfile keeps keys in files: it writes and reads ours, which nobody else may read,
+// and reads those of other signers. What is in them is the business of package soft.
 package keyfile
 
 import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path/filepath"
 
 	"privyseal/internal/cure"
+	"privyseal/internal/durable"
 	"privyseal/internal/key/soft"
 	"privyseal/internal/pubkey"
 	"privyseal/internal/regular"
@@ -35,6 +37,25 @@ func Open(path, credentials string) (*soft.Key, error) {
 		return nil, fmt.Errorf("cannot read the key file %s: %w", path, err)
 	}
 	return k, nil
+}
+
+// Create writes a key to a new key file of mode 0600, and returns when that is on disk.
+// Missing folders are made. Nothing is overwritten: [fs.ErrExist].
+func Create(path string, key *soft.Key) error {
+	path = filepath.Clean(path)
+	if _, err := durable.Folders(filepath.Dir(path)); err != nil {
+		return fmt.Errorf("cannot make the folder of the key file: %w", err)
+	}
+	data := key.Encode()
+	defer clear(data)
+	err := durable.Create(path, data, 0o600)
+	if errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("cannot write the key file %s, and keys are never overwritten: %w", path, fs.ErrExist)
+	}
+	if err != nil {
+		return fmt.Errorf("cannot write the key file: %w", err)
+	}
+	return nil
 }
 
 // IsMade reports whether the key file at path holds the key of a public key, or is torn.
