@@ -119,6 +119,10 @@ func (h *Host) node(ctx context.Context, conn vsock.Conn) {
 	}
 	n := c.nodes[hello.Node]
 	outside, err := c.reach(ctx, n)
+	if err == nil {
+		// Before the answer, or what the enclave reports of this connection would come first.
+		c.Observer.Node(n.Name, "parked", nil)
+	}
 	if answerErr := hostlink.AnswerNode(conn, err); err != nil || answerErr != nil {
 		if outside != nil {
 			outside.Close()
@@ -126,7 +130,6 @@ func (h *Host) node(ctx context.Context, conn vsock.Conn) {
 		return // the enclave reports what came of it
 	}
 	conn.SetDeadline(time.Time{})
-	c.Observer.Node(n.Name, "parked", nil)
 	defer context.AfterFunc(ctx, func() { outside.Close() })()
 	over := make(chan struct{})
 	defer close(over)

@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -174,16 +175,28 @@ func TestNodes(t *testing.T) {
 	}
 	g := m.launched(s)
 	for _, name := range []string{"unix", "tcp"} {
+		opened := make(chan struct{})
+		s.w.late = func() {
+			select {
+			case <-opened:
+			case <-time.After(50 * time.Millisecond): // the enclave waits for the report
+			}
+		}
 		conn := g.mustDial(hostlink.NodePort)
 		if err := hostlink.OpenNode(conn, hostlink.NodeHello{ChainID: "chain-1", Node: name}); err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
+		s.w.mu.Lock()
+		if !slices.Contains(s.w.nodes, name+" parked") {
+			t.Errorf("%s is connected, and reported as %q", name, s.w.nodes)
+		}
+		s.w.mu.Unlock()
+		close(opened)
 		io.WriteString(conn, " says hello")
 		conn.CloseWrite()
 		if got, err := io.ReadAll(conn); string(got) != name+" says hello" || err != nil {
 			t.Errorf("%s: %q, %v", name, got, err)
 		}
-		s.w.until(t, "parked", func() bool { return strings.Contains(strings.Join(s.w.nodes, ","), name+" parked") })
 	}
 	for _, c := range []struct{ chain, node, want string }{
 		{"chain-1", "down", "no such file"},

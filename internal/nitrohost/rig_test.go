@@ -416,6 +416,7 @@ type witness struct {
 	events []hostlink.Event
 	acked  []uint64
 	wake   chan struct{}
+	late   func() // what holds up a report of a node
 }
 
 func (w *witness) note(f func()) {
@@ -438,7 +439,13 @@ func (w *witness) Status(keyType string, public []byte, problem error) {
 
 func (w *witness) Acked(r hostlink.Record)   { w.note(func() { w.acked = append(w.acked, r.Seq) }) }
 func (w *witness) Event(e hostlink.Event)    { w.note(func() { w.events = append(w.events, e) }) }
-func (w *witness) Node(n, s string, _ error) { w.note(func() { w.nodes = append(w.nodes, n+" "+s) }) }
+
+func (w *witness) Node(n, s string, _ error) {
+	if w.late != nil {
+		w.late()
+	}
+	w.note(func() { w.nodes = append(w.nodes, n+" "+s) })
+}
 
 // until waits until f, which may read all fields, holds.
 func (w *witness) until(t *testing.T, what string, f func() bool) {
