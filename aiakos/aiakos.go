@@ -54,7 +54,7 @@ type PV[K any, V, P Message] struct {
 	pubKey func(privval.PubKey) (K, error)
 
 	mu  sync.Mutex
-	key *K // as the node was told it; nil before
+	key *K // as the node got it; nil before
 }
 
 // New returns a signer for nodes of v0.34 to v0.40, which signs for the only chain of a

@@ -369,7 +369,7 @@ func TestKeysThatTheNodeDoesNotKnow(t *testing.T) {
 }
 
 // A node asks once: what passes is waited for, here a witness that does not answer, for
-// longer than a request over a connection is in work.
+// longer than a request over a connection is in progress.
 func TestWaitsForWhatPasses(t *testing.T) {
 	t.Parallel()
 	dir := newHome(t, "--witness", "http://127.0.0.1:1")

@@ -3,6 +3,7 @@ package aiakos
 import (
 	"errors"
 	"fmt"
+	"path/filepath"
 	"sync"
 
 	"privyseal/internal/cli"
@@ -36,13 +37,29 @@ func (s *signer) open() (*daemon.Inside, error) {
 	if s.inside != nil {
 		return s.inside, nil
 	}
+	inside, err := openHome(s.home, s.chain)
+	if err != nil {
+		return nil, err
+	}
+	s.inside = inside
+	return inside, nil
+}
+
+func openHome(home, chain string) (*daemon.Inside, error) {
 	table := providers()
-	app := &cli.App{HomeFlag: s.home, Kinds: table.Kinds()}
-	inside, err := daemon.OpenInside(&provider.House{App: app, Providers: table, Stores: stores()}, "inside a node", s.chain)
+	app := &cli.App{HomeFlag: home, Kinds: table.Kinds()}
+	device, err := readDevice()
+	if err == nil && device != nil {
+		home, err = app.Home()
+		table = onDevices(table, device, filepath.Join(home, "..", "config", "priv_validator_key.json"))
+	}
+	var inside *daemon.Inside
+	if err == nil {
+		inside, err = daemon.OpenInside(&provider.House{App: app, Providers: table, Stores: stores()}, "inside a node", chain)
+	}
 	if err != nil {
 		return nil, &openError{app.InHome(err.Error()), err}
 	}
-	s.inside = inside
 	return inside, nil
 }
 

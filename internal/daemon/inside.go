@@ -25,7 +25,7 @@ const (
 	// such a node asks once, and its vote is lost after an error. It covers what passes by
 	// itself, a quarantine of a minute among it. CometBFT waits longer for a remote signer.
 	insidePatience = 90 * time.Second
-	// insidePause stands between two tries, of which the first may have failed at once.
+	// insidePause is between two tries, of which the first may have failed at once.
 	insidePause = 200 * time.Millisecond
 )
 
@@ -140,7 +140,7 @@ func (in *Inside) Handle(req *privval.Request) (privval.Response, error) {
 	}
 }
 
-// Close lets what is in work end, and lets go of key and state. It may be called twice.
+// Close waits for what is in progress, and lets go of key and state. It may be called twice.
 func (in *Inside) Close() {
 	in.cancel()
 	in.inWork.Lock()

@@ -58,6 +58,9 @@ func buildInside(t *testing.T, folder, modules string) string {
 	if modules != "" {
 		args = append(args, "-modfile="+modules)
 	}
+	if filepath.IsAbs(modules) {
+		args[1] = "-mod=mod" // it was made here, and is not tidy
+	}
 	cmd := exec.CommandContext(t.Context(), "go", append(args, ".")...)
 	cmd.Dir = filepath.Join("..", "inprocess", folder)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off")
@@ -157,7 +160,7 @@ func (n *inside) refusesAnOldState() {
 	if cure := fmt.Sprintf("privyseal state adopt --home %s --chain-id %s", n.signer.Home, n.id); !strings.Contains(log, cure) {
 		n.t.Fatalf("no %q in\n%s", cure, log)
 	}
-	// It is the newest that the host knows of that is adopted, not what lies there.
+	// It is the newest that the host knows of that is adopted, not what is there.
 	_, err = rig.Output(n.ctx, program, "state", "adopt", "--home", n.signer.Home, "--yes")
 	check(n.t, err)
 	n.start()

@@ -1,0 +1,171 @@
+package aiakos_test
+
+import (
+	"crypto/ed25519"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"privyseal/aiakos"
+	"privyseal/internal/key/yubihsm/yubihsmtest"
+	"privyseal/internal/privval"
+	"privyseal/internal/pubkey"
+)
+
+// slot is the key's object id in the tests.
+const slot = 7
+
+// variables sets those of a node, in order.
+func variables(t *testing.T, values ...string) {
+	t.Helper()
+	for i, name := range []string{"URL", "SIGNING_KEY", "AUTH_KEY", "AUTH_KEY_PASSWORD", "IMPORT_KEY"} {
+		value := ""
+		if i < len(values) {
+			value = values[i]
+		}
+		t.Setenv("AIAKOS_"+name, value)
+	}
+}
+
+// newNodeHome makes the home of a node with a key file, and that of privyseal in it with the
+// same key.
+func newNodeHome(t *testing.T) (dir, keyFile string) {
+	t.Helper()
+	node := diskDir(t)
+	keyFile = filepath.Join(node, "config", "priv_validator_key.json")
+	if err := os.Mkdir(filepath.Dir(keyFile), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	writeKey(t, keyFile)
+	dir = filepath.Join(node, "privyseal")
+	privyseal(t, "init", "--home", dir, "--chain-id", chainID, "--node", "unix:///nobody.sock", "--import-key", keyFile, "--fresh-state", "--yes")
+	edit(t, dir, "listen", `"127.0.0.1:26661"`, `""`)
+	edit(t, dir, "level", `"info"`, `"error"`)
+	return dir, keyFile
+}
+
+// writeKey writes a new key as FilePV does.
+func writeKey(t *testing.T, path string) {
+	t.Helper()
+	public, private, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	address, err := pubkey.New(pubkey.Ed25519, public)
+	if err != nil {
+		t.Fatal(err)
+	}
+	hex, err := address.Format("address", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	value := func(kind string, b []byte) map[string]string {
+		return map[string]string{"type": "tendermint/" + kind, "value": base64.StdEncoding.EncodeToString(b)}
+	}
+	text, err := json.Marshal(map[string]any{"address": hex, "pub_key": value("PubKeyEd25519", public), "priv_key": value("PrivKeyEd25519", private)})
+	if err == nil {
+		err = os.WriteFile(path, text, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A node that was set up for Aiakos: its five variables, its key file, an empty slot. The
+// key is imported once, and what Aiakos did not have is there: the mark.
+func TestNodeOfAiakos(t *testing.T) {
+	device := yubihsmtest.New(t, yubihsmtest.Options{})
+	dir, keyFile := newNodeHome(t)
+	address := strings.TrimPrefix(device.URL(), "http://")
+	variables(t, address, "7", "", "", "TRUE")
+	pv := open(t, dir)
+	public := publicKey(t, pv, pubkey.Ed25519)
+	if string(device.Public(t, slot)) != string(public.Bytes()) {
+		t.Error("another key is on the device")
+	}
+	want := request(privval.KindPrevote, 1, 1)
+	if got, err := sign(t, pv, want); err != nil || !public.Verify(want.SignBytes(), got.Signature) {
+		t.Errorf("%v, %+v", err, got)
+	}
+	if n := device.Count(yubihsmtest.SignEdDSA); n == 0 {
+		t.Error("the device signed nothing")
+	}
+	pv.Close()
+
+	// The file is gone, and the variable forgotten: there is nothing to import.
+	if err := os.Remove(keyFile); err != nil {
+		t.Fatal(err)
+	}
+	pv = open(t, dir)
+	if _, err := sign(t, pv, request(privval.KindPrevote, 1, 2)); !errors.Is(err, aiakos.ErrRefused) {
+		t.Errorf("a second block: %v", err)
+	}
+	if _, err := sign(t, pv, request(privval.KindPrecommit, 1, 1)); err != nil {
+		t.Error(err)
+	}
+	if n := device.Count(yubihsmtest.PutAsymmetricKey); n != 1 {
+		t.Errorf("imported %d times", n)
+	}
+	pv.Close()
+
+	variables(t, device.URL(), "7", "1", "password")
+	if _, err := sign(t, open(t, dir), request(privval.KindPrevote, 2, 1)); err != nil {
+		t.Errorf("all variables but the import: %v", err)
+	}
+}
+
+// Whatever is wrong with variables, device or key is an error, and nothing on the device is
+// overwritten.
+func TestWrongVariables(t *testing.T) {
+	device := yubihsmtest.New(t, yubihsmtest.Options{})
+	device.Remove(yubihsmtest.AuthenticationKey, 1)
+	device.ProvisionAuth(t, 1, "secret word", yubihsmtest.CanSignEdDSA)
+	other := device.ProvisionEd25519(t, 9)
+	dir, keyFile := newNodeHome(t)
+	url := device.URL()
+	for _, tt := range []struct {
+		values []string
+		want   string
+	}{
+		{[]string{"", "7"}, "AIAKOS_URL"},
+		{[]string{"", "", "", "", "TRUE"}, "AIAKOS_URL"},
+		{[]string{url}, "AIAKOS_SIGNING_KEY"},
+		{[]string{url, "0x7"}, "AIAKOS_SIGNING_KEY"},
+		{[]string{url, "65535"}, "AIAKOS_SIGNING_KEY"},
+		{[]string{url, "7", "one"}, "AIAKOS_AUTH_KEY"},
+		{[]string{url, "7", "", "secret word", "true"}, "AIAKOS_IMPORT_KEY"},
+		{[]string{url, "7"}, "wrong password"},
+		{[]string{url, "7", "2", "secret word"}, "create session: object not found"},
+		{[]string{url, "7", "", "secret word"}, "object not found"},
+		{[]string{url, "9", "", "secret word"}, "is ed25519"},
+		{[]string{url, "9", "", "secret word", "TRUE"}, "is ed25519"},
+		{[]string{"127.0.0.1:1", "7", "", "secret word"}, "127.0.0.1:1"},
+		{[]string{"ftp://host", "7"}, "ftp"},
+	} {
+		variables(t, tt.values...)
+		pv := open(t, dir)
+		_, err := pv.GetPubKey()
+		if err == nil || !strings.Contains(err.Error(), tt.want) || strings.Contains(err.Error(), "secret word") {
+			t.Errorf("%q: no %q in: %v", tt.values, tt.want, err)
+			continue // a signature would be tried for long
+		}
+		if err := pv.SignVote(chainID, encode(request(privval.KindPrevote, 1, 1))); err == nil {
+			t.Errorf("%q: signed", tt.values)
+		}
+	}
+	writeKey(t, keyFile)
+	variables(t, url, "7", "1", "secret word", "TRUE")
+	if _, err := open(t, dir).GetPubKey(); err == nil || !strings.Contains(err.Error(), keyFile) {
+		t.Errorf("a key file of another key: %v", err)
+	}
+	if string(device.Public(t, 9)) != string(other) || device.Count(yubihsmtest.PutAsymmetricKey) != 0 {
+		t.Error("something was put on the device")
+	}
+	if n := device.Sessions(); n > 12 {
+		t.Errorf("%d sessions are left", n)
+	}
+}
