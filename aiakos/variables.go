@@ -10,7 +10,7 @@ import (
 	"strings"
 
 	"privyseal/internal/config"
-	"privyseal/internal/key/soft"
+	"privyseal/internal/key/soft/keyfile"
 	"privyseal/internal/key/yubihsm"
 	"privyseal/internal/provider"
 	"privyseal/internal/pubkey"
@@ -152,7 +152,7 @@ func (h onDevice) importKey(ctx context.Context, public pubkey.Key) error {
 	if refused == nil || refused.Code != hsm.ObjectNotFound {
 		return err
 	}
-	key, err := soft.ReadForeign(h.keyFile, public.Type())
+	key, err := keyfile.ReadForeign(h.keyFile, public.Type())
 	if err != nil {
 		return err
 	}

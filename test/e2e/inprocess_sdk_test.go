@@ -153,7 +153,7 @@ func sdkChain(t *testing.T, sdkProgram, start string) {
 	check(t, err)
 	n := &rig.Node{Home: home, RPC: freeAddr(t)}
 	n.Process, err = rig.StartProcess("the SDK's node", filepath.Join(home, "node.log"), sdkProgram, start, "--home", home,
-		"--rpc.laddr", "tcp://"+n.RPC, "--p2p.laddr", "tcp://"+freeAddr(t), "--consensus.create_empty_blocks_interval", "1s", "--rpc.pprof_laddr", "", "--grpc.enable=false")
+		"--rpc.laddr", "tcp://"+n.RPC, "--p2p.laddr", "tcp://"+freeAddr(t), "--rpc.pprof_laddr", "", "--grpc.enable=false", "--minimum-gas-prices", "0stake")
 	check(t, err)
 	t.Cleanup(func() {
 		if err := n.Stop(time.Minute); err != nil {

@@ -115,9 +115,7 @@ func main() {
 		if err := client.SetCmdClientContextHandler(ctx, cmd); err != nil {
 			return err
 		}
-		app := serverconfig.DefaultConfig()
-		app.MinGasPrices = "0stake"
-		return server.InterceptConfigsPreRunHandler(cmd, serverconfig.DefaultConfigTemplate, app, config.DefaultConfig())
+		return server.InterceptConfigsPreRunHandler(cmd, serverconfig.DefaultConfigTemplate, serverconfig.DefaultConfig(), config.DefaultConfig())
 	}}
 	root.AddCommand(&cobra.Command{Use: "init CHAIN-ID KEY", Args: cobra.ExactArgs(2), PersistentPreRunE: func(*cobra.Command, []string) error { return nil },
 		RunE: func(cmd *cobra.Command, args []string) error {
