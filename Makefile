@@ -131,6 +131,15 @@ test-nitro: nitro-setup
 	@echo "== the enclave in QEMU"
 	@PRIVYSEAL_REQUIRE_NITRO=1 PRIVYSEAL_REQUIRE_NODES=1 PRIVYSEAL_HOSTILE=qemu $(GO) test -count=1 -p 1 -timeout 60m ./test/nitro/...
 
+# Our client of a YubiHSM, and the simulator behind it, on the USB of a machine in QEMU:
+# Debian's kernel plays both ends.
+test-usb:
+	@scripts/setup qemu
+	@scripts/setup usb-kernel
+	@echo "== a YubiHSM on the USB, in QEMU"
+	@PRIVYSEAL_REQUIRE_USB=1 $(GO) test -count=1 -timeout 15m ./test/usb
+.PHONY: test-usb
+
 # Two more kernels, so it is not part of `make test`: one like AWS's, with modules,
 # and ours again in another folder.
 test-kernel: nitro-setup

@@ -87,7 +87,11 @@ func (u *usb) exchange(ctx context.Context, message []byte) ([]byte, error) {
 	}
 	buffer := make([]byte, usbBuffer)
 	for {
-		n, err := u.pipe.Read(buffer, usbSlice)
+		slice := usbSlice
+		if end, ok := ctx.Deadline(); ok {
+			slice = min(slice, max(time.Until(end), time.Millisecond))
+		}
+		n, err := u.pipe.Read(buffer, slice)
 		switch {
 		case errors.Is(err, syscall.ETIMEDOUT) && ctx.Err() == nil:
 			continue

@@ -1,0 +1,82 @@
+// Package usb signs with a YubiHSM on the USB: in a machine of QEMU whose kernel plays both
+// the device's side, with our simulator, and the host's (guest).
+package usb
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"privyseal/internal/eif"
+	"privyseal/test/e2e/rig"
+)
+
+// TestUSBInAMachine boots Debian's kernel with the tests of ./guest as its first process.
+func TestUSBInAMachine(t *testing.T) {
+	qemu, kernel := program(t, "qemu-system-x86_64"), program(t, "usb-kernel")
+	ramdisk := filepath.Join(t.TempDir(), "ramdisk")
+	if err := os.WriteFile(ramdisk, files(t, kernel), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 9*time.Minute)
+	defer cancel()
+	machine := exec.CommandContext(ctx, qemu, "-M", "microvm,x-option-roms=off,acpi=off,pcie=off", "-bios", "qboot.rom", "-accel", "tcg", "-cpu", "max", "-m", "512",
+		"-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-serial", "stdio", "-kernel", filepath.Join(kernel, "vmlinuz"), "-initrd", ramdisk, "-append", "console=ttyS0 panic=-1 reboot=t quiet")
+	console, err := machine.CombinedOutput()
+	text := strings.ReplaceAll(string(console), "\r", "")
+	t.Logf("%s", text)
+	if err != nil || !strings.Contains(text, "guest: status 0\n") || !strings.Contains(text, "--- PASS: TestUSB/sign ") {
+		t.Errorf("the tests in the machine fail: %v", err)
+	}
+}
+
+// program returns what scripts/setup brought.
+func program(t *testing.T, name string) string {
+	t.Helper()
+	path, err := rig.Program(name)
+	if err != nil {
+		if os.Getenv("PRIVYSEAL_REQUIRE_USB") == "1" {
+			t.Fatal(err)
+		}
+		t.Skipf("%v (for %s: make test-usb)", err, name)
+	}
+	return path
+}
+
+// files is the ramdisk: the tests as /init, and the kernel's modules.
+func files(t *testing.T, kernel string) []byte {
+	t.Helper()
+	init := filepath.Join(t.TempDir(), "init")
+	build := exec.Command("go", "test", "-c", "-o", init, "./guest")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH=amd64")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	list := []eif.File{{Name: "dev", Mode: eif.ModeDir | 0o755}, {Name: "dev/console", Mode: eif.ModeDevice | 0o600, Major: 5, Minor: 1}, read(t, init, "init")}
+	found, err := filepath.Glob(filepath.Join(kernel, "*.ko"))
+	if err != nil || len(found) < 7 {
+		t.Fatalf("the modules of the kernel: %v, %v", found, err)
+	}
+	for _, file := range found {
+		list = append(list, read(t, file, filepath.Base(file)))
+	}
+	archive, err := eif.Archive(list)
+	if err != nil {
+		t.Fatal(fmt.Errorf("ramdisk: %w", err))
+	}
+	return archive
+}
+
+func read(t *testing.T, file, name string) eif.File {
+	t.Helper()
+	data, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return eif.File{Name: name, Mode: eif.ModeRegular | 0o755, Data: data}
+}
