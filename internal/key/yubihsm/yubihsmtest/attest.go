@@ -33,12 +33,21 @@ func (c *call) attest() ([]byte, error) {
 	cert.NotBefore, cert.NotAfter = parent.NotBefore, parent.NotAfter
 	cert.ExtraExtensions = slices.Concat(c.d.attester.identity, attested(o))
 	cert.SignatureAlgorithm = x509.ECDSAWithSHA256
+	out, err := certifyKey(cert, parent, o, signer)
+	if err != nil { // such as the certificate of another key
+		return nil, InvalidData
+	}
+	return out, nil
+}
+
+// certifyKey signs a certificate of an asymmetric key.
+func certifyKey(cert, parent *x509.Certificate, o *object, signer crypto.Signer) ([]byte, error) {
 	if o.Algorithm == K256 {
 		return certifyK256(cert, parent, publicOf(o.Algorithm, o.secret), signer)
 	}
 	public, err := publicKeyOf(o.Algorithm, o.secret)
 	if err != nil {
-		return nil, InvalidData
+		return nil, err
 	}
 	return x509.CreateCertificate(rand.Reader, cert, parent, public, signer)
 }

@@ -55,19 +55,10 @@ func (p plan) deliver(message []byte) answer {
 func (d *Device) exchange(ctx context.Context, message []byte) answer {
 	d.busy.Lock()
 	defer d.busy.Unlock()
-	d.mu.Lock()
-	if !d.hasPower() {
-		d.mu.Unlock()
+	r, p, power := d.begin(message)
+	if power == nil {
 		return noDevice
 	}
-	power, r := d.power, d.receive(message)
-	command := message[0]
-	if r.call != nil {
-		command = r.call.command
-	}
-	d.seen = append(d.seen, command)
-	p := d.strike(command)
-	d.mu.Unlock()
 	switch {
 	case p.lost:
 		return answer{dropped: true}
@@ -79,6 +70,26 @@ func (d *Device) exchange(ctx context.Context, message []byte) answer {
 		return noDevice
 	}
 	return p.deliver(inner)
+}
+
+// begin reads a message and says how it goes from here. Without power it returns no
+// channel of it.
+func (d *Device) begin(message []byte) (r reception, p plan, power chan struct{}) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !d.hasPower() {
+		return r, p, nil
+	}
+	r = d.receive(message)
+	command := byte(Any)
+	switch {
+	case r.call != nil:
+		command = r.call.command
+	case len(message) > 0:
+		command = message[0]
+	}
+	d.seen = append(d.seen, command)
+	return r, d.strike(command), d.power
 }
 
 // silence is the answer where the device did not get to work.
@@ -96,13 +107,10 @@ func (d *Device) work(r reception, p plan, power chan struct{}) ([]byte, bool) {
 	if r.call == nil {
 		return r.answer, true
 	}
-	d.mu.Lock()
-	if d.power != power || !d.hasPower() {
-		d.mu.Unlock()
+	inner := d.perform(r, p, power)
+	if inner == nil {
 		return nil, false
 	}
-	inner := r.perform(p.instead)
-	d.mu.Unlock()
 	if p.unplugs {
 		d.cutPower()
 	}
@@ -115,6 +123,16 @@ func (d *Device) work(r reception, p plan, power chan struct{}) ([]byte, bool) {
 		inner = p.spoil(inner)
 	}
 	return r.finish(inner), true
+}
+
+// perform executes a command; nil if the power is gone.
+func (d *Device) perform(r reception, p plan, power chan struct{}) []byte {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.power != power || !d.hasPower() {
+		return nil
+	}
+	return r.perform(p.instead)
 }
 
 // timeOf is what the device takes for a command that it has answered so.
