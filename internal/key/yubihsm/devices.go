@@ -110,6 +110,9 @@ func (ds *Devices) others(d *device) bool {
 
 // sign asks one device after the other, and once more those whose trouble may be over.
 func (ds *Devices) sign(k *target, message []byte) ([]byte, error) {
+	if ds.ctx.Err() != nil {
+		return nil, errClosed
+	}
 	ctx, cancel := context.WithTimeout(ds.ctx, ds.times.patience)
 	defer cancel()
 	var failed []error
@@ -147,6 +150,8 @@ func mayPass(err error) bool {
 	isFinal := errors.As(err, &refused) && !errors.As(err, &over) || errors.Is(err, hsm.ErrWrongKey) || errors.Is(err, errSignature)
 	return !isFinal
 }
+
+var errClosed = errors.New("the key of the YubiHSM was closed")
 
 // errSignature is a signature that does not verify.
 var errSignature = errors.New("it made a signature that does not verify: another key is there, or it computes wrongly")

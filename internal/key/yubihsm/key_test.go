@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"math/big"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -412,7 +413,9 @@ func TestClose(t *testing.T) {
 			t.Errorf("%d sessions are left", n)
 		}
 	}
-	w.fails("closed")
+	if err := w.fails("closed"); !errors.Is(err, errClosed) {
+		t.Error(err)
+	}
 	if _, err := hsm.Authenticate(t.Context(), w.ours.list[0].transport, authID, w.ours.key); err == nil {
 		t.Error("the key is still there")
 	}
@@ -466,5 +469,45 @@ func TestPrints(t *testing.T) {
 	}
 	if got := w.key.LogValue().String(); got != want {
 		t.Error(got)
+	}
+}
+
+// TestFaultsUnderLoad has eight chains sign while faults strike the first of two devices, one
+// after the other: every vote is signed, and sessions do not pile up.
+func TestFaultsUnderLoad(t *testing.T) {
+	often := patient
+	often.tend = 2 * time.Millisecond
+	w := newWorld(t, 2, often)
+	ended := make(chan struct{})
+	var chains sync.WaitGroup
+	defer chains.Wait()
+	defer close(ended)
+	for i := range 8 {
+		chains.Go(func() {
+			for n := 0; ; n++ {
+				select {
+				case <-ended:
+					return
+				default:
+					w.signs(fmt.Sprintf("%d of chain %d", n, i))
+				}
+			}
+		})
+	}
+	sign := byte(yubihsmtest.SignEdDSA)
+	for round := range 12 {
+		d := w.dev[0]
+		faults := []yubihsmtest.Fault{yubihsmtest.Drop(), yubihsmtest.DropAnswer(), yubihsmtest.BadMAC(), yubihsmtest.WrongSignature(),
+			yubihsmtest.FailsPlainly(yubihsmtest.InvalidSession), yubihsmtest.UnpluggedWithin()}
+		before := d.Count(sign)
+		d.Next(sign, faults[round%6])
+		w.await("the fault strikes", func() bool { return d.Count(sign) > before || w.marks() != "ok ok" })
+		d.Plug()
+		w.await("both are back", func() bool { return w.marks() == "ok ok" })
+		d.Heal()
+		if n := d.Sessions(); n > maxAbandoned+1 {
+			t.Errorf("round %d: %d sessions", round, n)
+		}
+		w.halfMinute()
 	}
 }

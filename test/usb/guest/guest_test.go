@@ -1,4 +1,4 @@
-//go:build linux
+//go:build linux && amd64
 
 // Package guest is the first process of a machine that has a YubiHSM 2 plugged into its
 // own USB: the simulator behind the kernel's FunctionFS, on the controller dummy_hcd. What
