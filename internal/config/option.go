@@ -22,7 +22,6 @@ type Option[T any] struct {
 	// comment; "" for no such line.
 	Standard, Example string
 	Required          bool
-	Empty             bool // "" may be written, and is as good as an absent key
 	Path              bool // it is the path of a file or folder
 	FileOnly          bool // it has no flag
 	// Comment stands in the file, in the reference, and in the help of the flag; More in the
@@ -107,7 +106,7 @@ func (o Options[T]) Check(t *T, written func(key string) bool, fail func(key, wr
 			if op.Comment != "" {
 				wrong += ": " + op.Comment
 			}
-		case !op.Empty && isText(op.Of(t)) && written(op.Name) && op.Text(t) == "":
+		case isText(op.Of(t)) && written(op.Name) && op.Text(t) == "":
 			wrong = "is empty"
 		default:
 			continue

@@ -24,7 +24,7 @@ type box struct {
 var boxOptions = Options[box]{
 	{Name: "text", Of: func(b *box) any { return &b.Text }, Required: true, Comment: "a word"},
 	{Name: "file", Of: func(b *box) any { return &b.File }, Path: true, Example: "x.pem"},
-	{Name: "loose", Of: func(b *box) any { return &b.Loose }, Empty: true},
+	{Name: "loose", Of: func(b *box) any { return &b.Loose }},
 	{Name: "on", Of: func(b *box) any { return &b.On }, Example: "false"},
 	{Name: "count", Of: func(b *box) any { return &b.Count }, Standard: "2", Example: "2"},
 	{Name: "id", Of: func(b *box) any { return &b.ID }},
@@ -64,7 +64,6 @@ func TestOptions(t *testing.T) {
 	}{
 		"all":   {all, box{"t", "f", "l", true, 3, 4, Duration{2 * time.Second}, secret.New("w")}, "\n[box.main.who]\nword = \"w\"\n"},
 		"least": {boxes("text = \"t\"\n"), box{Text: "t", Count: 2, Wait: Duration{time.Second}}, "text = \"t\" # a word\n# file = \"x.pem\"\n# on = false\n# count = 2\n"},
-		"empty": {boxes("text = \"t\"\nloose = \"\"\n"), box{Text: "t", Count: 2, Wait: Duration{time.Second}}, "# count = 2\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c, err := boxKinds.Parse("p", []byte(tt.text))
@@ -91,6 +90,7 @@ func TestOptions(t *testing.T) {
 	for lines, want := range map[string]string{
 		"on = true\n":                                 "p:7: box main: text is missing: a word",
 		"text = \"\"\n":                               "p:8: box main: text is empty",
+		"text = \"t\"\nloose = \"\"\n":                "p:9: box main: loose is empty",
 		"text = \"t\"\nid = -1\n":                     "p:9: box main: id is not from 0 to 4294967295",
 		"text = \"t\"\n[box.main.who]\n":              "p:9: box main: who.word is missing",
 		"text = \"t\"\n[box.main.who]\nword = \"\"\n": "p:10: box main: who.word is empty",

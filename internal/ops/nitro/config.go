@@ -61,14 +61,14 @@ var options = config.Options[Enclave]{
 		Comment: "memory of the enclave (default: four times the image)", More: fmt.Sprintf("At least %d.", MinMemoryMiB)},
 	{Name: "cpu_count", Of: func(e *Enclave) any { return &e.CPUCount }, Standard: "2", Example: "2", Comment: "virtual CPUs of the enclave", More: "1 to 256."},
 	{Name: "nitro_cli", Of: func(e *Enclave) any { return &e.NitroCLI }, Standard: DefaultNitroCLI, Example: DefaultNitroCLI, Comment: "AWS's launcher: a name in $PATH, or a path"},
-	{Name: "transport", Of: func(e *Enclave) any { return &e.Transport }, Path: true, Empty: true, Comment: "folder of unix sockets in place of AF_VSOCK",
+	{Name: "transport", Of: func(e *Enclave) any { return &e.Transport }, Path: true, Comment: "folder of unix sockets in place of AF_VSOCK",
 		More: "See doc/formats.md. With AF_VSOCK a host has one enclave."},
 	{Name: "stop_enclave", Of: func(e *Enclave) any { return &e.StopEnclave }, Example: "false", FileOnly: true, Comment: "end it together with `privyseal start`",
 		More: "Otherwise the enclave waits for the next start, and signs nothing meanwhile."},
 	{Name: "credentials.access_key_id", Of: func(e *Enclave) any { return &e.Credentials.AccessKeyID }, Required: true, FileOnly: true,
 		More: "Credentials that are used in place of those that the AWS SDK finds: environment, shared files, web identity, the instance's role. With them the config must have mode 0600 or stricter."},
 	{Name: "credentials.secret_access_key", Of: func(e *Enclave) any { return &e.Credentials.SecretAccessKey }, Required: true, FileOnly: true, More: "Its secret."},
-	{Name: "credentials.session_token", Of: func(e *Enclave) any { return &e.Credentials.SessionToken }, Empty: true, FileOnly: true, More: "Of credentials that expire."},
+	{Name: "credentials.session_token", Of: func(e *Enclave) any { return &e.Credentials.SessionToken }, FileOnly: true, More: "Of credentials that expire."},
 }
 
 // Kind is what a config has of Nitro Enclaves.
@@ -182,7 +182,7 @@ func capacity(c *config.Config, fail func(text string, place ...any)) {
 		if n := len(ch.Nodes); n > hostlink.MaxNodes {
 			fail(fmt.Sprintf("chain %q: %d nodes; in an enclave a chain has at most %d", ch.Name, n, hostlink.MaxNodes), "chain", i, "node")
 		}
-		// Told where it becomes too much, and once.
+		// Said where it becomes too much, and once.
 		before := nodes[e]
 		chains[e], nodes[e] = chains[e]+1, nodes[e]+len(ch.Nodes)
 		if chains[e] == hostlink.MaxChains+1 {
