@@ -134,6 +134,7 @@ func TestSealedKeyIsTakenAsWritten(t *testing.T) {
 		{"a key more", `"version": 1`, `"version": 1, "more": 1`, "it is not what `privyseal key seal` writes"},
 		{"a key twice", `"round": 1`, `"round": 0, "round": 1`, "it was altered"},
 		{"spaces", `"round": 1`, `"round":  1`, "it was altered"},
+		{"a fresh key with a state", `"fresh": false`, `"fresh": true`, "it was altered: fresh is true, and its state is at height 7"},
 		{"a line more", "}\n", "}\n\n", "it was altered"},
 		{"a step that is none", `"prevote"`, `"vote"`, "vote"},
 		{"a key that is none", "11qYAYKxCrfVS", "11qY", "public key"},

@@ -143,6 +143,9 @@ func decodeSealed(data []byte) (s sealedKey, imp *hostlink.Import, err error) {
 	}
 	imp = newImport(s.ChainID, key, watermark.Mark{Height: s.Height, Round: s.Round, Step: step, SignBytes: s.SignBytes})
 	imp.Sealed = s.Sealed
+	if s.Fresh != imp.Fresh {
+		return s, nil, fmt.Errorf("it was altered: fresh is %v, and its state is at height %d", s.Fresh, s.Height)
+	}
 	return s, imp, nil
 }
 
