@@ -179,6 +179,9 @@ func tree() (root, leaf *cobra.Command) {
 	leaf.Flags().Bool("yes", false, "")
 	leaf.Flags().Duration("wait", 0, "")
 	leaf.Flags().String("chain-ib", "", "")
+	for _, name := range []string{"of-chain", "of-node", "many-cats", "many-dogs", "many-cows", "many-hens"} {
+		leaf.Flags().String(name, "", "")
+	}
 	if err := leaf.Flags().MarkHidden("chain-ib"); err != nil {
 		panic(err)
 	}
@@ -210,6 +213,9 @@ func TestCommandLines(t *testing.T) {
 		"state raise f --node a --node b":    "",
 		"state raise f --chainid x":          "unknown flag: --chainid\ndid you mean --chain-id? see `privyseal state raise --help`",
 		"state raise f --chain-ibx y":        "did you mean --chain-id? ",
+		"state raise f --chain x":            "unknown flag: --chain\ndid you mean --chain-id? see `privyseal state raise --help`",
+		"state raise f --of x":               "unknown flag: --of\ndid you mean --of-chain or --of-node? see `privyseal state raise --help`",
+		"state raise f --many x":             "unknown flag: --many\nsee `privyseal state raise --help`",
 		"state raise f --something":          "unknown flag: --something\nsee `privyseal state raise --help`",
 		"state raise f --height high":        "--height \"high\" is not a number\nsee",
 		"state raise f --yes=maybe":          "--yes \"maybe\" is not true or false",

@@ -114,16 +114,37 @@ func AtMostOne(name string) cobra.PositionalArgs {
 	}
 }
 
+// nearFlags returns the flag that differs least from name, or else those that begin with
+// it, if they are few.
+func nearFlags(cmd *cobra.Command, name string) (near []string) {
+	least, nearest := 3, ""
+	cmd.Flags().VisitAll(func(f *pflag.Flag) {
+		if f.Hidden {
+			return
+		}
+		if n := config.Distance(name, f.Name); n < least {
+			least, nearest = n, f.Name
+		}
+		if strings.HasPrefix(f.Name, name) {
+			near = append(near, f.Name)
+		}
+	})
+	if nearest != "" {
+		return []string{nearest}
+	}
+	if len(near) > 3 {
+		return nil
+	}
+	return near
+}
+
 // FlagError adds to pflag's message the flag that was probably meant.
 func FlagError(cmd *cobra.Command, err error) error {
 	hint := ""
 	if name, found := strings.CutPrefix(err.Error(), "unknown flag: --"); found {
-		least := 3
-		cmd.Flags().VisitAll(func(f *pflag.Flag) {
-			if n := config.Distance(name, f.Name); n < least && !f.Hidden {
-				hint, least = "did you mean --"+f.Name+"? ", n
-			}
-		})
+		if near := nearFlags(cmd, name); len(near) > 0 {
+			hint = "did you mean --" + strings.Join(near, " or --") + "? "
+		}
 	}
 	text := err.Error()
 	var wrong *pflag.InvalidValueError

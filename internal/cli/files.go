@@ -36,7 +36,12 @@ func ReadBounded(path string, limit int64) ([]byte, error) {
 
 // WriteNew makes a file that is not there yet, and returns when it is durable.
 func WriteNew(path string, data []byte, mode fs.FileMode) error {
-	err := durable.Create(path, data, mode)
+	return WriteNewFrom(path, mode, func() ([]byte, error) { return data, nil })
+}
+
+// WriteNewFrom is WriteNew for content that is made only if the file is not there.
+func WriteNewFrom(path string, mode fs.FileMode, content func() ([]byte, error)) error {
+	err := durable.CreateFrom(path, mode, content)
 	if errors.Is(err, fs.ErrExist) {
 		return Usage(existing(path))
 	}

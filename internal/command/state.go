@@ -14,7 +14,6 @@ import (
 
 	"privyseal/internal/cli"
 	"privyseal/internal/config"
-	"privyseal/internal/durable"
 	"privyseal/internal/home"
 	"privyseal/internal/privval"
 	"privyseal/internal/provider"
@@ -454,7 +453,7 @@ first. If the output is lost, export again: it stays the same.`,
 				_, err = cmd.OutOrStdout().Write(data)
 				return err
 			}
-			if err := durable.CreateFrom(out, 0o600, export); err != nil {
+			if err := cli.WriteNewFrom(out, 0o600, export); err != nil {
 				return a.Providers.ExplainState(c, ch, err)
 			}
 			fmt.Fprintf(cmd.ErrOrStderr(), "%s: nothing is signed here any more; on the new host type `privyseal state import --chain-id %s %s`\n", ch.Name, shell.Word(ch.Name), shell.File(out))
