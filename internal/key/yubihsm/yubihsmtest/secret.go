@@ -172,7 +172,7 @@ func signK256(secret, hash []byte) ([]byte, error) {
 		return nil, err
 	}
 	if values.R.Bit(0) == 1 {
-		values.S.Sub(secp256k1.S256().N, values.S)
+		values.S.Sub(secp256k1.Params().N, values.S)
 	}
 	return asn1.Marshal(values)
 }

@@ -3,6 +3,11 @@
 // before it. It is written from Yubico's documents, and Yubico's own programs judge it. It
 // breaks where a test wants it to (see Fault). No program imports it.
 //
+// New makes a device of the factory, at URL. Provision, ProvisionAuth and ProvisionEd25519
+// put objects into it; Objects, Log, Sessions and Count say what became of it. Next and
+// Always set faults for commands, Heal ends them. Unplug and Plug, StopConnector and
+// StartConnector, Swap and Remove are what happens to a device.
+//
 // It is no HSM: its keys lie in memory, and it takes no care that they stay there.
 package yubihsmtest
 
