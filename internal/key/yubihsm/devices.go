@@ -147,8 +147,13 @@ func isTooLong(err error) bool {
 func mayPass(err error) bool {
 	var refused *hsm.DeviceError
 	var over *hsm.SessionError
-	isFinal := errors.As(err, &refused) && !errors.As(err, &over) || errors.Is(err, hsm.ErrWrongKey) || errors.Is(err, errSignature)
-	return !isFinal
+	switch {
+	case errors.As(err, &over):
+		return true
+	case errors.As(err, &refused):
+		return refused.Code == hsm.InvalidSession // it went away between the two halves of a handshake
+	}
+	return !errors.Is(err, hsm.ErrWrongKey) && !errors.Is(err, errSignature)
 }
 
 var errClosed = errors.New("the key of the YubiHSM was closed")

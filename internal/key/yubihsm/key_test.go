@@ -106,7 +106,12 @@ func TestRepair(t *testing.T) {
 		"half an answer":   func(d *yubihsmtest.Device) { d.Next(sign, yubihsmtest.CutAnswer(20)) },
 		"a shorter answer": func(d *yubihsmtest.Device) { d.Next(sign, yubihsmtest.Truncate(20)) },
 		"status 500":       func(d *yubihsmtest.Device) { d.Next(sign, yubihsmtest.Status(500)) },
-		"twice":            func(d *yubihsmtest.Device) { d.Next(sign, yubihsmtest.BadMAC(), yubihsmtest.DropAnswer()) },
+		"within a handshake": func(d *yubihsmtest.Device) {
+			d.Unplug()
+			d.Plug()
+			d.Next(byte(hsm.CommandAuthenticateSession), yubihsmtest.FailsPlainly(yubihsmtest.InvalidSession))
+		},
+		"twice": func(d *yubihsmtest.Device) { d.Next(sign, yubihsmtest.BadMAC(), yubihsmtest.DropAnswer()) },
 		"and the handshake": func(d *yubihsmtest.Device) {
 			d.Next(sign, yubihsmtest.BadMAC())
 			d.Next(byte(hsm.CommandCreateSession), yubihsmtest.Drop())
