@@ -40,7 +40,8 @@ var mayImport = map[string]string{
 	"internal/regular": "internal/cure",
 
 	// Public keys, and keys: a room a provider.
-	"internal/pubkey": "internal/strictjson filippo.io/edwards25519 github.com/cloudflare/circl/ github.com/decred/dcrd/dcrec/secp256k1/v4/ " +
+	"internal/bech32": "",
+	"internal/pubkey": "internal/bech32 internal/strictjson filippo.io/edwards25519 github.com/cloudflare/circl/ github.com/decred/dcrd/dcrec/secp256k1/v4/ " +
 		"github.com/decred/dcrd/dcrec/secp256k1/v4 golang.org/x/crypto/",
 	"internal/key/soft": "internal/pubkey internal/strictjson filippo.io/edwards25519 github.com/cloudflare/circl/ github.com/decred/dcrd/dcrec/secp256k1/v4/ " +
 		"github.com/decred/dcrd/dcrec/secp256k1/v4 golang.org/x/crypto/",

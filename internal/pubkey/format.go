@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"privyseal/internal/bech32"
 )
 
 // DefaultPrefix is the bech32 prefix of [Key.Format] where none is given.
@@ -67,7 +69,8 @@ func (k Key) bech32(prefix string) (string, error) {
 	if !ok {
 		return "", fmt.Errorf("keys of type %s have no bech32 form; use --format json or base64", k.typ)
 	}
-	return bech32(prefix, append(amino, k.raw...))
+	text, err := bech32.Encode(prefix, append(amino, k.raw...))
+	return string(text), err
 }
 
 // amino returns what comes before the bytes of a key in amino's encoding: the

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"privyseal/internal/bech32"
 	"privyseal/internal/strictjson"
 )
 
@@ -38,7 +39,7 @@ func Parse(text string) (Key, error) {
 			}
 		}
 	}
-	_, data, bech32Err := splitBech32(text)
+	_, data, bech32Err := bech32.Decode(text)
 	switch {
 	case bech32Err == nil:
 		return parseAmino(data)

@@ -1,4 +1,6 @@
-package pubkey
+// Package bech32 writes and reads bech32 (BIP 173, not bech32m), of whole bytes: public
+// keys as the Cosmos SDK shows them, and passwords as tmkms makes them.
+package bech32
 
 import (
 	"errors"
@@ -6,23 +8,25 @@ import (
 	"strings"
 )
 
-const bech32Alphabet = "qpzry9x8gf2tvdw0s3jn54khce6mua7l"
+const alphabet = "qpzry9x8gf2tvdw0s3jn54khce6mua7l"
 
-// bech32 encodes data after the human-readable part hrp (BIP 173; not
-// bech32m). Keys may exceed the 90 characters of BIP 173, as they do in the
-// Cosmos SDK.
-func bech32(hrp string, data []byte) (string, error) {
+// Encode encodes data after the human-readable part hrp. The text may exceed the 90
+// characters of BIP 173, as keys do in the Cosmos SDK. It is the only copy of data that
+// is left in memory.
+func Encode(hrp string, data []byte) ([]byte, error) {
 	if err := checkPrefix(hrp); err != nil {
-		return "", err
+		return nil, err
 	}
 	groups := fiveBits(data)
-	var b strings.Builder
-	b.WriteString(hrp)
-	b.WriteByte('1')
-	for _, g := range append(groups, checksum(hrp, groups)...) {
-		b.WriteByte(bech32Alphabet[g])
+	defer clear(groups)
+	text := make([]byte, 0, len(hrp)+1+len(groups)+checksumSize)
+	text = append(append(text, hrp...), '1')
+	for _, part := range [][]byte{groups, checksum(hrp, groups)} {
+		for _, g := range part {
+			text = append(text, alphabet[g])
+		}
 	}
-	return b.String(), nil
+	return text, nil
 }
 
 func checkPrefix(hrp string) error {
@@ -37,9 +41,9 @@ func checkPrefix(hrp string) error {
 	return nil
 }
 
-// splitBech32 is bech32 backwards: for what it accepts, bech32 returns text.
+// Decode is Encode backwards: for what it accepts, Encode returns text.
 // We write no capitals; they are refused also where all letters are.
-func splitBech32(text string) (hrp string, data []byte, err error) {
+func Decode(text string) (hrp string, data []byte, err error) {
 	cut := strings.LastIndexByte(text, '1')
 	if cut < 0 {
 		return "", nil, errors.New("bech32 has a 1 after its prefix")
@@ -50,7 +54,7 @@ func splitBech32(text string) (hrp string, data []byte, err error) {
 	}
 	groups := []byte(text[cut+1:])
 	for i, c := range groups {
-		g := strings.IndexByte(bech32Alphabet, c)
+		g := strings.IndexByte(alphabet, c)
 		if g < 0 {
 			return "", nil, fmt.Errorf("%q is not a character of bech32", c)
 		}
@@ -84,7 +88,7 @@ func wholeBytes(groups []byte) ([]byte, error) {
 
 // fiveBits cuts data into groups of five bits, the last filled with zeros.
 func fiveBits(data []byte) []byte {
-	var out []byte
+	out := make([]byte, 0, (8*len(data)+4)/5) // never grown, which would leave copies
 	acc, bits := uint(0), 0
 	for _, c := range data {
 		acc, bits = acc<<8|uint(c), bits+8
@@ -105,7 +109,8 @@ const checksumSize = 6
 // checksum returns the six groups that make the polynomial of prefix, groups
 // and themselves equal to 1.
 func checksum(hrp string, groups []byte) []byte {
-	var values []byte
+	values := make([]byte, 0, 2*len(hrp)+1+len(groups)+checksumSize)
+	defer func() { clear(values) }()
 	for _, c := range []byte(hrp) {
 		values = append(values, c>>5)
 	}
