@@ -55,6 +55,9 @@ var mayImport = map[string]string{
 	"yubihsm/internal/usbfs": "",
 	"internal/key/yubihsm":   "internal/pubkey yubihsm",
 
+	// What an operator does to one without it: words, backups, certificates.
+	"internal/key/yubihsm/words": "internal/bech32",
+
 	// Stores.
 	"internal/filestore": "internal/shell internal/watermark golang.org/x/sys/unix",
 
