@@ -21,7 +21,10 @@
 // The device that knows the authentication key, and crypto/rand. Commands and answers in a
 // session are encrypted and authenticated in both directions (GlobalPlatform's SCP03 with
 // AES-128). Connector, network and USB can refuse, delay and drop, which is an error; they
-// learn the length and time of commands, and nothing else. Outside of a session nothing is
+// learn which authentication key is used, and the length and time of commands. Who records
+// them and has the authentication key, now or later, reads everything: there is no forward
+// secrecy, so a new private key that was put into a device is as secret as that key. Outside of
+// a session nothing is
 // authenticated: what [ReadDeviceInfo] and [Connector.Status] return is what somebody says.
 // An attestation certificate is returned as it comes; verify it against Yubico's root.
 //
