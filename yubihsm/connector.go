@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptrace"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
@@ -62,7 +64,7 @@ func (c *Connector) Exchange(ctx context.Context, message []byte) ([]byte, error
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, c.base+"/connector/api", bytes.NewReader(message))
 	if err != nil {
-		return nil, &ConnectorError{c.base, 0, err}
+		return nil, &ConnectorError{Address: c.base, Cause: err, Unsent: true}
 	}
 	request.Header.Set("Content-Type", "application/octet-stream")
 	return c.do(request, MaxMessage)
@@ -70,21 +72,23 @@ func (c *Connector) Exchange(ctx context.Context, message []byte) ([]byte, error
 
 // do returns the body of an answer of at most so many bytes.
 func (c *Connector) do(request *http.Request, most int64) ([]byte, error) {
-	response, err := c.client.Do(request)
+	var connected atomic.Bool
+	trace := &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { connected.Store(true) }}
+	response, err := c.client.Do(request.WithContext(httptrace.WithClientTrace(request.Context(), trace)))
 	if err != nil {
-		return nil, &ConnectorError{c.base, 0, withoutURL(err)}
+		return nil, &ConnectorError{Address: c.base, Cause: withoutURL(err), Unsent: !connected.Load()}
 	}
 	defer response.Body.Close()
 	if response.StatusCode != http.StatusOK {
 		io.CopyN(io.Discard, response.Body, maxStatus) // so that the connection is used again
-		return nil, &ConnectorError{c.base, response.StatusCode, nil}
+		return nil, &ConnectorError{Address: c.base, Status: response.StatusCode}
 	}
 	body, err := io.ReadAll(io.LimitReader(response.Body, most+1))
 	if err == nil && int64(len(body)) > most {
 		err = malformed("more than %d bytes", most)
 	}
 	if err != nil {
-		return nil, &ConnectorError{c.base, 0, err}
+		return nil, &ConnectorError{Address: c.base, Cause: err}
 	}
 	return body, nil
 }
@@ -103,6 +107,9 @@ type ConnectorError struct {
 	Status int
 	// Cause is why no answer came, nil if one did.
 	Cause error
+	// Unsent says that there was no connection to the connector: the message cannot have
+	// reached the device.
+	Unsent bool
 }
 
 // Error implements error.
@@ -145,7 +152,7 @@ func (c *Connector) Status(ctx context.Context) (ConnectorStatus, error) {
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, c.base+"/connector/status", nil)
 	if err != nil {
-		return ConnectorStatus{}, &ConnectorError{c.base, 0, err}
+		return ConnectorStatus{}, &ConnectorError{Address: c.base, Cause: err}
 	}
 	page, err := c.do(request, maxStatus)
 	if err != nil {
@@ -153,7 +160,7 @@ func (c *Connector) Status(ctx context.Context) (ConnectorStatus, error) {
 	}
 	status, err := parseStatus(string(page))
 	if err != nil {
-		return ConnectorStatus{}, &ConnectorError{c.base, 0, err}
+		return ConnectorStatus{}, &ConnectorError{Address: c.base, Cause: err}
 	}
 	return status, nil
 }

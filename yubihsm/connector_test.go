@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -68,7 +69,7 @@ func TestConnectorFaults(t *testing.T) {
 			c := connectorAt(t, f.handler)
 			answer, err := c.Exchange(t.Context(), []byte{6, 0, 0})
 			var failed *ConnectorError
-			if answer != nil || !errors.As(err, &failed) || failed.Status != f.status || failed.Address != c.String() || !strings.Contains(err.Error(), f.says) {
+			if answer != nil || !errors.As(err, &failed) || failed.Unsent || failed.Status != f.status || failed.Address != c.String() || !strings.Contains(err.Error(), f.says) {
 				t.Errorf("%d bytes, %v", len(answer), err)
 			}
 			if _, err := c.Status(t.Context()); err == nil {
@@ -78,6 +79,28 @@ func TestConnectorFaults(t *testing.T) {
 	}
 	if asked != 2 {
 		t.Errorf("the redirect was asked %d times", asked)
+	}
+}
+
+// TestConnectorUnsent: without a connection nothing was sent, whatever the reason.
+func TestConnectorUnsent(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := "http://" + l.Addr().String()
+	l.Close()
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	for name, ctx := range map[string]context.Context{"nobody listens": t.Context(), "no time": ended} {
+		c, err := NewConnector(address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = c.Exchange(ctx, []byte{6, 0, 0})
+		if failed, ok := errors.AsType[*ConnectorError](err); !ok || !failed.Unsent || failed.Cause == nil {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
 

@@ -1,6 +1,7 @@
 package yubihsm
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -75,7 +76,7 @@ func (u *usb) Exchange(ctx context.Context, message []byte) ([]byte, error) {
 }
 
 func (u *usb) exchange(ctx context.Context, message []byte) ([]byte, error) {
-	if err := u.ready(ctx); err != nil {
+	if err := u.ready(ctx, bytes.HasPrefix(message, []byte{byte(CommandCreateSession)})); err != nil {
 		return nil, err
 	}
 	if err := ctx.Err(); err != nil {
@@ -103,20 +104,27 @@ func (u *usb) exchange(ctx context.Context, message []byte) ([]byte, error) {
 			continue // the empty packet after an answer
 		case n > MaxMessage:
 			return nil, malformed("%d bytes", n)
+		case buffer[0] != message[0]|answerFlag && buffer[0] != byte(errorAnswer):
+			return nil, malformed("0x%02x does not answer %v", buffer[0], Command(message[0])) // ours is yet to come
 		}
 		u.owed = false
 		return buffer[:n:n], nil
 	}
 }
 
-// ready opens the device, and takes from it what was meant for others.
-func (u *usb) ready(ctx context.Context) (err error) {
-	if u.pipe != nil {
+// ready opens the device, and takes from it what was meant for others. isFirst says that a
+// session begins, on a device that may be open: an answer that came too late for somebody
+// else has broken the session before, and each answer since is that to the message before.
+func (u *usb) ready(ctx context.Context, isFirst bool) (err error) {
+	if u.pipe != nil && !isFirst {
 		return nil
 	}
-	if u.pipe, err = u.open(u.serial); err != nil {
-		u.pipe = nil
-		return err
+	if u.pipe == nil {
+		pipe, err := u.open(u.serial)
+		if err != nil {
+			return err
+		}
+		u.pipe = pipe
 	}
 	buffer := make([]byte, usbBuffer)
 	wait := usbStale

@@ -130,6 +130,75 @@ func TestUSBStaleAnswer(t *testing.T) {
 	}
 }
 
+// latePipe is a device that was given a command by somebody who is gone. The answer to that
+// comes when ours is read, and not before.
+type latePipe struct {
+	pipe
+	bus    *bus
+	answer []byte
+}
+
+func (p *latePipe) Read(buffer []byte, timeout time.Duration) (int, error) {
+	if p.answer != nil && len(p.bus.answers) > 0 {
+		p.bus.answers = append([][]byte{p.answer}, p.bus.answers...)
+		p.answer = nil
+	}
+	return p.pipe.Read(buffer, timeout)
+}
+
+// TestUSBLateAnswer: an answer that comes after we have asked something ourselves breaks one
+// session, and not all that follow, each with the answer to the message before.
+func TestUSBLateAnswer(t *testing.T) {
+	for name, late := range map[string][]byte{
+		"of a session":    {0x85, 0, 1, 'x'},
+		"a refusal":       {0x7f, 0, 1, byte(SessionFailed)},
+		"of a handshake":  append([]byte{0x83, 0, 17, 3}, make([]byte, 16)...),
+		"of another kind": {0x86, 0, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := &bus{t: t, device: yubihsmtest.New(t, yubihsmtest.Options{Serial: 7550054})}
+			u := b.transport()
+			u.open = func(serial string) (pipe, error) {
+				p, err := b.open(serial)
+				p, late = &latePipe{p, b, late}, nil
+				return p, err
+			}
+			if _, err := Authenticate(t.Context(), u, 1, DeriveKey([]byte("password"))); err == nil {
+				t.Error("the late answer was not read")
+			}
+			if late != nil {
+				t.Fatal("there was no late answer")
+			}
+			s, err := Authenticate(t.Context(), u, 1, DeriveKey([]byte("password")))
+			if err == nil {
+				err = s.Echo(t.Context(), []byte("x"))
+			}
+			if err != nil {
+				t.Errorf("afterwards: %v", err)
+			}
+		})
+	}
+}
+
+// TestUSBLateAnswerOutside: the same without a session.
+func TestUSBLateAnswerOutside(t *testing.T) {
+	b := &bus{t: t, device: yubihsmtest.New(t, yubihsmtest.Options{Serial: 7550054})}
+	u := b.transport()
+	late := []byte{0x85, 0, 1, 'x'}
+	u.open = func(serial string) (pipe, error) {
+		p, err := b.open(serial)
+		p, late = &latePipe{p, b, late}, nil
+		return p, err
+	}
+	if _, err := ReadDeviceInfo(t.Context(), u); !errors.Is(err, ErrMalformed) {
+		t.Errorf("the late answer: %v", err)
+	}
+	b.device.Next(byte(CommandGetDeviceInfo), yubihsmtest.Answer([]byte{0x86, 0, 9, 2, 4, 0, 0, 0, 0, 7, 62, 0}))
+	if info, err := ReadDeviceInfo(t.Context(), u); err != nil || info.Serial != 7 {
+		t.Errorf("afterwards: %+v, %v", info, err)
+	}
+}
+
 // TestUSBOpensAgain: a device that was unplugged is found again when it is back.
 func TestUSBOpensAgain(t *testing.T) {
 	b := &bus{t: t, device: yubihsmtest.New(t, yubihsmtest.Options{})}

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
+	"syscall"
 	"time"
 
 	hsm "privyseal/yubihsm"
@@ -112,7 +114,7 @@ func (d *device) open(ctx context.Context) error {
 	session, err := hsm.Authenticate(ctx, d.transport, d.authKey, d.key)
 	if err != nil {
 		var refused *hsm.DeviceError
-		if !errors.As(err, &refused) {
+		if !errors.As(err, &refused) && !leftNothing(err) {
 			d.abandon(err) // the device may have one that waits for us
 		}
 		return err
@@ -127,6 +129,20 @@ func (d *device) open(ctx context.Context) error {
 	defer d.mu.Unlock()
 	d.status.Info = info
 	return nil
+}
+
+// leftNothing reports whether a session that could not be opened cannot be on the device
+// either: it was not reached, or is without power. Otherwise a device that was away for two
+// seconds would be left alone for half a minute.
+func leftNothing(err error) bool {
+	if connector, ok := errors.AsType[*hsm.ConnectorError](err); ok {
+		return connector.Unsent || connector.Status != 0
+	}
+	if _, ok := errors.AsType[*hsm.USBError](err); ok {
+		return slices.ContainsFunc([]error{hsm.ErrNoDevice, syscall.ENODEV, syscall.ENOENT, syscall.ESHUTDOWN, syscall.EBUSY, syscall.EACCES, syscall.EPERM},
+			func(cause error) bool { return errors.Is(err, cause) })
+	}
+	return false
 }
 
 // judge forgets a session that is over. It is never closed on the device: its id may be that

@@ -7,9 +7,12 @@ import (
 	"crypto/ed25519"
 	"errors"
 	"fmt"
+	"io"
 	"math/big"
+	"os"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -164,6 +167,49 @@ func TestSessionsDoNotPileUp(t *testing.T) {
 	w.dev[0].Heal()
 	w.halfMinute()
 	w.signs("half a minute later")
+}
+
+// TestBackAtOnce: a device that was away is used when it is back, however often it was looked
+// for meanwhile. Nothing of that has left a session there.
+func TestBackAtOnce(t *testing.T) {
+	for name, away := range map[string]struct{ goes, comes func(*yubihsmtest.Device) }{
+		"the connector":     {(*yubihsmtest.Device).StopConnector, func(d *yubihsmtest.Device) { d.StartConnector(t) }},
+		"the device behind": {(*yubihsmtest.Device).Unplug, (*yubihsmtest.Device).Plug},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, 1, patient)
+			away.goes(w.dev[0])
+			for range maxAbandoned + 1 {
+				w.fails("it is away")
+			}
+			away.comes(w.dev[0])
+			w.signs("it is back")
+		})
+	}
+}
+
+// TestLeftNothing: after which failures of the handshake no session can be on the device.
+func TestLeftNothing(t *testing.T) {
+	for _, c := range []struct {
+		err  error
+		want bool
+	}{
+		{&hsm.ConnectorError{Unsent: true, Cause: syscall.ECONNREFUSED}, true},
+		{&hsm.ConnectorError{Unsent: true, Cause: context.DeadlineExceeded}, true},
+		{&hsm.ConnectorError{Status: 500}, true},
+		{&hsm.ConnectorError{Cause: io.ErrUnexpectedEOF}, false},
+		{&hsm.ConnectorError{Cause: context.DeadlineExceeded}, false},
+		{&hsm.USBError{Cause: hsm.ErrNoDevice}, true},
+		{&hsm.USBError{Cause: syscall.EBUSY}, true},
+		{&hsm.USBError{Cause: &os.PathError{Err: syscall.EACCES}}, true},
+		{&hsm.USBError{Cause: syscall.EIO}, false},
+		{&hsm.USBError{Cause: context.DeadlineExceeded}, false},
+		{hsm.ErrWrongKey, false},
+	} {
+		if got := leftNothing(fmt.Errorf("cannot: %w", c.err)); got != c.want {
+			t.Errorf("%v: %v", c.err, got)
+		}
+	}
 }
 
 // TestRefusals are errors that a second try does not help against.
