@@ -211,7 +211,7 @@ func TestVariableTimeKeysStayOutside(t *testing.T) {
 func (w *world) wrap(chainID string, key *soft.Key) []byte {
 	w.t.Helper()
 	wrapped, err := w.kms.Wrap(w.t.Context(), secret.AWS{}, secret.Key{
-		ChainID: chainID, KeyType: string(key.Type()), Public: key.PublicKey().Bytes(), Secret: key.Secret(), Origin: claims.Generated,
+		ChainID: chainID, KeyType: string(key.Type()), Public: key.PublicKey().Bytes(), Secret: secret.NewBytes(key.Secret()), Origin: claims.Generated,
 	})
 	if err != nil {
 		w.t.Fatal(err)

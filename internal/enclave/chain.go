@@ -147,11 +147,11 @@ func (e *enclave) open(ctx context.Context, creds hostlink.Credentials, wrapped 
 	if err != nil {
 		return nil, "", err
 	}
-	defer clear(opened.Secret)
+	defer opened.Secret.Clear()
 	if opened.ChainID != chainID {
 		return nil, "", &curedError{fmt.Errorf("the wrapped key is for chain %q, not %q", opened.ChainID, chainID), "correct `key` or `id` of the chain in the config"}
 	}
-	key, err = e.keyOf(opened.KeyType, opened.Secret, opened.Public)
+	key, err = e.keyOf(opened.KeyType, opened.Secret.Reveal(), opened.Public)
 	if err != nil {
 		return nil, "", err
 	}

@@ -223,7 +223,7 @@ func TestWrongWrappedKey(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b, err := json.Marshal(secret.Key{ChainID: "chain-1", KeyType: "ed25519", Public: c.Public, Secret: stolen.Secret(), Origin: claims.Generated})
+	b, err := json.Marshal(clearKey{secret.Key{ChainID: "chain-1", KeyType: "ed25519", Public: c.Public, Origin: claims.Generated}, stolen.Secret()})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -47,8 +47,8 @@ func (e *enclave) wrap(ctx context.Context, creds hostlink.Credentials, purpose,
 		return nil, err
 	}
 	public := key.PublicKey().Bytes()
-	made := secret.Key{ChainID: chainID, KeyType: string(key.Type()), Public: public, Secret: key.Secret(), Origin: origin}
-	defer clear(made.Secret)
+	made := secret.Key{ChainID: chainID, KeyType: string(key.Type()), Public: public, Secret: secret.NewBytes(key.Secret()), Origin: origin}
+	defer made.Secret.Clear()
 	wrapped, err := e.c.Wrapper.Wrap(ctx, secret.AWS(creds), made)
 	if err != nil {
 		return nil, err

@@ -286,6 +286,12 @@ type fakeKMS struct {
 	secrets [][]byte // every secret that it has wrapped
 }
 
+// clearKey is a key as fakeKMS encrypts it, with its secret.
+type clearKey struct {
+	secret.Key
+	Secret []byte
+}
+
 func newFakeKMS() *fakeKMS {
 	block, _ := aes.NewCipher(make([]byte, 32))
 	aead, _ := cipher.NewGCM(block)
@@ -296,8 +302,9 @@ func (k *fakeKMS) Wrap(_ context.Context, _ secret.AWS, s secret.Key) ([]byte, e
 	if k.refuse != nil {
 		return nil, k.refuse
 	}
-	k.secrets = append(k.secrets, bytes.Clone(s.Secret))
-	b, err := json.Marshal(s)
+	clone := bytes.Clone(s.Secret.Reveal())
+	k.secrets = append(k.secrets, clone)
+	b, err := json.Marshal(clearKey{s, clone})
 	return k.aead.Seal(nil, make([]byte, 12), b, nil), err
 }
 
@@ -309,7 +316,10 @@ func (k *fakeKMS) Unwrap(_ context.Context, _ secret.AWS, wrapped []byte) (s sec
 	if err != nil {
 		return s, errors.New("KMS: InvalidCiphertextException")
 	}
-	return s, json.Unmarshal(b, &s)
+	var opened clearKey
+	err = json.Unmarshal(b, &opened)
+	opened.Key.Secret = secret.NewBytes(opened.Secret)
+	return opened.Key, err
 }
 
 func (k *fakeKMS) Decrypt(_ context.Context, _ secret.AWS, ciphertext []byte) ([]byte, error) {

@@ -4,6 +4,7 @@
 package secret
 
 import (
+	"crypto/subtle"
 	"fmt"
 	"io"
 	"log/slog"
@@ -39,6 +40,35 @@ func (t Text) MarshalText() ([]byte, error) { return []byte("secret"), nil }
 // Format shows nothing, for every verb of fmt.
 func (t Text) Format(f fmt.State, _ rune) { io.WriteString(f, "secret") }
 
+// Bytes are bytes that only [Bytes.Reveal] shows. The zero value is no bytes.
+type Bytes struct{ bytes **[]byte } // fmt follows one pointer to a slice, for verbs that pointers do not have
+
+// NewBytes hides b, which is not copied.
+func NewBytes(b []byte) Bytes {
+	p := &b
+	return Bytes{&p}
+}
+
+// Reveal returns the bytes, which all copies share.
+func (b Bytes) Reveal() []byte {
+	if b.bytes == nil {
+		return nil
+	}
+	return **b.bytes
+}
+
+// Clear overwrites the bytes with zeros, for all copies.
+func (b Bytes) Clear() { clear(b.Reveal()) }
+
+// Equal reports whether both hide the same bytes.
+func (b Bytes) Equal(c Bytes) bool { return subtle.ConstantTimeCompare(b.Reveal(), c.Reveal()) == 1 }
+
+// MarshalText shows nothing, to JSON, TOML and slog.
+func (b Bytes) MarshalText() ([]byte, error) { return []byte("secret"), nil }
+
+// Format shows nothing, for every verb of fmt.
+func (b Bytes) Format(f fmt.State, _ rune) { io.WriteString(f, "secret") }
+
 // AWS are AWS credentials. They are worth nothing for a KMS key whose policy asks for
 // an attestation document, and still go to nobody but KMS.
 type AWS struct {
@@ -54,7 +84,7 @@ type Key struct {
 	ChainID string // "" for an identity
 	KeyType string // CometBFT's name
 	Public  []byte
-	Secret  []byte
+	Secret  Bytes
 	Origin  string    // claims.Generated or claims.Imported
 	Created time.Time // in whole seconds; the zero time in a key that is made means now
 }

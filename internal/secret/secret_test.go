@@ -9,7 +9,36 @@ import (
 	"time"
 )
 
-var forms = []string{"s3cr3t", fmt.Sprintf("%x", "s3cr3t"), fmt.Sprintf("%X", "s3cr3t"), fmt.Sprint([]byte("s3cr3t")), "czNjcjN0"}
+var forms = []string{"s3cr3t", fmt.Sprintf("%x", "s3cr3t"), fmt.Sprintf("%X", "s3cr3t"), fmt.Sprint([]byte("s3cr3t"))[1:19], "czNjcjN0"}
+
+// printed is what all verbs of fmt, slog and JSON make of values.
+func printed(values ...any) string {
+	var out bytes.Buffer
+	for _, v := range values {
+		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d", "%t", "%c", "%U", "%b", "%o", "%O", "%e", "%p", "%w", "%T", "%z"} {
+			fmt.Fprintf(&out, verb+"\n", v)
+			fmt.Fprintln(&out, fmt.Errorf(verb, v)) // which treats %w in its own way
+		}
+		fmt.Fprintln(&out, v)
+		for _, h := range []slog.Handler{slog.NewTextHandler(&out, nil), slog.NewJSONHandler(&out, nil)} {
+			slog.New(h).Info("a", "v", v, slog.Group("g", slog.Any("v", v)))
+		}
+		if b, err := json.Marshal(v); err == nil {
+			out.Write(b)
+		}
+	}
+	return out.String()
+}
+
+// shows fails the test if text has a secret.
+func shows(t *testing.T, text string) {
+	t.Helper()
+	for _, form := range forms {
+		if i := bytes.Index([]byte(text), []byte(form)); i >= 0 {
+			t.Errorf("%q was printed: …%.200s", form, text[max(0, i-100):])
+		}
+	}
+}
 
 // No way of printing shows a text, wherever it is.
 func TestTexts(t *testing.T) {
@@ -18,48 +47,35 @@ func TestTexts(t *testing.T) {
 		t.Fatal("the test has no secret")
 	}
 	aws := AWS{AccessKeyID: "AKID", SecretAccessKey: text, SessionToken: text, Expires: time.Unix(1e9, 0)}
-	var out bytes.Buffer
-	for _, v := range []any{
-		text, &text, []Text{text}, map[string]Text{"": text}, struct{ t Text }{text}, struct{ T *Text }{&text},
-		aws, &aws, []AWS{aws}, struct{ a AWS }{aws}, struct{ A *AWS }{&aws},
-	} {
-		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d", "%t", "%c", "%U", "%b", "%o", "%e", "%p", "%w", "%z"} {
-			fmt.Fprintf(&out, verb, v)
-		}
-		fmt.Fprint(&out, v)
-		for _, h := range []slog.Handler{slog.NewTextHandler(&out, nil), slog.NewJSONHandler(&out, nil)} {
-			slog.New(h).Info("a", "v", v, slog.Group("g", slog.Any("v", v)))
-		}
-		if b, err := json.Marshal(v); err == nil {
-			out.Write(b)
-		}
-	}
-	for _, form := range forms {
-		if bytes.Contains(out.Bytes(), []byte(form)) {
-			t.Errorf("%q was printed", form)
-		}
-	}
-	if !bytes.Contains(out.Bytes(), []byte("{AKID secret secret ")) {
+	out := printed(text, &text, []Text{text}, map[string]Text{"": text}, struct{ t Text }{text}, struct{ T *Text }{&text},
+		aws, &aws, []AWS{aws}, struct{ a AWS }{aws}, struct{ A *AWS }{&aws})
+	shows(t, out)
+	if !bytes.Contains([]byte(out), []byte("{AKID secret secret ")) {
 		t.Errorf("the access key's id was not printed")
 	}
 }
 
-// Neither a print verb nor a logger shows what is secret of a key.
+// Nor bytes, and those of a key.
 func TestKeys(t *testing.T) {
-	key := Key{ChainID: "test-1", KeyType: "ed25519", Public: []byte{1}, Secret: []byte("s3cr3t")}
-	var out bytes.Buffer
-	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%d", "%x", "%q"} {
-		fmt.Fprintf(&out, verb, key)
+	hidden := NewBytes([]byte("s3cr3t"))
+	key := Key{ChainID: "test-1", KeyType: "ed25519", Public: []byte{1}, Secret: hidden}
+	out := printed(hidden, &hidden, []Bytes{hidden}, map[string]Bytes{"": hidden}, struct{ b Bytes }{hidden}, struct{ B *Bytes }{&hidden},
+		key, &key, []Key{key}, []*Key{&key}, map[string]Key{"": key}, struct{ k Key }{key}, struct{ K *Key }{&key})
+	shows(t, out)
+	if !bytes.Contains([]byte(out), []byte(`secret of the ed25519 key 01… for chain "test-1"`)) {
+		t.Errorf("what is public was not printed: %s", out)
 	}
-	for _, h := range []slog.Handler{slog.NewTextHandler(&out, nil), slog.NewJSONHandler(&out, nil)} {
-		slog.New(h).Info("a", "key", key)
+}
+
+func TestBytes(t *testing.T) {
+	b := NewBytes([]byte("s3cr3t"))
+	copied := b
+	if string(b.Reveal()) != "s3cr3t" || !b.Equal(NewBytes([]byte("s3cr3t"))) || b.Equal(NewBytes([]byte("s3cr3x"))) || b.Equal(Bytes{}) || !(Bytes{}).Equal(NewBytes(nil)) || (Bytes{}).Reveal() != nil {
+		t.Error("other bytes")
 	}
-	for _, form := range forms {
-		if bytes.Contains(out.Bytes(), []byte(form)) {
-			t.Errorf("%q was printed", form)
-		}
+	b.Clear()
+	if !copied.Equal(NewBytes(make([]byte, 6))) {
+		t.Errorf("after Clear a copy has %q", copied.Reveal())
 	}
-	if !bytes.Contains(out.Bytes(), []byte(`secret of the ed25519 key 01… for chain "test-1"`)) {
-		t.Errorf("what is public was not printed: %s", &out)
-	}
+	(Bytes{}).Clear()
 }

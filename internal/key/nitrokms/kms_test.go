@@ -224,7 +224,7 @@ func (f *fakeKMS) client(change ...func(*Config)) *Client {
 }
 
 func testSecret() secret.Key {
-	return secret.Key{ChainID: "test-1", KeyType: "ed25519", Public: bytes.Repeat([]byte{2}, 32), Secret: bytes.Repeat([]byte{3}, 32),
+	return secret.Key{ChainID: "test-1", KeyType: "ed25519", Public: bytes.Repeat([]byte{2}, 32), Secret: secret.NewBytes(bytes.Repeat([]byte{3}, 32)),
 		Origin: claims.Generated, Created: time.Unix(1700000000, 0).UTC()}
 }
 

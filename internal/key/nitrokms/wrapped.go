@@ -152,8 +152,8 @@ func check(s *secret.Key) error {
 		return fmt.Errorf("the key type has %d bytes, not 1 to %d", len(s.KeyType), maxType)
 	case len(s.Public) == 0 || len(s.Public) > maxPublic:
 		return fmt.Errorf("the public key has %d bytes, not 1 to %d", len(s.Public), maxPublic)
-	case len(s.Secret) == 0 || len(s.Secret) > maxSecret:
-		return fmt.Errorf("the secret has %d bytes, not 1 to %d", len(s.Secret), maxSecret)
+	case len(s.Secret.Reveal()) == 0 || len(s.Secret.Reveal()) > maxSecret:
+		return fmt.Errorf("the secret has %d bytes, not 1 to %d", len(s.Secret.Reveal()), maxSecret)
 	case s.Created.Unix() <= 0:
 		return errors.New("the clock is set before 1970")
 	}
@@ -165,9 +165,10 @@ func encode(s *secret.Key) []byte {
 	if s.Origin == claims.Imported {
 		origin = 2
 	}
-	b := append(make([]byte, 0, innerHead+len(s.Secret)), origin)
+	plain := s.Secret.Reveal()
+	b := append(make([]byte, 0, innerHead+len(plain)), origin)
 	b = binary.BigEndian.AppendUint64(b, uint64(s.Created.Unix()))
-	return append(b, s.Secret...)
+	return append(b, plain...)
 }
 
 // decode reads what is inside. It was authenticated, so that an error means
@@ -178,7 +179,7 @@ func decode(s *secret.Key, b []byte) error {
 	}
 	s.Origin = origins[b[0]]
 	s.Created = time.Unix(int64(binary.BigEndian.Uint64(b[1:])), 0).UTC()
-	s.Secret = bytes.Clone(b[innerHead:])
+	s.Secret = secret.NewBytes(bytes.Clone(b[innerHead:]))
 	return check(s)
 }
 

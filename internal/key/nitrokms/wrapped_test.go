@@ -20,7 +20,7 @@ func TestWrap(t *testing.T) {
 		"imported":  func(s *secret.Key) { s.Origin = claims.Imported },
 		"identity":  func(s *secret.Key) { s.ChainID = "" },
 		"ML-DSA-65": func(s *secret.Key) {
-			s.KeyType, s.Public, s.Secret = "ml_dsa_65", make([]byte, 1952), make([]byte, 4032)
+			s.KeyType, s.Public, s.Secret = "ml_dsa_65", make([]byte, 1952), secret.NewBytes(make([]byte, 4032))
 		},
 		"long chain": func(s *secret.Key) { s.ChainID = strings.Repeat("é", 25) },
 	} {
@@ -38,7 +38,7 @@ func TestWrap(t *testing.T) {
 		if diff := cmp.Diff(s, got); diff != "" {
 			t.Errorf("%s: %s", name, diff)
 		}
-		if bytes.Contains(wrapped, s.Secret[:16]) && len(s.Secret) == 32 {
+		if bytes.Contains(wrapped, s.Secret.Reveal()[:16]) && len(s.Secret.Reveal()) == 32 {
 			t.Errorf("%s: the secret stands in the file", name)
 		}
 		h, err := Inspect(wrapped)
@@ -69,8 +69,8 @@ func TestWrapRefuses(t *testing.T) {
 		"long chain":     func(s *secret.Key) { s.ChainID = strings.Repeat("x", 51) },
 		"no type":        func(s *secret.Key) { s.KeyType = "" },
 		"no public key":  func(s *secret.Key) { s.Public = nil },
-		"no secret":      func(s *secret.Key) { s.Secret = nil },
-		"long secret":    func(s *secret.Key) { s.Secret = make([]byte, maxSecret+1) },
+		"no secret":      func(s *secret.Key) { s.Secret = secret.Bytes{} },
+		"long secret":    func(s *secret.Key) { s.Secret = secret.NewBytes(make([]byte, maxSecret+1)) },
 		"before 1970":    func(s *secret.Key) { s.Created = time.Unix(-1, 0) },
 	} {
 		s := testSecret()

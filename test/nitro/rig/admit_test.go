@@ -72,7 +72,7 @@ func TestKeyPolicyAdmits(t *testing.T) {
 					w.module.pcrs[i] = value
 				}
 				_, err := w.client.Decrypt(t.Context(), testCredentials, blob)
-				_, wrapErr := w.client.Wrap(t.Context(), testCredentials, secret.Key{KeyType: "ed25519", Public: make([]byte, 32), Secret: make([]byte, 32), Origin: claims.Generated})
+				_, wrapErr := w.client.Wrap(t.Context(), testCredentials, secret.Key{KeyType: "ed25519", Public: make([]byte, 32), Secret: secret.NewBytes(make([]byte, 32)), Origin: claims.Generated})
 				if granted := err == nil; granted != mode.admits[image] || granted != (wrapErr == nil) {
 					t.Errorf("%s: Decrypt: %v; GenerateDataKey: %v; want granted: %t", image, err, wrapErr, mode.admits[image])
 				}

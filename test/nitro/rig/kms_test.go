@@ -114,13 +114,13 @@ func TestKMS(t *testing.T) {
 // encryption context that the key policy can pin.
 func TestKMSWraps(t *testing.T) {
 	w := newKMSWorld(t)
-	secret := secret.Key{ChainID: "test-1", KeyType: "ed25519", Public: bytes.Repeat([]byte{5}, 32), Secret: bytes.Repeat([]byte{6}, 32), Origin: claims.Generated}
-	wrapped, err := w.client.Wrap(t.Context(), testCredentials, secret)
+	made := secret.Key{ChainID: "test-1", KeyType: "ed25519", Public: bytes.Repeat([]byte{5}, 32), Secret: secret.NewBytes(bytes.Repeat([]byte{6}, 32)), Origin: claims.Generated}
+	wrapped, err := w.client.Wrap(t.Context(), testCredentials, made)
 	if err != nil {
 		t.Fatal(err)
 	}
 	got, err := w.client.Unwrap(t.Context(), testCredentials, wrapped)
-	if err != nil || !bytes.Equal(got.Secret, secret.Secret) {
+	if err != nil || !got.Secret.Equal(made.Secret) {
 		t.Fatalf("Unwrap: %v, %v", got, err)
 	}
 	calls := w.kms.Calls()
