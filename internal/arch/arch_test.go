@@ -100,12 +100,15 @@ var mayImport = map[string]string{
 	"internal/ops/vault": "internal/cli internal/config internal/cure internal/home internal/key/soft internal/key/soft/keyfile internal/key/vault internal/provider internal/pubkey github.com/spf13/cobra " +
 		"github.com/spf13/pflag",
 	"internal/ops/nitro": "internal/claims internal/cli internal/config internal/cure internal/daemon internal/eif internal/home internal/hostlink " +
-		"internal/key/nitrokms internal/key/soft internal/key/soft/keyfile internal/migrate internal/monitor internal/nitro internal/nitrohost internal/ops/nitro/image internal/ops/nitro/verify " +
+		"internal/key/nitrokms internal/key/soft internal/migrate internal/monitor internal/nitro internal/nitrohost internal/ops/nitro/image internal/ops/nitro/seal internal/ops/nitro/verify " +
 		"internal/policy internal/provider internal/pubkey internal/secret internal/session internal/shell internal/signer internal/vsock internal/watermark " +
 		"github.com/spf13/cobra github.com/spf13/pflag",
 
 	"internal/ops/nitro/image": "internal/awspolicy internal/cli internal/config internal/cure internal/eif internal/key/nitrokms internal/policy github.com/spf13/cobra " +
 		"github.com/spf13/pflag",
+
+	"internal/ops/nitro/seal": "internal/claims internal/cli internal/config internal/home internal/hostlink internal/key/soft/keyfile internal/ops/nitro/verify " +
+		"internal/provider internal/pubkey internal/shell internal/watermark github.com/spf13/cobra",
 
 	"internal/ops/nitro/verify": "internal/awspolicy internal/claims internal/cli internal/eif internal/nitro internal/ops/nitro/image internal/policy " +
 		"internal/pubkey internal/strictjson internal/watermark github.com/spf13/cobra",

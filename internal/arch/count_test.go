@@ -118,16 +118,28 @@ func TestCounts(t *testing.T) {
 		t.Fatalf("the rooms of providers are %q", names)
 	}
 	var compared []string
-	lines, longest, where := 0, 0, ""
+	longest, where := 0, ""
+	var lengths []int
+	packages := map[string]int{} // lines, without those of the packages below
 	for _, s := range list {
 		compared = append(compared, comparisons(s, names)...)
-		if path.Dir(s.name) == "cmd/privyseal" {
-			lines += s.fset.File(s.file.Pos()).LineCount()
-		}
+		packages[path.Dir(s.name)] += s.fset.File(s.file.Pos()).LineCount()
 		for _, d := range s.file.Decls {
-			if f, ok := d.(*ast.FuncDecl); ok && s.lines(f) > longest {
+			f, ok := d.(*ast.FuncDecl)
+			if !ok {
+				continue
+			}
+			lengths = append(lengths, s.lines(f))
+			if s.lines(f) > longest {
 				longest, where = s.lines(f), s.name+", "+f.Name.Name
 			}
+		}
+	}
+	slices.Sort(lengths)
+	largest := ""
+	for pkg, n := range packages {
+		if !isForTests(pkg) && n > packages[largest] {
+			largest = pkg
 		}
 	}
 	unused := unusedNames(list)
@@ -137,8 +149,10 @@ func TestCounts(t *testing.T) {
 		where     []string
 	}{
 		{"comparisons of a provider's or store's name outside its room", len(compared), 0, compared},
-		{"lines of cmd/privyseal", lines, 150, nil},
+		{"lines of cmd/privyseal", packages["cmd/privyseal"], 150, nil},
+		{"lines of the largest package", packages[largest], 2700, []string{largest}},
 		{"lines of the longest function", longest, 61, []string{where}},
+		{"lines of a function that is longer than nine of ten", lengths[len(lengths)*9/10], 30, nil},
 		{"exported names that nobody uses", len(unused), 0, unused},
 	} {
 		t.Logf("%5d %s %q", c.got, c.what, c.where)
@@ -147,6 +161,9 @@ func TestCounts(t *testing.T) {
 		}
 	}
 }
+
+// isForTests reports whether a package is one that only tests link.
+func isForTests(pkg string) bool { return strings.HasSuffix(pkg, "test") }
 
 // unusedNames returns exported functions, types, variables and constants below internal
 // whose name stands nowhere but where they are declared. Test packages are left out: what
@@ -162,7 +179,7 @@ func unusedNames(list []source) (unused []string) {
 			}
 			return true
 		})
-		if !strings.HasPrefix(s.name, "internal/") || strings.HasSuffix(path.Dir(s.name), "test") {
+		if !strings.HasPrefix(s.name, "internal/") || isForTests(path.Dir(s.name)) {
 			continue
 		}
 		for _, d := range s.file.Decls {

@@ -3,8 +3,9 @@
 // its own commands. The instance that this runs on is not trusted by the enclave, and so
 // nothing here is: what an enclave says about itself is verified where it counts.
 //
-// Images and policies, for which nothing is launched, are in internal/ops/nitro/image, and
-// what an attestation document proves in internal/ops/nitro/verify.
+// Images and policies, for which nothing is launched, are in internal/ops/nitro/image, keys
+// that are sealed to an enclave elsewhere in internal/ops/nitro/seal, and what an
+// attestation document proves in internal/ops/nitro/verify.
 package nitro
 
 import (

@@ -22,13 +22,14 @@ import (
 	"privyseal/internal/key/nitrokms"
 	"privyseal/internal/key/soft"
 	"privyseal/internal/ops/nitro/image"
+	"privyseal/internal/ops/nitro/seal"
 	"privyseal/internal/provider"
 	"privyseal/internal/pubkey"
 	"privyseal/internal/shell"
 	"privyseal/internal/watermark"
 )
 
-// Maker are those of `privyseal init --provider nitro`.
+// Maker is the flags of `privyseal init --provider nitro`.
 type Maker struct {
 	enclave      enclaveFlags
 	importSealed string
@@ -172,7 +173,7 @@ func (f *Maker) Check(i *home.Order) error {
 func (f *Maker) imported(cmd *cobra.Command, in *home.Installer, ch *enclaveChain, i *home.Order) (imp *hostlink.Import, boot string, err error) {
 	switch {
 	case f.importSealed != "":
-		s, imp, err := readSealed(f.importSealed)
+		s, imp, err := seal.Read(f.importSealed)
 		if err != nil {
 			return nil, "", cli.OfFlag("import-sealed", err)
 		}
@@ -213,7 +214,7 @@ func (f *Maker) importedByKMS(cmd *cobra.Command, in *home.Installer, ch *enclav
 	}
 	// The bytes that were signed there are nothing that the enclave takes from us.
 	saved.Mark.SignBytes = nil
-	imp := newImport(i.ChainID, key, saved.Mark)
+	imp := seal.NewImport(i.ChainID, key, saved.Mark)
 	imp.KMS = ciphertext
 	return imp, nil
 }

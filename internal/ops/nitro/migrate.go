@@ -12,9 +12,10 @@ import (
 	"privyseal/internal/config"
 	"privyseal/internal/home"
 	"privyseal/internal/migrate"
+	"privyseal/internal/ops/nitro/seal"
 )
 
-// Taker are those of `privyseal migrate` for a key in an enclave.
+// Taker is the flags of `privyseal migrate` for a key in an enclave.
 type Taker struct {
 	enclave       enclaveFlags
 	publicKey     string
@@ -92,7 +93,7 @@ func (f *Taker) Take(cmd *cobra.Command, in *home.Installer, old *migrate.Instal
 	if r := e.policy.Region(); r != c.Region {
 		return fmt.Errorf("the key is wrapped in region %s, and the image's KMS key is in %s; build an image for the old KMS key", c.Region, r)
 	}
-	imp := newImport(ch.ID, key, c.Mark)
+	imp := seal.NewImport(ch.ID, key, c.Mark)
 	imp.KMS = c.KMS
 	if err := installInEnclave(in, cmd.Context(), ch, e, cli.KeyType{}, imp); err != nil {
 		return err

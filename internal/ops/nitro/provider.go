@@ -4,6 +4,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"privyseal/internal/home"
+	"privyseal/internal/ops/nitro/seal"
 	"privyseal/internal/ops/nitro/verify"
 	"privyseal/internal/provider"
 )
@@ -15,6 +16,6 @@ func Provider() home.Provider {
 		Maker:       func() home.Maker { return &Maker{} },
 		Taker:       func() home.Taker { return &Taker{} },
 		Commands:    func(a *provider.House) []*cobra.Command { return []*cobra.Command{NewCommand(a), verify.NewCommand()} },
-		KeyCommands: func(a *provider.House) []*cobra.Command { return []*cobra.Command{NewSeal(a)} },
+		KeyCommands: func(a *provider.House) []*cobra.Command { return []*cobra.Command{seal.NewCommand(a, entry().Has)} },
 	}
 }

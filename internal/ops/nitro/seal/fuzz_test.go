@@ -1,4 +1,4 @@
-package nitro
+package seal
 
 import (
 	"bytes"
@@ -20,23 +20,23 @@ func FuzzSealedKey(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	for _, s := range []sealedKey{
-		{Format: sealedFormat, Version: sealedVersion, ChainID: "chain-1", PublicKey: public, Height: 7, Step: "prevote", Sealed: []byte{1}},
-		{Format: sealedFormat, Version: sealedVersion, ChainID: "chain-1", PublicKey: public, Fresh: true, Step: "none"},
-		{Format: sealedFormat, Version: 2},
+	for _, s := range []Key{
+		{Format: format, Version: version, ChainID: "chain-1", PublicKey: public, Height: 7, Step: "prevote", Sealed: []byte{1}},
+		{Format: format, Version: version, ChainID: "chain-1", PublicKey: public, Fresh: true, Step: "none"},
+		{Format: format, Version: 2},
 	} {
 		data, err := s.encode()
 		if err != nil {
 			f.Fatal(err)
 		}
-		if _, _, err := decodeSealed(data); (err == nil) != (s.Version == sealedVersion) {
+		if _, _, err := decode(data); (err == nil) != (s.Version == version) {
 			f.Errorf("%s: %v", data, err)
 		}
 		f.Add(data)
 		f.Add(bytes.Replace(data, []byte(`"round": 0`), []byte(`"round": 0, "round": 1`), 1))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		s, imp, err := decodeSealed(data)
+		s, imp, err := decode(data)
 		if err != nil {
 			if imp != nil {
 				t.Fatal("an error and a request")
