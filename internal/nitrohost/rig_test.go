@@ -437,8 +437,8 @@ func (w *witness) Status(keyType string, public []byte, problem error) {
 	})
 }
 
-func (w *witness) Acked(r hostlink.Record)   { w.note(func() { w.acked = append(w.acked, r.Seq) }) }
-func (w *witness) Event(e hostlink.Event)    { w.note(func() { w.events = append(w.events, e) }) }
+func (w *witness) Acked(r hostlink.Record) { w.note(func() { w.acked = append(w.acked, r.Seq) }) }
+func (w *witness) Event(e hostlink.Event)  { w.note(func() { w.events = append(w.events, e) }) }
 
 func (w *witness) Node(n, s string, _ error) {
 	if w.late != nil {
