@@ -124,7 +124,6 @@ func TestConnectorHangs(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	<-done
-	c = connectorAt(t, func(w http.ResponseWriter, r *http.Request) { w.Write([]byte("x")) })
 	if deadline := exchangeTimeout; deadline > 5*time.Minute {
 		t.Errorf("a message may take %v", deadline)
 	}

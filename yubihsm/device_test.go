@@ -9,7 +9,6 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"errors"
-	"math/big"
 	"slices"
 	"testing"
 	"time"
@@ -258,9 +257,9 @@ func TestECDSA(t *testing.T) {
 	o := yubihsm.Object{Domains: yubihsm.AllDomains, Capabilities: yubihsm.SignECDSA, Algorithm: yubihsm.P256}
 	id := must[uint16](t)(s.GenerateAsymmetricKey(t.Context(), o))
 	public := must[yubihsm.PublicKey](t)(s.PublicKey(t.Context(), id))
-	key := ecdsa.PublicKey{Curve: elliptic.P256(), X: new(big.Int).SetBytes(public.Bytes[:32]), Y: new(big.Int).SetBytes(public.Bytes[32:])}
+	key := must[*ecdsa.PublicKey](t)(ecdsa.ParseUncompressedPublicKey(elliptic.P256(), append([]byte{4}, public.Bytes...)))
 	digest := sha256.Sum256([]byte("a message"))
-	if signature := must[[]byte](t)(s.SignECDSA(t.Context(), id, digest[:])); id == 0 || !ecdsa.VerifyASN1(&key, digest[:], signature) {
+	if signature := must[[]byte](t)(s.SignECDSA(t.Context(), id, digest[:])); id == 0 || !ecdsa.VerifyASN1(key, digest[:], signature) {
 		t.Errorf("key 0x%04x made %x", id, signature)
 	}
 	o.Algorithm = yubihsm.K256
