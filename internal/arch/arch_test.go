@@ -86,7 +86,7 @@ var mayImport = map[string]string{
 	// The operator's side. It comes after the core and is not trusted by it.
 	"internal/witness": "internal/regular internal/durable internal/privval internal/strictjson internal/watermark",
 	"internal/config":  "internal/regular internal/witness internal/cure internal/durable internal/secret internal/session internal/watermark github.com/pelletier/go-toml/v2 github.com/pelletier/go-toml/v2/",
-	"internal/migrate": "internal/regular internal/cure internal/key/soft internal/key/soft/keyfile internal/privval internal/pubkey internal/session internal/shell internal/strictjson internal/watermark github.com/pelletier/go-toml/v2 go.yaml.in/yaml/v3",
+	"internal/migrate": "internal/regular internal/cure internal/key/soft internal/key/soft/keyfile internal/privval internal/pubkey internal/secret internal/session internal/shell internal/strictjson internal/watermark github.com/pelletier/go-toml/v2 go.yaml.in/yaml/v3",
 	"internal/daemon": "internal/cli internal/config internal/cure internal/monitor internal/oplog internal/privval internal/provider internal/pubkey internal/session " +
 		"internal/signer internal/watermark internal/witness golang.org/x/sys/unix",
 	"internal/home": "internal/regular internal/cli internal/config internal/cure internal/durable internal/key/soft internal/key/soft/keyfile internal/migrate internal/provider internal/pubkey internal/session " +

@@ -94,13 +94,13 @@ func checkSource(cmd *cobra.Command, args []string) error {
 // migrateFlags are the flags of `privyseal migrate`.
 type migrateFlags struct {
 	home.TakeOver
-	takers []home.Taker
+	takers home.Takers
 }
 
 // gateAll takes all states of the old signer through the gate.
-func (t *migrateFlags) gateAll(cmd *cobra.Command, old *migrate.Installation, chains []*home.Chain) error {
+func (t *migrateFlags) gateAll(cmd *cobra.Command, old *migrate.Installation, chains []*home.Chain, takeKey [][]string) error {
 	for i, ch := range chains {
-		if err := t.Gate(cmd, old.Source, old.Chains[i], ch.Chain, ch.SoftKey.PublicKey(), "--import-key", old.Chains[i].KeyFile); err != nil {
+		if err := t.Gate(cmd, old.Source, old.Chains[i], ch.Chain, ch.PublicKey(), takeKey[i]...); err != nil {
 			return err
 		}
 	}
@@ -130,39 +130,38 @@ func (t *migrateFlags) run(cmd *cobra.Command, a *provider.House, source string,
 		if err := in.CheckFree(config.NewChain(c.ID, t.Name)); err != nil {
 			return err
 		}
-		for _, taker := range t.takers {
-			if taker.Takes(c) {
-				return taker.Take(cmd, in, old, c, &t.TakeOver)
-			}
+		if taker, ok := t.takers.Of(c).(home.ChainTaker); ok {
+			return taker.Take(cmd, in, old, c, &t.TakeOver)
 		}
 	}
-	for _, taker := range t.takers {
-		if err := taker.Idle(); err != nil {
-			return err
-		}
+	if err := t.takers.Idle(old.Chains); err != nil {
+		return err
 	}
-	return t.takeFiles(cmd, in, old)
+	return t.takeAll(cmd, in, old)
 }
 
-// takeFiles takes over chains whose keys are in files.
-func (t *migrateFlags) takeFiles(cmd *cobra.Command, in *home.Installer, old *migrate.Installation) (err error) {
+// takeAll takes over chains whose keys this process signs with.
+func (t *migrateFlags) takeAll(cmd *cobra.Command, in *home.Installer, old *migrate.Installation) (err error) {
 	stdout, stderr := cmd.OutOrStdout(), cmd.ErrOrStderr()
-	chains := make([]*home.Chain, len(old.Chains))
+	chains, takeKey := make([]*home.Chain, len(old.Chains)), make([][]string, len(old.Chains))
 	for i, c := range old.Chains {
 		if chains[i], err = convert(c, t.Name, stderr); err != nil {
 			return err
 		}
 		defer chains[i].Wipe()
 		chains[i].Witness = t.Witness.Addrs
+		if takeKey[i], err = t.takers.TakeKey(cmd.Context(), in, c, chains[i]); err != nil {
+			return err
+		}
 	}
 	for _, w := range old.Warnings {
 		fmt.Fprintln(stderr, "note:", w)
 	}
 	if t.DryRun {
-		err := showPlan(stdout, in, chains, old.SwitchOff)
-		return cmp.Or(err, t.gateAll(cmd, old, chains))
+		err := showPlan(stdout, in, chains, old)
+		return cmp.Or(err, t.gateAll(cmd, old, chains, takeKey))
 	}
-	if err := t.gateAll(cmd, old, chains); err != nil {
+	if err := t.gateAll(cmd, old, chains, takeKey); err != nil {
 		return err
 	}
 	if err := in.Install(chains...); err != nil {
@@ -224,15 +223,15 @@ func convert(c migrate.Chain, name string, stderr io.Writer) (*home.Chain, error
 }
 
 // showPlan prints what a run without --dry-run would do.
-func showPlan(w io.Writer, in *home.Installer, chains []*home.Chain, steps []string) error {
+func showPlan(w io.Writer, in *home.Installer, chains []*home.Chain, old *migrate.Installation) error {
 	fmt.Fprintf(w, "would write, in %s:\n", in.Dir)
-	for _, ch := range chains {
-		fmt.Fprintf(w, "chain %s\n  key    %s, %s, from %s\n  state  %s, at %s\n", ch.Name, ch.Key, ch.SoftKey.PublicKey(), ch.ImportedFrom[0], ch.State, home.MarkText(ch.Saved.Mark))
+	for i, ch := range chains {
+		fmt.Fprintf(w, "chain %s\n  key    %s, %s, from %s\n  state  %s, at %s\n", ch.Name, ch.Key, ch.PublicKey(), old.Chains[i].Origin(), ch.State, home.MarkText(ch.Saved.Mark))
 		for _, n := range ch.Nodes {
 			fmt.Fprintf(w, "  node   %s, %s\n", n.Name, n.Addr)
 		}
 	}
-	home.PrintSteps(w, steps)
+	home.PrintSteps(w, old.SwitchOff)
 	_, err := fmt.Fprintln(w, "nothing was written")
 	return err
 }

@@ -165,7 +165,7 @@ func (in *Installer) makeAll(note *Note, chains []*Chain) error {
 	}
 	configs := make([]config.Chain, len(chains))
 	for i, ch := range chains {
-		if err := in.CheckKey(ch.ID, ch.publicKey()); err != nil {
+		if err := in.CheckKey(ch.ID, ch.PublicKey()); err != nil {
 			return err
 		}
 		for _, step := range in.steps() {
@@ -230,8 +230,8 @@ func (in *Installer) NewConfig(chains ...config.Chain) *config.Config {
 	return c
 }
 
-// publicKey returns the public key of the chain.
-func (ch *Chain) publicKey() pubkey.Key {
+// PublicKey returns the public key of the chain.
+func (ch *Chain) PublicKey() pubkey.Key {
 	if ch.SoftKey == nil {
 		return ch.Public
 	}
@@ -250,7 +250,7 @@ func (ch *Chain) Unfinished(in *Installer) (u Making, err error) {
 		u.Key = ch.Key
 	}
 	u.Begin(ch.Saved.Mark)
-	if u.PublicKey, err = cli.KeyJSON(ch.publicKey()); err != nil || !ch.needsIdentity() {
+	if u.PublicKey, err = cli.KeyJSON(ch.PublicKey()); err != nil || !ch.needsIdentity() {
 		return u, err
 	}
 	u.Identity = in.identityPath()
@@ -311,7 +311,7 @@ func (in *Installer) saveKey(path string, key *soft.Key) error {
 }
 
 func (in *Installer) AddState(ch *Chain) error {
-	return in.MakeState(ch.Chain, ch.publicKey(), ch.Saved, ch.Foreign)
+	return in.MakeState(ch.Chain, ch.PublicKey(), ch.Saved, ch.Foreign)
 }
 
 // MakeState makes the state of a chain, which comes from elsewhere or not.
@@ -424,7 +424,7 @@ func (ch *Chain) Report(w io.Writer, form cli.KeyFormat) error {
 	if ch.SoftIdentity != nil {
 		identity = ch.SoftIdentity.PublicKey()
 	}
-	return Report(w, ch.Chain, ch.publicKey(), identity, ch.Listens, form)
+	return Report(w, ch.Chain, ch.PublicKey(), identity, ch.Listens, form)
 }
 
 // Report prints the public key of a chain, and what its nodes need. identity

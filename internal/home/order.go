@@ -155,7 +155,7 @@ func (o *Order) fits(e provider.Entry, ch *Chain) error {
 	if o.ImportKey != "" && len(ch.ImportedFrom) == 0 {
 		return cli.Usagef("--import-key: provider %s imports no keys", e.Name)
 	}
-	public := ch.publicKey()
+	public := ch.PublicKey()
 	if public.IsZero() {
 		return nil
 	}
@@ -183,7 +183,7 @@ func (o *Order) begin(cmd *cobra.Command, in *Installer, ch *Chain) (watermark.S
 	if o.ImportKey != "" {
 		files = []string{o.ImportKey}
 	}
-	return o.From.Admit(cmd, ch.Chain, ch.publicKey(), in.Abs(ch.State), files...)
+	return o.From.Admit(cmd, ch.Chain, ch.PublicKey(), in.Abs(ch.State), files...)
 }
 
 // CheckName finds what is wrong with --name.

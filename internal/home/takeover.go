@@ -1,8 +1,11 @@
 package home
 
 import (
+	"cmp"
+	"context"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -14,7 +17,7 @@ import (
 )
 
 // Taker is what a provider has of `privyseal migrate`, for keys of old signers that are in
-// no key file.
+// no key file. It is a [ChainTaker] or a [KeyTaker].
 type Taker interface {
 	// Add adds the flags that are the provider's own.
 	Add(cmd *cobra.Command)
@@ -22,8 +25,66 @@ type Taker interface {
 	Takes(c migrate.Chain) bool
 	// Idle finds what is wrong with the flags where no key is for this provider.
 	Idle() error
+}
+
+// ChainTaker takes over a chain as a whole. There is no other one in its installation.
+type ChainTaker interface {
+	Taker
 	// Take takes over a chain.
 	Take(cmd *cobra.Command, in *Installer, old *migrate.Installation, c migrate.Chain, t *TakeOver) error
+}
+
+// KeyTaker takes over keys that this process signs with. Their chains are installed
+// together with the others of the installation.
+type KeyTaker interface {
+	Taker
+	// TakeKey fills in who holds the key of a chain: Provider, Key, Public, Files and
+	// Tables, and in Make what else has to be made here. Until then it only reads,
+	// wherever the key is. It returns the words of `privyseal init` that take the key.
+	TakeKey(ctx context.Context, in *Installer, c migrate.Chain, ch *Chain) (words []string, err error)
+}
+
+// Takers are those of all providers of a build.
+type Takers []Taker
+
+// Of returns whose the key of a chain is, nil for the key of a file.
+func (ts Takers) Of(c migrate.Chain) Taker {
+	for _, taker := range ts {
+		if taker.Takes(c) {
+			return taker
+		}
+	}
+	return nil
+}
+
+// Idle finds what is wrong with the flags of those for whom none of the chains is.
+func (ts Takers) Idle(chains []migrate.Chain) error {
+	for _, taker := range ts {
+		if slices.ContainsFunc(chains, taker.Takes) {
+			continue
+		}
+		if err := taker.Idle(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// TakeKey fills in where the key of a chain comes from, and returns the words of
+// `privyseal init` that take it.
+func (ts Takers) TakeKey(ctx context.Context, in *Installer, c migrate.Chain, ch *Chain) ([]string, error) {
+	if c.Key != nil {
+		return []string{"--import-key", c.KeyFile}, nil
+	}
+	taker, ok := ts.Of(c).(KeyTaker)
+	if !ok {
+		return nil, fmt.Errorf("the chain %s signs with %s, and this build has no provider for that", c.ID, c.Origin())
+	}
+	words, err := taker.TakeKey(ctx, in, c, ch)
+	if err == nil && ch.SoftIdentity != nil && ch.SoftIdentity.PublicKey().Equal(ch.PublicKey()) {
+		err = fmt.Errorf("the identity key of chain %s, %s, is the validator key itself, which must sign no handshakes; name another one in the config of the old signer", c.ID, c.IdentityFile)
+	}
+	return words, err
 }
 
 // TakeOver is what `privyseal migrate` was asked for, whoever has the key.
@@ -44,14 +105,14 @@ func (t *TakeOver) Gate(cmd *cobra.Command, source string, c migrate.Chain, ch c
 		in.Origin = FromNothing
 	}
 	g := t.Words.Gate(cmd, ch, t.Fresh)
-	if len(c.KeyFiles()) == 1 { // no command takes parts of a key
+	if len(c.KeyFiles()) < 2 { // no command takes parts of a key
 		g.AtHeight = func() string { return t.byHand(ch, takeKey, "--after-height H") }
 		g.Take = func(path string) string { return t.byHand(ch, takeKey, "--import-state "+shell.Word(path)) }
 	}
 	if t.DryRun { // what would be refused whatever the word
 		g.Yes, g.Shown = true, io.Discard
 	}
-	return g.Admit(in, Here{Beside: Beside(ch.ID, public, []string{c.KeyFile})})
+	return g.Admit(in, Here{Beside: Beside(ch.ID, public, []string{cmp.Or(c.KeyFile, c.StateFile)})})
 }
 
 // byHand returns the command line that takes over key and nodes of a chain, with

@@ -12,7 +12,7 @@ import (
 // note and no step hands it to the terminal, or to a shell that a step is pasted to.
 func TestNamesOfOthers(t *testing.T) {
 	const hostile = "a$(touch x)\x1b[2J'`b`\u202e"
-	for _, name := range append(Sources(), "tmkms-light-nitro") {
+	for _, name := range installations() {
 		t.Run(name, func(t *testing.T) {
 			home := filepath.Join(t.TempDir(), hostile)
 			if err := os.Rename(install(t, name), home); err != nil {
@@ -20,7 +20,7 @@ func TestNamesOfOthers(t *testing.T) {
 			}
 			appendUnknown(t, home, "\n\"\\u001b[2Jkey\" = 1\n", "tmkms.toml")
 			appendUnknown(t, home, "\n\"\\e[2Jkey\": 1\n", "kms.yaml")
-			source := strings.TrimSuffix(name, "-nitro")
+			source := sourceOf(name)
 			in, err := read(t, source, home)
 			if err != nil {
 				t.Fatal(err)

@@ -40,6 +40,10 @@ type Chain struct {
 	KMS    []byte
 	Region string
 
+	// Device is the key where a device has it, and nobody can read it. Then Key is nil, and
+	// KeyFile "".
+	Device *DeviceKey
+
 	expected pubkey.Key // of ParseState, which has no Key
 
 	// Mark is the last message that was signed. If it is zero, the state says
@@ -69,8 +73,22 @@ type Chain struct {
 	moreKeys, moreStates []string
 }
 
-// KeyFiles returns KeyFile, and the other files that hold a part of the key.
-func (c *Chain) KeyFiles() []string { return append([]string{c.KeyFile}, c.moreKeys...) }
+// KeyFiles returns KeyFile, and the other files that hold a part of the key; none where a
+// device has it.
+func (c *Chain) KeyFiles() []string {
+	if c.KeyFile == "" {
+		return nil
+	}
+	return append([]string{c.KeyFile}, c.moreKeys...)
+}
+
+// Origin says where the key is.
+func (c *Chain) Origin() string {
+	if c.Device != nil {
+		return c.Device.String()
+	}
+	return c.KeyFile
+}
 
 // stateFiles returns StateFile, and the other states of the chain and key.
 func (c *Chain) stateFiles() []string { return append([]string{c.StateFile}, c.moreStates...) }
@@ -188,7 +206,7 @@ func (c *Chain) identify(path string) error {
 	if err != nil {
 		return fmt.Errorf("the identity key of chain %s: %w", c.ID, err)
 	}
-	if k.PublicKey().Equal(c.Key.PublicKey()) {
+	if k.PublicKey().Equal(c.public()) {
 		c.warn("the identity key %s is the validator key itself, which must sign no handshakes; privyseal makes another", path)
 		return nil
 	}

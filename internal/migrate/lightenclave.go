@@ -36,7 +36,7 @@ func (in *Installation) ReadEnclave(path string) error {
 	}
 	var cfg lightEnclave
 	var notes Installation
-	if err := notes.decodeTOML(path, &cfg); err != nil {
+	if err := notes.decodeTOML(path, &cfg, ""); err != nil {
 		return fmt.Errorf("cannot read the settings of the old enclave: %w", err)
 	}
 	e := &Enclave{File: path, Warnings: notes.Warnings, configCID: in.Enclave.configCID, region: in.Enclave.region}

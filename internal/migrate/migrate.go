@@ -165,7 +165,7 @@ func (c *Chain) readMark(states []snapshot) error {
 // signer has shown that it has it.
 func (in *Installation) switchOff() []string {
 	steps := append(slices.Clone(in.before), "Start privyseal, then the nodes, and wait until `privyseal status` shows new signatures.")
-	var keys, identities, states []string
+	var keys, identities, configs, states []string
 	for _, c := range in.Chains {
 		if c.KMS != nil {
 			steps = append(steps,
@@ -175,6 +175,9 @@ func (in *Installation) switchOff() []string {
 			for _, f := range c.KeyFiles() {
 				keys = appendOnce(keys, f)
 			}
+		}
+		if d := c.Device; d != nil && d.Password.Reveal() != "" {
+			configs = appendOnce(configs, d.PasswordFile)
 		}
 		identities = appendOnce(identities, c.IdentityFile)
 		for _, f := range c.stateFiles() {
@@ -186,6 +189,9 @@ func (in *Installation) switchOff() []string {
 	}
 	for _, f := range identities {
 		steps = append(steps, fmt.Sprintf("Destroy the old copy of the identity key: `shred -u %s`", shell.File(f)))
+	}
+	for _, f := range configs {
+		steps = append(steps, fmt.Sprintf("Destroy the old config, which holds the password of the device: `shred -u %s`", shell.File(f)))
 	}
 	for _, f := range states {
 		steps = append(steps, fmt.Sprintf("Delete the old state; from now on it is out of date, and a signer that starts with it can sign twice: `rm %s`", shell.File(f)))

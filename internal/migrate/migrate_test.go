@@ -94,6 +94,8 @@ func show(in *Installation, home string) string {
 		fmt.Fprintf(&b, "\nchain %s\n", c.ID)
 		if c.KMS != nil {
 			fmt.Fprintf(&b, "  ciphertext of %d bytes, region %s\n    from %s\n", len(c.KMS), c.Region, c.KeyFile)
+		} else if d := c.Device; d != nil {
+			fmt.Fprintf(&b, "  key %v, %s\n    as %d, password %v (%d bytes), from %s\n", d, d.Type, d.AuthKey, d.Password, len(d.Password.Reveal()), d.PasswordFile)
 		} else {
 			fmt.Fprintf(&b, "  key %v\n    from %s\n", c.Key.PublicKey(), c.KeyFile)
 		}
@@ -116,11 +118,19 @@ func show(in *Installation, home string) string {
 	return strings.ReplaceAll(b.String(), home, "HOME")
 }
 
+// installations are the folders of testdata; those that hold their keys in a device have
+// its name at the end.
+func installations() []string { return append(Sources(), "tmkms-light-nitro", "tmkms-yubihsm") }
+
+func sourceOf(name string) string {
+	return strings.TrimSuffix(strings.TrimSuffix(name, "-nitro"), "-yubihsm")
+}
+
 // Each signer's installation, whole, against a text that one can proof-read.
 func TestInstallations(t *testing.T) {
-	for _, name := range append(Sources(), "tmkms-light-nitro") {
+	for _, name := range installations() {
 		t.Run(name, func(t *testing.T) {
-			source := strings.TrimSuffix(name, "-nitro")
+			source := sourceOf(name)
 			home := install(t, name)
 			before := tree(t, home)
 			in, err := read(t, source, home)
@@ -240,10 +250,9 @@ func TestRefusals(t *testing.T) {
 		{"tmkms", "tmkms.toml", `id = "osmosis-1"`, `id = "cosmoshub-4"`, `and no such [[chain]]`},
 		{"tmkms", "tmkms.toml", `id = "retired-1"`, `id = "osmosis-1"`, `it holds the chain osmosis-1 twice`},
 		{"tmkms", "tmkms.toml", `state/sdk-secp-1.json`, `state/cosmoshub-4-consensus.json`, `share the state`},
-		{"tmkms", "tmkms.toml", `["cosmoshub-4", "sdk-secp-1"]`, `["cosmoshub-4"]`, "the chain sdk-secp-1 has no [[providers.softsign]]"},
-		{"tmkms", "tmkms.toml", `"account"`, `"consensus"`, "the chain cosmoshub-4 has 2 keys"},
+		{"tmkms", "tmkms.toml", `["cosmoshub-4", "sdk-secp-1"]`, `["cosmoshub-4"]`, "the chain sdk-secp-1 has no key: neither [[providers.softsign]] nor [[providers.yubihsm]] names it"},
+		{"tmkms", "tmkms.toml", `"account"`, `"consensus"`, "the chain cosmoshub-4 has 2 keys, and tmkms allows one: "},
 		{"tmkms", "tmkms.toml", `"account"`, `"other"`, `unknown type "other"`},
-		{"tmkms", "tmkms.toml", "[[providers.softsign]]\nchain_ids = [\"cosmoshub-4\", \"sdk", "[[providers.yubihsm]]\nadapter = { type = \"usb\" }\n\n[[providers.softsign]]\nchain_ids = [\"cosmoshub-4\", \"other", "is in a device"},
 		{"tmkms", "tmkms.toml", "secrets/consensus.key", "secrets/nothing.key", "write the whole path there"},
 		{"tmkms", "tmkms.toml", `"30000000"`, `"0"`, `max_height "0" is not a height`},
 		{"tmkms", "tmkms.toml", "secret_key = \"secrets/kms-identity.key\"\nprotocol", "protocol", "has no secret_key"},
@@ -253,6 +262,35 @@ func TestRefusals(t *testing.T) {
 		{"tmkms", "state/cosmoshub-4-consensus.json", `"round":"1"`, `"round":"2147483647"`, "it has the round 2147483647"},
 		{"tmkms", "state/cosmoshub-4-consensus.json", `"height":"23456789"`, `"height":"0"`, "a step of the height 0"},
 		{"tmkms", "state/cosmoshub-4-consensus.json", `"step":2,`, ``, "it has no height, round or step"},
+
+		{"tmkms-yubihsm", "tmkms.toml", `serial_number = "00`, `serial = "00`, "tmkms.toml:35: the key providers.yubihsm.serial is unknown"},
+		{"tmkms-yubihsm", "tmkms.toml", `type = "usb"`, `type = "usb", bus = 1`, "tmkms.toml:28: the key providers.yubihsm.bus is unknown"},
+		{"tmkms-yubihsm", "tmkms.toml", `key = 2 }`, `key = 2, label = "x" }`, "tmkms.toml:32: the key providers.yubihsm.label is unknown"},
+		{"tmkms-yubihsm", "tmkms.toml", "[[providers.softsign]]", "[[providers.yubihsm]]\nadapter = { type = \"usb\" }\n[[providers.softsign]]", "has 2 [[providers.yubihsm]], and tmkms allows one"},
+		{"tmkms-yubihsm", "tmkms.toml", `adapter = { type = "usb" }`, ``, "it has no adapter"},
+		{"tmkms-yubihsm", "tmkms.toml", `"usb"`, `"serial"`, `its adapter is of the unknown type "serial"`},
+		{"tmkms-yubihsm", "tmkms.toml", `"usb"`, `"usb", addr = "tcp://127.0.0.1:12345"`, "of the type usb, and has an addr"},
+		{"tmkms-yubihsm", "tmkms.toml", `"usb"`, `"http", addr = "tcp://127.0.0.1:12345", timeout_ms = 5`, "of the type http, and has a timeout_ms"},
+		{"tmkms-yubihsm", "tmkms.toml", `"0007550054"`, `"0x7334e6"`, `its serial_number "0x7334e6" is not one`},
+		{"tmkms-yubihsm", "tmkms.toml", `"0007550054"`, `"99999999999"`, `its serial_number "99999999999" is not one`},
+		{"tmkms-yubihsm", "tmkms.toml", `auth = {`, `# auth = {`, "it has no auth with a key"},
+		{"tmkms-yubihsm", "tmkms.toml", `key = 4, `, ``, "it has no auth with a key"},
+		{"tmkms-yubihsm", "tmkms.toml", `, password = "kms-validator-password-1k02vtxh4ggxct5tngncc33rk9yy5yjhk"`, ``, "neither password_file nor password"},
+		{"tmkms-yubihsm", "tmkms.toml", `password =`, `password_file = "secrets/pw", password =`, "both password_file and password"},
+		{"tmkms-yubihsm", "tmkms.toml", `password = "`, `password = [1], x = "`, "tmkms.toml:29: toml"},
+		{"tmkms-yubihsm", "tmkms.toml", `key = 4`, `key = 65536`, "tmkms.toml:29: toml"},
+		{"tmkms-yubihsm", "tmkms.toml", `["osmosis-1"], key = 2`, `[], key = 2`, "its key 0x0002 has no chain_ids"},
+		{"tmkms-yubihsm", "tmkms.toml", `["osmosis-1"], key = 2`, `["osmosis-1"]`, "one of its keys has no key"},
+		{"tmkms-yubihsm", "tmkms.toml", `["osmosis-1"], key`, `["osmosis-2"], key`, `its key 0x0002 names the chain "osmosis-2", and there is no such [[chain]]`},
+		{"tmkms-yubihsm", "tmkms.toml", `["osmosis-1"], key`, `["osmosis-1", "osmosis-1"], key`, `its key 0x0002 names the chain "osmosis-1" twice`},
+		{"tmkms-yubihsm", "tmkms.toml", `type = "account"`, `type = "other"`, `its key 0x0103 is of the unknown type "other"`},
+		{"tmkms-yubihsm", "tmkms.toml", `["osmosis-1"], key`, `["cosmoshub-4"], key`, "the chain cosmoshub-4 has 2 keys, and tmkms allows one: 0x0001 in the YubiHSM and 0x0002 in the YubiHSM"},
+		{"tmkms-yubihsm", "tmkms.toml", `chain_ids = ["testnet-1"]`, `chain_ids = ["testnet-1", "osmosis-1"]`, "the chain osmosis-1 has 2 keys"},
+		{"tmkms-yubihsm", "tmkms.toml", `    { chain_ids = ["osmosis-1"], key = 2 },`, ``, "the chain osmosis-1 has no key"},
+		{"tmkms-yubihsm", "tmkms.toml", `id = "osmosis-1"`, `id = "cosmoshub-4"`, "and there is no such [[chain]]"},
+		{"tmkms-yubihsm", "tmkms.toml", "state/osmosis-1-consensus.json", "state/cosmoshub-4-consensus.json", "share the state"},
+		{"tmkms-yubihsm", "tmkms.toml", "state/osmosis-1-consensus.json", "state/none.json", "\n`privyseal init --chain-id osmosis-1 --node ADDR --provider yubihsm --yubihsm-take --yubihsm-key-id 0x0002 --yubihsm-device usb://0007550054 --yubihsm-auth-key 4 --yubihsm-password-file FILE --after-height H`"},
+		{"tmkms-yubihsm", "state/osmosis-1-consensus.json", `"height":"1234"`, `"height":"-1"`, "the state of chain osmosis-1, "},
 
 		{"tmkms-light", "tmkms.toml", "retry = true", "retry = 1", "tmkms.toml:8: toml"},
 		{"tmkms-light", "tmkms.toml", "chain_id = ", "chainid = ", "has no chain_id"},
@@ -275,9 +313,99 @@ func TestRefusals(t *testing.T) {
 	for _, tt := range tests {
 		home := install(t, tt.source)
 		edit(t, filepath.Join(home, tt.file), tt.old, tt.new)
-		in, err := read(t, tt.source, home)
-		if err == nil || !strings.Contains(err.Error(), tt.want) {
+		in, err := read(t, sourceOf(tt.source), home)
+		if err == nil || !strings.Contains(err.Error(), tt.want) || strings.Contains(err.Error(), "1k02vtx") {
 			t.Errorf("%s with %q for %q: Read = %v, %v\nwant an error with %q", tt.source, tt.new, tt.old, in, err, tt.want)
+		}
+	}
+}
+
+// Where the device is, in the words of tmkms and in ours.
+func TestDeviceAddresses(t *testing.T) {
+	for _, tt := range []struct{ adapter, serial, want string }{
+		{`type = "usb"`, `"0123456789"`, "usb://0123456789"},
+		{`type = "usb", timeout_ms = 500`, `"7550054"`, "usb://0007550054"},
+		{`type = "usb"`, `""`, "usb://"},
+		{`type = "http", addr = "tcp://127.0.0.1:12345"`, `"0123456789"`, "http://127.0.0.1:12345"},
+		{`type = "http", addr = "hsm.example.com:12345"`, `""`, "http://hsm.example.com:12345"},
+		{`type = "http", addr = "tcp://[::1]:12345"`, `""`, "http://[::1]:12345"},
+		{`type = "http", addr = "tcp://DEADBEEFDEADBEEFDEADBEEFDEADBEEFDEADBEEF@10.0.0.9:1"`, `""`, "http://10.0.0.9:1"},
+		{`type = "http"`, `""`, ""},
+		{`type = "http", addr = "unix:///run/hsm.sock"`, `""`, ""},
+		{`type = "http", addr = "http://127.0.0.1:12345"`, `""`, ""},
+		{`type = "http", addr = "tcp://127.0.0.1"`, `""`, ""},
+		{`type = "http", addr = "tcp://127.0.0.1:0"`, `""`, ""},
+		{`type = "http", addr = "tcp://127.0.0.1:99999"`, `""`, ""},
+		{`type = "http", addr = "tcp://:12345"`, `""`, ""},
+		{`type = "http", addr = "tcp://a/b:12345"`, `""`, ""},
+	} {
+		home := install(t, "tmkms-yubihsm")
+		edit(t, filepath.Join(home, "tmkms.toml"), `type = "usb"`, tt.adapter)
+		edit(t, filepath.Join(home, "tmkms.toml"), `"0007550054"`, tt.serial)
+		in, err := read(t, "tmkms", home)
+		switch {
+		case tt.want == "" && (err == nil || !strings.Contains(err.Error(), "is not tcp://HOST:PORT, where yubihsm-connector listens")):
+			t.Errorf("{ %s }: Read = %v", tt.adapter, err)
+		case tt.want != "" && (err != nil || in.Chains[0].Device.Address != tt.want):
+			t.Errorf("{ %s }, serial number %s: Read = %v, %v", tt.adapter, tt.serial, in, err)
+		}
+	}
+}
+
+// A file with the password stays where it is, and is named by its whole path; one in the
+// config is kept from everything that prints.
+func TestDevicePasswords(t *testing.T) {
+	home := install(t, "tmkms-yubihsm")
+	in, err := read(t, "tmkms", home)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := in.Chains[0].Device
+	if d.Password.Reveal() != "kms-validator-password-1k02vtxh4ggxct5tngncc33rk9yy5yjhk" || d.PasswordFile != filepath.Join(home, "tmkms.toml") {
+		t.Errorf("the password was not read, or from %q", d.PasswordFile)
+	}
+	if text := fmt.Sprintf("%v %+v %#v", in, in.Chains, *d); strings.Contains(text, "1k02vtx") {
+		t.Errorf("the password was printed: %s", text)
+	}
+	edit(t, filepath.Join(home, "tmkms.toml"), `password = "kms-validator-password-1k02vtxh4ggxct5tngncc33rk9yy5yjhk"`, `password_file = "secrets/password"`)
+	if in, err = read(t, "tmkms", home); err != nil {
+		t.Fatal(err)
+	}
+	d = in.Chains[0].Device
+	if want := filepath.Join(home, "secrets/password"); d.PasswordFile != want || d.Password.Reveal() != "" {
+		t.Errorf("the password is in %q, want %q", d.PasswordFile, want)
+	}
+	for _, text := range append(in.Warnings, in.SwitchOff...) {
+		if strings.Contains(text, "password") {
+			t.Errorf("with a password file: %s", text)
+		}
+	}
+}
+
+// What a chain whose key is in a Ledger, or at Fortanix, does instead.
+func TestKeysThatCannotCome(t *testing.T) {
+	for _, tt := range []struct{ provider, want, next string }{
+		{
+			`[[providers.ledgertm]]
+chain_ids = ["osmosis-1"]`,
+			"the key of chain osmosis-1 is in a Ledger, which gives it to nobody, and whose validator app is no longer maintained",
+			"make a new key, and register it with the chain in place of the old one, before you switch the Ledger off: `privyseal init --chain-id osmosis-1 --node ADDR`",
+		},
+		{
+			`[[providers.fortanixdsm]]
+api_endpoint = "https://amer.smartkey.io"
+api_key = "c2VjcmV0LWtleQ=="
+signing_keys = [{ chain_ids = ["osmosis-1"], type = "consensus", key_id = "72e9ed9e-9eb4-46bd-a135-e78ed9bfd611" }]`,
+			"the key 72e9ed9e-9eb4-46bd-a135-e78ed9bfd611 of chain osmosis-1 is in Fortanix DSM at https://amer.smartkey.io, which privyseal does not sign with",
+			"if Fortanix lets the key be exported, import it, with the state of tmkms; if not, make a new key without --import-key, and register it with the chain: `privyseal init --chain-id osmosis-1 --node ADDR --import-key FILE --import-state STATE`",
+		},
+	} {
+		home := install(t, "tmkms-yubihsm")
+		edit(t, filepath.Join(home, "tmkms.toml"), `    { chain_ids = ["osmosis-1"], key = 2 },`, "")
+		edit(t, filepath.Join(home, "tmkms.toml"), "[[providers.softsign]]", tt.provider+"\n\n[[providers.softsign]]")
+		in, err := read(t, "tmkms", home)
+		if want := "cannot migrate from tmkms: " + tt.want + "\n" + tt.next; err == nil || err.Error() != want {
+			t.Errorf("Read = %v, %v\nwant %s", in, err, want)
 		}
 	}
 }

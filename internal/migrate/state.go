@@ -21,16 +21,23 @@ type StateError struct {
 	Path    string
 	KeyFile string
 	KMS     bool // KeyFile holds a ciphertext of AWS KMS
+	Device  *DeviceKey
 	Err     error
 }
 
 func (e *StateError) Error() string {
 	text := fmt.Sprintf("the state of chain %s, %s: %v; look for a newer copy", e.ChainID, e.Path, e.Err)
-	if e.KeyFile == "" {
+	take := ""
+	switch {
+	case e.Device != nil:
+		take = e.Device.takeWords()
+	case e.KeyFile == "":
 		return text
+	default:
+		take = importFlag(e.KMS) + " " + shell.File(e.KeyFile)
 	}
-	return fmt.Sprintf("%s; if there is none, import the key with a height H well above everything that the chain has reached, so that nothing at or below H is ever signed again:\n`privyseal init --chain-id %s --node ADDR %s %s --after-height H`",
-		text, shell.Word(e.ChainID), importFlag(e.KMS), shell.File(e.KeyFile))
+	return fmt.Sprintf("%s; if there is none, import the key with a height H well above everything that the chain has reached, so that nothing at or below H is ever signed again:\n`privyseal init --chain-id %s --node ADDR %s --after-height H`",
+		text, shell.Word(e.ChainID), take)
 }
 
 // importFlag is the flag of privyseal init that takes a key file, or a
@@ -57,7 +64,7 @@ func (e *LiveError) Error() string {
 // stateError says what is wrong with one of the states. Where the key is in parts, no
 // file holds it that could be imported by hand.
 func (c *Chain) stateError(path string, err error) error {
-	e := &StateError{ChainID: c.ID, Path: path, KeyFile: c.KeyFile, KMS: c.KMS != nil, Err: err}
+	e := &StateError{ChainID: c.ID, Path: path, KeyFile: c.KeyFile, KMS: c.KMS != nil, Device: c.Device, Err: err}
 	if len(c.moreKeys) > 0 {
 		e.KeyFile = ""
 	}

@@ -14,56 +14,24 @@ import (
 
 	"privyseal/internal/pubkey"
 	"privyseal/internal/regular"
+	"privyseal/internal/shell"
 )
-
-// tmkmsConfig is the tmkms.toml of tmkms (src/config/, v0.15).
-type tmkmsConfig struct {
-	Chain     []tmkmsChain     `toml:"chain"`
-	Validator []tmkmsValidator `toml:"validator"`
-	Providers struct {
-		Softsign    []tmkmsSoftsign `toml:"softsign"`
-		YubiHSM     any             `toml:"yubihsm"`
-		LedgerTM    any             `toml:"ledgertm"`
-		FortanixDSM any             `toml:"fortanixdsm"`
-	} `toml:"providers"`
-}
-
-type tmkmsChain struct {
-	ID             string `toml:"id"`
-	KeyFormat      any    `toml:"key_format"`
-	SignExtensions bool   `toml:"sign_extensions"`
-	StateFile      string `toml:"state_file"`
-	StateHook      any    `toml:"state_hook"`
-}
-
-type tmkmsValidator struct {
-	Addr            string `toml:"addr"`
-	ChainID         string `toml:"chain_id"`
-	Reconnect       *bool  `toml:"reconnect"`
-	Timeout         uint16 `toml:"timeout"` // seconds
-	SecretKey       string `toml:"secret_key"`
-	MaxHeight       string `toml:"max_height"`
-	ProtocolVersion string `toml:"protocol_version"`
-}
-
-type tmkmsSoftsign struct {
-	ChainIDs  []string `toml:"chain_ids"`
-	KeyType   string   `toml:"key_type"`
-	KeyFormat string   `toml:"key_format"`
-	Path      string   `toml:"path"`
-}
 
 // readTMKMS reads a tmkms.toml.
 func readTMKMS(path string) (*Installation, error) {
 	path = fileIn(path, "tmkms.toml")
 	in := &Installation{before: []string{stopFor("tmkms")}}
 	var cfg tmkmsConfig
-	if err := in.decodeTOML(path, &cfg); err != nil {
+	if err := in.decodeTOML(path, &cfg, "providers.yubihsm"); err != nil {
 		return nil, err
 	}
 	dir := filepath.Dir(path)
+	device, err := in.readDevice(path, &cfg)
+	if err != nil {
+		return nil, err
+	}
 	for _, v := range cfg.Validator {
-		if !slices.ContainsFunc(cfg.Chain, func(c tmkmsChain) bool { return c.ID == v.ChainID }) {
+		if !cfg.has(v.ChainID) {
 			return nil, fmt.Errorf("%s has a [[validator]] of the chain %q, and no such [[chain]]", path, v.ChainID)
 		}
 	}
@@ -73,7 +41,7 @@ func readTMKMS(path string) (*Installation, error) {
 			in.warn("the chain %s has no [[validator]] in %s and is left out", chain.ID, path)
 			continue
 		}
-		c, err := cfg.chain(dir, chain, validators)
+		c, err := cfg.chain(dir, device, chain, validators)
 		if err != nil {
 			return nil, err
 		}
@@ -82,12 +50,12 @@ func readTMKMS(path string) (*Installation, error) {
 	return in, nil
 }
 
-func (cfg *tmkmsConfig) chain(dir string, chain tmkmsChain, validators []tmkmsValidator) (Chain, error) {
+func (cfg *tmkmsConfig) chain(dir string, device *Device, chain tmkmsChain, validators []tmkmsValidator) (Chain, error) {
 	c := Chain{ID: chain.ID, StateFile: resolve(dir, chain.StateFile), parseState: parseTMKMSState}
 	if c.StateFile == "" {
 		c.StateFile = filepath.Join(dir, chain.ID+"_priv_validator_state.json")
 	}
-	if err := cfg.readKey(dir, &c); err != nil {
+	if err := cfg.readKey(dir, device, &c); err != nil {
 		return Chain{}, err
 	}
 	if chain.StateHook != nil {
@@ -108,37 +76,50 @@ func (cfg *tmkmsConfig) chain(dir string, chain tmkmsChain, validators []tmkmsVa
 	return c, nil
 }
 
+// fileKeys returns the keys of a chain that are in files.
+func (cfg *tmkmsConfig) fileKeys(dir, chainID string) (list []tmkmsKey, err error) {
+	for _, s := range cfg.Providers.Softsign {
+		if !slices.Contains(s.ChainIDs, chainID) {
+			continue
+		}
+		if !slices.Contains([]string{"", "account", "consensus"}, s.KeyType) {
+			return nil, fmt.Errorf("the key %s is of the unknown type %q", s.Path, s.KeyType)
+		}
+		path := resolve(dir, s.Path)
+		list = append(list, tmkmsKey{name: path, path: path, isAccount: s.KeyType == "account"})
+	}
+	return list, nil
+}
+
 // readKey finds the one key of the chain: its consensus key, or the account
 // key with which tmkms signs on chains of secp256k1.
-func (cfg *tmkmsConfig) readKey(dir string, c *Chain) error {
-	var consensus, account []tmkmsSoftsign
-	for _, s := range cfg.Providers.Softsign {
-		switch {
-		case !slices.Contains(s.ChainIDs, c.ID):
-		case s.KeyType == "account":
-			account = append(account, s)
-		case s.KeyType == "" || s.KeyType == "consensus":
-			consensus = append(consensus, s)
-		default:
-			return fmt.Errorf("the key %s is of the unknown type %q", s.Path, s.KeyType)
-		}
+func (cfg *tmkmsConfig) readKey(dir string, device *Device, c *Chain) error {
+	all, err := cfg.fileKeys(dir, c.ID)
+	if err != nil {
+		return err
 	}
-	found, as := consensus, pubkey.Ed25519
+	all = append(all, cfg.deviceKeys(c.ID)...)
+	account := slices.DeleteFunc(slices.Clone(all), func(k tmkmsKey) bool { return !k.isAccount })
+	found, as := slices.DeleteFunc(all, func(k tmkmsKey) bool { return k.isAccount }), pubkey.Ed25519
 	if len(found) == 0 {
 		found, as = account, pubkey.Secp256k1
 	} else if len(account) > 0 {
-		c.warn("the account key %s is not taken over: privyseal signs blocks only", resolve(dir, account[0].Path))
+		c.warn("the account key %s is not taken over: privyseal signs blocks only", account[0].name)
 	}
-	switch {
-	case len(found) == 0 && (cfg.Providers.YubiHSM != nil || cfg.Providers.LedgerTM != nil || cfg.Providers.FortanixDSM != nil):
-		return fmt.Errorf("the key of chain %s is in a device (yubihsm, ledgertm or fortanixdsm): this release takes over softsign keys, the devices come with a later one", c.ID)
-	case len(found) == 0:
-		return fmt.Errorf("the chain %s has no [[providers.softsign]]", c.ID)
-	case len(found) > 1:
-		return fmt.Errorf("the chain %s has %d keys in [[providers.softsign]], and tmkms allows one", c.ID, len(found))
+	if len(found) == 0 {
+		if err := cfg.elsewhere(c.ID); err != nil {
+			return err
+		}
+		return fmt.Errorf("the chain %s has no key: neither [[providers.softsign]] nor [[providers.yubihsm]] names it", c.ID)
 	}
-	c.KeyFile = resolve(dir, found[0].Path)
-	var err error
+	if len(found) > 1 {
+		return fmt.Errorf("the chain %s has %d keys, and tmkms allows one: %s and %s", c.ID, len(found), found[0].name, found[1].name)
+	}
+	if found[0].path == "" {
+		c.Device = &DeviceKey{device, found[0].id, as}
+		return nil
+	}
+	c.KeyFile = found[0].path
 	c.Key, err = readKey(c.KeyFile, as)
 	return err
 }
@@ -181,8 +162,8 @@ func tmkmsAddr(addr string) string {
 }
 
 // decodeTOML decodes the config file at path. Keys that v does not have make a
-// warning each.
-func (in *Installation) decodeTOML(path string, v any) error {
+// warning each, and an error in the table strict.
+func (in *Installation) decodeTOML(path string, v any, strict string) error {
 	data, _, err := regular.Read(path, maxConfigSize)
 	if err != nil {
 		return err
@@ -192,7 +173,11 @@ func (in *Installation) decodeTOML(path string, v any) error {
 	if errors.As(err, &unknown) {
 		for _, e := range unknown.Errors {
 			line, _ := e.Position()
-			in.warn("%s:%d: the key %s is unknown and was left out", path, line, strings.Join(e.Key(), "."))
+			key := strings.Join(e.Key(), ".")
+			if strict != "" && strings.HasPrefix(key, strict+".") {
+				return fmt.Errorf("%s:%d: the key %s is unknown", path, line, shell.Line(key))
+			}
+			in.warn("%s:%d: the key %s is unknown and was left out", path, line, key)
 		}
 		return nil
 	}

@@ -44,7 +44,7 @@ func readTMKMSLight(path string) (*Installation, error) {
 	path = fileIn(path, "tmkms.toml")
 	in := &Installation{before: []string{stopFor("tmkms-light (tmkms-softsign)")}}
 	var cfg lightConfig
-	if err := in.decodeTOML(path, &cfg); err != nil {
+	if err := in.decodeTOML(path, &cfg, ""); err != nil {
 		return nil, err
 	}
 	if err := cfg.check(path); err != nil {

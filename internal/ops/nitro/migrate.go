@@ -36,7 +36,7 @@ func (f *Taker) Takes(c migrate.Chain) bool { return c.KMS != nil }
 // Idle implements [home.Taker].
 func (f *Taker) Idle() error {
 	if f.publicKey != "" || f.enclave.want.EIF != "" || f.enclaveConfig != "" {
-		return cli.Usagef("--public-key, --eif and --enclave-config are for a key that an enclave holds, and this one is in a file")
+		return cli.Usagef("--public-key, --eif and --enclave-config are for a key that an enclave holds, and the old signer has none in one")
 	}
 	return nil
 }
@@ -50,7 +50,7 @@ func (f *Taker) takeKey(c migrate.Chain) []string {
 	return append(words, "--public-key", f.publicKey, "--import-kms", c.KeyFile)
 }
 
-// Take implements [home.Taker].
+// Take implements [home.ChainTaker].
 func (f *Taker) Take(cmd *cobra.Command, in *home.Installer, old *migrate.Installation, c migrate.Chain, t *home.TakeOver) error {
 	stdout, stderr := cmd.OutOrStdout(), cmd.ErrOrStderr()
 	settings, err := f.takeEnclave(cmd, in, old)
