@@ -22,7 +22,7 @@ const (
 
 // A chain of the Cosmos SDK makes blocks, with the lines of doc/in-process.md in the SDK's
 // server/start.go, and with its handler and no fork. The page's lines go into each version
-// that it names. It builds for minutes, and is a part of `make test-peers`.
+// that it names, of which one is compiled. It builds for minutes, and is a part of `make test-peers`.
 func TestInProcessSDK(t *testing.T) {
 	if os.Getenv("PRIVYSEAL_EVERY_VERSION") != "1" {
 		t.Skip("it is for make test-peers")
