@@ -2,6 +2,7 @@ package aiakos
 
 import (
 	"context"
+	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -142,11 +143,14 @@ func (h onDevice) importKey(ctx context.Context, public pubkey.Key) error {
 	if err != nil {
 		return err
 	}
-	session, err := hsm.Authenticate(ctx, transport, h.authKey, hsm.DeriveKey(h.password))
+	defer transport.Close() // a device on the USB is for one transport at a time
+	authKey := hsm.DeriveKey(h.password)
+	defer authKey.Wipe()
+	session, err := hsm.Authenticate(ctx, transport, h.authKey, authKey)
 	if err != nil {
 		return err
 	}
-	defer session.Close(context.WithoutCancel(ctx))
+	defer session.Close(ctx)
 	_, err = session.PublicKey(ctx, h.id)
 	refused, _ := errors.AsType[*hsm.DeviceError](err)
 	if refused == nil || refused.Code != hsm.ObjectNotFound {
@@ -158,6 +162,7 @@ func (h onDevice) importKey(ctx context.Context, public pubkey.Key) error {
 	}
 	defer key.Wipe()
 	secret, isEd25519 := key.Ed25519()
+	defer clear(secret)
 	switch {
 	case !key.PublicKey().Equal(public):
 		return fmt.Errorf("%s has the key %v, and the chain's is %v", h.keyFile, key.PublicKey(), public)
@@ -166,6 +171,6 @@ func (h onDevice) importKey(ctx context.Context, public pubkey.Key) error {
 	}
 	_, err = session.PutAsymmetricKey(ctx, hsm.Object{
 		ID: h.id, Label: "aiakos", Domains: hsm.Domain(1), Capabilities: hsm.SignEdDSA, Algorithm: hsm.Ed25519,
-	}, secret.Seed())
+	}, secret[:ed25519.SeedSize])
 	return err
 }

@@ -5,10 +5,16 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"privyseal/aiakos"
 	"privyseal/internal/key/yubihsm/yubihsmtest"
@@ -115,6 +121,33 @@ func TestNodeOfAiakos(t *testing.T) {
 	variables(t, device.URL(), "7", "1", "password")
 	if _, err := sign(t, open(t, dir), request(privval.KindPrevote, 2, 1)); err != nil {
 		t.Errorf("all variables but the import: %v", err)
+	}
+}
+
+// The import lets go of the device before the key on it is used: on the USB a device is for
+// one at a time.
+func TestImportLetsGo(t *testing.T) {
+	device := yubihsmtest.New(t, yubihsmtest.Options{})
+	target, err := url.Parse(device.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	connector := httptest.NewUnstartedServer(httputil.NewSingleHostReverseProxy(target))
+	gone := make(chan struct{}, 100)
+	connector.Config.ConnState = func(_ net.Conn, s http.ConnState) {
+		if s == http.StateClosed {
+			gone <- struct{}{}
+		}
+	}
+	connector.Start()
+	t.Cleanup(connector.Close)
+	dir, _ := newNodeHome(t)
+	variables(t, connector.URL, "7", "", "", "TRUE")
+	publicKey(t, open(t, dir), pubkey.Ed25519)
+	select {
+	case <-gone:
+	case <-time.After(30 * time.Second):
+		t.Error("the connection of the import is still open")
 	}
 }
 
