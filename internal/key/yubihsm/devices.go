@@ -76,8 +76,17 @@ func open(c Config, t times) (*Devices, error) {
 	return ds, nil
 }
 
+// within returns a context that ends with ctx, and with Close.
+func (ds *Devices) within(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	stop := context.AfterFunc(ds.ctx, func() { cancel(errClosed) })
+	return ctx, func() { stop(); cancel(nil) }
+}
+
 // Public returns the public key of an object on the first device that answers.
 func (ds *Devices) Public(ctx context.Context, id uint16) (public pubkey.Key, err error) {
+	ctx, cancel := ds.within(ctx)
+	defer cancel()
 	for _, d := range ds.order() {
 		if public, err = d.public(ctx, id); err == nil {
 			return public, nil
@@ -247,7 +256,7 @@ func (ds *Devices) Status() (list []Status) {
 	return list
 }
 
-// Close ends the sessions and wipes the authentication key. A Sign that is under way fails.
+// Close ends the sessions and wipes the authentication key. What is under way fails.
 func (ds *Devices) Close() error {
 	ds.closed.Do(func() {
 		ds.end()

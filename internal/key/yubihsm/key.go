@@ -25,8 +25,13 @@ func (ds *Devices) Key(ctx context.Context, id uint16, public pubkey.Key) (*Key,
 	if public.Type() != pubkey.Ed25519 && public.Type() != pubkey.Secp256k1 {
 		return nil, fmt.Errorf("a YubiHSM signs with ed25519 and secp256k1, and the public key is of type %q", public.Type())
 	}
+	if ds.ctx.Err() != nil {
+		return nil, errClosed
+	}
 	k := &target{id, public, public.Verifier()}
-	ctx, cancel := context.WithTimeout(ctx, ds.times.patience)
+	ctx, cancel := ds.within(ctx)
+	defer cancel()
+	ctx, cancel = context.WithTimeout(ctx, ds.times.patience)
 	defer cancel()
 	for _, d := range ds.list {
 		err := d.compare(ctx, k)

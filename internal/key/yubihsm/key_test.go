@@ -475,6 +475,38 @@ func TestClose(t *testing.T) {
 	}
 }
 
+// TestCloseEndsAll: Close ends what is under way, and waits until nobody uses the
+// authentication key any more; what comes afterwards has no device to wait for.
+func TestCloseEndsAll(t *testing.T) {
+	w := newWorld(t, 1, patient)
+	w.dev[0].Always(byte(hsm.CommandGetPublicKey), w.dev[0].Hang())
+	done := make(chan error)
+	ask := func() {
+		_, err := w.ours.Public(context.Background(), keyID)
+		done <- err
+	}
+	ends := func(when string) {
+		t.Helper()
+		select {
+		case err := <-done:
+			if !errors.Is(err, errClosed) && !errors.Is(err, context.Canceled) {
+				t.Errorf("%s: %v", when, err)
+			}
+		case <-time.After(time.Minute):
+			t.Fatalf("%s: it does not end", when)
+		}
+	}
+	go ask()
+	w.await("it asks", func() bool { return len(w.ours.list[0].turn) == 1 })
+	w.ours.Close()
+	ends("under way")
+	go ask()
+	ends("afterwards")
+	if _, err := w.ours.Key(context.Background(), keyID, w.public); err == nil {
+		t.Error("a key of closed devices")
+	}
+}
+
 func TestCloseEndsSign(t *testing.T) {
 	w := newWorld(t, 1, patient)
 	w.dev[0].Always(yubihsmtest.SignEdDSA, w.dev[0].Hang())
