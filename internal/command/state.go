@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"math"
 	"text/tabwriter"
 	"time"
@@ -453,7 +454,11 @@ first. If the output is lost, export again: it stays the same.`,
 				_, err = cmd.OutOrStdout().Write(data)
 				return err
 			}
-			if err := cli.WriteNewFrom(out, 0o600, export); err != nil {
+			err = cli.WriteNewFrom(out, 0o600, export)
+			if at, ok := err.(*fs.PathError); ok { // of the file, and not of the state
+				err = fmt.Errorf("cannot export: %w", at)
+			}
+			if err != nil {
 				return a.Providers.ExplainState(c, ch, err)
 			}
 			fmt.Fprintf(cmd.ErrOrStderr(), "%s: nothing is signed here any more; on the new host type `privyseal state import --chain-id %s %s`\n", ch.Name, shell.Word(ch.Name), shell.File(out))

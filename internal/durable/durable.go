@@ -37,7 +37,10 @@ func Create(path string, data []byte, mode fs.FileMode) error {
 // CreateFrom is Create for content that exists only once something else has ended: content
 // is called when the folder is known to take a new file.
 func CreateFrom(path string, mode fs.FileMode, content func() ([]byte, error)) error {
-	path = filepath.Clean(path) // of "file/" the temporary file would be in a folder
+	if path != "" && os.IsPathSeparator(path[len(path)-1]) {
+		return &fs.PathError{Op: "create", Path: path, Err: syscall.EISDIR}
+	}
+	path = filepath.Clean(path) // of "folder/." the temporary file would be in the folder
 	if _, err := os.Lstat(path); err == nil {
 		return &fs.PathError{Op: "create", Path: path, Err: syscall.EEXIST}
 	}

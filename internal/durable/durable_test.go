@@ -281,6 +281,9 @@ func TestCreateFrom(t *testing.T) {
 	if err := CreateFrom(filepath.Join(path, "below"), 0o600, ask); !errors.Is(err, fs.ErrNotExist) || asked || strings.Contains(err.Error(), tempMark) {
 		t.Errorf("%v, asked %v", err, asked)
 	}
+	if err := CreateFrom(path+"/", 0o600, ask); !errors.Is(err, syscall.EISDIR) || asked {
+		t.Errorf("a folder: %v, asked %v", err, asked)
+	}
 	if err := CreateFrom(path, 0o600, ask); !errors.Is(err, syscall.EPIPE) || !asked {
 		t.Errorf("%v, asked %v", err, asked)
 	}
