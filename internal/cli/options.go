@@ -19,6 +19,8 @@ func AddOptions[T any](fl *pflag.FlagSet, prefix string, options config.Options[
 		switch v := op.Of(t).(type) {
 		case *string:
 			fl.StringVar(v, name, *v, op.Comment)
+		case *[]string:
+			fl.StringArrayVar(v, name, *v, op.Comment)
 		case *bool:
 			fl.BoolVar(v, name, *v, op.Comment)
 		case *int:

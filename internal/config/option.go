@@ -15,8 +15,9 @@ import (
 type Option[T any] struct {
 	// Name is the key. One in a table below has a name as in "credentials.session_token".
 	Name string
-	// Of returns where the value is: a *string, *bool, *int, *uint32, *Duration or
-	// *secret.Text. The zero value is an absent one.
+	// Of returns where the value is: a *string, *[]string, *bool, *int, *uint32, *Duration
+	// or *secret.Text. The zero value is an absent one, and a list has neither Standard nor
+	// Example.
 	Of func(*T) any
 	// Standard is what an absent key means, Example what its line has then, which is a
 	// comment; "" for no such line.
@@ -47,6 +48,8 @@ func (o Options[T]) Keys() (keys []Key) {
 			k.Type = "a number"
 		case *Duration:
 			k.Type, k.Default = "a duration", quoted(op.Standard)
+		case *[]string:
+			k.Type = "strings"
 		default:
 			k.Type, k.Default = "a string", quoted(op.Standard)
 		}
@@ -54,6 +57,9 @@ func (o Options[T]) Keys() (keys []Key) {
 			k.Default = Required
 		}
 		keys = append(keys, k)
+		if k.Type == "strings" {
+			keys = append(keys, Key{Name: k.Name + ".*", Type: "a string"})
+		}
 	}
 	return keys
 }
@@ -75,6 +81,12 @@ func (o Options[T]) Decode(t *T, values map[string]any, fail func(key, wrong str
 		}
 		value, written := from[name]
 		if !written {
+			continue
+		}
+		if list, ok := op.Of(t).(*[]string); ok {
+			for _, text := range value.([]any) {
+				*list = append(*list, fmt.Sprint(text))
+			}
 			continue
 		}
 		if err := set(op.Of(t), fmt.Sprint(value)); err != nil {
@@ -171,12 +183,14 @@ func (o Options[T]) Paths(t *T, f func(path string) (string, error)) error {
 	return nil
 }
 
-// Text returns the value as text, "" for the zero value.
+// Text returns the value as text, "" for the zero value; a list as the file has it.
 func (op Option[T]) Text(t *T) string {
 	text := ""
 	switch v := op.Of(t).(type) {
 	case *string:
 		return *v
+	case *[]string:
+		return quotedList(*v)
 	case *secret.Text:
 		return v.Reveal()
 	case *Duration:
@@ -194,9 +208,24 @@ func (op Option[T]) Text(t *T) string {
 	return text
 }
 
+// quotedList returns a list as the file has it, "" for none.
+func quotedList(list []string) string {
+	if len(list) == 0 {
+		return ""
+	}
+	texts := make([]string, len(list))
+	for i, text := range list {
+		texts[i] = Quote(text)
+	}
+	return "[" + strings.Join(texts, ", ") + "]"
+}
+
 func isText(value any) bool {
-	_, ok := value.(*string)
-	return ok || isSecret(value)
+	switch value.(type) {
+	case *string, *[]string, *secret.Text:
+		return true
+	}
+	return false
 }
 
 func isSecret(value any) bool {

@@ -19,6 +19,7 @@ type box struct {
 	ID                uint32
 	Wait              Duration
 	Word              secret.Text
+	List              []string
 }
 
 var boxOptions = Options[box]{
@@ -29,6 +30,7 @@ var boxOptions = Options[box]{
 	{Name: "count", Of: func(b *box) any { return &b.Count }, Standard: "2", Example: "2"},
 	{Name: "id", Of: func(b *box) any { return &b.ID }},
 	{Name: "wait", Of: func(b *box) any { return &b.Wait }, Standard: "1s", Comment: "for an answer"},
+	{Name: "list", Of: func(b *box) any { return &b.List }, Comment: "words"},
 	{Name: "who.word", Of: func(b *box) any { return &b.Word }, Required: true, More: "Nobody sees it."},
 }
 
@@ -56,13 +58,13 @@ func boxes(lines string) string {
 
 // Keys, values, defaults, lines and mistakes of a table follow from its options.
 func TestOptions(t *testing.T) {
-	all := boxes("text = \"t\"\nfile = \"f\"\nloose = \"l\"\non = true\ncount = 3\nid = 4\nwait = \"2s\"\n[box.main.who]\nword = \"w\"\n")
+	all := boxes("text = \"t\"\nfile = \"f\"\nloose = \"l\"\non = true\ncount = 3\nid = 4\nwait = \"2s\"\nlist = [\"x\", \"y \\\"z\\\"\"]\n[box.main.who]\nword = \"w\"\n")
 	for name, tt := range map[string]struct {
 		text string
 		want box
 		line string // that is written
 	}{
-		"all":   {all, box{"t", "f", "l", true, 3, 4, Duration{2 * time.Second}, secret.New("w")}, "\n[box.main.who]\nword = \"w\"\n"},
+		"all":   {all, box{"t", "f", "l", true, 3, 4, Duration{2 * time.Second}, secret.New("w"), []string{"x", `y "z"`}}, "list = [\"x\", \"y \\\"z\\\"\"] # words\n\n[box.main.who]\nword = \"w\"\n"},
 		"least": {boxes("text = \"t\"\n"), box{Text: "t", Count: 2, Wait: Duration{time.Second}}, "text = \"t\" # a word\n# file = \"x.pem\"\n# on = false\n# count = 2\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -97,6 +99,9 @@ func TestOptions(t *testing.T) {
 		"text = \"t\"\nwait = \"soon\"\n":             "p:9: ",
 		"text = \"t\"\ncount = \"1\"\n":               "p:9: ",
 		"text = \"t\"\nText = \"t\"\n":                "p:9: unknown key box.main.Text",
+		"text = \"t\"\nlist = []\n":                   "p:9: box main: list is empty",
+		"text = \"t\"\nlist = \"x\"\n":                "p:9: box.main.list: want list = [",
+		"text = \"t\"\nlist = [\"x\", 1]\n":           "p:9: box.main.list.1: want a string in quotes",
 		"text = \"t\"\n[box.main.who]\nword = 1\n":    "p:10: ",
 		"text = \"t\"\nwho.word = \"w\"\nwho.x = 1\n": "p:10: unknown key box.main.who.x",
 	} {
@@ -122,7 +127,7 @@ func TestOptionsKeys(t *testing.T) {
 	}
 	if diff := cmp.Diff([]string{
 		"text|a string|required|a word|", "file|a string|||", "loose|a string|||", "on|true or false|false||", "count|a number|2||", "id|a number|||",
-		`wait|a duration|"1s"|for an answer|`, "who|a table|||", "who.word|a string|required||Nobody sees it.",
+		`wait|a duration|"1s"|for an answer|`, "list|strings||words|", "list.*|a string|||", "who|a table|||", "who.word|a string|required||Nobody sees it.",
 	}, keys); diff != "" {
 		t.Errorf("-want +got\n%s", diff)
 	}
