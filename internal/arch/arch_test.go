@@ -48,12 +48,14 @@ var mayImport = map[string]string{
 
 	"internal/key/soft/keyfile": "internal/cure internal/durable internal/key/soft internal/pubkey internal/regular",
 
-	"internal/key/vault": "internal/regular internal/pubkey internal/shell internal/strictjson",
+	"internal/key/reference": "internal/pubkey internal/regular",
+
+	"internal/key/vault": "internal/key/reference internal/regular internal/pubkey internal/shell internal/strictjson",
 
 	// The protocol of the YubiHSM 2, for other programs too.
 	"yubihsm":                "yubihsm/internal/usbfs",
 	"yubihsm/internal/usbfs": "",
-	"internal/key/yubihsm":   "internal/pubkey yubihsm",
+	"internal/key/yubihsm":   "internal/key/reference internal/pubkey yubihsm",
 
 	// What an operator does to one without it: words, backups, certificates.
 	"internal/key/yubihsm/words": "internal/bech32",

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"privyseal/internal/key/reference"
 	"privyseal/internal/pubkey"
 )
 
@@ -31,7 +32,7 @@ func TestReference(t *testing.T) {
 		"another end":       strings.Replace(goodReference, "Ro=", "Rp=", 1),
 		"other line feeds":  strings.ReplaceAll(goodReference, "\n", "\r\n"),
 		"other order":       "privyseal vault key 1\nversion 3\nname val-1\npublic 11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=\n",
-		"a name of no size": strings.Replace(goodReference, "val-1", strings.Repeat("x", maxReference), 1),
+		"a name of no size": strings.Replace(goodReference, "val-1", strings.Repeat("x", reference.MaxSize), 1),
 	} {
 		if r, err := ParseReference([]byte(text)); err == nil {
 			t.Errorf("%s: %+v", name, r)
@@ -50,7 +51,7 @@ func TestReadReference(t *testing.T) {
 		"written by a group": {goodReference, 0o620, "may be written by others"},
 		"written by all":     {goodReference, 0o602, "may be written by others"},
 		"torn":               {goodReference[:40], 0o600, "it is truncated"},
-		"long":               {goodReference + strings.Repeat("x", 2*maxReference), 0o600, "more than 1024 bytes"},
+		"long":               {goodReference + strings.Repeat("x", 2*reference.MaxSize), 0o600, "more than 1024 bytes"},
 	} {
 		os.Remove(path)
 		if err := os.WriteFile(path, []byte(tt.text), 0o600); err != nil {

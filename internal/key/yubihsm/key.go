@@ -22,8 +22,8 @@ type Key struct {
 // each device that can be reached now. A device that cannot be is compared before it signs
 // again; if none can be reached, signing fails until one is back.
 func (ds *Devices) Key(ctx context.Context, id uint16, public pubkey.Key) (*Key, error) {
-	if public.Type() != pubkey.Ed25519 && public.Type() != pubkey.Secp256k1 {
-		return nil, fmt.Errorf("a YubiHSM signs with ed25519 and secp256k1, and the public key is of type %q", public.Type())
+	if err := signsWith(public); err != nil {
+		return nil, err
 	}
 	if ds.ctx.Err() != nil {
 		return nil, errClosed
@@ -45,6 +45,14 @@ func (ds *Devices) Key(ctx context.Context, id uint16, public pubkey.Key) (*Key,
 	defer ds.mu.Unlock()
 	ds.keys = append(ds.keys, k)
 	return &Key{ds, k}, nil
+}
+
+// signsWith refuses a public key of a type that no chain has on a YubiHSM.
+func signsWith(public pubkey.Key) error {
+	if public.Type() != pubkey.Ed25519 && public.Type() != pubkey.Secp256k1 {
+		return fmt.Errorf("a YubiHSM signs with ed25519 and secp256k1, and the public key is of type %q", public.Type())
+	}
+	return nil
 }
 
 // Public returns the public key, a [pubkey.Key].
