@@ -6,6 +6,7 @@ import (
 	"privyseal/internal/ops/nitro"
 	"privyseal/internal/ops/soft"
 	"privyseal/internal/ops/vault"
+	"privyseal/internal/ops/yubihsm"
 	"privyseal/internal/provider"
 )
 
@@ -16,6 +17,7 @@ func build() home.Build {
 			soft.Provider(),
 			nitro.Provider(),
 			vault.Provider(),
+			yubihsm.Provider(),
 		},
 		Stores: provider.Stores{
 			file.Store(),

@@ -101,7 +101,7 @@ func (k Kinds) names(of func(Kind) string) string {
 
 // laterProviders and laterStores are named in the design and are not in this build.
 var (
-	laterProviders = []string{"sgx", "yubihsm", "pkcs11", "tpm", "sev", "tdx"}
+	laterProviders = []string{"sgx", "pkcs11", "tpm", "sev", "tdx"}
 	laterStores    = []string{"etcd", "dynamodb"}
 )
 

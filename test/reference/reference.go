@@ -176,7 +176,7 @@ func flagTable(flags *pflag.FlagSet) string {
 
 // valueNames are what the values of flags are called, by type.
 var valueNames = map[string]string{
-	"bool": "", "string": " TEXT", "stringArray": " TEXT", "int": " N", "int64": " N", "uint32": " N", "duration": " DURATION",
+	"bool": "", "string": " TEXT", "stringArray": " TEXT", "int": " N", "int64": " N", "uint16": " N", "uint32": " N", "duration": " DURATION",
 }
 
 // flag returns how a flag is typed.

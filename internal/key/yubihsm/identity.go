@@ -13,7 +13,7 @@ func (d *device) public(ctx context.Context, id uint16) (public pubkey.Key, err 
 	err = d.do(ctx, func() bool { return false }, func(ctx context.Context, s *hsm.Session) error {
 		there, err := s.PublicKey(ctx, id)
 		if err == nil {
-			public, err = toPublic(there)
+			public, err = PublicOf(there)
 		}
 		return err
 	})

@@ -52,8 +52,8 @@ func lowS(der []byte) ([]byte, error) {
 	return signature, nil
 }
 
-// toPublic returns a device's public key as ours.
-func toPublic(k hsm.PublicKey) (pubkey.Key, error) {
+// PublicOf returns a device's public key as ours.
+func PublicOf(k hsm.PublicKey) (pubkey.Key, error) {
 	switch k.Algorithm {
 	case hsm.Ed25519:
 		return pubkey.New(pubkey.Ed25519, k.Bytes)

@@ -55,7 +55,7 @@ func worldOf(t testing.TB, n int, with times, algorithm byte, options yubihsmtes
 	}
 	raw := hsm.PublicKey{Algorithm: hsm.Algorithm(algorithm), Bytes: w.dev[0].Public(t, keyID)}
 	var err error
-	if w.public, err = toPublic(raw); err != nil {
+	if w.public, err = PublicOf(raw); err != nil {
 		t.Fatal(err)
 	}
 	if w.ours, err = open(c, with); err != nil {

@@ -1,0 +1,114 @@
+package yubihsm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"syscall"
+	"time"
+
+	"privyseal/internal/config"
+	"privyseal/internal/key/yubihsm"
+	"privyseal/internal/provider"
+	hsm "privyseal/yubihsm"
+)
+
+// Check implements [provider.Checker]: each device is asked who it is, and has to sign with
+// each key what is not a message of any chain.
+func (*Holder) Check(ctx context.Context, r *provider.Report) {
+	for _, name := range slices.Sorted(maps.Keys(r.Config.Tables[table])) {
+		set := r.Config.Tables[table][name].(*Set)
+		for _, address := range set.Device {
+			inspection{r, set.login(r.Config.Path), address, r.Config.Line(table, name, "device")}.device(ctx, name)
+		}
+	}
+}
+
+// inspection is one device that is looked at.
+type inspection struct {
+	*provider.Report
+	login   login
+	address string
+	line    int
+}
+
+func (in inspection) add(v provider.Verdict, next, format string, args ...any) {
+	in.Add(v, in.line, table, fmt.Sprintf(format, args...), next)
+}
+
+// device adds the rows of a device, and of its keys if it can be used.
+func (in inspection) device(ctx context.Context, name string) {
+	if isOpen(in.address) {
+		in.add(provider.Unsure, "run the connector on this host, on 127.0.0.1, and reach it through a tunnel if it has to be another one",
+			"%s is not on this host: whoever reaches it can use the device with the password, and who listens on the way can guess a weak one", in.address)
+	}
+	var info hsm.DeviceInfo
+	audit := hsm.AuditOff
+	err := in.login.visit(ctx, in.address, func(ctx context.Context, s *hsm.Session) (err error) {
+		if info, err = s.DeviceInfo(ctx); err != nil {
+			return fmt.Errorf("cannot use the YubiHSM at %s: %w", in.address, err)
+		}
+		// Not every authentication key may ask.
+		if set, err := s.ForceAudit(ctx); err == nil {
+			audit = set
+		}
+		return nil
+	})
+	switch {
+	case errors.Is(err, syscall.EBUSY):
+		in.add(provider.Unsure, "stop that one to have it checked", "%s is in use by another program, as by the signer that runs", in.address)
+		return
+	case err != nil:
+		in.add(provider.Bad, "", "%v", err)
+		return
+	}
+	in.add(provider.Good, "", "%s is %v", in.address, info)
+	in.log(info, audit)
+	for _, ch := range in.Config.Chains {
+		if ch.Provider == table && ch.Table == name {
+			in.Chain = ch.Name
+			in.key(ctx, ch)
+			in.Chain = ""
+		}
+	}
+}
+
+// log adds a row if the log keeps the device from signing, or soon will.
+func (in inspection) log(info hsm.DeviceInfo, audit hsm.Audit) {
+	if audit == hsm.AuditOff || info.LogUsed*4 < info.LogSize*3 {
+		return
+	}
+	verdict := provider.Unsure
+	if info.LogUsed >= info.LogSize {
+		verdict = provider.Bad
+	}
+	in.add(verdict, "read the log and clear it, or turn force-audit off", "%s has %d of %d entries in its log, and signs nothing when it is full: force-audit is on", in.address, info.LogUsed, info.LogSize)
+}
+
+// slowSignature is above what devices take, which is 105 to 146 ms.
+const slowSignature = 300 * time.Millisecond
+
+// key adds the row of a chain's key.
+func (in inspection) key(ctx context.Context, ch config.Chain) {
+	r, err := yubihsm.ReadReference(in.Config.Path(ch.Key))
+	if err != nil {
+		return // the row of the key says so
+	}
+	took, err := probe(ctx, in.login, in.address, r)
+	if err != nil {
+		in.add(provider.Bad, "", "%v", err)
+		return
+	}
+	verdict := provider.Good
+	if took > slowSignature {
+		verdict = provider.Unsure
+	}
+	seconds := func(signatures time.Duration) string {
+		return fmt.Sprintf("%.2gs", math.Max((signatures*took).Seconds(), 0.01))
+	}
+	in.add(verdict, "", "%s signs with key 0x%04x in %v: all chains of the device together can have a block every %s, and with vote extensions every %s",
+		in.address, r.ID, took.Round(100*time.Microsecond), seconds(2), seconds(3))
+}

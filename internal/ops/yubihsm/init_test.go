@@ -1,0 +1,271 @@
+package yubihsm
+
+import (
+	"os"
+	"strings"
+	"testing"
+
+	"privyseal/internal/cli"
+	"privyseal/internal/home"
+	"privyseal/internal/key/yubihsm/yubihsmtest"
+	"privyseal/internal/provider"
+	"privyseal/internal/pubkey"
+)
+
+// Each way to a key leaves a home folder that signs with it, on each device.
+func TestInit(t *testing.T) {
+	past := []string{"--after-height", "1000", "--yes"}
+	for name, tt := range map[string]struct {
+		devices  int
+		imported pubkey.Type // "" for none
+		taken    byte        // algorithm, 0 for none
+		order    home.Order
+		args     []string
+		want     pubkey.Type
+	}{
+		"made":                {devices: 1, want: pubkey.Ed25519},
+		"made of secp256k1":   {devices: 1, order: home.Order{KeyType: cli.KeyType{Name: "secp256k1"}}, want: pubkey.Secp256k1},
+		"taken":               {devices: 1, taken: yubihsmtest.Ed25519, args: append(past, "--yubihsm-take"), want: pubkey.Ed25519},
+		"taken of secp256k1":  {devices: 1, taken: yubihsmtest.K256, args: append(past, "--yubihsm-take"), want: pubkey.Secp256k1},
+		"taken of two":        {devices: 2, taken: yubihsmtest.Ed25519, args: append(past, "--yubihsm-take"), want: pubkey.Ed25519},
+		"imported":            {devices: 1, imported: pubkey.Ed25519, args: past, want: pubkey.Ed25519},
+		"imported, secp256k1": {devices: 1, imported: pubkey.Secp256k1, order: home.Order{KeyType: cli.KeyType{Name: "secp256k1"}}, args: past, want: pubkey.Secp256k1},
+		"imported to two":     {devices: 2, imported: pubkey.Ed25519, args: past, want: pubkey.Ed25519},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, tt.devices)
+			want := pubkey.Key{}
+			if tt.imported != "" {
+				path, secret := w.keyFile("old.key", tt.imported)
+				tt.order.ImportKey, want = path, secret.PublicKey()
+			}
+			if tt.taken != 0 {
+				w.provision(7, tt.taken, 1)
+			}
+			out, err := w.init(tt.order, append(w.set(w.admin("--yubihsm-key-id", "7")...), tt.args...)...)
+			if err != nil {
+				t.Fatalf("%v\n%s", err, out)
+			}
+			w.signs(tt.want, want)
+			for _, d := range w.dev {
+				for _, o := range d.Objects() {
+					if o.Type == yubihsmtest.AsymmetricKey && (o.ID != 7 || o.Capabilities&yubihsmtest.ExportableUnderWrap != 0) {
+						t.Errorf("%+v", o)
+					}
+				}
+			}
+		})
+	}
+}
+
+// signs opens the key of the first chain and has each device sign with it.
+func (w *world) signs(kind pubkey.Type, want pubkey.Key) {
+	w.t.Helper()
+	c := w.config()
+	h := &Holder{}
+	public, err := h.Public(c, c.Chains[0])
+	if err != nil || public.Type() != kind || !want.IsZero() && !public.Equal(want) {
+		w.t.Errorf("%v, %v", public, err)
+	}
+	set := c.Tables[table]["main"].(*Set)
+	for _, address := range set.Device {
+		one := *set
+		one.Device = []string{address}
+		c.Tables[table]["main"] = &one
+		key, err := h.Open(w.t.Context(), c, c.Chains[0])
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		signature, err := key.Sign(nil, []byte("a vote"), nil)
+		if err != nil || !public.Verify([]byte("a vote"), signature) {
+			w.t.Errorf("%x, %v", signature, err)
+		}
+		key.Close()
+	}
+}
+
+// What cannot be is said before anything is made, here and on every device.
+func TestInitRefuses(t *testing.T) {
+	past := []string{"--after-height", "1000", "--yes"}
+	taking := append(past, "--yubihsm-take", "--yubihsm-key-id", "7")
+	flag := func(name, value string) []string { return []string{name, value} }
+	for name, tt := range map[string]struct {
+		before func(w *world)
+		order  home.Order
+		args   []string
+		bare   bool // without the flags of the devices
+		want   string
+	}{
+		"no id":                    {args: []string{}, want: "--yubihsm-key-id is missing"},
+		"take and import":          {order: home.Order{ImportKey: "x"}, args: append(taking, "--yubihsm-take"), want: "--yubihsm-take is for a key that is on the device"},
+		"take, exportable":         {args: append(taking, "--yubihsm-exportable"), want: "--yubihsm-exportable is for"},
+		"half an administrator":    {args: []string{"--yubihsm-key-id", "7", "--yubihsm-admin-password-file", ""}, want: "go together"},
+		"no device":                {bare: true, args: []string{"--yubihsm-key-id", "7"}, want: "--yubihsm-device is missing: there is no [yubihsm.main]"},
+		"a wrong device":           {args: []string{"--yubihsm-key-id", "7", "--yubihsm-device", "ftp://x"}, want: "--yubihsm-device is wrong"},
+		"taken without a state":    {args: []string{"--yubihsm-take", "--yubihsm-key-id", "7"}, want: "may have signed before"},
+		"a state of a new key":     {args: append(flag("--yubihsm-key-id", "7"), past...), want: "a new key has signed nothing"},
+		"another type":             {order: home.Order{KeyType: cli.KeyType{Name: "ml_dsa_65"}}, args: flag("--yubihsm-key-id", "7"), want: "a YubiHSM signs with ed25519 and secp256k1"},
+		"a wrong password":         {before: func(w *world) { w.file("four", "five") }, args: flag("--yubihsm-key-id", "7"), want: "is not the one of authentication key 0x0004"},
+		"a password that is empty": {before: func(w *world) { w.file("four", "\n") }, args: flag("--yubihsm-key-id", "7"), want: "does not hold a password"},
+		"a password to read":       {before: func(w *world) { os.Chmod(w.path("four"), 0o644) }, args: flag("--yubihsm-key-id", "7"), want: "so that others may have read it"},
+		"no such auth key":         {args: []string{"--yubihsm-key-id", "7", "--yubihsm-auth-key", "9"}, want: "has no authentication key 0x0009"},
+		"one that may not sign": {before: func(w *world) {
+			for _, d := range w.dev {
+				d.ProvisionAuth(w.t, 4, "four", yubihsmtest.CanSignECDSA)
+			}
+		}, args: flag("--yubihsm-key-id", "7"), want: "it lacks the capability sign-eddsa"},
+		"one that may not make": {args: []string{"--yubihsm-key-id", "7", "--yubihsm-admin-auth-key", "4", "--yubihsm-admin-password-file", "FOUR"}, want: "it lacks the capability generate-asymmetric-key"},
+		"one that delegates nothing": {before: func(w *world) {
+			for _, d := range w.dev {
+				d.ProvisionAuth(w.t, 2, "two", makes)
+			}
+		}, args: flag("--yubihsm-key-id", "7"), want: "it lacks the delegated capability sign-eddsa"},
+		"nothing to take":        {args: taking, want: "there is no key to take"},
+		"a key of another curve": {before: func(w *world) { w.provision(7, yubihsmtest.P256, 1) }, args: taking, want: "no chain signs with that"},
+		"not the type":           {before: func(w *world) { w.provision(7, yubihsmtest.K256, 1) }, order: home.Order{KeyType: cli.KeyType{Name: "ed25519"}}, args: taking, want: "--key-type ed25519"},
+		"the id is taken":        {before: func(w *world) { w.provision(7, yubihsmtest.Ed25519, 1) }, args: flag("--yubihsm-key-id", "7"), want: "is taken"},
+		"no device there":        {before: func(w *world) { w.dev[0].Unplug() }, args: flag("--yubihsm-key-id", "7"), want: "reaches no device"},
+		"no connector there":     {before: func(w *world) { w.dev[0].StopConnector() }, args: flag("--yubihsm-key-id", "7"), want: "no answer from the YubiHSM connector"},
+		"all sessions in use": {before: func(w *world) {
+			w.dev[0].Always(yubihsmtest.CreateSession, yubihsmtest.Fails(yubihsmtest.SessionsFull))
+		}, args: flag("--yubihsm-key-id", "7"),
+			want: "all 16 sessions of"},
+		"something else answers": {before: func(w *world) {
+			w.dev[0].Always(yubihsmtest.CreateSession, yubihsmtest.Answer([]byte("<html>")))
+		}, args: flag("--yubihsm-key-id", "7"), want: "is not a YubiHSM connector"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, 1)
+			if tt.before != nil {
+				tt.before(w)
+			}
+			before := w.objects()
+			args := append([]string{}, tt.args...)
+			for i := range args {
+				args[i] = strings.Replace(args[i], "FOUR", w.path("four"), 1)
+			}
+			if !tt.bare {
+				args = append(w.set(w.admin()...), args...)
+			}
+			out, err := w.init(tt.order, args...)
+			if err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("%v, want %q\n%s", err, tt.want, out)
+			}
+			if _, err := os.Stat(w.home); err == nil {
+				t.Error("a home was made")
+			}
+			w.untouched(before)
+		})
+	}
+}
+
+// What was on one device is not made, and not overwritten, on another.
+func TestInitRefusesOneOfTwo(t *testing.T) {
+	path := func(w *world) string { path, _ := w.keyFile("old.key", pubkey.Ed25519); return path }
+	past := []string{"--after-height", "1000", "--yes", "--yubihsm-key-id", "7"}
+	for name, tt := range map[string]struct {
+		before func(w *world)
+		order  func(w *world) home.Order
+		args   []string
+		want   string
+	}{
+		"made on two": {func(*world) {}, func(*world) home.Order { return home.Order{} }, []string{"--yubihsm-key-id", "7"}, "a key is made on one device, and [yubihsm.main] has 2"},
+		"another key on the second": {func(w *world) {
+			w.provision(7, yubihsmtest.Ed25519, 1)
+			w.dev[1].Swap(w.t, 7)
+		}, func(*world) home.Order { return home.Order{} }, append(past, "--yubihsm-take"), "the devices of a set hold the same keys"},
+		"taken on the second": {func(w *world) {
+			w.provision(7, yubihsmtest.Ed25519, 1)
+			w.dev[0].Remove(yubihsmtest.AsymmetricKey, 7)
+		}, func(w *world) home.Order { return home.Order{ImportKey: path(w)} }, past, "is taken"},
+		"not on the second": {func(w *world) {
+			w.provision(7, yubihsmtest.Ed25519, 1)
+			w.dev[1].Remove(yubihsmtest.AsymmetricKey, 7)
+		}, func(*world) home.Order { return home.Order{} }, append(past, "--yubihsm-take"), "there is no key to take"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, 2)
+			tt.before(w)
+			before := w.objects()
+			out, err := w.init(tt.order(w), append(w.set(w.admin()...), tt.args...)...)
+			if err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("%v, want %q\n%s", err, tt.want, out)
+			}
+			w.untouched(before)
+		})
+	}
+}
+
+// An import that was interrupted goes on when it is typed again: what has the key is left
+// as it is.
+func TestImportTwice(t *testing.T) {
+	w := newWorld(t, 2)
+	path, secret := w.keyFile("old.key", pubkey.Ed25519)
+	args := append(w.set(w.admin()...), "--yubihsm-key-id", "7", "--after-height", "1000", "--yes")
+	w.dev[1].Always(yubihsmtest.PutAsymmetricKey, yubihsmtest.Fails(yubihsmtest.StorageFailed))
+	if _, err := w.init(home.Order{ImportKey: path}, args...); err == nil || !strings.Contains(err.Error(), "storage failure") {
+		t.Fatal(err)
+	}
+	w.dev[1].Heal()
+	if out, err := w.init(home.Order{ImportKey: path}, args...); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	w.signs(pubkey.Ed25519, secret.PublicKey())
+	if n := w.dev[0].Count(yubihsmtest.PutAsymmetricKey); n != 1 {
+		t.Errorf("imported %d times to the first device", n)
+	}
+}
+
+// A key that was made and does not sign is said to be there.
+func TestMadeAndDoesNotSign(t *testing.T) {
+	w := newWorld(t, 1)
+	w.dev[0].Always(yubihsmtest.SignEdDSA, yubihsmtest.WrongSignature())
+	_, err := w.init(home.Order{}, append(w.set(w.admin()...), "--yubihsm-key-id", "7")...)
+	if err == nil || !strings.Contains(err.Error(), "the key is on the device now, and does not sign") || !strings.HasSuffix(err.Error(), "with --yubihsm-take") {
+		t.Error(err)
+	}
+	if _, err := os.Stat(w.home); err == nil {
+		t.Error("a home was made")
+	}
+}
+
+// A second chain names the same devices and another key; a table that is there is not
+// changed by flags.
+func TestSecondChain(t *testing.T) {
+	w := newWorld(t, 1)
+	if out, err := w.init(home.Order{}, append(w.set(w.admin()...), "--yubihsm-key-id", "7", "--yubihsm-exportable")...); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	second := home.Order{ChainID: "chain-2"}
+	if _, err := w.init(second, append(w.set(w.admin()...), "--yubihsm-key-id", "8")...); err == nil || !strings.Contains(err.Error(), "--yubihsm-device: there is a [yubihsm.main]") {
+		t.Error(err)
+	}
+	if out, err := w.init(second, w.admin("--yubihsm-key-id", "8")...); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	c := w.config()
+	h := &Holder{}
+	var keys []provider.Key
+	for _, ch := range c.Chains {
+		key, err := h.Open(t.Context(), c, ch)
+		if err != nil {
+			t.Fatal(err)
+		}
+		keys = append(keys, key)
+	}
+	for _, key := range keys {
+		if signature, err := key.Sign(nil, []byte("a vote"), nil); err != nil || !key.PublicKey().Verify([]byte("a vote"), signature) {
+			t.Errorf("%x, %v", signature, err)
+		}
+	}
+	if n := w.dev[0].Sessions(); n != 1 {
+		t.Errorf("two chains have %d sessions", n)
+	}
+	for i, key := range keys {
+		key.Close()
+		key.Close()
+		if n := w.dev[0].Sessions(); n != 1-i {
+			t.Errorf("%d sessions after %d of 2 chains closed", n, i+1)
+		}
+	}
+}

@@ -1,0 +1,188 @@
+package yubihsm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"privyseal/internal/cli"
+	"privyseal/internal/cure"
+	"privyseal/internal/key/soft"
+	"privyseal/internal/key/yubihsm"
+	"privyseal/internal/pubkey"
+	hsm "privyseal/yubihsm"
+)
+
+// making is a key that is made, imported or taken.
+type making struct {
+	devices    []string
+	own, admin login // who signs, and who makes it
+	id         uint16
+	label      string
+	take       bool
+	exportable bool
+	as         pubkey.Type // that is made
+	secret     *soft.Key   // that is imported, nil for none
+
+	domains map[string]hsm.Domains // of the one who signs, on each device
+}
+
+// hold makes the key, imports it or looks at it, and has each device sign with it, with the
+// signer's own authentication key. It returns what the chain's key file holds.
+func (m *making) hold(ctx context.Context) (r yubihsm.Reference, err error) {
+	r.ID = m.id
+	if m.secret != nil {
+		r.Public, m.as = m.secret.PublicKey(), m.secret.Type()
+	}
+	// What is wrong with one of the devices shows before anything is made on another.
+	m.domains = map[string]hsm.Domains{}
+	missing := make([]bool, len(m.devices))
+	for i, address := range m.devices {
+		there, err := m.look(ctx, address)
+		if err != nil {
+			return r, err
+		}
+		if missing[i], err = m.judge(&r, address, there); err != nil {
+			return r, err
+		}
+	}
+	for i, address := range m.devices {
+		if missing[i] {
+			if err := m.make(ctx, address, &r); err != nil {
+				return r, err
+			}
+		}
+	}
+	for _, address := range m.devices {
+		if _, err := probe(ctx, m.own, address, r); err != nil {
+			return r, m.made(err)
+		}
+	}
+	return r, nil
+}
+
+// made says what comes next after a key was made that does not sign.
+func (m *making) made(err error) error {
+	if m.take {
+		return err
+	}
+	failed, next := cure.Split(err.Error())
+	if next != "" {
+		next += "; "
+	}
+	return cure.Add(cli.Actf("the key is on the device now, and does not sign: %s", failed), "%sthen type the same command with --yubihsm-take", next)
+}
+
+// look returns the public key that a device has under the id, zero for none.
+func (m *making) look(ctx context.Context, address string) (public pubkey.Key, err error) {
+	err = m.own.visit(ctx, address, func(ctx context.Context, s *hsm.Session) error {
+		own, err := s.ObjectInfo(ctx, hsm.TypeAuthenticationKey, m.own.id)
+		if err != nil {
+			return fmt.Errorf("cannot look at authentication key 0x%04x of the YubiHSM at %s: %w", m.own.id, address, err)
+		}
+		m.domains[address] = own.Domains
+		there, err := s.PublicKey(ctx, m.id)
+		var refused *hsm.DeviceError
+		if errors.As(err, &refused) && refused.Code == hsm.ObjectNotFound {
+			return m.may(own, address)
+		}
+		if err == nil {
+			public, err = yubihsm.PublicOf(there)
+		}
+		if err != nil {
+			return fmt.Errorf("the key 0x%04x on the YubiHSM at %s: %w", m.id, address, err)
+		}
+		m.as = public.Type()
+		return m.may(own, address)
+	})
+	return public, err
+}
+
+// may refuses an authentication key that cannot sign with the key.
+func (m *making) may(own hsm.ObjectInfo, address string) error {
+	if sign := kinds[m.as].sign; !own.Capabilities.Has(sign) {
+		return fmt.Errorf("authentication key 0x%04x of the YubiHSM at %s may not sign with %s keys: it lacks the capability %v", m.own.id, address, m.as, sign)
+	}
+	return nil
+}
+
+// judge reports whether the key is still to be made on a device that has there, and refuses
+// what is not the right one.
+func (m *making) judge(r *yubihsm.Reference, address string, there pubkey.Key) (missing bool, err error) {
+	object := fmt.Sprintf("object 0x%04x on the YubiHSM at %s", m.id, address)
+	switch {
+	case there.IsZero() && m.take:
+		return false, cli.Actf("there is no key to take: the YubiHSM at %s has no asymmetric key 0x%04x in a domain of authentication key 0x%04x", address, m.id, m.own.id)
+	case there.IsZero():
+		return true, nil
+	case !m.take && m.secret == nil, m.secret != nil && !there.Equal(r.Public):
+		return false, cure.Add(cli.Actf("%s is taken: it is the key %v, and nothing is overwritten", object, there),
+			"choose another --yubihsm-key-id, or use that key with --yubihsm-take")
+	case m.take && !r.Public.IsZero() && !there.Equal(r.Public):
+		return false, cli.Actf("%s is the key %v, and the one on %s is %v: the devices of a set hold the same keys", object, there, m.devices[0], r.Public)
+	}
+	r.Public = there
+	return false, nil
+}
+
+// make makes or imports the key on a device.
+func (m *making) make(ctx context.Context, address string, r *yubihsm.Reference) error {
+	return m.admin.visit(ctx, address, func(ctx context.Context, s *hsm.Session) error {
+		o := hsm.Object{ID: m.id, Label: m.label, Algorithm: kinds[m.as].algorithm, Capabilities: kinds[m.as].sign}
+		if m.exportable {
+			o.Capabilities |= hsm.ExportableUnderWrap
+		}
+		var err error
+		if o.Domains, err = m.maker(ctx, s, address, o.Capabilities); err != nil {
+			return err
+		}
+		if m.secret == nil {
+			_, err = s.GenerateAsymmetricKey(ctx, o)
+		} else {
+			private := m.secret.Secret()
+			defer clear(private)
+			_, err = s.PutAsymmetricKey(ctx, o, private)
+		}
+		var refused *hsm.DeviceError
+		if errors.As(err, &refused) && refused.Code == hsm.ObjectExists {
+			err = cure.Add(cli.Actf("object 0x%04x on the YubiHSM at %s is taken, in another domain than ours, and nothing is overwritten", m.id, address), "choose another --yubihsm-key-id")
+		}
+		if err != nil {
+			return err
+		}
+		there, err := s.PublicKey(ctx, m.id)
+		if err != nil {
+			return m.made(err)
+		}
+		public, err := yubihsm.PublicOf(there)
+		if err == nil && m.secret != nil && !public.Equal(r.Public) {
+			err = fmt.Errorf("the YubiHSM at %s has made the key %v of %v", address, public, r.Public)
+		}
+		r.Public = public
+		return err
+	})
+}
+
+// maker returns the domains of a new key, and refuses an authentication key that may not
+// make it.
+func (m *making) maker(ctx context.Context, s *hsm.Session, address string, capabilities hsm.Capabilities) (hsm.Domains, error) {
+	admin, err := s.ObjectInfo(ctx, hsm.TypeAuthenticationKey, m.admin.id)
+	if err != nil {
+		return 0, fmt.Errorf("cannot look at authentication key 0x%04x of the YubiHSM at %s: %w", m.admin.id, address, err)
+	}
+	needs := hsm.GenerateAsymmetricKey
+	if m.secret != nil {
+		needs = hsm.PutAsymmetricKey
+	}
+	domains := admin.Domains & m.domains[address]
+	lacks := fmt.Errorf("authentication key 0x%04x of the YubiHSM at %s", m.admin.id, address)
+	switch {
+	case !admin.Capabilities.Has(needs):
+		err = cli.Actf("%w may not make the key: it lacks the capability %v", lacks, needs&^admin.Capabilities)
+	case !admin.Delegated.Has(capabilities):
+		err = cli.Actf("%w may not make the key: it lacks the delegated capability %v", lacks, capabilities&^admin.Delegated)
+	case domains == 0:
+		err = cli.Actf("%w has no domain in common with authentication key 0x%04x, which is to sign", lacks, m.own.id)
+	}
+	return domains, cure.Add(err, "name one that may with --yubihsm-admin-auth-key and --yubihsm-admin-password-file")
+}

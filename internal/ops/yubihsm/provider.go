@@ -1,0 +1,18 @@
+package yubihsm
+
+import (
+	"privyseal/internal/home"
+	"privyseal/internal/provider"
+	"privyseal/internal/pubkey"
+)
+
+// Provider is a line of the table of a build.
+func Provider() home.Provider {
+	return home.Provider{
+		Entry: provider.Entry{
+			Name: table, Where: "a YubiHSM 2", Imported: "the key in plain text", Types: []pubkey.Type{pubkey.Ed25519, pubkey.Secp256k1},
+			Kind: Kind(), Holder: &Holder{},
+		},
+		Maker: func() home.Maker { return &Init{} },
+	}
+}
