@@ -41,6 +41,17 @@ func (f *Init) flags(fl *pflag.FlagSet) {
 
 func flagOf(key string) string { return cli.OptionFlag("vault-", key) }
 
+// inFlags says by its flags what is wrong with keys of the config.
+func inFlags(wrong string) string {
+	words := []string{" = true", ""}
+	for _, op := range options {
+		if strings.Contains(op.Name, "_") { // which no other word does
+			words = append(words, op.Name, "--"+flagOf(op.Name))
+		}
+	}
+	return strings.NewReplacer(words...).Replace(wrong)
+}
+
 // check finds what is wrong with the flags alone.
 func (f *Init) check(importKey string) error {
 	switch {
@@ -80,7 +91,7 @@ func (f *Init) serverIn(c *config.Config) (s *Server, added map[string]map[strin
 		return nil, nil, err
 	}
 	s.client(func(path string) string { return path }).Check(func(key, wrong string) {
-		err = cmp.Or(err, cli.Usagef("--%s %s", flagOf(key), strings.ReplaceAll(wrong, "_", "-")))
+		err = cmp.Or(err, cli.Usagef("--%s %s", flagOf(key), inFlags(wrong)))
 	})
 	return s, map[string]map[string]config.Section{table: {f.name: s}}, err
 }

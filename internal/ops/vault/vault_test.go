@@ -205,11 +205,11 @@ func TestFlags(t *testing.T) {
 		t.Fatal(err)
 	}
 	for want, args := range map[string][]string{
-		"--vault-address is missing: there is no [vault.two]":                       {"--vault", "two"},
-		"--vault-mount: there is a [vault.main] in privyseal.toml already":          {"--vault-mount", "x"},
-		"--vault-address is not https://HOST":                                       {"--vault", "two", "--vault-address", "vault.test"},
-		"http:// is accepted for loopback addresses only, or with allow-plain-http": {"--vault", "two", "--vault-address", "http://vault.test", "--vault-token-file", "x"},
-		"--vault-token-file or role-id and secret-id-file are needed":               {"--vault", "two", "--vault-address", "https://vault.test"},
+		"--vault-address is missing: there is no [vault.two]":                               {"--vault", "two"},
+		"--vault-mount: there is a [vault.main] in privyseal.toml already":                  {"--vault-mount", "x"},
+		"--vault-address is not https://HOST":                                               {"--vault", "two", "--vault-address", "vault.test"},
+		"http:// is accepted for loopback addresses only, or with --vault-allow-plain-http": {"--vault", "two", "--vault-address", "http://vault.test", "--vault-token-file", "x"},
+		"--vault-token-file or --vault-role-id and --vault-secret-id-file are needed":       {"--vault", "two", "--vault-address", "https://vault.test"},
 	} {
 		if _, _, err := w.init(args...).serverIn(c); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v, want %q", args, err, want)
