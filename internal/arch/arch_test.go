@@ -106,7 +106,7 @@ var mayImport = map[string]string{
 		"github.com/spf13/cobra github.com/spf13/pflag",
 	"internal/ops/nitro": "internal/claims internal/cli internal/config internal/cure internal/daemon internal/eif internal/home internal/hostlink " +
 		"internal/key/nitrokms internal/key/soft internal/migrate internal/monitor internal/nitro internal/nitrohost internal/ops/nitro/image internal/ops/nitro/seal internal/ops/nitro/verify " +
-		"internal/policy internal/provider internal/pubkey internal/secret internal/session internal/shell internal/signer internal/vsock internal/watermark " +
+		"internal/policy internal/provider internal/pubkey internal/regular internal/secret internal/session internal/shell internal/signer internal/vsock internal/watermark " +
 		"github.com/spf13/cobra github.com/spf13/pflag",
 
 	"internal/ops/nitro/image": "internal/awspolicy internal/cli internal/config internal/cure internal/eif internal/key/nitrokms internal/policy github.com/spf13/cobra " +

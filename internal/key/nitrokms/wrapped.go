@@ -28,7 +28,10 @@ import (
 // All before sealed is its additional data, so that no field can be exchanged.
 // Inside are the origin (one byte: 1 generated, 2 imported), the time in seconds
 // since 1970 (8 bytes) and the secret.
-const wrappedMagic = "privyseal wrapped key 1\n"
+const wrappedMagic = FirstLine + "\n"
+
+// FirstLine is how a wrapped key begins.
+const FirstLine = "privyseal wrapped key 1"
 
 // Limits of a wrapped key's fields in bytes.
 const (

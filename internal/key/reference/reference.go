@@ -44,6 +44,9 @@ func (f Form) Encode(public pubkey.Key, values ...string) []byte {
 // Parse returns the values of a file, and the bytes of its public key. Whether they are
 // right is for the caller, who compares what they encode to with data.
 func (f Form) Parse(data []byte) (values []string, public []byte, err error) {
+	if err := regular.OfAnother(data, f.Title); err != nil {
+		return nil, nil, err
+	}
 	lines := bytes.Split(data, []byte("\n"))
 	if len(data) > MaxSize || len(lines) != len(f.Names)+3 || string(lines[0]) != f.Title {
 		return nil, nil, f.Wrong()

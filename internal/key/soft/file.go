@@ -23,7 +23,10 @@ import (
 // the scalar (32 bytes, big endian) for secp256k1 and secp256k1eth, and the
 // packed private key of FIPS 204 (4032 bytes) for ml_dsa_65. Nothing else may
 // stand in the file.
-const header = "privyseal software key 1\n"
+const header = FirstLine + "\n"
+
+// FirstLine says what the file is.
+const FirstLine = "privyseal software key 1"
 
 // MaxFileSize bounds in bytes what is read as a key file. The longest is under
 // 9,000 (priv_validator_key.json of an ML-DSA-65 key).

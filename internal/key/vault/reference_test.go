@@ -47,11 +47,12 @@ func TestReadReference(t *testing.T) {
 		mode os.FileMode
 		want string
 	}{
-		"good":               {goodReference, 0o644, ""},
-		"written by a group": {goodReference, 0o620, "may be written by others"},
-		"written by all":     {goodReference, 0o602, "may be written by others"},
-		"torn":               {goodReference[:40], 0o600, "it is truncated"},
-		"long":               {goodReference + strings.Repeat("x", 2*reference.MaxSize), 0o600, "more than 1024 bytes"},
+		"good":                {goodReference, 0o644, ""},
+		"written by a group":  {goodReference, 0o620, "may be written by others"},
+		"written by all":      {goodReference, 0o602, "may be written by others"},
+		"of another provider": {"privyseal software key 1\ntype ed25519\n", 0o600, "it is of another provider: it begins with \"privyseal software key 1\", not with \"privyseal vault key 1\"\ncorrect the provider"},
+		"torn":                {goodReference[:40], 0o600, "it is truncated"},
+		"long":                {goodReference + strings.Repeat("x", 2*reference.MaxSize), 0o600, "more than 1024 bytes"},
 	} {
 		os.Remove(path)
 		if err := os.WriteFile(path, []byte(tt.text), 0o600); err != nil {

@@ -8,8 +8,10 @@ import (
 
 	"privyseal/internal/cli"
 	"privyseal/internal/config"
+	"privyseal/internal/cure"
 	"privyseal/internal/key/nitrokms"
 	"privyseal/internal/pubkey"
+	"privyseal/internal/regular"
 )
 
 // wrapped is a wrapped key as its file has it, with what it says of itself: that only the
@@ -26,8 +28,11 @@ const maxWrapped = 64 << 10
 // readWrapped reads a wrapped key, which has to be for the chain; "" is an identity.
 func readWrapped(path, chainID string) (*wrapped, error) {
 	w, err := openWrapped(path, chainID)
+	if _, cured := errors.AsType[*cure.Error](err); cured {
+		return nil, fmt.Errorf("cannot use the wrapped key %s: %w", path, err)
+	}
 	if err != nil {
-		return nil, fmt.Errorf("cannot use the wrapped key %s: %w; %s", path, err, lostWrapped(chainID))
+		return nil, cure.Add(fmt.Errorf("cannot use the wrapped key %s: %w", path, err), "%s", lostWrapped(chainID))
 	}
 	return w, nil
 }
@@ -38,6 +43,9 @@ func openWrapped(path, chainID string) (w *wrapped, err error) {
 		err = syscall.ENOENT // whose path stands there already
 	}
 	if err != nil {
+		return nil, err
+	}
+	if err := regular.OfAnother(w.data, nitrokms.FirstLine); err != nil {
 		return nil, err
 	}
 	if w.Header, err = nitrokms.Inspect(w.data); err != nil {

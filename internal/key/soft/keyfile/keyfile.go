@@ -30,6 +30,9 @@ func Open(path, credentials string) (*soft.Key, error) {
 	}
 	defer clear(data)
 	k, err := soft.Decode(data)
+	if other := regular.OfAnother(data, soft.FirstLine); other != nil {
+		return nil, fmt.Errorf("cannot read the key file %s: %w", path, other)
+	}
 	if errors.Is(err, soft.ErrFormat) {
 		return nil, cure.Add(fmt.Errorf("cannot read the key file %s: %w", path, err), "another signer's key file is read by %s", cure.Command("privyseal", "key", "import", path, "--out", "FILE"))
 	}

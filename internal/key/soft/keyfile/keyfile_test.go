@@ -143,12 +143,14 @@ func TestOpenRefuses(t *testing.T) {
 	if _, err := Open(missing, ""); !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), "\nput it back from its backup") {
 		t.Errorf("Open of a missing file = %v", err)
 	}
-	torn, huge := filepath.Join(dir, "torn"), filepath.Join(dir, "huge")
+	torn, huge, other := filepath.Join(dir, "torn"), filepath.Join(dir, "huge"), filepath.Join(dir, "other")
+	write(t, other, "privyseal vault key 1\nname a\n", 0o600)
 	write(t, torn, rfcFile[:100], 0o600)
 	write(t, huge, rfcFile+strings.Repeat("x", soft.MaxFileSize), 0o600)
 	for path, want := range map[string]string{
 		pipe: "not a regular file", dir: "not a regular file", huge: "it has more than 65536 bytes",
-		torn: "it is truncated, or not a key file of privyseal\nanother signer's key file is read by `privyseal key import " + torn,
+		other: `it is of another provider: it begins with "privyseal vault key 1", not with "privyseal software key 1"`,
+		torn:  "it is truncated, or not a key file of privyseal\nanother signer's key file is read by `privyseal key import " + torn,
 	} {
 		if _, err := Open(path, ""); err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), path) {
 			t.Errorf("Open(%s) = %v, want an error with %q", path, err, want)
