@@ -21,6 +21,12 @@ func TestWrongProviders(t *testing.T) {
 		t.Fatal(err)
 	}
 	const server = "[vault.main]\naddress = \"https://127.0.0.1:1\"\ntoken_file = \"token\"\n"
+	const devices = "[yubihsm.main]\ndevice = [\"http://127.0.0.1:1\"]\nauth_key = 4\npassword_file = \"token\"\n"
+	device := []string{"--provider", "yubihsm", "--yubihsm-device", "http://127.0.0.1:1", "--yubihsm-auth-key", "4", "--yubihsm-key-id", "1"}
+	loose := filepath.Join(dir, "loose")
+	if err := os.WriteFile(loose, []byte("x"), 0o644); err != nil {
+		t.Fatal(err)
+	}
 	// The key of the chain is on a server now, and is another one.
 	other := filepath.Join(home, "other")
 	for file, text := range map[string]string{other: otherOnServer, filepath.Join(home, "token"): "s.token\n"} {
@@ -53,6 +59,18 @@ func TestWrongProviders(t *testing.T) {
 			`--vault-address has no TLS, .* or with --vault-allow-plain-http$`},
 		{"a flag of vault", string(config), []string{"init", "--chain-id", "b", "--node", "unix:///n", "--vault-address", "https://vault.test"}, 64,
 			`^privyseal: --vault-address goes with --provider vault$`},
+		{"an address of no connector", moved + server + strings.Replace(devices, "http:", "ftp:", 1), []string{"start"}, 78,
+			`privyseal\.toml:\d+: yubihsm main: device is wrong: "ftp://127\.0\.0\.1:1" is not an address of a YubiHSM, which is http://HOST:PORT or usb://SERIAL$`},
+		{"an authentication key of no number", moved + server + strings.Replace(devices, "= 4", "= 0", 1), []string{"start"}, 78,
+			`privyseal\.toml:\d+: yubihsm main: auth_key is not from 1 to 65535$`},
+		{"a YubiHSM without its key's id", string(config), []string{"init", "--provider", "yubihsm", "--chain-id", "b", "--node", "unix:///n", "--yubihsm-device", "usb://1"}, 64,
+			`^privyseal: --yubihsm-key-id is missing: the object id of the key, 1 to 65535$`},
+		{"a YubiHSM without a password", string(config), []string{"init", "--provider", "yubihsm", "--chain-id", "b", "--node", "unix:///n", "--yubihsm-device", "usb://1", "--yubihsm-auth-key", "4", "--yubihsm-key-id", "1"}, 64,
+			`^privyseal: --yubihsm-password-file is missing: there is no \[yubihsm\.main\] in privyseal\.toml yet$`},
+		{"a password of a YubiHSM that all can read", string(config), append([]string{"init", "--chain-id", "b", "--node", "unix:///n", "--yubihsm-password-file", loose}, device...), 1,
+			`^privyseal: the password file .*/loose has mode 0644, so that others may have read it$`},
+		{"a YubiHSM that is not there", string(config), append([]string{"init", "--chain-id", "b", "--node", "unix:///n", "--yubihsm-password-file", filepath.Join(home, "token")}, device...), 1,
+			`^privyseal: cannot use the YubiHSM at http://127\.0\.0\.1:1: no answer from the YubiHSM connector at http://127\.0\.0\.1:1: .*connection refused$`},
 		{"a flag of nitro", string(config), []string{"init", "--provider", "vault", "--chain-id", "b", "--node", "unix:///n", "--eif", "x"}, 64,
 			`^privyseal: --eif goes with --provider nitro$`},
 		{"no provider of that name", string(config), []string{"init", "--provider", "pkcs11", "--chain-id", "b", "--node", "unix:///n"}, 64,

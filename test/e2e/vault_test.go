@@ -3,7 +3,6 @@ package e2e
 import (
 	"context"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -28,7 +27,7 @@ func TestVault(t *testing.T) {
 	verifyCommit(ctx, t, v.node, v.key, 4)
 
 	v.server.Seal(t)
-	v.says(ctx, "the server is sealed")
+	says(ctx, t, v.signer, "the server is sealed")
 	height, err := v.node.Height(ctx)
 	check(t, err)
 	v.server.Unseal(t)
@@ -43,9 +42,9 @@ func TestVault(t *testing.T) {
 
 	v.server.Do(t, "POST", "transit/keys/mychain/config", map[string]any{"deletion_allowed": true})
 	v.server.Do(t, "DELETE", "transit/keys/mychain", nil)
-	v.says(ctx, "there is no such key")
+	says(ctx, t, v.signer, "there is no such key")
 	v.server.Do(t, "POST", "transit/keys/mychain", map[string]any{"type": "ed25519"})
-	v.says(ctx, "the key there is not the one that was expected")
+	says(ctx, t, v.signer, "the key there is not the one that was expected")
 }
 
 // vaultGuide is a machine on which doc/vault.md is typed.
@@ -73,32 +72,14 @@ func newVaultGuide(ctx context.Context, t *testing.T) *vaultGuide {
 	return v
 }
 
-// typed runs the blocks of the guide in one shell.
+// typed runs the blocks of the guide.
 func (v *vaultGuide) typed() {
 	v.t.Helper()
-	guide, err := os.ReadFile("../../doc/vault.md")
-	check(v.t, err)
-	var blocks []string
-	for i, part := range strings.Split(string(guide), "```") {
-		if script, ok := strings.CutPrefix(part, "sh\n"); ok && i%2 == 1 {
-			blocks = append(blocks, script)
-		}
-	}
-	if len(blocks) != 3 {
-		v.t.Fatalf("the guide has %d blocks", len(blocks))
-	}
 	bao, err := rig.Program("bao")
 	check(v.t, err)
-	cmd := exec.Command("bash", "-e", "-u", "-o", "pipefail")
-	cmd.Dir = v.dir
-	cmd.Stdin = strings.NewReader(strings.Join(blocks, "\n"))
-	cmd.Env = append(os.Environ(), "PATH="+filepath.Dir(program)+":"+filepath.Dir(bao)+":"+os.Getenv("PATH"),
+	text := typed(v.t, "vault.md", v.dir, 3, "PATH="+filepath.Dir(program)+":"+filepath.Dir(bao)+":"+os.Getenv("PATH"),
 		"BAO_ADDR="+v.server.URL, "BAO_CACERT="+v.server.CAFile, "BAO_TOKEN="+v.server.Root, "NODE="+v.addr, "PRIVYSEAL_HOME="+v.signer.Home)
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		v.t.Fatalf("the guide fails: %v\n%s", err, out)
-	}
-	if text := string(out); strings.Contains(text, "FAIL") || !strings.Contains(text, " signs with version 1 of key transit/mychain") {
+	if strings.Contains(text, "FAIL") || !strings.Contains(text, " signs with version 1 of key transit/mychain") {
 		v.t.Errorf("check says\n%s", text)
 	}
 }
@@ -116,23 +97,6 @@ func (v *vaultGuide) start(ctx context.Context) {
 	}))
 	startSigner(v.t, v.signer)
 	startNode(v.t, v.node, v.addr)
-}
-
-// says waits until the signer's log has a text.
-func (v *vaultGuide) says(ctx context.Context, text string) {
-	v.t.Helper()
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	said := false
-	err := v.signer.Follow(ctx, func(line []byte) {
-		if strings.Contains(string(line), text) {
-			said = true
-			cancel()
-		}
-	})
-	if !said {
-		v.t.Fatalf("the signer does not say %q: %v", text, err)
-	}
 }
 
 // A chain that was signed with a key file goes on with the same key on a server, to which

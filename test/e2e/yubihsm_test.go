@@ -1,0 +1,130 @@
+package e2e
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"privyseal/internal/key/yubihsm/yubihsmtest"
+	"privyseal/internal/pubkey"
+	"privyseal/test/e2e/rig"
+)
+
+// A chain whose key is on a YubiHSM, set up as doc/yubihsm.md says: its blocks are typed, in
+// order. The node makes blocks with vote extensions, stands while the connector is gone,
+// goes on when it is back, and after a device that is unplugged while it signs; a key that is
+// exchanged stops it.
+func TestYubiHSM(t *testing.T) {
+	t.Parallel()
+	ctx := within(t, 2*time.Minute)
+	y := newHSMChain(ctx, t, "v0.38.26", 1)
+	text := typed(t, "yubihsm.md", y.dir, 2, "PATH="+filepath.Dir(program)+":"+os.Getenv("PATH"), "DEVICE="+y.dev[0].URL(),
+		"PASSWORD=four", "ADMIN_PASSWORD=two", "NODE="+y.addr, "PRIVYSEAL_HOME="+y.signer.Home)
+	if strings.Contains(text, "FAIL") || !strings.Contains(text, " signs with key 0x0001 in ") {
+		t.Errorf("check says\n%s", text)
+	}
+	y.start(ctx)
+	y.goesOn(ctx)
+
+	y.dev[0].StopConnector()
+	says(ctx, t, y.signer, "no answer from the YubiHSM connector")
+	y.dev[0].StartConnector(t)
+	y.goesOn(ctx)
+
+	y.dev[0].Next(yubihsmtest.SignEdDSA, yubihsmtest.UnpluggedWithin())
+	says(ctx, t, y.signer, "reaches no device")
+	y.dev[0].Plug()
+	y.goesOn(ctx)
+
+	y.dev[0].Swap(t, 1)
+	says(ctx, t, y.signer, "it made a signature that does not verify: another key is there")
+}
+
+// Two devices with the same key, of which one dies: the chain goes on. So it does when that
+// one is back, and the other dies.
+func TestTwoYubiHSMs(t *testing.T) {
+	t.Parallel()
+	ctx := within(t, 2*time.Minute)
+	y := newHSMChain(ctx, t, "v0.34.35", 2)
+	secret := []byte("a seed of 32 bytes for this test")
+	args := []string{"--provider", "yubihsm", "--yubihsm-take", "--yubihsm-key-id", "1", "--fresh-state", "--yes",
+		"--yubihsm-auth-key", "4", "--yubihsm-password-file", filepath.Join(y.dir, "password")}
+	check(t, os.WriteFile(filepath.Join(y.dir, "password"), []byte("four"), 0o600))
+	for _, d := range y.dev {
+		d.Provision(t, yubihsmtest.Object{Type: yubihsmtest.AsymmetricKey, ID: 1, Algorithm: yubihsmtest.Ed25519, Capabilities: yubihsmtest.CanSignEdDSA}, secret)
+		args = append(args, "--yubihsm-device", d.URL())
+	}
+	var err error
+	y.signer, err = rig.InitSigner(ctx, program, y.signer.Home, "mychain-1", []string{y.addr}, args...)
+	need(t, err)
+	y.start(ctx)
+	y.goesOn(ctx)
+	y.dev[0].Unplug()
+	says(ctx, t, y.signer, "a YubiHSM failed")
+	y.goesOn(ctx)
+	y.dev[0].Plug()
+	says(ctx, t, y.signer, "a YubiHSM is back")
+	y.dev[1].StopConnector()
+	y.goesOn(ctx)
+}
+
+// hsmChain is a node whose signer has its key on devices.
+type hsmChain struct {
+	t      *testing.T
+	dir    string
+	dev    []*yubihsmtest.Device
+	node   *rig.Node
+	signer *rig.Signer
+	addr   string
+	key    pubkey.Key
+}
+
+// newHSMChain returns a chain of n devices that are set up as tmkms does it: authentication
+// key 2 makes keys, and 4 signs.
+func newHSMChain(ctx context.Context, t *testing.T, version string, n int) *hsmChain {
+	t.Helper()
+	y := &hsmChain{t: t, dir: newDir(t)}
+	const makes = yubihsmtest.CanSignEdDSA | yubihsmtest.CanGenerateAsymmetric
+	for range n {
+		d := yubihsmtest.New(t, yubihsmtest.Options{SignTime: 10 * time.Millisecond, RealTime: true})
+		d.ProvisionAuth(t, 4, "four", yubihsmtest.CanSignEdDSA)
+		d.Provision(t, yubihsmtest.Object{Type: yubihsmtest.AuthenticationKey, ID: 2, Algorithm: yubihsmtest.AES128Auth, Capabilities: makes, Delegated: makes}, []byte("two"))
+		y.dev = append(y.dev, d)
+	}
+	var err error
+	y.node, err = rig.InitNode(ctx, version, filepath.Join(y.dir, "node"))
+	need(t, err)
+	y.addr = "unix://" + filepath.Join(y.dir, "n.sock")
+	y.signer = &rig.Signer{Program: program, Home: filepath.Join(y.dir, "signer")}
+	return y
+}
+
+// start starts signer and node, with vote extensions where the version has them.
+func (y *hsmChain) start(ctx context.Context) {
+	y.t.Helper()
+	check(y.t, y.signer.Configure("listen", `""`))
+	key, text := showKey(ctx, y.t, y.signer)
+	y.key = key
+	check(y.t, y.node.EditGenesis(func(g *rig.Genesis) {
+		g.SetChainID("mychain-1")
+		g.SetValidator(0, text, string(key.Type()))
+		if strings.HasPrefix(y.node.Version, "v0.38.") {
+			g.EnableVoteExtensions()
+		}
+	}))
+	startSigner(y.t, y.signer)
+	startNode(y.t, y.node, y.addr)
+	check(y.t, y.node.WaitHeight(ctx, 2))
+}
+
+// goesOn waits for blocks that the key has signed.
+func (y *hsmChain) goesOn(ctx context.Context) {
+	y.t.Helper()
+	height, err := y.node.Height(ctx)
+	check(y.t, err)
+	check(y.t, y.node.WaitHeight(ctx, height+4))
+	verifyCommit(ctx, y.t, y.node, y.key, height+3)
+}
