@@ -74,6 +74,7 @@ var mayImport = map[string]string{
 	// each other.
 	"internal/nitro":     "github.com/fxamacker/cbor/v2",
 	"internal/nitro/nsm": "github.com/fxamacker/cbor/v2 golang.org/x/sys/unix",
+	"internal/yubico":    "",
 	"internal/eif":       "github.com/fxamacker/cbor/v2",
 	"internal/awspolicy": "internal/nitro internal/strictjson",
 

@@ -1,0 +1,156 @@
+package yubico
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"time"
+)
+
+const (
+	maxBetween = 4
+	maxText    = (2 + maxBetween) * 2 * maxCertificate
+)
+
+// Evidence are the certificates that prove something about a key, in DER.
+type Evidence struct {
+	Key     []byte   // the device's of the key
+	Device  []byte   // Yubico's of the device: opaque object 0
+	Between [][]byte // between the root and the device's. Yubico's sub-CA 6742036 is known here
+}
+
+// Parse reads the evidence in a file: certificates in PEM in the order of the fields. For
+// what it accepts, PEM returns the same text.
+func Parse(text []byte) (Evidence, error) {
+	var list [][]byte
+	rest := text
+	for len(rest) > 0 && len(text) <= maxText && len(list) < 2+maxBetween {
+		block, next := pem.Decode(rest)
+		if block == nil {
+			break
+		}
+		list, rest = append(list, block.Bytes), next
+	}
+	if len(list) < 2 {
+		return Evidence{}, errors.New("an attestation is two or more certificates in PEM: of the key, of the device, and of those between it and the root")
+	}
+	e := Evidence{list[0], list[1], list[2:]}
+	if !bytes.Equal(e.PEM(), text) {
+		return Evidence{}, errors.New("there is something else than certificates in the attestation's file")
+	}
+	return e, nil
+}
+
+// PEM returns the evidence as it stands in a file.
+func (e Evidence) PEM() []byte {
+	var text []byte
+	for _, der := range append([][]byte{e.Key, e.Device}, e.Between...) {
+		text = append(text, pem.EncodeToMemory(&pem.Block{Type: certificateBlock, Bytes: der})...)
+	}
+	return text
+}
+
+var (
+	// ErrChain is a certificate of a device that does not lead to the root, or is none.
+	ErrChain = errors.New("the certificate of the device does not lead to the root")
+	// ErrSignature is a certificate of a key that the device has not signed.
+	ErrSignature = errors.New("the device has not signed the certificate of the key")
+)
+
+// Verify checks that the certificates lead from the key to the anchor, and are valid at the
+// time at, and returns what the device says about the key. The errors are [ErrChain],
+// [ErrSignature], and others for what is malformed.
+func (e Evidence) Verify(anchor Anchor, at time.Time) (*Attestation, error) {
+	if len(e.Between) > maxBetween {
+		return nil, fmt.Errorf("%w: there are %d certificates between them", ErrChain, len(e.Between))
+	}
+	device, err := parseX509(e.Device)
+	if err != nil {
+		return nil, err
+	}
+	var between []*x509.Certificate
+	for _, der := range e.Between {
+		c, err := parseX509(der)
+		if err != nil {
+			return nil, err
+		}
+		between = append(between, c)
+	}
+	roots, middle, err := anchor.pools(between)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := device.Verify(x509.VerifyOptions{Roots: roots, Intermediates: middle, CurrentTime: at, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}}); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrChain, err)
+	}
+	serial, err := deviceSerial(device)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrChain, err)
+	}
+	return attestedBy(device, serial, e.Key, at)
+}
+
+func parseX509(der []byte) (*x509.Certificate, error) {
+	if len(der) > maxCertificate {
+		return nil, fmt.Errorf("a certificate of %d bytes is too large", len(der))
+	}
+	c, err := x509.ParseCertificate(der)
+	if err != nil {
+		return nil, fmt.Errorf("a certificate is malformed: %w", err)
+	}
+	return c, nil
+}
+
+// deviceSerial returns the serial number in the certificate of a device. What a device
+// signs about a key leads to the root as well, and the key could sign anything; but it
+// describes the key, and is not a CA's.
+func deviceSerial(c *x509.Certificate) (uint32, error) {
+	if !c.BasicConstraintsValid || !c.IsCA {
+		return 0, errors.New("it may not sign certificates")
+	}
+	of, err := extensionsOf(c.Extensions)
+	if err != nil {
+		return 0, err
+	}
+	if of[origin] != nil {
+		return 0, errors.New("it is one of a key")
+	}
+	return serialOf(of)
+}
+
+// attestedBy reads the certificate of a key that a device has signed.
+func attestedBy(device *x509.Certificate, serial uint32, der []byte, at time.Time) (*Attestation, error) {
+	c, err := parseKey(der)
+	if err != nil {
+		return nil, err
+	}
+	var algorithm x509.SignatureAlgorithm
+	switch device.PublicKey.(type) {
+	case *rsa.PublicKey:
+		algorithm = x509.SHA256WithRSA
+	case *ecdsa.PublicKey:
+		algorithm = x509.ECDSAWithSHA256
+	}
+	if !bytes.Equal(c.issuer, device.RawSubject) {
+		return nil, fmt.Errorf("%w: it was issued by another one", ErrSignature)
+	}
+	if err := device.CheckSignature(algorithm, c.signed, c.signature); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrSignature, err)
+	}
+	if at.Before(c.notBefore) || at.After(c.notAfter) {
+		return nil, fmt.Errorf("the certificate of the key is valid from %s to %s, not at %s",
+			c.notBefore.Format(time.RFC3339), c.notAfter.Format(time.RFC3339), at.UTC().Format(time.RFC3339))
+	}
+	a, err := attestationOf(c)
+	if err != nil {
+		return nil, err
+	}
+	if a.Serial != serial {
+		return nil, fmt.Errorf("the certificate of the key names the device %d, and that of the device %d", a.Serial, serial)
+	}
+	return a, nil
+}
