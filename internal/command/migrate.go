@@ -40,6 +40,9 @@ is taken over. It shows what the state says, and its age, and asks you to confir
 without a terminal, --yes confirms. Nothing of the old installation is changed or
 deleted; at the end it lists what to switch off there, in order.
 
+Keys that tmkms uses on a YubiHSM stay there: only their public keys are read now, so
+the device has to be reachable. Chains in files and on the device move at once.
+
 Horcrux' shards are combined into the whole Ed25519 key, which is then in one file
 like any other key here. Each cosigner's CHAIN_share_sign_state.json is needed; the
 highest of all states counts. The nodes are those of every config.yaml, and of --node.

@@ -85,7 +85,7 @@ func setOf(c *config.Config, ch config.Chain) (*Set, error) {
 
 // login returns who we are on the devices. path returns where a path of the config lies.
 func (s *Set) login(path func(string) string) login {
-	return login{uint16(s.AuthKey), path(s.PasswordFile)}
+	return login{id: uint16(s.AuthKey), file: path(s.PasswordFile)}
 }
 
 // isOpen reports whether others than this host reach the device at an address.

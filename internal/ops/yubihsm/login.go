@@ -10,6 +10,7 @@ import (
 	"privyseal/internal/cure"
 	"privyseal/internal/provider"
 	"privyseal/internal/regular"
+	"privyseal/internal/secret"
 	hsm "privyseal/yubihsm"
 )
 
@@ -17,6 +18,7 @@ import (
 type login struct {
 	id   uint16
 	file string
+	text secret.Text // the password, where the file has more than that in it
 }
 
 const (
@@ -27,9 +29,12 @@ const (
 
 // password returns the password. The caller clears it.
 func (l login) password() ([]byte, error) {
-	text, err := regular.ReadSecret("password file", l.file, provider.Credentials(), maxPassword+2)
-	if err != nil {
-		return nil, err
+	text := []byte(l.text.Reveal())
+	if len(text) == 0 {
+		var err error
+		if text, err = regular.ReadSecret("password file", l.file, provider.Credentials(), maxPassword+2); err != nil {
+			return nil, err
+		}
 	}
 	password := bytes.TrimSuffix(bytes.TrimSuffix(text, []byte("\n")), []byte("\r"))
 	if len(password) == 0 || len(password) > maxPassword || bytes.ContainsAny(password, "\r\n\x00") {

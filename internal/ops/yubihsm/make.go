@@ -30,21 +30,10 @@ type making struct {
 // hold makes the key, imports it or looks at it, and has each device sign with it, with the
 // signer's own authentication key. It returns what the chain's key file holds.
 func (m *making) hold(ctx context.Context) (r yubihsm.Reference, err error) {
-	r.ID = m.id
-	if m.secret != nil {
-		r.Public, m.as = m.secret.PublicKey(), m.secret.Type()
-	}
 	// What is wrong with one of the devices shows before anything is made on another.
-	m.domains = map[string]hsm.Domains{}
-	missing := make([]bool, len(m.devices))
-	for i, address := range m.devices {
-		there, err := m.look(ctx, address)
-		if err != nil {
-			return r, err
-		}
-		if missing[i], err = m.judge(&r, address, there); err != nil {
-			return r, err
-		}
+	r, missing, err := m.inspect(ctx)
+	if err != nil {
+		return r, err
 	}
 	for i, address := range m.devices {
 		if missing[i] {
@@ -59,6 +48,26 @@ func (m *making) hold(ctx context.Context) (r yubihsm.Reference, err error) {
 		}
 	}
 	return r, nil
+}
+
+// inspect looks at the devices, and reports on which of them the key is still to be made.
+func (m *making) inspect(ctx context.Context) (r yubihsm.Reference, missing []bool, err error) {
+	r.ID = m.id
+	if m.secret != nil {
+		r.Public, m.as = m.secret.PublicKey(), m.secret.Type()
+	}
+	m.domains = map[string]hsm.Domains{}
+	missing = make([]bool, len(m.devices))
+	for i, address := range m.devices {
+		there, err := m.look(ctx, address)
+		if err != nil {
+			return r, nil, err
+		}
+		if missing[i], err = m.judge(&r, address, there); err != nil {
+			return r, nil, err
+		}
+	}
+	return r, missing, nil
 }
 
 // made says what comes next after a key was made that does not sign.

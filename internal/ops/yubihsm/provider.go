@@ -14,5 +14,6 @@ func Provider() home.Provider {
 			Kind: Kind(), Holder: &Holder{},
 		},
 		Maker: func() home.Maker { return &Init{} },
+		Taker: func() home.Taker { return &Taker{} },
 	}
 }
