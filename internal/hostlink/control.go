@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"log/slog"
 	"time"
 
 	"privyseal/internal/secret"
@@ -42,6 +43,19 @@ type wireCredentials struct {
 // MarshalJSON shows the secrets.
 func (c Credentials) MarshalJSON() ([]byte, error) {
 	return json.Marshal(wireCredentials{c.AccessKeyID, c.SecretAccessKey.Reveal(), c.SessionToken.Reveal(), c.Expires})
+}
+
+// LogValue is what slog logs: whose they are. A log in JSON would have them all.
+func (c Credentials) LogValue() slog.Value {
+	return slog.StringValue("credentials of " + c.AccessKeyID)
+}
+
+// LogValue is what slog logs: nothing of what is asked, which may have credentials.
+func (r Request) LogValue() slog.Value { return slog.StringValue("request of the host") }
+
+// LogValue is what slog logs: how many chains there are.
+func (b Boot) LogValue() slog.Value {
+	return slog.StringValue(fmt.Sprintf("boot of %d chains", len(b.Chains)))
 }
 
 // UnmarshalJSON hides them.
