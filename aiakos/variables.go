@@ -5,7 +5,6 @@ import (
 	"crypto/ed25519"
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"strconv"
 	"strings"
@@ -13,6 +12,7 @@ import (
 	"privyseal/internal/config"
 	"privyseal/internal/key/soft/keyfile"
 	"privyseal/internal/key/yubihsm"
+	"privyseal/internal/oplog"
 	"privyseal/internal/provider"
 	"privyseal/internal/pubkey"
 	hsm "privyseal/yubihsm"
@@ -117,7 +117,7 @@ func (h onDevice) Open(ctx context.Context, c *config.Config, ch config.Chain) (
 		}
 	}
 	devices, err := yubihsm.Open(yubihsm.Config{
-		Addresses: []string{h.address}, AuthKey: h.authKey, Key: hsm.DeriveKey(h.password), Log: slog.Default(),
+		Addresses: []string{h.address}, AuthKey: h.authKey, Key: hsm.DeriveKey(h.password), Log: oplog.Of(ctx),
 	})
 	if err != nil {
 		return nil, err

@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -13,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -148,6 +150,38 @@ func TestImportLetsGo(t *testing.T) {
 	case <-gone:
 	case <-time.After(30 * time.Second):
 		t.Error("the connection of the import is still open")
+	}
+}
+
+// countingWriter counts what is written to it.
+type countingWriter struct{ lines atomic.Int64 }
+
+func (w *countingWriter) Write(p []byte) (int, error) {
+	w.lines.Add(1)
+	return len(p), nil
+}
+
+// What a device has to say goes to the log of privyseal, which holds up nobody, and not to
+// the node's.
+func TestLogOfTheDevice(t *testing.T) {
+	log := &countingWriter{}
+	old := slog.Default()
+	t.Cleanup(func() { slog.SetDefault(old) })
+	slog.SetDefault(slog.New(slog.NewTextHandler(log, nil)))
+	device := yubihsmtest.New(t, yubihsmtest.Options{})
+	dir, _ := newNodeHome(t)
+	variables(t, device.URL(), "7", "", "", "TRUE")
+	pv := open(t, dir)
+	publicKey(t, pv, pubkey.Ed25519)
+	device.Next(yubihsmtest.SignEdDSA, yubihsmtest.WrongSignature())
+	if _, err := sign(t, pv, request(privval.KindPrevote, 1, 1)); err != nil {
+		t.Error(err)
+	}
+	if device.Count(yubihsmtest.SignEdDSA) < 2 {
+		t.Error("the device did not fail")
+	}
+	if n := log.lines.Load(); n > 0 {
+		t.Errorf("%d lines in the node's log", n)
 	}
 }
 

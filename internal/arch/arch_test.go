@@ -101,9 +101,9 @@ var mayImport = map[string]string{
 	"internal/provider": "internal/cli internal/config internal/cure internal/key/soft internal/key/soft/keyfile internal/pubkey internal/watermark",
 	"internal/monitor":  "internal/cure internal/witness internal/hostlink internal/oplog internal/privval internal/session internal/signer internal/watermark github.com/prometheus/client_golang/ github.com/prometheus/client_model/go",
 
-	"internal/ops/vault": "internal/cli internal/config internal/cure internal/home internal/key/soft internal/key/soft/keyfile internal/key/vault internal/provider internal/pubkey github.com/spf13/cobra " +
+	"internal/ops/vault": "internal/cli internal/config internal/cure internal/home internal/key/soft internal/key/soft/keyfile internal/key/vault internal/oplog internal/provider internal/pubkey github.com/spf13/cobra " +
 		"github.com/spf13/pflag",
-	"internal/ops/yubihsm": "internal/cli internal/config internal/cure internal/home internal/key/soft internal/key/soft/keyfile internal/key/yubihsm internal/migrate internal/provider internal/pubkey internal/regular internal/secret yubihsm " +
+	"internal/ops/yubihsm": "internal/cli internal/config internal/cure internal/home internal/key/soft internal/key/soft/keyfile internal/key/yubihsm internal/migrate internal/oplog internal/provider internal/pubkey internal/regular internal/secret yubihsm " +
 		"github.com/spf13/cobra github.com/spf13/pflag",
 	"internal/ops/nitro": "internal/claims internal/cli internal/config internal/cure internal/daemon internal/eif internal/home internal/hostlink " +
 		"internal/key/nitrokms internal/key/soft internal/migrate internal/monitor internal/nitro internal/nitrohost internal/ops/nitro/image internal/ops/nitro/seal internal/ops/nitro/verify " +
@@ -130,7 +130,7 @@ var mayImport = map[string]string{
 	"cmd/privyseal": "internal/cli internal/command internal/config internal/daemon internal/home internal/migrate internal/ops/ internal/provider",
 
 	// Public: what other programs link, by a name at the module's root.
-	"aiakos": "internal/cli internal/config internal/daemon internal/key/soft/keyfile internal/key/yubihsm internal/ops/file internal/ops/soft internal/ops/vault internal/privval " +
+	"aiakos": "internal/cli internal/config internal/daemon internal/key/soft/keyfile internal/key/yubihsm internal/oplog internal/ops/file internal/ops/soft internal/ops/vault internal/privval " +
 		"internal/provider internal/pubkey yubihsm",
 
 	// For tests only; no program links these.

@@ -100,7 +100,7 @@ func theChain(cfg *config.Config, name string) (config.Chain, error) {
 
 func (in *Inside) open() error {
 	c := in.chain
-	if err := c.openKeys(in.ctx, in.d.Config); err != nil {
+	if err := c.openKeys(oplog.Within(in.ctx, in.d.Log), in.d.Config); err != nil {
 		return err
 	}
 	if err := c.openState(in.ctx, in.d, false); err != nil {

@@ -45,6 +45,23 @@ func New(w io.Writer, level slog.Level, format string) *Logger {
 	return &Logger{Logger: slog.New(h), level: lowest, lines: lines}
 }
 
+// logKey is the key of a log in a context.
+type logKey struct{}
+
+// Within returns a context with a log, for what is opened with it and has something to say
+// later on.
+func Within(ctx context.Context, log *slog.Logger) context.Context {
+	return context.WithValue(ctx, logKey{}, log)
+}
+
+// Of returns the log of a context, the process's own if it has none.
+func Of(ctx context.Context) *slog.Logger {
+	if log, ok := ctx.Value(logKey{}).(*slog.Logger); ok {
+		return log
+	}
+	return slog.Default()
+}
+
 // SetLevel changes the level from now on.
 func (l *Logger) SetLevel(level slog.Level) { l.level.Set(level) }
 

@@ -45,7 +45,7 @@ type Local interface {
 	Holder
 	// Open returns the key of a chain. It is called at a start and at a reload, at the same
 	// time for several chains, and again after an error that may pass (cli.ActError says
-	// that it will not).
+	// that it will not). What the key has to say later on goes to the log of ctx (oplog.Of).
 	Open(ctx context.Context, c *config.Config, ch config.Chain) (Key, error)
 }
 

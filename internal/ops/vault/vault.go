@@ -3,11 +3,11 @@ package vault
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"time"
 
 	"privyseal/internal/config"
 	"privyseal/internal/key/vault"
+	"privyseal/internal/oplog"
 	"privyseal/internal/provider"
 	"privyseal/internal/pubkey"
 )
@@ -23,7 +23,7 @@ func (Holder) Public(c *config.Config, ch config.Chain) (pubkey.Key, error) {
 }
 
 // Open implements [provider.Local]. The server need not be there, nor unsealed.
-func (Holder) Open(_ context.Context, c *config.Config, ch config.Chain) (provider.Key, error) {
+func (Holder) Open(ctx context.Context, c *config.Config, ch config.Chain) (provider.Key, error) {
 	server, err := serverOf(c, ch)
 	if err != nil {
 		return nil, err
@@ -33,7 +33,7 @@ func (Holder) Open(_ context.Context, c *config.Config, ch config.Chain) (provid
 		return nil, err
 	}
 	client := server.client(c.Path)
-	client.Log = slog.Default().With("chain", ch.Name)
+	client.Log = oplog.Of(ctx).With("chain", ch.Name)
 	key, err := vault.Open(client, r)
 	if err != nil {
 		return nil, err

@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	"privyseal/internal/key/yubihsm"
+	"privyseal/internal/oplog"
 )
 
 // pool has the devices that the chains of this process use: one session a device, and one
@@ -38,7 +39,7 @@ func (p *pool) key(ctx context.Context, addresses []string, l login, r yubihsm.R
 	name := p.name(addresses, l, password)
 	d := p.open[name]
 	if d == nil {
-		if d, err = start(addresses, l, slog.Default()); err != nil {
+		if d, err = start(addresses, l, oplog.Of(ctx)); err != nil {
 			return nil, err
 		}
 	}
