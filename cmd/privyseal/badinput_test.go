@@ -83,14 +83,14 @@ func TestWrongProviders(t *testing.T) {
 			cmd := exec.Command("privyseal", append(tt.args, "--home", home)...)
 			out, _ := cmd.CombinedOutput()
 			pattern := regexp.MustCompile(tt.want)
-			told := 0
+			found := 0
 			for line := range strings.Lines(string(out)) {
 				if pattern.MatchString(strings.TrimSuffix(line, "\n")) {
-					told++
+					found++
 				}
 			}
-			if got := cmd.ProcessState.ExitCode(); told != 1 || got != tt.status {
-				t.Errorf("exit status %d, want %d; %d lines are like %s:\n%s", got, tt.status, told, tt.want, out)
+			if got := cmd.ProcessState.ExitCode(); found != 1 || got != tt.status {
+				t.Errorf("exit status %d, want %d; %d lines are like %s:\n%s", got, tt.status, found, tt.want, out)
 			}
 			if lines := strings.Count(string(out), "privyseal.toml:"); tt.status == 78 && lines != 1 {
 				t.Errorf("%d mistakes:\n%s", lines, out)

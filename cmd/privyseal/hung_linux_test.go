@@ -72,7 +72,7 @@ func TestStopWhileAReloadHangs(t *testing.T) {
 		t.Fatalf("systemd gets %q, %v", b[:n], err)
 	}
 	node.signsOn()
-	l.endsWhenTold()
+	l.endsOnSIGTERM()
 }
 
 // The kernel hands a signal for a process to its first thread, and to no other while that
@@ -105,11 +105,11 @@ func TestStopWhileAStartHangs(t *testing.T) {
 		}
 		return false
 	})
-	l.endsWhenTold()
+	l.endsOnSIGTERM()
 }
 
-// endsWhenTold sends SIGTERM, and waits for a clean end.
-func (l *liveHome) endsWhenTold() {
+// endsOnSIGTERM sends SIGTERM, and waits for a clean end.
+func (l *liveHome) endsOnSIGTERM() {
 	l.t.Helper()
 	l.process.cmd.Process.Signal(syscall.SIGTERM)
 	done := make(chan error, 1)

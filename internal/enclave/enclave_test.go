@@ -394,7 +394,7 @@ func TestTCPEndsInside(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, stranger, err := ed25519.GenerateKey(rand.Reader)
+	_, other, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -407,7 +407,7 @@ func TestTCPEndsInside(t *testing.T) {
 	}
 	ours := secretconn.PeerID(identity.Public)
 	n := w.node()
-	if conn, err := secretconn.Client(n.conn, stranger, ours); err == nil {
+	if conn, err := secretconn.Client(n.conn, other, ours); err == nil {
 		if _, err := privvaltest.Call(conn, bufio.NewReader(conn), prevote(1, 0xBB)); err == nil {
 			t.Error("another process is answered")
 		}

@@ -152,7 +152,7 @@ func TestDefaultChain(t *testing.T) {
 // metadata plays the instance's metadata service. It returns how often it was
 // asked without a token.
 func metadata(t *testing.T, v2 bool, expires time.Time) *atomic.Int64 {
-	untold := new(atomic.Int64)
+	tokenless := new(atomic.Int64)
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
 		case r.Method == http.MethodPut && r.URL.Path == "/latest/api/token" && v2:
@@ -161,7 +161,7 @@ func metadata(t *testing.T, v2 bool, expires time.Time) *atomic.Int64 {
 		case r.Method == http.MethodPut:
 			w.WriteHeader(http.StatusForbidden)
 		case r.Header.Get("X-Aws-Ec2-Metadata-Token") != "the-token":
-			untold.Add(1)
+			tokenless.Add(1)
 			w.WriteHeader(http.StatusUnauthorized)
 		case strings.HasSuffix(r.URL.Path, "/security-credentials/"):
 			io.WriteString(w, "role")
@@ -175,5 +175,5 @@ func metadata(t *testing.T, v2 bool, expires time.Time) *atomic.Int64 {
 	}))
 	t.Cleanup(s.Close)
 	t.Setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", s.URL)
-	return untold
+	return tokenless
 }

@@ -104,23 +104,23 @@ func TestOnlyAPrivilegedHostGetsIn(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, port := range []int{1024, 5000, 1 << 30} {
-		stranger, err := net.Dial("unix", h.Base())
+		other, err := net.Dial("unix", h.Base())
 		check(t, err)
-		defer stranger.Close()
-		check(t, stranger.SetDeadline(time.Now().Add(5*time.Minute)))
-		fmt.Fprintf(stranger, "CONNECT %d FROM %d\n", hostlink.ControlPort, port)
+		defer other.Close()
+		check(t, other.SetDeadline(time.Now().Add(5*time.Minute)))
+		fmt.Fprintf(other, "CONNECT %d FROM %d\n", hostlink.ControlPort, port)
 		// The kernel takes the connection, the program closes it.
-		if line, err := bufio.NewReaderSize(stranger, 16).ReadString('\n'); err != nil || !strings.HasPrefix(line, "OK ") {
+		if line, err := bufio.NewReaderSize(other, 16).ReadString('\n'); err != nil || !strings.HasPrefix(line, "OK ") {
 			t.Fatal(line, err)
 		}
-		if _, err := hostlink.Call(stranger, hello); err == nil {
+		if _, err := hostlink.Call(other, hello); err == nil {
 			t.Errorf("the enclave answered an unprivileged client at port %d", port)
 		} else if errors.Is(err, os.ErrDeadlineExceeded) {
 			t.Errorf("the enclave keeps an unprivileged client at port %d: %v", port, err)
 		}
 	}
 	if _, err := hostlink.Call(host, hello); err != nil {
-		t.Errorf("the host, after strangers came: %v", err)
+		t.Errorf("the host, after another program came: %v", err)
 	}
 }
 

@@ -21,14 +21,14 @@ import (
 // has a key opened, by the choice of registers. Each policy was made for the first
 // image alone.
 func TestKeyPolicyAdmits(t *testing.T) {
-	ours, stranger := newSigner(t), newSigner(t)
+	ours, other := newSigner(t), newSigner(t)
 	images := map[string]map[int]pcr{
 		"the image":               registersOf(t, "policy 1", ours, false),
 		"without its signature":   registersOf(t, "policy 1", nil, false),
 		"the next one":            registersOf(t, "policy 2", ours, false),
 		"the next one unsigned":   registersOf(t, "policy 2", nil, false),
-		"of another signer":       registersOf(t, "policy 1", stranger, false),
-		"next, of another signer": registersOf(t, "policy 2", stranger, false),
+		"of another signer":       registersOf(t, "policy 1", other, false),
+		"next, of another signer": registersOf(t, "policy 2", other, false),
 		"in debug mode":           registersOf(t, "policy 1", ours, true),
 		"elsewhere":               registersOf(t, "policy 1", ours, false),
 	}

@@ -170,11 +170,11 @@ func TestKMSRefuses(t *testing.T) {
 	refuses(t, w, "a changed ciphertext", "InvalidCiphertext", testCredentials, append(bytes.Clone(blob[:len(blob)-1]), 0))
 
 	module := w.module
-	stranger, err := newNSM(newRoot(t), "i-1-enc1", map[int]pcr{0: {7}}, time.Now)
+	other, err := newNSM(newRoot(t), "i-1-enc1", map[int]pcr{0: {7}}, time.Now)
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.module = stranger
+	w.module = other
 	refuses(t, w, "a document below another root", "ValidationException", testCredentials, blob)
 	w.module = &nsmDevice{signer: module.signer, pcrs: module.pcrs, locked: module.locked, now: func() time.Time { return time.Now().Add(-10 * time.Minute) }}
 	refuses(t, w, "a document of ten minutes ago", "ValidationException", testCredentials, blob)

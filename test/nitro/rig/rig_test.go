@@ -169,11 +169,11 @@ func TestEnclave(t *testing.T) {
 		if doc.PublicKey != nil || doc.ModuleID != m.ModuleID {
 			t.Errorf("public key %x, module %s", doc.PublicKey, doc.ModuleID)
 		}
-		stranger, err := nitro.ParseAnchor(newRoot(t).PEM())
+		other, err := nitro.ParseAnchor(newRoot(t).PEM())
 		if err != nil {
 			t.Fatal(err)
 		}
-		if doc, err := nitro.Parse(raw); err != nil || doc.Verify(stranger, time.Now()) == nil {
+		if doc, err := nitro.Parse(raw); err != nil || doc.Verify(other, time.Now()) == nil {
 			t.Errorf("another root verifies the document, %v", err)
 		}
 	})
