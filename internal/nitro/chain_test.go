@@ -171,9 +171,9 @@ func TestChains(t *testing.T) {
 		{"root not valid yet", func(p *pki) { p.templates[root].NotBefore = day.Add(time.Second) }, ErrTime, `"root" is valid`},
 		{"made later", func(p *pki) { p.payload["timestamp"] = day.Add(clockSkew + time.Second).UnixMilli() }, ErrTime, "after"},
 		{"made a little later", func(p *pki) { p.payload["timestamp"] = day.Add(clockSkew).UnixMilli() }, nil, ""},
-		{"PCR0 zero", func(p *pki) { p.payload["pcrs"].(map[int][]byte)[0] = make([]byte, 48) }, ErrDebug, "debug mode"},
-		{"PCR1 zero", func(p *pki) { p.payload["pcrs"].(map[int][]byte)[1] = make([]byte, 48) }, ErrDebug, "debug mode"},
-		{"PCR2 zero", func(p *pki) { p.payload["pcrs"].(map[int][]byte)[2] = make([]byte, 32) }, ErrDebug, "debug mode"},
+		{"PCR0 zero", func(p *pki) { p.payload["pcrs"].(map[int][]byte)[0] = make([]byte, 48) }, errDebug, "debug mode"},
+		{"PCR1 zero", func(p *pki) { p.payload["pcrs"].(map[int][]byte)[1] = make([]byte, 48) }, errDebug, "debug mode"},
+		{"PCR2 zero", func(p *pki) { p.payload["pcrs"].(map[int][]byte)[2] = make([]byte, 32) }, errDebug, "debug mode"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			p := newPKI(t)

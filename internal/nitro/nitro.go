@@ -45,7 +45,7 @@ var (
 	errChain     = errors.New("its certificates do not lead to the root")
 	ErrTime      = errors.New("it is not valid at this time")
 	errSignature = errors.New("its signature is wrong")
-	ErrDebug     = errors.New("it comes from an enclave in debug mode (PCR0, PCR1 or PCR2 is zero), whose memory and console the host can read; it proves nothing")
+	errDebug     = errors.New("it comes from an enclave in debug mode (PCR0, PCR1 or PCR2 is zero), whose memory and console the host can read; it proves nothing")
 )
 
 // Document is an attestation document. Until Verify has returned nil it is

@@ -68,7 +68,7 @@ func TestProductionDocument(t *testing.T) {
 
 func TestDebugDocument(t *testing.T) {
 	d := mustParse(t, vector(t, "attestation-debug-2024.cbor"))
-	if err := d.Verify(Anchor{}, debugAt); !errors.Is(err, ErrDebug) {
+	if err := d.Verify(Anchor{}, debugAt); !errors.Is(err, errDebug) {
 		t.Errorf("Verify: %v", err)
 	}
 	if err := (Expect{AnyImage: true}).Check(d); !errors.Is(err, errUnverified) {

@@ -81,7 +81,7 @@ func (a Anchor) Fingerprint() string {
 // Verify checks that the document was signed by the key of its certificate,
 // that its certificates lead to the anchor, that all of them are valid at the
 // time at, that it is not from later, and that the enclave was not in debug
-// mode. The errors are [errSignature], [errChain], [ErrTime] and [ErrDebug].
+// mode. The errors are [errSignature], [errChain], [ErrTime] and [errDebug].
 //
 // A document is valid for about three hours, as long as its certificate is. To
 // check an older one, give the time at which it was received.
@@ -109,7 +109,7 @@ func (d *Document) Verify(anchor Anchor, at time.Time) error {
 	}
 	for i := range 3 {
 		if isZero(d.PCRs[i]) {
-			return ErrDebug
+			return errDebug
 		}
 	}
 	d.verified = true

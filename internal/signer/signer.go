@@ -91,9 +91,9 @@ type Event struct {
 	Queue, Store, Sign, All time.Duration
 }
 
-// ErrWentBack says that a load returned less than what was loaded or
+// errWentBack says that a load returned less than what was loaded or
 // acknowledged before: somebody put an older state in place of ours.
-var ErrWentBack = errors.New("the state went back")
+var errWentBack = errors.New("the state went back")
 
 // retryPause is how long a request that cannot be decided now waits before the
 // store is asked again.
@@ -145,7 +145,7 @@ func (s *Signer) load(ctx context.Context) error {
 		// know, or above it.
 		same := saved.Mark.Equal(before.Mark)
 		if !same && !before.Mark.Less(saved.Mark) {
-			return fmt.Errorf("cannot use the state of chain %s, now at %v and before at %v: %w; nothing is signed with it: put back the newest state, or end what else writes it", s.c.ChainID, saved.Mark, before.Mark, ErrWentBack)
+			return fmt.Errorf("cannot use the state of chain %s, now at %v and before at %v: %w; nothing is signed with it: put back the newest state, or end what else writes it", s.c.ChainID, saved.Mark, before.Mark, errWentBack)
 		}
 		if !same {
 			s.asker = s.tried.by(saved.Mark)

@@ -256,7 +256,7 @@ func TestErrors(t *testing.T) {
 		fails("the fake store failed on purpose", storetest.ErrFake)
 		fake.Script()
 		fake.Put(watermark.Floor(9))
-		fails("now at 9/all/all and before at 10/0/precommit: the state went back", signer.ErrWentBack)
+		fails("now at 9/all/all and before at 10/0/precommit: the state went back", nil)
 		fake.Put(watermark.Floor(10))
 		key.setScript([]string{"fails", "lies"})
 		fails("cannot sign for chain chain-1: the key failed on purpose", nil)
