@@ -10,8 +10,11 @@ import (
 	"testing"
 	"time"
 
+	"privyseal/internal/key/yubihsm/backup"
+	"privyseal/internal/key/yubihsm/words"
 	"privyseal/internal/key/yubihsm/yubihsmtest"
 	"privyseal/test/e2e/rig"
+	"privyseal/yubihsm"
 )
 
 // hsm is a home of tmkms whose keys are in a simulated YubiHSM.
@@ -23,6 +26,7 @@ type hsm struct {
 	password      string
 	operator      string // the password of role 2
 	validatorRole string // the password of role 4
+	wrapKey       []byte // as the 24 words give it to us
 }
 
 // TestTMKMSOnAYubiHSM: tmkms sets the simulator up, makes, backs up and restores keys in
@@ -74,6 +78,9 @@ keys = [{ chain_ids = [%[1]q], key = 1, type = "consensus" }]
 `, h.n.id, h.n.privval[0], "tcp://"+strings.TrimPrefix(h.URL(), "http://"), h.authKey, h.password), 0o600))
 }
 
+// twelve is a line with half of the words.
+var twelve = regexp.MustCompile(`(?m)^ +((?:[a-z]+ ){11}[a-z]+)$`)
+
 var rolePassword = regexp.MustCompile(`authkey 0x000([24]) \[\w+\]: +(\S+)`)
 
 // setUp has tmkms erase the device and give it its roles.
@@ -86,6 +93,7 @@ func (h *hsm) setUp() {
 		t.Fatalf("it names %d passwords:\n%s", len(passwords), out)
 	}
 	h.operator, h.validatorRole = passwords[0][2], passwords[1][2]
+	h.derive(out)
 	var got strings.Builder
 	for _, o := range h.Objects() {
 		label, _, _ := strings.Cut(o.Label, ":")
@@ -98,6 +106,61 @@ func (h *hsm) setUp() {
 		t.Errorf("after the set-up there is\n%s\nwant\n%s", got.String(), table)
 	}
 	h.authKey, h.password = 2, h.operator
+}
+
+// derive has us make of the 24 words what tmkms made of them.
+func (h *hsm) derive(out string) {
+	t := h.n.t
+	halves := twelve.FindAllStringSubmatch(out, -1)
+	if len(halves) != 2 {
+		t.Fatalf("it shows %d lines of words:\n%s", len(halves), out)
+	}
+	w, err := words.Parse([]byte(halves[0][1] + "\n" + halves[1][1]))
+	check(t, err)
+	for role, want := range map[string]string{"operator": h.operator, "validator": h.validatorRole} {
+		got, err := w.Password(role)
+		check(t, err)
+		if string(got) != want {
+			t.Errorf("the password of %s is %s, not %s", role, got, want)
+		}
+	}
+	h.wrapKey, err = w.WrapKey(1)
+	check(t, err)
+	if !strings.Contains(out, fmt.Sprintf("%x", h.wrapKey)) {
+		t.Errorf("wrap key 1 is not %x:\n%s", h.wrapKey, out)
+	}
+	admin, err := w.Text()
+	check(t, err)
+	device, err := yubihsm.Open(h.URL())
+	check(t, err)
+	s, err := yubihsm.Authenticate(h.n.ctx, device, 1, yubihsm.DeriveKey(admin))
+	check(t, err)
+	check(t, s.Close(h.n.ctx))
+}
+
+// readBackups opens tmkms' backups without the device, and has tmkms import one of ours.
+func (h *hsm) readBackups() {
+	t := h.n.t
+	for name, id := range map[string]uint16{"validator.backup": 1, "backup": 2} {
+		text, err := os.ReadFile(filepath.Join(h.home, name))
+		check(t, err)
+		blob, err := backup.Decode(text)
+		check(t, err)
+		b, err := backup.Open(h.wrapKey, blob)
+		check(t, err)
+		if public := h.Public(t, id); b.ID != id || string(b.Key.PublicKey().Bytes()) != string(public) {
+			t.Errorf("%s is of key %d, %v, not %x", name, b.ID, b.Key, public)
+		}
+		b.ID += 0x100
+		ours, err := b.Seal(h.wrapKey)
+		check(t, err)
+		check(t, os.WriteFile(filepath.Join(h.home, "ours"), backup.Encode(ours), 0o600))
+		h.run("", "yubihsm", "keys", "import", "-c", "tmkms.toml", "-t", "wrap", "ours")
+		if public := h.Public(t, b.ID); string(public) != string(h.Public(t, id)) {
+			t.Errorf("tmkms imports our backup as %x", public)
+		}
+		h.Remove(yubihsmtest.AsymmetricKey, b.ID)
+	}
 }
 
 // handleKeys imports the node's key, makes another one, and restores it from its backup.
@@ -115,6 +178,7 @@ func (h *hsm) handleKeys() {
 	if out := h.run("", "yubihsm", "keys", "list", "-c", "tmkms.toml"); !strings.Contains(strings.ToLower(out), fmt.Sprintf("%x", public)) {
 		t.Errorf("keys list does not name %x:\n%s", public, out)
 	}
+	h.readBackups()
 	h.authKey, h.password = 4, h.validatorRole
 	h.configure()
 	before := h.Count(yubihsmtest.SignEdDSA)

@@ -49,8 +49,9 @@ func Decode(text []byte) ([]byte, error) {
 	return blob[:n], nil
 }
 
-// Encode returns a file with a backup, as base64.
-func Encode(blob []byte) []byte { return append(base64.StdEncoding.AppendEncode(nil, blob), '\n') }
+// Encode returns a file with a backup, as base64. It has no line end, with which tmkms would
+// not read it.
+func Encode(blob []byte) []byte { return base64.StdEncoding.AppendEncode(nil, blob) }
 
 // wrapAlgorithm returns the algorithm of a wrap key, 0 if it is not one.
 func wrapAlgorithm(wrapKey []byte) yubihsm.Algorithm {

@@ -95,7 +95,7 @@ func TestYubiHSMWrap(t *testing.T) {
 			}
 			c.object.ID, c.object.Label, c.object.Domains = 513, "a label", 6
 			ours := &Backup{Object: c.object, Origin: yubihsm.Imported, Key: softKey(t, c.typ, secret)}
-			if got, err := ours.seal(wrapKey, blob[:nonceSize]); err != nil || !bytes.Equal(got, blob) || !bytes.Equal(Encode(got), text) {
+			if got, err := ours.seal(wrapKey, blob[:nonceSize]); err != nil || !bytes.Equal(got, blob) || !bytes.Equal(append(Encode(got), '\n'), text) {
 				t.Errorf("%s under %d bytes: %x, %v, want %x", c.name, size, got, err, blob)
 			}
 			if theirs := mustOpen(t, wrapKey, blob); theirs.Object != c.object || !theirs.Key.PublicKey().Equal(ours.Key.PublicKey()) {
