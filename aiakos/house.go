@@ -4,6 +4,7 @@ import (
 	"privyseal/internal/ops/file"
 	"privyseal/internal/ops/soft"
 	"privyseal/internal/ops/vault"
+	"privyseal/internal/ops/yubihsm"
 	"privyseal/internal/provider"
 )
 
@@ -12,6 +13,7 @@ func providers() provider.Table {
 	return provider.Table{
 		soft.Provider().Entry,
 		vault.Provider().Entry,
+		yubihsm.Provider().Entry,
 	}
 }
 

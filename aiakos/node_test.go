@@ -19,6 +19,7 @@ import (
 	"privyseal/internal/ops/file"
 	"privyseal/internal/ops/nitro"
 	"privyseal/internal/ops/soft"
+	"privyseal/internal/ops/yubihsm"
 	"privyseal/internal/privval"
 	"privyseal/internal/privval/privvaltest"
 	"privyseal/internal/provider"
@@ -168,7 +169,7 @@ func TestMain(m *testing.M) {
 func privyseal(t *testing.T, args ...string) {
 	t.Helper()
 	root := command.NewRoot(home.Build{
-		Providers: []home.Provider{soft.Provider(), nitro.Provider()},
+		Providers: []home.Provider{soft.Provider(), nitro.Provider(), yubihsm.Provider()},
 		Stores:    []provider.Store{file.Store()},
 	})
 	var out bytes.Buffer

@@ -1,6 +1,7 @@
 package aiakos_test
 
 import (
+	"bytes"
 	"crypto/ed25519"
 	"encoding/base64"
 	"encoding/json"
@@ -234,5 +235,38 @@ func TestWrongVariables(t *testing.T) {
 	}
 	if n := device.Sessions(); n > 12 {
 		t.Errorf("%d sessions are left", n)
+	}
+}
+
+// A home whose chain names a key on a YubiHSM is enough: no variable is set.
+func TestYubiHSMOfTheConfig(t *testing.T) {
+	variables(t)
+	device := yubihsmtest.New(t, yubihsmtest.Options{})
+	device.ProvisionAuth(t, 4, "four", yubihsmtest.CanSignEdDSA)
+	public := device.ProvisionEd25519(t, slot)
+	password := filepath.Join(diskDir(t), "four")
+	if err := os.WriteFile(password, []byte("four\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	dir := newHome(t, "--provider", "yubihsm", "--yubihsm-device", device.URL(), "--yubihsm-auth-key", "4",
+		"--yubihsm-password-file", password, "--yubihsm-key-id", "7", "--yubihsm-take", "--fresh-state", "--yes")
+	pv := open(t, dir)
+	if k := publicKey(t, pv, pubkey.Ed25519); !bytes.Equal(k.Bytes(), public) {
+		t.Errorf("the key %v, and %x is on the device", k, public)
+	}
+	want := request(privval.KindPrecommit, 1, 1)
+	got, err := sign(t, pv, want)
+	if err != nil || !ed25519.Verify(public, want.SignBytes(), got.Signature) {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if _, err := sign(t, pv, request(privval.KindPrecommit, 1, 2)); !errors.Is(err, aiakos.ErrRefused) {
+		t.Errorf("another block in the same place: %v", err)
+	}
+	if err := pv.Close(); err != nil || device.Sessions() != 0 {
+		t.Errorf("%d sessions stay open: %v", device.Sessions(), err)
+	}
+	device.Swap(t, slot)
+	if k, err := open(t, dir).GetPubKey(); err == nil || !strings.Contains(err.Error(), "the key 0x0007 on the YubiHSM at ") {
+		t.Errorf("another key in its place: %v, %v", k, err)
 	}
 }

@@ -130,7 +130,7 @@ var mayImport = map[string]string{
 	"cmd/privyseal": "internal/cli internal/command internal/config internal/daemon internal/home internal/migrate internal/ops/ internal/provider",
 
 	// Public: what other programs link, by a name at the module's root.
-	"aiakos": "internal/cli internal/config internal/daemon internal/key/soft/keyfile internal/key/yubihsm internal/oplog internal/ops/file internal/ops/soft internal/ops/vault internal/privval " +
+	"aiakos": "internal/cli internal/config internal/daemon internal/key/soft/keyfile internal/key/yubihsm internal/oplog internal/ops/file internal/ops/soft internal/ops/vault internal/ops/yubihsm internal/privval " +
 		"internal/provider internal/pubkey yubihsm",
 
 	// For tests only; no program links these.
