@@ -67,13 +67,19 @@ var errAway = errors.New("it failed while others waited for it")
 
 // do has its turn with the device, and runs commands on its session. If the session turns
 // out to be over before the time of a try is, they run once more, on a new one: commands
-// must be such that this does no harm.
-func (d *device) do(ctx context.Context, away func() bool, commands func(context.Context, *hsm.Session) error) error {
+// must be such that this does no harm. then hears what came of it before others have their
+// turn: they must not wait for a device that hangs as well.
+func (d *device) do(ctx context.Context, away func() bool, commands func(context.Context, *hsm.Session) error, then func(error)) (err error) {
 	select {
 	case d.turn <- struct{}{}:
-		defer func() { <-d.turn }()
+		defer func() {
+			then(err)
+			<-d.turn
+		}()
 	case <-ctx.Done():
-		return fmt.Errorf("others waited for it all the time: %w", context.Cause(ctx))
+		err = fmt.Errorf("others waited for it all the time: %w", context.Cause(ctx))
+		then(err)
+		return err
 	}
 	if away() {
 		return errAway
@@ -167,13 +173,13 @@ func (d *device) abandon(why error) {
 
 // keepAlive sends something if nobody else did for a while. A session that is over is
 // replaced, before a vote has to wait for that.
-func (d *device) keepAlive(ctx context.Context) error {
-	return d.do(ctx, func() bool { return false }, func(ctx context.Context, s *hsm.Session) error {
+func (d *device) keepAlive(ctx context.Context, then func(error)) {
+	d.do(ctx, func() bool { return false }, func(ctx context.Context, s *hsm.Session) error {
 		if time.Since(d.used) < d.times.keepAlive {
 			return nil
 		}
 		return s.Echo(ctx, nil)
-	})
+	}, then)
 }
 
 // mark notes whether the device failed, and reports whether that is news.

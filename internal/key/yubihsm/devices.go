@@ -182,20 +182,23 @@ func (ds *Devices) signOn(ctx context.Context, d *device, k *target, message []b
 		began := time.Now()
 		signature, err = k.ask(ctx, s, message)
 		took = time.Since(began)
+		if err == nil && !k.verify(message, signature) {
+			err = errSignature
+		}
 		return err
+	}, func(err error) {
+		switch {
+		case err == nil:
+			d.signed(took)
+			ds.note(d, nil)
+		case !isTooLong(err) && err != errAway && ds.ctx.Err() == nil:
+			ds.note(d, d.explain(k.id, err))
+		}
 	})
-	if err == nil && !k.verify(message, signature) {
-		err = errSignature
+	if err != nil {
+		return nil, err
 	}
-	switch {
-	case err == nil:
-		d.signed(took)
-		ds.note(d, nil)
-		return signature, nil
-	case !isTooLong(err) && err != errAway && ds.ctx.Err() == nil:
-		ds.note(d, d.explain(k.id, err))
-	}
-	return nil, err
+	return signature, nil
 }
 
 // note marks a device, and says so if that is news.
@@ -222,9 +225,11 @@ func (ds *Devices) tend(d *device) {
 		case <-tick.C:
 		}
 		if d.failed() == nil {
-			if err := d.keepAlive(ds.ctx); err != nil && ds.ctx.Err() == nil {
-				ds.note(d, fmt.Errorf("the YubiHSM at %s: %w", d.address, err))
-			}
+			d.keepAlive(ds.ctx, func(err error) {
+				if err != nil && ds.ctx.Err() == nil {
+					ds.note(d, fmt.Errorf("the YubiHSM at %s: %w", d.address, err))
+				}
+			})
 			continue
 		}
 		if err := ds.probe(d); ds.ctx.Err() == nil {

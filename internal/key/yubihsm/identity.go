@@ -16,7 +16,7 @@ func (d *device) public(ctx context.Context, id uint16) (public pubkey.Key, err 
 			public, err = PublicOf(there)
 		}
 		return err
-	})
+	}, func(error) {})
 	return public, err
 }
 

@@ -329,6 +329,24 @@ func TestFailoverOfAHungDevice(t *testing.T) {
 	w.dev[0].Heal()
 }
 
+// TestFailedBeforeTheNextTurn: who waits for a device that failed hears of it before it is
+// their turn, and does not wait as well.
+func TestFailedBeforeTheNextTurn(t *testing.T) {
+	w := newWorld(t, 2, patient)
+	heard := false
+	w.log.hears = func() {
+		heard = true
+		if len(w.ours.list[0].turn) != 1 {
+			t.Error("others had their turn before")
+		}
+	}
+	w.dev[0].Next(yubihsmtest.SignEdDSA, yubihsmtest.WrongSignature())
+	w.signs("on the other")
+	if !heard || w.marks() != "failed ok" {
+		t.Errorf("%v, %s", heard, w.marks())
+	}
+}
+
 // TestPatience: however many devices hang, Sign comes back.
 func TestPatience(t *testing.T) {
 	w := newWorld(t, 2, times{patience: time.Second, try: 600 * time.Millisecond, keepAlive: time.Hour, tend: time.Hour})

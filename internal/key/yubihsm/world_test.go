@@ -123,12 +123,16 @@ func (w *world) await(what string, ok func() bool) {
 type logBuffer struct {
 	mu    sync.Mutex
 	lines []string
+	hears func() // each line; nil: nobody
 }
 
 func (b *logBuffer) Write(line []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.lines = append(b.lines, string(line))
+	if b.hears != nil {
+		b.hears()
+	}
 	return len(line), nil
 }
 
