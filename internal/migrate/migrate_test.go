@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
+	"net/url"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -338,6 +339,7 @@ func TestDeviceAddresses(t *testing.T) {
 		{`type = "http", addr = "tcp://127.0.0.1:99999"`, `""`, ""},
 		{`type = "http", addr = "tcp://:12345"`, `""`, ""},
 		{`type = "http", addr = "tcp://a/b:12345"`, `""`, ""},
+		{`type = "http", addr = "tcp://127.0.0.1:12345/x"`, `""`, ""},
 	} {
 		home := install(t, "tmkms-yubihsm")
 		edit(t, filepath.Join(home, "tmkms.toml"), `type = "usb"`, tt.adapter)
@@ -869,6 +871,23 @@ func FuzzStates(f *testing.F) {
 			if m.SignBytes != nil && !strings.Contains(strings.ToUpper(string(data)), fmt.Sprintf("%X", m.SignBytes)) {
 				t.Fatalf("%s: %q became sign bytes %X", name, data, m.SignBytes)
 			}
+		}
+	})
+}
+
+// FuzzConnectorAddress: what comes out is a host and a port, and nothing else.
+func FuzzConnectorAddress(f *testing.F) {
+	for _, addr := range []string{"tcp://127.0.0.1:12345", "[::1]:1", "tcp://id@h:2", "tcp://a/b:3", "tcp://h:4?x", "tcp://%41:5", "h:0"} {
+		f.Add(addr)
+	}
+	f.Fuzz(func(t *testing.T, addr string) {
+		got, err := connectorAddress(addr)
+		if err != nil {
+			return
+		}
+		u, err := url.Parse(got)
+		if err != nil || u.Scheme != "http" || u.User != nil || u.Path != "" || u.RawQuery != "" || u.Fragment != "" || u.Hostname() == "" || u.Port() == "" || u.Port() == "0" {
+			t.Fatalf("%q became %q: %v", addr, got, err)
 		}
 	})
 }

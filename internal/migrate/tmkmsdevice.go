@@ -4,7 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"net"
+	"net/url"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -86,12 +86,13 @@ func connectorAddress(addr string) (string, error) {
 	if i := strings.LastIndexByte(hostPort, '@'); i >= 0 { // a node id, which tmkms ignores
 		hostPort = hostPort[i+1:]
 	}
-	host, port, err := net.SplitHostPort(hostPort)
-	n, err2 := strconv.ParseUint(port, 10, 16)
-	if err != nil || err2 != nil || n == 0 || host == "" || strings.ContainsAny(host, "/?# \\") {
-		return "", fmt.Errorf("the addr %.80q of its adapter is not tcp://HOST:PORT, where yubihsm-connector listens", addr)
+	u, err := url.Parse("http://" + hostPort)
+	if err == nil && u.Host == hostPort && u.Hostname() != "" { // and nothing else
+		if port, err := strconv.ParseUint(u.Port(), 10, 16); err == nil && port != 0 {
+			return u.String(), nil
+		}
 	}
-	return "http://" + net.JoinHostPort(host, port), nil
+	return "", fmt.Errorf("the addr %.80q of its adapter is not tcp://HOST:PORT, where yubihsm-connector listens", addr)
 }
 
 // login reads who tmkms is on the device.

@@ -30,7 +30,7 @@ type hsm struct {
 }
 
 // TestTMKMSOnAYubiHSM: tmkms sets the simulator up, makes, backs up and restores keys in
-// it, and signs a real chain with one.
+// it, and signs a real chain with one; then privyseal signs on in its place.
 func TestTMKMSOnAYubiHSM(t *testing.T) {
 	tmkms, err := rig.Program("tmkms-v0.15.0-yubihsm")
 	check(t, err)
@@ -190,9 +190,9 @@ func (h *hsm) handleKeys() {
 	stop()
 }
 
-// signs has tmkms sign the chain, as role 4.
+// signs has tmkms sign the chain, as role 4, and then privyseal, on the same device.
 func (h *hsm) signs() {
-	h.n.startOld("tmkms", h.home, h.tmkms, "start", "-c", "tmkms.toml")
+	stop := h.n.startOld("tmkms", h.home, h.tmkms, "start", "-c", "tmkms.toml")
 	h.n.start()
 	before := h.Count(yubihsmtest.SignEdDSA)
 	height := h.n.signs(10)
@@ -200,4 +200,8 @@ func (h *hsm) signs() {
 	if n := h.Count(yubihsmtest.SignEdDSA) - before; n < 20 {
 		h.n.t.Errorf("the device was asked for %d signatures in 10 blocks", n)
 	}
+	h.n.refused("a signer still runs", "tmkms", h.home)
+	h.n.signs(1)
+	stop()
+	h.n.takeOver(readPlace(h.n.t, filepath.Join(h.home, "state", "consensus.json"), 0), "tmkms", h.home)
 }
