@@ -27,6 +27,7 @@ type oldHSM struct {
 func newOldHSM(t *testing.T) *oldHSM {
 	t.Helper()
 	h := &oldHSM{liveHome: newLiveHome(t), Device: yubihsmtest.New(t, yubihsmtest.Options{})}
+	t.Setenv("PRIVYSEAL_RUN", filepath.Join(h.dir, "run")) // another test has the same keys
 	const validator = yubihsmtest.CanSignECDSA | yubihsmtest.CanSignEdDSA | yubihsmtest.CanGetLog | yubihsmtest.CanAttest
 	const wrap = yubihsmtest.CanExportWrapped | yubihsmtest.CanImportWrapped | yubihsmtest.CanWrapData | yubihsmtest.CanUnwrapData
 	h.Remove(yubihsmtest.AuthenticationKey, 1)
@@ -185,6 +186,38 @@ func TestMigrateYubiHSMRefuses(t *testing.T) {
 				t.Errorf("it has made the home folder:\n%s", out)
 			}
 		})
+	}
+}
+
+// The commands of doc/operations.md, as typed.
+func TestMigrateYubiHSMGuide(t *testing.T) {
+	text, err := os.ReadFile("../../doc/operations.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, _ := strings.Cut(string(text), "\n### Take over from tmkms on a YubiHSM\n")
+	_, block, _ := strings.Cut(section, "```sh\n")
+	block, _, _ = strings.Cut(block, "\n```")
+	h := newOldHSM(t)
+	lines := strings.Split(strings.NewReplacer("/etc/tmkms", h.old, "DIR", h.home).Replace(block), "\n")
+	if len(lines) != 3 {
+		t.Fatalf("the section has the commands %q", lines)
+	}
+	if out := runCommand(t, "sh", "-c", lines[0]); !strings.Contains(out, "nothing was written") {
+		t.Errorf("%s\n%s", lines[0], out)
+	}
+	if out, err := exec.Command("sh", "-c", lines[1]).CombinedOutput(); err == nil || !strings.Contains(string(out), "--yes") {
+		t.Errorf("without a terminal: %v\n%s", err, out)
+	}
+	runCommand(t, "sh", "-c", lines[1]+" --yes")
+	out, _ := exec.Command("sh", "-c", lines[2]).CombinedOutput() // the old key file is still there
+	for _, want := range []string{"signs with key 0x0001", "signs with key 0x0002", "signs with key 0x0103"} {
+		if !strings.Contains(string(out), want) {
+			t.Errorf("%s does not say %q:\n%s", lines[2], want, out)
+		}
+	}
+	if strings.Count(string(out), "FAIL") != strings.Count(string(out), "still holds the key in plain text") {
+		t.Errorf("%s fails:\n%s", lines[2], out)
 	}
 }
 
