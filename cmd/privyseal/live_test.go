@@ -200,7 +200,7 @@ func TestReloadOfAnIdentity(t *testing.T) {
 	l.start()
 	a.signsOn()
 	l.edit(`level  = "info"`, `level  = "debug"`, `id = "one"`, "id = \"one\"\nidentity = \"nope.key\"")
-	if said := l.reload(); strings.Count(said, "level=ERROR") != 1 || !strings.Contains(said, "cannot reload the config, nothing changes") || !strings.Contains(said, "nope.key: file does not exist") {
+	if said := l.reload(); strings.Count(said, "level=ERROR") != 1 || !strings.Contains(said, "cannot reload the config, nothing changes") || !strings.Contains(said, "nope.key: no such file or directory") {
 		t.Errorf("an identity that is missing is said so:\n%s", said)
 	}
 	runCommand(t, "privyseal", "key", "generate", "--home", l.home, "--out", filepath.Join(l.home, "identity.key"))
