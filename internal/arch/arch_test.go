@@ -103,7 +103,8 @@ var mayImport = map[string]string{
 
 	"internal/ops/vault": "internal/cli internal/config internal/cure internal/home internal/key/soft internal/key/soft/keyfile internal/key/vault internal/oplog internal/provider internal/pubkey github.com/spf13/cobra " +
 		"github.com/spf13/pflag",
-	"internal/ops/yubihsm": "internal/cli internal/config internal/cure internal/home internal/key/soft internal/key/soft/keyfile internal/key/yubihsm internal/migrate internal/oplog internal/provider internal/pubkey internal/regular internal/secret yubihsm " +
+	"internal/ops/yubihsm": "internal/cli internal/config internal/cure internal/home internal/key/soft internal/key/soft/keyfile internal/key/yubihsm internal/key/yubihsm/backup internal/migrate internal/oplog " +
+		"internal/provider internal/pubkey internal/regular internal/secret yubihsm " +
 		"github.com/spf13/cobra github.com/spf13/pflag",
 	"internal/ops/nitro": "internal/claims internal/cli internal/config internal/cure internal/daemon internal/eif internal/home internal/hostlink " +
 		"internal/key/nitrokms internal/key/soft internal/migrate internal/monitor internal/nitro internal/nitrohost internal/ops/nitro/image internal/ops/nitro/seal internal/ops/nitro/verify " +

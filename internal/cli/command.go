@@ -158,5 +158,5 @@ func FlagError(cmd *cobra.Command, err error) error {
 
 // valueNames says what the types of flags are called.
 var valueNames = map[string]string{
-	"bool": "true or false", "int": "a number", "int64": "a number", "uint32": "a number from 0 to 4294967295",
+	"bool": "true or false", "int": "a number", "int64": "a number", "uint16": "a number from 0 to 65535", "uint32": "a number from 0 to 4294967295",
 }

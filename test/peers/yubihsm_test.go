@@ -163,6 +163,31 @@ func (h *hsm) readBackups() {
 	}
 }
 
+// restoreOurs has tmkms import what `privyseal yubihsm export` writes, and `privyseal yubihsm
+// restore` bring back what tmkms has written.
+func (h *hsm) restoreOurs() {
+	t := h.n.t
+	in := func(name string) string { return filepath.Join(h.home, name) }
+	check(t, os.WriteFile(in("operator"), []byte(h.operator), 0o600))
+	ours := func(args ...string) {
+		t.Helper()
+		_, err := rig.Output(h.n.ctx, program, append(args, "--device", h.URL(), "--auth-key", "2", "--password-file", in("operator"))...)
+		check(t, err)
+	}
+	public := h.Public(t, 2)
+	ours("yubihsm", "export", "--key-id", "2", "--out", in("exported"))
+	for name, restore := range map[string]func(){
+		"tmkms":     func() { h.run("", "yubihsm", "keys", "import", "-c", "tmkms.toml", "-t", "wrap", "exported") },
+		"privyseal": func() { ours("yubihsm", "restore", in("backup")) },
+	} {
+		h.Remove(yubihsmtest.AsymmetricKey, 2)
+		restore()
+		if again := h.Public(t, 2); string(again) != string(public) {
+			t.Errorf("%s restores the key %x as %x", name, public, again)
+		}
+	}
+}
+
 // handleKeys imports the node's key, makes another one, and restores it from its backup.
 func (h *hsm) handleKeys() {
 	t := h.n.t
@@ -179,6 +204,7 @@ func (h *hsm) handleKeys() {
 		t.Errorf("keys list does not name %x:\n%s", public, out)
 	}
 	h.readBackups()
+	h.restoreOurs()
 	h.authKey, h.password = 4, h.validatorRole
 	h.configure()
 	before := h.Count(yubihsmtest.SignEdDSA)

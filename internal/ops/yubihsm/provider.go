@@ -1,6 +1,8 @@
 package yubihsm
 
 import (
+	"github.com/spf13/cobra"
+
 	"privyseal/internal/home"
 	"privyseal/internal/provider"
 	"privyseal/internal/pubkey"
@@ -13,7 +15,8 @@ func Provider() home.Provider {
 			Name: table, Where: "a YubiHSM 2", Imported: "the key in plain text", Types: []pubkey.Type{pubkey.Ed25519, pubkey.Secp256k1},
 			Kind: Kind(), Holder: &Holder{},
 		},
-		Maker: func() home.Maker { return &Init{} },
-		Taker: func() home.Taker { return &Taker{} },
+		Maker:    func() home.Maker { return &Init{} },
+		Taker:    func() home.Taker { return &Taker{} },
+		Commands: func(a *provider.House) []*cobra.Command { return []*cobra.Command{newCommand(a)} },
 	}
 }

@@ -41,8 +41,8 @@ func newWorld(t *testing.T, n int) *world {
 	t.Helper()
 	w := &world{t: t, dir: t.TempDir()}
 	w.home = filepath.Join(w.dir, "home")
-	for range n {
-		d := yubihsmtest.New(t, yubihsmtest.Options{})
+	for i := range n {
+		d := yubihsmtest.New(t, yubihsmtest.Options{Serial: yubihsmtest.DefaultSerial + uint32(i)})
 		d.ProvisionAuth(t, 4, "four", signs)
 		auth := yubihsmtest.Object{Type: yubihsmtest.AuthenticationKey, ID: 2, Algorithm: yubihsmtest.AES128Auth, Capabilities: makes, Delegated: makes}
 		d.Provision(t, auth, []byte("two"))

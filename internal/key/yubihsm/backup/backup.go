@@ -49,6 +49,14 @@ func Decode(text []byte) ([]byte, error) {
 	return blob[:n], nil
 }
 
+// Whole returns [ErrShort] for what is shorter than the backup of any key that signs votes.
+func Whole(blob []byte) error {
+	if len(blob) < overhead+plainSize {
+		return ErrShort
+	}
+	return nil
+}
+
 // Encode returns a file with a backup, as base64. It has no line end, with which tmkms would
 // not read it.
 func Encode(blob []byte) []byte { return base64.StdEncoding.AppendEncode(nil, blob) }
@@ -77,7 +85,7 @@ func Open(wrapKey, blob []byte) (*Backup, error) {
 	}
 	plain, err := c.open(blob[:nonceSize], blob[nonceSize:], nil)
 	switch {
-	case err != nil && len(blob) < overhead+plainSize:
+	case err != nil && Whole(blob) != nil:
 		return nil, ErrShort
 	case err != nil:
 		return nil, ErrWrapKey

@@ -1,0 +1,164 @@
+package yubihsm
+
+import (
+	"bytes"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"privyseal/internal/cli"
+	"privyseal/internal/key/yubihsm"
+	"privyseal/internal/key/yubihsm/backup"
+	"privyseal/internal/pubkey"
+	"privyseal/internal/regular"
+	hsm "privyseal/yubihsm"
+)
+
+// maxBackup bounds a file with a backup in bytes: base64 of one message of a device, with
+// line ends.
+const maxBackup = 2*hsm.MaxMessage + 2
+
+const keeper = "an authentication key that may export and import, 2 on a device that tmkms has set up"
+
+// addKeyID adds --key-id.
+func addKeyID(cmd *cobra.Command, id *uint16) {
+	cmd.Flags().Uint16Var(id, "key-id", 0, "object id of the key on the device, as in 0x0001")
+}
+
+func (w *wrapping) addWrapKey(cmd *cobra.Command) {
+	cmd.Flags().Uint16Var(&w.wrap, "wrap-key", 1, "object id of the wrap key, on all devices")
+}
+
+// ready refuses flags that name no authentication key or no key.
+func (w *wrapping) ready(id uint16) error {
+	if id == 0 {
+		return cli.Usagef("--key-id is missing: the object id of the key, 1 to 65535")
+	}
+	return w.logged()
+}
+
+func newExport(app *cli.App) *cobra.Command {
+	w := &wrapping{}
+	var id uint16
+	var out string
+	cmd := &cobra.Command{
+		Use:   "export --key-id ID --out FILE",
+		Short: "Write a wrapped backup of a key into a file",
+		Long: `Have a device encrypt a key under one of its wrap keys, and write that into a new
+file: base64, in the form of tmkms and yubihsm-shell, which both restore it. Who has
+the wrap key, or any device with it, can make the key of it.
+
+Only a key that was made with the capability exportable-under-wrap leaves the device,
+and the authentication key of the signer has no right to export it.`,
+		Example: "  privyseal yubihsm export --key-id 1 --auth-key 2 --password-file operator --out mychain-1.backup",
+		Args:    cli.Arguments(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := w.ready(id); err != nil {
+				return err
+			}
+			if out == "" {
+				return cli.Usagef("--out is missing: the file to write the backup into")
+			}
+			devices, err := w.devices()
+			if err != nil {
+				return err
+			}
+			var r yubihsm.Reference
+			if err := cli.WriteNewFrom(out, 0o600, func() (text []byte, err error) {
+				var blob []byte
+				r, blob, err = w.export(cmd.Context(), devices[0], id)
+				return backup.Encode(blob), err
+			}); err != nil {
+				return err
+			}
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "wrote %s: the key 0x%04x of the YubiHSM at %s, under wrap key 0x%04x\npublic key: %v\n", out, r.ID, devices[0], w.wrap, text(r.Public))
+			return err
+		},
+	}
+	w.add(app, cmd, keeper)
+	w.addWrapKey(cmd)
+	addKeyID(cmd, &id)
+	cmd.Flags().StringVar(&out, "out", "", "the file, which must not be there yet")
+	return cmd
+}
+
+func newRestore(app *cli.App) *cobra.Command {
+	w := &wrapping{}
+	var public string
+	cmd := &cobra.Command{
+		Use:   "restore FILE",
+		Short: "Bring a key from a wrapped backup onto devices",
+		Long: `Bring the key of a wrapped backup onto a device that has the same wrap key, or onto
+all devices of a [yubihsm.NAME]: one that "privyseal yubihsm export", tmkms,
+yubihsm-shell or yubihsm-wrap has written. The key gets the object id, the domains and
+the capabilities that it had. Nothing on a device is overwritten.
+
+The backup is encrypted, and names neither the id nor the key. With --public-key the
+key is compared, and one that is there already is recognised.`,
+		Example: "  privyseal yubihsm restore mychain-1.backup --device usb://0123456789 --auth-key 2 --password-file operator",
+		Args:    cli.Arguments("FILE"),
+		RunE: func(cmd *cobra.Command, args []string) (err error) {
+			if err := w.logged(); err != nil {
+				return err
+			}
+			if public != "" {
+				if w.want, err = cli.ParsePublicKey(public); err != nil {
+					return cli.Usage(cli.OfFlag("public-key", err))
+				}
+			}
+			devices, err := w.devices()
+			if err != nil {
+				return err
+			}
+			blob, err := readBackup(args[0])
+			if err != nil {
+				return err
+			}
+			return w.restoreAll(cmd, devices, blob)
+		},
+	}
+	w.add(app, cmd, keeper)
+	w.addWrapKey(cmd)
+	cmd.Flags().StringVar(&public, "public-key", "", `the public key that the backup is of, as "privyseal yubihsm export" prints it`)
+	return cmd
+}
+
+// text is a public key as it can be pasted.
+func text(public pubkey.Key) string {
+	text, _ := public.Format("base64", "") // each has this one
+	return text
+}
+
+// readBackup reads a file with a backup that is long enough to be one.
+func readBackup(path string) ([]byte, error) {
+	text, _, err := regular.Read(path, maxBackup)
+	if err != nil {
+		return nil, err
+	}
+	blob, err := backup.Decode(bytes.TrimSpace(text))
+	if err == nil {
+		err = backup.Whole(blob)
+	}
+	if err != nil {
+		return nil, cli.Actf("%s: %w", path, err)
+	}
+	return blob, nil
+}
+
+// restoreAll restores a backup on each device, and says what it did there.
+func (w *wrapping) restoreAll(cmd *cobra.Command, devices []string, blob []byte) error {
+	for _, address := range devices {
+		r, there, err := w.restore(cmd.Context(), address, blob)
+		if err != nil {
+			return err
+		}
+		did := "restored"
+		if there {
+			did = "nothing changed: the backup's id is taken, and this key is there already"
+		}
+		if _, err := fmt.Fprintf(cmd.OutOrStdout(), "%s: the key 0x%04x of the YubiHSM at %s\npublic key: %v\n", did, r.ID, address, text(r.Public)); err != nil {
+			return err
+		}
+	}
+	return nil
+}

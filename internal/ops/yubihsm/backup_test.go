@@ -1,0 +1,352 @@
+package yubihsm
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha512"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/spf13/cobra"
+
+	"privyseal/internal/cli"
+	"privyseal/internal/cure"
+	"privyseal/internal/home"
+	"privyseal/internal/key/soft"
+	"privyseal/internal/key/yubihsm/backup"
+	"privyseal/internal/key/yubihsm/yubihsmtest"
+	"privyseal/internal/provider"
+	"privyseal/internal/pubkey"
+	hsm "privyseal/yubihsm"
+)
+
+const (
+	wraps     = yubihsmtest.CanExportWrapped | yubihsmtest.CanImportWrapped
+	delegates = signs | yubihsmtest.ExportableUnderWrap
+)
+
+var theWrapKey = bytes.Repeat([]byte{9}, 32)
+
+// newPair is a world of devices that share wrap key 1. Authentication key 3 may export and
+// import. The first one has the key 7.
+func newPair(t *testing.T, n int) *world {
+	w := newWorld(t, n)
+	for _, d := range w.dev {
+		w.keep(d, 3, wraps)
+		w.wrap(d, 1, wraps, delegates, theWrapKey)
+	}
+	w.file("three", "three")
+	w.exportable(w.dev[0], 7, yubihsmtest.Ed25519, 1)
+	return w
+}
+
+// keep puts an authentication key that may do this with keys under wrap into a device.
+func (w *world) keep(d *yubihsmtest.Device, id uint16, can yubihsmtest.Capabilities) {
+	d.Provision(w.t, yubihsmtest.Object{Type: yubihsmtest.AuthenticationKey, ID: id, Algorithm: yubihsmtest.AES128Auth, Capabilities: can, Delegated: delegates}, []byte("three"))
+}
+
+func (w *world) wrap(d *yubihsmtest.Device, id uint16, can, delegated yubihsmtest.Capabilities, key []byte) {
+	d.Provision(w.t, yubihsmtest.Object{Type: yubihsmtest.WrapKey, ID: id, Algorithm: yubihsmtest.AES256CCM, Capabilities: can, Delegated: delegated}, key)
+}
+
+func (w *world) exportable(d *yubihsmtest.Device, id uint16, algorithm, fill byte) {
+	d.Provision(w.t, yubihsmtest.Object{Type: yubihsmtest.AsymmetricKey, ID: id, Algorithm: algorithm, Capabilities: delegates, Label: "validator", Domains: 1}, bytes.Repeat([]byte{fill}, 32))
+}
+
+// run runs a command of `privyseal yubihsm`.
+func (w *world) run(args ...string) (string, error) {
+	house := &provider.House{App: &cli.App{HomeFlag: w.home, Kinds: configKinds}}
+	cmd := &cobra.Command{Use: "privyseal", SilenceErrors: true, SilenceUsage: true}
+	cmd.AddCommand(newCommand(house))
+	var out bytes.Buffer
+	cmd.SetOut(&out)
+	cmd.SetErr(&out)
+	cmd.SetArgs(append([]string{"yubihsm"}, args...))
+	err := cmd.ExecuteContext(w.t.Context())
+	return out.String(), err
+}
+
+// must is run that has to succeed, and say want.
+func (w *world) must(want string, args ...string) {
+	w.t.Helper()
+	if out, err := w.run(args...); err != nil || !strings.Contains(out, want) {
+		w.t.Fatalf("%v, want %q:\n%s", err, want, out)
+	}
+}
+
+// refuses is run that has to fail with want, and to change no device.
+func (w *world) refuses(want string, args ...string) {
+	w.t.Helper()
+	before := w.objects()
+	out, err := w.run(args...)
+	if err == nil || out != "" {
+		w.t.Errorf("%v: %v\n%s", args, err, out)
+		return
+	}
+	if what, next := cure.Split(err.Error()); !strings.Contains(what+" -> "+next, want) {
+		w.t.Errorf("%v: %s -> %s\nwant %s", args, what, next, want)
+	}
+	w.untouched(before)
+}
+
+// as are the flags of authentication key 3.
+func (w *world) as(more ...string) []string {
+	return append([]string{"--auth-key", "3", "--password-file", w.path("three")}, more...)
+}
+
+func (w *world) exports(device int, more ...string) []string {
+	return append(w.as("--device", w.devices[device], "--key-id", "7", "--out", w.path("backup")), append(more, "export")...)
+}
+
+func (w *world) restores(device int, file string, more ...string) []string {
+	return append(w.as("--device", w.devices[device]), append(more, "restore", file)...)
+}
+
+func (w *world) clones(more ...string) []string {
+	args := w.as("--key-id", "7", "--sign-auth-key", "4", "--sign-password-file", w.path("four"), "--device", w.devices[0])
+	for _, to := range w.devices[1:] {
+		args = append(args, "--to", to)
+	}
+	return append(args, append(more, "clone")...)
+}
+
+// public returns the key 7 of the first device as export prints it.
+func (w *world) public() string {
+	k, err := pubkey.New(pubkey.Ed25519, w.dev[0].Public(w.t, 7))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return text(k)
+}
+
+// A backup of ours is one that others read: its key opens with the wrap key. It goes onto
+// another device once, and twice changes nothing.
+func TestExportAndRestore(t *testing.T) {
+	w := newPair(t, 2)
+	w.must("the key 0x0007 of the YubiHSM at "+w.devices[0]+", under wrap key 0x0001\npublic key: "+w.public()+"\n", w.exports(0)...)
+	if info, err := os.Stat(w.path("backup")); err != nil || info.Mode() != 0o600 {
+		t.Fatal(info, err)
+	}
+	blob, err := readBackup(w.path("backup"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := backup.Open(theWrapKey, blob)
+	if err != nil || b.ID != 7 || b.Label != "validator" || text(b.Key.PublicKey()) != w.public() {
+		t.Fatalf("%+v, %v", b, err)
+	}
+	restore := w.restores(1, w.path("backup"), "--public-key", w.public())
+	w.must("restored: the key 0x0007 of the YubiHSM at "+w.devices[1]+"\npublic key: "+w.public()+"\n", restore...)
+	if got := w.dev[1].Public(t, 7); !bytes.Equal(got, w.dev[0].Public(t, 7)) {
+		t.Errorf("the restored key is %x", got)
+	}
+	before := w.objects()
+	w.must("nothing changed: the backup's id is taken, and this key is there already: the key 0x0007", restore...)
+	w.untouched(before)
+	w.refuses("is taken on the YubiHSM at "+w.devices[1]+", and nothing is overwritten -> if the key may be there already, name it with --public-key", w.restores(1, w.path("backup"))...)
+	w.dev[1].Swap(t, 7)
+	w.refuses(", and nothing is overwritten: the key there is not ed25519 ", restore...)
+}
+
+// What a key may not do, or a key that is not there, is said before there is a file; and a
+// file that is there stays.
+func TestExportRefuses(t *testing.T) {
+	for name, tt := range map[string]struct {
+		before func(w *world)
+		want   string
+	}{
+		"a key that stays": {func(w *world) { w.provision(7, yubihsmtest.Ed25519, 1) },
+			"the key 0x0007 of the YubiHSM at DEVICE may not be exported: it was made without the capability exportable-under-wrap, and nothing adds that later"},
+		"no key":          {func(w *world) { w.dev[0].Remove(yubihsmtest.AsymmetricKey, 7) }, "there is no asymmetric key 0x0007 of the YubiHSM at DEVICE"},
+		"a key of P-256":  {func(w *world) { w.exportable(w.dev[0], 7, yubihsmtest.P256, 1) }, "the key 0x0007 of the YubiHSM at DEVICE: "},
+		"the signer":      {func(w *world) { w.keep(w.dev[0], 3, signs) }, "authentication key 0x0003 of the YubiHSM at DEVICE may not do this: it lacks the capability export-wrapped -> name one"},
+		"no wrap key":     {func(w *world) { w.dev[0].Remove(yubihsmtest.WrapKey, 1) }, "there is no wrap key 0x0001 of the YubiHSM at DEVICE, in a domain of authentication key 0x0003 -> name another one with --wrap-key"},
+		"a weak wrap key": {func(w *world) { w.wrap(w.dev[0], 1, yubihsmtest.CanImportWrapped, delegates, theWrapKey) }, "wrap key 0x0001 of the YubiHSM at DEVICE is not for this: it lacks the capability export-wrapped"},
+		"a poor wrap key": {func(w *world) { w.wrap(w.dev[0], 1, wraps, signs, theWrapKey) }, "cannot wrap the key 0x0007: it lacks the delegated capability exportable-under-wrap -> "},
+		"a file":          {func(w *world) { w.file("backup", "mine") }, "backup already exists, and nothing is overwritten"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newPair(t, 1)
+			tt.before(w)
+			was, _ := os.ReadFile(w.path("backup"))
+			w.refuses(strings.ReplaceAll(tt.want, "DEVICE", w.devices[0]), w.exports(0)...)
+			if is, _ := os.ReadFile(w.path("backup")); !bytes.Equal(is, was) {
+				t.Errorf("the file has %q", is)
+			}
+			if w.dev[0].Count(yubihsmtest.ExportWrapped) != 0 {
+				t.Error("the device was asked to export")
+			}
+		})
+	}
+}
+
+// Nothing is restored of what is no backup, or not ours, or may not be.
+func TestRestoreRefuses(t *testing.T) {
+	w := newPair(t, 2)
+	w.must("wrote", w.exports(0)...)
+	text, err := os.ReadFile(w.path("backup"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	blob, err := backup.Decode(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := func(blob []byte) string { return w.file("changed", string(backup.Encode(blob))) }
+	w.refuses("the backup is cut short: ", w.restores(1, file(blob[:len(blob)-1]))...)
+	w.refuses("the backup is not base64, or is cut short", w.restores(1, w.file("changed", string(text[:len(text)-3])))...)
+	w.refuses("it has more than ", w.restores(1, w.file("changed", strings.Repeat("A", maxBackup+1)))...)
+	if w.dev[1].Count(yubihsmtest.ImportWrapped) != 0 {
+		t.Error("a device was asked to import what is no backup")
+	}
+	blob[20] ^= 1
+	damaged := file(blob)
+	w.refuses("does not open the backup: it was made under another wrap key, or is damaged -> name the right one with --wrap-key", w.restores(1, damaged)...)
+	ours := w.path("backup")
+	w.wrap(w.dev[1], 1, wraps, delegates, bytes.Repeat([]byte{8}, 32))
+	w.refuses("wrap key 0x0001 of the YubiHSM at "+w.devices[1]+" does not open the backup: it was made under another wrap key", w.restores(1, ours)...)
+	w.wrap(w.dev[1], 1, wraps, signs, theWrapKey)
+	w.refuses("may not import the key of the backup: a capability of the key is not among the delegated ones", w.restores(1, ours)...)
+	w.wrap(w.dev[1], 1, yubihsmtest.CanExportWrapped, delegates, theWrapKey)
+	w.refuses("is not for this: it lacks the capability import-wrapped", w.restores(1, ours)...)
+	w.keep(w.dev[1], 3, yubihsmtest.CanExportWrapped)
+	w.refuses("may not do this: it lacks the capability import-wrapped", w.restores(1, ours)...)
+}
+
+// What a backup was of shows when it is on the device, and is said.
+func TestRestoreOfAnotherKind(t *testing.T) {
+	w := newPair(t, 2)
+	w.must("wrote", w.exports(0)...)
+	other, err := soft.Generate(pubkey.Ed25519)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.run(w.restores(1, w.path("backup"), "--public-key", text(other.PublicKey()))...); err == nil || !strings.Contains(err.Error(), "is that of another key: the key 0x0007 of ") {
+		t.Error(err)
+	}
+	for name, tt := range map[string]struct {
+		o    yubihsmtest.Object
+		want string
+	}{
+		"opaque": {yubihsmtest.Object{Type: yubihsmtest.Opaque, ID: 8, Algorithm: yubihsmtest.OpaqueData, Capabilities: yubihsmtest.ExportableUnderWrap}, "it was of type opaque, and is object 0x0008 of "},
+		"P-256":  {yubihsmtest.Object{Type: yubihsmtest.AsymmetricKey, ID: 9, Algorithm: yubihsmtest.P256, Capabilities: delegates}, "the backup is restored, and is not that of a key that signs votes: the key 0x0009 of "},
+	} {
+		secret := bytes.Repeat([]byte{1}, map[string]int{"opaque": 100, "P-256": 32}[name])
+		w.dev[0].Provision(t, tt.o, secret)
+		l := login{id: 3, file: w.path("three")}
+		var blob []byte
+		err := l.visit(t.Context(), w.devices[0], func(ctx context.Context, s *hsm.Session) (err error) {
+			blob, err = s.ExportWrapped(ctx, 1, hsm.ObjectType(tt.o.Type), tt.o.ID)
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.run(w.restores(1, w.file(name, string(backup.Encode(blob))))...); err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// A key is on all devices afterwards, of each type, and all sign alike.
+func TestClone(t *testing.T) {
+	for _, algorithm := range []byte{yubihsmtest.Ed25519, yubihsmtest.K256} {
+		w := newPair(t, 3)
+		w.exportable(w.dev[0], 7, algorithm, 1)
+		w.exportable(w.dev[2], 7, algorithm, 1)
+		is := "the key 0x0007 of the YubiHSM at "
+		w.must(is+w.devices[1]+" is copied, and signs as the one at "+w.devices[0]+"\n"+is+w.devices[2]+" was there already, and signs as ", w.clones()...)
+		if !bytes.Equal(w.dev[0].Public(t, 7), w.dev[1].Public(t, 7)) {
+			t.Error("the copy is another key")
+		}
+		for i, d := range w.dev {
+			if n := d.Count(yubihsmtest.SignEdDSA) + d.Count(yubihsmtest.SignECDSA); n != 1 {
+				t.Errorf("device %d has signed %d times", i, n)
+			}
+		}
+	}
+}
+
+// With a config, the devices of a set become alike, and its own authentication key signs.
+func TestCloneInASet(t *testing.T) {
+	w := newPair(t, 1)
+	if out, err := w.init(home.Order{}, w.set("--yubihsm-take", "--yubihsm-key-id", "7", "--fresh-state", "--yes")...); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	second := newPair(t, 2)
+	second.dev[1].Remove(yubihsmtest.AsymmetricKey, 7)
+	path := filepath.Join(w.home, "privyseal.toml")
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	both := strings.Replace(string(text), `"`+w.devices[0]+`"`, `"`+w.devices[0]+`", "`+second.devices[1]+`"`, 1)
+	if err := os.WriteFile(path, []byte(both), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	w.must("the key 0x0007 of the YubiHSM at "+second.devices[1]+" is copied, and signs as the one at "+w.devices[0], w.as("--key-id", "7", "clone")...)
+	w.must("wrote", w.as("--key-id", "7", "--out", w.path("backup"), "export")...)
+	second.dev[1].Remove(yubihsmtest.AsymmetricKey, 7)
+	w.must("restored: the key 0x0007 of the YubiHSM at "+second.devices[1], w.as("--public-key", w.public(), "restore", w.path("backup"))...)
+	w.refuses("--yubihsm: there is no [yubihsm.other] in a config", w.as("--yubihsm", "other", "--key-id", "7", "clone")...)
+}
+
+// Nothing is copied where something is wrong with one of the devices.
+func TestCloneRefuses(t *testing.T) {
+	w := newPair(t, 3)
+	w.exportable(w.dev[2], 7, yubihsmtest.Ed25519, 2)
+	w.refuses("object 0x0007 of the YubiHSM at "+w.devices[2]+" is taken: it is the key ed25519 ", w.clones()...)
+	w.dev[2].Remove(yubihsmtest.AsymmetricKey, 7)
+	w.refuses(w.devices[0]+" and "+w.devices[0]+" are the same device", w.clones("--to", w.devices[0])...)
+	w.wrap(w.dev[1], 1, wraps, delegates, bytes.Repeat([]byte{8}, 32))
+	w.refuses("wrap key 0x0001 of the YubiHSM at "+w.devices[1]+" does not open the backup", w.clones()...)
+}
+
+// A device with the right public key that signs otherwise has another secret.
+func TestCloneCompares(t *testing.T) {
+	w := newPair(t, 2)
+	changed, err := withOtherPrefix(bytes.Repeat([]byte{1}, 32))
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := &backup.Backup{Object: hsm.Object{ID: 7, Domains: 1, Algorithm: hsm.Ed25519, Capabilities: hsm.SignEdDSA | hsm.ExportableUnderWrap}, Key: changed}
+	blob, err := other.Seal(theWrapKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.must("restored", w.restores(1, w.file("other", string(backup.Encode(blob))))...)
+	w.refuses("the key 0x0007 of the YubiHSM at "+w.devices[1]+" was there already, and fails the comparison: it signs otherwise than the YubiHSM at "+w.devices[0], w.clones()...)
+}
+
+// withOtherPrefix returns the key of a seed, but for what makes its nonces.
+func withOtherPrefix(seed []byte) (*soft.Key, error) {
+	h := sha512.Sum512(seed)
+	h[0] &= 248
+	h[31] = h[31]&127 | 64
+	h[63] ^= 1
+	return soft.FromSecret(pubkey.Ed25519, h[:])
+}
+
+// What the flags lack is said.
+func TestBackupFlags(t *testing.T) {
+	w := newPair(t, 1)
+	for want, args := range map[string][]string{
+		"--key-id is missing":        w.as("export"),
+		"--out is missing":           w.as("--key-id", "7", "export"),
+		"--auth-key is missing":      {"restore", "file"},
+		"--password-file is missing": {"--auth-key", "3", "clone", "--key-id", "7"},
+		"--device is missing: there is no [yubihsm.NAME] in a config of this home": w.as("restore", "file"),
+		"--device is wrong: ":            w.as("--device", "ftp://x", "restore", "file"),
+		"--to is wrong: ":                w.clones("--to", "ftp://x"),
+		"--to is missing":                w.clones(),
+		"--sign-auth-key is missing":     w.as("--key-id", "7", "--device", w.devices[0], "clone"),
+		"--sign-auth-key and --sign-pas": w.as("--key-id", "7", "--sign-auth-key", "4", "clone"),
+		"--public-key: ":                 w.as("--public-key", "x", "restore", "file"),
+		"no such file":                   w.restores(0, w.path("none")),
+		"FILE is missing":                w.as("restore"),
+	} {
+		w.refuses(want, args...)
+	}
+}
