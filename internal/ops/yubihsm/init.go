@@ -3,7 +3,6 @@ package yubihsm
 import (
 	"cmp"
 	"path/filepath"
-	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -161,7 +160,7 @@ func (f *Init) setIn(c *config.Config) (s *Set, added map[string]map[string]conf
 		return nil, nil, err
 	}
 	s.check(func(key, wrong string) {
-		err = cmp.Or(err, cli.Usagef("--%s %s", flagOf(key), strings.ReplaceAll(wrong, "_", "-")))
+		err = cmp.Or(err, cli.Usagef("--%s %s", flagOf(key), wrong))
 	})
 	return s, map[string]map[string]config.Section{table: {f.name: s}}, err
 }

@@ -1,12 +1,16 @@
 package yubihsm
 
 import (
+	"crypto/sha512"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
 	"privyseal/internal/cli"
 	"privyseal/internal/home"
+	"privyseal/internal/key/soft"
+	"privyseal/internal/key/soft/keyfile"
 	"privyseal/internal/key/yubihsm/yubihsmtest"
 	"privyseal/internal/provider"
 	"privyseal/internal/pubkey"
@@ -159,6 +163,40 @@ func TestInitRefuses(t *testing.T) {
 	}
 }
 
+// A key that a device does not take is refused before one is asked.
+func TestImportRefuses(t *testing.T) {
+	expanded := sha512.Sum512(make([]byte, 32))
+	expanded[0], expanded[31] = expanded[0]&248, expanded[31]&63|64
+	noSeed, err := soft.FromSecret(pubkey.Ed25519, expanded[:])
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		name, want string
+		key        func(w *world) string
+	}{
+		{"no seed", "a YubiHSM takes ed25519 keys that have their seed", func(w *world) string {
+			if err := keyfile.Create(w.path("old.key"), noSeed); err != nil {
+				t.Fatal(err)
+			}
+			return w.path("old.key")
+		}},
+		{"another type", "provider yubihsm has no secp256k1eth keys", func(w *world) string {
+			path, _ := w.keyFile("old.key", pubkey.Secp256k1Eth)
+			return path
+		}},
+	} {
+		w := newWorld(t, 1)
+		_, err := w.init(home.Order{ImportKey: tt.key(w)}, append(w.set(w.admin()...), "--yubihsm-key-id", "7", "--after-height", "1000", "--yes")...)
+		if err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s: %v, want %q", tt.name, err, tt.want)
+		}
+		if n := w.dev[0].Count(yubihsmtest.Any); n != 0 {
+			t.Errorf("%s: the device got %d commands", tt.name, n)
+		}
+	}
+}
+
 // What was on one device is not made, and not overwritten, on another.
 func TestInitRefusesOneOfTwo(t *testing.T) {
 	path := func(w *world) string { path, _ := w.keyFile("old.key", pubkey.Ed25519); return path }
@@ -216,6 +254,19 @@ func TestImportTwice(t *testing.T) {
 	}
 }
 
+// What a device says that it has imported is compared with what it was given.
+func TestAnotherKeyThanImported(t *testing.T) {
+	w := newWorld(t, 1)
+	path, _ := w.keyFile("old.key", pubkey.Ed25519)
+	_, other := w.keyFile("other.key", pubkey.Ed25519)
+	lies := yubihsmtest.Spoil(func(data []byte) []byte { return append(data[:1], other.PublicKey().Bytes()...) })
+	w.dev[0].Next(yubihsmtest.GetPublicKey, nil, lies)
+	args := append(w.set(w.admin()...), "--yubihsm-key-id", "7", "--after-height", "1000", "--yes")
+	if _, err := w.init(home.Order{ImportKey: path}, args...); err == nil || !strings.Contains(err.Error(), " has made the key ") {
+		t.Error(err)
+	}
+}
+
 // A key that was made and does not sign is said to be there.
 func TestMadeAndDoesNotSign(t *testing.T) {
 	w := newWorld(t, 1)
@@ -233,8 +284,15 @@ func TestMadeAndDoesNotSign(t *testing.T) {
 // changed by flags.
 func TestSecondChain(t *testing.T) {
 	w := newWorld(t, 1)
-	if out, err := w.init(home.Order{}, append(w.set(w.admin()...), "--yubihsm-key-id", "7", "--yubihsm-exportable")...); err != nil {
+	t.Chdir(w.dir)
+	if out, err := w.init(home.Order{}, append(w.set(w.admin()...), "--yubihsm-key-id", "7", "--yubihsm-exportable", "--yubihsm-password-file", "four")...); err != nil {
 		t.Fatalf("%v\n%s", err, out)
+	}
+	exportable := func(o yubihsmtest.Object) bool {
+		return o.Type == yubihsmtest.AsymmetricKey && o.Capabilities&yubihsmtest.ExportableUnderWrap != 0
+	}
+	if !slices.ContainsFunc(w.dev[0].Objects(), exportable) {
+		t.Errorf("no key can be exported: %+v", w.dev[0].Objects())
 	}
 	second := home.Order{ChainID: "chain-2"}
 	if _, err := w.init(second, append(w.set(w.admin()...), "--yubihsm-key-id", "8")...); err == nil || !strings.Contains(err.Error(), "--yubihsm-device: there is a [yubihsm.main]") {
@@ -267,5 +325,51 @@ func TestSecondChain(t *testing.T) {
 		if n := w.dev[0].Sessions(); n != 1-i {
 			t.Errorf("%d sessions after %d of 2 chains closed", n, i+1)
 		}
+	}
+	if err := w.try(w.open(h, c)); err != nil {
+		t.Errorf("opened again: %v", err)
+	}
+}
+
+// domains puts signer, administrator and, if it is in any, a key 7 into domains.
+func (w *world) domains(signer, admin, key uint16) {
+	auth := yubihsmtest.Object{Type: yubihsmtest.AuthenticationKey, ID: 4, Algorithm: yubihsmtest.AES128Auth, Domains: signer, Capabilities: signs}
+	w.dev[0].Provision(w.t, auth, []byte("four"))
+	auth.ID, auth.Domains, auth.Capabilities, auth.Delegated = 2, admin, makes, makes
+	w.dev[0].Provision(w.t, auth, []byte("two"))
+	if key != 0 {
+		w.dev[0].Provision(w.t, yubihsmtest.Object{Type: yubihsmtest.AsymmetricKey, ID: 7, Algorithm: yubihsmtest.Ed25519, Domains: key, Capabilities: signs}, make([]byte, 32))
+	}
+}
+
+// A key that is made is where the signer sees it, and nowhere else.
+func TestDomains(t *testing.T) {
+	for name, tt := range map[string]struct {
+		signer, admin, key uint16
+		want               string // of the error; "" for none, and the key in domain 2
+	}{
+		"one in common":      {0b0110, 0b1010, 0, ""},
+		"none in common":     {0b0110, 0b1000, 0, "has no domain in common with authentication key 0x0004"},
+		"taken out of sight": {0b0010, 0b0010, 0b1000, "is taken, in another domain than ours"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, 1)
+			w.domains(tt.signer, tt.admin, tt.key)
+			before := w.objects()
+			_, err := w.init(home.Order{}, append(w.set(w.admin()...), "--yubihsm-key-id", "7")...)
+			if tt.want != "" {
+				if err == nil || !strings.Contains(err.Error(), tt.want) {
+					t.Errorf("%v, want %q", err, tt.want)
+				}
+				w.untouched(before)
+				return
+			}
+			there := slices.ContainsFunc(w.dev[0].Objects(), func(o yubihsmtest.Object) bool {
+				return o.Type == yubihsmtest.AsymmetricKey && o.Domains == 0b0010
+			})
+			if err != nil || !there {
+				t.Errorf("%v, %+v", err, w.dev[0].Objects())
+			}
+		})
 	}
 }
