@@ -5,6 +5,7 @@ import (
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -16,46 +17,78 @@ import (
 // pool has the devices that the chains of this process use: one session a device, and one
 // queue before it, however many chains have their keys there. The zero value is ready.
 type pool struct {
-	mu   sync.Mutex // held while keys are opened and closed
+	mu   sync.Mutex
 	open map[string]*devices
 	salt []byte // of the digests of passwords; of this process alone
 }
 
-// devices are those of one table, with as many keys as are in use.
+// devices are those of one table. They close with the last of their keys.
 type devices struct {
 	*yubihsm.Devices
-	keys int
+	opening int            // keys that are about to be opened
+	opened  int            // keys in use
+	back    []*yubihsm.Key // keys that were given back, see settle
 }
 
 // key returns the key that r names. Devices that are in use are not opened twice.
 func (p *pool) key(ctx context.Context, addresses []string, l login, r yubihsm.Reference) (*pooledKey, error) {
-	password, err := l.password()
+	name, d, err := p.enter(ctx, addresses, l)
 	if err != nil {
 		return nil, err
+	}
+	key, err := d.Key(ctx, r.ID, r.Public) // which may wait for a device
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	d.opening--
+	if err == nil {
+		d.opened++
+	}
+	p.settle(name, d)
+	if err != nil {
+		return nil, err
+	}
+	return &pooledKey{Key: key, pool: p, name: name, devices: d}, nil
+}
+
+// enter returns the devices that a key is about to be opened on.
+func (p *pool) enter(ctx context.Context, addresses []string, l login) (name string, d *devices, err error) {
+	password, err := l.password()
+	if err != nil {
+		return "", nil, err
 	}
 	defer clear(password)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	name := p.name(addresses, l, password)
-	d := p.open[name]
-	if d == nil {
+	name = p.name(addresses, l, password)
+	if d = p.open[name]; d == nil {
 		if d, err = start(addresses, l, oplog.Of(ctx)); err != nil {
-			return nil, err
+			return "", nil, err
 		}
-	}
-	key, err := d.Key(ctx, r.ID, r.Public)
-	if err != nil {
-		if d.keys == 0 {
-			d.Close()
-		}
-		return nil, err
 	}
 	if p.open == nil {
 		p.open = map[string]*devices{}
 	}
-	d.keys++
 	p.open[name] = d
-	return &pooledKey{Key: key, pool: p, name: name}, nil
+	d.opening++
+	return name, d, nil
+}
+
+// settle closes the keys that were given back, and the devices with the last one. While
+// none is in use and one is about to be, they wait: the devices would close under that
+// one. The caller holds the lock.
+func (p *pool) settle(name string, d *devices) (err error) {
+	if d.opened == 0 && d.opening > 0 {
+		return nil
+	}
+	for _, key := range d.back {
+		err = errors.Join(err, key.Close())
+	}
+	d.back = nil
+	if d.opened == 0 {
+		delete(p.open, name)
+		err = errors.Join(err, d.Close())
+	}
+	return err
 }
 
 // name names devices and who we are there. A new password is somebody else.
@@ -85,22 +118,20 @@ func start(addresses []string, l login, log *slog.Logger) (*devices, error) {
 // pooledKey is a key on devices of a pool.
 type pooledKey struct {
 	*yubihsm.Key
-	pool   *pool
-	name   string
-	closed sync.Once
+	pool    *pool
+	name    string
+	devices *devices
+	closed  sync.Once
 }
 
-// Close forgets the key. With the last one of their keys the devices close.
+// Close gives the key back. With the last one of their keys the devices close.
 func (k *pooledKey) Close() (err error) {
 	k.closed.Do(func() {
-		p := k.pool
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		err = k.Key.Close()
-		d := p.open[k.name]
-		if d.keys--; d.keys == 0 {
-			delete(p.open, k.name)
-		}
+		k.pool.mu.Lock()
+		defer k.pool.mu.Unlock()
+		k.devices.opened--
+		k.devices.back = append(k.devices.back, k.Key)
+		err = k.pool.settle(k.name, k.devices)
 	})
 	return err
 }
