@@ -3,12 +3,15 @@ package yubihsm
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"crypto/sha512"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/decred/dcrd/dcrec/secp256k1/v4"
+	"github.com/decred/dcrd/dcrec/secp256k1/v4/ecdsa"
 	"github.com/spf13/cobra"
 
 	"privyseal/internal/cli"
@@ -304,6 +307,21 @@ func TestCloneRefuses(t *testing.T) {
 	w.refuses("wrap key 0x0001 of the YubiHSM at "+w.devices[1]+" does not open the backup", w.clones()...)
 }
 
+// A copy whose answer is lost is there, and the next try says so. One that breaks off before
+// leaves nothing.
+func TestCloneInterrupted(t *testing.T) {
+	w := newPair(t, 2)
+	w.dev[1].Next(yubihsmtest.ImportWrapped, yubihsmtest.Drop())
+	w.refuses("cannot restore the backup on the YubiHSM at "+w.devices[1]+": ", w.clones()...)
+	w.dev[1].Next(yubihsmtest.ImportWrapped, yubihsmtest.DropAnswer())
+	if _, err := w.run(w.clones()...); err == nil || !strings.Contains(err.Error(), "cannot restore the backup on the YubiHSM at "+w.devices[1]+": ") {
+		t.Error(err)
+	}
+	w.must("was there already, and signs as the one at ", w.clones()...)
+	w.dev[1].Next(yubihsmtest.SignEdDSA, yubihsmtest.WrongSignature(), yubihsmtest.WrongSignature(), yubihsmtest.WrongSignature())
+	w.refuses(" was there already, and fails the comparison: ", w.clones()...)
+}
+
 // A device with the right public key that signs otherwise has another secret.
 func TestCloneCompares(t *testing.T) {
 	w := newPair(t, 2)
@@ -318,6 +336,27 @@ func TestCloneCompares(t *testing.T) {
 	}
 	w.must("restored", w.restores(1, w.file("other", string(backup.Encode(blob))))...)
 	w.refuses("the key 0x0007 of the YubiHSM at "+w.devices[1]+" was there already, and fails the comparison: it signs otherwise than the YubiHSM at "+w.devices[0], w.clones()...)
+}
+
+// Devices take another nonce for each signature of secp256k1, which is no reason to refuse a
+// copy.
+func TestCloneOfSecp256k1SignsWithOtherNonces(t *testing.T) {
+	w := newPair(t, 2)
+	w.exportable(w.dev[0], 7, yubihsmtest.K256, 1)
+	var nonce, secret, hash secp256k1.ModNScalar
+	var point secp256k1.JacobianPoint
+	nonce.SetInt(2)
+	secret.SetByteSlice(bytes.Repeat([]byte{1}, 32))
+	digest := sha256.Sum256([]byte(noVote))
+	hash.SetByteSlice(digest[:])
+	secp256k1.ScalarBaseMultNonConst(&nonce, &point)
+	point.ToAffine()
+	var r secp256k1.ModNScalar
+	r.SetByteSlice(point.X.Bytes()[:])
+	s := new(secp256k1.ModNScalar).Mul2(&r, &secret).Add(&hash).Mul(nonce.InverseNonConst())
+	other := ecdsa.NewSignature(&r, s).Serialize()
+	w.dev[1].Next(yubihsmtest.SignECDSA, yubihsmtest.Spoil(func([]byte) []byte { return other }))
+	w.must("is copied, and signs as the one at ", w.clones()...)
 }
 
 // withOtherPrefix returns the key of a seed, but for what makes its nonces.
