@@ -22,6 +22,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"privyseal/internal/filestore"
+	"privyseal/internal/key/yubihsm/yubihsmtest"
 	"privyseal/internal/privval"
 	"privyseal/internal/privval/privvaltest"
 	"privyseal/internal/watermark"
@@ -55,12 +56,16 @@ func (a alone) Run() int {
 
 // Every script is a story of commands in a folder of its own.
 func TestScripts(t *testing.T) {
+	device := yubihsmtest.New(t, yubihsmtest.Options{}) // $YUBIHSM
+	device.ProvisionAuth(t, 4, "four", yubihsmtest.CanSignEdDSA)
+	device.ProvisionEd25519(t, 7)
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
 		WorkdirRoot:         diskDir(t),
 		RequireExplicitExec: true,
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("PRIVYSEAL_RUN", filepath.Join(env.WorkDir, "run"))
+			env.Setenv("YUBIHSM", device.URL())
 			return errors.Join(copyOld(filepath.Join(env.WorkDir, "old")), writeNitroParts(env.WorkDir), nitroVectors(env.WorkDir),
 				nitroSetup(env.Setenv, env.Defer))
 		},

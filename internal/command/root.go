@@ -37,6 +37,10 @@ In an AWS Nitro Enclave (doc/nitro.md):
   privyseal nitro     build the image, make KMS policies, run, attest
   privyseal verify    check an attestation document, offline, anywhere
 
+With a YubiHSM 2 (doc/yubihsm.md):
+
+  privyseal yubihsm   detect, list, test, export, restore, clone
+
 Also: version, completion, help. "privyseal help COMMAND" says more.
 
 All commands find config, keys and state in --home DIR or $PRIVYSEAL_HOME.

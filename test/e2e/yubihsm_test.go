@@ -21,7 +21,7 @@ func TestYubiHSM(t *testing.T) {
 	t.Parallel()
 	ctx := within(t, 2*time.Minute)
 	y := newHSMChain(ctx, t, "v0.38.26", 1)
-	text := typed(t, "yubihsm.md", y.dir, 2, "PATH="+filepath.Dir(program)+":"+os.Getenv("PATH"), "DEVICE="+y.dev[0].URL(),
+	text := typed(t, "yubihsm.md", y.dir, 3, "PATH="+filepath.Dir(program)+":"+os.Getenv("PATH"), "DEVICE="+y.dev[0].URL(),
 		"PASSWORD=four", "ADMIN_PASSWORD=two", "NODE="+y.addr, "PRIVYSEAL_HOME="+y.signer.Home)
 	if strings.Contains(text, "FAIL") || !strings.Contains(text, " signs with key 0x0001 in ") {
 		t.Errorf("check says\n%s", text)

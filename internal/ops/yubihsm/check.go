@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"math"
 	"slices"
 	"syscall"
 	"time"
@@ -26,6 +25,9 @@ func (*Holder) Check(ctx context.Context, r *provider.Report) {
 		}
 	}
 }
+
+// isBusy reports whether another program has a device on the USB.
+func isBusy(err error) bool { return errors.Is(err, syscall.EBUSY) }
 
 // inspection is one device that is looked at.
 type inspection struct {
@@ -58,7 +60,7 @@ func (in inspection) device(ctx context.Context, name string) {
 		return nil
 	})
 	switch {
-	case errors.Is(err, syscall.EBUSY):
+	case isBusy(err):
 		in.add(provider.Unsure, "stop that one to have it checked", "%s is in use by another program, as by the signer that runs", in.address)
 		return
 	case err != nil:
@@ -106,9 +108,5 @@ func (in inspection) key(ctx context.Context, ch config.Chain) {
 	if took > slowSignature {
 		verdict = provider.Unsure
 	}
-	seconds := func(signatures time.Duration) string {
-		return fmt.Sprintf("%.2gs", math.Max((signatures*took).Seconds(), 0.01))
-	}
-	in.add(verdict, "", "%s signs with key 0x%04x in %v: all chains of the device together can have a block every %s, and with vote extensions every %s",
-		in.address, r.ID, took.Round(100*time.Microsecond), seconds(2), seconds(3))
+	in.add(verdict, "", "%s signs with key 0x%04x in %v: %s", in.address, r.ID, took.Round(100*time.Microsecond), allows(took))
 }

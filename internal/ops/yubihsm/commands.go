@@ -9,6 +9,7 @@ import (
 
 // newCommand returns `privyseal yubihsm`.
 func newCommand(a *provider.House) *cobra.Command {
-	return cli.NewGroup("yubihsm", "Back up and copy the keys of YubiHSM 2 devices",
+	return cli.NewGroup("yubihsm", "Find and test YubiHSM 2 devices, back up and copy their keys",
+		newDetectCommand(), newListCommand(a), newTestCommand(a),
 		newExport(a.App), newRestore(a.App), newClone(a.App))
 }

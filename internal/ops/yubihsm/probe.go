@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -23,6 +24,14 @@ var kinds = map[pubkey.Type]struct {
 
 // noVote is what is signed to see whether a key signs. It is not a message of any chain.
 const noVote = "privyseal: does this key sign?"
+
+// allows says what chain speed signatures allow that take so long.
+func allows(took time.Duration) string {
+	seconds := func(signatures time.Duration) string {
+		return fmt.Sprintf("%.2gs", math.Max((signatures*took).Seconds(), 0.01))
+	}
+	return fmt.Sprintf("all chains of the device together can have a block every %s, and with vote extensions every %s", seconds(2), seconds(3))
+}
 
 // probe has a device sign with a key what is not a message of any chain, three times, and
 // returns how long that took, the middle one.
