@@ -23,7 +23,8 @@ type lab struct {
 	ctx  context.Context
 	root string // of the repository
 	dir  string // of ours, removed at the end
-	// times is how often the tests of each mutant run: all of them have to fail.
+	// times is how often the tests of each mutant run: all of them have to fail. With 0 a
+	// mutant only has to compile.
 	times int
 	n     chan int
 }
@@ -77,10 +78,18 @@ type outcome struct {
 
 var errSurvived = errors.New("no test fails")
 
-func (o outcome) word() string {
+// wish is what is to become of a mutant.
+func (l *lab) wish() string {
+	if l.times == 0 {
+		return "compiled"
+	}
+	return "killed"
+}
+
+func (o outcome) word(wish string) string {
 	switch {
 	case o.err == nil:
-		return "killed"
+		return wish
 	case errors.Is(o.err, errSurvived):
 		return "SURVIVES"
 	}
@@ -109,6 +118,9 @@ func (l *lab) try(m mutant) outcome {
 	}
 	binary := filepath.Join(dir, "mutant.test")
 	build := l.command(l.root, "go", "test", "-c", "-vet=off", "-overlay", overlay, "-o", binary, m.pkg)
+	if l.times == 0 {
+		build = l.command(l.root, "go", "build", "-overlay", overlay, "-o", os.DevNull, "./"+filepath.Dir(m.file))
+	}
 	if out, err := build.CombinedOutput(); err != nil {
 		return outcome{err: fmt.Errorf("%s: it does not compile: %w\n%s", m.where, err, out)}
 	}

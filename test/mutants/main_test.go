@@ -131,8 +131,8 @@ func TestJudge(t *testing.T) {
 		{"they do not start", "", os.ErrPermission, "ERROR", "permission denied"},
 	} {
 		o := judge([]byte(c.out), c.err)
-		if o.word() != c.word || (o.err == nil) != (c.say == "") || o.err != nil && !strings.Contains(o.err.Error(), c.say) {
-			t.Errorf("%s: %s, %v; want %s, %q", c.name, o.word(), o.err, c.word, c.say)
+		if o.word("killed") != c.word || (o.err == nil) != (c.say == "") || o.err != nil && !strings.Contains(o.err.Error(), c.say) {
+			t.Errorf("%s: %s, %v; want %s, %q", c.name, o.word("killed"), o.err, c.word, c.say)
 		}
 	}
 }
