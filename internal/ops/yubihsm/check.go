@@ -5,12 +5,16 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
+	"net"
+	"net/url"
 	"slices"
 	"syscall"
 	"time"
 
 	"privyseal/internal/config"
 	"privyseal/internal/key/yubihsm"
+	"privyseal/internal/ops/yubihsm/reach"
 	"privyseal/internal/provider"
 	hsm "privyseal/yubihsm"
 )
@@ -18,10 +22,10 @@ import (
 // Check implements [provider.Checker]: each device is asked who it is, and has to sign with
 // each key what is not a message of any chain.
 func (*Holder) Check(ctx context.Context, r *provider.Report) {
-	for _, name := range slices.Sorted(maps.Keys(r.Config.Tables[table])) {
-		set := r.Config.Tables[table][name].(*Set)
+	for _, name := range slices.Sorted(maps.Keys(r.Config.Tables[reach.Table])) {
+		set := r.Config.Tables[reach.Table][name].(*reach.Set)
 		for _, address := range set.Device {
-			inspection{r, set.login(r.Config.Path), address, r.Config.Line(table, name, "device")}.device(ctx, name)
+			inspection{r, set.Login(r.Config.Path), address, r.Config.Line(reach.Table, name, "device")}.device(ctx, name)
 		}
 	}
 }
@@ -32,13 +36,13 @@ func isBusy(err error) bool { return errors.Is(err, syscall.EBUSY) }
 // inspection is one device that is looked at.
 type inspection struct {
 	*provider.Report
-	login   login
+	login   reach.Login
 	address string
 	line    int
 }
 
 func (in inspection) add(v provider.Verdict, next, format string, args ...any) {
-	in.Add(v, in.line, table, fmt.Sprintf(format, args...), next)
+	in.Add(v, in.line, reach.Table, fmt.Sprintf(format, args...), next)
 }
 
 // device adds the rows of a device, and of its keys if it can be used.
@@ -49,7 +53,7 @@ func (in inspection) device(ctx context.Context, name string) {
 	}
 	var info hsm.DeviceInfo
 	audit := hsm.AuditOff
-	err := in.login.visit(ctx, in.address, func(ctx context.Context, s *hsm.Session) (err error) {
+	err := in.login.Visit(ctx, in.address, func(ctx context.Context, s *hsm.Session) (err error) {
 		if info, err = s.DeviceInfo(ctx); err != nil {
 			return fmt.Errorf("cannot use the YubiHSM at %s: %w", in.address, err)
 		}
@@ -70,7 +74,7 @@ func (in inspection) device(ctx context.Context, name string) {
 	in.add(provider.Good, "", "%s is %v", in.address, info)
 	in.log(info, audit)
 	for _, ch := range in.Config.Chains {
-		if ch.Provider == table && ch.Table == name {
+		if ch.Provider == reach.Table && ch.Table == name {
 			in.Chain = ch.Name
 			in.key(ctx, ch)
 			in.Chain = ""
@@ -99,7 +103,7 @@ func (in inspection) key(ctx context.Context, ch config.Chain) {
 	if err != nil {
 		return // the row of the key says so
 	}
-	took, err := probe(ctx, in.login, in.address, r)
+	took, err := in.login.Probe(ctx, in.address, r)
 	if err != nil {
 		in.add(provider.Bad, "", "%v", err)
 		return
@@ -109,4 +113,22 @@ func (in inspection) key(ctx context.Context, ch config.Chain) {
 		verdict = provider.Unsure
 	}
 	in.add(verdict, "", "%s signs with key 0x%04x in %v: %s", in.address, r.ID, took.Round(100*time.Microsecond), allows(took))
+}
+
+// allows says what chain speed signatures allow that take so long.
+func allows(took time.Duration) string {
+	seconds := func(signatures time.Duration) string {
+		return fmt.Sprintf("%.2gs", math.Max((signatures*took).Seconds(), 0.01))
+	}
+	return fmt.Sprintf("all chains of the device together can have a block every %s, and with vote extensions every %s", seconds(2), seconds(3))
+}
+
+// isOpen reports whether others than this host reach the device at an address.
+func isOpen(address string) bool {
+	u, err := url.Parse(address)
+	if err != nil || u.Scheme == "usb" || u.Hostname() == "localhost" {
+		return false
+	}
+	ip := net.ParseIP(u.Hostname())
+	return ip == nil || !ip.IsLoopback()
 }

@@ -10,6 +10,8 @@ import (
 
 	"privyseal/internal/config"
 	"privyseal/internal/key/yubihsm/yubihsmtest"
+	"privyseal/internal/ops/yubihsm/reach"
+	"privyseal/internal/ops/yubihsm/reachtest"
 	hsm "privyseal/yubihsm"
 )
 
@@ -23,22 +25,22 @@ func TestCheck(t *testing.T) {
 			`^ok  http://127\.0\.0\.1:\d+ is YubiHSM 0012345678, firmware 2\.4\.0 -> $`,
 			`^ok chain-1 http://127\.0\.0\.1:\d+ signs with key 0x0007 in [0-9.]+[mµ]?s: all chains of the device together can have a block every [0-9.]+s, and with vote extensions every [0-9.]+s -> $`,
 		}},
-		"unplugged": {func(w *world) { w.dev[0].Unplug() }, []string{`^FAIL  .* reaches no device \(HTTP status 500\) -> $`}},
-		"gone":      {func(w *world) { w.dev[0].StopConnector() }, []string{`^FAIL  .* no answer from the YubiHSM connector at .*connection refused -> $`}},
-		"another password": {func(w *world) { w.file("four", "five") }, []string{
+		"unplugged": {func(w *world) { w.Dev[0].Unplug() }, []string{`^FAIL  .* reaches no device \(HTTP status 500\) -> $`}},
+		"gone":      {func(w *world) { w.Dev[0].StopConnector() }, []string{`^FAIL  .* no answer from the YubiHSM connector at .*connection refused -> $`}},
+		"another password": {func(w *world) { w.File("four", "five") }, []string{
 			`^FAIL  the password in .*/four is not the one of authentication key 0x0004 of the YubiHSM at http://127\.0\.0\.1:\d+ -> $`}},
-		"no auth key": {func(w *world) { w.dev[0].Remove(yubihsmtest.AuthenticationKey, 4) }, []string{`^FAIL  the YubiHSM at .* has no authentication key 0x0004 -> $`}},
-		"another key": {func(w *world) { w.dev[0].Swap(w.t, 7) }, []string{`^ok  `, `^FAIL chain-1 the key 0x0007 on the YubiHSM at .* is .*, not .* -> $`}},
-		"no key":      {func(w *world) { w.dev[0].Remove(yubihsmtest.AsymmetricKey, 7) }, []string{`^ok  `, `^FAIL chain-1 the key 0x0007 on .*object not found.* -> $`}},
-		"not ours to sign with": {func(w *world) { w.dev[0].ProvisionAuth(w.t, 4, "four", yubihsmtest.CanSignECDSA) }, []string{`^ok  `,
+		"no auth key": {func(w *world) { w.Dev[0].Remove(yubihsmtest.AuthenticationKey, 4) }, []string{`^FAIL  the YubiHSM at .* has no authentication key 0x0004 -> $`}},
+		"another key": {func(w *world) { w.Dev[0].Swap(w.T, 7) }, []string{`^ok  `, `^FAIL chain-1 the key 0x0007 on the YubiHSM at .* is .*, not .* -> $`}},
+		"no key":      {func(w *world) { w.Dev[0].Remove(yubihsmtest.AsymmetricKey, 7) }, []string{`^ok  `, `^FAIL chain-1 the key 0x0007 on .*object not found.* -> $`}},
+		"not ours to sign with": {func(w *world) { w.Dev[0].ProvisionAuth(w.T, 4, "four", yubihsmtest.CanSignECDSA) }, []string{`^ok  `,
 			`^FAIL chain-1 the key 0x0007 on .*insufficient permissions.*: our authentication key and this key both need the capability sign-eddsa, and a domain in common -> $`}},
-		"a wrong signature": {func(w *world) { w.dev[0].Always(yubihsmtest.SignEdDSA, yubihsmtest.WrongSignature()) }, []string{`^ok  `, `^FAIL chain-1 .* does not verify`}},
+		"a wrong signature": {func(w *world) { w.Dev[0].Always(yubihsmtest.SignEdDSA, yubihsmtest.WrongSignature()) }, []string{`^ok  `, `^FAIL chain-1 .* does not verify`}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w, _ := made(t, 1)
 			tt.before(w)
 			w.has(tt.want...)
-			if n := w.dev[0].Sessions(); n > 1 {
+			if n := w.Dev[0].Sessions(); n > 1 {
 				t.Errorf("%d sessions stay open", n)
 			}
 		})
@@ -47,14 +49,14 @@ func TestCheck(t *testing.T) {
 
 // has fails the test if Check does not say what the patterns match, a row each.
 func (w *world) has(want ...string) {
-	w.t.Helper()
+	w.T.Helper()
 	rows := w.rows()
 	if len(rows) != len(want) {
-		w.t.Fatalf("%d rows, not %d:\n%s", len(rows), len(want), strings.Join(rows, "\n"))
+		w.T.Fatalf("%d rows, not %d:\n%s", len(rows), len(want), strings.Join(rows, "\n"))
 	}
 	for i, pattern := range want {
 		if !regexp.MustCompile(pattern).MatchString(rows[i]) {
-			w.t.Errorf("%q is not %s", rows[i], pattern)
+			w.T.Errorf("%q is not %s", rows[i], pattern)
 		}
 	}
 }
@@ -62,14 +64,14 @@ func (w *world) has(want ...string) {
 // Each device of a set has its rows, and one that others reach a warning.
 func TestCheckOfTwo(t *testing.T) {
 	w, _ := made(t, 2)
-	w.dev[0].Unplug()
+	w.Dev[0].Unplug()
 	w.has(`^FAIL  `, `^ok  `, `^ok chain-1 `)
 }
 
 // A connector that others reach is a warning, and no more.
 func TestCheckOfAnOpenConnector(t *testing.T) {
 	w, c := made(t, 1)
-	path := filepath.Join(w.home, config.FileName)
+	path := filepath.Join(w.Home, config.FileName)
 	open := strings.Replace(string(c.Render()), "http://127.0.0.1", "http://0.0.0.0", 1)
 	if err := os.WriteFile(path, []byte(open), 0o600); err != nil {
 		t.Fatal(err)
@@ -80,11 +82,11 @@ func TestCheckOfAnOpenConnector(t *testing.T) {
 // A log that keeps the device from signing, or soon will, has a row.
 func TestCheckOfTheLog(t *testing.T) {
 	w, c := made(t, 1)
-	w.dev[0].ProvisionAuth(t, 4, "four", signs|yubihsmtest.CanGetOption|yubihsmtest.CanSetOption|yubihsmtest.CanGetLog)
+	w.Dev[0].ProvisionAuth(t, 4, "four", reachtest.Signs|yubihsmtest.CanGetOption|yubihsmtest.CanSetOption|yubihsmtest.CanGetLog)
 	visit := func(f func(ctx context.Context, s *hsm.Session) error) {
 		t.Helper()
-		set := c.Tables[table]["main"].(*Set)
-		if err := set.login(c.Path).visit(t.Context(), w.devices[0], f); err != nil {
+		set := c.Tables[reach.Table]["main"].(*reach.Set)
+		if err := set.Login(c.Path).Visit(t.Context(), w.Devices[0], f); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -97,7 +99,7 @@ func TestCheckOfTheLog(t *testing.T) {
 	}
 	fill := func(to int) {
 		visit(func(ctx context.Context, s *hsm.Session) error {
-			for len(w.dev[0].Log()) < to {
+			for len(w.Dev[0].Log()) < to {
 				if _, err := s.SignEdDSA(ctx, 7, nil); err != nil {
 					return err
 				}
@@ -118,4 +120,16 @@ func TestCheckOfTheLog(t *testing.T) {
 	w.has(`^ok  `, `^--  http://.* has \d+ of 62 entries in its log, and signs nothing when it is full: force-audit is on -> read the log and clear it`, `^ok chain-1 `)
 	fill(62)
 	w.has(`^ok  `, `^FAIL  http://.* has 62 of 62 entries in its log`, `^FAIL chain-1 .*the log is full`)
+}
+
+// Only what is on this host is not open to others.
+func TestIsOpen(t *testing.T) {
+	for address, want := range map[string]bool{
+		"http://127.0.0.1:12345": false, "http://127.9.9.9:1": false, "http://[::1]:12345": false, "http://localhost:12345": false, "usb://": false, "usb://1": false,
+		"http://192.0.2.1:12345": true, "http://hsm.test:12345": true, "https://hsm.test": true, "http://[2001:db8::1]:12345": true, "http://0.0.0.0:12345": true,
+	} {
+		if got := isOpen(address); got != want {
+			t.Errorf("%s: %v", address, got)
+		}
+	}
 }

@@ -16,19 +16,18 @@ import (
 	"syscall"
 	"testing"
 
-	"privyseal/internal/cli"
 	"privyseal/internal/home"
 	"privyseal/internal/key/yubihsm/yubihsmtest"
-	"privyseal/internal/provider"
+	"privyseal/internal/ops/yubihsm/reach"
+	"privyseal/internal/ops/yubihsm/reachtest"
 	hsm "privyseal/yubihsm"
 )
 
 // types runs `privyseal yubihsm` with arguments, and returns what it prints.
 func (w *world) types(ctx context.Context, stderr io.Writer, args ...string) (string, error) {
-	w.t.Helper()
-	house := &provider.House{App: &cli.App{HomeFlag: w.home, Kinds: configKinds}, Providers: provider.Table{Provider().Entry}}
+	w.T.Helper()
 	var out bytes.Buffer
-	cmd := newCommand(house)
+	cmd := w.Command(w.House())
 	cmd.SilenceErrors, cmd.SilenceUsage = true, true
 	cmd.SetOut(&out)
 	cmd.SetErr(stderr)
@@ -38,17 +37,8 @@ func (w *world) types(ctx context.Context, stderr io.Writer, args ...string) (st
 }
 
 func (w *world) typed(args ...string) (string, error) {
-	w.t.Helper()
-	return w.types(w.t.Context(), io.Discard, args...)
-}
-
-// given are the flags of the devices without a home folder.
-func (w *world) given(more ...string) []string {
-	args := []string{"--auth-key", "4", "--password-file", w.path("four")}
-	for _, device := range w.devices {
-		args = append(args, "--device", device)
-	}
-	return append(args, more...)
+	w.T.Helper()
+	return w.types(w.T.Context(), io.Discard, args...)
 }
 
 func matches(t *testing.T, text, pattern string) {
@@ -61,21 +51,21 @@ func matches(t *testing.T, text, pattern string) {
 // All objects of each device are listed, and the chain beside its own key alone.
 func TestList(t *testing.T) {
 	w, _ := made(t, 2)
-	w.dev[0].Provision(t, yubihsmtest.Object{Type: yubihsmtest.AsymmetricKey, ID: 8, Algorithm: yubihsmtest.K256, Label: "a\x1b[2J", Domains: 5, Capabilities: signs}, bytes.Repeat([]byte{2}, 32))
-	w.dev[0].ProvisionAuth(t, 4, "four", signs)
-	w.dev[1].Swap(t, 7)
+	w.Dev[0].Provision(t, yubihsmtest.Object{Type: yubihsmtest.AsymmetricKey, ID: 8, Algorithm: yubihsmtest.K256, Label: "a\x1b[2J", Domains: 5, Capabilities: reachtest.Signs}, bytes.Repeat([]byte{2}, 32))
+	w.Dev[0].ProvisionAuth(t, 4, "four", reachtest.Signs)
+	w.Dev[1].Swap(t, 7)
 	out, err := w.typed("list")
 	if err != nil {
 		t.Fatal(err)
 	}
-	first, second, _ := strings.Cut(out, w.devices[1])
-	public := base64.StdEncoding.EncodeToString(w.dev[0].Public(t, 7))
+	first, second, _ := strings.Cut(out, w.Devices[1])
+	public := base64.StdEncoding.EncodeToString(w.Dev[0].Public(t, 7))
 	matches(t, first, `^http://\S+: YubiHSM 0012345678, firmware 2\.4\.0, as authentication key 0x0004 of yubihsm main\n`)
 	matches(t, first, `\n0x0007 +asymmetric-key +ed25519 +"" +all +chain-1 +`+regexp.QuoteMeta(public)+` +sign-ecdsa,sign-eddsa\n`)
 	matches(t, first, `\n0x0008 +asymmetric-key +eck256 +"a\\x1b\[2J" +1,3 +- +\S{44} +sign-ecdsa,sign-eddsa\n`)
 	matches(t, first, `\n0x0002 +authentication-key +aes128-yubico-authentication `)
 	matches(t, second, `\n0x0007 +asymmetric-key +ed25519 +"" +all +- `) // another key
-	for _, d := range w.dev {
+	for _, d := range w.Dev {
 		if n := d.Sessions(); n != 0 {
 			t.Errorf("%d sessions stay open", n)
 		}
@@ -85,7 +75,7 @@ func TestList(t *testing.T) {
 // The chain's key under another id is not what signs.
 func TestListUnderAnotherID(t *testing.T) {
 	w, _ := made(t, 1)
-	w.provision(9, yubihsmtest.Ed25519, 1) // the key 7 again
+	w.Provision(9, yubihsmtest.Ed25519, 1) // the key 7 again
 	if out, err := w.typed("list"); err != nil || strings.Count(out, " chain-1 ") != 1 {
 		t.Errorf("%v: %s", err, out)
 	}
@@ -94,13 +84,13 @@ func TestListUnderAnotherID(t *testing.T) {
 // JSON has the same, also where one of the devices does not answer.
 func TestListInJSON(t *testing.T) {
 	w, _ := made(t, 2)
-	w.dev[1].Unplug()
+	w.Dev[1].Unplug()
 	out, err := w.typed("list", "--json")
 	var devices []listed
 	if wrong := json.Unmarshal([]byte(out), &devices); wrong != nil || len(devices) != 1 {
 		t.Fatalf("%v: %s", wrong, out)
 	}
-	if err == nil || strings.Count(err.Error(), "\n") != 0 || !strings.Contains(err.Error(), w.devices[1]) {
+	if err == nil || strings.Count(err.Error(), "\n") != 0 || !strings.Contains(err.Error(), w.Devices[1]) {
 		t.Error(err)
 	}
 	var keys []string
@@ -115,10 +105,10 @@ func TestListInJSON(t *testing.T) {
 // Devices that are given need no home folder.
 func TestListWithoutAHome(t *testing.T) {
 	w := newWorld(t, 1)
-	w.provision(7, yubihsmtest.Ed25519, 1)
-	w.home = ""
+	w.Provision(7, yubihsmtest.Ed25519, 1)
+	w.Home = ""
 	t.Setenv("PRIVYSEAL_HOME", "")
-	out, err := w.typed(append([]string{"list"}, w.given()...)...)
+	out, err := w.typed(append([]string{"list"}, w.AsSigner()...)...)
 	if err != nil || strings.Contains(out, "of yubihsm") || !strings.Contains(out, "\n0x0007 ") {
 		t.Errorf("%v: %s", err, out)
 	}
@@ -131,19 +121,19 @@ func TestListWithoutAHome(t *testing.T) {
 func TestTest(t *testing.T) {
 	w, _ := made(t, 2)
 	var progress bytes.Buffer
-	before := w.dev[1].Count(yubihsmtest.SignEdDSA)
+	before := w.Dev[1].Count(yubihsmtest.SignEdDSA)
 	out, err := w.types(t.Context(), &progress, "test", "--count", "20")
 	if err != nil {
 		t.Fatal(err)
 	}
 	matches(t, out, `^http://\S+ signs with key 0x0007, ed25519 [0-9A-F]{40}: 20 of 20 signatures, min [0-9.]+[mµ]?s, median \S+, max \S+: all chains of the device together can have a block every [0-9.]+s, and with vote extensions every [0-9.]+s\nhttp://`)
-	if n := w.dev[1].Count(yubihsmtest.SignEdDSA) - before; n != 20 {
+	if n := w.Dev[1].Count(yubihsmtest.SignEdDSA) - before; n != 20 {
 		t.Errorf("%d signatures of the second device", n)
 	}
-	if n := strings.Count(progress.String(), "\n"); n != 20 || !strings.Contains(progress.String(), w.devices[0]+": 2 of 20\n") {
+	if n := strings.Count(progress.String(), "\n"); n != 20 || !strings.Contains(progress.String(), w.Devices[0]+": 2 of 20\n") {
 		t.Errorf("%d lines: %s", n, &progress)
 	}
-	for _, args := range [][]string{{"--key-id", "7", "--count", "1"}, append(w.given("--key-id", "7"), "--count", "1"), {"--chain-id", "chain-1", "--yubihsm", "main", "--count", "1"}} {
+	for _, args := range [][]string{{"--key-id", "7", "--count", "1"}, append(w.AsSigner("--key-id", "7"), "--count", "1"), {"--chain-id", "chain-1", "--yubihsm", "main", "--count", "1"}} {
 		if out, err := w.typed(append([]string{"test"}, args...)...); err != nil || strings.Count(out, "1 of 1 signatures") != 2 {
 			t.Errorf("%v: %v: %s", args, err, out)
 		}
@@ -184,16 +174,16 @@ func TestCommandsRefuse(t *testing.T) {
 		args   []string
 		want   string
 	}{
-		"another password":        {func(w *world) { w.file("four", "five") }, []string{"list"}, `^the password in \S+/four is not the one of authentication key 0x0004 of the YubiHSM at http://\S+$`},
-		"another password, test":  {func(w *world) { w.file("four", "five") }, []string{"test"}, `^the password in \S+/four is not the one of authentication key 0x0004 of the YubiHSM at http://\S+$`},
-		"no auth key":             {func(w *world) { w.dev[0].Remove(yubihsmtest.AuthenticationKey, 4) }, []string{"list"}, `^the YubiHSM at \S+ has no authentication key 0x0004$`},
-		"gone":                    {func(w *world) { w.dev[0].StopConnector() }, []string{"list"}, `^cannot use the YubiHSM at \S+: no answer from the YubiHSM connector at \S+: .*connection refused$`},
-		"gone, test":              {func(w *world) { w.dev[0].StopConnector() }, []string{"test"}, `^cannot use the YubiHSM at \S+: no answer from the YubiHSM connector at \S+: .*connection refused$`},
-		"a web server":            {func(w *world) { w.devices = []string{web.URL} }, []string{"list", "GIVEN"}, `^what answers at http://\S+ is not a YubiHSM connector: [^\n]*$`},
+		"another password":        {func(w *world) { w.File("four", "five") }, []string{"list"}, `^the password in \S+/four is not the one of authentication key 0x0004 of the YubiHSM at http://\S+$`},
+		"another password, test":  {func(w *world) { w.File("four", "five") }, []string{"test"}, `^the password in \S+/four is not the one of authentication key 0x0004 of the YubiHSM at http://\S+$`},
+		"no auth key":             {func(w *world) { w.Dev[0].Remove(yubihsmtest.AuthenticationKey, 4) }, []string{"list"}, `^the YubiHSM at \S+ has no authentication key 0x0004$`},
+		"gone":                    {func(w *world) { w.Dev[0].StopConnector() }, []string{"list"}, `^cannot use the YubiHSM at \S+: no answer from the YubiHSM connector at \S+: .*connection refused$`},
+		"gone, test":              {func(w *world) { w.Dev[0].StopConnector() }, []string{"test"}, `^cannot use the YubiHSM at \S+: no answer from the YubiHSM connector at \S+: .*connection refused$`},
+		"a web server":            {func(w *world) { w.Devices = []string{web.URL} }, []string{"list", "GIVEN"}, `^what answers at http://\S+ is not a YubiHSM connector: [^\n]*$`},
 		"no such key":             {nil, []string{"test", "--key-id", "9"}, `^the YubiHSM at \S+ has no key 0x0009, or none in a domain of authentication key 0x0004$`},
-		"another key":             {func(w *world) { w.dev[0].Swap(w.t, 7) }, []string{"test"}, `^the key 0x0007 on the YubiHSM at \S+ is ed25519 \S+, not ed25519 \S+$`},
-		"no right to sign":        {func(w *world) { w.dev[0].ProvisionAuth(w.t, 4, "four", yubihsmtest.CanSignECDSA) }, []string{"test"}, `^the key 0x0007 on .*: our authentication key and this key both need the capability sign-eddsa, and a domain in common$`},
-		"a wrong signature":       {func(w *world) { w.dev[0].Always(yubihsmtest.SignEdDSA, yubihsmtest.WrongSignature()) }, []string{"test"}, `does not verify`},
+		"another key":             {func(w *world) { w.Dev[0].Swap(w.T, 7) }, []string{"test"}, `^the key 0x0007 on the YubiHSM at \S+ is ed25519 \S+, not ed25519 \S+$`},
+		"no right to sign":        {func(w *world) { w.Dev[0].ProvisionAuth(w.T, 4, "four", yubihsmtest.CanSignECDSA) }, []string{"test"}, `^the key 0x0007 on .*: our authentication key and this key both need the capability sign-eddsa, and a domain in common$`},
+		"a wrong signature":       {func(w *world) { w.Dev[0].Always(yubihsmtest.SignEdDSA, yubihsmtest.WrongSignature()) }, []string{"test"}, `does not verify`},
 		"no signature":            {nil, []string{"test", "--count", "0"}, `^--count 0 is not at least 1$`},
 		"a key and a chain":       {nil, []string{"test", "--key-id", "7", "--chain-id", "chain-1"}, `^--key-id and --chain-id do not go together`},
 		"no key":                  {nil, []string{"test", "GIVEN"}, `^--key-id is missing`},
@@ -201,7 +191,7 @@ func TestCommandsRefuse(t *testing.T) {
 		"no such table":           {nil, []string{"list", "--yubihsm", "x"}, `^there is no \[yubihsm\.x\] in privyseal\.toml$`},
 		"half of what is given":   {nil, []string{"list", "--auth-key", "4"}, `^--device is missing: --device, --auth-key and --password-file go together$`},
 		"given, and of a table":   {nil, []string{"list", "GIVEN", "--yubihsm", "main"}, `^--yubihsm is for devices of the config, and --device for others$`},
-		"a wrong address":         {func(w *world) { w.devices = []string{"ftp://a"} }, []string{"list", "GIVEN"}, `^--device is wrong: "ftp://a" is not an address of a YubiHSM`},
+		"a wrong address":         {func(w *world) { w.Devices = []string{"ftp://a"} }, []string{"list", "GIVEN"}, `^--device is wrong: "ftp://a" is not an address of a YubiHSM`},
 		"an authentication key 0": {nil, []string{"list", "GIVEN", "--auth-key", "0"}, `^--auth-key is not from 1 to 65535$`},
 		"detect a web server":     {nil, []string{"detect", "--connector", web.URL}, `^what answers at http://\S+ is not a YubiHSM connector`},
 		"detect nothing":          {nil, []string{"detect", "--connector", "usb://1"}, `^--connector: "usb://1" is not an address of a YubiHSM connector`},
@@ -214,7 +204,7 @@ func TestCommandsRefuse(t *testing.T) {
 			var args []string
 			for _, arg := range tt.args {
 				if arg == "GIVEN" {
-					args = append(args, w.given()...)
+					args = append(args, w.AsSigner()...)
 				} else {
 					args = append(args, arg)
 				}
@@ -232,7 +222,7 @@ func TestCommandsRefuse(t *testing.T) {
 func TestTestOfAnotherChain(t *testing.T) {
 	_, c := made(t, 1)
 	c.Chains[0].Provider = "soft"
-	_, err := (&speedTest{}).ofChain([]place{{table: "main", config: c}}, c, c.Chains[0])
+	_, err := (&speedTest{}).ofChain([]reach.Place{{Table: "main", Config: c}}, c, c.Chains[0])
 	if err == nil || err.Error() != "chain chain-1 has its key elsewhere" {
 		t.Error(err)
 	}
@@ -268,16 +258,16 @@ func TestDetect(t *testing.T) {
 			}
 		}, `^usb://0000000003: cannot be used\nhttp://`, "^no right to use the YubiHSM 0000000003 on the USB; plug it in again after\n`echo 'SUBSYSTEM==\"usb\", .*udevadm control --reload`$"},
 		"no USB":       {func(s *search) { s.usb = func() ([]uint32, error) { return nil, errors.New("no USB here") } }, `^http://`, `^no USB here$`},
-		"unplugged":    {func(s *search) { s.connectors = []string{w.devices[0]}; w.dev[0].Unplug() }, `^$`, `^the connector at http://\S+ has no device$`},
+		"unplugged":    {func(s *search) { s.connectors = []string{w.Devices[0]}; w.Dev[0].Unplug() }, `^$`, `^the connector at http://\S+ has no device$`},
 		"nobody there": {func(s *search) { s.connectors = []string{away.URL()} }, `^$`, `^there is no YubiHSM 2 on the USB, and no connector at http://\S+$`},
-		"nobody where I said": {func(s *search) { s.connectors, s.given = []string{away.URL(), w.devices[0]}, true }, `^http://`,
+		"nobody where I said": {func(s *search) { s.connectors, s.given = []string{away.URL(), w.Devices[0]}, true }, `^http://`,
 			`^no answer from the YubiHSM connector at \S+: .*connection refused$`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var out bytes.Buffer
-			defer w.dev[0].Plug()
-			s := search{Writer: &out, connectors: w.devices, usb: func() ([]uint32, error) { return nil, nil },
-				open: func(string) (hsm.Transport, error) { return hsm.Open(w.devices[0]) }}
+			defer w.Dev[0].Plug()
+			s := search{Writer: &out, connectors: w.Devices, usb: func() ([]uint32, error) { return nil, nil },
+				open: func(string) (hsm.Transport, error) { return hsm.Open(w.Devices[0]) }}
 			tt.before(&s)
 			err := s.run(t.Context())
 			text := ""
@@ -293,7 +283,7 @@ func TestDetect(t *testing.T) {
 // A table of the config is chosen by its name, and needed where there are several.
 func TestSeveralTables(t *testing.T) {
 	w, _ := made(t, 1)
-	w.provision(8, yubihsmtest.Ed25519, 2)
+	w.Provision(8, yubihsmtest.Ed25519, 2)
 	if out, err := w.init(home.Order{ChainID: "chain-3"}, w.set("--yubihsm", "spare", "--yubihsm-take", "--yubihsm-key-id", "8", "--fresh-state", "--yes")...); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}

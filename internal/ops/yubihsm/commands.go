@@ -4,6 +4,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"privyseal/internal/cli"
+	"privyseal/internal/ops/yubihsm/wrapped"
 	"privyseal/internal/provider"
 )
 
@@ -11,5 +12,5 @@ import (
 func newCommand(a *provider.House) *cobra.Command {
 	return cli.NewGroup("yubihsm", "Find and test YubiHSM 2 devices, back up and copy their keys",
 		newDetectCommand(), newListCommand(a), newTestCommand(a),
-		newExport(a.App), newRestore(a.App), newClone(a.App))
+		wrapped.NewExport(a.App), wrapped.NewRestore(a.App), wrapped.NewClone(a.App))
 }

@@ -12,6 +12,8 @@ import (
 	"privyseal/internal/key/soft"
 	"privyseal/internal/key/soft/keyfile"
 	"privyseal/internal/key/yubihsm/yubihsmtest"
+	"privyseal/internal/ops/yubihsm/reach"
+	"privyseal/internal/ops/yubihsm/reachtest"
 	"privyseal/internal/provider"
 	"privyseal/internal/pubkey"
 )
@@ -40,18 +42,18 @@ func TestInit(t *testing.T) {
 			w := newWorld(t, tt.devices)
 			want := pubkey.Key{}
 			if tt.imported != "" {
-				path, secret := w.keyFile("old.key", tt.imported)
+				path, secret := w.KeyFile("old.key", tt.imported)
 				tt.order.ImportKey, want = path, secret.PublicKey()
 			}
 			if tt.taken != 0 {
-				w.provision(7, tt.taken, 1)
+				w.Provision(7, tt.taken, 1)
 			}
 			out, err := w.init(tt.order, append(w.set(w.admin("--yubihsm-key-id", "7")...), tt.args...)...)
 			if err != nil {
 				t.Fatalf("%v\n%s", err, out)
 			}
 			w.signs(tt.want, want)
-			for _, d := range w.dev {
+			for _, d := range w.Dev {
 				for _, o := range d.Objects() {
 					if o.Type == yubihsmtest.AsymmetricKey && (o.ID != 7 || o.Capabilities&yubihsmtest.ExportableUnderWrap != 0) {
 						t.Errorf("%+v", o)
@@ -64,25 +66,25 @@ func TestInit(t *testing.T) {
 
 // signs opens the key of the first chain and has each device sign with it.
 func (w *world) signs(kind pubkey.Type, want pubkey.Key) {
-	w.t.Helper()
-	c := w.config()
+	w.T.Helper()
+	c := w.Config()
 	h := &Holder{}
 	public, err := h.Public(c, c.Chains[0])
 	if err != nil || public.Type() != kind || !want.IsZero() && !public.Equal(want) {
-		w.t.Errorf("%v, %v", public, err)
+		w.T.Errorf("%v, %v", public, err)
 	}
-	set := c.Tables[table]["main"].(*Set)
+	set := c.Tables[reach.Table]["main"].(*reach.Set)
 	for _, address := range set.Device {
 		one := *set
 		one.Device = []string{address}
-		c.Tables[table]["main"] = &one
-		key, err := h.Open(w.t.Context(), c, c.Chains[0])
+		c.Tables[reach.Table]["main"] = &one
+		key, err := h.Open(w.T.Context(), c, c.Chains[0])
 		if err != nil {
-			w.t.Fatal(err)
+			w.T.Fatal(err)
 		}
 		signature, err := key.Sign(nil, []byte("a vote"), nil)
 		if err != nil || !public.Verify([]byte("a vote"), signature) {
-			w.t.Errorf("%x, %v", signature, err)
+			w.T.Errorf("%x, %v", signature, err)
 		}
 		key.Close()
 	}
@@ -109,33 +111,33 @@ func TestInitRefuses(t *testing.T) {
 		"taken without a state":    {args: []string{"--yubihsm-take", "--yubihsm-key-id", "7"}, want: "may have signed before"},
 		"a state of a new key":     {args: append(flag("--yubihsm-key-id", "7"), past...), want: "a new key has signed nothing"},
 		"another type":             {order: home.Order{KeyType: cli.KeyType{Name: "ml_dsa_65"}}, args: flag("--yubihsm-key-id", "7"), want: "a YubiHSM signs with ed25519 and secp256k1"},
-		"a wrong password":         {before: func(w *world) { w.file("four", "five") }, args: flag("--yubihsm-key-id", "7"), want: "is not the one of authentication key 0x0004"},
-		"a password that is empty": {before: func(w *world) { w.file("four", "\n") }, args: flag("--yubihsm-key-id", "7"), want: "does not hold a password"},
-		"a password to read":       {before: func(w *world) { os.Chmod(w.path("four"), 0o644) }, args: flag("--yubihsm-key-id", "7"), want: "so that others may have read it"},
+		"a wrong password":         {before: func(w *world) { w.File("four", "five") }, args: flag("--yubihsm-key-id", "7"), want: "is not the one of authentication key 0x0004"},
+		"a password that is empty": {before: func(w *world) { w.File("four", "\n") }, args: flag("--yubihsm-key-id", "7"), want: "does not hold a password"},
+		"a password to read":       {before: func(w *world) { os.Chmod(w.Path("four"), 0o644) }, args: flag("--yubihsm-key-id", "7"), want: "so that others may have read it"},
 		"no such auth key":         {args: []string{"--yubihsm-key-id", "7", "--yubihsm-auth-key", "9"}, want: "has no authentication key 0x0009"},
 		"one that may not sign": {before: func(w *world) {
-			for _, d := range w.dev {
-				d.ProvisionAuth(w.t, 4, "four", yubihsmtest.CanSignECDSA)
+			for _, d := range w.Dev {
+				d.ProvisionAuth(w.T, 4, "four", yubihsmtest.CanSignECDSA)
 			}
 		}, args: flag("--yubihsm-key-id", "7"), want: "it lacks the capability sign-eddsa"},
 		"one that may not make": {args: []string{"--yubihsm-key-id", "7", "--yubihsm-admin-auth-key", "4", "--yubihsm-admin-password-file", "FOUR"}, want: "it lacks the capability generate-asymmetric-key"},
 		"one that delegates nothing": {before: func(w *world) {
-			for _, d := range w.dev {
-				d.ProvisionAuth(w.t, 2, "two", makes)
+			for _, d := range w.Dev {
+				d.ProvisionAuth(w.T, 2, "two", reachtest.Makes)
 			}
 		}, args: flag("--yubihsm-key-id", "7"), want: "it lacks the delegated capability sign-eddsa"},
 		"nothing to take":        {args: taking, want: "there is no key to take"},
-		"a key of another curve": {before: func(w *world) { w.provision(7, yubihsmtest.P256, 1) }, args: taking, want: "no chain signs with that"},
-		"not the type":           {before: func(w *world) { w.provision(7, yubihsmtest.K256, 1) }, order: home.Order{KeyType: cli.KeyType{Name: "ed25519"}}, args: taking, want: "--key-type ed25519"},
-		"the id is taken":        {before: func(w *world) { w.provision(7, yubihsmtest.Ed25519, 1) }, args: flag("--yubihsm-key-id", "7"), want: "is taken"},
-		"no device there":        {before: func(w *world) { w.dev[0].Unplug() }, args: flag("--yubihsm-key-id", "7"), want: "reaches no device"},
-		"no connector there":     {before: func(w *world) { w.dev[0].StopConnector() }, args: flag("--yubihsm-key-id", "7"), want: "no answer from the YubiHSM connector"},
+		"a key of another curve": {before: func(w *world) { w.Provision(7, yubihsmtest.P256, 1) }, args: taking, want: "no chain signs with that"},
+		"not the type":           {before: func(w *world) { w.Provision(7, yubihsmtest.K256, 1) }, order: home.Order{KeyType: cli.KeyType{Name: "ed25519"}}, args: taking, want: "--key-type ed25519"},
+		"the id is taken":        {before: func(w *world) { w.Provision(7, yubihsmtest.Ed25519, 1) }, args: flag("--yubihsm-key-id", "7"), want: "is taken"},
+		"no device there":        {before: func(w *world) { w.Dev[0].Unplug() }, args: flag("--yubihsm-key-id", "7"), want: "reaches no device"},
+		"no connector there":     {before: func(w *world) { w.Dev[0].StopConnector() }, args: flag("--yubihsm-key-id", "7"), want: "no answer from the YubiHSM connector"},
 		"all sessions in use": {before: func(w *world) {
-			w.dev[0].Always(yubihsmtest.CreateSession, yubihsmtest.Fails(yubihsmtest.SessionsFull))
+			w.Dev[0].Always(yubihsmtest.CreateSession, yubihsmtest.Fails(yubihsmtest.SessionsFull))
 		}, args: flag("--yubihsm-key-id", "7"),
 			want: "all 16 sessions of"},
 		"something else answers": {before: func(w *world) {
-			w.dev[0].Always(yubihsmtest.CreateSession, yubihsmtest.Answer([]byte("<html>")))
+			w.Dev[0].Always(yubihsmtest.CreateSession, yubihsmtest.Answer([]byte("<html>")))
 		}, args: flag("--yubihsm-key-id", "7"), want: "is not a YubiHSM connector"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -143,10 +145,10 @@ func TestInitRefuses(t *testing.T) {
 			if tt.before != nil {
 				tt.before(w)
 			}
-			before := w.objects()
+			before := w.Objects()
 			args := append([]string{}, tt.args...)
 			for i := range args {
-				args[i] = strings.Replace(args[i], "FOUR", w.path("four"), 1)
+				args[i] = strings.Replace(args[i], "FOUR", w.Path("four"), 1)
 			}
 			if !tt.bare {
 				args = append(w.set(w.admin()...), args...)
@@ -155,10 +157,10 @@ func TestInitRefuses(t *testing.T) {
 			if err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("%v, want %q\n%s", err, tt.want, out)
 			}
-			if _, err := os.Stat(w.home); err == nil {
+			if _, err := os.Stat(w.Home); err == nil {
 				t.Error("a home was made")
 			}
-			w.untouched(before)
+			w.Untouched(before)
 		})
 	}
 }
@@ -176,13 +178,13 @@ func TestImportRefuses(t *testing.T) {
 		key        func(w *world) string
 	}{
 		{"no seed", "a YubiHSM takes ed25519 keys that have their seed", func(w *world) string {
-			if err := keyfile.Create(w.path("old.key"), noSeed); err != nil {
+			if err := keyfile.Create(w.Path("old.key"), noSeed); err != nil {
 				t.Fatal(err)
 			}
-			return w.path("old.key")
+			return w.Path("old.key")
 		}},
 		{"another type", "provider yubihsm has no secp256k1eth keys", func(w *world) string {
-			path, _ := w.keyFile("old.key", pubkey.Secp256k1Eth)
+			path, _ := w.KeyFile("old.key", pubkey.Secp256k1Eth)
 			return path
 		}},
 	} {
@@ -191,7 +193,7 @@ func TestImportRefuses(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s: %v, want %q", tt.name, err, tt.want)
 		}
-		if n := w.dev[0].Count(yubihsmtest.Any); n != 0 {
+		if n := w.Dev[0].Count(yubihsmtest.Any); n != 0 {
 			t.Errorf("%s: the device got %d commands", tt.name, n)
 		}
 	}
@@ -199,7 +201,7 @@ func TestImportRefuses(t *testing.T) {
 
 // What was on one device is not made, and not overwritten, on another.
 func TestInitRefusesOneOfTwo(t *testing.T) {
-	path := func(w *world) string { path, _ := w.keyFile("old.key", pubkey.Ed25519); return path }
+	path := func(w *world) string { path, _ := w.KeyFile("old.key", pubkey.Ed25519); return path }
 	past := []string{"--after-height", "1000", "--yes", "--yubihsm-key-id", "7"}
 	for name, tt := range map[string]struct {
 		before func(w *world)
@@ -209,27 +211,27 @@ func TestInitRefusesOneOfTwo(t *testing.T) {
 	}{
 		"made on two": {func(*world) {}, func(*world) home.Order { return home.Order{} }, []string{"--yubihsm-key-id", "7"}, "a key is made on one device, and [yubihsm.main] has 2"},
 		"another key on the second": {func(w *world) {
-			w.provision(7, yubihsmtest.Ed25519, 1)
-			w.dev[1].Swap(w.t, 7)
+			w.Provision(7, yubihsmtest.Ed25519, 1)
+			w.Dev[1].Swap(w.T, 7)
 		}, func(*world) home.Order { return home.Order{} }, append(past, "--yubihsm-take"), "the devices of a set hold the same keys"},
 		"taken on the second": {func(w *world) {
-			w.provision(7, yubihsmtest.Ed25519, 1)
-			w.dev[0].Remove(yubihsmtest.AsymmetricKey, 7)
+			w.Provision(7, yubihsmtest.Ed25519, 1)
+			w.Dev[0].Remove(yubihsmtest.AsymmetricKey, 7)
 		}, func(w *world) home.Order { return home.Order{ImportKey: path(w)} }, past, "is taken"},
 		"not on the second": {func(w *world) {
-			w.provision(7, yubihsmtest.Ed25519, 1)
-			w.dev[1].Remove(yubihsmtest.AsymmetricKey, 7)
+			w.Provision(7, yubihsmtest.Ed25519, 1)
+			w.Dev[1].Remove(yubihsmtest.AsymmetricKey, 7)
 		}, func(*world) home.Order { return home.Order{} }, append(past, "--yubihsm-take"), "there is no key to take"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, 2)
 			tt.before(w)
-			before := w.objects()
+			before := w.Objects()
 			out, err := w.init(tt.order(w), append(w.set(w.admin()...), tt.args...)...)
 			if err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("%v, want %q\n%s", err, tt.want, out)
 			}
-			w.untouched(before)
+			w.Untouched(before)
 		})
 	}
 }
@@ -238,18 +240,18 @@ func TestInitRefusesOneOfTwo(t *testing.T) {
 // as it is.
 func TestImportTwice(t *testing.T) {
 	w := newWorld(t, 2)
-	path, secret := w.keyFile("old.key", pubkey.Ed25519)
+	path, secret := w.KeyFile("old.key", pubkey.Ed25519)
 	args := append(w.set(w.admin()...), "--yubihsm-key-id", "7", "--after-height", "1000", "--yes")
-	w.dev[1].Always(yubihsmtest.PutAsymmetricKey, yubihsmtest.Fails(yubihsmtest.StorageFailed))
+	w.Dev[1].Always(yubihsmtest.PutAsymmetricKey, yubihsmtest.Fails(yubihsmtest.StorageFailed))
 	if _, err := w.init(home.Order{ImportKey: path}, args...); err == nil || !strings.Contains(err.Error(), "storage failure") {
 		t.Fatal(err)
 	}
-	w.dev[1].Heal()
+	w.Dev[1].Heal()
 	if out, err := w.init(home.Order{ImportKey: path}, args...); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	w.signs(pubkey.Ed25519, secret.PublicKey())
-	if n := w.dev[0].Count(yubihsmtest.PutAsymmetricKey); n != 1 {
+	if n := w.Dev[0].Count(yubihsmtest.PutAsymmetricKey); n != 1 {
 		t.Errorf("imported %d times to the first device", n)
 	}
 }
@@ -257,10 +259,10 @@ func TestImportTwice(t *testing.T) {
 // What a device says that it has imported is compared with what it was given.
 func TestAnotherKeyThanImported(t *testing.T) {
 	w := newWorld(t, 1)
-	path, _ := w.keyFile("old.key", pubkey.Ed25519)
-	_, other := w.keyFile("other.key", pubkey.Ed25519)
+	path, _ := w.KeyFile("old.key", pubkey.Ed25519)
+	_, other := w.KeyFile("other.key", pubkey.Ed25519)
 	lies := yubihsmtest.Spoil(func(data []byte) []byte { return append(data[:1], other.PublicKey().Bytes()...) })
-	w.dev[0].Next(yubihsmtest.GetPublicKey, nil, lies)
+	w.Dev[0].Next(yubihsmtest.GetPublicKey, nil, lies)
 	args := append(w.set(w.admin()...), "--yubihsm-key-id", "7", "--after-height", "1000", "--yes")
 	if _, err := w.init(home.Order{ImportKey: path}, args...); err == nil || !strings.Contains(err.Error(), " has made the key ") {
 		t.Error(err)
@@ -270,12 +272,12 @@ func TestAnotherKeyThanImported(t *testing.T) {
 // A key that was made and does not sign is said to be there.
 func TestMadeAndDoesNotSign(t *testing.T) {
 	w := newWorld(t, 1)
-	w.dev[0].Always(yubihsmtest.SignEdDSA, yubihsmtest.WrongSignature())
+	w.Dev[0].Always(yubihsmtest.SignEdDSA, yubihsmtest.WrongSignature())
 	_, err := w.init(home.Order{}, append(w.set(w.admin()...), "--yubihsm-key-id", "7")...)
 	if err == nil || !strings.Contains(err.Error(), "the key is on the device now, and does not sign") || !strings.HasSuffix(err.Error(), "with --yubihsm-take") {
 		t.Error(err)
 	}
-	if _, err := os.Stat(w.home); err == nil {
+	if _, err := os.Stat(w.Home); err == nil {
 		t.Error("a home was made")
 	}
 }
@@ -284,15 +286,15 @@ func TestMadeAndDoesNotSign(t *testing.T) {
 // changed by flags.
 func TestSecondChain(t *testing.T) {
 	w := newWorld(t, 1)
-	t.Chdir(w.dir)
+	t.Chdir(w.Dir)
 	if out, err := w.init(home.Order{}, append(w.set(w.admin()...), "--yubihsm-key-id", "7", "--yubihsm-exportable", "--yubihsm-password-file", "four")...); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	exportable := func(o yubihsmtest.Object) bool {
 		return o.Type == yubihsmtest.AsymmetricKey && o.Capabilities&yubihsmtest.ExportableUnderWrap != 0
 	}
-	if !slices.ContainsFunc(w.dev[0].Objects(), exportable) {
-		t.Errorf("no key can be exported: %+v", w.dev[0].Objects())
+	if !slices.ContainsFunc(w.Dev[0].Objects(), exportable) {
+		t.Errorf("no key can be exported: %+v", w.Dev[0].Objects())
 	}
 	second := home.Order{ChainID: "chain-2"}
 	if _, err := w.init(second, append(w.set(w.admin()...), "--yubihsm-key-id", "8")...); err == nil || !strings.Contains(err.Error(), "--yubihsm-device: there is a [yubihsm.main]") {
@@ -301,7 +303,7 @@ func TestSecondChain(t *testing.T) {
 	if out, err := w.init(second, w.admin("--yubihsm-key-id", "8")...); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	c := w.config()
+	c := w.Config()
 	h := &Holder{}
 	var keys []provider.Key
 	for _, ch := range c.Chains {
@@ -316,13 +318,13 @@ func TestSecondChain(t *testing.T) {
 			t.Errorf("%x, %v", signature, err)
 		}
 	}
-	if n := w.dev[0].Sessions(); n != 1 {
+	if n := w.Dev[0].Sessions(); n != 1 {
 		t.Errorf("two chains have %d sessions", n)
 	}
 	for i, key := range keys {
 		key.Close()
 		key.Close()
-		if n := w.dev[0].Sessions(); n != 1-i {
+		if n := w.Dev[0].Sessions(); n != 1-i {
 			t.Errorf("%d sessions after %d of 2 chains closed", n, i+1)
 		}
 	}
@@ -333,12 +335,12 @@ func TestSecondChain(t *testing.T) {
 
 // domains puts signer, administrator and, if it is in any, a key 7 into domains.
 func (w *world) domains(signer, admin, key uint16) {
-	auth := yubihsmtest.Object{Type: yubihsmtest.AuthenticationKey, ID: 4, Algorithm: yubihsmtest.AES128Auth, Domains: signer, Capabilities: signs}
-	w.dev[0].Provision(w.t, auth, []byte("four"))
-	auth.ID, auth.Domains, auth.Capabilities, auth.Delegated = 2, admin, makes, makes
-	w.dev[0].Provision(w.t, auth, []byte("two"))
+	auth := yubihsmtest.Object{Type: yubihsmtest.AuthenticationKey, ID: 4, Algorithm: yubihsmtest.AES128Auth, Domains: signer, Capabilities: reachtest.Signs}
+	w.Dev[0].Provision(w.T, auth, []byte("four"))
+	auth.ID, auth.Domains, auth.Capabilities, auth.Delegated = 2, admin, reachtest.Makes, reachtest.Makes
+	w.Dev[0].Provision(w.T, auth, []byte("two"))
 	if key != 0 {
-		w.dev[0].Provision(w.t, yubihsmtest.Object{Type: yubihsmtest.AsymmetricKey, ID: 7, Algorithm: yubihsmtest.Ed25519, Domains: key, Capabilities: signs}, make([]byte, 32))
+		w.Dev[0].Provision(w.T, yubihsmtest.Object{Type: yubihsmtest.AsymmetricKey, ID: 7, Algorithm: yubihsmtest.Ed25519, Domains: key, Capabilities: reachtest.Signs}, make([]byte, 32))
 	}
 }
 
@@ -355,20 +357,20 @@ func TestDomains(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, 1)
 			w.domains(tt.signer, tt.admin, tt.key)
-			before := w.objects()
+			before := w.Objects()
 			_, err := w.init(home.Order{}, append(w.set(w.admin()...), "--yubihsm-key-id", "7")...)
 			if tt.want != "" {
 				if err == nil || !strings.Contains(err.Error(), tt.want) {
 					t.Errorf("%v, want %q", err, tt.want)
 				}
-				w.untouched(before)
+				w.Untouched(before)
 				return
 			}
-			there := slices.ContainsFunc(w.dev[0].Objects(), func(o yubihsmtest.Object) bool {
+			there := slices.ContainsFunc(w.Dev[0].Objects(), func(o yubihsmtest.Object) bool {
 				return o.Type == yubihsmtest.AsymmetricKey && o.Domains == 0b0010
 			})
 			if err != nil || !there {
-				t.Errorf("%v, %+v", err, w.dev[0].Objects())
+				t.Errorf("%v, %+v", err, w.Dev[0].Objects())
 			}
 		})
 	}

@@ -15,6 +15,7 @@ import (
 
 	"privyseal/internal/cli"
 	"privyseal/internal/key/yubihsm"
+	"privyseal/internal/ops/yubihsm/reach"
 	"privyseal/internal/provider"
 	"privyseal/internal/pubkey"
 	hsm "privyseal/yubihsm"
@@ -46,7 +47,7 @@ type listedItem struct {
 }
 
 func newListCommand(a *provider.House) *cobra.Command {
-	p, asJSON := &places{}, false
+	where, asJSON := &reach.Signer{}, false
 	cmd := &cobra.Command{
 		Use:   "list [--yubihsm NAME | --device ADDRESS --auth-key N --password-file FILE]",
 		Short: "List the objects of devices, and which chain signs with which key",
@@ -55,11 +56,11 @@ domain with the authentication key. Nothing is changed. A chain stands beside a 
 the device has the public key that the chain expects.`,
 		Args: cli.Arguments(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			where, err := p.find(a)
+			places, err := where.Places(a.App)
 			if err != nil {
 				return err
 			}
-			devices, err := list(cmd.Context(), where)
+			devices, err := list(cmd.Context(), places)
 			if asJSON {
 				encoder := json.NewEncoder(cmd.OutOrStdout())
 				encoder.SetIndent("", "  ")
@@ -71,18 +72,18 @@ the device has the public key that the chain expects.`,
 			return err
 		},
 	}
-	p.add(cmd)
+	where.Add(cmd)
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
 }
 
 // list looks at all devices, and returns those that answer beside why others do not.
-func list(ctx context.Context, where []place) ([]listed, error) {
+func list(ctx context.Context, places []reach.Place) ([]listed, error) {
 	devices, failed := []listed{}, []error{}
-	for _, p := range where {
-		for _, address := range p.devices {
-			d := listed{Address: address, Table: p.table, AuthKey: p.login.id, Objects: []listedItem{}}
-			if err := p.login.visit(ctx, address, func(ctx context.Context, s *hsm.Session) error { return d.read(ctx, s, p) }); err != nil {
+	for _, p := range places {
+		for _, address := range p.Devices {
+			d := listed{Address: address, Table: p.Table, AuthKey: p.Login.ID, Objects: []listedItem{}}
+			if err := p.Login.Visit(ctx, address, func(ctx context.Context, s *hsm.Session) error { return d.read(ctx, s, p) }); err != nil {
 				failed = append(failed, err)
 				continue
 			}
@@ -93,7 +94,7 @@ func list(ctx context.Context, where []place) ([]listed, error) {
 }
 
 // read asks a device for its objects.
-func (d *listed) read(ctx context.Context, s *hsm.Session, p place) error {
+func (d *listed) read(ctx context.Context, s *hsm.Session, p reach.Place) error {
 	fail := func(err error) error { return fmt.Errorf("cannot list the YubiHSM at %s: %w", d.Address, err) }
 	info, err := s.DeviceInfo(ctx)
 	if err != nil {
@@ -112,7 +113,7 @@ func (d *listed) read(ctx context.Context, s *hsm.Session, p place) error {
 		if err != nil {
 			return fail(err)
 		}
-		item.Chains = p.signsWith(item.ID, item.public)
+		item.Chains = signsWith(p, item.ID, item.public)
 		d.Objects = append(d.Objects, item)
 	}
 	return nil
@@ -142,10 +143,10 @@ func itemOf(ctx context.Context, s *hsm.Session, e hsm.Entry) (listedItem, error
 }
 
 // signsWith returns the chains that expect a key under an id.
-func (p place) signsWith(id uint16, public pubkey.Key) (names []string) {
-	for _, ch := range p.chains {
+func signsWith(p reach.Place, id uint16, public pubkey.Key) (names []string) {
+	for _, ch := range p.Chains() {
 		// What is wrong with the file `privyseal check` says.
-		if r, err := yubihsm.ReadReference(p.config.Path(ch.Key)); err == nil && r.ID == id && r.Public.Equal(public) {
+		if r, err := yubihsm.ReadReference(p.Config.Path(ch.Key)); err == nil && r.ID == id && r.Public.Equal(public) {
 			names = append(names, ch.Name)
 		}
 	}

@@ -2,13 +2,13 @@ package yubihsm
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"privyseal/internal/cli"
 	"privyseal/internal/cure"
 	"privyseal/internal/key/soft"
 	"privyseal/internal/key/yubihsm"
+	"privyseal/internal/ops/yubihsm/reach"
 	"privyseal/internal/pubkey"
 	hsm "privyseal/yubihsm"
 )
@@ -16,7 +16,7 @@ import (
 // making is a key that is made, imported or taken.
 type making struct {
 	devices    []string
-	own, admin login // who signs, and who makes it
+	own, admin reach.Login // who signs, and who makes it
 	id         uint16
 	label      string
 	take       bool
@@ -43,7 +43,7 @@ func (m *making) hold(ctx context.Context) (r yubihsm.Reference, err error) {
 		}
 	}
 	for _, address := range m.devices {
-		if _, err := probe(ctx, m.own, address, r); err != nil {
+		if _, err := m.own.Probe(ctx, address, r); err != nil {
 			return r, m.made(err)
 		}
 	}
@@ -84,15 +84,14 @@ func (m *making) made(err error) error {
 
 // look returns the public key that a device has under the id, zero for none.
 func (m *making) look(ctx context.Context, address string) (public pubkey.Key, err error) {
-	err = m.own.visit(ctx, address, func(ctx context.Context, s *hsm.Session) error {
-		own, err := s.ObjectInfo(ctx, hsm.TypeAuthenticationKey, m.own.id)
+	err = m.own.Visit(ctx, address, func(ctx context.Context, s *hsm.Session) error {
+		own, err := s.ObjectInfo(ctx, hsm.TypeAuthenticationKey, m.own.ID)
 		if err != nil {
-			return fmt.Errorf("cannot look at authentication key 0x%04x of the YubiHSM at %s: %w", m.own.id, address, err)
+			return fmt.Errorf("cannot look at authentication key 0x%04x of the YubiHSM at %s: %w", m.own.ID, address, err)
 		}
 		m.domains[address] = own.Domains
 		there, err := s.PublicKey(ctx, m.id)
-		var refused *hsm.DeviceError
-		if errors.As(err, &refused) && refused.Code == hsm.ObjectNotFound {
+		if reach.Refused(err, hsm.ObjectNotFound) {
 			return m.may(own, address)
 		}
 		if err == nil {
@@ -109,8 +108,8 @@ func (m *making) look(ctx context.Context, address string) (public pubkey.Key, e
 
 // may refuses an authentication key that cannot sign with the key.
 func (m *making) may(own hsm.ObjectInfo, address string) error {
-	if sign := kinds[m.as].sign; !own.Capabilities.Has(sign) {
-		return fmt.Errorf("authentication key 0x%04x of the YubiHSM at %s may not sign with %s keys: it lacks the capability %v", m.own.id, address, m.as, sign)
+	if sign := reach.Signs(m.as); !own.Capabilities.Has(sign) {
+		return fmt.Errorf("authentication key 0x%04x of the YubiHSM at %s may not sign with %s keys: it lacks the capability %v", m.own.ID, address, m.as, sign)
 	}
 	return nil
 }
@@ -121,7 +120,7 @@ func (m *making) judge(r *yubihsm.Reference, address string, there pubkey.Key) (
 	object := fmt.Sprintf("object 0x%04x on the YubiHSM at %s", m.id, address)
 	switch {
 	case there.IsZero() && m.take:
-		return false, cli.Actf("there is no key to take: the YubiHSM at %s has no asymmetric key 0x%04x in a domain of authentication key 0x%04x", address, m.id, m.own.id)
+		return false, cli.Actf("there is no key to take: the YubiHSM at %s has no asymmetric key 0x%04x in a domain of authentication key 0x%04x", address, m.id, m.own.ID)
 	case there.IsZero():
 		return true, nil
 	case !m.take && m.secret == nil, m.secret != nil && !there.Equal(r.Public):
@@ -136,8 +135,8 @@ func (m *making) judge(r *yubihsm.Reference, address string, there pubkey.Key) (
 
 // make makes or imports the key on a device.
 func (m *making) make(ctx context.Context, address string, r *yubihsm.Reference) error {
-	return m.admin.visit(ctx, address, func(ctx context.Context, s *hsm.Session) error {
-		o := hsm.Object{ID: m.id, Label: m.label, Algorithm: kinds[m.as].algorithm, Capabilities: kinds[m.as].sign}
+	return m.admin.Visit(ctx, address, func(ctx context.Context, s *hsm.Session) error {
+		o := hsm.Object{ID: m.id, Label: m.label, Algorithm: reach.Algorithm(m.as), Capabilities: reach.Signs(m.as)}
 		if m.exportable {
 			o.Capabilities |= hsm.ExportableUnderWrap
 		}
@@ -152,8 +151,7 @@ func (m *making) make(ctx context.Context, address string, r *yubihsm.Reference)
 			defer clear(private)
 			_, err = s.PutAsymmetricKey(ctx, o, private)
 		}
-		var refused *hsm.DeviceError
-		if errors.As(err, &refused) && refused.Code == hsm.ObjectExists {
+		if reach.Refused(err, hsm.ObjectExists) {
 			err = cure.Add(cli.Actf("object 0x%04x on the YubiHSM at %s is taken, in another domain than ours, and nothing is overwritten", m.id, address), "choose another --yubihsm-key-id")
 		}
 		if err != nil {
@@ -175,23 +173,23 @@ func (m *making) make(ctx context.Context, address string, r *yubihsm.Reference)
 // maker returns the domains of a new key, and refuses an authentication key that may not
 // make it.
 func (m *making) maker(ctx context.Context, s *hsm.Session, address string, capabilities hsm.Capabilities) (hsm.Domains, error) {
-	admin, err := s.ObjectInfo(ctx, hsm.TypeAuthenticationKey, m.admin.id)
+	admin, err := s.ObjectInfo(ctx, hsm.TypeAuthenticationKey, m.admin.ID)
 	if err != nil {
-		return 0, fmt.Errorf("cannot look at authentication key 0x%04x of the YubiHSM at %s: %w", m.admin.id, address, err)
+		return 0, fmt.Errorf("cannot look at authentication key 0x%04x of the YubiHSM at %s: %w", m.admin.ID, address, err)
 	}
 	needs := hsm.GenerateAsymmetricKey
 	if m.secret != nil {
 		needs = hsm.PutAsymmetricKey
 	}
 	domains := admin.Domains & m.domains[address]
-	lacks := fmt.Errorf("authentication key 0x%04x of the YubiHSM at %s", m.admin.id, address)
+	lacks := fmt.Errorf("authentication key 0x%04x of the YubiHSM at %s", m.admin.ID, address)
 	switch {
 	case !admin.Capabilities.Has(needs):
 		err = cli.Actf("%w may not make the key: it lacks the capability %v", lacks, needs&^admin.Capabilities)
 	case !admin.Delegated.Has(capabilities):
 		err = cli.Actf("%w may not make the key: it lacks the delegated capability %v", lacks, capabilities&^admin.Delegated)
 	case domains == 0:
-		err = cli.Actf("%w has no domain in common with authentication key 0x%04x, which is to sign", lacks, m.own.id)
+		err = cli.Actf("%w has no domain in common with authentication key 0x%04x, which is to sign", lacks, m.own.ID)
 	}
 	return domains, cure.Add(err, "name one that may with --yubihsm-admin-auth-key and --yubihsm-admin-password-file")
 }

@@ -17,6 +17,7 @@ import (
 	"privyseal/internal/home"
 	"privyseal/internal/key/yubihsm"
 	"privyseal/internal/migrate"
+	"privyseal/internal/ops/yubihsm/reach"
 	"privyseal/internal/regular"
 )
 
@@ -26,7 +27,7 @@ type Taker struct {
 	name  string // of [yubihsm.NAME]
 	given func() bool
 
-	set    *Set                                 // the old signer's device, nil until it is known
+	set    *reach.Set                           // the old signer's device, nil until it is known
 	tables map[string]map[string]config.Section // that are new
 }
 
@@ -51,8 +52,8 @@ func (f *Taker) Idle() error {
 // and the rights of the authentication key.
 func (f *Taker) TakeKey(ctx context.Context, in *home.Installer, c migrate.Chain, ch *home.Chain) (words []string, err error) {
 	old := c.Device
-	own := login{id: old.AuthKey, file: old.PasswordFile, text: old.Password}
-	if err := own.checkOld(); err != nil {
+	own := reach.Login{ID: old.AuthKey, File: old.PasswordFile, Text: old.Password}
+	if err := checkOld(own); err != nil {
 		return nil, err
 	}
 	if f.set == nil {
@@ -73,46 +74,46 @@ func (f *Taker) TakeKey(ctx context.Context, in *home.Installer, c migrate.Chain
 	if r.Public.Type() != old.Type {
 		return nil, cli.Actf("%v is of type %s, and the old signer uses it as %s for chain %s", old, r.Public.Type(), old.Type, c.ID)
 	}
-	ch.Provider, ch.Table, ch.Tables = table, f.name, f.tables
+	ch.Provider, ch.Table, ch.Tables = reach.Table, f.name, f.tables
 	ch.Key, ch.Public = "keys/"+ch.Name+".yubihsm", r.Public
 	ch.Files = []home.File{{Path: ch.Key, Data: r.Encode()}}
 	return f.words(r, own), nil
 }
 
 // choose takes the devices of the config that are the old signer's, or makes a table.
-func (f *Taker) choose(in *home.Installer, own login, address string) error {
+func (f *Taker) choose(in *home.Installer, own reach.Login, address string) error {
 	if !config.ValidName(f.name) {
 		return cli.Usagef("--yubihsm %.80q is not a name: %s", f.name, config.NameRule)
 	}
 	if in.Config != nil {
-		if set, ok := in.Config.Tables[table][f.name].(*Set); ok {
-			if set.AuthKey != int(own.id) || !slices.Contains(set.Device, address) {
-				return cli.Usagef("[%s.%s] in %s has not the device %s with authentication key %d; give what the old signer has another name, --yubihsm NAME", table, f.name, in.Path, address, own.id)
+		if set, ok := in.Config.Tables[reach.Table][f.name].(*reach.Set); ok {
+			if set.AuthKey != int(own.ID) || !slices.Contains(set.Device, address) {
+				return cli.Usagef("[%s.%s] in %s has not the device %s with authentication key %d; give what the old signer has another name, --yubihsm NAME", reach.Table, f.name, in.Path, address, own.ID)
 			}
 			f.set = set
 			return nil
 		}
 	}
-	set := &Set{Device: []string{address}, AuthKey: int(own.id), PasswordFile: own.file}
-	if own.text.Reveal() != "" {
+	set := &reach.Set{Device: []string{address}, AuthKey: int(own.ID), PasswordFile: own.File}
+	if own.Text.Reveal() != "" {
 		set.PasswordFile = "keys/" + f.name + ".password"
 	}
 	var err error
-	set.check(func(key, wrong string) {
+	set.Check(func(string) bool { return true }, func(key, wrong string) {
 		if err == nil {
 			err = cli.Actf("the old signer's %s %s", key, wrong)
 		}
 	})
-	f.set, f.tables = set, map[string]map[string]config.Section{table: {f.name: set}}
+	f.set, f.tables = set, map[string]map[string]config.Section{reach.Table: {f.name: set}}
 	return err
 }
 
 // keep returns what writes the password of the old config to a file of its own. One that
 // an interrupted command has left there is as good.
-func (f *Taker) keep(in *home.Installer, own login) (func() error, error) {
-	text := []byte(own.text.Reveal() + "\n")
+func (f *Taker) keep(in *home.Installer, own reach.Login) (func() error, error) {
+	text := []byte(own.Text.Reveal() + "\n")
 	path := in.Abs(f.set.PasswordFile)
-	there, err := regular.ReadPrivate("password file", path, maxPassword+2)
+	there, err := regular.ReadPrivate("password file", path, reach.MaxPassword+2)
 	defer clear(there)
 	switch {
 	case err == nil && bytes.Equal(there, text):
@@ -129,16 +130,16 @@ func (f *Taker) keep(in *home.Installer, own login) (func() error, error) {
 }
 
 // words are those of `privyseal init` that take the key.
-func (f *Taker) words(r yubihsm.Reference, own login) []string {
-	words := []string{"--provider", table, "--yubihsm-take", "--" + flagOf("key_id"), fmt.Sprintf("0x%04x", r.ID)}
+func (f *Taker) words(r yubihsm.Reference, own reach.Login) []string {
+	words := []string{"--provider", reach.Table, "--yubihsm-take", "--" + flagOf("key_id"), fmt.Sprintf("0x%04x", r.ID)}
 	if f.name != "main" {
 		words = append(words, "--yubihsm", f.name)
 	}
 	if f.tables == nil {
 		return words
 	}
-	file := own.file
-	if own.text.Reveal() != "" {
+	file := own.File
+	if own.Text.Reveal() != "" {
 		file = "FILE"
 	}
 	return append(words, "--"+flagOf("device"), f.set.Device[0], "--"+flagOf("auth_key"), strconv.Itoa(f.set.AuthKey), "--"+flagOf("password_file"), file)
@@ -146,14 +147,14 @@ func (f *Taker) words(r yubihsm.Reference, own login) []string {
 
 // checkOld refuses a password that tmkms reads in another way than we do: it leaves out
 // all white space at the end of a file.
-func (l login) checkOld() error {
-	password, err := l.password()
+func checkOld(l reach.Login) error {
+	password, err := l.Password()
 	if err != nil {
 		return err
 	}
 	defer clear(password)
-	if l.text.Reveal() == "" && len(bytes.TrimRightFunc(password, unicode.IsSpace)) != len(password) {
-		return cli.Actf("the password in %s ends in white space, which the old signer leaves out; remove it from the file", l.file)
+	if l.Text.Reveal() == "" && len(bytes.TrimRightFunc(password, unicode.IsSpace)) != len(password) {
+		return cli.Actf("the password in %s ends in white space, which the old signer leaves out; remove it from the file", l.File)
 	}
 	return nil
 }

@@ -7,13 +7,11 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"privyseal/internal/cli"
 	"privyseal/internal/config"
 	"privyseal/internal/home"
 	"privyseal/internal/key/yubihsm/yubihsmtest"
 	"privyseal/internal/migrate"
-	"privyseal/internal/ops/file"
-	"privyseal/internal/provider"
+	"privyseal/internal/ops/yubihsm/reach"
 	"privyseal/internal/pubkey"
 	"privyseal/internal/secret"
 )
@@ -31,9 +29,9 @@ type taking struct {
 func newTaking(t *testing.T, args ...string) *taking {
 	t.Helper()
 	w := newWorld(t, 1)
-	w.provision(1, yubihsmtest.Ed25519, 1)
-	w.provision(2, yubihsmtest.K256, 2)
-	k := &taking{w: w, old: migrate.Device{Address: w.devices[0], AuthKey: 4, PasswordFile: w.path("four")}}
+	w.Provision(1, yubihsmtest.Ed25519, 1)
+	w.Provision(2, yubihsmtest.K256, 2)
+	k := &taking{w: w, old: migrate.Device{Address: w.Devices[0], AuthKey: 4, PasswordFile: w.Path("four")}}
 	k.key = migrate.DeviceKey{Device: &k.old, ID: 1, Type: pubkey.Ed25519}
 	k.begin(args...)
 	return k
@@ -41,24 +39,23 @@ func newTaking(t *testing.T, args ...string) *taking {
 
 // begin is a new command.
 func (k *taking) begin(args ...string) {
-	k.w.t.Helper()
-	house := &provider.House{App: &cli.App{HomeFlag: k.w.home, Kinds: configKinds}, Providers: provider.Table{Provider().Entry}, Stores: provider.Stores{file.Store()}}
+	k.w.T.Helper()
 	k.f = &Taker{}
 	cmd := &cobra.Command{}
 	k.f.Add(cmd)
 	var err error
-	if k.in, err = home.NewInstaller(house); err == nil {
+	if k.in, err = home.NewInstaller(k.w.house()); err == nil {
 		err = cmd.ParseFlags(args)
 	}
 	if err != nil {
-		k.w.t.Fatal(err)
+		k.w.T.Fatal(err)
 	}
 }
 
 // take takes the key for a chain, and returns the words of init, or the error.
 func (k *taking) take(chainID string) string {
 	k.have = &home.Chain{Chain: config.NewChain(chainID, "")}
-	words, err := k.f.TakeKey(k.w.t.Context(), k.in, migrate.Chain{ID: chainID, Device: &k.key}, k.have)
+	words, err := k.f.TakeKey(k.w.T.Context(), k.in, migrate.Chain{ID: chainID, Device: &k.key}, k.have)
 	if err != nil {
 		return err.Error()
 	}
@@ -67,10 +64,10 @@ func (k *taking) take(chainID string) string {
 
 // install makes the chain that was taken.
 func (k *taking) install() {
-	k.w.t.Helper()
+	k.w.T.Helper()
 	k.have.Nodes = []config.Node{{Name: "node1", Addr: "unix:///run/node/privval.sock"}}
 	if err := k.in.Install(k.have); err != nil {
-		k.w.t.Fatal(err)
+		k.w.T.Fatal(err)
 	}
 }
 
@@ -78,15 +75,15 @@ func (k *taking) install() {
 // by hand works as it is printed.
 func TestTakeKey(t *testing.T) {
 	k := newTaking(t)
-	before := k.w.objects()
+	before := k.w.Objects()
 	if k.f.Takes(migrate.Chain{KeyFile: "x"}) || !k.f.Takes(migrate.Chain{Device: &k.key}) {
 		t.Error("it takes the key of a file, or none of a device")
 	}
 	const flags = "--provider yubihsm --yubihsm-take --yubihsm-key-id 0x0001 --yubihsm-device "
-	if want, got := flags+k.w.devices[0]+" --yubihsm-auth-key 4 --yubihsm-password-file "+k.w.path("four"), k.take("a"); got != want {
+	if want, got := flags+k.w.Devices[0]+" --yubihsm-auth-key 4 --yubihsm-password-file "+k.w.Path("four"), k.take("a"); got != want {
 		t.Fatalf("TakeKey = %s\nwant %s", got, want)
 	}
-	if _, err := os.Lstat(k.w.home); err == nil {
+	if _, err := os.Lstat(k.w.Home); err == nil {
 		t.Error("it has made something before all was judged")
 	}
 	k.install()
@@ -96,9 +93,9 @@ func TestTakeKey(t *testing.T) {
 		t.Fatalf("TakeKey = %s\nwant %s", got, want)
 	}
 	k.install()
-	c := k.w.config()
-	if set, ok := c.Tables[table]["main"].(*Set); len(c.Tables[table]) != 1 || !ok || set.PasswordFile != k.w.path("four") {
-		t.Errorf("the tables are %v", c.Tables[table])
+	c := k.w.Config()
+	if set, ok := c.Tables[reach.Table]["main"].(*reach.Set); len(c.Tables[reach.Table]) != 1 || !ok || set.PasswordFile != k.w.Path("four") {
+		t.Errorf("the tables are %v", c.Tables[reach.Table])
 	}
 	for _, ch := range c.Chains {
 		r, err := (&Holder{}).Public(c, ch)
@@ -106,8 +103,8 @@ func TestTakeKey(t *testing.T) {
 			t.Errorf("%s: %v, %v", ch.ID, r, err)
 		}
 	}
-	k.w.untouched(before)
-	if n := k.w.dev[0].Count(yubihsmtest.SignEdDSA) + k.w.dev[0].Count(yubihsmtest.SignECDSA); n != 0 {
+	k.w.Untouched(before)
+	if n := k.w.Dev[0].Count(yubihsmtest.SignEdDSA) + k.w.Dev[0].Count(yubihsmtest.SignECDSA); n != 0 {
 		t.Errorf("the device has signed %d times", n)
 	}
 }
@@ -117,7 +114,7 @@ func TestTakeKey(t *testing.T) {
 func TestTakePassword(t *testing.T) {
 	k := newTaking(t, "--yubihsm", "hsm1")
 	k.old.Password, k.old.PasswordFile = secret.New("four"), "tmkms.toml"
-	if got := k.take("a"); !strings.HasSuffix(got, " --yubihsm hsm1 --yubihsm-device "+k.w.devices[0]+" --yubihsm-auth-key 4 --yubihsm-password-file FILE") {
+	if got := k.take("a"); !strings.HasSuffix(got, " --yubihsm hsm1 --yubihsm-device "+k.w.Devices[0]+" --yubihsm-auth-key 4 --yubihsm-password-file FILE") {
 		t.Fatalf("TakeKey = %s", got)
 	}
 	if err := k.have.Make(); err != nil {
@@ -130,7 +127,7 @@ func TestTakePassword(t *testing.T) {
 		t.Errorf("%v, %v, mode %v, %q", err, err2, info.Mode(), text)
 	}
 	first := k.have
-	if got := k.take("b"); !strings.HasPrefix(got, "--provider") || k.have.Make != nil || first.Tables[table]["hsm1"] != k.have.Tables[table]["hsm1"] {
+	if got := k.take("b"); !strings.HasPrefix(got, "--provider") || k.have.Make != nil || first.Tables[reach.Table]["hsm1"] != k.have.Tables[reach.Table]["hsm1"] {
 		t.Errorf("a second chain makes %v, tables %v: %s", k.have.Make != nil, k.have.Tables, got)
 	}
 	k.begin("--yubihsm", "hsm1")
@@ -159,36 +156,36 @@ func TestTakeRefusals(t *testing.T) {
 		spoil func(k *taking)
 		want  string
 	}{
-		"no password file":   {func(k *taking) { os.Remove(k.w.path("four")) }, "cannot read the password file DIR/four: no such file"},
-		"a loose file":       {func(k *taking) { os.Chmod(k.w.path("four"), 0o644) }, "chmod 600 DIR/four"},
-		"white space":        {func(k *taking) { k.w.file("four", "four \n") }, "the password in DIR/four ends in white space, which the old signer leaves out; remove it from the file"},
+		"no password file":   {func(k *taking) { os.Remove(k.w.Path("four")) }, "cannot read the password file DIR/four: no such file"},
+		"a loose file":       {func(k *taking) { os.Chmod(k.w.Path("four"), 0o644) }, "chmod 600 DIR/four"},
+		"white space":        {func(k *taking) { k.w.File("four", "four \n") }, "the password in DIR/four ends in white space, which the old signer leaves out; remove it from the file"},
 		"two lines":          {func(k *taking) { k.old.Password = secret.New("four\nfour") }, "does not hold a password, which is one line"},
 		"another password":   {func(k *taking) { k.old.Password, k.old.PasswordFile = secret.New("five"), "tmkms.toml" }, "the password in tmkms.toml is not the one of authentication key 0x0004 of the YubiHSM at URL"},
 		"no such role":       {func(k *taking) { k.old.AuthKey = 9 }, "the YubiHSM at URL has no authentication key 0x0009"},
-		"no device":          {func(k *taking) { k.w.dev[0].Unplug() }, "cannot use the YubiHSM at URL: "},
-		"no connector":       {func(k *taking) { k.w.dev[0].StopConnector() }, "cannot use the YubiHSM at URL: "},
+		"no device":          {func(k *taking) { k.w.Dev[0].Unplug() }, "cannot use the YubiHSM at URL: "},
+		"no connector":       {func(k *taking) { k.w.Dev[0].StopConnector() }, "cannot use the YubiHSM at URL: "},
 		"no such key":        {func(k *taking) { k.key.ID = 77 }, "there is no key to take: the YubiHSM at URL has no asymmetric key 0x004d in a domain of authentication key 0x0004"},
 		"a key of secp256k1": {func(k *taking) { k.key.ID = 2 }, "the key 0x0002 of the YubiHSM at URL is of type secp256k1, and the old signer uses it as ed25519 for chain a"},
-		"a key of P-256":     {func(k *taking) { k.w.provision(1, yubihsmtest.P256, 1) }, "no chain signs with that"},
-		"no right to sign":   {func(k *taking) { k.w.dev[0].ProvisionAuth(t, 4, "four", yubihsmtest.CanSignECDSA) }, "may not sign with ed25519 keys: it lacks the capability sign-eddsa"},
+		"a key of P-256":     {func(k *taking) { k.w.Provision(1, yubihsmtest.P256, 1) }, "no chain signs with that"},
+		"no right to sign":   {func(k *taking) { k.w.Dev[0].ProvisionAuth(t, 4, "four", yubihsmtest.CanSignECDSA) }, "may not sign with ed25519 keys: it lacks the capability sign-eddsa"},
 		"no name":            {func(k *taking) { k.begin("--yubihsm", "a/b") }, `--yubihsm "a/b" is not a name: `},
 		"no address":         {func(k *taking) { k.old.Address = "http://" }, "the old signer's device is wrong: "},
 		"another set": {func(k *taking) {
 			k.take("b")
 			k.install()
 			k.begin()
-			k.old.AuthKey, k.old.PasswordFile = 2, k.w.path("two")
+			k.old.AuthKey, k.old.PasswordFile = 2, k.w.Path("two")
 		}, "[yubihsm.main] in HOME/privyseal.toml has not the device URL with authentication key 2; give what the old signer has another name, --yubihsm NAME"},
 		"another device": {func(k *taking) { k.take("b"); k.install(); k.begin(); k.old.Address = "http://127.0.0.1:1" }, "[yubihsm.main] in HOME/privyseal.toml has not the device http://127.0.0.1:1 with"},
 	} {
 		k := newTaking(t)
 		c.spoil(k)
-		before, _ := os.ReadDir(k.w.home)
-		got := strings.NewReplacer(k.w.home, "HOME", k.w.dir, "DIR", k.w.devices[0], "URL").Replace(k.take("a"))
+		before, _ := os.ReadDir(k.w.Home)
+		got := strings.NewReplacer(k.w.Home, "HOME", k.w.Dir, "DIR", k.w.Devices[0], "URL").Replace(k.take("a"))
 		if !strings.Contains(got, c.want) {
 			t.Errorf("%s: TakeKey = %s\nwant %s", name, got, c.want)
 		}
-		if after, _ := os.ReadDir(k.w.home); len(after) != len(before) {
+		if after, _ := os.ReadDir(k.w.Home); len(after) != len(before) {
 			t.Errorf("%s: it has made %v", name, after)
 		}
 	}

@@ -7,11 +7,11 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"log/slog"
 	"sync"
 
 	"privyseal/internal/key/yubihsm"
 	"privyseal/internal/oplog"
+	"privyseal/internal/ops/yubihsm/reach"
 )
 
 // pool has the devices that the chains of this process use: one session a device, and one
@@ -31,7 +31,7 @@ type devices struct {
 }
 
 // key returns the key that r names. Devices that are in use are not opened twice.
-func (p *pool) key(ctx context.Context, addresses []string, l login, r yubihsm.Reference) (*pooledKey, error) {
+func (p *pool) key(ctx context.Context, addresses []string, l reach.Login, r yubihsm.Reference) (*pooledKey, error) {
 	name, d, err := p.enter(ctx, addresses, l)
 	if err != nil {
 		return nil, err
@@ -51,8 +51,8 @@ func (p *pool) key(ctx context.Context, addresses []string, l login, r yubihsm.R
 }
 
 // enter returns the devices that a key is about to be opened on.
-func (p *pool) enter(ctx context.Context, addresses []string, l login) (name string, d *devices, err error) {
-	password, err := l.password()
+func (p *pool) enter(ctx context.Context, addresses []string, l reach.Login) (name string, d *devices, err error) {
+	password, err := l.Password()
 	if err != nil {
 		return "", nil, err
 	}
@@ -61,9 +61,11 @@ func (p *pool) enter(ctx context.Context, addresses []string, l login) (name str
 	defer p.mu.Unlock()
 	name = p.name(addresses, l, password)
 	if d = p.open[name]; d == nil {
-		if d, err = start(addresses, l, oplog.Of(ctx)); err != nil {
+		ds, err := l.Open(addresses, oplog.Of(ctx))
+		if err != nil {
 			return "", nil, err
 		}
+		d = &devices{Devices: ds}
 	}
 	if p.open == nil {
 		p.open = map[string]*devices{}
@@ -92,27 +94,14 @@ func (p *pool) settle(name string, d *devices) (err error) {
 }
 
 // name names devices and who we are there. A new password is somebody else.
-func (p *pool) name(addresses []string, l login, password []byte) string {
+func (p *pool) name(addresses []string, l reach.Login, password []byte) string {
 	if p.salt == nil {
 		p.salt = make([]byte, 32)
 		rand.Read(p.salt) // never fails
 	}
 	digest := hmac.New(sha256.New, p.salt)
 	digest.Write(password)
-	return fmt.Sprintf("%q %d %q %x", addresses, l.id, l.file, digest.Sum(nil))
-}
-
-// start opens devices, which need not be there. log may be nil.
-func start(addresses []string, l login, log *slog.Logger) (*devices, error) {
-	key, err := l.key()
-	if err != nil {
-		return nil, err
-	}
-	ds, err := yubihsm.Open(yubihsm.Config{Addresses: addresses, AuthKey: l.id, Key: key, Log: log})
-	if err != nil {
-		return nil, err
-	}
-	return &devices{Devices: ds}, nil
+	return fmt.Sprintf("%q %d %q %x", addresses, l.ID, l.File, digest.Sum(nil))
 }
 
 // pooledKey is a key on devices of a pool.

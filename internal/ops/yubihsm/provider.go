@@ -1,9 +1,12 @@
+// Package yubihsm is the provider whose keys YubiHSM 2 devices sign with: what the operator
+// has of it.
 package yubihsm
 
 import (
 	"github.com/spf13/cobra"
 
 	"privyseal/internal/home"
+	"privyseal/internal/ops/yubihsm/reach"
 	"privyseal/internal/provider"
 	"privyseal/internal/pubkey"
 )
@@ -12,8 +15,8 @@ import (
 func Provider() home.Provider {
 	return home.Provider{
 		Entry: provider.Entry{
-			Name: table, Where: "a YubiHSM 2", Imported: "the key in plain text", Types: []pubkey.Type{pubkey.Ed25519, pubkey.Secp256k1},
-			Kind: Kind(), Holder: &Holder{},
+			Name: reach.Table, Where: "a YubiHSM 2", Imported: "the key in plain text", Types: []pubkey.Type{pubkey.Ed25519, pubkey.Secp256k1},
+			Kind: reach.Kind(), Holder: &Holder{},
 		},
 		Maker:    func() home.Maker { return &Init{} },
 		Taker:    func() home.Taker { return &Taker{} },

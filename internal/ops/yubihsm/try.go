@@ -15,6 +15,7 @@ import (
 	"privyseal/internal/cli"
 	"privyseal/internal/config"
 	"privyseal/internal/key/yubihsm"
+	"privyseal/internal/ops/yubihsm/reach"
 	"privyseal/internal/provider"
 	"privyseal/internal/pubkey"
 	hsm "privyseal/yubihsm"
@@ -22,7 +23,7 @@ import (
 
 // speedTest has devices sign again and again.
 type speedTest struct {
-	places
+	reach.Signer
 	chain cli.ChainFlag
 	id    uint16
 	want  pubkey.Key // what the chain's key has to be, zero with --key-id
@@ -46,13 +47,13 @@ It ends at ^C with what was measured by then.`,
 			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
 			defer stop()
 			var failed []error
-			for _, address := range where.devices {
-				failed = append(failed, t.device(ctx, cmd.OutOrStdout(), cmd.ErrOrStderr(), where.login, address))
+			for _, address := range where.Devices {
+				failed = append(failed, t.device(ctx, cmd.OutOrStdout(), cmd.ErrOrStderr(), where.Login, address))
 			}
 			return errors.Join(failed...)
 		},
 	}
-	t.add(cmd)
+	t.Add(cmd)
 	t.chain.Add(a.App, cmd)
 	cmd.Flags().Uint16Var(&t.id, "key-id", 0, "object id of the key, as in 0x0001; without it that of the chain")
 	cmd.Flags().IntVar(&t.count, "count", 20, "how many signatures of each device")
@@ -60,49 +61,49 @@ It ends at ^C with what was measured by then.`,
 }
 
 // where returns the one place to work at, and fills in the key's id.
-func (t *speedTest) where(a *provider.House) (place, error) {
+func (t *speedTest) where(a *provider.House) (reach.Place, error) {
 	switch {
 	case t.count < 1:
-		return place{}, cli.Usagef("--count %d is not at least 1", t.count)
+		return reach.Place{}, cli.Usagef("--count %d is not at least 1", t.count)
 	case t.id != 0 && t.chain.ID != "":
-		return place{}, cli.Usagef("--key-id and --chain-id do not go together: a chain has its key")
+		return reach.Place{}, cli.Usagef("--key-id and --chain-id do not go together: a chain has its key")
 	}
-	list, err := t.find(a)
+	list, err := t.Places(a.App)
 	if err != nil {
-		return place{}, err
+		return reach.Place{}, err
 	}
 	if t.id != 0 {
 		if len(list) > 1 {
-			return place{}, cli.Usagef("there are several [%s.NAME]: add --yubihsm NAME", table)
+			return reach.Place{}, cli.Usagef("there are several [%s.NAME]: add --yubihsm NAME", reach.Table)
 		}
 		return list[0], nil
 	}
-	if list[0].config == nil {
-		return place{}, cli.Usagef("--key-id is missing: the object id of the key, 1 to 65535")
+	if list[0].Config == nil {
+		return reach.Place{}, reach.NeedKeyID(0)
 	}
 	c, ch, err := t.chain.Choose(a.App)
 	if err != nil {
-		return place{}, err
+		return reach.Place{}, err
 	}
 	return t.ofChain(list, c, ch)
 }
 
 // ofChain returns the place of a chain's key, and fills in its id.
-func (t *speedTest) ofChain(list []place, c *config.Config, ch config.Chain) (place, error) {
-	i := slices.IndexFunc(list, func(p place) bool { return ch.Provider == table && p.table == ch.Table })
+func (t *speedTest) ofChain(list []reach.Place, c *config.Config, ch config.Chain) (reach.Place, error) {
+	i := slices.IndexFunc(list, func(p reach.Place) bool { return ch.Provider == reach.Table && p.Table == ch.Table })
 	if i < 0 {
-		return place{}, cli.Usagef("chain %s has its key elsewhere", ch.Name)
+		return reach.Place{}, cli.Usagef("chain %s has its key elsewhere", ch.Name)
 	}
 	r, err := yubihsm.ReadReference(c.Path(ch.Key))
 	if err != nil {
-		return place{}, cli.Act(err)
+		return reach.Place{}, cli.Act(err)
 	}
 	t.id, t.want = r.ID, r.Public
 	return list[i], nil
 }
 
 // device has a device sign, until it has done enough or ctx ends.
-func (t *speedTest) device(ctx context.Context, out, progress io.Writer, l login, address string) error {
+func (t *speedTest) device(ctx context.Context, out, progress io.Writer, l reach.Login, address string) error {
 	r, err := t.reference(ctx, l, address)
 	if err != nil {
 		return err
@@ -111,7 +112,7 @@ func (t *speedTest) device(ctx context.Context, out, progress io.Writer, l login
 		r.Public = t.want
 	}
 	var took []time.Duration
-	err = trial(ctx, l, address, r, func(d *devices, sign func() ([]byte, error)) (err error) {
+	err = l.Trial(ctx, address, r, func(d *yubihsm.Devices, sign func() ([]byte, error)) (err error) {
 		took, err = t.sign(ctx, progress, d, sign)
 		return err
 	})
@@ -130,7 +131,7 @@ func (t *speedTest) device(ctx context.Context, out, progress io.Writer, l login
 }
 
 // sign returns how long each signature took. progress hears of every tenth part of them.
-func (t *speedTest) sign(ctx context.Context, progress io.Writer, d *devices, sign func() ([]byte, error)) (took []time.Duration, err error) {
+func (t *speedTest) sign(ctx context.Context, progress io.Writer, d *yubihsm.Devices, sign func() ([]byte, error)) (took []time.Duration, err error) {
 	for len(took) < t.count && ctx.Err() == nil {
 		if _, err := sign(); err != nil {
 			return nil, err
@@ -145,11 +146,11 @@ func (t *speedTest) sign(ctx context.Context, progress io.Writer, d *devices, si
 }
 
 // reference returns the key as it is on a device. It says what keeps us from it.
-func (t *speedTest) reference(ctx context.Context, l login, address string) (r yubihsm.Reference, err error) {
-	err = l.visit(ctx, address, func(ctx context.Context, s *hsm.Session) error {
+func (t *speedTest) reference(ctx context.Context, l reach.Login, address string) (r yubihsm.Reference, err error) {
+	err = l.Visit(ctx, address, func(ctx context.Context, s *hsm.Session) error {
 		there, err := s.PublicKey(ctx, t.id)
-		if refused, ok := errors.AsType[*hsm.DeviceError](err); ok && refused.Code == hsm.ObjectNotFound {
-			return fmt.Errorf("the YubiHSM at %s has no key 0x%04x, or none in a domain of authentication key 0x%04x", address, t.id, l.id)
+		if reach.Refused(err, hsm.ObjectNotFound) {
+			return fmt.Errorf("the YubiHSM at %s has no key 0x%04x, or none in a domain of authentication key 0x%04x", address, t.id, l.ID)
 		}
 		if err == nil {
 			r.ID = t.id

@@ -6,6 +6,7 @@ import (
 	"privyseal/internal/cli"
 	"privyseal/internal/config"
 	"privyseal/internal/key/yubihsm"
+	"privyseal/internal/ops/yubihsm/reach"
 	"privyseal/internal/provider"
 	"privyseal/internal/pubkey"
 )
@@ -26,7 +27,7 @@ func (*Holder) Public(c *config.Config, ch config.Chain) (pubkey.Key, error) {
 // Open implements [provider.Local]. No device need be there. All chains of a table share
 // its devices.
 func (h *Holder) Open(ctx context.Context, c *config.Config, ch config.Chain) (provider.Key, error) {
-	set, err := setOf(c, ch)
+	set, err := reach.SetOf(c, ch)
 	if err != nil {
 		return nil, err
 	}
@@ -34,7 +35,7 @@ func (h *Holder) Open(ctx context.Context, c *config.Config, ch config.Chain) (p
 	if err != nil {
 		return nil, cli.Act(err)
 	}
-	key, err := h.pool.key(ctx, set.Device, set.login(c.Path), r)
+	key, err := h.pool.key(ctx, set.Device, set.Login(c.Path), r)
 	if err != nil {
 		return nil, cli.Act(err)
 	}

@@ -12,6 +12,7 @@ import (
 	"privyseal/internal/config"
 	"privyseal/internal/home"
 	"privyseal/internal/key/yubihsm/yubihsmtest"
+	"privyseal/internal/ops/yubihsm/reachtest"
 	"privyseal/internal/provider"
 )
 
@@ -19,30 +20,30 @@ import (
 func made(t *testing.T, n int) (*world, *config.Config) {
 	t.Helper()
 	w := newWorld(t, n)
-	w.provision(7, yubihsmtest.Ed25519, 1)
+	w.Provision(7, yubihsmtest.Ed25519, 1)
 	if out, err := w.init(home.Order{}, w.set("--yubihsm-take", "--yubihsm-key-id", "7", "--fresh-state", "--yes")...); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	return w, w.config()
+	return w, w.Config()
 }
 
 // open opens the key of the first chain.
 func (w *world) open(h *Holder, c *config.Config) provider.Key {
-	w.t.Helper()
-	key, err := h.Open(w.t.Context(), c, c.Chains[0])
+	w.T.Helper()
+	key, err := h.Open(w.T.Context(), c, c.Chains[0])
 	if err != nil {
-		w.t.Fatal(err)
+		w.T.Fatal(err)
 	}
-	w.t.Cleanup(func() { key.Close() })
+	w.T.Cleanup(func() { key.Close() })
 	return key
 }
 
 // try returns the error of a signature, which has to be right if there is none.
 func (w *world) try(key provider.Key) error {
-	w.t.Helper()
+	w.T.Helper()
 	signature, err := key.Sign(nil, []byte("a vote"), nil)
 	if err == nil && !key.PublicKey().Verify([]byte("a vote"), signature) || err != nil && signature != nil {
-		w.t.Errorf("%x, %v", signature, err)
+		w.T.Errorf("%x, %v", signature, err)
 	}
 	return err
 }
@@ -51,7 +52,7 @@ func (w *world) try(key provider.Key) error {
 // and signs when it is there.
 func TestOpenWithoutADevice(t *testing.T) {
 	w, c := made(t, 1)
-	w.dev[0].StopConnector()
+	w.Dev[0].StopConnector()
 	h := &Holder{}
 	if public, err := h.Public(c, c.Chains[0]); err != nil || public.IsZero() {
 		t.Errorf("%v, %v", public, err)
@@ -60,7 +61,7 @@ func TestOpenWithoutADevice(t *testing.T) {
 	if err := w.try(key); err == nil || !strings.Contains(err.Error(), "no answer from the YubiHSM connector") {
 		t.Error(err)
 	}
-	w.dev[0].StartConnector(t)
+	w.Dev[0].StartConnector(t)
 	if err := w.try(key); err != nil {
 		t.Error(err)
 	}
@@ -72,9 +73,9 @@ func TestOpenRefuses(t *testing.T) {
 		before func(w *world)
 		want   string
 	}{
-		"another key on the device": {func(w *world) { w.dev[0].Swap(w.t, 7) }, ", not ed25519 "},
-		"no password file":          {func(w *world) { os.Remove(w.path("four")) }, "no such file"},
-		"a reference cut off":       {func(w *world) { os.Truncate(filepath.Join(w.home, "keys/chain-1.yubihsm"), 20) }, "it is truncated"},
+		"another key on the device": {func(w *world) { w.Dev[0].Swap(w.T, 7) }, ", not ed25519 "},
+		"no password file":          {func(w *world) { os.Remove(w.Path("four")) }, "no such file"},
+		"a reference cut off":       {func(w *world) { os.Truncate(filepath.Join(w.Home, "keys/chain-1.yubihsm"), 20) }, "it is truncated"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w, c := made(t, 1)
@@ -84,7 +85,7 @@ func TestOpenRefuses(t *testing.T) {
 			if !errors.As(err, &act) || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("%v, want %q", err, tt.want)
 			}
-			if n := w.dev[0].Sessions(); n != 0 {
+			if n := w.Dev[0].Sessions(); n != 0 {
 				t.Errorf("%d sessions stay open", n)
 			}
 		})
@@ -95,7 +96,7 @@ func TestOpenRefuses(t *testing.T) {
 func TestTwoDevices(t *testing.T) {
 	w, c := made(t, 2)
 	key := w.open(&Holder{}, c)
-	for _, step := range []func(){func() {}, func() { w.dev[0].Unplug() }, func() { w.dev[0].Plug(); w.dev[1].Unplug() }} {
+	for _, step := range []func(){func() {}, func() { w.Dev[0].Unplug() }, func() { w.Dev[0].Plug(); w.Dev[1].Unplug() }} {
 		step()
 		if err := w.try(key); err != nil {
 			t.Error(err)
@@ -108,15 +109,15 @@ func TestNewPassword(t *testing.T) {
 	w, c := made(t, 1)
 	h := &Holder{}
 	old := w.open(h, c)
-	w.dev[0].ProvisionAuth(t, 4, "five", signs)
-	w.file("four", "five")
+	w.Dev[0].ProvisionAuth(t, 4, "five", reachtest.Signs)
+	w.File("four", "five")
 	now := w.open(h, c)
 	for _, key := range []provider.Key{old, now} {
 		if err := w.try(key); err != nil {
 			t.Error(err)
 		}
 	}
-	if n := w.dev[0].Sessions(); n != 2 {
+	if n := w.Dev[0].Sessions(); n != 2 {
 		t.Errorf("%d sessions", n)
 	}
 }
@@ -143,7 +144,7 @@ func TestComeAndGo(t *testing.T) {
 		})
 	}
 	all.Wait()
-	if n := w.dev[0].Sessions(); n != 0 {
+	if n := w.Dev[0].Sessions(); n != 0 {
 		t.Errorf("%d sessions", n)
 	}
 }

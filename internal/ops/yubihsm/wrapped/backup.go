@@ -1,7 +1,11 @@
-package yubihsm
+// Package wrapped are the commands that bring keys out of YubiHSM 2 devices and into them
+// under a wrap key: export, restore and clone. A key leaves a device encrypted, and nothing
+// on a device is overwritten.
+package wrapped
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -9,6 +13,7 @@ import (
 	"privyseal/internal/cli"
 	"privyseal/internal/key/yubihsm"
 	"privyseal/internal/key/yubihsm/backup"
+	"privyseal/internal/ops/yubihsm/reach"
 	"privyseal/internal/pubkey"
 	"privyseal/internal/regular"
 	hsm "privyseal/yubihsm"
@@ -20,24 +25,12 @@ const maxBackup = 2*hsm.MaxMessage + 2
 
 const keeper = "an authentication key that may export and import, 2 on a device that tmkms has set up"
 
-// addKeyID adds --key-id.
-func addKeyID(cmd *cobra.Command, id *uint16) {
-	cmd.Flags().Uint16Var(id, "key-id", 0, "object id of the key on the device, as in 0x0001")
-}
-
 func (w *wrapping) addWrapKey(cmd *cobra.Command) {
 	cmd.Flags().Uint16Var(&w.wrap, "wrap-key", 1, "object id of the wrap key, on all devices")
 }
 
-// ready refuses flags that name no authentication key or no key.
-func (w *wrapping) ready(id uint16) error {
-	if id == 0 {
-		return cli.Usagef("--key-id is missing: the object id of the key, 1 to 65535")
-	}
-	return w.logged()
-}
-
-func newExport(app *cli.App) *cobra.Command {
+// NewExport returns `privyseal yubihsm export`.
+func NewExport(app *cli.App) *cobra.Command {
 	w := &wrapping{}
 	var id uint16
 	var out string
@@ -53,13 +46,13 @@ and the authentication key of the signer has no right to export it.`,
 		Example: "  privyseal yubihsm export --key-id 1 --auth-key 2 --password-file operator --out mychain-1.backup",
 		Args:    cli.Arguments(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := w.ready(id); err != nil {
+			if err := cmp.Or(reach.NeedKeyID(id), w.Check()); err != nil {
 				return err
 			}
 			if out == "" {
 				return cli.Usagef("--out is missing: the file to write the backup into")
 			}
-			devices, err := w.devices()
+			devices, err := w.find(app)
 			if err != nil {
 				return err
 			}
@@ -75,14 +68,15 @@ and the authentication key of the signer has no right to export it.`,
 			return err
 		},
 	}
-	w.add(app, cmd, keeper)
+	w.Add(cmd, keeper)
 	w.addWrapKey(cmd)
-	addKeyID(cmd, &id)
+	reach.AddKeyID(cmd, &id)
 	cmd.Flags().StringVar(&out, "out", "", "the file, which must not be there yet")
 	return cmd
 }
 
-func newRestore(app *cli.App) *cobra.Command {
+// NewRestore returns `privyseal yubihsm restore`.
+func NewRestore(app *cli.App) *cobra.Command {
 	w := &wrapping{}
 	var public string
 	cmd := &cobra.Command{
@@ -98,7 +92,7 @@ key is compared, and one that is there already is recognised.`,
 		Example: "  privyseal yubihsm restore mychain-1.backup --device usb://0123456789 --auth-key 2 --password-file operator",
 		Args:    cli.Arguments("FILE"),
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
-			if err := w.logged(); err != nil {
+			if err := w.Check(); err != nil {
 				return err
 			}
 			if public != "" {
@@ -106,7 +100,7 @@ key is compared, and one that is there already is recognised.`,
 					return cli.Usage(cli.OfFlag("public-key", err))
 				}
 			}
-			devices, err := w.devices()
+			devices, err := w.find(app)
 			if err != nil {
 				return err
 			}
@@ -117,7 +111,7 @@ key is compared, and one that is there already is recognised.`,
 			return w.restoreAll(cmd, devices, blob)
 		},
 	}
-	w.add(app, cmd, keeper)
+	w.Add(cmd, keeper)
 	w.addWrapKey(cmd)
 	cmd.Flags().StringVar(&public, "public-key", "", `the public key that the backup is of, as "privyseal yubihsm export" prints it`)
 	return cmd

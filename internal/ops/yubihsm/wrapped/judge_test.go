@@ -1,4 +1,4 @@
-package yubihsm
+package wrapped
 
 import (
 	"bytes"
@@ -16,7 +16,7 @@ import (
 // test is skipped, or fails where PRIVYSEAL_REQUIRE_YUBIHSM is 1.
 func yubihsmShell(t *testing.T) string {
 	t.Helper()
-	setup, err := filepath.Abs("../../../scripts/setup")
+	setup, err := filepath.Abs("../../../../scripts/setup")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -39,23 +39,23 @@ func TestBackupsOfYubiHSMShell(t *testing.T) {
 	program := yubihsmShell(t)
 	for _, algorithm := range []byte{yubihsmtest.Ed25519, yubihsmtest.K256} {
 		w := newPair(t, 3)
-		w.exportable(w.dev[0], 7, algorithm, 5)
+		w.exportable(w.Dev[0], 7, algorithm, 5)
 		shell := func(device int, args ...string) {
 			t.Helper()
-			all := append([]string{"-C", w.devices[device], "--authkey", "3", "-p", "three", "--wrap-id", "1"}, args...)
+			all := append([]string{"-C", w.Devices[device], "--authkey", "3", "-p", "three", "--wrap-id", "1"}, args...)
 			if out, err := exec.Command(program, all...).CombinedOutput(); err != nil {
 				t.Fatalf("%v: %v\n%s", args, err, out)
 			}
 		}
-		w.must("wrote", w.exports(0)...)
-		shell(1, "-a", "put-wrapped", "--in", w.path("backup"), "--informat", "base64")
-		shell(1, "-a", "get-wrapped", "-i", "7", "-t", "asymmetric-key", "--out", w.path("theirs"))
-		w.must("restored: the key 0x0007", w.restores(2, w.path("theirs"))...)
-		for i, d := range w.dev {
-			if is, want := d.Public(t, 7), w.dev[0].Public(t, 7); !bytes.Equal(is, want) {
+		w.Must("wrote", w.exports(0)...)
+		shell(1, "-a", "put-wrapped", "--in", w.Path("backup"), "--informat", "base64")
+		shell(1, "-a", "get-wrapped", "-i", "7", "-t", "asymmetric-key", "--out", w.Path("theirs"))
+		w.Must("restored: the key 0x0007", w.restores(2, w.Path("theirs"))...)
+		for i, d := range w.Dev {
+			if is, want := d.Public(t, 7), w.Dev[0].Public(t, 7); !bytes.Equal(is, want) {
 				t.Errorf("device %d has the key %x, not %x", i, is, want)
 			}
 		}
-		w.must("was there already, and signs as", w.clones()...)
+		w.Must("was there already, and signs as", w.clones()...)
 	}
 }

@@ -1,4 +1,4 @@
-package yubihsm
+package reach_test
 
 import (
 	"errors"
@@ -7,9 +7,9 @@ import (
 	"testing"
 
 	"privyseal/internal/config"
+	"privyseal/internal/ops/yubihsm/reach"
+	"privyseal/internal/ops/yubihsm/reachtest"
 )
-
-var configKinds = config.Kinds{{Provider: "soft"}, func() config.Kind { k := Kind(); k.Provider = table; return k }()}
 
 const head = `listen = ""
 [log]
@@ -56,7 +56,7 @@ func TestConfigMistakes(t *testing.T) {
 		"an empty password":   {head + strings.Replace(least, `"password"`, `""`, 1), "password_file is empty"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := configKinds.Parse("privyseal.toml", []byte(tt.text))
+			_, err := reachtest.Kinds.Parse("privyseal.toml", []byte(tt.text))
 			if tt.want == "" && err != nil || tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)) {
 				t.Errorf("%v, want %q", err, tt.want)
 			}
@@ -74,32 +74,20 @@ func TestRender(t *testing.T) {
 		head + least,
 		head + strings.Replace(least, `["http`, `["usb://1", "http`, 1),
 	} {
-		c, err := configKinds.Parse("privyseal.toml", []byte(text))
+		c, err := reachtest.Kinds.Parse("privyseal.toml", []byte(text))
 		if err != nil {
 			t.Fatal(err)
 		}
-		again, err := configKinds.Parse("privyseal.toml", c.Render())
+		again, err := reachtest.Kinds.Parse("privyseal.toml", c.Render())
 		if err != nil {
 			t.Fatalf("%v\n%s", err, c.Render())
 		}
-		a, b := c.Tables[table]["main"].(*Set), again.Tables[table]["main"].(*Set)
+		a, b := c.Tables[reach.Table]["main"].(*reach.Set), again.Tables[reach.Table]["main"].(*reach.Set)
 		if !slices.Equal(a.Device, b.Device) || a.AuthKey != b.AuthKey || a.PasswordFile != b.PasswordFile {
 			t.Errorf("%+v became %+v", a, b)
 		}
 		if names := config.ChangedTables(c, again); len(names) > 0 {
 			t.Errorf("changed: %q", names)
-		}
-	}
-}
-
-// Only what is on this host is not open to others.
-func TestIsOpen(t *testing.T) {
-	for address, want := range map[string]bool{
-		"http://127.0.0.1:12345": false, "http://127.9.9.9:1": false, "http://[::1]:12345": false, "http://localhost:12345": false, "usb://": false, "usb://1": false,
-		"http://192.0.2.1:12345": true, "http://hsm.test:12345": true, "https://hsm.test": true, "http://[2001:db8::1]:12345": true, "http://0.0.0.0:12345": true,
-	} {
-		if got := isOpen(address); got != want {
-			t.Errorf("%s: %v", address, got)
 		}
 	}
 }

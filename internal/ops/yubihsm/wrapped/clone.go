@@ -1,7 +1,8 @@
-package yubihsm
+package wrapped
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -10,6 +11,7 @@ import (
 
 	"privyseal/internal/cli"
 	"privyseal/internal/key/yubihsm"
+	"privyseal/internal/ops/yubihsm/reach"
 	"privyseal/internal/pubkey"
 	hsm "privyseal/yubihsm"
 )
@@ -19,10 +21,11 @@ type cloning struct {
 	wrapping
 	key    uint16
 	to     []string
-	signer login // who signs, to compare
+	signer reach.Login // who signs, to compare
 }
 
-func newClone(app *cli.App) *cobra.Command {
+// NewClone returns `privyseal yubihsm clone`.
+func NewClone(app *cli.App) *cobra.Command {
 	c := &cloning{}
 	cmd := &cobra.Command{
 		Use:   "clone --key-id ID [--to ADDRESS …]",
@@ -39,53 +42,56 @@ and its auth_key signs.`,
   privyseal yubihsm clone --key-id 1 --auth-key 2 --password-file operator --device usb://0123456789 --to usb://0123456790`,
 		Args: cli.Arguments(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := c.ready(c.key); err != nil {
+			if err := cmp.Or(reach.NeedKeyID(c.key), c.Check()); err != nil {
 				return err
 			}
-			from, err := c.complete()
+			from, err := c.complete(app)
 			if err != nil {
 				return err
 			}
 			return c.run(cmd, from)
 		},
 	}
-	c.add(app, cmd, keeper)
+	c.Add(cmd, keeper)
 	c.addWrapKey(cmd)
-	addKeyID(cmd, &c.key)
+	reach.AddKeyID(cmd, &c.key)
 	fl := cmd.Flags()
 	fl.StringArrayVar(&c.to, "to", nil, "address of a device to copy the key to, may be repeated (default: the other devices of [yubihsm.NAME])")
-	fl.Uint16Var(&c.signer.id, "sign-auth-key", 0, "object id of an authentication key that may sign (default: that of [yubihsm.NAME])")
-	fl.StringVar(&c.signer.file, "sign-password-file", "", "file with its password, mode 0600")
+	fl.Uint16Var(&c.signer.ID, "sign-auth-key", 0, "object id of an authentication key that may sign (default: that of [yubihsm.NAME])")
+	fl.StringVar(&c.signer.File, "sign-password-file", "", "file with its password, mode 0600")
 	return cmd
 }
 
 // complete fills in from the config what no flag says, and returns the device to copy from.
-func (c *cloning) complete() (from string, err error) {
-	if (c.signer.id == 0) != (c.signer.file == "") {
+func (c *cloning) complete(app *cli.App) (from string, err error) {
+	if (c.signer.ID == 0) != (c.signer.File == "") {
 		return "", cli.Usagef("--sign-auth-key and --sign-password-file go together")
 	}
-	devices, err := c.devices()
+	devices, err := c.find(app)
 	if err != nil {
 		return "", err
 	}
 	from = devices[0]
-	s, own, err := c.set()
+	own, err := c.Administrator.Signer(app)
 	switch {
 	case err != nil:
 		return "", err
-	case s == nil && c.signer.id == 0:
+	case own.Config == nil && c.signer.ID == 0:
 		return "", cli.Usagef("--sign-auth-key is missing: the object id of an authentication key that may sign, 4 on a device that tmkms has set up")
-	case c.signer.id == 0:
-		c.signer = own
+	case c.signer.ID == 0:
+		c.signer = own.Login
 	}
-	if len(c.to) == 0 && s != nil {
-		c.to = slices.DeleteFunc(slices.Clone(s.Device), func(address string) bool { return address == from })
+	if len(c.to) == 0 {
+		c.to = devices[1:]
+	}
+	if len(c.to) == 0 {
+		c.to = slices.DeleteFunc(slices.Clone(own.Devices), func(address string) bool { return address == from })
 	}
 	if len(c.to) == 0 {
 		return "", cli.Usagef("--to is missing: a device to copy the key to")
 	}
 	for _, address := range c.to {
-		if err := isAddress("to", address); err != nil {
+		if err := reach.CheckAddress("to", address); err != nil {
 			return "", err
 		}
 	}
@@ -110,7 +116,7 @@ func (c *cloning) run(cmd *cobra.Command, from string) error {
 		case other != "":
 			return cli.Usagef("%s and %s are the same device, number %d", other, address, serial)
 		case !public.IsZero() && !public.Equal(r.Public):
-			return cli.Actf("%s is taken: it is the key %v, and that of the YubiHSM at %s is %v; nothing is overwritten", on("object", c.key, address), public, from, r.Public)
+			return cli.Actf("%s is taken: it is the key %v, and that of the YubiHSM at %s is %v; nothing is overwritten", reach.ObjectAt("object", c.key, address), public, from, r.Public)
 		}
 		serials[serial], missing[address] = address, public.IsZero()
 	}
@@ -126,14 +132,14 @@ func (c *cloning) run(cmd *cobra.Command, from string) error {
 
 // look returns the serial number of a device, and what it has under the id of the key.
 func (c *cloning) look(ctx context.Context, address string) (serial uint32, public pubkey.Key, err error) {
-	err = c.visit(ctx, address, func(ctx context.Context, s *hsm.Session) error {
+	err = c.login.Visit(ctx, address, func(ctx context.Context, s *hsm.Session) error {
 		info, err := s.DeviceInfo(ctx)
 		if err != nil {
 			return fmt.Errorf("cannot use the YubiHSM at %s: %w", address, err)
 		}
 		serial = info.Serial
-		public, err = publicKey(ctx, s, address, c.key)
-		if is(err, hsm.ObjectNotFound) {
+		public, err = reach.PublicKey(ctx, s, address, c.key)
+		if reach.Refused(err, hsm.ObjectNotFound) {
 			return nil
 		}
 		return err
@@ -143,7 +149,7 @@ func (c *cloning) look(ctx context.Context, address string) (serial uint32, publ
 
 // compare has all devices sign, and says what there is now.
 func (c *cloning) compare(cmd *cobra.Command, from string, r yubihsm.Reference, copied map[string]bool) error {
-	first, err := sign(cmd.Context(), c.signer, from, r)
+	first, err := c.signer.Sign(cmd.Context(), from, r)
 	if err != nil {
 		return err
 	}
@@ -152,15 +158,15 @@ func (c *cloning) compare(cmd *cobra.Command, from string, r yubihsm.Reference, 
 		if copied[address] {
 			did = "is copied"
 		}
-		signature, err := sign(cmd.Context(), c.signer, address, r)
+		signature, err := c.signer.Sign(cmd.Context(), address, r)
 		// Ed25519 is deterministic: a key whose signatures differ is not the same whole.
 		if err == nil && r.Public.Type() == pubkey.Ed25519 && !bytes.Equal(signature, first) {
 			err = fmt.Errorf("it signs otherwise than the YubiHSM at %s, though the public key is the same", from)
 		}
 		if err != nil {
-			return cli.Actf("%s %s, and fails the comparison: %w", on("the key", r.ID, address), did, err)
+			return cli.Actf("%s %s, and fails the comparison: %w", reach.ObjectAt("the key", r.ID, address), did, err)
 		}
-		if _, err := fmt.Fprintf(cmd.OutOrStdout(), "%s %s, and signs as the one at %s\n", on("the key", r.ID, address), did, from); err != nil {
+		if _, err := fmt.Fprintf(cmd.OutOrStdout(), "%s %s, and signs as the one at %s\n", reach.ObjectAt("the key", r.ID, address), did, from); err != nil {
 			return err
 		}
 	}

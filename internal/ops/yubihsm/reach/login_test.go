@@ -1,0 +1,55 @@
+package reach_test
+
+import (
+	"context"
+	"strings"
+	"testing"
+
+	"privyseal/internal/key/yubihsm/yubihsmtest"
+	"privyseal/internal/ops/yubihsm/reach"
+	"privyseal/internal/ops/yubihsm/reachtest"
+	hsm "privyseal/yubihsm"
+)
+
+// A session lasts as long as the visit, and what the authentication key lacks is named.
+func TestOwn(t *testing.T) {
+	w := reachtest.New(t, 1)
+	l := reach.Login{ID: 2, File: w.Path("two")}
+	own := func(needs hsm.Capabilities) (o hsm.ObjectInfo, err error) {
+		err = l.Visit(t.Context(), w.Devices[0], func(ctx context.Context, s *hsm.Session) (err error) {
+			if n := w.Dev[0].Sessions(); n != 1 {
+				t.Errorf("%d sessions", n)
+			}
+			o, err = l.Own(ctx, s, w.Devices[0], needs)
+			return err
+		})
+		return o, err
+	}
+	if o, err := own(hsm.GenerateAsymmetricKey); err != nil || o.ID != 2 || !o.Delegated.Has(hsm.SignEdDSA) {
+		t.Errorf("%+v, %v", o, err)
+	}
+	want := "authentication key 0x0002 of the YubiHSM at " + w.Devices[0] + " may not do this: it lacks the capability export-wrapped\nname one that may with --auth-key and --password-file"
+	if _, err := own(hsm.GenerateAsymmetricKey | hsm.ExportWrapped); err == nil || err.Error() != want {
+		t.Error(err)
+	}
+	if n := w.Dev[0].Sessions(); n != 0 {
+		t.Errorf("%d sessions stay open", n)
+	}
+}
+
+// What a device says of a key that is not there, or no chain's, names key and device.
+func TestPublicKey(t *testing.T) {
+	w := reachtest.New(t, 1)
+	w.Provision(8, yubihsmtest.P256, 1)
+	l := reach.Login{ID: 2, File: w.Path("two")}
+	err := l.Visit(t.Context(), w.Devices[0], func(ctx context.Context, s *hsm.Session) error {
+		if _, err := reach.PublicKey(ctx, s, w.Devices[0], 8); err == nil || !strings.HasPrefix(err.Error(), "the key 0x0008 of the YubiHSM at "+w.Devices[0]+": it is a key of ") {
+			t.Error(err)
+		}
+		_, err := reach.PublicKey(ctx, s, w.Devices[0], 9)
+		return err
+	})
+	if !reach.Refused(err, hsm.ObjectNotFound) || reach.Refused(err, hsm.SessionsFull) {
+		t.Error(err)
+	}
+}
