@@ -19,11 +19,20 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"privyseal/internal/cli"
+	"privyseal/internal/config"
 	"privyseal/internal/cure"
+	"privyseal/internal/provider"
 	"privyseal/internal/watermark"
+	"privyseal/internal/witness"
 )
 
 // The reasons for which the gate refuses a mark, each wrapped in a *[Refusal].
@@ -282,4 +291,55 @@ func age(d time.Duration) string {
 		return cure.Count(int(d.Hours()), "hour") + " ago"
 	}
 	return cure.Count(int(d.Hours()/24), "day") + " ago"
+}
+
+// Words are the words by which an operator stands up for a mark that is not a
+// chain's own live one.
+type Words struct {
+	House             *provider.House
+	yes, exportUnused bool
+}
+
+func (f *Words) Add(a *provider.House, cmd *cobra.Command) {
+	f.House = a
+	cmd.Flags().BoolVar(&f.yes, "yes", false, "the mark that is shown is right: the key has signed nothing newer, and no other signer has it")
+}
+
+// AddExport adds the word for an export of this host itself.
+func (f *Words) AddExport(cmd *cobra.Command) {
+	cmd.Flags().BoolVar(&f.exportUnused, "export-unused", false, "no host has signed with the state since it was exported here, and none can")
+}
+
+// Gate returns the one gate for marks, for a chain of any provider.
+func (f *Words) Gate(cmd *cobra.Command, ch config.Chain, fresh bool) *Gate {
+	g := &Gate{
+		Yes: f.yes, Fresh: fresh, ExportUnused: f.exportUnused, Shown: cmd.ErrOrStderr(), Again: cli.Again,
+		Text: func(m watermark.Mark) string { return MarkText(f.House.Providers.Shown(ch, m)) },
+	}
+	if t := terminalOf(cmd.InOrStdin()); t != nil {
+		g.Terminal = t
+	}
+	return g
+}
+
+// terminalOf returns the terminal that in is, or nil.
+func terminalOf(in io.Reader) *os.File {
+	f, ok := in.(*os.File)
+	if !ok {
+		return nil
+	}
+	if _, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ); err != nil {
+		return nil
+	}
+	return f
+}
+
+// Quarantine makes it durable that the state at path has a mark from elsewhere: a
+// witness has to show first that no other signer lives. It comes before the mark is
+// written; if we crash between the two, a start waits without need.
+func Quarantine(path, why string) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return err
+	}
+	return witness.SetQuarantine(path, why)
 }

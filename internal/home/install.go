@@ -7,17 +7,18 @@ import (
 	"io"
 	"io/fs"
 	"maps"
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 
 	"privyseal/internal/cli"
 	"privyseal/internal/config"
 	"privyseal/internal/cure"
 	"privyseal/internal/durable"
-	"privyseal/internal/key/soft"
 	"privyseal/internal/key/soft/keyfile"
 	"privyseal/internal/provider"
 	"privyseal/internal/pubkey"
@@ -25,31 +26,6 @@ import (
 	"privyseal/internal/watermark"
 	"privyseal/internal/witness"
 )
-
-// Chain is a chain that is about to be installed.
-type Chain struct {
-	config.Chain
-	// SoftKey is its key file. Where a provider has the key elsewhere it is nil, public is the
-	// public key, files are what the provider keeps in the home folder instead, and tables
-	// those of the config that the chain needs and that are new.
-	SoftKey *soft.Key
-	Public  pubkey.Key
-	Files   []File
-	Tables  map[string]map[string]config.Section
-	// Make makes or imports the key where the provider has it, and fills in Public and
-	// Files: the last thing before all that is here is made, when nothing refuses it any
-	// more. nil: there is nothing to do.
-	Make func() error
-
-	Saved watermark.Saved // the state to begin with
-	// Foreign says that the state comes from elsewhere, through the gate.
-	Foreign bool
-	Listens []string // what its nodes listen on already, see migrate.Node
-
-	// SoftIdentity is a key to take over, nil for the home folder's own, which is
-	// made if it is missing. Neither counts where all nodes are unix sockets.
-	SoftIdentity *soft.Key
-}
 
 // Installer adds chains to a home folder, for init and migrate.
 type Installer struct {
@@ -114,12 +90,6 @@ func (in *Installer) CheckKey(id string, key pubkey.Key) error {
 	return nil
 }
 
-// Install makes everything or nothing: the config comes last, and what was made
-// before a failure is removed. What a crash in between leaves, the next run removes.
-func (in *Installer) Install(chains ...*Chain) error {
-	return in.Noted(func(note *Note) error { return in.makeAll(note, chains) })
-}
-
 // Noted has make make what it writes into a note: all of it or nothing. What a crash in
 // between leaves, the next installation takes back.
 func (in *Installer) Noted(make func(*Note) error) error {
@@ -143,42 +113,6 @@ func (in *Installer) Noted(make func(*Note) error) error {
 		return err
 	}
 	return note.End()
-}
-
-func (in *Installer) makeAll(note *Note, chains []*Chain) error {
-	list := make([]Making, len(chains))
-	in.tables = map[string]map[string]config.Section{}
-	for i, ch := range chains {
-		addTables(in.tables, ch.Tables)
-		if ch.Make != nil {
-			if err := ch.Make(); err != nil {
-				return err
-			}
-		}
-		var err error
-		if list[i], err = ch.Unfinished(in); err != nil {
-			return err
-		}
-	}
-	if err := note.Write(list...); err != nil {
-		return err
-	}
-	configs := make([]config.Chain, len(chains))
-	for i, ch := range chains {
-		if err := in.CheckKey(ch.ID, ch.PublicKey()); err != nil {
-			return err
-		}
-		for _, step := range in.steps() {
-			if err := step(ch); err != nil {
-				return err
-			}
-		}
-		configs[i] = ch.Chain
-	}
-	if err := note.Named(); err != nil {
-		return err
-	}
-	return in.AddToConfig(in.tables, configs...)
 }
 
 // addTables adds tables to others.
@@ -230,57 +164,28 @@ func (in *Installer) NewConfig(chains ...config.Chain) *config.Config {
 	return c
 }
 
-// PublicKey returns the public key of the chain.
-func (ch *Chain) PublicKey() pubkey.Key {
-	if ch.SoftKey == nil {
-		return ch.Public
+// CheckPort reports why an IP:port cannot be listened on, nil if it can. It binds
+// without listening: nobody can connect meanwhile, and it is in nobody's way.
+func CheckPort(addr string) error {
+	a, err := netip.ParseAddrPort(addr)
+	if err != nil {
+		return err
 	}
-	return ch.SoftKey.PublicKey()
-}
-
-// steps are what is made for a chain, in this order, before the config names it.
-func (in *Installer) steps() []func(*Chain) error {
-	return []func(*Chain) error{in.AddKey, in.AddState, in.AddIdentity}
-}
-
-// Unfinished returns what is noted of a chain while it is made.
-func (ch *Chain) Unfinished(in *Installer) (u Making, err error) {
-	u = Making{Name: ch.Name, ChainID: ch.ID, State: ch.State, Store: ch.Store, StoreTable: ch.StoreTable, Files: ch.Files}
-	if ch.SoftKey != nil {
-		u.Key = ch.Key
+	family := syscall.AF_INET6
+	var to syscall.Sockaddr = &syscall.SockaddrInet6{Port: int(a.Port()), Addr: a.Addr().As16()}
+	if a.Addr().Is4() {
+		family, to = syscall.AF_INET, &syscall.SockaddrInet4{Port: int(a.Port()), Addr: a.Addr().As4()}
 	}
-	u.Begin(ch.Saved.Mark)
-	if u.PublicKey, err = cli.KeyJSON(ch.PublicKey()); err != nil || !ch.needsIdentity() {
-		return u, err
+	fd, err := syscall.Socket(family, syscall.SOCK_STREAM, 0)
+	if err != nil {
+		return err
 	}
-	u.Identity = in.identityPath()
-	there, err := in.openIdentity(u.Identity)
-	if there != nil {
-		defer there.Wipe()
+	defer syscall.Close(fd)
+	// As every listener has it: a connection that ended is in nobody's way.
+	if err := syscall.SetsockoptInt(fd, syscall.SOL_SOCKET, syscall.SO_REUSEADDR, 1); err != nil {
+		return err
 	}
-	switch {
-	case err != nil || ch.SoftIdentity == nil && there != nil:
-		u.Identity = ""
-	case ch.SoftIdentity == nil: // it is made then
-	case there != nil && there.PublicKey().Equal(ch.SoftIdentity.PublicKey()):
-		u.Identity = ""
-	default:
-		if there != nil {
-			u.Identity = ch.ownIdentity()
-		}
-		u.IdentityKey, err = cli.KeyJSON(ch.SoftIdentity.PublicKey())
-	}
-	return u, err
-}
-
-// ownIdentity is where the identity of a chain lies that does not share the home's.
-func (ch *Chain) ownIdentity() string { return "keys/" + ch.Name + ".identity" }
-
-func (in *Installer) AddKey(ch *Chain) error {
-	if ch.SoftKey == nil {
-		return in.AddFiles(ch.Files...)
-	}
-	return in.saveKey(ch.Key, ch.SoftKey)
+	return syscall.Bind(fd, to)
 }
 
 // AddFiles makes files at paths of the config, for their owner alone.
@@ -297,21 +202,6 @@ func (in *Installer) AddFiles(files ...File) error {
 		}
 	}
 	return nil
-}
-
-// saveKey writes a key to a path of the config.
-func (in *Installer) saveKey(path string, key *soft.Key) error {
-	path = in.Abs(path)
-	if err := in.Undo.Folder(filepath.Dir(path)); err != nil {
-		return err
-	}
-	err := keyfile.Create(path, key)
-	in.Undo.written(path, err)
-	return err
-}
-
-func (in *Installer) AddState(ch *Chain) error {
-	return in.MakeState(ch.Chain, ch.PublicKey(), ch.Saved, ch.Foreign)
 }
 
 // MakeState makes the state of a chain, which comes from elsewhere or not.
@@ -340,32 +230,6 @@ func (in *Installer) MakeState(ch config.Chain, public pubkey.Key, saved waterma
 	return nil
 }
 
-// AddIdentity sees to it that a tcp or noise node finds the identity it needs.
-func (in *Installer) AddIdentity(ch *Chain) (err error) {
-	if !ch.needsIdentity() {
-		ch.SoftIdentity = nil
-		return nil
-	}
-	ch.Identity = in.identityPath()
-	there, err := in.openIdentity(ch.Identity)
-	switch {
-	case err != nil:
-		return err
-	case there != nil && (ch.SoftIdentity == nil || there.PublicKey().Equal(ch.SoftIdentity.PublicKey())):
-		ch.SoftIdentity = there
-		return nil
-	case there != nil: // chains that were moved here may be known by other names
-		ch.Identity = ch.ownIdentity()
-	case ch.SoftIdentity == nil:
-		if ch.SoftIdentity, err = soft.Generate(pubkey.Ed25519); err != nil {
-			return err
-		}
-	}
-	return in.saveKey(ch.Identity, ch.SoftIdentity)
-}
-
-func (ch *Chain) needsIdentity() bool { return NeedsIdentity(ch.Nodes) }
-
 // NeedsIdentity reports whether a node has to know who we are.
 func NeedsIdentity(nodes []config.Node) bool {
 	for _, n := range nodes {
@@ -376,55 +240,12 @@ func NeedsIdentity(nodes []config.Node) bool {
 	return false
 }
 
-// identityPath returns the identity that the chains of this home share.
-func (in *Installer) identityPath() string {
-	if in.Config != nil {
-		for _, ch := range in.Config.Chains {
-			if ch.Identity != "" && in.isLocal(ch) {
-				return ch.Identity
-			}
-		}
-	}
-	return "identity.key"
-}
-
-// isLocal reports whether the keys of a chain's nodes are key files.
-func (in *Installer) isLocal(ch config.Chain) bool {
-	_, ok := in.House.Providers.Local(ch)
-	return ok
-}
-
-// openIdentity returns nil if there is no such file.
-func (in *Installer) openIdentity(path string) (*soft.Key, error) {
-	path = in.Abs(path)
-	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	key, err := provider.OpenFile(path)
-	if err != nil {
-		return nil, err
-	}
-	if key.Type() != pubkey.Ed25519 {
-		return nil, cure.Add(cli.Actf("the identity key %s is of type %s, and nodes need ed25519", path, key.Type()), "move it aside with %s", cure.Command("mv", path, path+".old"))
-	}
-	return key, nil
-}
-
 // Abs returns where a path of the config is.
 func (in *Installer) Abs(path string) string {
 	if filepath.IsAbs(path) {
 		return filepath.Clean(path)
 	}
 	return filepath.Join(in.Dir, path)
-}
-
-// Report prints what the operator of the node needs.
-func (ch *Chain) Report(w io.Writer, form cli.KeyFormat) error {
-	var identity pubkey.Key
-	if ch.SoftIdentity != nil {
-		identity = ch.SoftIdentity.PublicKey()
-	}
-	return Report(w, ch.Chain, ch.PublicKey(), identity, ch.Listens, form)
 }
 
 // Report prints the public key of a chain, and what its nodes need. identity
@@ -449,6 +270,80 @@ func Report(w io.Writer, ch config.Chain, public, identity pubkey.Key, own []str
 	return nil
 }
 
+// reportNode prints the line for a node's config.toml. own begins with what the node
+// listens on already, "" if that is not known; it is empty for a node that does not
+// listen yet.
+func reportNode(w io.Writer, n config.Node, own []string, identity pubkey.Key) error {
+	addr, err := session.ParseAddr(n.Addr)
+	if err != nil {
+		return err
+	}
+	line := listenAddr(addr, identity)
+	switch {
+	case len(own) > 0 && own[0] == "":
+		_, err = fmt.Fprintf(w, "node %s is already configured to wait for its signer: its priv_validator_laddr stays as it is\n", n.Name)
+		return err
+	case len(own) > 0:
+		line = own[0]
+	}
+	fmt.Fprintf(w, "in config.toml of node %s:\n  priv_validator_laddr = %q\n", n.Name, line)
+	if exposed(line) {
+		fmt.Fprintf(w, "  # whoever reaches this port first is the node's signer: let a firewall admit only this\n  # host, or use unix:// or noise://\n")
+	}
+	return nil
+}
+
+// listenAddr returns what a node has to listen on to be dialled at addr.
+func listenAddr(addr session.Addr, identity pubkey.Key) string {
+	if addr.Network == "unix" {
+		return addr.String()
+	}
+	host, port, err := net.SplitHostPort(addr.Address)
+	if err != nil {
+		return addr.String() // cannot be: ParseAddr has split it
+	}
+	// A name means whatever it resolves to; a node listens on addresses.
+	if ip, known := loopbackName(host); known {
+		host = ip
+	} else if _, err := netip.ParseAddr(host); err != nil {
+		host = "0.0.0.0"
+	}
+	listen := session.Addr{Network: addr.Network, Address: net.JoinHostPort(host, port)}
+	if addr.Network == "noise" {
+		listen.Peer = cli.PeerID(identity)
+	}
+	return listen.String()
+}
+
+// loopbackName returns the loopback address for a host name that means one on every
+// system: RFC 6761, section 6.3, and Debian's names for ::1.
+func loopbackName(host string) (ip string, known bool) {
+	host = strings.TrimSuffix(strings.ToLower(host), ".")
+	switch {
+	case host == "localhost" || host == "localhost.localdomain" || strings.HasSuffix(host, ".localhost"):
+		return "127.0.0.1", true
+	case slices.Contains([]string{"ip6-localhost", "ip6-loopback", "localhost6", "localhost6.localdomain6"}, host):
+		return "::1", true
+	}
+	return "", false
+}
+
+// exposed reports whether others than this host's users can be the signer of a node
+// with that priv_validator_laddr: over tcp nobody authenticates anybody.
+func exposed(laddr string) bool {
+	scheme, rest, found := strings.Cut(laddr, "://")
+	if !found {
+		scheme, rest = "tcp", laddr
+	}
+	host, _, err := net.SplitHostPort(rest)
+	if scheme != "tcp" || err != nil {
+		return false
+	}
+	_, loopback := loopbackName(host)
+	ip, err := netip.ParseAddr(host)
+	return !loopback && (err != nil || !ip.Unmap().IsLoopback())
+}
+
 // wrote lists the files that were made.
 func (in *Installer) wrote(w io.Writer) {
 	fmt.Fprintln(w, "wrote:")
@@ -469,15 +364,6 @@ func (in *Installer) Next(w io.Writer) {
 		fmt.Fprintln(w, "a running signer picks up the chain when it is reloaded, as by `systemctl reload privyseal`; a chain in an enclave needs a restart")
 	}
 	fmt.Fprintf(w, "next: %s, then %s\n", in.House.Command("check"), in.House.Command("start"))
-}
-
-// Wipe takes the secrets out of memory.
-func (ch *Chain) Wipe() {
-	for _, key := range []*soft.Key{ch.SoftKey, ch.SoftIdentity} {
-		if key != nil {
-			key.Wipe()
-		}
-	}
 }
 
 // Undo is what a command has made so far, to be taken back if it fails.
