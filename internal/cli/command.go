@@ -41,11 +41,9 @@ func NewHelp() *cobra.Command {
 // checks less.
 func NoEmptyFlags(cmd *cobra.Command, _ []string) (err error) {
 	cmd.Flags().Visit(func(f *pflag.Flag) {
-		values := []string{f.Value.String()}
-		if list, several := f.Value.(pflag.SliceValue); several {
-			values = list.GetSlice()
-		}
-		if err == nil && slices.Contains(values, "") {
+		list, several := f.Value.(pflag.SliceValue)
+		empty := f.Value.String() == "" || several && slices.Contains(list.GetSlice(), "")
+		if err == nil && empty {
 			err = cure.Add(Usagef("--%s is empty", f.Name), "leave it out, or look at where its value comes from")
 		}
 	})

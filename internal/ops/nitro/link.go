@@ -21,6 +21,7 @@ import (
 	"privyseal/internal/monitor"
 	"privyseal/internal/nitro"
 	"privyseal/internal/nitrohost"
+	"privyseal/internal/ops/nitro/image"
 	"privyseal/internal/policy"
 	"privyseal/internal/provider"
 	"privyseal/internal/secret"
@@ -119,6 +120,29 @@ func (f *enclaveFlags) allows(c *config.Config, chainID string) error {
 		return cli.Usagef("%s; %s", why, cure)
 	}
 	return nil
+}
+
+// readImage reads the image and its policy, and holds the flags against it.
+func (f *enclaveFlags) readImage(path string) (*eif.Image, *policy.Policy, error) {
+	im, err := image.Read(path)
+	if err != nil && f.want.EIF != "" {
+		err = cli.OfFlag("eif", err)
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	p, err := image.Policy(im)
+	switch {
+	case err != nil:
+		return nil, nil, fmt.Errorf("%s: %w", path, err)
+	case p == nil:
+		return nil, nil, cli.Usagef("%s is not an image of `privyseal nitro build`: its command line, its ramdisks or the boundaries between them differ", path)
+	case f.kmsKey != "" && f.kmsKey != p.KMSKey:
+		return nil, nil, cli.Usagef("--kms-key %s is not the KMS key that the image's policy names, %s; build an image for it, or correct the flag", f.kmsKey, p.KMSKey)
+	case f.region != "" && f.region != p.Region():
+		return nil, nil, cli.Usagef("--region %s is not that of the KMS key, %s", f.region, p.Region())
+	}
+	return im, p, nil
 }
 
 func (e *enclaveLink) launcher() (*nitrohost.Launcher, error) {
