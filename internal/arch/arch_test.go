@@ -36,7 +36,7 @@ var mayImport = map[string]string{
 	"internal/secret":     "",
 	"internal/cure":       "internal/shell",
 	// Files that are whole or not there.
-	"internal/durable": "",
+	"internal/durable": "golang.org/x/sys/unix",
 	"internal/regular": "internal/cure",
 
 	// Public keys, and keys: a room a provider.

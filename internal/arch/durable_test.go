@@ -13,8 +13,9 @@ import (
 // Everything else has internal/durable do it. Temporary files keep their name, and
 // internal/filestore speaks to the system itself.
 var makers = map[string]string{
-	"internal/durable/durable.go": "it is what the others use",
-	"internal/home/note.go":       "a note grows while an installation is made, and is locked; a key that may be known is moved aside",
+	"internal/durable/durable.go":       "it is what the others use",
+	"internal/durable/durable_other.go": "and this, where the system is not Linux",
+	"internal/home/note.go":             "a note grows while an installation is made, and is locked; a key that may be known is moved aside",
 }
 
 // making are the names of package os that do so.

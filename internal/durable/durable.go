@@ -16,26 +16,30 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 )
 
 // The steps that make a file durable. Tests look on, and have them fail.
 var (
-	fsync = (*os.File).Sync
-	link  = os.Link
+	fsync    = (*os.File).Sync
+	link     = linkFile
+	nameless = openNameless
 )
 
 // Create makes a file that is not there yet. If anything is at path, the error is an
 // [fs.ErrExist], and nothing has changed. The umask applies to the mode.
 //
-// A crash leaves the whole file or none, and maybe a temporary one beside it, see [Sweep].
-// After an error the file is there only if syncing the folder is what failed.
+// A crash leaves the whole file or nothing; where every file needs a name from the
+// beginning (systems other than Linux, and most memory sticks), maybe a temporary one
+// beside it, see [Sweep]. After an error the file is there only if syncing the folder is
+// what failed.
 func Create(path string, data []byte, mode fs.FileMode) error {
 	return CreateFrom(path, mode, func() ([]byte, error) { return data, nil })
 }
 
 // CreateFrom is Create for content that exists only once something else has ended: content
-// is called when the folder is known to take a new file.
+// is called when the folder is known to take a new file, and once.
 func CreateFrom(path string, mode fs.FileMode, content func() ([]byte, error)) error {
 	if path != "" && os.IsPathSeparator(path[len(path)-1]) {
 		return &fs.PathError{Op: "create", Path: path, Err: syscall.EISDIR}
@@ -44,95 +48,131 @@ func CreateFrom(path string, mode fs.FileMode, content func() ([]byte, error)) e
 	if _, err := os.Lstat(path); err == nil {
 		return &fs.PathError{Op: "create", Path: path, Err: syscall.EEXIST}
 	}
-	return put(path, func(temp string) error {
-		if err := write(temp, mode, content); err != nil {
-			return err
-		}
-		return name(temp, path)
-	})
+	return put(path, mode, nil, content, (*draft).add)
 }
 
 // Replace puts data in place of the file at path, if there is one. A crash leaves the old
-// file or the new one. Mode and owner become those of like, 0600 and ours if it is nil.
+// file or the new one, and in the worst case a temporary one too, see [Sweep]. Mode and
+// owner become those of like, 0600 and ours if it is nil.
 func Replace(path string, data []byte, like fs.FileInfo) error {
-	return put(path, func(temp string) error {
-		if err := write(temp, 0o600, func() ([]byte, error) { return data, nil }); err != nil {
-			return err
-		}
-		if like != nil {
-			if err := give(temp, like); err != nil {
-				return err
-			}
-		}
-		return os.Rename(temp, path)
-	})
+	return put(path, 0o600, like, func() ([]byte, error) { return data, nil }, (*draft).replace)
 }
 
-// put has place put a temporary file beside path in its place, and makes that durable.
-func put(path string, place func(temp string) error) error {
-	temp := fmt.Sprintf("%s%s%08x", path, tempMark, rand.Uint32())
-	err := place(temp)
-	os.Remove(temp) // gone after a rename
+// draft is a file on its way to path. It gets a name when it is whole, so that a crash
+// before that leaves nothing. Where that is not possible, it has a temporary one.
+type draft struct {
+	*os.File
+	path string
+	temp string // the temporary name
+	at   string // what leads to it: temp, or a link in /proc
+}
+
+// errNameless says that no file can be made without a name, or be given one later.
+var errNameless = errors.New("files need a name here")
+
+// open opens the draft with a temporary name, or without one.
+func (d *draft) open(mode fs.FileMode, named bool) (err error) {
+	if named {
+		d.at = d.temp
+		d.File, err = os.OpenFile(d.temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
+		return err
+	}
+	if d.File, d.at, err = nameless(filepath.Dir(d.path), mode); err != nil {
+		return errNameless // if it is about the folder, one with a name meets it too
+	}
+	return nil
+}
+
+// put writes a draft, has place give it its name, and makes both durable.
+func put(path string, mode fs.FileMode, like fs.FileInfo, content func() ([]byte, error), place func(*draft) error) error {
+	content = sync.OnceValues(content)
+	try := func(named bool) error {
+		d := &draft{path: path, temp: fmt.Sprintf("%s%s%08x", path, tempMark, rand.Uint32())}
+		if err := d.open(mode, named); err != nil {
+			return err
+		}
+		defer os.Remove(d.temp) // gone after a rename
+		defer d.Close()
+		if err := d.write(content, like); err != nil {
+			return err
+		}
+		return place(d)
+	}
+	err := try(false)
+	if errors.Is(err, errNameless) {
+		err = try(true)
+	}
 	if err != nil {
 		return of(path, err)
 	}
 	return SyncFolder(filepath.Dir(path))
 }
 
-// write makes a file whose content is on disk. Its name need not be.
-func write(path string, mode fs.FileMode, content func() ([]byte, error)) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
-	if err != nil {
-		return err
-	}
+// write returns when content, mode and owner are on disk.
+func (d *draft) write(content func() ([]byte, error), like fs.FileInfo) error {
 	data, err := content()
 	if err == nil {
-		_, err = f.Write(data)
+		_, err = d.Write(data)
+	}
+	if err == nil && like != nil {
+		err = d.give(like)
 	}
 	if err == nil {
-		err = fsync(f)
-	}
-	if closeErr := f.Close(); err == nil {
-		err = closeErr
+		err = fsync(d.File)
 	}
 	return err
 }
 
-// name gives the file temp the name path, which nothing may have: a rename would overwrite.
-func name(temp, path string) error {
-	err := link(temp, path)
-	if !errors.Is(err, syscall.EPERM) && !errors.Is(err, errors.ErrUnsupported) {
+// give gives the draft the mode and the owner of another file.
+func (d *draft) give(like fs.FileInfo) error {
+	if err := d.Chmod(like.Mode().Perm()); err != nil {
+		return err
+	}
+	owner, ok := like.Sys().(*syscall.Stat_t)
+	if !ok {
+		return nil
+	}
+	return d.Chown(int(owner.Uid), int(owner.Gid))
+}
+
+// add gives the draft its name, which nothing may have: a rename would overwrite.
+func (d *draft) add() error {
+	err := link(d.at, d.path)
+	switch {
+	case err == nil || errors.Is(err, fs.ErrExist):
+		return err
+	case d.at != d.temp:
+		return errNameless
+	case !errors.Is(err, syscall.EPERM) && !errors.Is(err, errors.ErrUnsupported):
 		return err
 	}
 	// A file system without hard links, as on most memory sticks: an empty file holds the
 	// name, and a crash may leave that.
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	f, err := os.OpenFile(d.path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(f.Close(), os.Rename(temp, path)); err != nil {
-		os.Remove(path)
+	if err := errors.Join(f.Close(), os.Rename(d.temp, d.path)); err != nil {
+		os.Remove(d.path)
 		return err
 	}
 	return nil
 }
 
-// give gives a file the mode and the owner of another one.
-func give(path string, info fs.FileInfo) error {
-	if err := os.Chmod(path, info.Mode().Perm()); err != nil {
-		return err
+// replace gives the draft its name, whatever has had it. A file without one cannot take
+// the place of another: it has the temporary one between two system calls.
+func (d *draft) replace() error {
+	if d.at != d.temp && link(d.at, d.temp) != nil {
+		return errNameless
 	}
-	owner, ok := info.Sys().(*syscall.Stat_t)
-	if !ok {
-		return nil
-	}
-	return os.Chown(path, int(owner.Uid), int(owner.Gid))
+	return os.Rename(d.temp, d.path)
 }
 
-// of says which file an error is about: nobody has heard of the temporary one.
+// of says which file an error is about: nobody has heard of the temporary one, and one
+// without a name is called as its folder.
 func of(path string, err error) error {
 	var at *fs.PathError
-	if errors.As(err, &at) && strings.HasPrefix(at.Path, path+tempMark) {
+	if errors.As(err, &at) && (strings.HasPrefix(at.Path, path+tempMark) || at.Path == filepath.Dir(path)) {
 		return &fs.PathError{Op: at.Op, Path: path, Err: at.Err}
 	}
 	var from *os.LinkError

@@ -29,24 +29,59 @@ const content, old = "what is written\n", "what was there\n"
 // ways are the ways of writing a file. Each leaves content at path.
 var ways = map[string]func(path string) error{
 	"create": func(path string) error { return Create(path, []byte(content), 0o600) },
+	"create with names": func(path string) error {
+		withNames()
+		return Create(path, []byte(content), 0o600)
+	},
 	"create without links": func(path string) error {
+		withNames()
 		link = func(from, to string) error { return &os.LinkError{Op: "link", Old: from, New: to, Err: syscall.EPERM} }
 		return Create(path, []byte(content), 0o600)
 	},
-	"replace": func(path string) error {
-		info, err := os.Stat(path)
-		if err != nil {
-			return err
-		}
-		return Replace(path, []byte(content), info)
+	"create without names for the nameless": func(path string) error {
+		staysNameless()
+		return Create(path, []byte(content), 0o600)
 	},
+	"replace": replacing,
+	"replace with names": func(path string) error {
+		withNames()
+		return replacing(path)
+	},
+	"replace without names for the nameless": func(path string) error {
+		staysNameless()
+		return replacing(path)
+	},
+}
+
+func replacing(path string) error {
+	info, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	return Replace(path, []byte(content), info)
+}
+
+// withNames is a file system on which every file has a name.
+func withNames() {
+	nameless = func(string, fs.FileMode) (*os.File, string, error) { return nil, "", errors.ErrUnsupported }
+}
+
+// staysNameless is one on which a file that has no name cannot get one.
+func staysNameless() {
+	real := link
+	link = func(from, to string) error {
+		if strings.HasPrefix(from, "/proc/") {
+			return &os.LinkError{Op: "link", Old: from, New: to, Err: syscall.ENOENT}
+		}
+		return real(from, to)
+	}
 }
 
 // before makes what is there before a way is gone.
 func before(t *testing.T, how string) (path string) {
 	t.Helper()
 	path = filepath.Join(t.TempDir(), "file")
-	if how == "replace" {
+	if strings.HasPrefix(how, "replace") {
 		if err := os.WriteFile(path, []byte(old), 0o640); err != nil {
 			t.Fatal(err)
 		}
@@ -55,20 +90,20 @@ func before(t *testing.T, how string) (path string) {
 }
 
 // watch has f called before each sync, with what is synced as "file" or "folder"; the sync
-// fails with what f returns. The link is made as ever.
+// fails with what f returns. Files get their names as ever.
 func watch(f func(what string, file *os.File) error) (undo func()) {
-	realSync, realLink := fsync, link
+	realSync, realLink, realNameless := fsync, link, nameless
 	fsync = func(file *os.File) error {
-		what := "folder"
-		if strings.Contains(file.Name(), tempMark) {
-			what = "file"
+		what := "file"
+		if info, err := file.Stat(); err != nil || info.IsDir() {
+			what = "folder"
 		}
 		if err := f(what, file); err != nil {
 			return err
 		}
 		return realSync(file)
 	}
-	return func() { fsync, link = realSync, realLink }
+	return func() { fsync, link, nameless = realSync, realLink, realNameless }
 }
 
 // read returns what is at path, "" for nothing.
@@ -96,8 +131,16 @@ func others(t *testing.T, path string) (names []string) {
 	return names
 }
 
-// The content is on disk before its name leads to it, and the name when we return. The
-// temporary name is gone before the folder is synced, so that it does not come back.
+// leads returns a path that leads to an open file, which may have no name.
+func leads(file *os.File) string {
+	if info, err := os.Stat(file.Name()); err == nil && info.IsDir() {
+		return fmt.Sprintf("/proc/self/fd/%d", file.Fd())
+	}
+	return file.Name()
+}
+
+// Content and mode are on disk before the name leads to them, and the name when we return.
+// The temporary name is gone before the folder is synced, so that it does not come back.
 func TestSteps(t *testing.T) {
 	for how, write := range ways {
 		t.Run(how, func(t *testing.T) {
@@ -107,7 +150,11 @@ func TestSteps(t *testing.T) {
 			defer watch(func(what string, file *os.File) error {
 				switch what {
 				case "file":
-					steps = append(steps, fmt.Sprintf("file: whole %v, in place %v", read(t, file.Name()) == content, read(t, path) != was))
+					info, err := file.Stat()
+					if err != nil {
+						return err
+					}
+					steps = append(steps, fmt.Sprintf("file: whole %v, mode %04o, in place %v", read(t, leads(file)) == content, info.Mode(), read(t, path) != was))
 				case "folder":
 					steps = append(steps, fmt.Sprintf("folder: in place %v, alone %v", read(t, path) == content, len(others(t, path)) == 0))
 				}
@@ -116,7 +163,15 @@ func TestSteps(t *testing.T) {
 			if err := write(path); err != nil {
 				t.Fatal(err)
 			}
-			if want := []string{"file: whole true, in place false", "folder: in place true, alone true"}; !slices.Equal(steps, want) {
+			mode := "0600"
+			if strings.HasPrefix(how, "replace") {
+				mode = "0640"
+			}
+			want := []string{"file: whole true, mode " + mode + ", in place false", "folder: in place true, alone true"}
+			if strings.HasSuffix(how, "for the nameless") { // which tried twice
+				want = append(want[:1], want...)
+			}
+			if !slices.Equal(steps, want) {
 				t.Errorf("%q, want %q", steps, want)
 			}
 		})
@@ -156,10 +211,13 @@ func TestCrash(t *testing.T) {
 		how   string
 		step  int
 		there string
+		left  bool
 	}{
-		{"create", 1, ""}, {"create", 2, ""}, {"create", 3, content},
-		{"create without links", 1, ""}, {"create without links", 3, content},
-		{"replace", 1, old}, {"replace", 3, content},
+		{"create", 1, "", false}, {"create", 2, "", false}, {"create", 3, content, false},
+		{"create with names", 1, "", true}, {"create with names", 2, "", true}, {"create with names", 3, content, false},
+		{"create without links", 1, "", true}, {"create without links", 3, content, false},
+		{"replace", 1, old, false}, {"replace", 2, old, false}, {"replace", 3, content, false},
+		{"replace with names", 1, old, true}, {"replace with names", 3, content, false},
 	} {
 		t.Run(fmt.Sprint(tt.how, " ", tt.step), func(t *testing.T) {
 			path := before(t, tt.how)
@@ -176,7 +234,7 @@ func TestCrash(t *testing.T) {
 			if got := read(t, path); got != tt.there {
 				t.Errorf("%q is there, want %q", got, tt.there)
 			}
-			if left := len(others(t, path)) > 1; left != (tt.step < 3) {
+			if left := len(others(t, path)) > 1; left != tt.left {
 				t.Errorf("beside it: %q", others(t, path))
 			}
 			if err := Sweep(path); err != nil {
@@ -222,30 +280,35 @@ func TestFailures(t *testing.T) {
 
 // Nothing is overwritten: no file, no link to nowhere, and not what came meanwhile.
 func TestNothingIsOverwritten(t *testing.T) {
-	for _, how := range []string{"create", "create without links"} {
-		dir := t.TempDir()
-		file, dangling, late := filepath.Join(dir, "file"), filepath.Join(dir, "link"), filepath.Join(dir, "late")
-		if err := errors.Join(os.WriteFile(file, []byte(old), 0o600), os.Symlink("nowhere", dangling)); err != nil {
-			t.Fatal(err)
+	for how := range ways {
+		if strings.HasPrefix(how, "replace") {
+			continue
 		}
-		defer watch(func(what string, _ *os.File) error {
-			if what == "file" {
-				return os.WriteFile(late, []byte(old), 0o600)
+		t.Run(how, func(t *testing.T) {
+			dir := t.TempDir()
+			file, dangling, late := filepath.Join(dir, "file"), filepath.Join(dir, "link"), filepath.Join(dir, "late")
+			if err := errors.Join(os.WriteFile(file, []byte(old), 0o600), os.Symlink("nowhere", dangling)); err != nil {
+				t.Fatal(err)
 			}
-			return nil
-		})()
-		for _, path := range []string{file, dangling, late} {
-			err := ways[how](path)
-			if !errors.Is(err, fs.ErrExist) || strings.Contains(err.Error(), tempMark) {
-				t.Errorf("%s: %s: %v", how, path, err)
+			defer watch(func(what string, _ *os.File) error {
+				if what == "file" {
+					return os.WriteFile(late, []byte(old), 0o600)
+				}
+				return nil
+			})()
+			for _, path := range []string{file, dangling, late} {
+				err := ways[how](path)
+				if !errors.Is(err, fs.ErrExist) || strings.Contains(err.Error(), tempMark) || !strings.Contains(err.Error(), path) {
+					t.Errorf("%s: %v", path, err)
+				}
 			}
-		}
-		if _, err := os.Stat(filepath.Join(dir, "nowhere")); err == nil || read(t, file) != old || read(t, late) != old {
-			t.Errorf("%s: overwritten", how)
-		}
-		if names := others(t, file); len(names) != 2 {
-			t.Errorf("%s: left: %q", how, names)
-		}
+			if _, err := os.Stat(filepath.Join(dir, "nowhere")); err == nil || read(t, file) != old || read(t, late) != old {
+				t.Error("overwritten")
+			}
+			if names := others(t, file); len(names) != 2 {
+				t.Errorf("left: %q", names)
+			}
+		})
 	}
 }
 
@@ -289,6 +352,17 @@ func TestCreateFrom(t *testing.T) {
 	}
 	if names := others(t, path); len(names) > 0 || read(t, path) != "" {
 		t.Errorf("left: %q", names)
+	}
+	// And once, also where it has to be written twice.
+	defer watch(func(string, *os.File) error { return nil })()
+	staysNameless()
+	n := 0
+	once := func() ([]byte, error) {
+		n++
+		return []byte(content), nil
+	}
+	if err := CreateFrom(path, 0o600, once); err != nil || n != 1 || read(t, path) != content {
+		t.Errorf("%v, asked %d times, wrote %q", err, n, read(t, path))
 	}
 }
 
