@@ -124,9 +124,11 @@ var mayImport = map[string]string{
 
 	"internal/ops/soft": "internal/config internal/home internal/key/soft internal/key/soft/keyfile internal/provider internal/pubkey",
 
-	"internal/command": "internal/cli internal/config internal/cure internal/daemon internal/home internal/key/soft internal/key/soft/keyfile internal/migrate internal/monitor internal/privval " +
+	"internal/command": "internal/cli internal/command/state internal/config internal/cure internal/daemon internal/home internal/key/soft internal/key/soft/keyfile internal/migrate internal/monitor " +
 		"internal/provider internal/pubkey internal/session internal/shell internal/watermark internal/witness github.com/spf13/cobra github.com/spf13/pflag " +
 		"golang.org/x/sys/unix",
+
+	"internal/command/state": "internal/cli internal/config internal/home internal/privval internal/provider internal/pubkey internal/shell internal/watermark github.com/spf13/cobra",
 
 	"internal/ops/file": "internal/filestore internal/provider internal/shell internal/watermark",
 

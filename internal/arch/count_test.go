@@ -229,12 +229,14 @@ func TestRooms(t *testing.T) {
 	for _, c := range [][2]string{
 		{"internal/ops/a", "internal/ops/b"}, {"internal/ops/a/x", "internal/ops/b"}, {"internal/command", "internal/ops/a"},
 		{"internal/daemon", "internal/ops/a"}, {"internal/provider", "internal/ops/a"}, {"internal/config", "internal/command"},
+		{"cmd/privyseal", "internal/command/a"}, {"internal/home", "internal/command/a"},
 	} {
 		if forbidden(c[0], c[1]) == "" {
 			t.Errorf("%s may import %s", c[0], c[1])
 		}
 	}
-	for _, c := range [][2]string{{"internal/ops/a", "internal/ops/a/x"}, {"cmd/privyseal", "internal/ops/a"}, {"internal/ops/a", "internal/provider"}} {
+	for _, c := range [][2]string{{"internal/ops/a", "internal/ops/a/x"}, {"cmd/privyseal", "internal/ops/a"}, {"internal/ops/a", "internal/provider"},
+		{"internal/command", "internal/command/a"}, {"internal/command/a", "internal/command/b"}} {
 		if why := forbidden(c[0], c[1]); why != "" {
 			t.Errorf("%s may not import %s: %s", c[0], c[1], why)
 		}
@@ -254,6 +256,8 @@ func forbidden(pkg, imp string) string {
 		return "only the tables of " + house + " and aiakos/house.go name rooms of providers and stores"
 	case imp == "internal/command" && pkg != "cmd/privyseal":
 		return "nothing stands above the commands but the program"
+	case strings.HasPrefix(imp, "internal/command/") && pkg != "internal/command" && !strings.HasPrefix(pkg, "internal/command/"):
+		return "the rooms of the commands are for the commands"
 	}
 	return ""
 }

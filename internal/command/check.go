@@ -347,7 +347,7 @@ func (k *inspection) checkState(ctx context.Context, i int, key pubkey.Key) {
 		k.Add(provider.Bad, line, what, k.app.Providers.ExplainState(k.Config, ch, err).Error(), "")
 		return
 	}
-	text := fmt.Sprintf("%s%s, %s", state.Where, cli.Prefixed(", ", fileText(info, "")), home.MarkText(k.app.Providers.Shown(ch, info.Saved.Mark)))
+	text := fmt.Sprintf("%s%s, %s", state.Where, cli.Prefixed(", ", home.FileText(info, "")), home.MarkText(k.app.Providers.Shown(ch, info.Saved.Mark)))
 	if info.Torn {
 		text += ", one copy of a record is bad (its twin is used, and the next start repairs it)"
 	}

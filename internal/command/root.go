@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"privyseal/internal/cli"
+	"privyseal/internal/command/state"
 	"privyseal/internal/home"
 )
 
@@ -82,7 +83,7 @@ func NewRoot(build home.Build) *cobra.Command {
 		newStatusCommand(a),
 		newWitnessCommand(a),
 		newKeyCommand(a, build),
-		newStateCommand(a),
+		state.NewCommand(a),
 		newMigrateCommand(a, build),
 		newVersionCommand(),
 	)

@@ -60,3 +60,11 @@ func StateOf(a *provider.House, c *config.Config, ch config.Chain) (provider.Kep
 	state, err := a.Stores.State(c, ch, watermark.ID{ChainID: ch.ID, Key: key.ID()})
 	return state, key, err
 }
+
+// FileText is what a file system says of a state that it has.
+func FileText(info provider.Info, on string) string {
+	if info.Mode == 0 {
+		return ""
+	}
+	return fmt.Sprintf("mode %#o%s", info.Mode.Perm(), cli.Prefixed(", "+on, info.Filesystem))
+}

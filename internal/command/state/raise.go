@@ -1,0 +1,119 @@
+package state
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"privyseal/internal/cli"
+	"privyseal/internal/config"
+	"privyseal/internal/home"
+	"privyseal/internal/provider"
+	"privyseal/internal/shell"
+	"privyseal/internal/watermark"
+)
+
+func newRaise(a *provider.House) *cobra.Command {
+	var chain cli.ChainFlag
+	from := home.Start{After: home.NotAfter}
+	cmd := &cobra.Command{
+		Use:   "raise --after-height H",
+		Short: "Sign nothing at or below a height",
+		Long: `Raise the state of a chain, so that nothing at or below H is ever signed. It never
+lowers a state, and "privyseal start" must not be running. It is for
+
+  - a fresh state whose chain is far above height 100,000 already: H is the height
+    that the chain has now, or a little less;
+  - a state that an operator does not trust: H is well above everything that the
+    chain has reached;
+  - a chain that has stopped at height N because it waits for this key, which
+    refuses all of N after a restart (height_gap): H is N - 1. The condition: this
+    key, in any copy, has signed nothing at N. If it has, or may have, only the
+    other validators can bring the chain beyond N.`,
+		Args: cli.Arguments(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, ch, err := chain.Choose(a.App)
+			if err == nil && from.After == home.NotAfter {
+				err = cli.Usagef("--after-height H is missing: the height at and below which nothing is ever signed")
+			}
+			if err == nil {
+				err = from.Check()
+			}
+			if err == nil {
+				err = a.CheckOwner()
+			}
+			if err != nil {
+				return err
+			}
+			if maker, ok := makerOf(a, ch); ok {
+				return maker.RaiseState(ch)
+			}
+			return raise(a, cmd, c, ch, &from)
+		},
+	}
+	chain.Add(a.App, cmd)
+	cmd.Flags().Int64Var(&from.After, "after-height", home.NotAfter, "sign nothing at or below this height")
+	from.Words.Add(a, cmd)
+	return cmd
+}
+
+func raise(a *provider.House, cmd *cobra.Command, c *config.Config, ch config.Chain, from *home.Start) error {
+	state, key, err := home.StateOf(a, c, ch)
+	if err != nil {
+		return err
+	}
+	in, _, err := from.Incoming(ch.Name, ch.ID, key)
+	if err != nil {
+		return err
+	}
+	in.From = fmt.Sprintf("your --after-height %d", from.After)
+	return bringIn(a, cmd, c, ch, state, &from.Words, in, home.Exporter{}, false)
+}
+
+// bringIn raises the state to a mark that the gate lets in. Where there is no state,
+// it makes one if that is allowed.
+func bringIn(a *provider.House, cmd *cobra.Command, c *config.Config, ch config.Chain, state provider.Kept, words *home.Words, in home.Incoming, by home.Exporter, makes bool) error {
+	ctx, path := cmd.Context(), c.Path(ch.State)
+	info, err := state.Inspect(ctx)
+	missing := errors.Is(err, provider.ErrMissing)
+	if err != nil && !(missing && makes) {
+		return a.Providers.ExplainState(c, ch, err)
+	}
+	saved := watermark.Saved{Mark: in.Mark, Time: in.Written}
+	here := home.Here{}
+	switch {
+	case missing:
+	case errors.Is(info.Problem, provider.ErrExported):
+		here.Exported, here.HasTombstone = info.Saved.Mark, true
+	case info.Problem != nil:
+		return a.Providers.ExplainState(c, ch, info.Problem)
+	case saved.Mark.Less(info.Saved.Mark):
+		return a.Providers.ExplainState(c, ch, state.Raise(ctx, saved)) // refuses
+	}
+	in.Own = by.Same(home.ExporterOf(path, info))
+	g := words.Gate(cmd, ch, in.Origin == home.FromNothing)
+	if _, ok := makerOf(a, ch); !ok { // else no word of this host makes or raises it
+		make := map[bool]string{true: "init", false: "raise"}[missing]
+		g.AtHeight = func() string { return a.Line("state %s --chain-id %s --after-height H", make, shell.Word(ch.Name)) }
+	}
+	if err := g.Admit(in, here); err != nil {
+		return err
+	}
+	if err := home.Quarantine(path, in.From); err != nil {
+		return err
+	}
+	if missing {
+		err = state.Create(ctx, saved)
+	} else {
+		err = state.Raise(ctx, saved)
+	}
+	if err != nil {
+		return a.Providers.ExplainState(c, ch, err)
+	}
+	if info, err = state.Inspect(ctx); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: %s is at %s\n", ch.Name, state.Where, home.MarkText(a.Providers.Shown(ch, info.Saved.Mark)))
+	return err
+}
