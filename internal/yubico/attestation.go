@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"time"
 )
 
 // Attestation is what a device says about a key.
@@ -25,6 +26,9 @@ type Attestation struct {
 	KeyType string
 	// Public is the public key as CometBFT has it: 32 bytes, or a compressed point.
 	Public []byte
+	// Until is when the first of the certificates of the key and of the device ends. The key
+	// does not change then.
+	Until time.Time
 }
 
 // Bits of an Origin.

@@ -8,6 +8,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -20,7 +21,7 @@ const (
 type Evidence struct {
 	Key     []byte   // the device's of the key
 	Device  []byte   // Yubico's of the device: opaque object 0
-	Between [][]byte // between the root and the device's. Yubico's sub-CA 6742036 is known here
+	Between [][]byte // between the root and the device's, without those of Yubico that are known here
 }
 
 // Parse reads the evidence in a file: certificates in PEM in the order of the fields. For
@@ -85,13 +86,40 @@ func (e Evidence) Verify(anchor Anchor, at time.Time) (*Attestation, error) {
 		return nil, err
 	}
 	if _, err := device.Verify(x509.VerifyOptions{Roots: roots, Intermediates: middle, CurrentTime: at, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}}); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrChain, err)
+		return nil, chainError(device, append(between, subCAs()...), err)
 	}
 	serial, err := deviceSerial(device)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrChain, err)
 	}
 	return attestedBy(device, serial, e.Key, at)
+}
+
+// IssuerError is the certificate of a device whose issuer is not known here. It is an [ErrChain].
+type IssuerError struct {
+	Issuer string // its name, as the certificate has it
+	// URL is where Yubico publishes the issuer's certificate, if it is one of Yubico's; "" if
+	// the certificate does not say which one it is.
+	URL string
+}
+
+func (e *IssuerError) Error() string {
+	return fmt.Sprintf("%v: it was issued by %.80q, whose certificate is not known here", ErrChain, e.Issuer)
+}
+
+func (e *IssuerError) Unwrap() error { return ErrChain }
+
+// chainError says why the certificate of a device does not lead to the root.
+func chainError(device *x509.Certificate, known []*x509.Certificate, err error) error {
+	isIssuer := func(c *x509.Certificate) bool { return bytes.Equal(c.RawSubject, device.RawIssuer) }
+	if _, unknown := errors.AsType[x509.UnknownAuthorityError](err); !unknown || slices.ContainsFunc(known, isIssuer) {
+		return fmt.Errorf("%w: %w", ErrChain, err)
+	}
+	e := &IssuerError{Issuer: device.Issuer.CommonName}
+	if id := device.AuthorityKeyId; len(id) > 0 {
+		e.URL = fmt.Sprintf("https://developers.yubico.com/YubiHSM2/Concepts/%X.pem", id)
+	}
+	return e
 }
 
 func parseX509(der []byte) (*x509.Certificate, error) {
@@ -148,6 +176,10 @@ func attestedBy(device *x509.Certificate, serial uint32, der []byte, at time.Tim
 	a, err := attestationOf(c)
 	if err != nil {
 		return nil, err
+	}
+	a.Until = c.notAfter
+	if device.NotAfter.Before(a.Until) {
+		a.Until = device.NotAfter
 	}
 	if a.Serial != serial {
 		return nil, fmt.Errorf("the certificate of the key names the device %d, and that of the device %d", a.Serial, serial)

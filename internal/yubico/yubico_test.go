@@ -51,7 +51,7 @@ func TestRecorded(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := &Attestation{Serial: 31650425, Firmware: [3]byte{2, 4, 0}, ID: 0x7e57, Label: "hsmaudit-test", Domains: 1,
-		Capabilities: uint64(yubihsm.SignECDSA), Origin: byte(yubihsm.Generated)}
+		Capabilities: uint64(yubihsm.SignECDSA), Origin: byte(yubihsm.Generated), Until: time.Date(2071, 10, 5, 0, 0, 0, 0, time.UTC)}
 	if !reflect.DeepEqual(a, want) || !a.Generated() || a.Restored() || a.Exportable() {
 		t.Errorf("%+v, want %+v", a, want)
 	}
@@ -102,6 +102,79 @@ func TestAnchor(t *testing.T) {
 			t.Errorf("%s: %s", name, a.Fingerprint())
 		}
 	}
+}
+
+// What is trusted of Yubico's second PKI is signed, over one certificate, by the root of
+// it, whose fingerprint is the one that other programs pin. Nothing else below that root is
+// trusted.
+func TestSecondPKI(t *testing.T) {
+	read := func(name string) *x509.Certificate {
+		t.Helper()
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		block, _ := pem.Decode(text)
+		c, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	root, between, branch := read("testdata/attestation-root-1/root.pem"), read("testdata/attestation-root-1/intermediate-b-1.pem"), read("yubihsm-attestation-b2-1.pem")
+	if got := fingerprint(root.Raw); got != "62760c6a6ef91679f454c8902b80fd009825b3f25da90f1fbace2ec6586cd5a8" {
+		t.Errorf("the root is %s", got)
+	}
+	for _, pair := range [][2]*x509.Certificate{{root, root}, {between, root}, {branch, between}} {
+		if err := pair[0].CheckSignatureFrom(pair[1]); err != nil {
+			t.Errorf("%v: %v", pair[0].Subject, err)
+		}
+	}
+	trusted := x509.NewCertPool()
+	for _, c := range []*x509.Certificate{read("yubico-root.pem"), branch} {
+		trusted.AddCert(c)
+	}
+	if roots, _, err := (Anchor{}).pools(nil); err != nil || !roots.Equal(trusted) {
+		t.Errorf("Yubico's anchor has other certificates: %v", err)
+	}
+}
+
+// Where the certificate between root and device is one that we do not know, it is said
+// where Yubico publishes it.
+func TestIssuerError(t *testing.T) {
+	w := newWorld(t)
+	e := w.evidence(w.generate(yubihsm.Object{Domains: 1, Algorithm: yubihsm.Ed25519, Capabilities: yubihsm.SignEdDSA}))
+	_, middle := w.d.Root()
+	between := e.Between
+	e.Between = nil
+	_, err := e.Verify(w.Anchor, now)
+	unknown, ok := errors.AsType[*IssuerError](err)
+	if !ok || !errors.Is(err, ErrChain) || unknown.Issuer != middle.Subject.CommonName || unknown.URL != "https://developers.yubico.com/YubiHSM2/Concepts/"+strings.ToUpper(hex.EncodeToString(middle.SubjectKeyId))+".pem" {
+		t.Errorf("%v", err)
+	}
+	e.Between = between
+	for name, tt := range map[string]struct {
+		Evidence
+		Anchor
+		at time.Time
+	}{"of another root": {e, Anchor{}, now}, "of another time": {e, w.Anchor, now.AddDate(100, 0, 0)}, "of Yubico, and another root": {recorded(t), w.Anchor, now}} {
+		if _, err := tt.Verify(tt.Anchor, tt.at); !errors.Is(err, ErrChain) || errors.As(err, &unknown) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if c, err := x509.ParseCertificate(recorded(t).Device); err != nil || !strings.Contains(yubicoURL(t, c), "E45DA5F361B091B30D8F2C6FA040DB6FEF57918E") {
+		t.Errorf("Yubico's own sub-CA is elsewhere: %v", err)
+	}
+}
+
+// yubicoURL returns where the issuer of a device would be, were it not known.
+func yubicoURL(t *testing.T, device *x509.Certificate) string {
+	t.Helper()
+	e, ok := errors.AsType[*IssuerError](chainError(device, nil, x509.UnknownAuthorityError{}))
+	if !ok {
+		t.Fatal("it is known")
+	}
+	return e.URL
 }
 
 func anchorOf(t testing.TB, d *yubihsmtest.Device) Anchor {
@@ -172,6 +245,7 @@ func TestDevice(t *testing.T) {
 		6: {ID: 6, Domains: 2, Capabilities: uint64(yubihsm.SignECDSA | yubihsm.ExportableUnderWrap), Origin: byte(yubihsm.Imported), KeyType: "secp256k1", Public: compressed},
 	} {
 		want.Serial, want.Firmware = yubihsmtest.DefaultSerial, [3]byte{2, 4, 0}
+		want.Until = time.Date(2071, 10, 5, 0, 0, 0, 0, time.UTC)
 		e := w.evidence(id)
 		again, err := Parse(e.PEM())
 		if err != nil || !reflect.DeepEqual(again, e) {
