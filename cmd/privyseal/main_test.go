@@ -4,6 +4,8 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -66,7 +68,7 @@ func TestScripts(t *testing.T) {
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("PRIVYSEAL_RUN", filepath.Join(env.WorkDir, "run"))
 			env.Setenv("YUBIHSM", device.URL())
-			return errors.Join(copyOld(filepath.Join(env.WorkDir, "old")), writeNitroParts(env.WorkDir), nitroVectors(env.WorkDir),
+			return errors.Join(writeAttestations(env.WorkDir, device), copyOld(filepath.Join(env.WorkDir, "old")), writeNitroParts(env.WorkDir), nitroVectors(env.WorkDir),
 				nitroSetup(env.Setenv, env.Defer))
 		},
 		Condition: func(name string) (bool, error) {
@@ -94,6 +96,18 @@ func TestScripts(t *testing.T) {
 			"cure":     typeCure,
 		},
 	})
+}
+
+// writeAttestations writes what a real device attests, recorded.pem, and the certificates
+// above a simulated one, root.pem and sub-ca.pem.
+func writeAttestations(dir string, d *yubihsmtest.Device) error {
+	recorded, err := os.ReadFile("../../internal/yubico/testdata/device-31650425_p256-key-0x7e57_of-blechschmidt-secsy-pki.pem")
+	root, middle := d.Root()
+	for name, c := range map[string]*x509.Certificate{"root.pem": root, "sub-ca.pem": middle} {
+		text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw})
+		err = errors.Join(err, os.WriteFile(filepath.Join(dir, name), text, 0o600))
+	}
+	return errors.Join(err, os.WriteFile(filepath.Join(dir, "recorded.pem"), recorded, 0o600))
 }
 
 // copyOld puts the installations of other signers into dir, as they are on a

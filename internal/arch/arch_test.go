@@ -104,10 +104,12 @@ var mayImport = map[string]string{
 	"internal/ops/vault": "internal/cli internal/config internal/cure internal/home internal/key/soft internal/key/soft/keyfile internal/key/vault internal/oplog internal/provider internal/pubkey github.com/spf13/cobra " +
 		"github.com/spf13/pflag",
 	// Above reach its rooms do not know each other; internal/ops/yubihsm puts their commands together.
-	"internal/ops/yubihsm": "internal/cli internal/config internal/cure internal/home internal/key/soft internal/key/soft/keyfile internal/key/yubihsm internal/migrate internal/oplog internal/ops/yubihsm/reach internal/ops/yubihsm/wrapped " +
+	"internal/ops/yubihsm": "internal/cli internal/config internal/cure internal/home internal/key/soft internal/key/soft/keyfile internal/key/yubihsm internal/migrate internal/oplog internal/ops/yubihsm/reach internal/ops/yubihsm/verify internal/ops/yubihsm/wrapped " +
 		"internal/provider internal/pubkey internal/regular yubihsm github.com/spf13/cobra github.com/spf13/pflag",
 	"internal/ops/yubihsm/reach":   "internal/cli internal/config internal/cure internal/key/yubihsm internal/provider internal/pubkey internal/regular internal/secret yubihsm github.com/spf13/cobra",
 	"internal/ops/yubihsm/wrapped": "internal/cli internal/cure internal/key/yubihsm internal/key/yubihsm/backup internal/ops/yubihsm/reach internal/pubkey internal/regular yubihsm github.com/spf13/cobra",
+	"internal/ops/yubihsm/verify":  "internal/cli internal/cure internal/home internal/pubkey internal/yubico yubihsm github.com/spf13/cobra github.com/spf13/pflag",
+
 	"internal/ops/nitro": "internal/claims internal/cli internal/config internal/cure internal/daemon internal/eif internal/home internal/hostlink " +
 		"internal/key/nitrokms internal/key/soft internal/migrate internal/monitor internal/nitro internal/nitrohost internal/ops/nitro/image internal/ops/nitro/seal internal/ops/nitro/verify " +
 		"internal/policy internal/provider internal/pubkey internal/regular internal/secret internal/session internal/shell internal/signer internal/vsock internal/watermark " +
@@ -119,12 +121,14 @@ var mayImport = map[string]string{
 	"internal/ops/nitro/seal": "internal/claims internal/cli internal/config internal/home internal/hostlink internal/key/soft/keyfile internal/ops/nitro/verify " +
 		"internal/provider internal/pubkey internal/shell internal/watermark github.com/spf13/cobra",
 
-	"internal/ops/nitro/verify": "internal/awspolicy internal/claims internal/cli internal/eif internal/nitro internal/ops/nitro/image internal/policy " +
+	"internal/ops/nitro/verify": "internal/awspolicy internal/claims internal/cli internal/eif internal/home internal/nitro internal/ops/nitro/image internal/policy " +
 		"internal/pubkey internal/strictjson internal/watermark github.com/spf13/cobra",
 
 	"internal/ops/soft": "internal/config internal/home internal/key/soft internal/key/soft/keyfile internal/provider internal/pubkey",
 
-	"internal/command": "internal/cli internal/command/state internal/config internal/cure internal/daemon internal/home internal/key/soft internal/key/soft/keyfile internal/migrate internal/monitor " +
+	"internal/command/verify": "internal/cli internal/home github.com/spf13/cobra github.com/spf13/pflag",
+
+	"internal/command": "internal/cli internal/command/state internal/command/verify internal/config internal/cure internal/daemon internal/home internal/key/soft internal/key/soft/keyfile internal/migrate internal/monitor " +
 		"internal/provider internal/pubkey internal/session internal/shell internal/watermark internal/witness github.com/spf13/cobra github.com/spf13/pflag " +
 		"golang.org/x/sys/unix",
 

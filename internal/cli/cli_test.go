@@ -13,6 +13,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"privyseal/internal/config"
+	"privyseal/internal/key/soft"
+	"privyseal/internal/pubkey"
 )
 
 // says reports an error whose text does not hold what it should; "" is no error.
@@ -330,4 +332,41 @@ func TestKeyFlags(t *testing.T) {
 	}
 	_, err = FormatKey(other, KeyFormat{Format: "peer-id"})
 	says(t, "peer-id", err, "only an ed25519 key has a peer id")
+}
+
+// A public key is recognised in every form in which we print one.
+func TestIsPublicKey(t *testing.T) {
+	for _, typ := range pubkey.Types() {
+		key, err := soft.Generate(typ)
+		if err != nil {
+			t.Fatal(err)
+		}
+		other, err := soft.Generate(typ)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, format := range pubkey.Formats() {
+			for _, prefix := range []string{"", "crocnclconspub"} {
+				text, err := key.PublicKey().Format(format, prefix)
+				if err != nil {
+					continue // that type has no such format
+				}
+				if !IsPublicKey(key.PublicKey(), text) || !IsPublicKey(key.PublicKey(), text+"\n") {
+					t.Errorf("%s: %s is not recognised", typ, text)
+				}
+				if IsPublicKey(other.PublicKey(), text) {
+					t.Errorf("%s: %s is recognised as another key", typ, text)
+				}
+			}
+		}
+	}
+	for _, text := range []string{"", "1", "x", "{}", "cosmosvalconspub1"} {
+		key, err := soft.Generate(pubkey.Ed25519)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if IsPublicKey(key.PublicKey(), text) {
+			t.Errorf("%q is a public key", text)
+		}
+	}
 }

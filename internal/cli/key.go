@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -96,6 +97,38 @@ func KeyJSON(key pubkey.Key) (json.RawMessage, error) {
 // PeerID returns the libp2p name of an identity key, which is ed25519.
 func PeerID(identity pubkey.Key) string {
 	return noiseconn.PeerIDOf(identity.Bytes()).String()
+}
+
+// IsPublicKey reports whether text is a public key in any of its forms, the address among
+// them.
+func IsPublicKey(key pubkey.Key, text string) bool {
+	text = strings.TrimSpace(text)
+	if other, err := pubkey.Parse(text); err == nil && other.Equal(key) {
+		return true
+	}
+	// An address, and the bare bytes of a key, which do not show its type.
+	for _, format := range []string{"address", "hex", "base64"} {
+		printed, err := key.Format(format, "")
+		if err == nil && (printed == text || format != "base64" && strings.EqualFold(printed, text)) {
+			return true
+		}
+	}
+	return false
+}
+
+// CheckPublicKeyName finds what is wrong with text as the name of a public key: the key
+// itself, its address, or the hash that stands for a long one in an attestation.
+func CheckPublicKeyName(text string) error {
+	text = strings.TrimSpace(text)
+	_, err := pubkey.Parse(text)
+	digits, size := text, 20
+	if hash, found := strings.CutPrefix(text, "sha256:"); found {
+		digits, size = hash, 32
+	}
+	if raw, hexErr := hex.DecodeString(digits); hexErr == nil && len(raw) == size {
+		return nil
+	}
+	return err
 }
 
 // ParsePublicKey reads a public key that an operator pastes, in any format in

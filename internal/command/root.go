@@ -10,6 +10,7 @@ import (
 
 	"privyseal/internal/cli"
 	"privyseal/internal/command/state"
+	"privyseal/internal/command/verify"
 	"privyseal/internal/home"
 )
 
@@ -33,14 +34,11 @@ Moving in and out:
   privyseal state     init, raise, adopt, show, import, export: what must never be lost
   privyseal key       generate, import, show, seal
 
-In an AWS Nitro Enclave (doc/nitro.md):
+In an AWS Nitro Enclave (doc/nitro.md), or with a YubiHSM 2 (doc/yubihsm.md):
 
   privyseal nitro     build the image, make KMS policies, run, attest
-  privyseal verify    check an attestation document, offline, anywhere
-
-With a YubiHSM 2 (doc/yubihsm.md):
-
   privyseal yubihsm   detect, list, test, export, restore, clone
+  privyseal verify    check what proves where a key is, offline, anywhere
 
 Also: version, completion, help. "privyseal help COMMAND" says more.
 
@@ -87,6 +85,9 @@ func NewRoot(build home.Build) *cobra.Command {
 		newMigrateCommand(a, build),
 		newVersionCommand(),
 	)
+	if cmd := verify.NewCommand(build); cmd != nil {
+		root.AddCommand(cmd)
+	}
 	for _, p := range build.Providers {
 		if p.Commands != nil {
 			root.AddCommand(p.Commands(a)...)

@@ -16,6 +16,8 @@ type Provider struct {
 	Maker func() Maker
 	// Taker returns its part of `privyseal migrate`; nil: it takes nothing but key files.
 	Taker func() Taker
+	// Documents are those that `privyseal verify` verifies; nil: there are none.
+	Documents *Documents
 	// Commands returns commands of its own, and KeyCommands those of `privyseal key`; nil:
 	// there are none.
 	Commands, KeyCommands func(a *provider.House) []*cobra.Command

@@ -15,7 +15,8 @@ func Provider() home.Provider {
 		Entry:       entry(),
 		Maker:       func() home.Maker { return &Maker{} },
 		Taker:       func() home.Taker { return &Taker{} },
-		Commands:    func(a *provider.House) []*cobra.Command { return []*cobra.Command{NewCommand(a), verify.NewCommand()} },
+		Commands:    func(a *provider.House) []*cobra.Command { return []*cobra.Command{NewCommand(a)} },
+		Documents:   verify.Documents(),
 		KeyCommands: func(a *provider.House) []*cobra.Command { return []*cobra.Command{seal.NewCommand(a, entry().Has)} },
 	}
 }

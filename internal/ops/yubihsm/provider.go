@@ -7,6 +7,7 @@ import (
 
 	"privyseal/internal/home"
 	"privyseal/internal/ops/yubihsm/reach"
+	"privyseal/internal/ops/yubihsm/verify"
 	"privyseal/internal/provider"
 	"privyseal/internal/pubkey"
 )
@@ -18,8 +19,9 @@ func Provider() home.Provider {
 			Name: reach.Table, Where: "a YubiHSM 2", Imported: "the key in plain text", Types: []pubkey.Type{pubkey.Ed25519, pubkey.Secp256k1},
 			Kind: reach.Kind(), Holder: &Holder{},
 		},
-		Maker:    func() home.Maker { return &Init{} },
-		Taker:    func() home.Taker { return &Taker{} },
-		Commands: func(a *provider.House) []*cobra.Command { return []*cobra.Command{newCommand(a)} },
+		Documents: verify.Documents(),
+		Maker:     func() home.Maker { return &Init{} },
+		Taker:     func() home.Taker { return &Taker{} },
+		Commands:  func(a *provider.House) []*cobra.Command { return []*cobra.Command{newCommand(a)} },
 	}
 }

@@ -1,7 +1,6 @@
 package seal
 
 import (
-	"bytes"
 	"crypto/rsa"
 	"crypto/x509"
 	"errors"
@@ -145,12 +144,16 @@ func (f *flags) check() error {
 
 // recipient verifies the document and returns the key in it.
 func (f *flags) recipient() (*rsa.PublicKey, *verify.Verified, error) {
-	raw, err := verify.ReadDocument(f.to, bytes.NewReader(nil))
+	at, err := cli.ParseAt(f.at)
+	if err != nil {
+		return nil, nil, err
+	}
+	raw, err := verify.ReadDocument(f.to)
 	if err != nil {
 		return nil, nil, cli.OfFlag("to", err)
 	}
 	f.image.Ours = true
-	v, err := (&verify.Flags{Image: f.image, At: f.at}).Verify(raw)
+	v, err := (&verify.Flags{Image: f.image}).Check(raw, home.Expected{At: at})
 	if err != nil {
 		return nil, nil, fmt.Errorf("the key is not sealed to %s: %w", f.to, err)
 	}

@@ -7,9 +7,13 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/spf13/cobra"
 
 	"privyseal/internal/claims"
 	"privyseal/internal/eif"
+	"privyseal/internal/home"
 	"privyseal/internal/ops/nitro/image"
 	"privyseal/internal/ops/nitro/nitrotest"
 	"privyseal/internal/policy"
@@ -59,12 +63,18 @@ func (a attested) write(t *testing.T, name string, data []byte) string {
 
 func (a attested) verify(t *testing.T, args ...string) string {
 	t.Helper()
-	cmd := NewCommand()
+	f := &Flags{}
+	cmd := &cobra.Command{}
+	f.Add(cmd)
+	if err := cmd.ParseFlags(append([]string{"--test-root", a.root}, args...)); err != nil {
+		t.Fatal(err)
+	}
+	document, err := os.ReadFile(a.document)
+	if err != nil || !f.Recognises(document) {
+		t.Fatalf("%q is no document: %v", document, err)
+	}
 	var out bytes.Buffer
-	cmd.SetOut(&out)
-	cmd.SetErr(&out)
-	cmd.SetArgs(append([]string{a.document, "--test-root", a.root}, args...))
-	if err := cmd.Execute(); err != nil {
+	if err := f.Verify(&out, document, home.Expected{At: time.Now()}); err != nil {
 		t.Fatalf("%v: %v\n%s", args, err, &out)
 	}
 	return out.String()

@@ -22,6 +22,7 @@ import (
 	"privyseal/internal/claims"
 	"privyseal/internal/cli"
 	"privyseal/internal/eif"
+	"privyseal/internal/home"
 	"privyseal/internal/nitro"
 	"privyseal/internal/ops/nitro/image"
 	"privyseal/internal/policy"
@@ -194,106 +195,90 @@ func parsePCR(i int, text string) ([]byte, error) {
 	return value, nil
 }
 
-// Flags are the flags of `privyseal verify`.
-type Flags struct {
-	Image     Image
-	chainID   string
-	publicKey string
-	kmsKey    string
-	nonce     string
-	At        string
+// Documents are the attestation documents of enclaves, for `privyseal verify`.
+func Documents() *home.Documents {
+	return &home.Documents{
+		Noun: "an attestation document of a Nitro enclave",
+		Help: `An attestation document of a Nitro enclave, raw or in base64, of "privyseal init",
+"privyseal nitro attest" or tmkms-light: its signature and its certificates are checked up
+to AWS's root, the time, the image that made it, and what it says about a validator's key.
+Anybody can have a document of just any program, so the image has to be named: by the file
+itself, --eif, by --pcr0, or by --pcr1 of a release (kernel and program) with the policy
+file, --policy. --any-image checks a document without, and proves nothing about privyseal.
+With --eif or --policy it also prints what the image's policy permits. A document is valid
+for three hours. To check an older one, say with --at when you received it. Only a --nonce of
+your own, that was given to "privyseal nitro attest", proves that a document is new.`,
+		Example:  "privyseal verify attestation.b64 --eif privyseal.eif --chain-id chain-1 --nonce 5f1d…",
+		Verifier: func() home.Verifier { return &Flags{} },
+	}
 }
 
-func NewCommand() *cobra.Command {
-	f := &Flags{}
-	cmd := &cobra.Command{
-		Use:   "verify FILE (--eif FILE | --pcr0 HEX | --pcr1 HEX --policy FILE | --any-image)",
-		Short: "Check an attestation document, offline",
-		Long: `Check an attestation document of a Nitro enclave, offline: its signature and its
-certificates up to AWS's root, the time, the image that made it, and what it says
-about a validator's key. FILE is raw or base64, of "privyseal init", "privyseal
-nitro attest" or tmkms-light; - is standard input.
+// Flags are those of `privyseal verify` for such documents. It is a [home.Verifier].
+type Flags struct {
+	Image                  Image
+	chainID, kmsKey, nonce string
+}
 
-Anybody can have a document of just any program, so the image has to be named: by
-the file itself, by PCR0, or by PCR1 of a release (kernel and program) with the
-policy file. --any-image checks a document without, and proves nothing about
-privyseal. With --eif or --policy it also prints what the image's policy permits.
-
-A document is valid for three hours. To check an older one, say with --at when you
-received it. Only a --nonce of your own, that was given to "privyseal nitro
-attest", proves that a document is new.
-
-The exit status is 1 if anything is not as expected, or no image is named.`,
-		Example: "  privyseal verify attestation.b64 --eif privyseal.eif --chain-id chain-1 --nonce 5f1d…",
-		Args:    cli.Arguments("FILE"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			raw, err := ReadDocument(args[0], cmd.InOrStdin())
-			if err != nil {
-				return err
-			}
-			v, err := f.Verify(raw)
-			if err != nil {
-				return err
-			}
-			return v.report(cmd.OutOrStdout())
-		},
-	}
+// Add implements [home.Verifier].
+func (f *Flags) Add(cmd *cobra.Command) {
 	f.Image.Add(cmd)
 	fl := cmd.Flags()
 	fl.BoolVar(&f.Image.any, "any-image", false, "expect no image; proves nothing about privyseal")
 	fl.StringVar(&f.chainID, "chain-id", "", "chain that is expected")
-	fl.StringVar(&f.publicKey, "public-key", "", "public key that is expected, in any format, or its address")
 	fl.StringVar(&f.kmsKey, "kms-key", "", "ARN of the KMS key that is expected")
 	fl.StringVar(&f.nonce, "nonce", "", "nonce that is expected, hex")
-	fl.StringVar(&f.At, "at", "", "when the document was received, as 2026-11-20T12:00:00Z (default: now)")
-	return cmd
 }
 
-// ReadDocument reads a document that is raw or in base64, also with the title
-// that tmkms-light prints before it.
-func ReadDocument(path string, stdin io.Reader) ([]byte, error) {
-	var data []byte
-	var err error
-	if path == "-" {
-		data, err = io.ReadAll(io.LimitReader(stdin, 1<<16))
-	} else {
-		data, err = cli.ReadBounded(path, 1<<16)
+// Recognises implements [home.Verifier].
+func (f *Flags) Recognises(document []byte) bool { return decode(document) != nil }
+
+// Verify implements [home.Verifier].
+func (f *Flags) Verify(w io.Writer, document []byte, want home.Expected) error {
+	v, err := f.Check(decode(document), want)
+	if err != nil {
+		return err
 	}
+	return v.report(w)
+}
+
+// ReadDocument reads a file with a document that is raw or in base64, also with the title
+// that tmkms-light prints before it.
+func ReadDocument(path string) ([]byte, error) {
+	data, err := cli.ReadBounded(path, 1<<16)
 	if err != nil {
 		return nil, err
 	}
+	raw := decode(data)
+	if raw == nil {
+		return nil, fmt.Errorf("%s is not an attestation document, raw or in base64", path)
+	}
+	return raw, nil
+}
+
+// decode returns the document in what a file holds, nil for something else.
+func decode(data []byte) []byte {
 	// An array of four, as no text in base64 begins.
 	if len(data) > 0 && data[0] == 0x84 {
-		return data, nil
+		return data
 	}
 	text := string(data)
 	if i := strings.LastIndex(text, ":"); i >= 0 {
 		text = text[i+1:]
 	}
 	raw, err := base64.StdEncoding.DecodeString(strings.Join(strings.Fields(text), ""))
-	if err != nil {
-		return nil, fmt.Errorf("%s is not an attestation document, raw or in base64", path)
+	if err != nil || len(raw) == 0 {
+		return nil
 	}
-	return raw, nil
+	return raw
 }
 
-// Verify checks a document against the flags.
-func (f *Flags) Verify(raw []byte) (*Verified, error) {
+// Check checks a document, as [ReadDocument] returns it, against the flags.
+func (f *Flags) Check(raw []byte, expected home.Expected) (*Verified, error) {
 	e, err := f.Image.read()
 	if err != nil {
 		return nil, err
 	}
-	v := &Verified{Expectation: e, nonce: f.nonce != "", at: time.Now()}
-	if f.At != "" {
-		if v.at, err = time.Parse(time.RFC3339, f.At); err != nil {
-			return nil, cli.Usagef("--at %.40q is not a time as 2026-11-20T12:00:00Z", f.At)
-		}
-	}
-	if f.publicKey != "" {
-		if err := checkPublicKeyName(f.publicKey); err != nil {
-			return nil, cli.Usagef("--public-key: %w", err)
-		}
-	}
+	v := &Verified{Expectation: e, nonce: f.nonce != "", at: expected.At}
 	want := nitro.Expect{PCRs: e.pcrs, AnyImage: f.Image.any}
 	if f.nonce != "" {
 		if want.Nonce, err = hex.DecodeString(f.nonce); err != nil {
@@ -322,7 +307,7 @@ func (f *Flags) Verify(raw []byte) (*Verified, error) {
 	if v.Statement, statementErr = statementOf(v.Doc); f.Image.any {
 		statementErr = nil
 	}
-	switch mismatches = append(mismatches, f.compare(v.Statement)...); {
+	switch mismatches = append(mismatches, f.compare(v.Statement, expected.PublicKey)...); {
 	case len(mismatches) > 0 && statementErr != nil:
 		return nil, fmt.Errorf("%w\n  %w", mismatches, statementErr)
 	case len(mismatches) > 0:
@@ -385,15 +370,15 @@ func lightClaims(data []byte) (Statement, bool) {
 }
 
 // compare checks the flags against what the document says of a key.
-func (f *Flags) compare(t Statement) (m nitro.Mismatches) {
+func (f *Flags) compare(t Statement, publicKey string) (m nitro.Mismatches) {
 	if f.chainID != "" && t.Claims.Chain != f.chainID {
 		m = append(m, nitro.Mismatch{Field: "chain id", Got: t.Claims.Chain, Want: f.chainID})
 	}
 	if f.kmsKey != "" && t.Claims.KMSKey != f.kmsKey {
 		m = append(m, nitro.Mismatch{Field: "KMS key", Got: t.Claims.KMSKey, Want: f.kmsKey})
 	}
-	if f.publicKey != "" && !t.hasKey(f.publicKey) {
-		m = append(m, nitro.Mismatch{Field: "public key", Got: t.Claims.Key, Want: f.publicKey})
+	if publicKey != "" && !t.hasKey(publicKey) {
+		m = append(m, nitro.Mismatch{Field: "public key", Got: t.Claims.Key, Want: publicKey})
 	}
 	return m
 }
@@ -401,7 +386,7 @@ func (f *Flags) compare(t Statement) (m nitro.Mismatches) {
 // hasKey reports whether the document is about the public key in text.
 func (t Statement) hasKey(text string) bool {
 	if !t.key.IsZero() {
-		return isPublicKey(t.key, text)
+		return cli.IsPublicKey(t.key, text)
 	}
 	if key, err := cli.ParsePublicKey(text); err == nil {
 		return t.Claims.Key == claims.EncodeKey(key.Bytes()) && t.Claims.KeyType == string(key.Type())
