@@ -3,13 +3,10 @@ package vault
 import (
 	"cmp"
 	"context"
-	"path/filepath"
-	"strings"
 
 	"github.com/spf13/pflag"
 
 	"privyseal/internal/cli"
-	"privyseal/internal/config"
 	"privyseal/internal/cure"
 	"privyseal/internal/key/soft"
 	"privyseal/internal/key/vault"
@@ -17,39 +14,20 @@ import (
 
 // Init is what `privyseal init` is given about a key on a server. It is a [home.Maker].
 type Init struct {
-	server  Server
-	name    string // of [vault.NAME]
+	server  cli.TableFlags[Server, *Server]
 	key     string
 	version int
 	take    bool
 	admin   string // token file
-
-	set func(flag string) bool
 }
 
 // flags adds the flags: a new [vault.NAME] has one for each of its keys.
 func (f *Init) flags(fl *pflag.FlagSet) {
-	f.set = fl.Changed
-	fl.StringVar(&f.name, "vault", "main", "name of the [vault.NAME] in the config; --vault-address makes a new one")
-	f.server.Fill(func(string) bool { return false })
-	cli.AddOptions(fl, "vault-", options, &f.server)
+	f.server.Add(fl, table, options)
 	fl.StringVar(&f.key, "vault-key", "", "name of the key on the server (default: the name of the chain)")
 	fl.BoolVar(&f.take, "vault-take", false, "take a key that is on the server; without it one is made there, or imported with --import-key")
 	fl.IntVar(&f.version, "vault-key-version", 0, "version of the key that --vault-take takes (default: the latest)")
 	fl.StringVar(&f.admin, "vault-admin-token-file", "", "file with a token that may make or import the key, used only now; the signer's own need only sign and read")
-}
-
-func flagOf(key string) string { return cli.OptionFlag("vault-", key) }
-
-// inFlags says by its flags what is wrong with keys of the config.
-func inFlags(wrong string) string {
-	words := []string{" = true", ""}
-	for _, op := range options {
-		if strings.Contains(op.Name, "_") { // which no other word does
-			words = append(words, op.Name, "--"+flagOf(op.Name))
-		}
-	}
-	return strings.NewReplacer(words...).Replace(wrong)
 }
 
 // check finds what is wrong with the flags alone.
@@ -63,37 +41,6 @@ func (f *Init) check(importKey string) error {
 		return cli.Usagef("--vault-key-version %d: the first version is 1", f.version)
 	}
 	return nil
-}
-
-// serverIn returns the server that a new chain in a config names, nil for no config yet,
-// and what has to be added to the config for it.
-func (f *Init) serverIn(c *config.Config) (s *Server, added map[string]map[string]config.Section, err error) {
-	there := false
-	if c != nil {
-		s, there = c.Tables[table][f.name].(*Server)
-	}
-	var given string
-	for _, op := range options {
-		if f.set(flagOf(op.Name)) {
-			given = cmp.Or(given, flagOf(op.Name))
-		}
-	}
-	switch {
-	case there && given != "":
-		return nil, nil, cli.Usagef("--%s: there is a [%s.%s] in %s already; change it there, or give the new one another name, --vault NAME", given, table, f.name, config.FileName)
-	case there:
-		return s, nil, nil
-	case !f.set(flagOf("address")):
-		return nil, nil, cli.Usagef("--vault-address is missing: there is no [%s.%s] in %s yet", table, f.name, config.FileName)
-	}
-	s = &f.server
-	if err := options.Paths(s, filepath.Abs); err != nil {
-		return nil, nil, err
-	}
-	s.client(func(path string) string { return path }).Check(func(key, wrong string) {
-		err = cmp.Or(err, cli.Usagef("--%s %s", flagOf(key), inFlags(wrong)))
-	})
-	return s, map[string]map[string]config.Section{table: {f.name: s}}, err
 }
 
 // hold makes the key of a chain on the server, hands it the secret that is imported (nil

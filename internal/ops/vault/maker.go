@@ -32,11 +32,11 @@ func (f *Init) Make(cmd *cobra.Command, a *provider.House, o *home.Order) error 
 	var secret *soft.Key
 	var findings []vault.Finding
 	err := o.Install(cmd, a, func(in *home.Installer, ch *home.Chain) error {
-		server, tables, err := f.serverIn(in.Config)
+		server, tables, err := f.server.In(in.Config)
 		if err != nil {
 			return err
 		}
-		ch.Table, ch.Key, ch.Tables = f.name, "keys/"+ch.Name+".vault", tables
+		ch.Table, ch.Key, ch.Tables = f.server.Name, "keys/"+ch.Name+".vault", tables
 		if o.ImportKey != "" {
 			if secret, err = readKey(o.ImportKey, ch); err != nil {
 				return err

@@ -74,7 +74,7 @@ func (w *world) flags(more ...string) []string {
 func (w *world) hold(secret *soft.Key, more ...string) (vault.Reference, []vault.Finding, error) {
 	w.t.Helper()
 	f := w.init(w.flags(more...)...)
-	s, added, err := f.serverIn(nil)
+	s, added, err := f.server.In(nil)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -211,14 +211,14 @@ func TestFlags(t *testing.T) {
 		"http:// is accepted for loopback addresses only, or with --vault-allow-plain-http": {"--vault", "two", "--vault-address", "http://vault.test", "--vault-token-file", "x"},
 		"--vault-token-file or --vault-role-id and --vault-secret-id-file are needed":       {"--vault", "two", "--vault-address", "https://vault.test"},
 	} {
-		if _, _, err := w.init(args...).serverIn(c); err == nil || !strings.Contains(err.Error(), want) {
+		if _, _, err := w.init(args...).server.In(c); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v, want %q", args, err, want)
 		}
 	}
-	if s, added, err := w.init().serverIn(c); err != nil || s.Address != "https://vault.test:8200" || added != nil {
+	if s, added, err := w.init().server.In(c); err != nil || s.Address != "https://vault.test:8200" || added != nil {
 		t.Errorf("%v, %v, %v", s, added, err)
 	}
-	s, _, err := w.init("--vault-address", "https://vault.test", "--vault-token-file", "token").serverIn(nil)
+	s, _, err := w.init("--vault-address", "https://vault.test", "--vault-token-file", "token").server.In(nil)
 	if err != nil || !filepath.IsAbs(s.TokenFile) || s.CAFile != "" {
 		t.Errorf("%+v, %v", s, err)
 	}

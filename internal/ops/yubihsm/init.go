@@ -8,7 +8,6 @@ import (
 	"github.com/spf13/pflag"
 
 	"privyseal/internal/cli"
-	"privyseal/internal/config"
 	"privyseal/internal/home"
 	"privyseal/internal/key/soft/keyfile"
 	"privyseal/internal/ops/yubihsm/reach"
@@ -19,14 +18,11 @@ import (
 
 // Init is what `privyseal init` is given about a key on devices. It is a [home.Maker].
 type Init struct {
-	given      reach.Set
-	name       string // of [yubihsm.NAME]
+	devices    cli.TableFlags[reach.Set, *reach.Set]
 	id         uint16
 	take       bool
 	exportable bool
 	admin      reach.Login
-
-	set func(flag string) bool
 }
 
 // Add implements [home.Maker].
@@ -34,17 +30,13 @@ func (f *Init) Add(cmd *cobra.Command) { f.flags(cmd.Flags()) }
 
 // flags adds the flags: a new [yubihsm.NAME] has one for each of its keys.
 func (f *Init) flags(fl *pflag.FlagSet) {
-	f.set = fl.Changed
-	fl.StringVar(&f.name, "yubihsm", "main", "name of the [yubihsm.NAME] in the config; --yubihsm-device makes a new one")
-	cli.AddOptions(fl, "yubihsm-", reach.Options, &f.given)
+	f.devices.Add(fl, reach.Table, reach.Options)
 	fl.Uint16Var(&f.id, "yubihsm-key-id", 0, "object id of the key on the device, as in 0x0001")
 	fl.BoolVar(&f.take, "yubihsm-take", false, "take a key that is on the device; without it one is made there, or imported with --import-key")
 	fl.BoolVar(&f.exportable, "yubihsm-exportable", false, "let the key that is made or imported leave the device under its wrap keys, as for a backup")
 	fl.Uint16Var(&f.admin.ID, "yubihsm-admin-auth-key", 0, "object id of an authentication key that may make or import the key, used only now (default: the signer's own)")
 	fl.StringVar(&f.admin.File, "yubihsm-admin-password-file", "", "file with the password of --yubihsm-admin-auth-key, mode 0600")
 }
-
-func flagOf(key string) string { return cli.OptionFlag("yubihsm-", key) }
 
 // Check implements [home.Maker].
 func (f *Init) Check(o *home.Order) error {
@@ -72,11 +64,11 @@ func (f *Init) Make(cmd *cobra.Command, a *provider.House, o *home.Order) error 
 		}
 	}()
 	return o.Install(cmd, a, func(in *home.Installer, ch *home.Chain) error {
-		set, tables, err := f.setIn(in.Config)
+		set, tables, err := f.devices.In(in.Config)
 		if err != nil {
 			return err
 		}
-		ch.Table, ch.Key, ch.Tables = f.name, "keys/"+ch.Name+".yubihsm", tables
+		ch.Table, ch.Key, ch.Tables = f.devices.Name, "keys/"+ch.Name+".yubihsm", tables
 		m.devices, m.own, m.label = set.Device, set.Login(in.Abs), ch.Name[:min(len(ch.Name), hsm.MaxLabel)]
 		m.admin = m.own
 		if f.admin.ID != 0 {
@@ -130,38 +122,4 @@ func (m *making) read(path string, want pubkey.Type, ch *home.Chain) error {
 	}
 	ch.ImportedFrom, ch.Public = []string{source}, m.secret.PublicKey()
 	return nil
-}
-
-// setIn returns the devices that a new chain in a config names, nil for no config yet, and
-// what has to be added to the config for them.
-func (f *Init) setIn(c *config.Config) (s *reach.Set, added map[string]map[string]config.Section, err error) {
-	there := false
-	if c != nil {
-		s, there = c.Tables[reach.Table][f.name].(*reach.Set)
-	}
-	var given string
-	for _, op := range reach.Options {
-		if f.set(flagOf(op.Name)) {
-			given = cmp.Or(given, flagOf(op.Name))
-		}
-	}
-	switch {
-	case there && given != "":
-		return nil, nil, cli.Usagef("--%s: there is a [%s.%s] in %s already; change it there, or give the new one another name, --yubihsm NAME", given, reach.Table, f.name, config.FileName)
-	case there:
-		return s, nil, nil
-	}
-	for _, op := range reach.Options {
-		if !f.set(flagOf(op.Name)) {
-			return nil, nil, cli.Usagef("--%s is missing: there is no [%s.%s] in %s yet", flagOf(op.Name), reach.Table, f.name, config.FileName)
-		}
-	}
-	s = &f.given
-	if err := reach.Options.Paths(s, filepath.Abs); err != nil {
-		return nil, nil, err
-	}
-	s.Check(func(string) bool { return true }, func(key, wrong string) {
-		err = cmp.Or(err, cli.Usagef("--%s %s", flagOf(key), wrong))
-	})
-	return s, map[string]map[string]config.Section{reach.Table: {f.name: s}}, err
 }

@@ -145,6 +145,8 @@ func (f *Taker) words(r yubihsm.Reference, own reach.Login) []string {
 	return append(words, "--"+flagOf("device"), f.set.Device[0], "--"+flagOf("auth_key"), strconv.Itoa(f.set.AuthKey), "--"+flagOf("password_file"), file)
 }
 
+func flagOf(key string) string { return cli.OptionFlag(reach.Table+"-", key) }
+
 // checkOld refuses a password that tmkms reads in another way than we do: it leaves out
 // all white space at the end of a file.
 func checkOld(l reach.Login) error {
