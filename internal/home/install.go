@@ -2,6 +2,7 @@ package home
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -113,6 +114,139 @@ func (in *Installer) Noted(make func(*Note) error) error {
 		return err
 	}
 	return note.End()
+}
+
+// NoteName is the file in which an installation notes what it is about to make, while
+// it makes it. Where it is found, and nobody has it locked, an installation was cut
+// off, and the next one takes back what it lists.
+//
+// A key is precious from the moment in which a config may name it: from then on our
+// commands print its public half, which may be in a genesis or a staking transaction a
+// minute later, and of a key that an enclave has made the wrapped file is the only copy
+// there is. Before that, nobody can know it: what an enclave has made or taken in is
+// reported after the last step only. So the note says durably that this moment has
+// come, just before the config is written ([Note.Named]): a key of an earlier one is
+// removed, a key of a later one that the config does not name is moved aside, and
+// whatever has signed, or is not as it was made, stays where it is.
+const NoteName = ".unfinished"
+
+// Note is the note, locked.
+type Note struct {
+	Place
+	// Kept are the keys of an earlier installation that were moved aside.
+	Kept  []string
+	file  *os.File
+	size  int64 // of the list
+	named bool
+}
+
+// BeginNote locks the note, and takes back what an installation that was cut off has
+// left. Another installation of this home that runs is an error.
+func BeginNote(at Place) (*Note, error) {
+	n := &Note{Place: at}
+	if err := n.lock(); err != nil {
+		return nil, err
+	}
+	left, err := io.ReadAll(io.LimitReader(n.file, maxNote))
+	if err == nil && len(left) > 0 {
+		n.Kept, err = takeUnfinished(at, left)
+	}
+	if err != nil {
+		n.file.Close()
+		return nil, err
+	}
+	return n, nil
+}
+
+func (n *Note) path() string { return filepath.Join(n.Dir, NoteName) }
+
+func (n *Note) lock() error {
+	for {
+		f, err := os.OpenFile(n.path(), os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0o600)
+		if err != nil {
+			return err
+		}
+		if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+			f.Close()
+			return fmt.Errorf("another command makes a chain in this home (%s is locked): %w", n.path(), err)
+		}
+		// Who held it before us may have removed it.
+		held, err1 := f.Stat()
+		there, err2 := os.Stat(n.path())
+		if err1 == nil && !held.Mode().IsRegular() {
+			f.Close()
+			return cli.Actf("%s is not a regular file, so privyseal did not make it; move it away", n.path())
+		}
+		if err1 == nil && err2 == nil && os.SameFile(held, there) {
+			n.file = f
+			return nil
+		}
+		f.Close()
+	}
+}
+
+// Begin notes the mark that the state begins with.
+func (m *Making) Begin(at watermark.Mark) {
+	m.Height, m.Round, m.Step, m.SignBytes = at.Height, at.Round, at.Step.String(), at.SignBytes
+}
+
+// Write notes what is made. It is durable before the first file is.
+func (n *Note) Write(list ...Making) error {
+	data, err := json.Marshal(list)
+	data = append(data, '\n')
+	if err == nil {
+		err = n.file.Truncate(0)
+	}
+	if err == nil {
+		_, err = n.file.WriteAt(data, 0)
+	}
+	if err == nil {
+		err = n.file.Sync()
+	}
+	if err == nil {
+		err = durable.SyncFolder(n.Dir)
+	}
+	n.size = int64(len(data))
+	return err
+}
+
+// Named notes that from now on a config may name what is in the list. A line cut short
+// is none.
+func (n *Note) Named() error {
+	if _, err := n.file.WriteAt([]byte(namedLine), n.size); err != nil {
+		return err
+	}
+	n.named = true
+	return n.file.Sync()
+}
+
+// MayBeNamed reports, after a failure, whether the config at path may be another one
+// than it was: the error may have come after it was written.
+func (n *Note) MayBeNamed(path string) bool {
+	if !n.named {
+		return false
+	}
+	c, err := n.Kinds.Load(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return false
+	case err != nil || n.Config == nil:
+		return true
+	}
+	return len(c.Chains) != len(n.Config.Chains)
+}
+
+// Leave lets go of the note, for the next installation to find.
+func (n *Note) Leave() error { return n.file.Close() }
+
+// End removes the note, durably: all of it is in the config and is about to be
+// reported, or was removed again.
+func (n *Note) End() error {
+	err := os.Remove(n.path())
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	return errors.Join(err, durable.SyncFolder(n.Dir), n.file.Close())
 }
 
 // addTables adds tables to others.

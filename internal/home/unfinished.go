@@ -6,11 +6,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"syscall"
 
 	"privyseal/internal/cli"
 	"privyseal/internal/config"
@@ -21,20 +19,6 @@ import (
 	"privyseal/internal/watermark"
 	"privyseal/internal/witness"
 )
-
-// NoteName is the file in which an installation notes what it is about to make, while
-// it makes it. Where it is found, and nobody has it locked, an installation was cut
-// off, and the next one takes back what it lists.
-//
-// A key is precious from the moment in which a config may name it: from then on our
-// commands print its public half, which may be in a genesis or a staking transaction a
-// minute later, and of a key that an enclave has made the wrapped file is the only copy
-// there is. Before that, nobody can know it: what an enclave has made or taken in is
-// reported after the last step only. So the note says durably that this moment has
-// come, just before the config is written ([Note.Named]): a key of an earlier one is
-// removed, a key of a later one that the config does not name is moved aside, and
-// whatever has signed, or is not as it was made, stays where it is.
-const NoteName = ".unfinished"
 
 // namedLine follows the list once a config may name what is in it.
 const namedLine = "named\n"
@@ -63,11 +47,6 @@ type Making struct {
 	SignBytes  []byte `json:"sign_bytes,omitempty"`
 }
 
-// Begin notes the mark that the state begins with.
-func (m *Making) Begin(at watermark.Mark) {
-	m.Height, m.Round, m.Step, m.SignBytes = at.Height, at.Round, at.Step.String(), at.SignBytes
-}
-
 // File is a file with all that it is made with. It is no secret.
 type File struct {
 	Path string `json:"path"`
@@ -89,92 +68,45 @@ type Place struct {
 	IsKey func(path string, key pubkey.Key) bool
 }
 
-// Note is the note, locked.
-type Note struct {
+// unfinished is an installation that was cut off.
+type unfinished struct {
 	Place
-	// Kept are the keys of an earlier installation that were moved aside.
-	Kept  []string
-	file  *os.File
-	size  int64 // of the list
-	named bool
+	kept []string // keys that were moved aside
 }
 
-// BeginNote locks the note, and takes back what an installation that was cut off has
-// left. Another installation of this home that runs is an error.
-func BeginNote(at Place) (*Note, error) {
-	n := &Note{Place: at}
-	if err := n.lock(); err != nil {
-		return nil, err
-	}
-	if err := n.recover(); err != nil {
-		n.file.Close()
-		return nil, err
-	}
-	return n, nil
-}
-
-func (n *Note) path() string { return filepath.Join(n.Dir, NoteName) }
-
-func (n *Note) lock() error {
-	for {
-		f, err := os.OpenFile(n.path(), os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0o600)
-		if err != nil {
-			return err
-		}
-		if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-			f.Close()
-			return fmt.Errorf("another command makes a chain in this home (%s is locked): %w", n.path(), err)
-		}
-		// Who held it before us may have removed it.
-		held, err1 := f.Stat()
-		there, err2 := os.Stat(n.path())
-		if err1 == nil && !held.Mode().IsRegular() {
-			f.Close()
-			return cli.Actf("%s is not a regular file, so privyseal did not make it; move it away", n.path())
-		}
-		if err1 == nil && err2 == nil && os.SameFile(held, there) {
-			n.file = f
-			return nil
-		}
-		f.Close()
-	}
-}
-
-// recover takes back what the note lists and the config does not have.
-func (n *Note) recover() error {
-	data, err := io.ReadAll(io.LimitReader(n.file, maxNote))
-	if err != nil || len(data) == 0 {
-		return err
-	}
-	line, rest, _ := bytes.Cut(data, []byte("\n"))
+// takeUnfinished takes back what a note lists and the config does not have. It returns the
+// keys that were moved aside.
+func takeUnfinished(at Place, note []byte) (kept []string, err error) {
+	line, rest, _ := bytes.Cut(note, []byte("\n"))
 	var list []Making
 	if err := strictjson.Decode(line, &list); err != nil {
-		return nil // it was cut off itself, and so came before every file
+		return nil, nil // it was cut off itself, and so came before every file
 	}
+	u := &unfinished{Place: at}
 	for _, m := range list {
-		if n.knows(&m) {
+		if u.knows(&m) {
 			continue // it was finished but for the note
 		}
-		if err := n.takeBack(&m, string(rest) == namedLine); err != nil {
-			return err
+		if err := u.takeBack(&m, string(rest) == namedLine); err != nil {
+			return nil, err
 		}
 	}
-	return nil
+	return u.kept, nil
 }
 
 // knows reports whether the config has the chain, or names a file of it.
-func (n *Note) knows(m *Making) bool {
-	if n.Config == nil {
+func (u *unfinished) knows(m *Making) bool {
+	if u.Config == nil {
 		return false
 	}
-	if m.Name != "" && len(n.Config.Find(m.Name)) > 0 {
+	if m.Name != "" && len(u.Config.Find(m.Name)) > 0 {
 		return true
 	}
 	paths := append(m.keyPaths(), m.State)
-	for _, other := range n.Config.Chains {
+	for _, other := range u.Config.Chains {
 		for _, named := range []string{other.Key, other.Identity, other.State} {
 			for _, path := range paths {
-				if path != "" && named != "" && samePath(n.abs(path), n.Config.Path(named)) {
+				if path != "" && named != "" && samePath(u.abs(path), u.Config.Path(named)) {
 					return true
 				}
 			}
@@ -209,32 +141,32 @@ func samePath(a, b string) bool {
 }
 
 // abs returns where a path of the home is.
-func (n *Note) abs(path string) string {
+func (u *unfinished) abs(path string) string {
 	if filepath.IsAbs(path) {
 		return filepath.Clean(path)
 	}
-	return filepath.Join(n.Dir, path)
+	return filepath.Join(u.Dir, path)
 }
 
 // takeBack removes the files of one chain that are as they were made, or torn; where a
 // config may have named them, keys are moved aside. Any other file at their place is
 // somebody's, and stays; so does all of it where the state is not as it was made.
-func (n *Note) takeBack(m *Making, named bool) error {
+func (u *unfinished) takeBack(m *Making, named bool) error {
 	public, err := pubkey.ParseJSON(m.PublicKey)
 	if err != nil {
 		return nil
 	}
-	state, untouched := n.untouched(m, public)
+	state, untouched := u.untouched(m, public)
 	if !untouched {
 		return nil
 	}
 	for _, path := range m.keyPaths() {
-		if err := durable.Sweep(n.abs(path)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := durable.Sweep(u.abs(path)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	}
-	for _, key := range n.keys(m, public) {
-		if err := n.takeKey(key, named); err != nil {
+	for _, key := range u.keys(m, public) {
+		if err := u.takeKey(key, named); err != nil {
 			return err
 		}
 	}
@@ -244,7 +176,7 @@ func (n *Note) takeBack(m *Making, named bool) error {
 	for _, path := range state.Files {
 		os.Remove(path)
 	}
-	path := n.abs(m.State)
+	path := u.abs(m.State)
 	os.Remove(witness.FlagPath(path))
 	if err := durable.SyncFolder(filepath.Dir(path)); !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -254,7 +186,7 @@ func (n *Note) takeBack(m *Making, named bool) error {
 
 // keys returns those files with keys, and what came with them, that are as they were
 // made, or torn.
-func (n *Note) keys(m *Making, public pubkey.Key) (paths []string) {
+func (u *unfinished) keys(m *Making, public pubkey.Key) (paths []string) {
 	identity, err := pubkey.ParseJSON(m.IdentityKey)
 	if err != nil {
 		identity = pubkey.Key{} // then a whole one is as good as another
@@ -263,12 +195,12 @@ func (n *Note) keys(m *Making, public pubkey.Key) (paths []string) {
 		path string
 		key  pubkey.Key
 	}{{m.Key, public}, {m.Identity, identity}} {
-		if k.path != "" && isRegular(n.abs(k.path)) && n.IsKey(n.abs(k.path), k.key) {
-			paths = append(paths, n.abs(k.path))
+		if k.path != "" && isRegular(u.abs(k.path)) && u.IsKey(u.abs(k.path), k.key) {
+			paths = append(paths, u.abs(k.path))
 		}
 	}
 	for _, f := range m.Files {
-		path := n.abs(f.Path)
+		path := u.abs(f.Path)
 		if !isRegular(path) {
 			continue
 		}
@@ -290,16 +222,16 @@ func isRegular(path string) bool {
 
 // untouched returns the state of what was made, and whether nothing speaks against it
 // that nothing was signed since: it is as it was made, or was not made yet.
-func (n *Note) untouched(m *Making, public pubkey.Key) (state provider.Kept, untouched bool) {
+func (u *unfinished) untouched(m *Making, public pubkey.Key) (state provider.Kept, untouched bool) {
 	if m.State == "" {
 		return state, true // an identity alone
 	}
 	var tables map[string]map[string]config.Section
-	if n.Config != nil {
-		tables = n.Config.Tables
+	if u.Config != nil {
+		tables = u.Config.Tables
 	}
 	ch := config.Chain{ID: m.ChainID, Name: m.Name, Store: m.Store, StoreTable: m.StoreTable, State: m.State}
-	state, err := n.Stores.StateIn(tables, n.abs, ch, watermark.ID{ChainID: m.ChainID, Key: public.ID()})
+	state, err := u.Stores.StateIn(tables, u.abs, ch, watermark.ID{ChainID: m.ChainID, Key: public.ID()})
 	if err != nil {
 		return state, false // nobody can look
 	}
@@ -307,7 +239,7 @@ func (n *Note) untouched(m *Making, public pubkey.Key) (state provider.Kept, unt
 	if errors.Is(err, provider.ErrMissing) {
 		return state, true
 	}
-	flag, flagErr := witness.ReadFlag(n.abs(m.State))
+	flag, flagErr := witness.ReadFlag(u.abs(m.State))
 	if err := errors.Join(err, flagErr, info.Problem); err != nil || info.Exported || flag.Stopped {
 		return state, false
 	}
@@ -317,7 +249,7 @@ func (n *Note) untouched(m *Making, public pubkey.Key) (state provider.Kept, unt
 }
 
 // takeKey removes a file, or moves it aside where a config may have named it.
-func (n *Note) takeKey(path string, named bool) error {
+func (u *unfinished) takeKey(path string, named bool) error {
 	if !named {
 		os.Remove(path)
 		return durable.SyncFolder(filepath.Dir(path))
@@ -332,65 +264,6 @@ func (n *Note) takeKey(path string, named bool) error {
 	if err := os.Rename(path, aside); err != nil {
 		return fmt.Errorf("cannot keep what an interrupted command made: %w", err)
 	}
-	n.Kept = append(n.Kept, aside)
+	u.kept = append(u.kept, aside)
 	return durable.SyncFolder(filepath.Dir(path))
-}
-
-// Write notes what is made. It is durable before the first file is.
-func (n *Note) Write(list ...Making) error {
-	data, err := json.Marshal(list)
-	data = append(data, '\n')
-	if err == nil {
-		err = n.file.Truncate(0)
-	}
-	if err == nil {
-		_, err = n.file.WriteAt(data, 0)
-	}
-	if err == nil {
-		err = n.file.Sync()
-	}
-	if err == nil {
-		err = durable.SyncFolder(n.Dir)
-	}
-	n.size = int64(len(data))
-	return err
-}
-
-// Named notes that from now on a config may name what is in the list. A line cut short
-// is none.
-func (n *Note) Named() error {
-	if _, err := n.file.WriteAt([]byte(namedLine), n.size); err != nil {
-		return err
-	}
-	n.named = true
-	return n.file.Sync()
-}
-
-// MayBeNamed reports, after a failure, whether the config at path may be another one
-// than it was: the error may have come after it was written.
-func (n *Note) MayBeNamed(path string) bool {
-	if !n.named {
-		return false
-	}
-	c, err := n.Kinds.Load(path)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return false
-	case err != nil || n.Config == nil:
-		return true
-	}
-	return len(c.Chains) != len(n.Config.Chains)
-}
-
-// Leave lets go of the note, for the next installation to find.
-func (n *Note) Leave() error { return n.file.Close() }
-
-// End removes the note, durably: all of it is in the config and is about to be
-// reported, or was removed again.
-func (n *Note) End() error {
-	err := os.Remove(n.path())
-	if errors.Is(err, fs.ErrNotExist) {
-		err = nil
-	}
-	return errors.Join(err, durable.SyncFolder(n.Dir), n.file.Close())
 }
