@@ -78,7 +78,7 @@ packages:
 
 unit:
 	@echo "== unit tests, vectors, fuzz seeds, scripts, crash tests"
-	@$(OPENBAO) $(YUBIHSM) PRIVYSEAL_REQUIRE_PROMTOOL=$$(scripts/setup can-qemu 2>/dev/null && echo 1) PRIVYSEAL_REQUIRE_NODES=1 $(GO) test $(PACKAGES) ./test/crash/... ./test/nitro/hostile ./test/mutants
+	@$(OPENBAO) $(YUBIHSM) PRIVYSEAL_REQUIRE_PROMTOOL=$$(scripts/setup can-qemu 2>/dev/null && echo 1) PRIVYSEAL_REQUIRE_NODES=1 $(GO) test $(PACKAGES) ./test/crash/... ./test/nitro/hostile ./test/mutants ./test/yubihsm
 
 # Each fault of the lists in test/mutants, put into the code, makes a test fail.
 # `make test` runs a tenth of them, at each commit the next tenth.

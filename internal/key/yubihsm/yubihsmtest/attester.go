@@ -11,7 +11,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math/big"
-	"testing"
 	"time"
 )
 
@@ -32,26 +31,24 @@ func extension(n int) asn1.ObjectIdentifier {
 }
 
 // newAttester makes a root of our own in the place of Yubico's, and a device's certificate.
-func newAttester(t testing.TB, serial uint32, firmware [3]byte) *attester {
-	t.Helper()
-	rootKey, middleKey, key := newP256(t), newP256(t), newP256(t)
+func newAttester(serial uint32, firmware [3]byte) *attester {
+	rootKey, middleKey, key := newP256(), newP256(), newP256()
 	a := &attester{key: key, identity: []pkix.Extension{
 		{Id: extension(1), Value: der(4, firmware[:])},
 		{Id: extension(2), Value: integer(int64(serial))},
 	}}
-	a.root = certify(t, template("Simulated YubiHSM Root CA", true), nil, rootKey.Public(), rootKey)
-	a.middle = certify(t, template("Simulated YubiHSM Attestation CA", true), a.root, middleKey.Public(), rootKey)
+	a.root = certify(template("Simulated YubiHSM Root CA", true), nil, rootKey.Public(), rootKey)
+	a.middle = certify(template("Simulated YubiHSM Attestation CA", true), a.root, middleKey.Public(), rootKey)
 	device := template(fmt.Sprintf("YubiHSM Attestation (%d)", serial), true)
 	device.ExtraExtensions = a.identity
-	a.device = certify(t, device, a.middle, key.Public(), middleKey)
+	a.device = certify(device, a.middle, key.Public(), middleKey)
 	return a
 }
 
-func newP256(t testing.TB) *ecdsa.PrivateKey {
-	t.Helper()
+func newP256() *ecdsa.PrivateKey {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		t.Fatal(err)
+		panic(err) // there is always randomness
 	}
 	return key
 }
@@ -66,18 +63,17 @@ func template(name string, isCA bool) *x509.Certificate {
 }
 
 // certify signs a certificate; without a parent, for itself.
-func certify(t testing.TB, c, parent *x509.Certificate, public crypto.PublicKey, signer crypto.Signer) *x509.Certificate {
-	t.Helper()
+func certify(c, parent *x509.Certificate, public crypto.PublicKey, signer crypto.Signer) *x509.Certificate {
 	if parent == nil {
 		parent = c
 	}
 	der, err := x509.CreateCertificate(rand.Reader, c, parent, public, signer)
 	if err != nil {
-		t.Fatal(err)
+		panic(err) // all of them are ours
 	}
 	made, err := x509.ParseCertificate(der)
 	if err != nil {
-		t.Fatal(err)
+		panic(err)
 	}
 	return made
 }

@@ -18,9 +18,16 @@ func (d *Device) URL() string { return "http://" + d.address }
 // StartConnector starts the connector after StopConnector.
 func (d *Device) StartConnector(t testing.TB) {
 	t.Helper()
+	if err := d.Listen(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Listen is StartConnector outside of tests.
+func (d *Device) Listen() error {
 	l, err := net.Listen("tcp", d.address)
 	if err != nil {
-		t.Fatal(err)
+		return err
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("/connector/status", d.serveStatus)
@@ -33,6 +40,7 @@ func (d *Device) StartConnector(t testing.TB) {
 		defer close(ended)
 		server.Serve(l)
 	}()
+	return nil
 }
 
 // StopConnector kills the connector: its connections end, its port is closed. The device

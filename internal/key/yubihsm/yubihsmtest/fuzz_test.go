@@ -65,7 +65,7 @@ var theAttester *attester
 
 func sharedAttester(t *testing.T) *attester {
 	if theAttester == nil {
-		theAttester = newAttester(t, DefaultSerial, [3]byte{2, 4, 0})
+		theAttester = newAttester(DefaultSerial, [3]byte{2, 4, 0})
 	}
 	return theAttester
 }

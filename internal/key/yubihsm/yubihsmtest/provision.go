@@ -2,6 +2,7 @@ package yubihsmtest
 
 import (
 	"crypto/ed25519"
+	"fmt"
 	"slices"
 	"testing"
 )
@@ -11,9 +12,16 @@ import (
 // is the password.
 func (d *Device) Provision(t testing.TB, o Object, secret []byte) {
 	t.Helper()
+	if err := d.Put(o, secret); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Put is Provision outside of tests.
+func (d *Device) Put(o Object, secret []byte) error {
 	kept, err := keptOf(o, secret)
 	if err != nil {
-		t.Fatalf("cannot put object %d into the simulator: %v", o.ID, err)
+		return fmt.Errorf("cannot put object %d into the simulator: %w", o.ID, err)
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -22,6 +30,7 @@ func (d *Device) Provision(t testing.TB, o Object, secret []byte) {
 	}
 	delete(d.objects, ref{o.Type, o.ID})
 	d.add(&object{Object: o, origin: imported, secret: kept})
+	return nil
 }
 
 func keptOf(o Object, secret []byte) ([]byte, error) {

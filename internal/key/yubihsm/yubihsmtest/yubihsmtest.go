@@ -23,22 +23,34 @@ import (
 // password is "password". It stops when the test ends.
 func New(t testing.TB, options Options) *Device {
 	t.Helper()
+	d, err := Launch("127.0.0.1:0", options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(d.Stop)
+	return d
+}
+
+// Launch is New outside of tests: the connector listens at address, HOST:PORT, and the
+// device is there until Stop.
+func Launch(address string, options Options) (*Device, error) {
 	if options.Serial == 0 {
 		options.Serial = DefaultSerial
 	}
 	if options.Firmware == [3]byte{} {
 		options.Firmware = [3]byte{2, 4, 0}
 	}
-	d := &Device{options: options, power: make(chan struct{}), healed: make(chan struct{}), attester: newAttester(t, options.Serial, options.Firmware)}
+	d := &Device{options: options, power: make(chan struct{}), healed: make(chan struct{}), attester: newAttester(options.Serial, options.Firmware)}
 	d.reset()
-	d.address = "127.0.0.1:0"
-	d.StartConnector(t)
-	t.Cleanup(func() {
-		d.Heal()
-		d.Unplug()
-		d.StopConnector()
-	})
-	return d
+	d.address = address
+	return d, d.Listen()
+}
+
+// Stop ends what Launch began.
+func (d *Device) Stop() {
+	d.Heal()
+	d.Unplug()
+	d.StopConnector()
 }
 
 // Exchange hands a message to the device as USB does, and returns the answer; false if

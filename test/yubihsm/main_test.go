@@ -1,0 +1,48 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"io"
+	"regexp"
+	"strings"
+	"testing"
+
+	"privyseal/yubihsm"
+)
+
+func TestServes(t *testing.T) {
+	ctx, stop := context.WithCancel(t.Context())
+	r, w := io.Pipe()
+	ended := make(chan error, 1)
+	go func() { ended <- run(ctx, []string{"-listen", "127.0.0.1:0", "-serial", "7"}, w) }()
+	line, err := bufio.NewReader(r).ReadString('\n')
+	if err != nil {
+		t.Fatal(err)
+	}
+	device, err := yubihsm.Open(regexp.MustCompile(`http://\S+:\d+`).FindString(line))
+	if err != nil {
+		t.Fatalf("%v in %q", err, line)
+	}
+	defer device.Close()
+	s, err := yubihsm.Authenticate(t.Context(), device, 1, yubihsm.DeriveKey([]byte("password")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info, err := s.DeviceInfo(t.Context()); err != nil || info.Serial != 7 || !strings.Contains(line, "0000000007") {
+		t.Errorf("%v, %v in %q", info, err, line)
+	}
+	stop()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestRefuses(t *testing.T) {
+	for _, address := range []string{"0.0.0.0:0", "localhost:1", "127.0.0.1", "192.0.2.1:12345"} {
+		err := run(t.Context(), []string{"-listen", address}, io.Discard)
+		if err == nil || !strings.Contains(err.Error(), "is not HOST:PORT on loopback") {
+			t.Errorf("%s: %v", address, err)
+		}
+	}
+}
