@@ -31,7 +31,9 @@ type Config struct {
 // Patience bounds how long Sign takes, which a node waits for.
 const Patience = 3 * time.Second
 
-var standard = times{patience: Patience, try: time.Second, keepAlive: 18 * time.Second, tend: 2 * time.Second}
+// A precommit with its extension needs two signatures. When the first device hangs, the node
+// has both of another one after 1.2 s at most: a try, and twice the 146 ms of a slow device.
+var standard = times{patience: Patience, try: 900 * time.Millisecond, keepAlive: 18 * time.Second, tend: 2 * time.Second}
 
 // Devices are those that hold the same keys. They are safe for concurrent use, and closed
 // with their last key, or by Close.

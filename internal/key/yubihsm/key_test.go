@@ -612,3 +612,15 @@ func TestFaultsUnderLoad(t *testing.T) {
 		w.halfMinute()
 	}
 }
+
+// What a node waits for, if the first device hangs: the time of a try, and vote and extension
+// on the second device, which is slow as well.
+func TestFailoverInTime(t *testing.T) {
+	const slow = 146 * time.Millisecond
+	if most := standard.try + 2*slow; most > 1200*time.Millisecond {
+		t.Errorf("a hanging device costs %v", most)
+	}
+	if standard.try < 5*slow {
+		t.Errorf("a device has %v, and takes %v when nothing is wrong, a session included", standard.try, 3*slow)
+	}
+}
