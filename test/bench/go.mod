@@ -5,10 +5,12 @@ go 1.26.0
 require (
 	github.com/cometbft/cometbft v0.38.26
 	golang.org/x/sys v0.49.0
+	google.golang.org/protobuf v1.36.12
 	privyseal v0.0.0
 )
 
 require (
+	filippo.io/edwards25519 v1.2.0 // indirect
 	github.com/DataDog/zstd v1.4.5 // indirect
 	github.com/beorn7/perks v1.0.1 // indirect
 	github.com/cespare/xxhash/v2 v2.3.0 // indirect
@@ -62,7 +64,6 @@ require (
 	golang.org/x/text v0.43.0 // indirect
 	google.golang.org/genproto/googleapis/rpc v0.0.0-20241202173237-19429a94021a // indirect
 	google.golang.org/grpc v1.70.0 // indirect
-	google.golang.org/protobuf v1.36.12 // indirect
 )
 
 replace privyseal => ../..

@@ -51,14 +51,30 @@ var sections = []struct {
 	{"watched", (*bench).watched},
 	{"many", (*bench).many},
 	{"crowded", (*bench).crowded},
+	{"yubihsm", (*bench).slow},
+	{"clients", (*bench).clients},
+	{"vault", (*bench).vault},
+}
+
+// names returns the names of all sections, as -only has them.
+func names() string {
+	list := make([]string, len(sections))
+	for i, s := range sections {
+		list[i] = s.name
+	}
+	return strings.Join(list, ",")
 }
 
 func run() error {
 	privyseal := flag.String("privyseal", "", "the binary to measure; required")
 	dir := flag.String("dir", ".", "a folder on the disk to measure on")
 	root := flag.String("root", filepath.Join("..", ".."), "the repository")
-	only := flag.String("only", "latency,neighbours,chain,memory,start,watched,many,crowded", "what to measure, separated by commas")
+	only := flag.String("only", names(), "what to measure, separated by commas")
+	device := flag.String("sign-on", "", "do nothing but sign on the YubiHSM at this address: what the section clients runs")
 	flag.Parse()
+	if *device != "" {
+		return signOn(*device, os.Stdin, os.Stdout)
+	}
 	if *privyseal == "" || flag.NArg() > 0 {
 		flag.Usage()
 		return errors.New("say what to measure: -privyseal PATH")

@@ -10,6 +10,8 @@ import (
 	"net"
 	"time"
 
+	cmtprivval "github.com/cometbft/cometbft/proto/tendermint/privval"
+
 	"privyseal/internal/privval"
 	"privyseal/internal/privval/privvaltest"
 )
@@ -22,6 +24,7 @@ type node struct {
 	conn   net.Conn
 	r      *bufio.Reader
 	key    ed25519.PublicKey
+	decode func(payload []byte) (privval.Response, error)
 	height int64 // of the next vote
 	kind   privval.Kind
 }
@@ -29,7 +32,7 @@ type node struct {
 // newNode listens on the socket of the chain.
 func (b *bench) newNode(chain string) (*node, error) {
 	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: b.socket(chain), Net: "unix"})
-	return &node{chain: chain, listen: l, height: 1, kind: privval.KindPrevote}, err
+	return &node{chain: chain, listen: l, decode: privvaltest.DecodeResponse, height: 1, kind: privval.KindPrevote}, err
 }
 
 // accept waits for the signer.
@@ -66,11 +69,41 @@ func (n *node) close() {
 }
 
 func (n *node) call(req privval.Request) (privval.Response, error) {
-	resp, err := privvaltest.Call(n.conn, n.r, req)
+	if err := privvaltest.WriteRequest(n.conn, req); err != nil {
+		return privval.Response{}, err
+	}
+	payload, err := privval.ReadFrame(n.r, nil)
+	if err != nil {
+		return privval.Response{}, err
+	}
+	resp, err := n.decode(payload)
 	if err == nil && resp.Refused != "" {
 		err = errors.New("refused: " + resp.Refused)
 	}
 	return resp, err
+}
+
+// decodeAny reads the reply of any signer, with CometBFT's own types.
+func decodeAny(payload []byte) (resp privval.Response, err error) {
+	var m cmtprivval.Message
+	if err := m.Unmarshal(payload); err != nil {
+		return resp, err
+	}
+	var refused *cmtprivval.RemoteSignerError
+	switch sum := m.Sum.(type) {
+	case *cmtprivval.Message_PubKeyResponse:
+		refused = sum.PubKeyResponse.Error
+		resp.PubKey = privval.PubKey{Type: "ed25519", Bytes: sum.PubKeyResponse.PubKey.GetEd25519()}
+	case *cmtprivval.Message_SignedVoteResponse:
+		refused = sum.SignedVoteResponse.Error
+		resp.Signature = sum.SignedVoteResponse.Vote.Signature
+	default:
+		return resp, fmt.Errorf("%T is no answer to what was asked", sum)
+	}
+	if refused != nil {
+		resp.Refused = refused.Description
+	}
+	return resp, nil
 }
 
 func (n *node) ping() error {
@@ -100,6 +133,42 @@ func (n *node) timedVote(took *samples) error {
 		return fmt.Errorf("the signature of %v at height %d is wrong", req.Kind, req.Height)
 	}
 	return nil
+}
+
+// timedPrevote has a prevote at the next height signed, as timedVote does.
+func (n *node) timedPrevote(took *samples) error {
+	err := n.timedVote(took)
+	n.next() // no precommit
+	return err
+}
+
+// timedPrevotes does so for count heights.
+func (n *node) timedPrevotes(count int, took *samples) error {
+	for range count {
+		if err := n.timedPrevote(took); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// insist has the next vote signed and adds how long it took. If no answer comes it asks
+// again, as a node does: lost is how often.
+func (n *node) insist(took *samples) (lost int, err error) {
+	req := n.next()
+	err = took.timed(func() (err error) {
+		for ; lost < 3; lost++ {
+			if _, err = n.call(req); err == nil {
+				return nil
+			}
+			n.conn.Close()
+			if err := n.accept(); err != nil {
+				return err
+			}
+		}
+		return err
+	})
+	return lost, err
 }
 
 // next returns the request for the next vote.

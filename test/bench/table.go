@@ -57,6 +57,9 @@ func printTable(w io.Writer, rows []row) error {
 }
 
 func micros(d time.Duration) string {
+	if d >= 10*time.Millisecond {
+		return fmt.Sprintf("%.1f ms", ms(d))
+	}
 	return fmt.Sprintf("%.0f µs", float64(d)/float64(time.Microsecond))
 }
 
@@ -75,6 +78,22 @@ func (s *samples) timed(f func() error) error {
 func (s samples) p(percent int) time.Duration {
 	sorted := slices.Sorted(slices.Values(s))
 	return sorted[(len(sorted)*percent+99)/100-1]
+}
+
+// plus returns the samples, each with so much more.
+func (s samples) plus(more time.Duration) (sum samples) {
+	for _, d := range s {
+		sum = append(sum, d+more)
+	}
+	return sum
+}
+
+// and returns the samples, each with its partner in more.
+func (s samples) and(more samples) (sum samples) {
+	for i, d := range s {
+		sum = append(sum, d+more[i])
+	}
+	return sum
 }
 
 // halves returns every second sample from the first, and from the second.
