@@ -33,6 +33,7 @@ var mayImport = map[string]string{
 	// JSON of others, secrets, and command lines for operators.
 	"internal/strictjson": "",
 	"internal/shell":      "",
+	"internal/spelling":   "",
 	"internal/secret":     "",
 	"internal/cure":       "internal/shell",
 	// Files that are whole or not there.
@@ -58,7 +59,7 @@ var mayImport = map[string]string{
 	"internal/key/yubihsm":   "internal/key/reference internal/pubkey yubihsm",
 
 	// What an operator does to one without it: words, backups, certificates.
-	"internal/key/yubihsm/words":  "internal/bech32",
+	"internal/key/yubihsm/words":  "internal/bech32 internal/spelling",
 	"internal/key/yubihsm/backup": "internal/key/soft internal/pubkey yubihsm github.com/decred/dcrd/dcrec/secp256k1/v4",
 
 	// Stores.
@@ -89,13 +90,13 @@ var mayImport = map[string]string{
 
 	// The operator's side. It comes after the core and is not trusted by it.
 	"internal/witness": "internal/regular internal/durable internal/privval internal/strictjson internal/watermark",
-	"internal/config":  "internal/regular internal/witness internal/cure internal/durable internal/secret internal/session internal/watermark github.com/pelletier/go-toml/v2 github.com/pelletier/go-toml/v2/",
+	"internal/config":  "internal/regular internal/spelling internal/witness internal/cure internal/durable internal/secret internal/session internal/watermark github.com/pelletier/go-toml/v2 github.com/pelletier/go-toml/v2/",
 	"internal/migrate": "internal/regular internal/cure internal/key/soft internal/key/soft/keyfile internal/privval internal/pubkey internal/secret internal/session internal/shell internal/strictjson internal/watermark github.com/pelletier/go-toml/v2 go.yaml.in/yaml/v3",
 	"internal/daemon": "internal/cli internal/config internal/cure internal/monitor internal/oplog internal/privval internal/provider internal/pubkey internal/session " +
 		"internal/signer internal/watermark internal/witness golang.org/x/sys/unix",
 	"internal/home": "internal/regular internal/cli internal/config internal/cure internal/durable internal/key/soft internal/key/soft/keyfile internal/migrate internal/provider internal/pubkey internal/session " +
 		"internal/shell internal/strictjson internal/watermark internal/witness github.com/spf13/cobra golang.org/x/sys/unix",
-	"internal/cli":   "internal/config internal/cure internal/durable internal/noiseconn internal/pubkey internal/shell github.com/spf13/cobra github.com/spf13/pflag",
+	"internal/cli":   "internal/config internal/cure internal/durable internal/noiseconn internal/pubkey internal/shell internal/spelling github.com/spf13/cobra github.com/spf13/pflag",
 	"internal/oplog": "",
 	// The contract of those who hold keys; the rooms below internal/ops fulfil it.
 	"internal/provider": "internal/cli internal/config internal/cure internal/key/soft internal/key/soft/keyfile internal/pubkey internal/watermark",
@@ -129,7 +130,7 @@ var mayImport = map[string]string{
 	"internal/command/verify": "internal/cli internal/home github.com/spf13/cobra github.com/spf13/pflag",
 
 	"internal/command": "internal/cli internal/command/state internal/command/verify internal/config internal/cure internal/daemon internal/home internal/key/soft internal/key/soft/keyfile internal/migrate internal/monitor " +
-		"internal/provider internal/pubkey internal/session internal/shell internal/watermark internal/witness github.com/spf13/cobra github.com/spf13/pflag " +
+		"internal/provider internal/pubkey internal/session internal/shell internal/spelling internal/watermark internal/witness github.com/spf13/cobra github.com/spf13/pflag " +
 		"golang.org/x/sys/unix",
 
 	"internal/command/state": "internal/cli internal/config internal/home internal/privval internal/provider internal/pubkey internal/shell internal/watermark github.com/spf13/cobra",

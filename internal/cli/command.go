@@ -10,8 +10,8 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"privyseal/internal/config"
 	"privyseal/internal/cure"
+	"privyseal/internal/spelling"
 )
 
 // NewHelp returns `privyseal help`, for which a command that does not exist is
@@ -115,19 +115,17 @@ func AtMostOne(name string) cobra.PositionalArgs {
 // nearFlags returns the flag that differs least from name, or else those that begin with
 // it, if they are few.
 func nearFlags(cmd *cobra.Command, name string) (near []string) {
-	least, nearest := 3, ""
+	var all []string
 	cmd.Flags().VisitAll(func(f *pflag.Flag) {
 		if f.Hidden {
 			return
 		}
-		if n := config.Distance(name, f.Name); n < least {
-			least, nearest = n, f.Name
-		}
+		all = append(all, f.Name)
 		if strings.HasPrefix(f.Name, name) {
 			near = append(near, f.Name)
 		}
 	})
-	if nearest != "" {
+	if nearest := spelling.Near(name, all); nearest != "" {
 		return []string{nearest}
 	}
 	if len(near) > 3 {

@@ -16,6 +16,7 @@ import (
 	"privyseal/internal/home"
 	"privyseal/internal/migrate"
 	"privyseal/internal/provider"
+	"privyseal/internal/spelling"
 	"privyseal/internal/watermark"
 )
 
@@ -86,10 +87,8 @@ func checkSource(cmd *cobra.Command, args []string) error {
 		return nil
 	}
 	hint := ""
-	for _, s := range migrate.Sources() {
-		if config.Distance(args[0], s) < 3 {
-			hint = "did you mean " + s + "? "
-		}
+	if near := spelling.Near(args[0], migrate.Sources()); near != "" {
+		hint = "did you mean " + near + "? "
 	}
 	return cli.Usagef("cannot migrate from %q; %sit is one of %s", args[0], hint, strings.Join(migrate.Sources(), ", "))
 }

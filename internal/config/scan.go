@@ -12,6 +12,8 @@ import (
 
 	"github.com/pelletier/go-toml/v2"
 	"github.com/pelletier/go-toml/v2/unstable"
+
+	"privyseal/internal/spelling"
 )
 
 // document is what one walk over the file finds: where each key is, and
@@ -358,42 +360,18 @@ func (d *document) absent(parent, name string) string {
 // suggestion names the key that was probably meant.
 func (d *document) suggestion(parent, name string) string {
 	parent = d.pattern(parent)
-	best, least := "", 3
+	var known []string
 	for _, key := range slices.Sorted(maps.Keys(d.keys)) {
 		base, found := strings.CutPrefix(key, parent+".")
 		if parent == "" {
 			base, found = key, true
 		}
-		if !found || strings.ContainsAny(base, ".*") {
-			continue
-		}
-		if n := Distance(strings.ToLower(name), base); n < least {
-			best, least = base, n
+		if found && !strings.ContainsAny(base, ".*") {
+			known = append(known, base)
 		}
 	}
-	if best == "" {
-		return ""
+	if near := spelling.Near(strings.ToLower(name), known); near != "" {
+		return "; did you mean " + near + "?"
 	}
-	return "; did you mean " + best + "?"
-}
-
-// Distance is how many letters have to change between two words (Levenshtein).
-func Distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			change := diagonal
-			if a[i] != b[j] {
-				change++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(change, row[j]+1, diagonal+1)
-		}
-	}
-	return row[len(b)]
+	return ""
 }

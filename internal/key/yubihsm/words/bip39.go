@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"sync"
+
+	"privyseal/internal/spelling"
 )
 
 // english is the list of BIP 39: 2048 words in the order of the alphabet, one a line.
@@ -26,8 +28,8 @@ const (
 	maxText  = 4 << 10
 )
 
-// ErrChecksum says that all words are in the list, but do not belong together.
-var ErrChecksum = errors.New("the checksum of the 24 words is wrong: a word is another one of the list, or two words are in each other's place")
+// errChecksum says that all words are in the list, but do not belong together.
+var errChecksum = errors.New("the checksum of the 24 words is wrong: a word is another one of the list, or two words are in each other's place")
 
 // UnknownError is a word that is not in the list.
 type UnknownError struct {
@@ -49,8 +51,7 @@ func (e *UnknownError) Nearest() string { return e.nearest }
 func (e *UnknownError) Format(f fmt.State, _ rune) { io.WriteString(f, e.Error()) }
 
 // Parse reads 24 words with white space between them, in lower case or capitals. The error
-// for a word that is not in the list is an [*UnknownError], the one for words that do not
-// belong together [ErrChecksum].
+// for a word that is not in the list is an [*UnknownError].
 func Parse(text []byte) (Words, error) {
 	if len(text) > maxText {
 		return Words{}, fmt.Errorf("%d bytes are not %d words", len(text), count)
@@ -73,7 +74,7 @@ func Parse(text []byte) (Words, error) {
 	packed := pack(indexes)
 	if packed[entropySize] != checksum(packed[:entropySize]) {
 		clear(packed)
-		return Words{}, ErrChecksum
+		return Words{}, errChecksum
 	}
 	return hide(packed[:entropySize:entropySize]), nil
 }
@@ -125,26 +126,5 @@ func spell(entropy []byte) []byte {
 // another one, is missing or is too much.
 func nearest(word string) string {
 	word = word[:min(len(word), 2*len("scissors"))]
-	return slices.MinFunc(list(), func(a, b string) int { return distance(word, a) - distance(word, b) })
-}
-
-// distance is Levenshtein's.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			change := diagonal
-			if a[i] != b[j] {
-				change++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(change, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
+	return slices.MinFunc(list(), func(a, b string) int { return spelling.Distance(word, a) - spelling.Distance(word, b) })
 }

@@ -16,6 +16,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"privyseal/internal/spelling"
 )
 
 // example are the words of tmkms' documentation.
@@ -173,7 +175,7 @@ func TestNearest(t *testing.T) {
 	} {
 		got := nearest(typed)
 		if typed == "cre" || typed == "" || typed == "\xff\xff" { // several are as near
-			if distance(typed[:min(len(typed), 16)], got) != distance(typed, want) {
+			if spelling.Distance(typed[:min(len(typed), 16)], got) != spelling.Distance(typed, want) {
 				t.Errorf("%q: %s", typed, got)
 			}
 			continue
@@ -192,8 +194,8 @@ func TestRefuses(t *testing.T) {
 		{"nothing", "", "24 words are needed, and these are 0"},
 		{"one missing", strings.Join(all[1:], " "), "these are 23"},
 		{"one too much", example + " zoo", "these are 25"},
-		{"two swapped", strings.Join(swapped, " "), ErrChecksum.Error()},
-		{"another word", strings.Join(other, " "), ErrChecksum.Error()},
+		{"two swapped", strings.Join(swapped, " "), errChecksum.Error()},
+		{"another word", strings.Join(other, " "), errChecksum.Error()},
 		{"a file", strings.Repeat("zoo ", 1025), "4100 bytes are not 24 words"},
 	} {
 		if w, err := Parse([]byte(tt.text)); err == nil || !strings.Contains(err.Error(), tt.want) {
