@@ -28,11 +28,11 @@ const (
 )
 
 var (
-	// ErrWrapKey is a backup that the wrap key does not open.
-	ErrWrapKey = errors.New("the wrap key does not open the backup: it was made with another one, or the backup is damaged")
-	// ErrShort is a backup that the wrap key does not open, and that is shorter than the
+	// errWrapKey is a backup that the wrap key does not open.
+	errWrapKey = errors.New("the wrap key does not open the backup: it was made with another one, or the backup is damaged")
+	// errShort is a backup that the wrap key does not open, and that is shorter than the
 	// backup of any key is that signs votes.
-	ErrShort = fmt.Errorf("the backup is cut short: that of a key that signs votes has %d bytes", overhead+plainSize)
+	errShort = fmt.Errorf("the backup is cut short: that of a key that signs votes has %d bytes", overhead+plainSize)
 )
 
 // Decode returns the bytes of a backup that is in a file, as base64.
@@ -49,10 +49,10 @@ func Decode(text []byte) ([]byte, error) {
 	return blob[:n], nil
 }
 
-// Whole returns [ErrShort] for what is shorter than the backup of any key that signs votes.
+// Whole refuses what is shorter than the backup of any key that signs votes.
 func Whole(blob []byte) error {
 	if len(blob) < overhead+plainSize {
-		return ErrShort
+		return errShort
 	}
 	return nil
 }
@@ -81,14 +81,14 @@ func Open(wrapKey, blob []byte) (*Backup, error) {
 		return nil, err
 	}
 	if len(blob) < overhead {
-		return nil, ErrShort
+		return nil, errShort
 	}
 	plain, err := c.open(blob[:nonceSize], blob[nonceSize:], nil)
 	switch {
 	case err != nil && Whole(blob) != nil:
-		return nil, ErrShort
+		return nil, errShort
 	case err != nil:
-		return nil, ErrWrapKey
+		return nil, errWrapKey
 	}
 	defer clear(plain)
 	return parse(plain, wrapAlgorithm(wrapKey))

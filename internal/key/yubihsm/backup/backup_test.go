@@ -152,11 +152,11 @@ func TestCutShort(t *testing.T) {
 			key = counting(16)
 		}
 		for n := range blob {
-			if b, err := Open(key, blob[:n]); !errors.Is(err, ErrShort) {
+			if b, err := Open(key, blob[:n]); !errors.Is(err, errShort) {
 				t.Fatalf("%s, %d bytes: %v, %v", name, n, b, err)
 			}
 		}
-		if b, err := Open(key, append(blob, 0)); !errors.Is(err, ErrWrapKey) {
+		if b, err := Open(key, append(blob, 0)); !errors.Is(err, errWrapKey) {
 			t.Errorf("%s and a byte: %v, %v", name, b, err)
 		}
 		text := Encode(blob)
@@ -178,12 +178,12 @@ func TestAnotherWrapKey(t *testing.T) {
 	for i := range 8 * len(blob) {
 		bad := bytes.Clone(blob)
 		bad[i/8] ^= 1 << (i % 8)
-		if b, err := Open(counting(32), bad); !errors.Is(err, ErrWrapKey) {
+		if b, err := Open(counting(32), bad); !errors.Is(err, errWrapKey) {
 			t.Fatalf("bit %d: %v, %v", i, b, err)
 		}
 	}
 	for _, key := range [][]byte{counting(16), counting(24), bytes.Repeat([]byte{1}, 32)} {
-		if b, err := Open(key, blob); !errors.Is(err, ErrWrapKey) {
+		if b, err := Open(key, blob); !errors.Is(err, errWrapKey) {
 			t.Errorf("wrap key %x: %v, %v", key, b, err)
 		}
 	}
@@ -205,7 +205,7 @@ func TestOther(t *testing.T) {
 		"authentication-key": "its object is of type authentication-key",
 		"ecp256":             "its key is of algorithm ecp256",
 	} {
-		if b, err := Open(counting(32), blobOf(t, name)); !errors.Is(err, ErrOther) || !strings.Contains(err.Error(), want) {
+		if b, err := Open(counting(32), blobOf(t, name)); !errors.Is(err, errOther) || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, %v, want an error with %q", name, b, err, want)
 		}
 	}

@@ -7,43 +7,20 @@ import (
 	"crypto/x509"
 	"encoding/asn1"
 	"encoding/pem"
-	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"testing"
 
+	"privyseal/internal/key/yubihsm/yubihsmtest"
 	"privyseal/internal/pubkey"
 	"privyseal/yubihsm"
 )
 
-// tool returns yubihsm-wrap, which `scripts/setup yubihsm` brings. Without it the test is
-// skipped, or fails where PRIVYSEAL_REQUIRE_YUBIHSM is 1.
-func tool(t *testing.T) string {
-	t.Helper()
-	setup, err := filepath.Abs("../../../../scripts/setup")
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, err := exec.Command(setup, "bin").Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	name := filepath.Join(strings.TrimSpace(string(out)), "yubihsm-wrap")
-	switch _, err := os.Stat(name); {
-	case errors.Is(err, os.ErrNotExist) && os.Getenv("PRIVYSEAL_REQUIRE_YUBIHSM") != "1":
-		t.Skip("yubihsm-wrap is missing; `scripts/setup yubihsm` brings it")
-	case err != nil:
-		t.Fatal(err)
-	}
-	return name
-}
-
 // TestYubiHSMWrap has Yubico's program make backups of new keys under wrap keys of every
 // size. With its nonces, ours are the same to the byte.
 func TestYubiHSMWrap(t *testing.T) {
-	program := tool(t)
+	program := filepath.Join(yubihsmtest.Programs(t, "yubihsm-wrap"), "yubihsm-wrap")
 	oid := asn1.ObjectIdentifier{1, 3, 132, 0, 10} // secp256k1
 	for _, size := range []int{16, 24, 32} {
 		secret, wrapKey := make([]byte, 32), make([]byte, size)

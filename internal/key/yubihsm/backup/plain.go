@@ -31,8 +31,8 @@ type Backup struct {
 	Key            *soft.Key // of type ed25519 or secp256k1
 }
 
-// ErrOther is a backup of something else.
-var ErrOther = errors.New("the backup is not one of an Ed25519 or secp256k1 key")
+// errOther is a backup of something else.
+var errOther = errors.New("the backup is not one of an Ed25519 or secp256k1 key")
 
 // errMalformed is what the wrap key opens, but is no description of an object.
 func errMalformed(what string) error { return errors.New("the backup is malformed: " + what) }
@@ -55,9 +55,9 @@ func parse(plain []byte, wrap yubihsm.Algorithm) (*Backup, error) {
 	case number(11, 2) != uint64(len(body)):
 		return nil, errMalformed("its length is another one")
 	case typ != yubihsm.TypeAsymmetricKey:
-		return nil, fmt.Errorf("%w: its object is of type %v", ErrOther, typ)
+		return nil, fmt.Errorf("%w: its object is of type %v", errOther, typ)
 	case b.Algorithm != yubihsm.Ed25519 && b.Algorithm != yubihsm.K256:
-		return nil, fmt.Errorf("%w: its key is of algorithm %v", ErrOther, b.Algorithm)
+		return nil, fmt.Errorf("%w: its key is of algorithm %v", errOther, b.Algorithm)
 	case b.ID == 0:
 		return nil, errMalformed("its object has no id")
 	case b.Algorithm == yubihsm.Ed25519 && len(body) == seededSize:

@@ -17,7 +17,7 @@ import (
 // TestConnectorIsYubicos has Yubico's connector, which has no device here, and ours, from
 // which the device is unplugged, answer the same requests.
 func TestConnectorIsYubicos(t *testing.T) {
-	real := startConnector(t, filepath.Join(judges(t), "yubihsm-connector"))
+	real := startConnector(t, filepath.Join(Programs(t, "yubihsm-connector"), "yubihsm-connector"))
 	d := New(t, Options{})
 	d.Unplug()
 	for _, r := range []struct {

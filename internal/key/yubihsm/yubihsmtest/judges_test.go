@@ -1,13 +1,8 @@
 package yubihsmtest
 
 import (
-	"errors"
 	"fmt"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
-	"strings"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -19,7 +14,7 @@ var programs = []string{"yubihsm-shell", "yubihsm-connector", "yubihsm-wrap", "p
 // TestJudges has Yubico's programs work on the simulator. What a script in
 // testdata/judges expects of them is what they say of a device.
 func TestJudges(t *testing.T) {
-	bin := judges(t)
+	bin := Programs(t, programs...)
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/judges",
 		Setup: func(env *testscript.Env) error {
@@ -72,29 +67,4 @@ func shell(ts *testscript.TestScript, neg bool, args []string) {
 	if err := ts.Exec("yubihsm-shell", all...); neg != (err != nil) {
 		ts.Fatalf("yubihsm-shell: %v", err)
 	}
-}
-
-// judges returns the folder that the programs are in. Without them the test is skipped, or
-// fails where PRIVYSEAL_REQUIRE_YUBIHSM is 1.
-func judges(t *testing.T) string {
-	t.Helper()
-	setup, err := filepath.Abs("../../../../scripts/setup")
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, err := exec.Command(setup, "bin").Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	bin := strings.TrimSpace(string(out))
-	for _, p := range programs {
-		_, err := os.Stat(filepath.Join(bin, p))
-		switch {
-		case errors.Is(err, os.ErrNotExist) && os.Getenv("PRIVYSEAL_REQUIRE_YUBIHSM") != "1":
-			t.Skip(p + " is missing; `scripts/setup yubihsm` brings it")
-		case err != nil:
-			t.Fatal(err)
-		}
-	}
-	return bin
 }

@@ -13,7 +13,7 @@ import (
 // TestYubicoSuite runs the tests of Yubico's Python library, which are made for devices, on
 // simulators of several ages.
 func TestYubicoSuite(t *testing.T) {
-	bin := judges(t)
+	bin := Programs(t, "yubihsm-python")
 	suite := filepath.Join(filepath.Dir(bin), "yubihsm", "suite")
 	for _, firmware := range [][3]byte{{2, 2, 0}, {2, 4, 0}} {
 		t.Run(fmt.Sprintf("%d.%d.%d", firmware[0], firmware[1], firmware[2]), func(t *testing.T) {

@@ -2,41 +2,16 @@ package wrapped
 
 import (
 	"bytes"
-	"errors"
-	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"testing"
 
 	"privyseal/internal/key/yubihsm/yubihsmtest"
 )
 
-// yubihsmShell returns yubihsm-shell, which `scripts/setup yubihsm` brings. Without it the
-// test is skipped, or fails where PRIVYSEAL_REQUIRE_YUBIHSM is 1.
-func yubihsmShell(t *testing.T) string {
-	t.Helper()
-	setup, err := filepath.Abs("../../../../scripts/setup")
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, err := exec.Command(setup, "bin").Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	name := filepath.Join(strings.TrimSpace(string(out)), "yubihsm-shell")
-	switch _, err := os.Stat(name); {
-	case errors.Is(err, os.ErrNotExist) && os.Getenv("PRIVYSEAL_REQUIRE_YUBIHSM") != "1":
-		t.Skip("yubihsm-shell is missing; `scripts/setup yubihsm` brings it")
-	case err != nil:
-		t.Fatal(err)
-	}
-	return name
-}
-
 // Yubico's program restores a backup of ours, and ours one of Yubico's, of both types.
 func TestBackupsOfYubiHSMShell(t *testing.T) {
-	program := yubihsmShell(t)
+	program := filepath.Join(yubihsmtest.Programs(t, "yubihsm-shell"), "yubihsm-shell")
 	for _, algorithm := range []byte{yubihsmtest.Ed25519, yubihsmtest.K256} {
 		w := newPair(t, 3)
 		w.exportable(w.Dev[0], 7, algorithm, 5)
