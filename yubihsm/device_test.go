@@ -372,7 +372,7 @@ func TestAuthenticationKeys(t *testing.T) {
 func TestWrap(t *testing.T) {
 	from, to := yubihsmtest.New(t, yubihsmtest.Options{}), yubihsmtest.New(t, yubihsmtest.Options{})
 	a, b := dial(t, from), dial(t, to)
-	wrap := yubihsm.Object{ID: 1, Label: "wrap", Domains: yubihsm.AllDomains, Capabilities: yubihsm.ExportWrapped | yubihsm.ImportWrapped,
+	wrap := yubihsm.Object{ID: 1, Label: "wrap", Domains: yubihsm.AllDomains, Capabilities: yubihsm.ExportWrapped | yubihsm.ImportWrapped | yubihsm.WrapData | yubihsm.UnwrapData,
 		Algorithm: yubihsm.AES256CCMWrap, Delegated: yubihsm.AllCapabilities}
 	secret := bytes.Repeat([]byte{3}, 32)
 	for _, s := range []*yubihsm.Session{a, b} {
@@ -388,6 +388,11 @@ func TestWrap(t *testing.T) {
 	one, two := must[[]byte](t)(a.SignEdDSA(t.Context(), key, message)), must[[]byte](t)(b.SignEdDSA(t.Context(), key, message))
 	if !bytes.Equal(one, two) {
 		t.Error("the clone signs otherwise")
+	}
+	data := must[[]byte](t)(a.WrapData(t.Context(), 1, message))
+	const unwrapData = yubihsm.Command(0x69)
+	if plain := must[[]byte](t)(b.Send(t.Context(), unwrapData, append([]byte{0, 1}, data...))); !bytes.Equal(plain, message) {
+		t.Errorf("wrapped data open as %x", plain)
 	}
 	blob[20] ^= 1
 	_, _, err = b.ImportWrapped(t.Context(), 1, blob)
@@ -503,6 +508,7 @@ func TestAnswersOfAWrongDevice(t *testing.T) {
 			_, err := s.ObjectInfo(t.Context(), yubihsm.TypeAsymmetricKey, 9)
 			return err
 		},
+		byte(yubihsm.CommandWrapData):                   func(s *yubihsm.Session) error { _, err := s.WrapData(t.Context(), 1, []byte("x")); return err },
 		byte(yubihsm.CommandGetStorageInfo):             func(s *yubihsm.Session) error { _, err := s.StorageInfo(t.Context()); return err },
 		byte(yubihsm.CommandGetPublicKey):               func(s *yubihsm.Session) error { _, err := s.PublicKey(t.Context(), 9); return err },
 		byte(yubihsm.CommandGetLogEntries):              func(s *yubihsm.Session) error { _, err := s.LogEntries(t.Context()); return err },
@@ -522,6 +528,7 @@ func TestAnswersOfAWrongDevice(t *testing.T) {
 	for command, call := range calls {
 		d := yubihsmtest.New(t, yubihsmtest.Options{})
 		d.ProvisionEd25519(t, 9)
+		d.Provision(t, yubihsmtest.Object{Type: yubihsmtest.WrapKey, ID: 1, Algorithm: yubihsmtest.AES128CCM, Capabilities: yubihsmtest.CanWrapData}, make([]byte, 16))
 		s := dial(t, d)
 		d.Always(command, yubihsmtest.Spoil(func(data []byte) []byte { return append(data, 7) }))
 		if err := call(s); !errors.Is(err, yubihsm.ErrMalformed) {

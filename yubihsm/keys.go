@@ -158,3 +158,14 @@ func parseImported(answer []byte) (ObjectType, uint16, error) {
 	t, id := ObjectType(f.byte()), f.uint16()
 	return t, id, f.done("type and id of an imported object")
 }
+
+// WrapData returns data encrypted under a wrap key: a nonce of 13 bytes, and ciphertext and
+// tag of AES-CCM. It needs [WrapData], of the session's authentication key and of the wrap
+// key.
+func (s *Session) WrapData(ctx context.Context, wrap uint16, data []byte) ([]byte, error) {
+	blob, err := s.Send(ctx, CommandWrapData, append(binary.BigEndian.AppendUint16(nil, wrap), data...))
+	if err == nil && len(blob) != len(data)+wrapOverhead {
+		return nil, malformed("%d bytes are wrapped as %d", len(data), len(blob))
+	}
+	return blob, err
+}
