@@ -59,8 +59,9 @@ var mayImport = map[string]string{
 	"internal/key/yubihsm":   "internal/key/reference internal/pubkey yubihsm",
 
 	// What an operator does to one without it: words, backups, certificates.
-	"internal/key/yubihsm/words":  "internal/bech32 internal/spelling",
-	"internal/key/yubihsm/backup": "internal/key/soft internal/pubkey yubihsm github.com/decred/dcrd/dcrec/secp256k1/v4",
+	"internal/key/yubihsm/words":     "internal/bech32 internal/spelling",
+	"internal/key/yubihsm/provision": "internal/key/yubihsm/backup internal/key/yubihsm/words yubihsm",
+	"internal/key/yubihsm/backup":    "internal/key/soft internal/pubkey yubihsm github.com/decred/dcrd/dcrec/secp256k1/v4",
 
 	// Stores.
 	"internal/filestore": "internal/shell internal/watermark golang.org/x/sys/unix",

@@ -74,8 +74,9 @@ func cipherOf(wrapKey []byte) (ccm, error) {
 	return newCCM(wrapKey, tagSize)
 }
 
-// Open reads a backup.
-func Open(wrapKey, blob []byte) (*Backup, error) {
+// Unwrap opens what a device has encrypted under a wrap key, whatever it is. Where it does
+// not open, that is the error.
+func Unwrap(wrapKey, blob []byte) ([]byte, error) {
 	c, err := cipherOf(wrapKey)
 	if err != nil {
 		return nil, err
@@ -84,11 +85,20 @@ func Open(wrapKey, blob []byte) (*Backup, error) {
 		return nil, errShort
 	}
 	plain, err := c.open(blob[:nonceSize], blob[nonceSize:], nil)
+	if err != nil {
+		return nil, errWrapKey
+	}
+	return plain, nil
+}
+
+// Open reads a backup.
+func Open(wrapKey, blob []byte) (*Backup, error) {
+	plain, err := Unwrap(wrapKey, blob)
 	switch {
-	case err != nil && Whole(blob) != nil:
+	case errors.Is(err, errWrapKey) && Whole(blob) != nil:
 		return nil, errShort
 	case err != nil:
-		return nil, errWrapKey
+		return nil, err
 	}
 	defer clear(plain)
 	return parse(plain, wrapAlgorithm(wrapKey))

@@ -22,8 +22,10 @@ var english string
 // list returns the words of english.
 var list = sync.OnceValue(func() []string { return strings.Fields(english) })
 
+// Count is how many words there are.
+const Count = 24
+
 const (
-	count    = 24 // words
 	wordBits = 11 // that a word stands for
 	maxText  = 4 << 10
 )
@@ -40,7 +42,7 @@ type UnknownError struct {
 
 // Error names the number alone: what was typed is secret, but for the typing error.
 func (e *UnknownError) Error() string {
-	return fmt.Sprintf("word %d of %d is not in the list of words (BIP 39, English)", e.Number, count)
+	return fmt.Sprintf("word %d of %d is not in the list of words (BIP 39, English)", e.Number, Count)
 }
 
 // Nearest returns the word of the list that is most like the one that was typed. It is for
@@ -54,13 +56,13 @@ func (e *UnknownError) Format(f fmt.State, _ rune) { io.WriteString(f, e.Error()
 // for a word that is not in the list is an [*UnknownError].
 func Parse(text []byte) (Words, error) {
 	if len(text) > maxText {
-		return Words{}, fmt.Errorf("%d bytes are not %d words", len(text), count)
+		return Words{}, fmt.Errorf("%d bytes are not %d words", len(text), Count)
 	}
 	typed := bytes.Fields(text)
-	if len(typed) != count {
-		return Words{}, fmt.Errorf("%d words are needed, and these are %d", count, len(typed))
+	if len(typed) != Count {
+		return Words{}, fmt.Errorf("%d words are needed, and these are %d", Count, len(typed))
 	}
-	indexes := make([]int, count)
+	indexes := make([]int, Count)
 	defer clear(indexes)
 	for i, t := range typed {
 		word := bytes.ToLower(t)
@@ -79,6 +81,14 @@ func Parse(text []byte) (Words, error) {
 	return hide(packed[:entropySize:entropySize]), nil
 }
 
+// Listed reports whether a word is in the list, in lower case or capitals.
+func Listed(word []byte) bool {
+	lower := bytes.ToLower(word)
+	defer clear(lower)
+	_, found := slices.BinarySearch(list(), string(lower))
+	return found
+}
+
 // Text returns the words in lower case, with one space between them. It is the password of
 // the role admin.
 func (w Words) Text() ([]byte, error) {
@@ -94,7 +104,7 @@ func checksum(entropy []byte) byte { return sha256.Sum256(entropy)[0] }
 
 // pack puts indexes of 11 bits one after the other.
 func pack(indexes []int) []byte {
-	out := make([]byte, count*wordBits/8)
+	out := make([]byte, Count*wordBits/8)
 	for i, n := range indexes {
 		for bit := range wordBits {
 			at := i*wordBits + bit
@@ -108,8 +118,8 @@ func pack(indexes []int) []byte {
 func spell(entropy []byte) []byte {
 	packed := append(append(make([]byte, 0, entropySize+1), entropy...), checksum(entropy))
 	defer clear(packed)
-	text := make([]byte, 0, 9*count) // a word has up to 8 letters
-	for i := range count {
+	text := make([]byte, 0, 9*Count) // a word has up to 8 letters
+	for i := range Count {
 		n := 0
 		for at := i * wordBits; at < (i+1)*wordBits; at++ {
 			n = n<<1 | int(packed[at/8]>>(7-at%8)&1)

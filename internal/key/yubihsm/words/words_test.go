@@ -151,7 +151,7 @@ func TestTyped(t *testing.T) {
 
 // A word that is not in the list is named by its number alone, at every place.
 func TestUnknownWord(t *testing.T) {
-	for i := range count {
+	for i := range Count {
 		all := strings.Fields(example)
 		secret := all[i]
 		all[i] = secret + "x"
