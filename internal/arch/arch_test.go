@@ -30,6 +30,9 @@ var mayImport = map[string]string{
 	"internal/dial":       "",
 	"internal/session":    "internal/dial internal/noiseconn internal/privval internal/secretconn",
 
+	// The person at the terminal.
+	"internal/terminal": "golang.org/x/sys/unix",
+
 	// JSON of others, secrets, and command lines for operators.
 	"internal/strictjson": "",
 	"internal/shell":      "",
@@ -106,9 +109,11 @@ var mayImport = map[string]string{
 	"internal/ops/vault": "internal/cli internal/config internal/cure internal/home internal/key/soft internal/key/soft/keyfile internal/key/vault internal/oplog internal/provider internal/pubkey github.com/spf13/cobra " +
 		"github.com/spf13/pflag",
 	// Above reach its rooms do not know each other; internal/ops/yubihsm puts their commands together.
-	"internal/ops/yubihsm": "internal/cli internal/config internal/cure internal/home internal/key/soft internal/key/soft/keyfile internal/key/yubihsm internal/migrate internal/oplog internal/ops/yubihsm/reach internal/ops/yubihsm/verify internal/ops/yubihsm/wrapped " +
+	"internal/ops/yubihsm": "internal/cli internal/config internal/cure internal/home internal/key/soft internal/key/soft/keyfile internal/key/yubihsm internal/migrate internal/oplog internal/ops/yubihsm/reach internal/ops/yubihsm/setup internal/ops/yubihsm/verify internal/ops/yubihsm/wrapped " +
 		"internal/provider internal/pubkey internal/regular yubihsm github.com/spf13/cobra github.com/spf13/pflag",
-	"internal/ops/yubihsm/reach":   "internal/cli internal/config internal/cure internal/key/yubihsm internal/provider internal/pubkey internal/regular internal/secret yubihsm github.com/spf13/cobra",
+	"internal/ops/yubihsm/reach": "internal/cli internal/config internal/cure internal/key/yubihsm internal/provider internal/pubkey internal/regular internal/secret yubihsm github.com/spf13/cobra",
+	"internal/ops/yubihsm/setup": "internal/cli internal/cure internal/durable internal/key/yubihsm/provision internal/key/yubihsm/words internal/ops/yubihsm/reach " +
+		"internal/provider internal/regular internal/secret internal/shell internal/terminal yubihsm github.com/spf13/cobra golang.org/x/sys/unix",
 	"internal/ops/yubihsm/wrapped": "internal/cli internal/cure internal/key/yubihsm internal/key/yubihsm/backup internal/ops/yubihsm/reach internal/pubkey internal/regular yubihsm github.com/spf13/cobra",
 	"internal/ops/yubihsm/verify":  "internal/cli internal/cure internal/home internal/pubkey internal/yubico yubihsm github.com/spf13/cobra github.com/spf13/pflag",
 
@@ -147,6 +152,7 @@ var mayImport = map[string]string{
 	// For tests only; no program links these.
 	"internal/ops/nitro/nitrotest":     "internal/eif internal/nitro internal/ops/nitro/image internal/policy github.com/fxamacker/cbor/v2",
 	"internal/watermark/storetest":     "internal/watermark",
+	"internal/terminal/terminaltest":   "golang.org/x/sys/unix",
 	"internal/key/nitrokms/kmstest":    "",
 	"internal/key/vault/vaulttest":     "",
 	"internal/key/yubihsm/yubihsmtest": "filippo.io/edwards25519 github.com/decred/dcrd/dcrec/secp256k1/v4 github.com/decred/dcrd/dcrec/secp256k1/v4/ecdsa",
@@ -157,8 +163,8 @@ var mayImport = map[string]string{
 
 // testOnly are packages that production code must not import.
 var testOnly = []string{"testing", module + "/internal/watermark/storetest", module + "/internal/privval/privvaltest", module + "/internal/key/nitrokms/kmstest", module + "/internal/key/vault/vaulttest",
-	module + "/internal/ops/nitro/nitrotest", module + "/internal/key/yubihsm/yubihsmtest",
-	module + "/internal/ops/yubihsm/reachtest"}
+	module + "/internal/ops/nitro/nitrotest", module + "/internal/key/yubihsm/yubihsmtest", module + "/internal/terminal/terminaltest",
+	module + "/internal/ops/yubihsm/reachtest", module + "/internal/terminal/terminaltest"}
 
 // unsafeIoctl are the packages that hand a struct to the kernel by its address.
 var unsafeIoctl = []string{"yubihsm/internal/usbfs", "internal/nitro/nsm", "internal/enclave/nitro"}

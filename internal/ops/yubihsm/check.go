@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"math"
-	"net"
-	"net/url"
 	"slices"
 	"syscall"
 	"time"
@@ -47,7 +45,7 @@ func (in inspection) add(v provider.Verdict, next, format string, args ...any) {
 
 // device adds the rows of a device, and of its keys if it can be used.
 func (in inspection) device(ctx context.Context, name string) {
-	if isOpen(in.address) {
+	if reach.IsOpen(in.address) {
 		in.add(provider.Unsure, "run the connector on this host, on 127.0.0.1, and reach it through a tunnel if it has to be another one",
 			"%s is not on this host: whoever reaches it can use the device with the password, and who listens on the way can guess a weak one", in.address)
 	}
@@ -121,14 +119,4 @@ func allows(took time.Duration) string {
 		return fmt.Sprintf("%.2gs", math.Max((signatures*took).Seconds(), 0.01))
 	}
 	return fmt.Sprintf("all chains of the device together can have a block every %s, and with vote extensions every %s", seconds(2), seconds(3))
-}
-
-// isOpen reports whether others than this host reach the device at an address.
-func isOpen(address string) bool {
-	u, err := url.Parse(address)
-	if err != nil || u.Scheme == "usb" || u.Hostname() == "localhost" {
-		return false
-	}
-	ip := net.ParseIP(u.Hostname())
-	return ip == nil || !ip.IsLoopback()
 }

@@ -128,7 +128,7 @@ func TestIsOpen(t *testing.T) {
 		"http://127.0.0.1:12345": false, "http://127.9.9.9:1": false, "http://[::1]:12345": false, "http://localhost:12345": false, "usb://": false, "usb://1": false,
 		"http://192.0.2.1:12345": true, "http://hsm.test:12345": true, "https://hsm.test": true, "http://[2001:db8::1]:12345": true, "http://0.0.0.0:12345": true,
 	} {
-		if got := isOpen(address); got != want {
+		if got := reach.IsOpen(address); got != want {
 			t.Errorf("%s: %v", address, got)
 		}
 	}

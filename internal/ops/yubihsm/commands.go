@@ -4,13 +4,14 @@ import (
 	"github.com/spf13/cobra"
 
 	"privyseal/internal/cli"
+	"privyseal/internal/ops/yubihsm/setup"
 	"privyseal/internal/ops/yubihsm/wrapped"
 	"privyseal/internal/provider"
 )
 
 // newCommand returns `privyseal yubihsm`.
 func newCommand(a *provider.House) *cobra.Command {
-	return cli.NewGroup("yubihsm", "Find and test YubiHSM 2 devices, back up and copy their keys",
-		newDetectCommand(), newListCommand(a), newTestCommand(a),
+	return cli.NewGroup("yubihsm", "Set up, find and test YubiHSM 2 devices, back up and copy their keys",
+		newDetectCommand(), newListCommand(a), newTestCommand(a), setup.New(a.App),
 		wrapped.NewExport(a.App), wrapped.NewRestore(a.App), wrapped.NewClone(a.App))
 }

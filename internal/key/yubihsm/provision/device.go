@@ -21,6 +21,9 @@ const (
 	pause       = 100 * time.Millisecond
 )
 
+// attempts is how often a step is done again whose answer was lost.
+const attempts = 3
+
 // Login opens sessions.
 type Login struct {
 	ID  uint16 // of the authentication key
@@ -65,7 +68,7 @@ func (e *OtherError) Error() string {
 // LockedError is a device that none of the logins opens.
 type LockedError struct {
 	Device Device
-	ID     uint16 // of the authentication key that was tried last
+	ID     uint16 // of the authentication key that was tried, the operator's if there was one
 	// Missing reports whether the device has no such authentication key. Otherwise the
 	// password is another one.
 	Missing bool
@@ -80,6 +83,19 @@ func (e *LockedError) Error() string {
 		return fmt.Sprintf("the YubiHSM at %s has no authentication key 0x%04x", e.Device.Address, e.ID)
 	}
 	return fmt.Sprintf("authentication key 0x%04x of the YubiHSM at %s has another password", e.ID, e.Device.Address)
+}
+
+// DiffersError is an object that has an id of the set-up, and is not what the words make.
+type DiffersError struct {
+	Device Device
+	Type   yubihsm.ObjectType
+	ID     uint16
+	What   string // differs
+}
+
+// Error implements error.
+func (e *DiffersError) Error() string {
+	return fmt.Sprintf("%v 0x%04x of the YubiHSM at %s is not what the words make: it has %s", e.Type, e.ID, e.Device.Address, e.What)
 }
 
 // visit opens a session for as long as f takes. f is given what the device says of itself.
@@ -119,6 +135,7 @@ func shut(err error) (is, missing bool) {
 // The error is a [*LockedError] if none does.
 func (d Device) enter(ctx context.Context, logins []Login, f func(context.Context, *yubihsm.Session, yubihsm.DeviceInfo, Login) error) error {
 	locked := &LockedError{Device: d}
+	operators := false
 	for _, l := range logins {
 		opened := false
 		err := d.visit(ctx, l, func(ctx context.Context, s *yubihsm.Session, info yubihsm.DeviceInfo) error {
@@ -129,7 +146,10 @@ func (d Device) enter(ctx context.Context, logins []Login, f func(context.Contex
 		if opened || !is {
 			return err
 		}
-		locked.ID, locked.Missing = l.ID, missing
+		if !operators {
+			locked.ID, locked.Missing = l.ID, missing
+		}
+		operators = operators || !l.factory && !l.words
 	}
 	var nobody [16]byte
 	err := d.visit(ctx, Login{ID: temporary, Key: yubihsm.NewKey(nobody, nobody)}, func(context.Context, *yubihsm.Session, yubihsm.DeviceInfo) error { return nil })
@@ -219,7 +239,7 @@ func (d Device) Reset(ctx context.Context, l Login) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("the YubiHSM at %s was told to reset, and is not empty: %w", d.Address, failed)
+	return fmt.Errorf("the YubiHSM at %s was asked to reset, and is not empty: %w", d.Address, failed)
 }
 
 // back waits for a device that restarts.

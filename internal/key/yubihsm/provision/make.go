@@ -13,22 +13,6 @@ import (
 	"privyseal/yubihsm"
 )
 
-// attempts is how often a step is done again whose answer was lost.
-const attempts = 3
-
-// DiffersError is an object that has an id of the set-up, and is not what the words make.
-type DiffersError struct {
-	Device Device
-	Type   yubihsm.ObjectType
-	ID     uint16
-	What   string // differs
-}
-
-// Error implements error.
-func (e *DiffersError) Error() string {
-	return fmt.Sprintf("%v 0x%04x of the YubiHSM at %s is not what the words make: it has %s", e.Type, e.ID, e.Device.Address, e.What)
-}
-
 // Secrets are what 24 words make for a device. The caller wipes them.
 type Secrets struct {
 	admin yubihsm.AuthenticationKey
@@ -297,7 +281,7 @@ func (d Device) verify(ctx context.Context, s *Secrets) error {
 		}
 	}
 	if o := is.find(temporaryRole); o != nil && isTemporary(*o) {
-		return fmt.Errorf("the YubiHSM at %s was told to delete authentication key 0x%04x, and still has it", d.Address, temporary)
+		return fmt.Errorf("the YubiHSM at %s was asked to delete authentication key 0x%04x, and still has it", d.Address, temporary)
 	}
 	return d.check(ctx, is, s)
 }

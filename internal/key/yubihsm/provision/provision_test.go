@@ -186,7 +186,7 @@ func TestEachByte(t *testing.T) {
 	s := secretsOf(t, example)
 	n := commands(t, d, ours, s)
 	for i := range n {
-		for _, b := range []int{0, 2, 3, 4, 11, 19, -9, -1} {
+		for _, b := range []int{0, 3, 4, 11, -9} {
 			d.Reset()
 			d.Next(yubihsmtest.Any, append(make([]yubihsmtest.Fault, i), yubihsmtest.Flip(b))...)
 			again(t, fmt.Sprintf("byte %d of answer %d", b, i+1), d, ours, s)

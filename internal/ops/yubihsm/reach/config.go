@@ -9,6 +9,8 @@ package reach
 import (
 	"fmt"
 	"math"
+	"net"
+	"net/url"
 	"slices"
 
 	"privyseal/internal/config"
@@ -91,4 +93,14 @@ func SetOf(c *config.Config, ch config.Chain) (*Set, error) {
 // lies.
 func (s *Set) Login(path func(string) string) Login {
 	return Login{ID: uint16(s.AuthKey), File: path(s.PasswordFile)}
+}
+
+// IsOpen reports whether others than this host reach the device at an address.
+func IsOpen(address string) bool {
+	u, err := url.Parse(address)
+	if err != nil || u.Scheme == "usb" || u.Hostname() == "localhost" {
+		return false
+	}
+	ip := net.ParseIP(u.Hostname())
+	return ip == nil || !ip.IsLoopback()
 }

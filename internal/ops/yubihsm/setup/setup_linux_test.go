@@ -1,0 +1,547 @@
+package setup
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/spf13/cobra"
+
+	"privyseal/internal/cli"
+	"privyseal/internal/cure"
+	"privyseal/internal/key/yubihsm/provision"
+	"privyseal/internal/key/yubihsm/words"
+	"privyseal/internal/key/yubihsm/yubihsmtest"
+	"privyseal/internal/terminal/terminaltest"
+	"privyseal/yubihsm"
+)
+
+const (
+	example = "double section release consider diet pilot flip shell mother alone what fantasy much answer lottery crew nut reopen stereo square popular addict just animal"
+	serial  = "0012345678"
+)
+
+// world is a device of the factory, a terminal, and a folder.
+type world struct {
+	t    *testing.T
+	dev  *yubihsmtest.Device
+	tty  *terminaltest.Terminal
+	dir  string
+	path string // of the terminal
+}
+
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	t.Setenv("TERM", "xterm")
+	w := &world{t: t, dev: yubihsmtest.New(t, yubihsmtest.Options{}), tty: terminaltest.New(t), dir: t.TempDir()}
+	w.path = w.tty.Path
+	return w
+}
+
+// alone is a world without a terminal.
+func alone(t *testing.T) *world {
+	w := newWorld(t)
+	w.path = w.file("no terminal", "")
+	return w
+}
+
+func (w *world) file(name, text string) string {
+	w.t.Helper()
+	path := filepath.Join(w.dir, name)
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		w.t.Fatal(err)
+	}
+	return path
+}
+
+// passwords is the folder for the files of the roles.
+func (w *world) passwords() string { return filepath.Join(w.dir, "passwords") }
+
+// words returns the flags of given words.
+func (w *world) words(text string) []string {
+	return []string{"--restore", "--words-file", w.file("words", text)}
+}
+
+// start runs `privyseal yubihsm setup`, and returns how to wait for what it prints.
+func (w *world) start(args ...string) (wait func() (string, error)) {
+	w.t.Helper()
+	var out bytes.Buffer
+	cmd := (&setting{app: &cli.App{}, tty: w.path}).command()
+	root := &cobra.Command{Use: "privyseal", SilenceErrors: true, SilenceUsage: true}
+	root.AddCommand(cmd)
+	root.SetOut(&out)
+	root.SetErr(&out)
+	root.SetArgs(append([]string{"setup", "--device", w.dev.URL(), "--password-dir", w.passwords()}, args...))
+	done := make(chan error, 1)
+	go func() { done <- root.ExecuteContext(w.t.Context()) }()
+	return func() (string, error) { err := <-done; return out.String(), err }
+}
+
+// must is start that has to succeed.
+func (w *world) must(args ...string) string {
+	w.t.Helper()
+	out, err := w.start(args...)()
+	if err != nil {
+		w.t.Fatalf("%v\n%s", err, out)
+	}
+	return out
+}
+
+// refuses is start that has to fail with want, and to change neither the device nor the folder.
+func (w *world) refuses(want string, args ...string) {
+	w.t.Helper()
+	before := w.all()
+	out, err := w.start(args...)()
+	w.failed(want, before, out, err)
+}
+
+func (w *world) failed(want, before, out string, err error) {
+	w.t.Helper()
+	if err == nil || out != "" {
+		w.t.Errorf("%v, want %q\n%s", err, want, out)
+		return
+	}
+	if what, next := cure.Split(err.Error()); !strings.Contains(what+" -> "+next, want) {
+		w.t.Errorf("%s -> %s\nwant %s", what, next, want)
+	}
+	if after := w.all(); after != before {
+		w.t.Errorf("there was\n%s\nand is\n%s", before, after)
+	}
+}
+
+// all is what is on the device and in the folder.
+func (w *world) all() string {
+	var b strings.Builder
+	for _, o := range w.dev.Objects() {
+		fmt.Fprintf(&b, "%+v\n", o)
+	}
+	files, _ := filepath.Glob(filepath.Join(w.passwords(), "*"))
+	for _, f := range files {
+		text, _ := os.ReadFile(f)
+		fmt.Fprintf(&b, "%s: %s\n", f, text)
+	}
+	return b.String()
+}
+
+// shown is one of the words on the page.
+var shown = regexp.MustCompile(`([0-9]+)  ([a-z]+)`)
+
+// reads waits for the words, and presses Return.
+func (w *world) reads() (list []string) {
+	w.t.Helper()
+	page := w.tty.Reads("Press Return when they are written down.")
+	list = make([]string, words.Count)
+	for _, m := range shown.FindAllStringSubmatch(page, -1) {
+		n, err := strconv.Atoi(m[1])
+		if err != nil || n < 1 || n > len(list) || list[n-1] != "" {
+			w.t.Fatalf("word %q in\n%s", m[1], page)
+		}
+		list[n-1] = m[2]
+	}
+	w.tty.Types("\r")
+	return list
+}
+
+// types types words, one to a line, each when it is asked for.
+func (w *world) types(list []string) {
+	w.t.Helper()
+	for i, word := range list {
+		w.tty.Reads(fmt.Sprintf("Word %d of 24: ", i+1))
+		if w.tty.Echoes() {
+			w.t.Error("echo is on")
+		}
+		w.tty.Types(word + "\r")
+	}
+}
+
+// isSetUp fails the test if the device and the files are not those of some words.
+func (w *world) isSetUp(text string) {
+	w.t.Helper()
+	parsed, err := words.Parse([]byte(text))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	secrets, err := provision.Derive(parsed)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	ours := provision.Device{Address: w.dev.URL()}
+	at, err := ours.Look(context.Background(), secrets.Logins()...)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if begun, err := ours.Begun(context.Background(), at, secrets); !begun || err != nil || at.As.ID != provision.Admin || len(at.Objects) < 6 {
+		w.t.Errorf("it is not set up: %v, %v, %+v", begun, err, at)
+	}
+	if _, err := ours.Look(context.Background(), provision.Factory()); err == nil {
+		w.t.Error("the factory's password opens it")
+	}
+	for _, role := range []string{"operator", "auditor", "validator"} {
+		path := filepath.Join(w.passwords(), role+"-password")
+		got, err := os.ReadFile(path)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		want, err := parsed.Password(role)
+		if info, statErr := os.Stat(path); err != nil || statErr != nil || info.Mode() != 0o600 || string(got) != string(want)+"\n" {
+			w.t.Errorf("%s: %q, want %q, %v, %v", path, got, want, info, err)
+		}
+	}
+}
+
+// New words are shown where nothing keeps them, and asked back before the device changes. A
+// word that is typed wrongly is named, and the same words are shown again.
+func TestNewWords(t *testing.T) {
+	w := newWorld(t)
+	wait := w.start()
+	list := w.reads()
+	mistaken := append(append([]string{}, list[:4]...), "zebra")
+	if list[4] == "zebra" {
+		mistaken[4] = "zoo"
+	}
+	w.types(mistaken)
+	w.tty.Reads("Word 5 is not the one that was shown.")
+	if n := len(w.dev.Objects()); n != 1 {
+		t.Errorf("the device has %d objects by now", n)
+	}
+	w.tty.Types("\r")
+	if again := w.reads(); strings.Join(again, " ") != strings.Join(list, " ") {
+		t.Errorf("first %q, then %q", list, again)
+	}
+	w.tty.Reads("Word 1 of 24: ")
+	w.tty.Types(strings.ToUpper(strings.Join(list[:20], " ")) + "\r")
+	w.tty.Reads("Word 21 of 24: ")
+	w.tty.Types(strings.Join(list[20:], "  ") + "\r")
+	out, err := wait()
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.isSetUp(strings.Join(list, " "))
+	kept := w.tty.Keeps()
+	for i, word := range list {
+		if strings.Contains(kept, word) && !strings.Contains(fixed, word) || strings.Contains(out, " "+word+" ") {
+			t.Errorf("word %d, %s, is kept:\n%s\n%s", i+1, word, kept, out)
+		}
+	}
+	if strings.Contains(kept, "zebra") || strings.Contains(kept, "zoo") {
+		t.Errorf("what was typed shows:\n%s", kept)
+	}
+	for _, want := range []string{
+		"the YubiHSM " + serial + " at " + w.dev.URL() + " is set up\n", "authentication key 1, admin: the 24 words\n",
+		"authentication key 4, validator: " + w.passwords() + "/validator-password\n", "\nnext: `privyseal init --provider yubihsm --chain-id ",
+	} {
+		if !strings.Contains(out, want) {
+			t.Errorf("it prints\n%s\nwithout %q", out, want)
+		}
+	}
+}
+
+// fixed is what the terminal says beside the words, which a word may be part of.
+const fixed = "Now type the words from the paper, one or more to a line. Nothing shows what you type. Word 5 is not the one that was shown. Press Return to see the words again. of"
+
+// Three mistakes end it, and nothing has changed.
+func TestWordsThatWereNotWrittenDown(t *testing.T) {
+	w := newWorld(t)
+	before := w.all()
+	wait := w.start()
+	for try := range tries {
+		list := w.reads()
+		w.tty.Reads("Word 1 of 24: ")
+		w.tty.Types(strings.Join(list[:23], " ") + " x\r")
+		w.tty.Reads("Word 24 is not the one that was shown.")
+		if try < tries-1 {
+			w.tty.Types("\r")
+		}
+	}
+	out, err := wait()
+	w.failed("the words were not typed as they were shown, 3 times; nothing on the device has changed, and the words are worth nothing -> type the same command again", before, out, err)
+}
+
+// A device that is not empty is erased when its number was typed, at the terminal or as a
+// flag, and never otherwise.
+func TestNotEmpty(t *testing.T) {
+	w := newWorld(t)
+	w.dev.ProvisionEd25519(t, 7)
+	before := w.all()
+	for _, typed := range []string{"12345679", "", "yes", "y", "12345678x"} {
+		wait := w.start()
+		if asks := w.tty.Reads("type the serial number: "); !strings.Contains(asks, "the YubiHSM "+serial+" at "+w.dev.URL()+" is not empty: 1 authentication key, 1 asymmetric key") {
+			t.Errorf("it asks\n%s", asks)
+		}
+		w.tty.Types(typed + "\r")
+		out, err := wait()
+		w.failed("that is not the serial number of the device; nothing on it has changed", before, out, err)
+	}
+	w.refuses("--serial 12345679 is not that of the YubiHSM at "+w.dev.URL()+", which has "+serial, "--serial", "12345679")
+	w.refuses(`--serial: "x" is not a serial number`, "--serial", "x")
+	wait := w.start()
+	w.tty.Reads("type the serial number: ")
+	w.tty.Types(serial + "\r")
+	list := w.reads()
+	w.types(list)
+	if _, err := wait(); err != nil {
+		t.Fatal(err)
+	}
+	w.isSetUp(strings.Join(list, " "))
+	if n := len(w.dev.Objects()); n != 6 {
+		t.Errorf("the device has %d objects", n)
+	}
+}
+
+// A device that was set up before is erased with its own administrator's password, which is
+// asked for, or in a file.
+func TestSetUpBefore(t *testing.T) {
+	w := newWorld(t)
+	w.must(w.words(example)...)
+	if err := os.RemoveAll(w.passwords()); err != nil {
+		t.Fatal(err)
+	}
+	before := w.all()
+	for password, want := range map[string]string{"password": "authentication key 0x0001 of the YubiHSM at " + w.dev.URL() + " has another password -> name one", "": "no password was typed; nothing on the device has changed"} {
+		wait := w.start()
+		w.tty.Reads("Password of authentication key 0x0001 (of 1 the 24 words, if tmkms or privyseal has set it up): ")
+		w.tty.Types(password + "\r")
+		out, err := wait()
+		w.failed(want, before, out, err)
+	}
+	w.refuses("has another password -> name one that opens it with --auth-key and --password-file; without any, hold", "--password-file", w.file("wrong", "wrong"), "--serial", serial)
+	wait := w.start()
+	w.tty.Reads("Password of authentication key 0x0001")
+	w.tty.Reads(": ")
+	w.tty.Types(example + "\r")
+	w.tty.Reads("is not empty: 1 opaque object, 4 authentication keys, 1 wrap key")
+	w.tty.Types(serial + "\r")
+	list := w.reads()
+	w.types(list)
+	if _, err := wait(); err != nil {
+		t.Fatal(err)
+	}
+	w.isSetUp(strings.Join(list, " "))
+	if strings.Contains(w.tty.Keeps(), "section release") {
+		t.Error("the password shows")
+	}
+}
+
+// A role without the right to reset the device is refused, and one that is missing.
+func TestWrongRole(t *testing.T) {
+	w := alone(t)
+	w.must(w.words(example)...)
+	other := "abandon amount liar amount expire adjust cage candy arch gather drum bullet absurd math era live bid rhythm alien crouch range attend journey unaware"
+	args := append(w.words(other), "--serial", serial)
+	w.refuses("authentication key 0x0002 of the YubiHSM at "+w.dev.URL()+" may not do this: it lacks the capability reset-device -> name one",
+		append(args, "--auth-key", "2", "--password-file", filepath.Join(w.passwords(), "operator-password"))...)
+	w.refuses("the YubiHSM at "+w.dev.URL()+" has no authentication key 0x0009", append(args, "--auth-key", "9", "--password-file", w.file("nine", "nine"))...)
+	w.refuses("authentication key 0x0001 of the YubiHSM at "+w.dev.URL()+" has another password", args...)
+	if w.dev.Count(yubihsmtest.ResetDevice) != 0 {
+		t.Error("a device was reset")
+	}
+	weak := yubihsmtest.Object{Type: yubihsmtest.AuthenticationKey, ID: 1, Algorithm: yubihsmtest.AES128Auth, Capabilities: yubihsmtest.All &^ yubihsmtest.CanGetRandom, Delegated: yubihsmtest.All}
+	w = newWorld(t)
+	w.dev.Provision(t, weak, []byte("password"))
+	w.refuses("may not do this: it lacks the capability get-pseudo-random")
+}
+
+// What is wrong with given words is said, and which one.
+func TestGivenWords(t *testing.T) {
+	w := alone(t)
+	all := strings.Fields(example)
+	for want, text := range map[string]string{
+		"words: word 3 of 24 is not in the list of words": strings.Replace(example, "release", "releas", 1),
+		"words: 24 words are needed, and these are 23":    strings.Join(all[1:], " "),
+		"words: the checksum of the 24 words is wrong":    strings.Join(append([]string{all[1], all[0]}, all[2:]...), " "),
+		"words: 24 words are needed, and these are 0":     "",
+		"cannot read the file with words ":                strings.Repeat("x", maxWords+1),
+	} {
+		w.refuses(want, w.words(text)...)
+	}
+	args := w.words(example)
+	if err := os.Chmod(args[2], 0o644); err != nil {
+		t.Fatal(err)
+	}
+	w.refuses("has mode 0644, so that others may have read it", args...)
+	w.refuses("no such file", "--restore", "--words-file", filepath.Join(w.dir, "none"))
+	if w.dev.Count(yubihsmtest.Any) != 0 {
+		t.Error("the device was asked")
+	}
+}
+
+// Words are asked for until they belong together, three times. A word that is not in the list
+// is asked for again at once.
+func TestTypedWords(t *testing.T) {
+	w := newWorld(t)
+	all := strings.Fields(example)
+	wait := w.start("--restore")
+	w.tty.Reads("Type the 24 words, one or more to a line. Nothing shows what you type.")
+	w.tty.Reads("Word 1 of 24: ")
+	w.tty.Types("double section releas consider\r")
+	w.tty.Reads("Word 3 is not in the list of words (BIP 39, English).")
+	w.tty.Reads("Word 3 of 24: ")
+	w.tty.Types(strings.Join(all[2:22], " ") + " animal just\r")
+	w.tty.Reads("the checksum of the 24 words is wrong: ")
+	w.tty.Reads("Word 1 of 24: ")
+	w.tty.Types(example + "\r")
+	if _, err := wait(); err != nil {
+		t.Fatal(err)
+	}
+	w.isSetUp(example)
+	if kept := w.tty.Keeps(); strings.Contains(kept, "section") || strings.Contains(kept, "animal") {
+		t.Errorf("what was typed shows:\n%s", kept)
+	}
+
+	w = newWorld(t)
+	before := w.all()
+	wait = w.start("--restore")
+	for range tries {
+		w.tty.Reads("Word 1 of 24: ")
+		w.tty.Types(strings.Repeat("zoo ", 25) + "\r")
+		w.tty.Reads("There are more than 24 words")
+	}
+	out, err := wait()
+	w.failed("the checksum of the 24 words is wrong", before, out, err)
+}
+
+// A device that the words have set up is left as it is, with its keys, and the files come
+// back.
+func TestRestoreAgain(t *testing.T) {
+	w := alone(t)
+	out := w.must(w.words(example)...)
+	if !strings.Contains(out, "backups come back with `privyseal yubihsm restore FILE --device "+w.dev.URL()+" --auth-key 2 --password-file "+w.passwords()+"/operator-password`") {
+		t.Errorf("it prints\n%s", out)
+	}
+	w.dev.ProvisionEd25519(t, 7)
+	before := w.all()
+	if out := w.must(w.words(example)...); !strings.Contains(out, " is set up with these words\n") || w.all() != before {
+		t.Errorf("%s\nthere was\n%s\nand is\n%s", out, before, w.all())
+	}
+	if err := os.Remove(filepath.Join(w.passwords(), "validator-password")); err != nil {
+		t.Fatal(err)
+	}
+	w.must(append(w.words(example), "--serial", serial)...)
+	w.isSetUp(example)
+	if w.all() != before || w.dev.Count(yubihsmtest.ResetDevice) != 0 {
+		t.Errorf("there is\n%s", w.all())
+	}
+}
+
+// A folder in which the files cannot be made is refused before anything changes.
+func TestPasswordFolder(t *testing.T) {
+	w := alone(t)
+	if err := os.Mkdir(w.passwords(), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(w.passwords(), "auditor-password")
+	for _, text := range []string{"mine", "\n", "", strings.Repeat("x", 2*maxPassword)} {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		w.refuses(path+" already exists, and nothing is overwritten -> move it away, or name another folder with --password-dir", w.words(example)...)
+		w.path = w.tty.Path
+		w.refuses(path + " already exists, and nothing is overwritten")
+		w.path = filepath.Join(w.dir, "no terminal")
+	}
+	if err := errors.Join(os.Remove(path), os.Symlink("nowhere", path)); err != nil {
+		t.Fatal(err)
+	}
+	w.refuses(path+" already exists", w.words(example)...)
+	w.refuses("the passwords cannot be written: write "+w.dir+"/words: not a directory", append(w.words(example), "--password-dir", filepath.Join(w.dir, "words", "below"))...)
+}
+
+// A set-up that is cut off says how it is finished, and is finished by that.
+func TestInterrupted(t *testing.T) {
+	for command := range map[byte]bool{yubihsmtest.PutAuthenticationKey: true, yubihsmtest.PutWrapKey: true, yubihsmtest.PutOpaque: true, yubihsmtest.DeleteObject: true} {
+		w := newWorld(t)
+		w.dev.Next(command, yubihsmtest.UnpluggedWithin())
+		wait := w.start()
+		list := w.reads()
+		w.types(list)
+		out, err := wait()
+		if err == nil || out != "" {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		what, next := cure.Split(err.Error())
+		if !strings.HasPrefix(what, "the device may be set up in part, and may still have the password that everybody knows: cannot use the YubiHSM at ") ||
+			!strings.HasPrefix(next, "finish it with the same words: `privyseal ") || !strings.HasSuffix(next, " --restore`") {
+			t.Errorf("%s -> %s", what, next)
+		}
+		if _, err := os.Stat(w.passwords()); err == nil {
+			t.Error("there are passwords")
+		}
+		w.dev.Plug()
+		w.path = w.file("no terminal", "")
+		w.must(w.words(strings.Join(list, " "))...)
+		w.isSetUp(strings.Join(list, " "))
+	}
+}
+
+// Without the words of an interrupted set-up, it says where they are asked for.
+func TestInterruptedByOthers(t *testing.T) {
+	w := newWorld(t)
+	w.dev.Next(yubihsmtest.DeleteObject, yubihsmtest.UnpluggedWithin())
+	wait := w.start()
+	w.types(w.reads())
+	if _, err := wait(); err == nil {
+		t.Fatal("nothing has failed")
+	}
+	w.dev.Plug()
+	w.refuses("has no authentication key 0x0001, and a set-up of it was interrupted -> finish it with its words: `privyseal ")
+
+	w = newWorld(t)
+	w.dev.Next(yubihsmtest.PutWrapKey, yubihsmtest.UnpluggedWithin())
+	wait = w.start()
+	w.types(w.reads())
+	if _, err := wait(); err == nil {
+		t.Fatal("nothing has failed")
+	}
+	w.dev.Plug()
+	before := w.all()
+	wait = w.start()
+	if asks := w.tty.Reads("type the serial number: "); !strings.Contains(asks, "if that is a set-up that was interrupted, its words finish it, with --restore") {
+		t.Errorf("it asks\n%s", asks)
+	}
+	w.tty.Types("\r")
+	out, err := wait()
+	w.failed("that is not the serial number", before, out, err)
+	w.path = w.file("no terminal", "")
+	w.refuses("is not empty: 4 authentication keys, 1 wrap key; nothing has changed -> to erase all of it, add --serial", w.words(example)...)
+	w.must(append(w.words(example), "--serial", serial)...)
+	w.isSetUp(example)
+}
+
+// What cannot be meant, and where words cannot go, is refused.
+func TestFlags(t *testing.T) {
+	w := alone(t)
+	w.refuses("this needs a terminal: the words go through no pipe and into no log: there is no terminal")
+	w.refuses("this needs a terminal", "--restore")
+	w.refuses("--words-file goes with --restore", "--words-file", "x")
+	w.refuses("--auth-key and --password-file go together", "--auth-key", "2")
+	w.refuses("--device is missing", "--device", "")
+	w.refuses("--device is wrong", "--device", "ftp://x")
+	w.refuses("--device http://192.0.2.1:12345 is not on this host: whoever reads along", "--device", "http://192.0.2.1:12345")
+	w.dev.Unplug()
+	w.refuses("cannot use the YubiHSM at "+w.dev.URL(), w.words(example)...)
+	w.refuses("none: no such file or directory", append(w.words(example), "--password-file", filepath.Join(w.dir, "none"))...)
+	w.dev.Plug()
+	for range yubihsmtest.MaxSessions {
+		w.occupies()
+	}
+	w.refuses("all 16 sessions of the YubiHSM at "+w.dev.URL()+" are in use -> wait half a minute", w.words(example)...)
+}
+
+// occupies takes a session.
+func (w *world) occupies() {
+	w.t.Helper()
+	transport, err := yubihsm.Open(w.dev.URL())
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if _, err := yubihsm.Authenticate(w.t.Context(), transport, 1, yubihsm.DeriveKey([]byte("password"))); err != nil {
+		w.t.Fatal(err)
+	}
+}
