@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"time"
 
 	"privyseal/internal/pubkey"
 )
@@ -19,6 +20,7 @@ type Key struct {
 	version int
 	public  pubkey.Key
 	verify  func(message, signature []byte) bool
+	record  *record
 }
 
 // Open returns the key of a reference. It becomes the owner of a new client. It does not
@@ -46,7 +48,8 @@ func Open(c Config, r Reference) (*Key, error) {
 }
 
 func (c *Client) key(name string, version int, public pubkey.Key) *Key {
-	return &Key{client: c, name: name, version: version, public: public, verify: public.Verifier()}
+	return &Key{client: c, name: name, version: version, public: public, verify: public.Verifier(),
+		record: &record{Status: Status{Address: c.base.Scheme + "://" + c.base.Host, Since: time.Now()}}}
 }
 
 // Public returns the public key, a [pubkey.Key].
@@ -57,6 +60,9 @@ func (k *Key) PublicKey() pubkey.Key { return k.public }
 
 // Close ends the session in this process. A Sign that is under way fails.
 func (k *Key) Close() error { return k.client.Close() }
+
+// Status returns how the server does. It does not ask it.
+func (k *Key) Status() Status { return k.record.now() }
 
 // String returns type and address.
 func (k *Key) String() string { return "Vault key " + k.public.String() }
@@ -80,7 +86,12 @@ func (k *Key) Sign(_ io.Reader, message []byte, opts crypto.SignerOpts) ([]byte,
 	if opts != nil && opts != crypto.Hash(0) {
 		return nil, errors.New("cannot sign: a Vault key takes the whole message, and no options")
 	}
-	return k.sign(k.client.ctx, message)
+	began := time.Now()
+	signature, err := k.sign(k.client.ctx, message)
+	if k.client.ctx.Err() == nil {
+		k.record.note(time.Since(began), err)
+	}
+	return signature, err
 }
 
 func (k *Key) sign(ctx context.Context, message []byte) ([]byte, error) {

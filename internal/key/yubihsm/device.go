@@ -23,7 +23,7 @@ const (
 type times struct {
 	patience  time.Duration // a signature, whatever happens
 	try       time.Duration // a device has for it, from when it is its turn
-	keepAlive time.Duration // a session may be without a command; the device ends it after 30 s
+	keepAlive time.Duration // between questions to a device that keep its session, which it ends after 30 s without any
 	tend      time.Duration // between looks at devices: are they to be kept alive, or back?
 }
 
@@ -38,28 +38,37 @@ type device struct {
 	// turn holds an element while somebody uses what is below.
 	turn      chan struct{}
 	session   *hsm.Session // nil: none
-	used      time.Time    // when the session was used last
+	asked     time.Time    // when the device was asked last who it is
 	abandoned []time.Time  // when sessions were left behind that may still be there
 	broke     error        // why the last one was
 
 	mu     sync.Mutex
 	status Status
+	tally  map[*target]tally
+}
+
+// tally is what a device has signed with one key.
+type tally struct {
+	signatures uint64
+	took, last time.Duration
 }
 
 // Status is how a device does.
 type Status struct {
 	Address string
-	// Info is what the device said of itself, zero if it was never reached.
+	// Info is what the device said of itself, some seconds ago while it answers; zero if it
+	// was never reached.
 	Info hsm.DeviceInfo
 	// Failed is why the device is not asked to sign, as long as another one does; nil if
 	// nothing is wrong with it.
 	Failed error
-	// Since is when Failed last changed between nil and an error.
+	// Since is when Failed last changed between nil and an error, or when the devices were
+	// opened.
 	Since time.Time
-	// Signatures counts those that verified, and LastTook is how long the last one took,
-	// without the time in the queue.
-	Signatures uint64
-	LastTook   time.Duration
+	// Signatures counts those that verified. Took is how long all of them took, and LastTook
+	// the last one, without the time in the queue.
+	Signatures     uint64
+	Took, LastTook time.Duration
 }
 
 // errAway is the answer of a device that failed while we waited for it.
@@ -103,7 +112,6 @@ func (d *device) attempt(ctx context.Context, commands func(context.Context, *hs
 		}
 	}
 	err = commands(ctx, d.session)
-	d.used = time.Now()
 	d.judge(err)
 	return isNew, err
 }
@@ -125,12 +133,19 @@ func (d *device) open(ctx context.Context) error {
 		}
 		return err
 	}
-	d.session, d.used = session, now
-	info, err := session.DeviceInfo(ctx) // which also says how long a message may be
+	d.session = session
+	err = d.ask(ctx, session) // which also learns how long a message may be
 	d.judge(err)
+	return err
+}
+
+// ask asks the device who it is, and how full its log is. The caller has its turn.
+func (d *device) ask(ctx context.Context, s *hsm.Session) error {
+	info, err := s.DeviceInfo(ctx)
 	if err != nil {
 		return err
 	}
+	d.asked = time.Now()
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.status.Info = info
@@ -171,14 +186,14 @@ func (d *device) abandon(why error) {
 	d.broke = why
 }
 
-// keepAlive sends something if nobody else did for a while. A session that is over is
-// replaced, before a vote has to wait for that.
+// keepAlive asks the device who it is, from time to time, which also keeps a session that
+// nobody uses. One that is over is replaced, before a vote has to wait for that.
 func (d *device) keepAlive(ctx context.Context, then func(error)) {
 	d.do(ctx, func() bool { return false }, func(ctx context.Context, s *hsm.Session) error {
-		if time.Since(d.used) < d.times.keepAlive {
+		if time.Since(d.asked) < d.times.keepAlive {
 			return nil
 		}
-		return s.Echo(ctx, nil)
+		return d.ask(ctx, s)
 	}, then)
 }
 
@@ -202,11 +217,30 @@ func (d *device) failed() error {
 }
 
 // signed counts a signature.
-func (d *device) signed(took time.Duration) {
+func (d *device) signed(k *target, took time.Duration) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.status.Signatures++
+	d.status.Took += took
 	d.status.LastTook = took
+	of := d.tally[k]
+	d.tally[k] = tally{of.signatures + 1, of.took + took, took}
+}
+
+// of returns the status, with the signatures of one key.
+func (d *device) of(k *target) Status {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	s, of := d.status, d.tally[k]
+	s.Signatures, s.Took, s.LastTook = of.signatures, of.took, of.last
+	return s
+}
+
+// forget drops what was counted of a key.
+func (d *device) forget(k *target) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.tally, k)
 }
 
 // close closes the session, if the device still answers, and the transport. Nobody uses

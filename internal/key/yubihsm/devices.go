@@ -70,7 +70,7 @@ func open(c Config, t times) (*Devices, error) {
 			return nil, err
 		}
 		ds.list = append(ds.list, &device{address: address, transport: transport, authKey: c.AuthKey, key: c.Key, times: t,
-			turn: make(chan struct{}, 1), status: Status{Address: address}})
+			turn: make(chan struct{}, 1), status: Status{Address: address, Since: time.Now()}, tally: map[*target]tally{}})
 	}
 	for _, d := range ds.list {
 		ds.tends.Go(func() { ds.tend(d) })
@@ -191,7 +191,7 @@ func (ds *Devices) signOn(ctx context.Context, d *device, k *target, message []b
 	}, func(err error) {
 		switch {
 		case err == nil:
-			d.signed(took)
+			d.signed(k, took)
 			ds.note(d, nil)
 		case !isTooLong(err) && err != errAway && ds.ctx.Err() == nil:
 			ds.note(d, d.explain(k.id, err))
@@ -253,7 +253,7 @@ func (ds *Devices) probe(d *device) error {
 	return nil
 }
 
-// Status returns how each device does, in the order of the config.
+// Status returns how each device does, in the order of the config. It waits for none.
 func (ds *Devices) Status() (list []Status) {
 	for _, d := range ds.list {
 		d.mu.Lock()
@@ -287,6 +287,9 @@ func (ds *Devices) release(k *target) error {
 	}
 	isLast := i >= 0 && len(ds.keys) == 0
 	ds.mu.Unlock()
+	for _, d := range ds.list {
+		d.forget(k)
+	}
 	if isLast {
 		return ds.Close()
 	}

@@ -64,6 +64,16 @@ func (k *Key) PublicKey() pubkey.Key { return k.public }
 // Close lets go of the devices, which are closed with the last of their keys.
 func (k *Key) Close() error { return k.devices.release(k.target) }
 
+// Status returns how each device does, in the order of the config, with the signatures of
+// this key. It waits for none.
+func (k *Key) Status() []Status {
+	list := make([]Status, len(k.devices.list))
+	for i, d := range k.devices.list {
+		list[i] = d.of(k.target)
+	}
+	return list
+}
+
 // String returns type and address.
 func (k *Key) String() string { return "YubiHSM key " + k.public.String() }
 

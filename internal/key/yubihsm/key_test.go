@@ -401,9 +401,9 @@ func TestKeepAlive(t *testing.T) {
 	d := w.dev[0]
 	sessions := d.Count(byte(hsm.CommandCreateSession))
 	for range 5 {
-		echoes := d.Count(yubihsmtest.Echo)
+		asked := d.Count(yubihsmtest.GetDeviceInfo)
 		d.Advance(20 * time.Second)
-		w.await("an echo", func() bool { return d.Count(yubihsmtest.Echo) > echoes+1 })
+		w.await("a question", func() bool { return d.Count(yubihsmtest.GetDeviceInfo) > asked+1 })
 	}
 	if n := d.Count(byte(hsm.CommandCreateSession)); n != sessions {
 		t.Errorf("%d sessions were opened", n-sessions)
@@ -413,13 +413,13 @@ func TestKeepAlive(t *testing.T) {
 	w.await("a new session", func() bool { return d.Count(byte(hsm.CommandCreateSession)) > sessions })
 }
 
-// TestQuietWhileBusy: nothing is sent to a device that is in use.
-func TestQuietWhileBusy(t *testing.T) {
+// TestQuiet: a device that was asked who it is a moment ago is left alone.
+func TestQuiet(t *testing.T) {
 	w := newWorld(t, 1, times{patience: time.Minute, try: 20 * time.Second, keepAlive: time.Hour, tend: time.Millisecond})
 	w.signs("once")
 	time.Sleep(20 * time.Millisecond)
-	if n := w.dev[0].Count(yubihsmtest.Echo); n != 0 {
-		t.Errorf("%d echoes", n)
+	if n := w.dev[0].Count(yubihsmtest.GetDeviceInfo); n != 1 {
+		t.Errorf("%d questions", n)
 	}
 }
 
@@ -623,4 +623,59 @@ func TestFailoverInTime(t *testing.T) {
 	if standard.try < 5*slow {
 		t.Errorf("a device has %v, and takes %v when nothing is wrong, a session included", standard.try, 3*slow)
 	}
+}
+
+// TestStatusOfAKey: each key counts its own signatures on each device, and what a device says
+// of itself is not that of long ago.
+func TestStatusOfAKey(t *testing.T) {
+	// Older firmware has the log on from the start.
+	w := worldOf(t, 2, times{patience: time.Minute, try: 20 * time.Second, keepAlive: 0, tend: time.Millisecond}, yubihsmtest.Ed25519, yubihsmtest.Options{Firmware: [3]byte{2, 2, 0}})
+	for _, d := range w.dev {
+		d.Provision(t, yubihsmtest.Object{Type: yubihsmtest.AsymmetricKey, ID: 9, Algorithm: yubihsmtest.Ed25519, Domains: 1, Capabilities: yubihsmtest.CanSignEdDSA}, bytes.Repeat([]byte{9}, 32))
+	}
+	public, err := w.ours.Public(t.Context(), 9)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := w.ours.Key(t.Context(), 9, public)
+	if err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	w.signs("once")
+	w.dev[0].Unplug()
+	w.signs("by the other device")
+	if _, err := other.Sign(nil, []byte("x"), nil); err != nil {
+		t.Fatal(err)
+	}
+	s, o := w.key.Status(), other.Status()
+	if s[0].Signatures != 1 || s[1].Signatures != 1 || o[0].Signatures != 0 || o[1].Signatures != 1 || w.ours.Status()[1].Signatures != 2 {
+		t.Errorf("%+v\n%+v", s, o)
+	}
+	if s[0].Failed == nil || s[0].Since.Before(began) || s[1].Failed != nil || !s[1].Since.Before(began) || s[1].Took != s[1].LastTook || o[0].LastTook != 0 {
+		t.Errorf("%+v", s)
+	}
+	used := s[1].Info.LogUsed
+	w.await("the log fills", func() bool {
+		w.signs("again")
+		return w.key.Status()[1].Info.LogUsed > used+3
+	})
+}
+
+// TestStatusOfAHungDevice: a device that does not answer keeps nobody from knowing so.
+func TestStatusOfAHungDevice(t *testing.T) {
+	w := newWorld(t, 1, patient)
+	w.dev[0].Always(yubihsmtest.SignEdDSA, w.dev[0].Hang())
+	defer w.dev[0].Heal()
+	signed := make(chan struct{})
+	go func() {
+		defer close(signed)
+		w.key.Sign(nil, []byte("a vote"), nil)
+	}()
+	w.await("it hangs", func() bool { return len(w.ours.list[0].turn) == 1 })
+	if s := w.key.Status(); len(s) != 1 || s[0].Failed != nil || s[0].Signatures != 0 {
+		t.Errorf("%+v", s)
+	}
+	w.dev[0].Heal()
+	<-signed
 }
