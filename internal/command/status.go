@@ -43,7 +43,8 @@ served by another signer) or served. The exit status is 1 if no signer runs.
 --watch shows it each second until SIGINT, even across restarts of the signer; with
 --json that is one line each. --ready prints nothing if all is well: the exit status
 is 0 if every chain can sign and every node is connected, as for /readyz, and
-otherwise 1, with the reasons on standard error.`,
+otherwise 1, with the reasons on standard error. A device that signs for a chain and
+has failed is a reason if no other one is left.`,
 		Args: cli.Arguments(),
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
 			if s.isReady && (s.watch || s.json) {
@@ -184,6 +185,11 @@ func readiness(s monitor.Snapshot) error {
 			lines = append(lines, c.Name+" cannot sign: "+problem)
 			if next != "" {
 				lines = append(lines, next)
+			}
+		}
+		if !c.SomeDevice() {
+			for _, d := range c.Devices {
+				lines = append(lines, fmt.Sprintf("%s: device %s failed: %s", c.Name, d.Address, strings.ReplaceAll(d.Failed, "\n", "; ")))
 			}
 		}
 		for _, n := range c.Nodes {

@@ -73,6 +73,7 @@ func statusRows(c monitor.ChainSnapshot, now time.Time) (rows []statusRow) {
 	if r := c.LastRefusal; r != nil {
 		rows = append(rows, statusRow{label: "last refusal", text: fmt.Sprintf("%s ago, node %s, %s: %s", age(r.Time, now), r.Node, r.Reason, r.Text)})
 	}
+	rows = append(rows, deviceRows(c.Devices, now)...)
 	rows = append(rows, witnessRows(c.Witness, now)...)
 	tones := map[string]tone{session.Serving.String(): fine, session.Dialling.String(): alarm}
 	for _, n := range c.Nodes {
@@ -82,6 +83,28 @@ func statusRows(c monitor.ChainSnapshot, now time.Time) (rows []statusRow) {
 		})
 	}
 	return rows
+}
+
+// deviceRows returns what there is to say of the devices that sign for a chain.
+func deviceRows(devices []monitor.Device, now time.Time) (rows []statusRow) {
+	for _, d := range devices {
+		row := statusRow{label: "device", word: "up", tone: fine}
+		if d.Failed != "" {
+			row.word, row.tone = "failed", alarm
+		}
+		row.text = fmt.Sprintf("for %s, %s%s", age(d.Since, now), d.Address, cli.Prefixed(", ", d.Name))
+		if d.Signatures > 0 {
+			row.text += fmt.Sprintf(", %s, the last one in %v", cure.Count(int(d.Signatures), "signature"), seconds(d.LastTook))
+		}
+		row.text += cli.Prefixed("; ", strings.ReplaceAll(d.Failed, "\n", "; "))
+		rows = append(rows, row)
+	}
+	return rows
+}
+
+// seconds is a time as a person would say it.
+func seconds(n float64) time.Duration {
+	return time.Duration(n * float64(time.Second)).Round(100 * time.Microsecond)
 }
 
 // witnessRows returns what there is to say of a chain's witnesses.

@@ -164,6 +164,14 @@ func (c *chain) openKeys(ctx context.Context, cfg *config.Config) (err error) {
 	if c.key, err = c.holder.Open(ctx, cfg, c.cfg); err != nil {
 		return err
 	}
+	if key, ok := c.key.(provider.Watched); ok {
+		c.monitor.Devices(func() (list []monitor.Device) {
+			for _, d := range key.Devices() {
+				list = append(list, monitor.Device(d))
+			}
+			return list
+		})
+	}
 	c.identity, err = openIdentity(cfg, c.cfg)
 	return err
 }

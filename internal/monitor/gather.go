@@ -15,7 +15,7 @@ import (
 // New returns a monitor without chains.
 func New(log *slog.Logger, version string) *Monitor {
 	m := &Monitor{log: log, metrics: newMetrics(version), version: version, started: time.Now()}
-	m.metrics.registry.MustRegister(witnessCollector{m}, refusalCollector{m})
+	m.metrics.registry.MustRegister(witnessCollector{m}, refusalCollector{m}, deviceCollector{m})
 	return m
 }
 
@@ -85,7 +85,7 @@ func (m *Monitor) Snapshot() Snapshot {
 	for _, c := range m.chains {
 		cs := c.snapshot()
 		s.Chains = append(s.Chains, cs)
-		s.Ready = s.Ready && cs.Ready
+		s.Ready = s.Ready && cs.Ready && cs.SomeDevice()
 		for _, n := range cs.Nodes {
 			s.Ready = s.Ready && n.State != session.Dialling.String()
 		}
@@ -110,6 +110,7 @@ func (c *Chain) snapshot() ChainSnapshot {
 			Name: n.name, Addr: n.addr, State: n.state.String(), Since: n.since, Reconnects: n.reconnects, LastError: n.lastError,
 		})
 	}
+	cs.Devices = c.deviceSnapshot()
 	cs.Witness = c.witnessSnapshot()
 	return cs
 }

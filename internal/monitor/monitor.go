@@ -62,6 +62,7 @@ type Chain struct {
 	nodes       []*node
 
 	witness func() witness.Snapshot // nil: nobody watches the chain
+	devices func() []Device         // nil: no device signs for the chain
 }
 
 type node struct {

@@ -17,8 +17,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// Handler serves /metrics, /healthz (the process lives) and /readyz (key and
-// state of every chain are loaded, and every node is connected).
+// Handler serves /metrics, /healthz (the process lives) and /readyz (key and state of every
+// chain are loaded, not all devices that sign for one have failed, and every node is
+// connected).
 func (m *Monitor) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(m, promhttp.HandlerOpts{MaxRequestsInFlight: 4}))
@@ -30,6 +31,9 @@ func (m *Monitor) Handler() http.Handler {
 		}
 		for _, c := range s.Chains {
 			fmt.Fprintf(w, "%s ready=%t %s\n", c.Name, c.Ready, c.Problem)
+			if !c.SomeDevice() {
+				fmt.Fprintf(w, "%s no device signs\n", c.Name)
+			}
 			for _, n := range c.Nodes {
 				fmt.Fprintf(w, "%s %s %s\n", c.Name, n.Name, n.State)
 			}

@@ -1,6 +1,7 @@
 package monitor
 
 import (
+	"slices"
 	"time"
 
 	"privyseal/internal/witness"
@@ -36,8 +37,16 @@ type ChainSnapshot struct {
 	Signed      Signed         `json:"last_signed"`
 	LastRefusal *Refusal       `json:"last_refusal,omitempty"`
 	Nodes       []NodeSnapshot `json:"nodes"`
+	// Devices are those that sign with the key, absent where this process does.
+	Devices []Device `json:"devices,omitempty"`
 	// Witness is absent where nobody watches the chain.
 	Witness *witness.Snapshot `json:"witness,omitempty"`
+}
+
+// SomeDevice reports whether one of the devices that sign for a chain may do so, or no
+// device does.
+func (c ChainSnapshot) SomeDevice() bool {
+	return len(c.Devices) == 0 || slices.ContainsFunc(c.Devices, func(d Device) bool { return d.Failed == "" })
 }
 
 // Signed says which node was served first with the current mark, and when.
@@ -62,6 +71,24 @@ type NodeSnapshot struct {
 	Since      time.Time `json:"since"`
 	Reconnects int       `json:"reconnects"`
 	LastError  string    `json:"last_error,omitempty"`
+}
+
+// Device is how a device or server does that signs for a chain. None of it is a secret.
+type Device struct {
+	Address string `json:"address"`
+	Name    string `json:"name,omitempty"` // what it says of itself, "" if it was never reached
+	// Failed is why it is not asked to sign while another one does, "" if nothing is wrong
+	// with it, and Since when it last became "" or something else.
+	Failed string    `json:"failed,omitempty"`
+	Since  time.Time `json:"since"`
+	// Signatures counts those of this chain's key, and Took is how long they took in seconds,
+	// LastTook the last one, without the time in a queue of ours.
+	Signatures uint64  `json:"signatures"`
+	Took       float64 `json:"took_seconds"`
+	LastTook   float64 `json:"last_took_seconds"`
+	// LogUsed and LogSize are entries of the audit log of a device that has one.
+	LogUsed int `json:"log_used,omitempty"`
+	LogSize int `json:"log_size,omitempty"`
 }
 
 // Listener is something beside the nodes that is listened on. That it fails stops no

@@ -26,6 +26,9 @@ func families() ([]*dto.MetricFamily, error) {
 	c.Witness(func() witness.Snapshot {
 		return witness.Snapshot{Tip: 1, TipTime: time.Unix(1, 0), Sources: []witness.Source{{Addr: "http://w"}}}
 	})
+	c.Devices(func() []monitor.Device {
+		return []monitor.Device{{Address: "http://d", Since: time.Unix(1, 0), LogSize: 62}}
+	})
 	for k := privval.KindProposal; k <= privval.KindRawBytes; k++ {
 		c.Note(monitor.Outcome{Node: "node", Kind: k.String()})
 	}
@@ -43,7 +46,7 @@ func metrics() (string, error) {
 		return "", err
 	}
 	var b strings.Builder
-	b.WriteString(head("Metrics", "What `/metrics` of `listen` serves, beside the `process_…` metrics of the\nPrometheus client. Names, labels and meanings never change.\n\nCounters start at 0 with the process, for every reason and kind. A chain whose `name` is not its id\nhas that name as the label `chain` beside `chain_id`. `privyseal_witness_…` and\n`privyseal_duplicate_signer` are there for a chain with a `witness`, and `privyseal_enclave_…` for an enclave.\n\n| metric | type | labels | meaning |\n|---|---|---|---|"))
+	b.WriteString(head("Metrics", "What `/metrics` of `listen` serves, beside the `process_…` metrics of the\nPrometheus client. Names, labels and meanings never change.\n\nCounters start at 0 with the process, for every reason and kind. A chain whose `name` is not its id\nhas that name as the label `chain` beside `chain_id`. `privyseal_witness_…` and\n`privyseal_duplicate_signer` are there for a chain with a `witness`, `privyseal_device_…` for one whose key\nis on devices or servers, and `privyseal_enclave_…` for an enclave.\n\n| metric | type | labels | meaning |\n|---|---|---|---|"))
 	for _, f := range all {
 		if strings.HasPrefix(f.GetName(), "privyseal_") {
 			fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", f.GetName(), strings.ToLower(f.GetType().String()), labels(f), cell(f.GetHelp()))

@@ -38,7 +38,20 @@ func (Holder) Open(ctx context.Context, c *config.Config, ch config.Chain) (prov
 	if err != nil {
 		return nil, err
 	}
-	return key, nil
+	return watched{key}, nil
+}
+
+// watched is a key whose server is the one device that signs with it.
+type watched struct{ *vault.Key }
+
+// Devices implements [provider.Watched].
+func (k watched) Devices() []provider.Device {
+	s := k.Status()
+	d := provider.Device{Address: s.Address, Since: s.Since, Signatures: s.Signatures, Took: s.Took.Seconds(), LastTook: s.LastTook.Seconds()}
+	if s.Failed != nil {
+		d.Failed = s.Failed.Error()
+	}
+	return []provider.Device{d}
 }
 
 // Check implements [provider.Checker]: for each chain it asks the server what it says of

@@ -146,6 +146,44 @@ func TestHoldAndOpen(t *testing.T) {
 	}
 }
 
+// A server is the one device of its keys: what it does is known without asking it.
+func TestDevices(t *testing.T) {
+	w := newWorld(t)
+	r, _, err := w.hold(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.load(r, "token_file = \"token\"\n")
+	key, err := Holder{}.Open(t.Context(), w.config, w.config.Chains[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer key.Close()
+	last := key.(provider.Watched).Devices()[0]
+	if last.Address != w.URL || last.Failed != "" || last.Signatures != 0 || last.Since.IsZero() {
+		t.Errorf("%+v", last)
+	}
+	for _, step := range []struct {
+		before func(testing.TB)
+		failed string
+		turns  bool // it says when that was
+		signed uint64
+	}{
+		{func(testing.TB) {}, "", false, 1},
+		{func(t testing.TB) { w.Seal(t) }, "the server is sealed", true, 1},
+		{func(testing.TB) {}, "the server is sealed", false, 1},
+		{func(t testing.TB) { w.Unseal(t) }, "", true, 2},
+	} {
+		step.before(t)
+		key.Sign(nil, []byte("a vote"), nil)
+		d := key.(provider.Watched).Devices()[0]
+		if !strings.Contains(d.Failed, step.failed) || (d.Failed == "") != (step.failed == "") || d.Since.After(last.Since) != step.turns || d.Signatures != step.signed || d.Took < d.LastTook || d.LastTook <= 0 {
+			t.Errorf("%+v after %+v", d, last)
+		}
+		last = d
+	}
+}
+
 // What cannot be is said before anything is made on the server.
 func TestHoldRefuses(t *testing.T) {
 	w := newWorld(t)

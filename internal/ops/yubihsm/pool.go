@@ -12,6 +12,7 @@ import (
 	"privyseal/internal/key/yubihsm"
 	"privyseal/internal/oplog"
 	"privyseal/internal/ops/yubihsm/reach"
+	"privyseal/internal/provider"
 )
 
 // pool has the devices that the chains of this process use: one session a device, and one
@@ -111,6 +112,23 @@ type pooledKey struct {
 	name    string
 	devices *devices
 	closed  sync.Once
+}
+
+// Devices implements [provider.Watched].
+func (k *pooledKey) Devices() []provider.Device {
+	status := k.Status()
+	list := make([]provider.Device, len(status))
+	for i, s := range status {
+		d := &list[i]
+		*d = provider.Device{Address: s.Address, Since: s.Since, Signatures: s.Signatures, Took: s.Took.Seconds(), LastTook: s.LastTook.Seconds()}
+		if s.Info.Serial != 0 {
+			d.Name, d.LogUsed, d.LogSize = s.Info.String(), s.Info.LogUsed, s.Info.LogSize
+		}
+		if s.Failed != nil {
+			d.Failed = s.Failed.Error()
+		}
+	}
+	return list
 }
 
 // Close gives the key back. With the last one of their keys the devices close.

@@ -102,6 +102,11 @@ func TestTwoDevices(t *testing.T) {
 			t.Error(err)
 		}
 	}
+	d := key.(provider.Watched).Devices()
+	if len(d) != 2 || d[0].Address != w.Devices[0] || d[0].Failed != "" || d[0].Signatures != 2 || d[0].Name != "YubiHSM 0012345678, firmware 2.4.0" || d[0].LogSize != yubihsmtest.LogSize || d[0].LastTook <= 0 ||
+		d[1].Address != w.Devices[1] || !strings.Contains(d[1].Failed, "reaches no device") || d[1].Signatures != 1 || !d[0].Since.After(d[1].Since) {
+		t.Errorf("%+v", d)
+	}
 }
 
 // A new password is used by whoever opens a key next, and the old one by those who have one.

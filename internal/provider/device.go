@@ -1,0 +1,27 @@
+package provider
+
+import "time"
+
+// Watched is a [Key] that devices or servers sign with, each of which may fail by itself.
+type Watched interface {
+	// Devices returns how each does, in the order in which they are asked. It waits for none:
+	// a device that hangs is one of which that is known by and by. It is shown to operators
+	// and becomes labels of metrics: no secret is in it.
+	Devices() []Device
+}
+
+// Device is how a device or server does that signs with a key.
+type Device struct {
+	Address string
+	Name    string // what it says of itself, "" if it was never reached
+	// Failed is why it is not asked to sign while another one does, "" if nothing is wrong
+	// with it, and Since when it last became "" or something else.
+	Failed string
+	Since  time.Time
+	// Signatures counts those with this key, and Took is how long they took in seconds,
+	// LastTook the last one, without the time in a queue of ours.
+	Signatures     uint64
+	Took, LastTook float64
+	// LogUsed and LogSize are entries of the audit log of a device that has one.
+	LogUsed, LogSize int
+}
