@@ -150,12 +150,13 @@ var mayImport = map[string]string{
 		"internal/provider internal/pubkey yubihsm",
 
 	// For tests only; no program links these.
-	"internal/ops/nitro/nitrotest":     "internal/eif internal/nitro internal/ops/nitro/image internal/policy github.com/fxamacker/cbor/v2",
-	"internal/watermark/storetest":     "internal/watermark",
-	"internal/terminal/terminaltest":   "golang.org/x/sys/unix",
-	"internal/key/nitrokms/kmstest":    "",
-	"internal/key/vault/vaulttest":     "",
-	"internal/key/yubihsm/yubihsmtest": "filippo.io/edwards25519 github.com/decred/dcrd/dcrec/secp256k1/v4 github.com/decred/dcrd/dcrec/secp256k1/v4/ecdsa",
+	"internal/ops/nitro/nitrotest":         "internal/eif internal/nitro internal/ops/nitro/image internal/policy github.com/fxamacker/cbor/v2",
+	"internal/watermark/storetest":         "internal/watermark",
+	"internal/terminal/terminaltest":       "golang.org/x/sys/unix",
+	"internal/key/nitrokms/kmstest":        "",
+	"internal/key/vault/vaulttest":         "",
+	"internal/key/yubihsm/yubihsmtest":     "filippo.io/edwards25519 github.com/decred/dcrd/dcrec/secp256k1/v4 github.com/decred/dcrd/dcrec/secp256k1/v4/ecdsa",
+	"internal/ops/yubihsm/setup/setuptest": "internal/terminal/terminaltest",
 	"internal/ops/yubihsm/reachtest": "internal/cli internal/config internal/cure internal/key/soft internal/key/soft/keyfile internal/key/yubihsm internal/key/yubihsm/yubihsmtest internal/ops/yubihsm/reach internal/provider " +
 		"internal/pubkey github.com/spf13/cobra",
 	"internal/privval/privvaltest": "internal/privval google.golang.org/protobuf/encoding/protowire",
@@ -164,7 +165,8 @@ var mayImport = map[string]string{
 // testOnly are packages that production code must not import.
 var testOnly = []string{"testing", module + "/internal/watermark/storetest", module + "/internal/privval/privvaltest", module + "/internal/key/nitrokms/kmstest", module + "/internal/key/vault/vaulttest",
 	module + "/internal/ops/nitro/nitrotest", module + "/internal/key/yubihsm/yubihsmtest", module + "/internal/terminal/terminaltest",
-	module + "/internal/ops/yubihsm/reachtest", module + "/internal/terminal/terminaltest"}
+	module + "/internal/ops/yubihsm/reachtest", module + "/internal/terminal/terminaltest",
+	module + "/internal/ops/yubihsm/setup/setuptest"}
 
 // unsafeIoctl are the packages that hand a struct to the kernel by its address.
 var unsafeIoctl = []string{"yubihsm/internal/usbfs", "internal/nitro/nsm", "internal/enclave/nitro"}

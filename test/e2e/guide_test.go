@@ -14,6 +14,16 @@ import (
 // they print.
 func typed(t *testing.T, page, dir string, blocks int, env ...string) string {
 	t.Helper()
+	out, err := typing(t, page, dir, blocks, env...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s fails: %v\n%s", page, err, out)
+	}
+	return string(out)
+}
+
+// typing returns the shell into which the blocks of a page are typed.
+func typing(t *testing.T, page, dir string, blocks int, env ...string) *exec.Cmd {
+	t.Helper()
 	guide, err := os.ReadFile("../../doc/" + page)
 	check(t, err)
 	var scripts []string
@@ -29,11 +39,7 @@ func typed(t *testing.T, page, dir string, blocks int, env ...string) string {
 	cmd.Dir = dir
 	cmd.Stdin = strings.NewReader(strings.Join(scripts, "\n"))
 	cmd.Env = append(os.Environ(), env...)
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		t.Fatalf("%s fails: %v\n%s", page, err, out)
-	}
-	return string(out)
+	return cmd
 }
 
 // says waits until the signer's log has a text.

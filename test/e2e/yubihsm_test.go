@@ -13,36 +13,6 @@ import (
 	"privyseal/test/e2e/rig"
 )
 
-// A chain whose key is on a YubiHSM, set up as doc/yubihsm.md says: its blocks are typed, in
-// order. The node makes blocks with vote extensions, stands while the connector is gone,
-// goes on when it is back, and after a device that is unplugged while it signs; a key that is
-// exchanged stops it.
-func TestYubiHSM(t *testing.T) {
-	t.Parallel()
-	ctx := within(t, 2*time.Minute)
-	y := newHSMChain(ctx, t, "v0.38.26", 1)
-	text := typed(t, "yubihsm.md", y.dir, 3, "PATH="+filepath.Dir(program)+":"+os.Getenv("PATH"), "DEVICE="+y.dev[0].URL(),
-		"PASSWORD=four", "ADMIN_PASSWORD=two", "NODE="+y.addr, "PRIVYSEAL_HOME="+y.signer.Home)
-	if strings.Contains(text, "FAIL") || !strings.Contains(text, " signs with key 0x0001 in ") {
-		t.Errorf("check says\n%s", text)
-	}
-	y.start(ctx)
-	y.goesOn(ctx)
-
-	y.dev[0].StopConnector()
-	says(ctx, t, y.signer, "no answer from the YubiHSM connector")
-	y.dev[0].StartConnector(t)
-	y.goesOn(ctx)
-
-	y.dev[0].Next(yubihsmtest.SignEdDSA, yubihsmtest.UnpluggedWithin())
-	says(ctx, t, y.signer, "reaches no device")
-	y.dev[0].Plug()
-	y.goesOn(ctx)
-
-	y.dev[0].Swap(t, 1)
-	says(ctx, t, y.signer, "it made a signature that does not verify: another key is there")
-}
-
 // Two devices with the same key, of which one dies: the chain goes on. So it does when that
 // one is back, and the other dies.
 func TestTwoYubiHSMs(t *testing.T) {

@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"regexp"
-	"strconv"
 	"strings"
 	"testing"
 
@@ -19,6 +17,7 @@ import (
 	"privyseal/internal/key/yubihsm/provision"
 	"privyseal/internal/key/yubihsm/words"
 	"privyseal/internal/key/yubihsm/yubihsmtest"
+	"privyseal/internal/ops/yubihsm/setup/setuptest"
 	"privyseal/internal/terminal/terminaltest"
 	"privyseal/yubihsm"
 )
@@ -130,37 +129,6 @@ func (w *world) all() string {
 	return b.String()
 }
 
-// shown is one of the words on the page.
-var shown = regexp.MustCompile(`([0-9]+)  ([a-z]+)`)
-
-// reads waits for the words, and presses Return.
-func (w *world) reads() (list []string) {
-	w.t.Helper()
-	page := w.tty.Reads("Press Return when they are written down.")
-	list = make([]string, words.Count)
-	for _, m := range shown.FindAllStringSubmatch(page, -1) {
-		n, err := strconv.Atoi(m[1])
-		if err != nil || n < 1 || n > len(list) || list[n-1] != "" {
-			w.t.Fatalf("word %q in\n%s", m[1], page)
-		}
-		list[n-1] = m[2]
-	}
-	w.tty.Types("\r")
-	return list
-}
-
-// types types words, one to a line, each when it is asked for.
-func (w *world) types(list []string) {
-	w.t.Helper()
-	for i, word := range list {
-		w.tty.Reads(fmt.Sprintf("Word %d of 24: ", i+1))
-		if w.tty.Echoes() {
-			w.t.Error("echo is on")
-		}
-		w.tty.Types(word + "\r")
-	}
-}
-
 // isSetUp fails the test if the device and the files are not those of some words.
 func (w *world) isSetUp(text string) {
 	w.t.Helper()
@@ -201,18 +169,18 @@ func (w *world) isSetUp(text string) {
 func TestNewWords(t *testing.T) {
 	w := newWorld(t)
 	wait := w.start()
-	list := w.reads()
+	list := setuptest.Read(t, w.tty)
 	mistaken := append(append([]string{}, list[:4]...), "zebra")
 	if list[4] == "zebra" {
 		mistaken[4] = "zoo"
 	}
-	w.types(mistaken)
+	setuptest.Type(t, w.tty, mistaken)
 	w.tty.Reads("Word 5 is not the one that was shown.")
 	if n := len(w.dev.Objects()); n != 1 {
 		t.Errorf("the device has %d objects by now", n)
 	}
 	w.tty.Types("\r")
-	if again := w.reads(); strings.Join(again, " ") != strings.Join(list, " ") {
+	if again := setuptest.Read(t, w.tty); strings.Join(again, " ") != strings.Join(list, " ") {
 		t.Errorf("first %q, then %q", list, again)
 	}
 	w.tty.Reads("Word 1 of 24: ")
@@ -252,7 +220,7 @@ func TestWordsThatWereNotWrittenDown(t *testing.T) {
 	before := w.all()
 	wait := w.start()
 	for try := range tries {
-		list := w.reads()
+		list := setuptest.Read(t, w.tty)
 		w.tty.Reads("Word 1 of 24: ")
 		w.tty.Types(strings.Join(list[:23], " ") + " x\r")
 		w.tty.Reads("Word 24 is not the one that was shown.")
@@ -284,8 +252,8 @@ func TestNotEmpty(t *testing.T) {
 	wait := w.start()
 	w.tty.Reads("type the serial number: ")
 	w.tty.Types(serial + "\r")
-	list := w.reads()
-	w.types(list)
+	list := setuptest.Read(t, w.tty)
+	setuptest.Type(t, w.tty, list)
 	if _, err := wait(); err != nil {
 		t.Fatal(err)
 	}
@@ -318,8 +286,8 @@ func TestSetUpBefore(t *testing.T) {
 	w.tty.Types(example + "\r")
 	w.tty.Reads("is not empty: 1 opaque object, 4 authentication keys, 1 wrap key")
 	w.tty.Types(serial + "\r")
-	list := w.reads()
-	w.types(list)
+	list := setuptest.Read(t, w.tty)
+	setuptest.Type(t, w.tty, list)
 	if _, err := wait(); err != nil {
 		t.Fatal(err)
 	}
@@ -459,8 +427,8 @@ func TestInterrupted(t *testing.T) {
 		w := newWorld(t)
 		w.dev.Next(command, yubihsmtest.UnpluggedWithin())
 		wait := w.start()
-		list := w.reads()
-		w.types(list)
+		list := setuptest.Read(t, w.tty)
+		setuptest.Type(t, w.tty, list)
 		out, err := wait()
 		if err == nil || out != "" {
 			t.Fatalf("%v\n%s", err, out)
@@ -485,7 +453,7 @@ func TestInterruptedByOthers(t *testing.T) {
 	w := newWorld(t)
 	w.dev.Next(yubihsmtest.DeleteObject, yubihsmtest.UnpluggedWithin())
 	wait := w.start()
-	w.types(w.reads())
+	setuptest.Type(t, w.tty, setuptest.Read(t, w.tty))
 	if _, err := wait(); err == nil {
 		t.Fatal("nothing has failed")
 	}
@@ -495,7 +463,7 @@ func TestInterruptedByOthers(t *testing.T) {
 	w = newWorld(t)
 	w.dev.Next(yubihsmtest.PutWrapKey, yubihsmtest.UnpluggedWithin())
 	wait = w.start()
-	w.types(w.reads())
+	setuptest.Type(t, w.tty, setuptest.Read(t, w.tty))
 	if _, err := wait(); err == nil {
 		t.Fatal("nothing has failed")
 	}
