@@ -198,7 +198,8 @@ func TestReset(t *testing.T) {
 			t.Errorf("%s is lost: %v\n%s", name, err, table(d))
 		}
 		d.Provision(t, yubihsmtest.Object{Type: yubihsmtest.AuthenticationKey, ID: 2, Algorithm: yubihsmtest.AES128Auth, Capabilities: yubihsmtest.CanSignEdDSA}, []byte("two"))
-		if err := ours.Reset(t.Context(), admin); err == nil || len(d.Objects()) != 2 {
+		asked := d.Count(yubihsmtest.ResetDevice)
+		if err := ours.Reset(t.Context(), admin); err == nil || len(d.Objects()) != 2 || d.Count(yubihsmtest.ResetDevice) != asked+1 {
 			t.Errorf("without the right: %v\n%s", err, table(d))
 		}
 	}
