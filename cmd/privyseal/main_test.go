@@ -61,6 +61,8 @@ func TestScripts(t *testing.T) {
 	device := yubihsmtest.New(t, yubihsmtest.Options{}) // $YUBIHSM
 	device.ProvisionAuth(t, 4, "four", yubihsmtest.CanSignEdDSA)
 	device.ProvisionEd25519(t, 7)
+	const makes = yubihsmtest.CanSignEdDSA | yubihsmtest.CanGenerateAsymmetric | yubihsmtest.CanPutAsymmetric | yubihsmtest.CanAttest | yubihsmtest.CanGetOpaque
+	device.Provision(t, yubihsmtest.Object{Type: yubihsmtest.AuthenticationKey, ID: 2, Algorithm: yubihsmtest.AES128Auth, Capabilities: makes, Delegated: makes}, []byte("two"))
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
 		WorkdirRoot:         diskDir(t),

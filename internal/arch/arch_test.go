@@ -109,12 +109,13 @@ var mayImport = map[string]string{
 	"internal/ops/vault": "internal/cli internal/config internal/cure internal/home internal/key/soft internal/key/soft/keyfile internal/key/vault internal/oplog internal/provider internal/pubkey github.com/spf13/cobra " +
 		"github.com/spf13/pflag",
 	// Above reach its rooms do not know each other; internal/ops/yubihsm puts their commands together.
-	"internal/ops/yubihsm": "internal/cli internal/config internal/cure internal/home internal/key/soft internal/key/soft/keyfile internal/key/yubihsm internal/migrate internal/oplog internal/ops/yubihsm/reach internal/ops/yubihsm/setup internal/ops/yubihsm/verify internal/ops/yubihsm/wrapped " +
-		"internal/provider internal/pubkey internal/regular yubihsm github.com/spf13/cobra github.com/spf13/pflag",
+	"internal/ops/yubihsm": "internal/cli internal/config internal/cure internal/home internal/key/soft internal/key/soft/keyfile internal/key/yubihsm internal/migrate internal/oplog internal/ops/yubihsm/keys internal/ops/yubihsm/reach internal/ops/yubihsm/setup internal/ops/yubihsm/verify internal/ops/yubihsm/wrapped " +
+		"internal/provider internal/pubkey internal/regular internal/shell internal/yubico yubihsm github.com/spf13/cobra github.com/spf13/pflag",
 	"internal/ops/yubihsm/reach": "internal/cli internal/config internal/cure internal/key/yubihsm internal/provider internal/pubkey internal/regular internal/secret yubihsm github.com/spf13/cobra",
 	"internal/ops/yubihsm/setup": "internal/cli internal/cure internal/durable internal/key/yubihsm/provision internal/key/yubihsm/words internal/ops/yubihsm/reach " +
 		"internal/provider internal/regular internal/secret internal/shell internal/terminal yubihsm github.com/spf13/cobra golang.org/x/sys/unix",
 	"internal/ops/yubihsm/wrapped": "internal/cli internal/cure internal/key/yubihsm internal/key/yubihsm/backup internal/ops/yubihsm/reach internal/pubkey internal/regular yubihsm github.com/spf13/cobra",
+	"internal/ops/yubihsm/keys":    "internal/cli internal/cure internal/key/soft internal/key/soft/keyfile internal/key/yubihsm internal/ops/yubihsm/reach internal/ops/yubihsm/verify internal/pubkey internal/yubico yubihsm github.com/spf13/cobra",
 	"internal/ops/yubihsm/verify":  "internal/cli internal/cure internal/home internal/pubkey internal/yubico yubihsm github.com/spf13/cobra github.com/spf13/pflag",
 
 	"internal/ops/nitro": "internal/claims internal/cli internal/config internal/cure internal/daemon internal/eif internal/home internal/hostlink " +

@@ -37,7 +37,7 @@ Moving in and out:
 In an AWS Nitro Enclave (doc/nitro.md), or with a YubiHSM 2 (doc/yubihsm.md):
 
   privyseal nitro     build the image, make KMS policies, run, attest
-  privyseal yubihsm   detect, list, test, export, restore, clone
+  privyseal yubihsm   detect, list, test, generate, import, attest, export, restore, clone
   privyseal verify    check what proves where a key is, offline, anywhere
 
 Also: version, completion, help. "privyseal help COMMAND" says more.

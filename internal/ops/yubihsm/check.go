@@ -19,11 +19,16 @@ import (
 
 // Check implements [provider.Checker]: each device is asked who it is, and has to sign with
 // each key what is not a message of any chain.
-func (*Holder) Check(ctx context.Context, r *provider.Report) {
+func (h *Holder) Check(ctx context.Context, r *provider.Report) {
 	for _, name := range slices.Sorted(maps.Keys(r.Config.Tables[reach.Table])) {
-		set := r.Config.Tables[reach.Table][name].(*reach.Set)
+		set, line := r.Config.Tables[reach.Table][name].(*reach.Set), r.Config.Line(reach.Table, name, "device")
 		for _, address := range set.Device {
-			inspection{r, set.Login(r.Config.Path), address, r.Config.Line(reach.Table, name, "device")}.device(ctx, name)
+			inspection{r, set.Login(r.Config.Path), address, line}.device(ctx, name)
+		}
+		for _, ch := range (reach.Place{Table: name, Config: r.Config}).Chains() {
+			r.Chain = ch.Name
+			h.attested(r, ch, line)
+			r.Chain = ""
 		}
 	}
 }

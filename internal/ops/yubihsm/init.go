@@ -2,6 +2,7 @@ package yubihsm
 
 import (
 	"cmp"
+	"fmt"
 	"path/filepath"
 
 	"github.com/spf13/cobra"
@@ -10,6 +11,7 @@ import (
 	"privyseal/internal/cli"
 	"privyseal/internal/home"
 	"privyseal/internal/key/soft/keyfile"
+	"privyseal/internal/ops/yubihsm/keys"
 	"privyseal/internal/ops/yubihsm/reach"
 	"privyseal/internal/provider"
 	"privyseal/internal/pubkey"
@@ -63,7 +65,8 @@ func (f *Init) Make(cmd *cobra.Command, a *provider.House, o *home.Order) error 
 			m.secret.Wipe()
 		}
 	}()
-	return o.Install(cmd, a, func(in *home.Installer, ch *home.Chain) error {
+	key := ""
+	err := o.Install(cmd, a, func(in *home.Installer, ch *home.Chain) error {
 		set, tables, err := f.devices.In(in.Config)
 		if err != nil {
 			return err
@@ -80,6 +83,9 @@ func (f *Init) Make(cmd *cobra.Command, a *provider.House, o *home.Order) error 
 		hold := func() error {
 			r, err := m.hold(cmd.Context())
 			ch.Public, ch.Files = r.Public, []home.File{{Path: ch.Key, Data: r.Encode()}}
+			if key = in.Abs(ch.Key); m.attestation != nil {
+				ch.Files = append(ch.Files, home.File{Path: attestationOf(ch.Key), Data: m.attestation})
+			}
 			return err
 		}
 		if f.take {
@@ -88,6 +94,10 @@ func (f *Init) Make(cmd *cobra.Command, a *provider.House, o *home.Order) error 
 		ch.Make = hold
 		return nil
 	})
+	if err == nil {
+		m.note(cmd.ErrOrStderr(), attestationOf(key))
+	}
+	return err
 }
 
 // prepare finds out what is to be made, and reads the key to import.
@@ -100,12 +110,10 @@ func (m *making) prepare(o *home.Order, ch *home.Chain) error {
 	switch {
 	case o.ImportKey != "":
 		return m.read(o.ImportKey, want, ch)
-	case reach.Algorithm(m.as) == 0:
-		return cli.Usagef("--key-type %s: a YubiHSM signs with ed25519 and secp256k1", m.as)
 	case !m.take && len(m.devices) > 1:
 		return cli.Usagef("a key is made on one device, and [%s.%s] has %d: make it on one, bring it to the others under wrap, and take it with --yubihsm-take", reach.Table, ch.Table, len(m.devices))
 	}
-	return nil
+	return keys.Key{Type: m.as}.Check()
 }
 
 // read reads the key to import.
@@ -117,8 +125,8 @@ func (m *making) read(path string, want pubkey.Type, ch *home.Chain) error {
 	if m.secret, err = keyfile.ReadForeign(path, want); err != nil {
 		return err
 	}
-	if _, hasSeed := m.secret.Ed25519(); m.secret.Type() == pubkey.Ed25519 && !hasSeed {
-		return cli.Usagef("the key in %s cannot be imported: a YubiHSM takes ed25519 keys that have their seed", path)
+	if err := (keys.Key{Type: m.secret.Type(), Secret: m.secret}).Check(); err != nil {
+		return fmt.Errorf("cannot import %s: %w", path, err)
 	}
 	ch.ImportedFrom, ch.Public = []string{source}, m.secret.PublicKey()
 	return nil

@@ -111,7 +111,7 @@ func TestInitRefuses(t *testing.T) {
 		"an empty name of a file":  {args: []string{"--yubihsm-key-id", "7", "--yubihsm-password-file", ""}, want: "--yubihsm-password-file is empty"},
 		"taken without a state":    {args: []string{"--yubihsm-take", "--yubihsm-key-id", "7"}, want: "may have signed before"},
 		"a state of a new key":     {args: append(flag("--yubihsm-key-id", "7"), past...), want: "a new key has signed nothing"},
-		"another type":             {order: home.Order{KeyType: cli.KeyType{Name: "ml_dsa_65"}}, args: flag("--yubihsm-key-id", "7"), want: "a YubiHSM signs with ed25519 and secp256k1"},
+		"another type":             {order: home.Order{KeyType: cli.KeyType{Name: "ml_dsa_65"}}, args: flag("--yubihsm-key-id", "7"), want: "a YubiHSM signs with ed25519 and secp256k1 keys, and not with ml_dsa_65"},
 		"a wrong password":         {before: func(w *world) { w.File("four", "five") }, args: flag("--yubihsm-key-id", "7"), want: "is not the one of authentication key 0x0004"},
 		"a password that is empty": {before: func(w *world) { w.File("four", "\n") }, args: flag("--yubihsm-key-id", "7"), want: "does not hold a password"},
 		"a password to read":       {before: func(w *world) { os.Chmod(w.Path("four"), 0o644) }, args: flag("--yubihsm-key-id", "7"), want: "so that others may have read it"},
@@ -184,7 +184,7 @@ func TestImportRefuses(t *testing.T) {
 			}
 			return w.Path("old.key")
 		}},
-		{"another type", "provider yubihsm has no secp256k1eth keys", func(w *world) string {
+		{"another type", "a YubiHSM signs with ed25519 and secp256k1 keys, and not with secp256k1eth", func(w *world) string {
 			path, _ := w.KeyFile("old.key", pubkey.Secp256k1Eth)
 			return path
 		}},

@@ -2,12 +2,14 @@ package yubihsm
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"privyseal/internal/cli"
 	"privyseal/internal/cure"
 	"privyseal/internal/key/soft"
 	"privyseal/internal/key/yubihsm"
+	"privyseal/internal/ops/yubihsm/keys"
 	"privyseal/internal/ops/yubihsm/reach"
 	"privyseal/internal/pubkey"
 	hsm "privyseal/yubihsm"
@@ -25,6 +27,9 @@ type making struct {
 	secret     *soft.Key   // that is imported, nil for none
 
 	domains map[string]hsm.Domains // of the one who signs, on each device
+
+	attestation []byte // of a key that was made, as it stands in a file, not verified
+	unattested  string // why there is none
 }
 
 // hold makes the key, imports it or looks at it, and has each device sign with it, with the
@@ -133,63 +138,47 @@ func (m *making) judge(r *yubihsm.Reference, address string, there pubkey.Key) (
 	return false, nil
 }
 
+// otherAdmin is what an operator does about a right that the maker of a key lacks.
+const otherAdmin = "name one that may with --yubihsm-admin-auth-key and --yubihsm-admin-password-file"
+
 // make makes or imports the key on a device.
 func (m *making) make(ctx context.Context, address string, r *yubihsm.Reference) error {
+	k := keys.Key{ID: m.id, Label: m.label, Type: m.as, Secret: m.secret, Exportable: m.exportable}
 	return m.admin.Visit(ctx, address, func(ctx context.Context, s *hsm.Session) error {
-		o := hsm.Object{ID: m.id, Label: m.label, Algorithm: reach.Algorithm(m.as), Capabilities: reach.Signs(m.as)}
-		if m.exportable {
-			o.Capabilities |= hsm.ExportableUnderWrap
-		}
-		var err error
-		if o.Domains, err = m.maker(ctx, s, address, o.Capabilities); err != nil {
-			return err
-		}
-		if m.secret == nil {
-			_, err = s.GenerateAsymmetricKey(ctx, o)
-		} else {
-			private := m.secret.Secret()
-			defer clear(private)
-			_, err = s.PutAsymmetricKey(ctx, o, private)
-		}
-		if reach.Refused(err, hsm.ObjectExists) {
-			err = cure.Add(cli.Actf("object 0x%04x on the YubiHSM at %s is taken, in another domain than ours, and nothing is overwritten", m.id, address), "choose another --yubihsm-key-id")
-		}
+		admin, err := keys.Maker{Login: m.admin, Other: otherAdmin}.May(ctx, s, address, k, 0)
 		if err != nil {
 			return err
 		}
-		there, err := s.PublicKey(ctx, m.id)
-		if err != nil {
+		domains := admin.Domains & m.domains[address]
+		if domains == 0 {
+			return cure.Add(cli.Actf("%s has no domain in common with authentication key 0x%04x, which is to sign",
+				reach.ObjectAt("authentication key", m.admin.ID, address), m.own.ID), otherAdmin)
+		}
+		made := false
+		r.Public, made, err = k.Make(ctx, s, address, domains)
+		switch {
+		case errors.Is(err, keys.ErrTaken):
+			return cure.Add(err, "choose another --yubihsm-key-id")
+		case made && r.Public.IsZero():
 			return m.made(err)
+		case err == nil && m.secret == nil:
+			m.attest(ctx, s, address, admin)
 		}
-		public, err := yubihsm.PublicOf(there)
-		if err == nil && m.secret != nil && !public.Equal(r.Public) {
-			err = fmt.Errorf("the YubiHSM at %s has made the key %v of %v", address, public, r.Public)
-		}
-		r.Public = public
 		return err
 	})
 }
 
-// maker returns the domains of a new key, and refuses an authentication key that may not
-// make it.
-func (m *making) maker(ctx context.Context, s *hsm.Session, address string, capabilities hsm.Capabilities) (hsm.Domains, error) {
-	admin, err := s.ObjectInfo(ctx, hsm.TypeAuthenticationKey, m.admin.ID)
+// attest has the device attest a key that it has made. A key without an attestation signs as
+// well, so that a failure is only noted.
+func (m *making) attest(ctx context.Context, s *hsm.Session, address string, admin hsm.ObjectInfo) {
+	if missing := keys.Attests &^ admin.Capabilities; missing != 0 {
+		m.unattested = fmt.Sprintf("%s lacks the capability %v", reach.ObjectAt("authentication key", m.admin.ID, address), missing)
+		return
+	}
+	e, err := keys.Attest(ctx, s, address, m.id)
 	if err != nil {
-		return 0, fmt.Errorf("cannot look at authentication key 0x%04x of the YubiHSM at %s: %w", m.admin.ID, address, err)
+		m.unattested = err.Error()
+		return
 	}
-	needs := hsm.GenerateAsymmetricKey
-	if m.secret != nil {
-		needs = hsm.PutAsymmetricKey
-	}
-	domains := admin.Domains & m.domains[address]
-	lacks := fmt.Errorf("authentication key 0x%04x of the YubiHSM at %s", m.admin.ID, address)
-	switch {
-	case !admin.Capabilities.Has(needs):
-		err = cli.Actf("%w may not make the key: it lacks the capability %v", lacks, needs&^admin.Capabilities)
-	case !admin.Delegated.Has(capabilities):
-		err = cli.Actf("%w may not make the key: it lacks the delegated capability %v", lacks, capabilities&^admin.Delegated)
-	case domains == 0:
-		err = cli.Actf("%w has no domain in common with authentication key 0x%04x, which is to sign", lacks, m.own.ID)
-	}
-	return domains, cure.Add(err, "name one that may with --yubihsm-admin-auth-key and --yubihsm-admin-password-file")
+	m.attestation = e.PEM()
 }

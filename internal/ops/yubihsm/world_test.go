@@ -13,14 +13,18 @@ import (
 	"privyseal/internal/ops/yubihsm/reach"
 	"privyseal/internal/ops/yubihsm/reachtest"
 	"privyseal/internal/provider"
+	"privyseal/internal/yubico"
 )
 
-// world is a home folder beside devices.
-type world struct{ *reachtest.World }
+// world is a home folder beside devices. Attestations have to lead to root.
+type world struct {
+	*reachtest.World
+	root yubico.Anchor
+}
 
 func newWorld(t *testing.T, n int) *world {
 	t.Helper()
-	w := &world{reachtest.New(t, n)}
+	w := &world{World: reachtest.New(t, n)}
 	w.Command = newCommand
 	return w
 }
@@ -77,7 +81,7 @@ func (w *world) init(order home.Order, args ...string) (string, error) {
 func (w *world) rows() (list []string) {
 	w.T.Helper()
 	r := &provider.Report{Config: w.Config()}
-	(&Holder{}).Check(w.T.Context(), r)
+	(&Holder{root: w.root}).Check(w.T.Context(), r)
 	for _, row := range r.Rows {
 		if row.Check != reach.Table || row.Line == 0 {
 			w.T.Errorf("a row of %+v", row)

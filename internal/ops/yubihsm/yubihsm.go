@@ -9,6 +9,7 @@ import (
 	"privyseal/internal/ops/yubihsm/reach"
 	"privyseal/internal/provider"
 	"privyseal/internal/pubkey"
+	"privyseal/internal/yubico"
 )
 
 // Holder is the provider. A chain's key is a file that names the object on the devices and
@@ -16,6 +17,7 @@ import (
 type Holder struct {
 	provider.Files
 	pool pool
+	root yubico.Anchor // that attestations have to lead to; Yubico's, but in tests
 }
 
 // Public implements [provider.Holder].

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -57,14 +58,7 @@ func (f *flags) Verify(w io.Writer, document []byte, want home.Expected) error {
 	if err != nil {
 		return err
 	}
-	e, err := yubico.Parse(document)
-	if err != nil {
-		return err
-	}
-	p, err := Of(e, anchor, want.At)
-	if unknown, ok := errors.AsType[*yubico.IssuerError](err); ok {
-		return cure.Add(err, "append that certificate to the file%s", cli.Prefixed("; if it is one of Yubico's, it is at ", unknown.URL))
-	}
+	p, err := OfFile(document, anchor, want.At)
 	if err != nil {
 		return err
 	}
@@ -72,6 +66,19 @@ func (f *flags) Verify(w io.Writer, document []byte, want home.Expected) error {
 		return fmt.Errorf("the attestation is genuine, and the key is not as expected:\n  %s", strings.Join(wrong, "\n  "))
 	}
 	return p.Report(w, want.PublicKey != "")
+}
+
+// OfFile verifies the attestation in a file, at a time.
+func OfFile(text []byte, anchor yubico.Anchor, at time.Time) (*Proof, error) {
+	e, err := yubico.Parse(text)
+	if err != nil {
+		return nil, err
+	}
+	p, err := Of(e, anchor, at)
+	if unknown, ok := errors.AsType[*yubico.IssuerError](err); ok {
+		err = cure.Add(err, "append that certificate to the file%s", cli.Prefixed("; if it is one of Yubico's, it is at ", unknown.URL))
+	}
+	return p, err
 }
 
 // compare returns what is not as expected, one text each.
