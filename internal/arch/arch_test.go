@@ -59,7 +59,10 @@ var mayImport = map[string]string{
 	// The protocol of the YubiHSM 2, for other programs too.
 	"yubihsm":                "yubihsm/internal/usbfs",
 	"yubihsm/internal/usbfs": "",
-	"internal/key/yubihsm":   "internal/key/reference internal/pubkey yubihsm",
+	"internal/key/yubihsm":   "internal/cure internal/key/reference internal/key/yubihsm/auditlog internal/pubkey yubihsm",
+
+	// What a YubiHSM has logged, in files.
+	"internal/key/yubihsm/auditlog": "internal/cure internal/durable internal/regular yubihsm",
 
 	// What an operator does to one without it: words, backups, certificates.
 	"internal/key/yubihsm/words":     "internal/bech32 internal/spelling",
@@ -109,11 +112,12 @@ var mayImport = map[string]string{
 	"internal/ops/vault": "internal/cli internal/config internal/cure internal/home internal/key/soft internal/key/soft/keyfile internal/key/vault internal/oplog internal/provider internal/pubkey github.com/spf13/cobra " +
 		"github.com/spf13/pflag",
 	// Above reach its rooms do not know each other; internal/ops/yubihsm puts their commands together.
-	"internal/ops/yubihsm": "internal/cli internal/config internal/cure internal/home internal/key/soft internal/key/soft/keyfile internal/key/yubihsm internal/migrate internal/oplog internal/ops/yubihsm/keys internal/ops/yubihsm/reach internal/ops/yubihsm/setup internal/ops/yubihsm/verify internal/ops/yubihsm/wrapped " +
+	"internal/ops/yubihsm": "internal/cli internal/config internal/cure internal/home internal/key/soft internal/key/soft/keyfile internal/key/yubihsm internal/migrate internal/oplog internal/ops/yubihsm/audit internal/ops/yubihsm/keys internal/ops/yubihsm/reach internal/ops/yubihsm/setup internal/ops/yubihsm/verify internal/ops/yubihsm/wrapped " +
 		"internal/provider internal/pubkey internal/regular internal/shell internal/yubico yubihsm github.com/spf13/cobra github.com/spf13/pflag",
 	"internal/ops/yubihsm/reach": "internal/cli internal/config internal/cure internal/key/yubihsm internal/provider internal/pubkey internal/regular internal/secret yubihsm github.com/spf13/cobra",
 	"internal/ops/yubihsm/setup": "internal/cli internal/cure internal/durable internal/key/yubihsm/provision internal/key/yubihsm/words internal/ops/yubihsm/reach " +
 		"internal/provider internal/regular internal/secret internal/shell internal/terminal yubihsm github.com/spf13/cobra golang.org/x/sys/unix",
+	"internal/ops/yubihsm/audit":   "internal/cli internal/cure internal/key/yubihsm internal/key/yubihsm/auditlog internal/ops/yubihsm/reach yubihsm github.com/spf13/cobra",
 	"internal/ops/yubihsm/wrapped": "internal/cli internal/cure internal/key/yubihsm internal/key/yubihsm/backup internal/ops/yubihsm/reach internal/pubkey internal/regular yubihsm github.com/spf13/cobra",
 	"internal/ops/yubihsm/keys":    "internal/cli internal/cure internal/key/soft internal/key/soft/keyfile internal/key/yubihsm internal/ops/yubihsm/reach internal/ops/yubihsm/verify internal/pubkey internal/yubico yubihsm github.com/spf13/cobra",
 	"internal/ops/yubihsm/verify":  "internal/cli internal/cure internal/home internal/pubkey internal/yubico yubihsm github.com/spf13/cobra github.com/spf13/pflag",

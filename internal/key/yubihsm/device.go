@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"time"
 
+	"privyseal/internal/key/yubihsm/auditlog"
 	hsm "privyseal/yubihsm"
 )
 
@@ -42,6 +43,8 @@ type device struct {
 	abandoned []time.Time  // when sessions were left behind that may still be there
 	broke     error        // why the last one was
 
+	audit auditor
+
 	mu     sync.Mutex
 	status Status
 	tally  map[*target]tally
@@ -69,7 +72,37 @@ type Status struct {
 	// the last one, without the time in the queue.
 	Signatures     uint64
 	Took, LastTook time.Duration
+	// Log is zero where nobody drains the log.
+	Log LogStatus
 }
+
+// LogStatus is how the log of a device is drained.
+type LogStatus struct {
+	// Used is how many entries it had when it was read last, and the signatures since then.
+	Used, Size int
+	// Drained is when it was emptied last; zero if it never was.
+	Drained time.Time
+	// Problem is why it is not drained any more; nil if it is.
+	Problem error
+	// Foreign counts the signatures that nobody of ours asked for.
+	Foreign int
+}
+
+// auditor accounts for the signatures of a device.
+type auditor interface {
+	// sign has f ask for a signature. The caller has its turn with the device, and a session.
+	sign(ctx context.Context, a auditlog.Ask, f func() error) error
+	// relieve makes room in the log if err says that it is full, and reports whether there
+	// is some.
+	relieve(ctx context.Context, err error) bool
+}
+
+// unaudited is the auditor of a device whose log is left alone.
+type unaudited struct{}
+
+func (unaudited) sign(_ context.Context, _ auditlog.Ask, f func() error) error { return f() }
+
+func (unaudited) relieve(context.Context, error) bool { return false }
 
 // errAway is the answer of a device that failed while we waited for it.
 var errAway = errors.New("it failed while others waited for it")
@@ -136,6 +169,9 @@ func (d *device) open(ctx context.Context) error {
 	d.session = session
 	err = d.ask(ctx, session) // which also learns how long a message may be
 	d.judge(err)
+	if isLogFull(err) {
+		return nil // the session is there to drain it
+	}
 	return err
 }
 
@@ -150,6 +186,12 @@ func (d *device) ask(ctx context.Context, s *hsm.Session) error {
 	defer d.mu.Unlock()
 	d.status.Info = info
 	return nil
+}
+
+// isLogFull reports whether a device refuses because its log has no room.
+func isLogFull(err error) bool {
+	var refused *hsm.DeviceError
+	return errors.As(err, &refused) && refused.Code == hsm.LogFull
 }
 
 // leftNothing reports whether a session that could not be opened cannot be on the device
@@ -209,6 +251,13 @@ func (d *device) mark(err error) bool {
 	return isNews
 }
 
+// info returns what the device said of itself.
+func (d *device) info() hsm.DeviceInfo {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.status.Info
+}
+
 // failed returns why the device does not sign, nil if nothing is wrong with it.
 func (d *device) failed() error {
 	d.mu.Lock()
@@ -223,6 +272,9 @@ func (d *device) signed(k *target, took time.Duration) {
 	d.status.Signatures++
 	d.status.Took += took
 	d.status.LastTook = took
+	if d.status.Log.Size > 0 {
+		d.status.Log.Used = min(d.status.Log.Used+1, d.status.Log.Size)
+	}
 	of := d.tally[k]
 	d.tally[k] = tally{of.signatures + 1, of.took + took, took}
 }

@@ -24,6 +24,8 @@ type Config struct {
 	// Key is the authentication key itself. It is wiped when the devices are closed, and if
 	// they cannot be opened.
 	Key hsm.AuthenticationKey
+	// Audit is the folder that the logs of the devices are drained into; "" leaves them alone.
+	Audit string
 	// Log hears of devices that fail and come back. It may be nil.
 	Log *slog.Logger
 }
@@ -69,11 +71,17 @@ func open(c Config, t times) (*Devices, error) {
 			ds.Close()
 			return nil, err
 		}
-		ds.list = append(ds.list, &device{address: address, transport: transport, authKey: c.AuthKey, key: c.Key, times: t,
-			turn: make(chan struct{}, 1), status: Status{Address: address, Since: time.Now()}, tally: map[*target]tally{}})
+		d := &device{address: address, transport: transport, authKey: c.AuthKey, key: c.Key, times: t,
+			turn: make(chan struct{}, 1), status: Status{Address: address, Since: time.Now()}, tally: map[*target]tally{}, audit: unaudited{}}
+		ds.list = append(ds.list, d)
 	}
 	for _, d := range ds.list {
 		ds.tends.Go(func() { ds.tend(d) })
+		if c.Audit != "" {
+			clerk := newClerk(c.Audit, d, ds.log, func(err error) { ds.note(d, err) })
+			d.audit = clerk
+			ds.tends.Go(func() { clerk.run(ds.ctx) })
+		}
 	}
 	return ds, nil
 }
@@ -139,18 +147,13 @@ func (ds *Devices) sign(k *target, message []byte) ([]byte, error) {
 			if ctx.Err() != nil || isTooLong(err) {
 				return nil, errors.Join(last(failed, len(ds.list))...)
 			}
-			if mayPass(err) {
+			if mayPass(err) || d.audit.relieve(ctx, err) {
 				again = append(again, d)
 			}
 		}
 		ask = again
 	}
 	return nil, errors.Join(last(failed, len(ds.list))...)
-}
-
-func isTooLong(err error) bool {
-	var tooLong *hsm.TooLongError
-	return errors.As(err, &tooLong)
 }
 
 // mayPass reports whether a device that failed with err may sign right afterwards: it was
@@ -181,9 +184,12 @@ func (ds *Devices) signOn(ctx context.Context, d *device, k *target, message []b
 	before := d.failed()
 	away := func() bool { return before == nil && d.failed() != nil && ds.others(d) }
 	err = d.do(ctx, away, func(ctx context.Context, s *hsm.Session) (err error) {
-		began := time.Now()
-		signature, err = k.ask(ctx, s, message)
-		took = time.Since(began)
+		err = d.audit.sign(ctx, k.asks(d.authKey, message), func() (err error) {
+			began := time.Now()
+			signature, err = k.ask(ctx, s, message)
+			took = time.Since(began)
+			return err
+		})
 		if err == nil && !k.verify(message, signature) {
 			err = errSignature
 		}

@@ -22,7 +22,21 @@ func (d *device) public(ctx context.Context, id uint16) (public pubkey.Key, err 
 
 // explain says which key and device an error is about.
 func (d *device) explain(id uint16, err error) error {
+	if isLogFull(err) {
+		err = d.explainLog(err)
+	}
 	return fmt.Errorf("the key 0x%04x on the YubiHSM at %s: %w", id, d.address, err)
+}
+
+// explainLog says why a log is full.
+func (d *device) explainLog(err error) error {
+	d.mu.Lock()
+	problem := d.status.Log.Problem
+	d.mu.Unlock()
+	if problem != nil {
+		return fmt.Errorf("%w, and it cannot be drained: %w", err, problem)
+	}
+	return err
 }
 
 // otherKeyError is a device that holds another key under an id than it should.

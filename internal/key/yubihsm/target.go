@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"math/big"
 
+	"privyseal/internal/key/yubihsm/auditlog"
 	"privyseal/internal/pubkey"
 	hsm "privyseal/yubihsm"
 )
@@ -30,6 +31,21 @@ func (k *target) ask(ctx context.Context, s *hsm.Session, message []byte) ([]byt
 		return nil, err
 	}
 	return lowS(der)
+}
+
+// asks is what ask looks like in the log of a device.
+func (k *target) asks(authKey uint16, message []byte) auditlog.Ask {
+	a := auditlog.Ask{AuthKey: authKey, Key: k.id, Command: hsm.CommandSignEdDSA, Length: uint16(2 + len(message))}
+	if k.public.Type() != pubkey.Ed25519 {
+		a.Command, a.Length = hsm.CommandSignECDSA, 2+sha256.Size
+	}
+	return a
+}
+
+// isTooLong reports whether a message was not sent because it does not fit.
+func isTooLong(err error) bool {
+	var tooLong *hsm.TooLongError
+	return errors.As(err, &tooLong)
 }
 
 // order256k1 is the order of the group of secp256k1 (SEC 2, 2.4.1).

@@ -29,6 +29,10 @@ type world struct {
 	ours   *Devices
 	key    *Key
 	log    *logBuffer
+
+	secret []byte // of the key
+	config Config // of ours, without the key
+	folder string // of the audit log
 }
 
 // patient are times that no machine is too slow for. Nothing waits for them unless a test
@@ -44,8 +48,10 @@ func worldOf(t testing.TB, n int, with times, algorithm byte, options yubihsmtes
 	t.Helper()
 	w := &world{t: t, log: &logBuffer{}}
 	secret := bytes.Repeat([]byte{7}, 32)
+	w.secret = secret
 	c := Config{AuthKey: authID, Key: hsm.DeriveKey([]byte("four")), Log: slog.New(slog.NewTextHandler(w.log, nil))}
-	for range n {
+	for i := range n {
+		options.Serial = yubihsmtest.DefaultSerial + uint32(i)
 		d := yubihsmtest.New(t, options)
 		d.ProvisionAuth(t, authID, "four", yubihsmtest.CanSignEdDSA|yubihsmtest.CanSignECDSA)
 		d.Provision(t, yubihsmtest.Object{Type: yubihsmtest.AsymmetricKey, ID: keyID, Algorithm: algorithm, Domains: 1,
@@ -61,17 +67,22 @@ func worldOf(t testing.TB, n int, with times, algorithm byte, options yubihsmtes
 	if w.ours, err = open(c, with); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { w.ours.Close() })
+	ours := w.ours
+	w.config = c
+	t.Cleanup(func() { ours.Close() })
 	if w.key, err = w.ours.Key(t.Context(), keyID, w.public); err != nil {
 		t.Fatal(err)
 	}
 	return w
 }
 
+// vote returns what is as long as a vote.
+func vote(when string) []byte { return fmt.Appendf(nil, "%-120s", "a vote "+when) }
+
 // signs fails the test if nothing is signed.
 func (w *world) signs(when string) {
 	w.t.Helper()
-	message := []byte("a vote " + when)
+	message := vote(when)
 	signature, err := w.key.Sign(nil, message, nil)
 	if err != nil || !w.public.Verifier()(message, signature) {
 		w.t.Errorf("%s: %x, %v", when, signature, err)

@@ -14,6 +14,7 @@ import (
 	"privyseal/internal/key/yubihsm"
 	"privyseal/internal/ops/yubihsm/reach"
 	"privyseal/internal/provider"
+	"privyseal/internal/pubkey"
 	hsm "privyseal/yubihsm"
 )
 
@@ -23,7 +24,7 @@ func (h *Holder) Check(ctx context.Context, r *provider.Report) {
 	for _, name := range slices.Sorted(maps.Keys(r.Config.Tables[reach.Table])) {
 		set, line := r.Config.Tables[reach.Table][name].(*reach.Set), r.Config.Line(reach.Table, name, "device")
 		for _, address := range set.Device {
-			inspection{r, set.Login(r.Config.Path), address, line}.device(ctx, name)
+			inspection{r, set.Login(r.Config.Path), address, line, set.AuditDir != ""}.device(ctx, name)
 		}
 		for _, ch := range (reach.Place{Table: name, Config: r.Config}).Chains() {
 			r.Chain = ch.Name
@@ -36,35 +37,16 @@ func (h *Holder) Check(ctx context.Context, r *provider.Report) {
 // isBusy reports whether another program has a device on the USB.
 func isBusy(err error) bool { return errors.Is(err, syscall.EBUSY) }
 
-// inspection is one device that is looked at.
-type inspection struct {
-	*provider.Report
-	login   reach.Login
-	address string
-	line    int
-}
-
-func (in inspection) add(v provider.Verdict, next, format string, args ...any) {
-	in.Add(v, in.line, reach.Table, fmt.Sprintf(format, args...), next)
-}
-
 // device adds the rows of a device, and of its keys if it can be used.
 func (in inspection) device(ctx context.Context, name string) {
 	if reach.IsOpen(in.address) {
 		in.add(provider.Unsure, "run the connector on this host, on 127.0.0.1, and reach it through a tunnel if it has to be another one",
 			"%s is not on this host: whoever reaches it can use the device with the password, and who listens on the way can guess a weak one", in.address)
 	}
-	var info hsm.DeviceInfo
-	audit := hsm.AuditOff
+	var seen found
 	err := in.login.Visit(ctx, in.address, func(ctx context.Context, s *hsm.Session) (err error) {
-		if info, err = s.DeviceInfo(ctx); err != nil {
-			return fmt.Errorf("cannot use the YubiHSM at %s: %w", in.address, err)
-		}
-		// Not every authentication key may ask.
-		if set, err := s.ForceAudit(ctx); err == nil {
-			audit = set
-		}
-		return nil
+		seen, err = in.look(ctx, s)
+		return err
 	})
 	switch {
 	case isBusy(err):
@@ -74,8 +56,9 @@ func (in inspection) device(ctx context.Context, name string) {
 		in.add(provider.Bad, "", "%v", err)
 		return
 	}
-	in.add(provider.Good, "", "%s is %v", in.address, info)
-	in.log(info, audit)
+	in.add(provider.Good, "", "%s is %v", in.address, seen.info)
+	in.log(seen)
+	in.audit(name, seen)
 	for _, ch := range in.Config.Chains {
 		if ch.Provider == reach.Table && ch.Table == name {
 			in.Chain = ch.Name
@@ -83,18 +66,6 @@ func (in inspection) device(ctx context.Context, name string) {
 			in.Chain = ""
 		}
 	}
-}
-
-// log adds a row if the log keeps the device from signing, or soon will.
-func (in inspection) log(info hsm.DeviceInfo, audit hsm.Audit) {
-	if audit == hsm.AuditOff || info.LogUsed*4 < info.LogSize*3 {
-		return
-	}
-	verdict := provider.Unsure
-	if info.LogUsed >= info.LogSize {
-		verdict = provider.Bad
-	}
-	in.add(verdict, "read the log and clear it, or turn force-audit off", "%s has %d of %d entries in its log, and signs nothing when it is full: force-audit is on", in.address, info.LogUsed, info.LogSize)
 }
 
 // slowSignature is above what devices take, which is 105 to 146 ms.
@@ -105,6 +76,10 @@ func (in inspection) key(ctx context.Context, ch config.Chain) {
 	r, err := yubihsm.ReadReference(in.Config.Path(ch.Key))
 	if err != nil {
 		return // the row of the key says so
+	}
+	if in.drains && r.Public.Type() != pubkey.Ed25519 {
+		in.add(provider.Unsure, "", "%s is not asked to sign with key 0x%04x: the audit could not tell that from a vote, as the device gets a digest of either", in.address, r.ID)
+		return
 	}
 	took, err := in.login.Probe(ctx, in.address, r)
 	if err != nil {

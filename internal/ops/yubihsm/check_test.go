@@ -114,12 +114,32 @@ func TestCheckOfTheLog(t *testing.T) {
 	w.has(`^ok  `, `^ok chain-1 `)
 	visit(clear)
 	visit(func(ctx context.Context, s *hsm.Session) error { return s.SetForceAudit(ctx, hsm.AuditOn) })
-	w.has(`^ok  `, `^ok chain-1 `)
+	forced := `^FAIL  force-audit is on, and nothing drains the log of http://.* -> add audit_dir = "audit" to \[yubihsm.main\]`
+	w.has(`^ok  `, forced, `^ok chain-1 `)
 	visit(clear)
 	fill(48)
-	w.has(`^ok  `, `^--  http://.* has \d+ of 62 entries in its log, and signs nothing when it is full: force-audit is on -> read the log and clear it`, `^ok chain-1 `)
+	w.has(`^ok  `, `^--  http://.* has \d+ of 62 entries in its log, and signs nothing when it is full: force-audit is on -> drain it with .privyseal yubihsm audit --out DIR.`, forced, `^ok chain-1 `)
 	fill(62)
-	w.has(`^ok  `, `^FAIL  http://.* has 62 of 62 entries in its log`, `^FAIL chain-1 .*the log is full`)
+	w.has(`^ok  `, `^FAIL  http://.* has 62 of 62 entries in its log`, forced, `^FAIL chain-1 .*the log is full`)
+}
+
+// A log that the signer drains has a row that says whether it can, and whether signatures
+// are in it.
+func TestCheckOfTheAudit(t *testing.T) {
+	w, c := made(t, 1)
+	c.Tables[reach.Table]["main"].(*reach.Set).AuditDir = "audit"
+	if err := os.WriteFile(filepath.Join(w.Home, config.FileName), c.Render(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	may := func(can yubihsmtest.Capabilities) { w.Dev[0].ProvisionAuth(t, 4, "four", reachtest.Signs|can) }
+	signs := `^ok chain-1 `
+	w.has(`^ok  `, `^FAIL  the signer cannot drain the log of http://.*: its authentication key 0x0004 lacks the capability get-log-entries -> give the signer another one: .yubihsm-shell --connector http://`, signs)
+	may(yubihsmtest.CanGetLog)
+	w.has(`^ok  `, `^--  the signer drains the log of http://.*; whether signatures are in it cannot be seen without the capability get-option`, signs)
+	may(yubihsmtest.CanGetLog | yubihsmtest.CanGetOption)
+	w.has(`^ok  `, `^FAIL  http://.* does not log signatures, so that the audit finds none -> .yubihsm-shell .* --opt-name command-audit --opt-value 6a015601.`, signs)
+	w.Dev[0].Audit(true)
+	w.has(`^ok  `, `^ok  the signer drains the log of http://.*, which has its signatures`, signs)
 }
 
 // Only what is on this host is not open to others.

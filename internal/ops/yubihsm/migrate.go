@@ -99,7 +99,7 @@ func (f *Taker) choose(in *home.Installer, own reach.Login, address string) erro
 		set.PasswordFile = "keys/" + f.name + ".password"
 	}
 	var err error
-	set.Check(func(string) bool { return true }, func(key, wrong string) {
+	set.Check(func(key string) bool { return key != reach.AuditKey }, func(key, wrong string) {
 		if err == nil {
 			err = cli.Actf("the old signer's %s %s", key, wrong)
 		}

@@ -23,6 +23,13 @@ type pool struct {
 	salt []byte // of the digests of passwords; of this process alone
 }
 
+// place is devices, who we are there, and where their logs are drained to.
+type place struct {
+	addresses []string
+	reach.Login
+	audit string
+}
+
 // devices are those of one table. They close with the last of their keys.
 type devices struct {
 	*yubihsm.Devices
@@ -32,8 +39,8 @@ type devices struct {
 }
 
 // key returns the key that r names. Devices that are in use are not opened twice.
-func (p *pool) key(ctx context.Context, addresses []string, l reach.Login, r yubihsm.Reference) (*pooledKey, error) {
-	name, d, err := p.enter(ctx, addresses, l)
+func (p *pool) key(ctx context.Context, at place, r yubihsm.Reference) (*pooledKey, error) {
+	name, d, err := p.enter(ctx, at)
 	if err != nil {
 		return nil, err
 	}
@@ -52,17 +59,17 @@ func (p *pool) key(ctx context.Context, addresses []string, l reach.Login, r yub
 }
 
 // enter returns the devices that a key is about to be opened on.
-func (p *pool) enter(ctx context.Context, addresses []string, l reach.Login) (name string, d *devices, err error) {
-	password, err := l.Password()
+func (p *pool) enter(ctx context.Context, at place) (name string, d *devices, err error) {
+	password, err := at.Password()
 	if err != nil {
 		return "", nil, err
 	}
 	defer clear(password)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	name = p.name(addresses, l, password)
+	name = p.name(at, password)
 	if d = p.open[name]; d == nil {
-		ds, err := l.Open(addresses, oplog.Of(ctx))
+		ds, err := at.Open(at.addresses, at.audit, oplog.Of(ctx))
 		if err != nil {
 			return "", nil, err
 		}
@@ -95,14 +102,14 @@ func (p *pool) settle(name string, d *devices) (err error) {
 }
 
 // name names devices and who we are there. A new password is somebody else.
-func (p *pool) name(addresses []string, l reach.Login, password []byte) string {
+func (p *pool) name(at place, password []byte) string {
 	if p.salt == nil {
 		p.salt = make([]byte, 32)
 		rand.Read(p.salt) // never fails
 	}
 	digest := hmac.New(sha256.New, p.salt)
 	digest.Write(password)
-	return fmt.Sprintf("%q %d %q %x", addresses, l.ID, l.File, digest.Sum(nil))
+	return fmt.Sprintf("%q %d %q %q %x", at.addresses, at.ID, at.File, at.audit, digest.Sum(nil))
 }
 
 // pooledKey is a key on devices of a pool.

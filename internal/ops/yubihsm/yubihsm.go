@@ -37,7 +37,7 @@ func (h *Holder) Open(ctx context.Context, c *config.Config, ch config.Chain) (p
 	if err != nil {
 		return nil, cli.Act(err)
 	}
-	key, err := h.pool.key(ctx, set.Device, set.Login(c.Path), r)
+	key, err := h.pool.key(ctx, place{set.Device, set.Login(c.Path), set.Audit(c.Path)}, r)
 	if err != nil {
 		return nil, cli.Act(err)
 	}

@@ -56,6 +56,17 @@ func (d *Device) StopConnector() {
 	}
 }
 
+// TakePlace plugs the device in where another one was, at the other's connector.
+func (d *Device) TakePlace(t testing.TB, other *Device) {
+	t.Helper()
+	d.StopConnector()
+	other.StopConnector()
+	d.mu.Lock()
+	d.address = other.address
+	d.mu.Unlock()
+	d.StartConnector(t)
+}
+
 func (d *Device) serveStatus(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodGet {
 		w.Header().Set("Allow", "GET")

@@ -63,6 +63,19 @@ func (d *Device) ProvisionAuth(t testing.TB, id uint16, password string, can Cap
 	d.Provision(t, Object{Type: AuthenticationKey, ID: id, Algorithm: AES128Auth, Capabilities: can}, []byte(password))
 }
 
+// Audit has the device log signatures and some other commands from now on, and, with force,
+// refuse them while its log is full.
+func (d *Device) Audit(force bool, commands ...byte) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, c := range append(commands, SignEdDSA, SignECDSA) {
+		d.log.audited[c] = auditOn
+	}
+	if d.log.force = auditOff; force {
+		d.log.force = auditOn
+	}
+}
+
 // Swap puts another key into the place of an asymmetric one, behind everybody's back.
 func (d *Device) Swap(t testing.TB, id uint16) {
 	t.Helper()

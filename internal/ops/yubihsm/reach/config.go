@@ -27,13 +27,19 @@ type Set struct {
 	Device       []string // addresses
 	AuthKey      int      // object id of the signer's authentication key
 	PasswordFile string   // path relative to the folder of the config file
+	AuditDir     string   // likewise; "" leaves the logs of the devices alone
 }
+
+// AuditKey is the only key that may be absent.
+const AuditKey = "audit_dir"
 
 // Options are the keys of [yubihsm.NAME].
 var Options = config.Options[Set]{
 	{Name: "device", Of: func(s *Set) any { return &s.Device }, Required: true, Comment: "http://HOST:PORT of a yubihsm-connector, or usb://SERIAL; several that hold the same keys stand in for each other"},
 	{Name: "auth_key", Of: func(s *Set) any { return &s.AuthKey }, Required: true, Comment: "object id of our authentication key, the same on all devices"},
 	{Name: "password_file", Of: func(s *Set) any { return &s.PasswordFile }, Required: true, Path: true, Comment: "file with its password, mode 0600"},
+	{Name: AuditKey, Of: func(s *Set) any { return &s.AuditDir }, Path: true, Comment: "folder that the signer drains the devices' logs into, and checks them; without it they are left alone",
+		More: "It takes an authentication key with the capability `get-log-entries`. `privyseal yubihsm audit` reads the folder."},
 }
 
 // Kind is what a config has of YubiHSMs.
@@ -87,6 +93,15 @@ func SetOf(c *config.Config, ch config.Chain) (*Set, error) {
 		return s, nil
 	}
 	return nil, fmt.Errorf("there is no [%s.%s]", Table, ch.Table)
+}
+
+// Audit returns the folder that the logs of the devices are drained into, "" if they are
+// left alone. path returns where a path of the config lies.
+func (s *Set) Audit(path func(string) string) string {
+	if s.AuditDir == "" {
+		return ""
+	}
+	return path(s.AuditDir)
 }
 
 // Login returns who the signer is on the devices. path returns where a path of the config

@@ -34,6 +34,15 @@ func (p Place) Chains() (list []config.Chain) {
 	return list
 }
 
+// Set returns the table of the config that has the devices, if one has.
+func (p Place) Set() (s *Set, ok bool) {
+	if p.Config == nil {
+		return nil, false
+	}
+	s, ok = p.Config.Tables[Table][p.Table].(*Set)
+	return s, ok
+}
+
 // flags are those by which a command says which devices are meant, and who it is there.
 type flags struct {
 	given Set

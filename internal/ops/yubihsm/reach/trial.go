@@ -29,22 +29,24 @@ func Algorithm(t pubkey.Type) hsm.Algorithm { return kinds[t].algorithm }
 // authentication key.
 func Signs(t pubkey.Type) hsm.Capabilities { return kinds[t].signs }
 
-// NoVote is what is signed to see whether a key signs. It is not a message of any chain.
-const NoVote = "privyseal: does this key sign?"
+// NoVote is what is signed to see whether a key signs. It is shorter than any message of a
+// chain, by which the log of a device tells it from one.
+const NoVote = "not a vote"
 
-// Open opens devices for signing, which need not be there. log may be nil.
-func (l Login) Open(addresses []string, log *slog.Logger) (*yubihsm.Devices, error) {
+// Open opens devices for signing, which need not be there. Their logs are drained into the
+// folder audit, if it is not "". log may be nil.
+func (l Login) Open(addresses []string, audit string, log *slog.Logger) (*yubihsm.Devices, error) {
 	key, err := l.key()
 	if err != nil {
 		return nil, err
 	}
-	return yubihsm.Open(yubihsm.Config{Addresses: addresses, AuthKey: l.ID, Key: key, Log: log})
+	return yubihsm.Open(yubihsm.Config{Addresses: addresses, AuthKey: l.ID, Key: key, Audit: audit, Log: log})
 }
 
 // Trial opens a key on one device for as long as f takes, which can have it sign [NoVote].
 // Signatures are verified.
 func (l Login) Trial(ctx context.Context, address string, r yubihsm.Reference, f func(d *yubihsm.Devices, sign func() ([]byte, error)) error) error {
-	d, err := l.Open([]string{address}, nil)
+	d, err := l.Open([]string{address}, "", nil)
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,93 @@
+package yubihsm
+
+import (
+	"context"
+	"fmt"
+
+	"privyseal/internal/cure"
+	"privyseal/internal/key/yubihsm"
+	"privyseal/internal/ops/yubihsm/reach"
+	"privyseal/internal/provider"
+	hsm "privyseal/yubihsm"
+)
+
+// inspection is one device that is looked at.
+type inspection struct {
+	*provider.Report
+	login   reach.Login
+	address string
+	line    int
+	drains  bool // the signer drains the log
+}
+
+func (in inspection) add(v provider.Verdict, next, format string, args ...any) {
+	in.Add(v, in.line, reach.Table, fmt.Sprintf(format, args...), next)
+}
+
+// found is what a device says of itself and its log.
+type found struct {
+	info  hsm.DeviceInfo
+	force hsm.Audit                 // AuditOff if we may not ask
+	logs  map[hsm.Command]hsm.Audit // which commands it logs; nil if we may not ask
+	may   hsm.Capabilities          // what our authentication key may do
+}
+
+// look asks a device.
+func (in inspection) look(ctx context.Context, s *hsm.Session) (f found, err error) {
+	if f.info, err = s.DeviceInfo(ctx); err != nil {
+		return f, fmt.Errorf("cannot use the YubiHSM at %s: %w", in.address, err)
+	}
+	// Not every authentication key may ask for the rest.
+	if force, err := s.ForceAudit(ctx); err == nil {
+		f.force = force
+	}
+	if logs, err := s.CommandAudit(ctx); err == nil {
+		f.logs = logs
+	}
+	own, err := s.ObjectInfo(ctx, hsm.TypeAuthenticationKey, in.login.ID)
+	if err != nil {
+		return f, fmt.Errorf("cannot look at %s: %w", reach.ObjectAt("authentication key", in.login.ID, in.address), err)
+	}
+	f.may = own.Capabilities
+	return f, nil
+}
+
+// log adds a row if the log keeps the device from signing, or soon will.
+func (in inspection) log(f found) {
+	if f.force == hsm.AuditOff || f.info.LogUsed*4 < f.info.LogSize*3 {
+		return
+	}
+	verdict := provider.Unsure
+	if f.info.LogUsed >= f.info.LogSize {
+		verdict = provider.Bad
+	}
+	in.add(verdict, "drain it with "+cure.Command("privyseal", "yubihsm", "audit", "--out", "DIR")+", or turn force-audit off",
+		"%s has %d of %d entries in its log, and signs nothing when it is full: force-audit is on", in.address, f.info.LogUsed, f.info.LogSize)
+}
+
+// audit adds rows about who drains the log, and what is in it.
+func (in inspection) audit(table string, f found) {
+	if !in.drains {
+		if f.force != hsm.AuditOff {
+			in.add(provider.Bad, fmt.Sprintf("add audit_dir = \"audit\" to [%s.%s]", reach.Table, table),
+				"force-audit is on, and nothing drains the log of %s: it will be full soon, and the device sign nothing", in.address)
+		}
+		return
+	}
+	option := func(value string) string {
+		return cure.Command("yubihsm-shell", "--connector", in.address, "--authkey", "ADMIN", "--action", "put-option", "--opt-name", "command-audit", "--opt-value", value)
+	}
+	switch signs := f.logs[hsm.CommandSignEdDSA] != hsm.AuditOff && f.logs[hsm.CommandSignECDSA] != hsm.AuditOff; {
+	case !f.may.Has(hsm.GetLogEntries):
+		in.add(provider.Bad, "give the signer another one: "+yubihsm.DrainCommand(in.address),
+			"the signer cannot drain the log of %s: its authentication key 0x%04x lacks the capability %v", in.address, in.login.ID, hsm.GetLogEntries)
+	case f.logs == nil:
+		in.add(provider.Unsure, "", "the signer drains the log of %s; whether signatures are in it cannot be seen without the capability %v", in.address, hsm.GetOption)
+	case !signs:
+		in.add(provider.Bad, option("6a015601"), "%s does not log signatures, so that the audit finds none", in.address)
+	case f.force != hsm.AuditOff && f.logs[hsm.CommandSessionMessage] != hsm.AuditOff:
+		in.add(provider.Bad, option("0500"), "%s logs each message of a session, and force-audit is on: some devices cannot be read any more when their log is full", in.address)
+	default:
+		in.add(provider.Good, "", "the signer drains the log of %s, which has its signatures", in.address)
+	}
+}
