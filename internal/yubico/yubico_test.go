@@ -152,12 +152,13 @@ func TestIssuerError(t *testing.T) {
 	if !ok || !errors.Is(err, ErrChain) || unknown.Issuer != middle.Subject.CommonName || unknown.URL != "https://developers.yubico.com/YubiHSM2/Concepts/"+strings.ToUpper(hex.EncodeToString(middle.SubjectKeyId))+".pem" {
 		t.Errorf("%v", err)
 	}
+	bare := e
 	e.Between = between
 	for name, tt := range map[string]struct {
 		Evidence
 		Anchor
 		at time.Time
-	}{"of another root": {e, Anchor{}, now}, "of another time": {e, w.Anchor, now.AddDate(100, 0, 0)}, "of Yubico, and another root": {recorded(t), w.Anchor, now}} {
+	}{"of another root": {e, Anchor{}, now}, "of another time": {e, w.Anchor, now.AddDate(100, 0, 0)}, "of another time, without": {bare, w.Anchor, now.AddDate(100, 0, 0)}, "of Yubico, and another root": {recorded(t), w.Anchor, now}} {
 		if _, err := tt.Verify(tt.Anchor, tt.at); !errors.Is(err, ErrChain) || errors.As(err, &unknown) {
 			t.Errorf("%s: %v", name, err)
 		}

@@ -3,6 +3,9 @@ package e2e
 import (
 	"bytes"
 	"context"
+	"crypto/x509"
+	"encoding/pem"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -30,7 +33,7 @@ func TestYubiHSM(t *testing.T) {
 		d.Reset() // as it leaves the factory
 	}
 	tty := terminaltest.New(t)
-	cmd := typing(t, "yubihsm.md", y.dir, 4, "PATH="+filepath.Dir(program)+":"+os.Getenv("PATH"), "DEVICE="+y.dev[0].URL(), "SECOND="+y.dev[1].URL(),
+	cmd := typing(t, "yubihsm.md", y.dir, 5, "PATH="+trusting(t, y.dev[0])+":"+os.Getenv("PATH"), "DEVICE="+y.dev[0].URL(), "SECOND="+y.dev[1].URL(),
 		"NODE="+y.addr, "PRIVYSEAL_HOME="+y.signer.Home, "TERM=xterm-256color")
 	text, wait := at(t, tty, cmd)
 	list := setuptest.Read(t, tty)
@@ -41,6 +44,11 @@ func TestYubiHSM(t *testing.T) {
 	}
 	if strings.Contains(text.String(), "FAIL") || !strings.Contains(text.String(), " signs with key 0x0001 in ") {
 		t.Errorf("check says\n%s", text)
+	}
+	for _, want := range []string{"keys/mychain-1.attestation does not verify: ", "saved spare.attestation: YubiHSM 0012345678, ", "\n  + the key was made in this device\n  + it does not leave the device"} {
+		if !strings.Contains(text.String(), want) {
+			t.Errorf("there is no %q in\n%s", want, text)
+		}
 	}
 	if n := len(y.dev[1].Objects()); n != 6 {
 		t.Errorf("the second device has %d objects", n)
@@ -61,6 +69,26 @@ func TestYubiHSM(t *testing.T) {
 
 	y.dev[0].Swap(t, 1)
 	says(ctx, t, y.signer, "it made a signature that does not verify: another key is there")
+}
+
+// trusting returns a folder with a privyseal that trusts the root of a simulated device in the
+// place of Yubico's, where it is not told which one.
+func trusting(t *testing.T, d *yubihsmtest.Device) string {
+	t.Helper()
+	dir := t.TempDir()
+	root, middle := d.Root()
+	for name, c := range map[string]*x509.Certificate{"root.pem": root, "sub-ca.pem": middle} {
+		check(t, os.WriteFile(filepath.Join(dir, name), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw}), 0o600))
+	}
+	script := fmt.Sprintf(`#!/bin/sh
+case "$1 $2" in
+"verify "*) exec %[1]s "$@" --root %[2]s/root.pem ;;
+"yubihsm generate") exec %[1]s "$@" --root %[2]s/root.pem --sub-ca %[2]s/sub-ca.pem ;;
+esac
+exec %[1]s "$@"
+`, program, dir)
+	check(t, os.WriteFile(filepath.Join(dir, "privyseal"), []byte(script), 0o700))
+	return dir
 }
 
 // at starts a program at a terminal, which is its session's, with its output beside it. It

@@ -1,6 +1,8 @@
 package peers_test
 
 import (
+	"crypto/x509"
+	"encoding/pem"
 	"fmt"
 	"os"
 	"os/exec"
@@ -188,6 +190,46 @@ func (h *hsm) restoreOurs() {
 	}
 }
 
+// makeAlike has us make and import keys as tmkms has done it, but for where they are from: the
+// objects are the same.
+func (h *hsm) makeAlike() {
+	t := h.n.t
+	operator := filepath.Join(h.home, "operator")
+	check(t, os.WriteFile(operator, []byte(h.operator), 0o600))
+	ours := func(args ...string) {
+		t.Helper()
+		_, err := rig.Output(h.n.ctx, program, append(args, "--device", h.URL(), "--auth-key", "2", "--password-file", operator)...)
+		check(t, err)
+	}
+	root, middle := h.Root()
+	for name, c := range map[string]*x509.Certificate{"root.pem": root, "sub-ca.pem": middle} {
+		check(t, os.WriteFile(filepath.Join(h.home, name), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw}), 0o600))
+	}
+	h.run("", "yubihsm", "keys", "generate", "-c", "tmkms.toml", "-l", "account", "-t", "account", "--non-exportable", "3")
+	ours("yubihsm", "generate", "--key-id", "0x102", "--label", "spare", "--exportable", "--root", filepath.Join(h.home, "root.pem"), "--sub-ca", filepath.Join(h.home, "sub-ca.pem"),
+		"--out", filepath.Join(h.home, "attestation"))
+	ours("yubihsm", "generate", "--key-id", "0x103", "--label", "account", "--key-type", "secp256k1", "--no-attestation")
+	ours("yubihsm", "import", h.n.keyFile(), "--key-id", "0x101", "--label", "validator", "--exportable")
+	of := map[uint16]yubihsmtest.Object{}
+	for _, o := range h.Objects() {
+		if o.Type == yubihsmtest.AsymmetricKey {
+			id := o.ID
+			o.ID &= 0xff
+			of[id] = o
+		}
+	}
+	if theirs, own := h.Public(t, 1), h.Public(t, 0x101); string(theirs) != string(own) {
+		t.Errorf("tmkms imports the key %x, and we %x", theirs, own)
+	}
+	for id := uint16(1); id <= 3; id++ {
+		if theirs, own := of[id], of[0x100+id]; theirs != own {
+			t.Errorf("tmkms makes %+v, and we make %+v", theirs, own)
+		}
+		h.Remove(yubihsmtest.AsymmetricKey, 0x100+id)
+	}
+	h.Remove(yubihsmtest.AsymmetricKey, 3)
+}
+
 // handleKeys imports the node's key, makes another one, and restores it from its backup.
 func (h *hsm) handleKeys() {
 	t := h.n.t
@@ -203,6 +245,7 @@ func (h *hsm) handleKeys() {
 	if out := h.run("", "yubihsm", "keys", "list", "-c", "tmkms.toml"); !strings.Contains(strings.ToLower(out), fmt.Sprintf("%x", public)) {
 		t.Errorf("keys list does not name %x:\n%s", public, out)
 	}
+	h.makeAlike()
 	h.readBackups()
 	h.restoreOurs()
 	h.authKey, h.password = 4, h.validatorRole
