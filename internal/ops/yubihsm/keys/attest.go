@@ -2,15 +2,18 @@ package keys
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 
 	"github.com/spf13/cobra"
 
 	"privyseal/internal/cli"
+	"privyseal/internal/cure"
 	"privyseal/internal/key/yubihsm"
 	"privyseal/internal/ops/yubihsm/reach"
 	"privyseal/internal/ops/yubihsm/verify"
+	"privyseal/internal/yubico"
 	hsm "privyseal/yubihsm"
 )
 
@@ -83,6 +86,10 @@ func (a *attesting) run(ctx context.Context, stdout io.Writer, address string) e
 			p, text, err = a.trusted.prove(ctx, s, address, r)
 			return text, err
 		})
+		if _, unknown := errors.AsType[*yubico.IssuerError](err); unknown {
+			words := wordsFor(a.place.Login, address, "attest", "--key-id", fmt.Sprintf("0x%04x", a.id), "--out", out)
+			return cure.Add(err, "%s", again(err, append(words, a.trust.Words()...)))
+		}
 		if err != nil {
 			return err
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"privyseal/internal/cli"
@@ -53,9 +54,6 @@ func (t trusted) prove(ctx context.Context, s *hsm.Session, address string, r yu
 	}
 	e.Between = t.between
 	p, err := verify.Of(e, t.anchor, time.Now())
-	if unknown, ok := errors.AsType[*yubico.IssuerError](err); ok {
-		err = cure.Add(err, "name a file with that certificate with --sub-ca%s", cli.Prefixed("; if it is one of Yubico's, it is at ", unknown.URL))
-	}
 	switch {
 	case err != nil:
 		return nil, nil, fmt.Errorf("what the YubiHSM at %s attests does not verify: %w", address, err)
@@ -65,6 +63,18 @@ func (t trusted) prove(ctx context.Context, s *hsm.Session, address string, r yu
 		return nil, nil, fmt.Errorf("the YubiHSM at %s attests another key: 0x%04x, %v, not 0x%04x, %v", address, p.ID, p.Key, r.ID, r.Public)
 	}
 	return p, e.PEM(), nil
+}
+
+// again says what to type to have a key attested that an error left without, if more is to be
+// done than that: the command line words.
+func again(err error, words []string) (next string) {
+	if unknown, ok := errors.AsType[*yubico.IssuerError](err); ok {
+		if i := slices.Index(words, "--sub-ca"); i >= 0 {
+			words = slices.Delete(words, i, i+2) // it is not the one
+		}
+		return fmt.Sprintf("save that certificate%s, and type %s", cli.Prefixed(", which is, if it is one of Yubico's, at ", unknown.URL), cure.Command(append(words, "--sub-ca", "FILE")...))
+	}
+	return cure.Command(words...)
 }
 
 // fileOf returns the name of a file with an attestation that nobody has named.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -88,18 +89,22 @@ func (g *generating) check(app *cli.App) (err error) {
 	if g.place, err = g.Place(app); err != nil || len(g.place.Devices) == 1 {
 		return err
 	}
-	words := []string{"--key-id", fmt.Sprintf("0x%04x", g.form.key.ID)}
-	return cure.Add(cli.Usagef("a key is made in one device, and %d are meant", len(g.place.Devices)),
-		"make it on one with %s, and bring it to the others with %s", commandFor(g.place, "generate", append(words, "--exportable")...), cure.Command(append([]string{"privyseal", "yubihsm", "clone"}, words...)...))
+	id := []string{"--key-id", fmt.Sprintf("0x%04x", g.form.key.ID)}
+	first, clone := g.place.Devices[0], wordsFor(g.place.Login, g.place.Devices[0], "clone", id...)
+	for _, other := range g.place.Devices[1:] {
+		clone = append(clone, "--to", other)
+	}
+	return cure.Add(cli.Usagef("a key is made in one device, and %d are meant", len(g.place.Devices)), "make it on one with %s, and bring it to the others with %s",
+		cure.Command(wordsFor(g.place.Login, first, "generate", append(id, "--exportable")...)...), strings.TrimSuffix(cure.Command(clone...), "`")+" …`")
 }
 
 // otherKey is what an operator does about a right that an authentication key lacks.
 const otherKey = "name one that may with --auth-key and --password-file"
 
-// commandFor returns a command line of `privyseal yubihsm` for the first of the devices.
-func commandFor(p reach.Place, name string, words ...string) string {
+// wordsFor returns the words of a command of `privyseal yubihsm` for a device.
+func wordsFor(l reach.Login, address, name string, words ...string) []string {
 	words = append([]string{"privyseal", "yubihsm", name}, words...)
-	return cure.Command(append(words, "--device", p.Devices[0], "--auth-key", strconv.Itoa(int(p.Login.ID)), "--password-file", p.Login.File)...)
+	return append(words, "--device", address, "--auth-key", strconv.Itoa(int(l.ID)), "--password-file", l.File)
 }
 
 // run makes the key.
@@ -164,12 +169,9 @@ func (g *generating) left(err error) error {
 	if !g.made {
 		return err
 	}
-	failed, next := cure.Split(err.Error())
-	again := commandFor(g.place, "attest", "--key-id", fmt.Sprintf("0x%04x", g.key.ID), "--out", g.out)
-	if next != "" {
-		next += ", in "
-	}
-	return cure.Add(cli.Actf("%s is made, and stays; its attestation is not saved: %s", reach.ObjectAt("the key", g.key.ID, g.place.Devices[0]), failed), "%s%s", next, again)
+	words := wordsFor(g.place.Login, g.place.Devices[0], "attest", "--key-id", fmt.Sprintf("0x%04x", g.key.ID), "--out", g.out)
+	words = append(words, g.trust.Words()...)
+	return cure.Add(cli.Actf("%s is made, and stays; its attestation is not saved: %w", reach.ObjectAt("the key", g.key.ID, g.place.Devices[0]), err), "%s", again(err, words))
 }
 
 // report says what was made, and what is proven.

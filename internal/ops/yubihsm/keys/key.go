@@ -94,6 +94,9 @@ func (k Key) Make(ctx context.Context, s *hsm.Session, address string, domains h
 		err = cli.Actf("%s %w", reach.ObjectAt("object", k.ID, address), ErrTaken)
 	}
 	if err != nil {
+		if _, refused := errors.AsType[*hsm.DeviceError](err); !refused {
+			err = fmt.Errorf("it is not known whether the YubiHSM at %s has made the key: %w", address, err)
+		}
 		return public, false, err
 	}
 	public, err = reach.PublicKey(ctx, s, address, k.ID)

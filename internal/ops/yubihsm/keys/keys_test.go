@@ -198,8 +198,8 @@ func TestGenerateIntoALockedFolder(t *testing.T) {
 // has the commands.
 func TestGenerateOnTwoDevices(t *testing.T) {
 	w := newWorld(t, 2)
-	w.Refuses(fmt.Sprintf("a key is made in one device, and 2 are meant -> make it on one with `privyseal yubihsm generate --key-id 0x0007 --exportable --device %s --auth-key 2 --password-file %s`, and bring it to the others with `privyseal yubihsm clone --key-id 0x0007`",
-		w.Devices[0], w.Path("two")), w.generate()...)
+	w.Refuses(fmt.Sprintf("a key is made in one device, and 2 are meant -> make it on one with `privyseal yubihsm generate --key-id 0x0007 --exportable --device %[1]s --auth-key 2 --password-file %[2]s`, and bring it to the others with `privyseal yubihsm clone --key-id 0x0007 --device %[1]s --auth-key 2 --password-file %[2]s --to %[3]s …`",
+		w.Devices[0], w.Path("two"), w.Devices[1]), w.generate()...)
 }
 
 // A key that was made and is not attested as it has to be is said to be there, with the
@@ -216,7 +216,7 @@ func TestMadeAndNotAttested(t *testing.T) {
 		"another root": {func(w world) {
 			w.File("root0", string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: stranger.Raw})))
 		}, nil, "does not verify: the certificate of the device does not lead to the root: ", ""},
-		"no sub-CA": {func(world) {}, []string{"--sub-ca", "root0"}, `issued by "Simulated YubiHSM Attestation CA", whose certificate is not known here`, "name a file with that certificate with --sub-ca; if it is one of Yubico's, it is at https://developers.yubico.com/YubiHSM2/Concepts/"},
+		"no sub-CA": {func(w world) { w.File("sub-ca0", string(w.read("root0"))) }, nil, `issued by "Simulated YubiHSM Attestation CA", whose certificate is not known here`, "save that certificate, which is, if it is one of Yubico's, at https://developers.yubico.com/YubiHSM2/Concepts/"},
 		"a device that fails": {func(w world) {
 			w.Dev[0].Next(yubihsmtest.SignAttestation, yubihsmtest.Fails(yubihsmtest.StorageFailed))
 		}, nil, "cannot have the key 0x0007 of the YubiHSM at ", ""},
@@ -240,7 +240,10 @@ func TestMadeAndNotAttested(t *testing.T) {
 			}
 			w.key(0)
 			failed, next, _ := strings.Cut(err.Error(), "\n")
-			again := fmt.Sprintf("`privyseal yubihsm attest --key-id 0x0007 --out saved --device %s --auth-key 2 --password-file %s`", w.Devices[0], w.Path("two"))
+			again := fmt.Sprintf("`privyseal yubihsm attest --key-id 0x0007 --out saved --device %s --auth-key 2 --password-file %s --root root0 --sub-ca sub-ca0`", w.Devices[0], w.Path("two"))
+			if tt.next != "" {
+				again = strings.TrimSuffix(again, "sub-ca0`") + "FILE`"
+			}
 			if !strings.HasPrefix(failed, "the key 0x0007 of the YubiHSM at "+w.Devices[0]+" is made, and stays; its attestation is not saved: ") || !strings.Contains(failed, tt.want) ||
 				!strings.HasPrefix(next, tt.next) || !strings.HasSuffix(next, again) || strings.Contains(next, "\n") {
 				t.Errorf("%s\n%s\nwant %s", failed, next, tt.want)
@@ -250,6 +253,16 @@ func TestMadeAndNotAttested(t *testing.T) {
 			}
 		})
 	}
+}
+
+// When the answer of a device is lost, nobody knows whether the key is there, and it is said.
+func TestMadePerhaps(t *testing.T) {
+	w := newWorld(t, 1)
+	w.Dev[0].Next(yubihsmtest.GenerateAsymmetric, yubihsmtest.UnpluggedWithin())
+	if out, err := w.Run(w.generate()...); err == nil || out != "" || !strings.Contains(err.Error(), "it is not known whether the YubiHSM at "+w.Devices[0]+" has made the key: ") {
+		t.Errorf("%v\n%s", err, out)
+	}
+	w.key(0)
 }
 
 // forms are the files of signers with one key of a type, by whose they are.

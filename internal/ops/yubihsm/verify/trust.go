@@ -20,6 +20,17 @@ func (t *Trust) Add(fl *pflag.FlagSet) {
 	fl.StringVar(&t.subCA, "sub-ca", "", "PEM file of the certificates between the root and the device's, if privyseal does not know them; saved with the attestation")
 }
 
+// Words are those of a command line that trusts the same.
+func (t *Trust) Words() (words []string) {
+	if t.root != "" {
+		words = append(words, "--root", t.root)
+	}
+	if t.subCA != "" {
+		words = append(words, "--sub-ca", t.subCA)
+	}
+	return words
+}
+
 func addRoot(fl *pflag.FlagSet, root *string) {
 	fl.StringVar(root, "root", "", "PEM file of a root to trust in place of Yubico's; for tests")
 }
