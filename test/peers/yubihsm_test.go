@@ -28,23 +28,33 @@ type hsm struct {
 	password      string
 	operator      string // the password of role 2
 	validatorRole string // the password of role 4
+	words         string // the password of role 1
 	wrapKey       []byte // as the 24 words give it to us
 }
 
 // TestTMKMSOnAYubiHSM: tmkms sets the simulator up, makes, backs up and restores keys in
-// it, and signs a real chain with one; then privyseal signs on in its place.
+// it, and signs a real chain with one; then privyseal signs on in its place. The same words
+// make the same device of another one.
 func TestTMKMSOnAYubiHSM(t *testing.T) {
+	h := newHSM(t, "peers-yubihsm")
+	h.setUp()
+	h.setUpAnother()
+	h.handleKeys()
+	h.signs()
+}
+
+// newHSM returns a device of the factory, and a home of tmkms for a chain.
+func newHSM(t *testing.T, id string) *hsm {
 	tmkms, err := rig.Program("tmkms-v0.15.0-yubihsm")
 	check(t, err)
-	n := newNetwork(t, "peers-yubihsm", "v0.38.26", 0)
+	n := newNetwork(t, id, "v0.38.26", 0)
 	h := &hsm{Device: yubihsmtest.New(t, yubihsmtest.Options{RealTime: true, SignTime: 105 * time.Millisecond}), n: n,
 		tmkms: tmkms, home: filepath.Join(n.dir, "tmkms"), authKey: 1, password: "password"}
 	for _, dir := range []string{"secrets", "state"} {
 		check(t, os.MkdirAll(filepath.Join(h.home, dir), 0o700))
 	}
-	h.setUp()
-	h.handleKeys()
-	h.signs()
+	h.run("", "softsign", "keygen", "-t", "consensus", "secrets/identity.key")
+	return h
 }
 
 // run runs a command of tmkms that types into it what it asks for.
@@ -88,7 +98,6 @@ var rolePassword = regexp.MustCompile(`authkey 0x000([24]) \[\w+\]: +(\S+)`)
 // setUp has tmkms erase the device and give it its roles.
 func (h *hsm) setUp() {
 	t := h.n.t
-	h.run("", "softsign", "keygen", "-t", "consensus", "secrets/identity.key")
 	out := h.run("y\n", "yubihsm", "setup", "-c", "tmkms.toml", "-w", "report.json")
 	passwords := rolePassword.FindAllStringSubmatch(out, -1)
 	if len(passwords) != 2 {
@@ -96,6 +105,13 @@ func (h *hsm) setUp() {
 	}
 	h.operator, h.validatorRole = passwords[0][2], passwords[1][2]
 	h.derive(out)
+	h.isSetUp()
+	h.authKey, h.password = 2, h.operator
+}
+
+// isSetUp compares the device with what tmkms makes of one.
+func (h *hsm) isSetUp() {
+	t := h.n.t
 	var got strings.Builder
 	for _, o := range h.Objects() {
 		label, _, _ := strings.Cut(o.Label, ":")
@@ -107,7 +123,6 @@ func (h *hsm) setUp() {
 	if _, table, _ := strings.Cut(string(want), "\n\n"); got.String() != table {
 		t.Errorf("after the set-up there is\n%s\nwant\n%s", got.String(), table)
 	}
-	h.authKey, h.password = 2, h.operator
 }
 
 // derive has us make of the 24 words what tmkms made of them.
@@ -117,7 +132,8 @@ func (h *hsm) derive(out string) {
 	if len(halves) != 2 {
 		t.Fatalf("it shows %d lines of words:\n%s", len(halves), out)
 	}
-	w, err := words.Parse([]byte(halves[0][1] + "\n" + halves[1][1]))
+	h.words = halves[0][1] + " " + halves[1][1]
+	w, err := words.Parse([]byte(h.words))
 	check(t, err)
 	for role, want := range map[string]string{"operator": h.operator, "validator": h.validatorRole} {
 		got, err := w.Password(role)
