@@ -210,13 +210,19 @@ func TestResetComesBack(t *testing.T) {
 	d, ours := at(t, yubihsmtest.Options{})
 	d.ProvisionEd25519(t, 7)
 	d.Next(yubihsmtest.ResetDevice, yubihsmtest.UnpluggedWithin())
+	connector, err := yubihsm.NewConnector(d.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer connector.Close()
 	done := make(chan error)
 	go func() { done <- ours.Reset(t.Context(), Factory()) }()
-	for d.Count(yubihsmtest.ResetDevice) == 0 {
-		if t.Context().Err() != nil {
-			t.Fatal("it is not reset")
+	for there := true; there; time.Sleep(time.Millisecond) {
+		status, err := connector.Status(t.Context())
+		if err != nil {
+			t.Fatal(err)
 		}
-		time.Sleep(time.Millisecond)
+		there = status.Device
 	}
 	d.Plug()
 	if err := <-done; err != nil || len(d.Objects()) != 1 {
@@ -259,5 +265,13 @@ func TestOlderFirmware(t *testing.T) {
 		if !covers(have, everything) || covers(known>>1, everything) || covers(have, known>>1) {
 			t.Errorf("%x", have)
 		}
+	}
+}
+
+// What somebody on the way says of an object ends the session, and is not believed.
+func TestSaidOutsideOfASession(t *testing.T) {
+	none := &yubihsm.DeviceError{Command: yubihsm.CommandGetObjectInfo, Code: yubihsm.ObjectNotFound}
+	if !isNone(none) || isNone(&yubihsm.SessionError{Cause: none}) || isNone(nil) {
+		t.Error("it is taken for the device's")
 	}
 }
