@@ -182,6 +182,7 @@ func TestEndsAndLimits(t *testing.T) {
 	if err := wait(); err == nil || !strings.Contains(err.Error(), "Control-D was typed") {
 		t.Error(err)
 	}
+	player.Types("\r")
 	ours.rest = make([]byte, maxLine+1)
 	if _, err := ours.Ask(t.Context(), "? "); err == nil || !strings.Contains(err.Error(), "more than 4096 bytes") {
 		t.Error(err)
