@@ -15,7 +15,8 @@ import (
 )
 
 // operatorSide are the packages that once were one, with the commands and all providers
-// in it.
+// in it. Main is only measured because Go wants it: it is every command's, and what it has
+// run when the program exits depends on the scheduler.
 const operatorSide = "privyseal/cmd/privyseal,privyseal/internal/cli,privyseal/internal/command,privyseal/internal/daemon," +
 	"privyseal/internal/home,privyseal/internal/ops/...,privyseal/internal/provider"
 
@@ -63,9 +64,11 @@ func TestInitCrossesFewFiles(t *testing.T) {
 	}
 	files := map[string]int{}
 	for block, n := range counted {
-		file, _, _ := strings.Cut(block, ":")
-		files[strings.TrimPrefix(file, "privyseal/")] += n
-		all += n
+		file, _, _ := strings.Cut(strings.TrimPrefix(block, "privyseal/"), ":")
+		if !strings.HasPrefix(file, "cmd/") {
+			files[file] += n
+			all += n
+		}
 	}
 	for _, file := range slices.Sorted(maps.Keys(files)) {
 		t.Logf("%5d statements of %s", files[file], file)
