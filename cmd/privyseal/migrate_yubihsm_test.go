@@ -108,7 +108,7 @@ func TestMigrateYubiHSM(t *testing.T) {
 	for _, want := range []string{
 		"chain cosmoshub-4\n  key    keys/cosmoshub-4.yubihsm, ed25519 ", ", from the key 0x0001 of the YubiHSM at " + h.URL(),
 		"chain sdk-secp-1\n  key    keys/sdk-secp-1.yubihsm, secp256k1 ", "chain testnet-1\n  key    keys/testnet-1.key, ed25519 ",
-		"note: the password of the YubiHSM still stands in ", "note: connector_server is not taken over", "\nnothing was written\n",
+		"note: the password of the YubiHSM is still in ", "note: connector_server is not taken over", "\nnothing was written\n",
 	} {
 		if err != nil || !strings.Contains(out, want) {
 			t.Fatalf("it does not say %q: %v\n%s", want, err, out)

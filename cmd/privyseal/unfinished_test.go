@@ -287,7 +287,7 @@ func TestTwoInitsAtOnce(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if text, status := initHere(dir); status != cli.Failed || !strings.Contains(text, "another command makes a chain in this home") {
+	if text, status := initHere(dir); status != cli.Failed || !strings.Contains(text, "another command is creating a chain in this home") {
 		t.Errorf("%d: %s", status, text)
 	}
 	if err := note.End(); err != nil {

@@ -55,7 +55,7 @@ func (a *App) CheckOwner() error {
 	if !known || uid == os.Geteuid() {
 		return nil
 	}
-	other := Usagef("%s belongs to user %d, who could not use what user %d makes there", dir, uid, os.Geteuid())
+	other := Usagef("%s belongs to user %d, who could not use files that user %d creates there", dir, uid, os.Geteuid())
 	become := []string{"sudo", "-u", "#" + strconv.Itoa(uid)}
 	if c, err := a.ExistingConfig(); err == nil && c != nil && c.LowPorts() {
 		// Behind a plain sudo the enclave's ports would be refused next.

@@ -86,7 +86,7 @@ func TestOwner(t *testing.T) {
 	if err := os.Chown(dir, 4321, 1234); err != nil {
 		t.Fatal(err)
 	}
-	says(t, "by flag", (&App{HomeFlag: dir}).CheckOwner(), "belongs to user 4321, who could not use what user 0 makes there\nrun it again with `sudo -u '#4321'` in front")
+	says(t, "by flag", (&App{HomeFlag: dir}).CheckOwner(), "belongs to user 4321, who could not use files that user 0 creates there\nrun it again with `sudo -u '#4321'` in front")
 	t.Setenv("PRIVYSEAL_HOME", dir)
 	says(t, "by variable", (&App{}).CheckOwner(), "`sudo -u '#4321' env PRIVYSEAL_HOME="+dir+"`")
 }

@@ -193,7 +193,7 @@ func (k *inspection) checkHome() {
 		k.Add(provider.Good, 0, "home", withMode(k.home), "")
 	}
 	if uid, _, known := cli.Owner(k.home); known && uid != os.Geteuid() {
-		k.Add(provider.Unsure, 0, "user", fmt.Sprintf("home belongs to user %d; what follows is what user %d may do", uid, os.Geteuid()), "")
+		k.Add(provider.Unsure, 0, "user", fmt.Sprintf("the home folder belongs to user %d; the rows below show what user %d may do", uid, os.Geteuid()), "")
 	}
 }
 
@@ -298,9 +298,9 @@ func (k *inspection) checkRunning(ch config.Chain, line int) {
 		k.Add(provider.Bad, line, wholeChain, "the running signer does not know it: it was added after the start", k.reloadCure(ch))
 	case c.Ready:
 	case c.Problem == "":
-		k.Add(provider.Unsure, line, wholeChain, "the running signer waits for its enclave", "look again in a minute")
+		k.Add(provider.Unsure, line, wholeChain, "the running signer is waiting for its enclave", "look again in a minute")
 	case !k.isLocal(ch):
-		k.Add(provider.Bad, line, wholeChain, "the running signer cannot sign for it: "+problem, "fix that, or what another row says; it retries by itself; see its log")
+		k.Add(provider.Bad, line, wholeChain, "the running signer cannot sign for it: "+problem, "fix that, or what another row reports; the signer retries by itself, and its log has more")
 	default:
 		k.Add(provider.Bad, line, wholeChain, "the running signer cannot sign for it: "+problem, "fix what the rows below say, then "+k.reloadCure(ch))
 	}
@@ -309,9 +309,9 @@ func (k *inspection) checkRunning(ch config.Chain, line int) {
 // reloadCure has the running signer open a chain that it does not sign for.
 func (k *inspection) reloadCure(ch config.Chain) string {
 	if !k.isLocal(ch) {
-		return "restart the signer, as by `systemctl restart " + k.unit() + "`"
+		return "restart the signer, for example with `systemctl restart " + k.unit() + "`"
 	}
-	return fmt.Sprintf("reload the signer, as by `systemctl reload %s` or `kill -HUP %d`", k.unit(), k.running.PID)
+	return fmt.Sprintf("reload the signer with `systemctl reload %s` or `kill -HUP %d`", k.unit(), k.running.PID)
 }
 
 func (k *inspection) checkIdentity(i int) {
@@ -349,7 +349,7 @@ func (k *inspection) checkState(ctx context.Context, i int, key pubkey.Key) {
 	}
 	text := fmt.Sprintf("%s%s, %s", state.Where, cli.Prefixed(", ", home.FileText(info, "")), home.MarkText(k.app.Providers.Shown(ch, info.Saved.Mark)))
 	if info.Torn {
-		text += ", one copy of a record is bad (its twin is used, and the next start repairs it)"
+		text += ", one copy of a record is damaged (the other one is used, and the next start repairs it)"
 	}
 	k.Add(provider.Good, line, what, text, "")
 	if err := k.app.Providers.InPlace(k.Config, ch, info.Saved.Mark); err != nil {
@@ -359,7 +359,7 @@ func (k *inspection) checkState(ctx context.Context, i int, key pubkey.Key) {
 		keeper.CheckState(&k.Report, line, info.Saved.Mark)
 	}
 	if ahead := time.Until(info.Saved.Time); ahead > 5*time.Second {
-		k.Add(provider.Bad, 0, "clock", fmt.Sprintf("the state was written %s from now: this clock is slow, or was fast then", ahead.Round(time.Second)), "`timedatectl status`, and set the clock")
+		k.Add(provider.Bad, 0, "clock", fmt.Sprintf("the state was written %s in the future: this clock is slow, or was fast when it was written", ahead.Round(time.Second)), "`timedatectl status`, and set the clock")
 	}
 }
 
@@ -444,7 +444,7 @@ func (k *inspection) checkNode(ctx context.Context, ch config.Chain, n config.No
 	case k.running == nil && k.dial:
 		k.dialNode(ctx, line, addr)
 	case addr.Network != "unix":
-		k.Add(provider.Unsure, line, "node", addr.String()+", not dialled; the running signer would know", "")
+		k.Add(provider.Unsure, line, "node", addr.String()+", not dialled; only a running signer knows whether it answers", "")
 	}
 }
 

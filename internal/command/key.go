@@ -56,7 +56,7 @@ func newKeyGenerateCommand() *cobra.Command {
 		Use:   "generate --out FILE",
 		Short: "Make a new key in a file, and print its public key",
 		Long: `Make a new key in a file of mode 0600, and print its public key. Nothing is
-overwritten. For a validator "privyseal init" does this and all the rest.`,
+overwritten. For a validator, "privyseal init" does this and everything else.`,
 		Args: cli.Arguments(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			t, err := f.check()
@@ -115,7 +115,7 @@ func noteSigned(w io.Writer, path, out string, key pubkey.Key) {
 		case f.Err != nil:
 			fmt.Fprintf(w, "note: there may be a state of this key in %s, which cannot be read: %v\n", f.Path, f.Err)
 		case !f.Mark.IsZero():
-			fmt.Fprintf(w, "note: %s says that a key has signed up to %s, and %s does not: if it is this one, begin with that state, `privyseal init --chain-id ID --node ADDR --import-key %s --import-state %s`\n",
+			fmt.Fprintf(w, "note: %s says that a key has signed up to %s, which %s does not record: if it is this key, begin with that state, `privyseal init --chain-id ID --node ADDR --import-key %s --import-state %s`\n",
 				f.Path, home.MarkText(f.Mark), out, shell.Word(out), shell.Word(f.Path))
 		}
 	}

@@ -159,7 +159,7 @@ func (s *statusCommand) read(ctx context.Context) (monitor.Snapshot, error) {
 
 // notRunning adds what to do where no signer runs: without a config none can.
 func (s *statusCommand) notRunning(err error) error {
-	const make = "if it is the right one, %s makes it; else name the signer's with --home or $PRIVYSEAL_HOME"
+	const make = "if it is the right folder, create it with %s; otherwise name the signer's with --home or $PRIVYSEAL_HOME"
 	first := s.app.Command("init --chain-id ID --node ADDR")
 	info, statErr := os.Stat(s.home)
 	switch {

@@ -47,7 +47,7 @@ through a quarantine.`,
 	}
 	chain.Add(a.App, cmd)
 	cmd.Flags().BoolVar(&resume, "resume", false, "let a chain sign again that was stopped because of another signer")
-	cmd.Flags().BoolVar(&yes, "yes", false, "the other signer is off for good")
+	cmd.Flags().BoolVar(&yes, "yes", false, "confirm that the other signer is off for good")
 	return cmd
 }
 

@@ -202,7 +202,7 @@ func (k checker) nodes(i int, fail func(key, format string, args ...any)) {
 		if !ValidName(n.Name) {
 			node("name", "the name is not %s", NameRule)
 		} else if first, taken := names[n.Name]; taken {
-			node("name", "the name of node %d too", first+1)
+			node("name", "it is also the name of node %d", first+1)
 		}
 		names[n.Name] = j
 		if _, written := k.lines[at("chain", i, "node", j, "addr")]; !written {
@@ -215,7 +215,7 @@ func (k checker) nodes(i int, fail func(key, format string, args ...any)) {
 			continue
 		}
 		if first, taken := addrs[addr.String()]; taken {
-			node("addr", "the address of node %d too", first+1)
+			node("addr", "it is also the address of node %d", first+1)
 		}
 		addrs[addr.String()] = j
 		if n.PeerUID != nil && addr.Network != "unix" {
@@ -244,7 +244,7 @@ func (k checker) files() {
 			purpose = fmt.Sprintf("the state of chain %q", k.Chains[i].Name)
 		}
 		if other, taken := uses[file]; taken && (other != purpose || key == "state") {
-			k.add(at("chain", i, key), "chain %q: %s: %s is used as %s too", k.Chains[i].Name, key, file, other)
+			k.add(at("chain", i, key), "chain %q: %s: %s is also used as %s", k.Chains[i].Name, key, file, other)
 		}
 		uses[file] = purpose
 	}
@@ -277,11 +277,11 @@ func (k checker) names() {
 		if first, taken := names[ch.Name]; taken && k.Chains[first].ID == ch.ID {
 			fail("id", "duplicate chain %q, first on line %d; a second key of a chain needs a name of its own, as in name = %q", ch.Name, line(first, "id"), ch.Name+"-next")
 		} else if taken {
-			fail("name", "chain %q: the chain on line %d has this name too", ch.Name, line(first, "id"))
+			fail("name", "chain %q: the chain on line %d has this name as well", ch.Name, line(first, "id"))
 		} else if other, taken := ids[ch.Name]; taken && k.Chains[other].ID != ch.ID {
 			fail("name", "chain %q: its name is the id of the chain on line %d; choose another", ch.Name, line(other, "id"))
 		} else if first, taken := keys[key]; taken && ch.Key != "" {
-			fail("key", "chain %q: the key of chain %q, which has the same id; one key has one state", ch.Name, k.Chains[first].Name)
+			fail("key", "chain %q: it has the key of chain %q, which has the same id; one key has one state", ch.Name, k.Chains[first].Name)
 		}
 		names[ch.Name], keys[key] = i, i
 	}

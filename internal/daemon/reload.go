@@ -88,7 +88,7 @@ func (d *Daemon) reload(ctx context.Context, next loaded) {
 		changes = strings.Join(plan.Done, "; ")
 	}
 	if len(plan.Refused) > 0 {
-		d.Log.Warn("the config is reloaded, but for what needs a restart", "changed", changes, "needs_restart", strings.Join(plan.Refused, "; "))
+		d.Log.Warn("the config is reloaded, except for what needs a restart", "changed", changes, "needs_restart", strings.Join(plan.Refused, "; "))
 		return
 	}
 	d.Log.Info("the config is reloaded", "changed", changes)

@@ -124,6 +124,6 @@ func harden(log *slog.Logger) {
 		log.Warn("cannot disable core dumps", "error", err)
 	}
 	if err := lockMemory(); err != nil {
-		log.Warn("cannot lock the memory, so that keys may be swapped out", "error", err)
+		log.Warn("cannot lock the memory, so keys may be swapped out", "error", err)
 	}
 }

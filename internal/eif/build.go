@@ -71,7 +71,7 @@ func Build(src Source) (*Image, error) {
 func (src *Source) check() error {
 	switch {
 	case src.Arch != AMD64 && src.Arch != ARM64:
-		return fmt.Errorf("the processor %.20q is unknown: there are amd64 and arm64", src.Arch)
+		return fmt.Errorf("the processor %.20q is unknown; it has to be amd64 or arm64", src.Arch)
 	case len(src.Kernel) == 0:
 		return errors.New("there is no kernel")
 	case len(src.Ramdisks) == 0:

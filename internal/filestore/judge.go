@@ -204,7 +204,7 @@ func older(r, k *record, who string) error {
 	case r.mark.Less(k.mark) || !k.mark.Less(r.mark) && !k.mark.Equal(r.mark):
 		return restored("it is at %v; since it was booted this host has signed up to %v with this key, with another file, on %s", r.mark, k.mark, when)
 	case k.exported && !k.mark.Less(r.mark):
-		return restored("it is at %v; this host has exported that with another file, on %s, and whoever took it in may have signed since", r.mark, when)
+		return restored("it is at %v; this host has exported that with another file, on %s, and whoever imported it may have signed since", r.mark, when)
 	}
 	return nil
 }

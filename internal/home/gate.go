@@ -41,7 +41,7 @@ var (
 	errNoWord = errors.New("your confirmation is needed")
 	// errZero says that the mark is the zero one, and nobody has said that the key
 	// never signed.
-	errZero = errors.New("a state that was reset says the same as a key that never signed")
+	errZero = errors.New("a state that was reset looks like that of a key that never signed")
 	// errOwnExport says that this host wrote the mark when it exported its state.
 	errOwnExport = errors.New("this host exported it")
 	// errTombstone says that the state was exported here at the mark or above it.
@@ -190,7 +190,7 @@ func (g *Gate) tombstone(in Incoming, here Here) error {
 		return nil
 	}
 	return &Refusal{Err: errTombstone,
-		Text: fmt.Sprintf("%s: the state was exported here at %s, and this is %s: %v; the host that took the export in may have signed since",
+		Text: fmt.Sprintf("%s: the state was exported here at %s, and this is %s: %v; the host that imported it may have signed since",
 			in.Chain, g.text(here.Exported), g.text(in.Mark), errTombstone),
 		Cures: g.unused()}
 }
@@ -202,7 +202,7 @@ func (g *Gate) ownExport(in Incoming, _ Here) error {
 		return nil
 	}
 	return &Refusal{Err: errOwnExport,
-		Text: fmt.Sprintf("%s: %s: it was exported from this very place (or on a host with the same machine id), at %s; the host that took it in may have signed since",
+		Text: fmt.Sprintf("%s: %s: it was exported from this same folder (or on a host with the same machine id), at %s; the host that imported it may have signed since",
 			in.Chain, in.From, g.text(in.Mark)),
 		Cures: g.unused()}
 }
@@ -221,7 +221,7 @@ func (g *Gate) show(in Incoming, here Here) {
 		fmt.Fprintf(g.Shown, "  made  %s, %s\n", in.Written.UTC().Format(time.RFC3339), age(time.Since(in.Written)))
 	}
 	if here.HasTombstone {
-		fmt.Fprintf(g.Shown, "  over  a state that was exported here at %s; the host that took it in may still sign\n", g.text(here.Exported))
+		fmt.Fprintf(g.Shown, "  over  a state that was exported here at %s; the host that imported it may still sign\n", g.text(here.Exported))
 	}
 	if g.Yes || in.Origin == FromNothing {
 		fmt.Fprintf(g.Shown, "  word  %s\n", in.claim())
@@ -265,9 +265,9 @@ func (g *Gate) atHeight() string {
 // take begins a cure with the way to begin with another file, where there is one.
 func (g *Gate) take(path string) string {
 	if g.Take == nil {
-		return "if that file is of this chain and key, what it says counts; "
+		return "if that file belongs to this chain and key, what it says counts; "
 	}
-	return "if that file is of this chain and key, begin with it: `" + g.Take(path) + "`; "
+	return "if that file belongs to this chain and key, begin with it: `" + g.Take(path) + "`; "
 }
 
 func (g *Gate) again(word string) string {
@@ -302,12 +302,12 @@ type Words struct {
 
 func (f *Words) Add(a *provider.House, cmd *cobra.Command) {
 	f.House = a
-	cmd.Flags().BoolVar(&f.yes, "yes", false, "the mark that is shown is right: the key has signed nothing newer, and no other signer has it")
+	cmd.Flags().BoolVar(&f.yes, "yes", false, "confirm that the mark that is shown is right: the key has signed nothing newer, and no other signer has it")
 }
 
 // AddExport adds the word for an export of this host itself.
 func (f *Words) AddExport(cmd *cobra.Command) {
-	cmd.Flags().BoolVar(&f.exportUnused, "export-unused", false, "no host has signed with the state since it was exported here, and none can")
+	cmd.Flags().BoolVar(&f.exportUnused, "export-unused", false, "confirm that no host has signed with the state since it was exported here, and that none can")
 }
 
 // Gate returns the one gate for marks, for a chain of any provider.

@@ -68,7 +68,7 @@ func (in *Installer) CheckFree(ch config.Chain) error {
 	for i, other := range in.Config.Chains {
 		if other.Name == ch.Name || other.ID == ch.Name && other.ID != ch.ID || other.Name == ch.ID && other.ID != ch.ID {
 			return cure.Add(cli.Usagef("chain %q is in %s already, line %d", other.Name, in.Path, in.Config.Line("chain", i, "id")),
-				"look at it with %s; a second key of the chain takes a name of its own, --name", in.House.Command("check"))
+				"look at it with %s; for a second key of the chain, choose another name with --name", in.House.Command("check"))
 		}
 	}
 	return nil
@@ -168,7 +168,7 @@ func (n *Note) lock() error {
 		}
 		if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 			f.Close()
-			return fmt.Errorf("another command makes a chain in this home (%s is locked): %w", n.path(), err)
+			return fmt.Errorf("another command is creating a chain in this home (%s is locked): %w", n.path(), err)
 		}
 		// Who held it before us may have removed it.
 		held, err1 := f.Stat()
@@ -487,7 +487,7 @@ func (in *Installer) wrote(w io.Writer) {
 		}
 	}
 	for _, path := range in.kept {
-		fmt.Fprintf(w, "kept %s: an interrupted command made it, and nothing uses it any more\n", path)
+		fmt.Fprintf(w, "kept %s: an interrupted command created it, and nothing uses it\n", path)
 	}
 }
 
@@ -495,7 +495,7 @@ func (in *Installer) wrote(w io.Writer) {
 func (in *Installer) Next(w io.Writer) {
 	in.wrote(w)
 	if in.Config != nil {
-		fmt.Fprintln(w, "a running signer picks up the chain when it is reloaded, as by `systemctl reload privyseal`; a chain in an enclave needs a restart")
+		fmt.Fprintln(w, "a running signer picks up the chain when it is reloaded, for example with `systemctl reload privyseal`; a chain in an enclave needs a restart")
 	}
 	fmt.Fprintf(w, "next: %s, then %s\n", in.House.Command("check"), in.House.Command("start"))
 }

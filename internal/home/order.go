@@ -241,8 +241,8 @@ const NotAfter = -1
 
 func (f *Start) Add(a *provider.House, cmd *cobra.Command) {
 	fl := cmd.Flags()
-	fl.BoolVar(&f.Fresh, "fresh-state", false, "the key has never signed for this chain id, anywhere")
-	fl.Int64Var(&f.After, "after-height", NotAfter, "sign nothing at or below this height, which is well above everything that the chain has reached")
+	fl.BoolVar(&f.Fresh, "fresh-state", false, "confirm that the key has never signed for this chain id, anywhere")
+	fl.Int64Var(&f.After, "after-height", NotAfter, "sign nothing at or below this height; choose one well above everything that the chain has reached")
 	f.Words.Add(a, cmd)
 }
 
@@ -252,7 +252,7 @@ var stateWords = map[string]bool{"--fresh-state": false, "--import-state": true,
 
 // AddInitial adds --initial-height, for commands that make a state.
 func (f *Start) AddInitial(cmd *cobra.Command) {
-	cmd.Flags().Int64Var(&f.Initial, "initial-height", 0, "where a key that never signed joins a chain: sign nothing below this height")
+	cmd.Flags().Int64Var(&f.Initial, "initial-height", 0, "for a key that never signed and joins a running chain: sign nothing below this height")
 }
 
 // AddFile adds --import-state, for commands that take a key in.
@@ -318,7 +318,7 @@ func (f *Start) Incoming(name, chainID string, key pubkey.Key) (Incoming, Export
 		return in, Exporter{}, err
 	}
 	if f.Fresh && !state.Mark.IsZero() {
-		return in, Exporter{}, cli.Usagef("%s says that the key has signed up to %s, and --fresh-state that it never did; leave out what is wrong", f.File, MarkText(state.Mark))
+		return in, Exporter{}, cli.Usagef("%s says that the key has signed up to %s, and --fresh-state says that it never did; leave out the one that is wrong", f.File, MarkText(state.Mark))
 	}
 	if f.Fresh {
 		in.Origin = FromNothing
@@ -384,4 +384,4 @@ func (f *WitnessFlag) Note(w io.Writer) {
 	}
 }
 
-const NoWitness = "no witness: only the state knows what the key has signed, and nobody would see a second signer; see \"A witness\" in doc/operations.md"
+const NoWitness = "no witness: only the state records what the key has signed, and a second signer would go unnoticed; see \"A witness\" in doc/operations.md"

@@ -88,7 +88,7 @@ func (c *Chain) listen(in *Installation, laddr, home, configFile string) error {
 		return c.connect(connection{addr: addr, listens: addr})
 	}
 	in.before = []string{"Stop every other signer of this key, and keep it from starting again (systemctl disable): it and privyseal must never run at the same time."}
-	c.warn("priv_validator_laddr is set in %s, so that the node itself has not signed since: make sure that no other signer has, or migrate that one instead", configFile)
+	c.warn("priv_validator_laddr is set in %s, so the node itself has not signed since then: make sure that no other signer has, or migrate that one instead", configFile)
 	if strings.HasPrefix(laddr, "noise://") {
 		return cure.Add(fmt.Errorf("the node listens at %s for the one signer whose peer id that is", laddr), "migrate that signer instead, or write priv_validator_laddr for privyseal first")
 	}

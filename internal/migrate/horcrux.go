@@ -62,7 +62,7 @@ type horcrux struct {
 // on a host of its own once: their folders were brought here.
 func readHorcrux(paths, nodes []string) (*Installation, error) {
 	in := &Installation{before: []string{
-		"Stop Horcrux on the hosts of all cosigners, also of those whose folders are not here, and keep it from starting again (systemctl disable): as many of them as sign together are a second signer of this key.",
+		"Stop Horcrux on the hosts of all cosigners, including those whose folders are not here, and keep it from starting again (systemctl disable): any of them that reach the threshold together are a second signer of this key.",
 	}}
 	h := &horcrux{shards: map[string][]shard{}, nodes: nodes}
 	defer h.wipe()
@@ -156,7 +156,7 @@ func (h *horcrux) readCosigner(in *Installation, dir string) error {
 		files = append(files, resolve(dir, cfg.KeyFile))
 	}
 	if len(files) == 0 && cfg.SignMode == "single" {
-		return fmt.Errorf("%s is a Horcrux in single mode, which signs with a whole key: take that over by `privyseal init --chain-id ID --node ADDR --import-key CHAIN_priv_validator_key.json --import-state state/CHAIN_priv_validator_state.json`", dir)
+		return fmt.Errorf("%s is a Horcrux in single-signer mode, which has the whole key: take it over with `privyseal init --chain-id ID --node ADDR --import-key CHAIN_priv_validator_key.json --import-state state/CHAIN_priv_validator_state.json`", dir)
 	}
 	if len(files) == 0 {
 		return fmt.Errorf("there is no shard of a key (CHAIN_shard.json, share.json) in %s: %w", dir, fs.ErrNotExist)
@@ -182,7 +182,7 @@ func readHorcruxConfig(in *Installation, dir string) (cfg horcruxConfig, err err
 	path := filepath.Join(dir, "config.yaml")
 	data, _, err := regular.Read(path, maxConfigSize)
 	if errors.Is(err, fs.ErrNotExist) {
-		in.warn("there is no config.yaml in %s, so that its threshold and nodes are not known", dir)
+		in.warn("there is no config.yaml in %s, so its threshold and nodes are not known", dir)
 		return cfg, nil
 	}
 	if err != nil {
@@ -234,7 +234,7 @@ func (h *horcrux) add(chainID string, s shard) error {
 		case !other.public.Equal(s.public):
 			return fmt.Errorf("it is of the key %v, and %s is of %v: these are shards of two keys", s.public, other.path, other.public)
 		case other.id == s.id && !bytes.Equal(other.secret, s.secret):
-			return fmt.Errorf("it has the number %d, as %s, and another content: they were not dealt together", s.id, other.path)
+			return fmt.Errorf("it has the number %d, like %s, but other content: they were not dealt together", s.id, other.path)
 		}
 	}
 	h.shards[chainID] = append(h.shards[chainID], s)

@@ -163,7 +163,7 @@ func (c *Chain) connect(n connection) error {
 		return fmt.Errorf("the chain %s has the node %s twice", c.ID, node.Addr)
 	}
 	if len(c.Nodes) > 0 && n.maxHeight != c.MaxHeight {
-		c.warn("its nodes differ in their highest height; the lowest counts for all")
+		c.warn("its nodes have different max_height values; the lowest applies to all of them")
 	}
 	c.MaxHeight = lower(c.MaxHeight, n.maxHeight)
 	c.Nodes = append(c.Nodes, node)

@@ -75,7 +75,7 @@ func stateFields(data []byte) (map[string]json.RawMessage, error) {
 // errOtherKind says that a file is known, and is something else.
 var errOtherKind = errors.New("it is not a signer's state")
 
-var errEmpty = errors.New("it is empty, as power cuts leave the states of some signers")
+var errEmpty = errors.New("it is empty, as the states of some signers are after a power cut")
 
 // kindOfText says what a file is that does not hold JSON, or "".
 func kindOfText(data []byte) string {
@@ -175,9 +175,9 @@ func (p position) mark(first int64) (watermark.Mark, error) {
 	case round < 0 || round >= math.MaxInt32:
 		return watermark.Mark{}, fmt.Errorf("it has the round %d", round)
 	case step < 1-first || step > int64(watermark.StepPrecommit):
-		return watermark.Mark{}, fmt.Errorf("it has the step %d, and its signer counts from %d to %d", p.Step.int(), 0, 2+first)
+		return watermark.Mark{}, fmt.Errorf("it has the step %d, but its signer counts steps from %d to %d", p.Step.int(), 0, 2+first)
 	case height == 0:
-		return watermark.Mark{}, errors.New("it has a round or a step of the height 0, which no chain has")
+		return watermark.Mark{}, errors.New("it has a round or a step at height 0, which no chain has")
 	}
 	return watermark.Mark{Height: height, Round: int32(round), Step: watermark.Step(step)}, nil
 }

@@ -70,7 +70,7 @@ func TestParseStateRefuses(t *testing.T) {
 		`{"height":"9","round":0,"step":4}`:                   "the step 4",
 		`{"height":"9","round":0,"step":3,"block_id":null}`:   "the step 3",
 		`{"height":"9","round":2147483647,"step":3}`:          "the round 2147483647",
-		`{"height":"0","round":1,"step":3}`:                   "of the height 0",
+		`{"height":"0","round":1,"step":3}`:                   "at height 0",
 		`{"height":null,"round":0,"step":0}`:                  "no height, round or step",
 		`{"pubKey":"","privateShard":"","id":1}`:              "but a shard of Horcrux' key",
 		`{"rsa_key":"","secret_share":"","rsa_pubs":[]}`:      "but a shard of Horcrux' key",

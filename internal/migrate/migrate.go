@@ -59,7 +59,7 @@ func Read(ctx context.Context, at Place, settle time.Duration) (*Installation, e
 		}
 	}
 	if len(paths) == 0 || len(paths) > 1 && source != "horcrux" {
-		return nil, fmt.Errorf("cannot migrate from %s: it is in one place, not in %d", source, len(paths))
+		return nil, fmt.Errorf("cannot migrate from %s: name one folder, not %d", source, len(paths))
 	}
 	path := paths[0]
 	var in *Installation
@@ -110,7 +110,7 @@ func (in *Installation) check() error {
 		}
 		ids[c.ID] = true
 		if other, ok := states[c.StateFile]; ok {
-			return fmt.Errorf("the chains %s and %s share the state %s, so that neither's is known; import the keys one by one, each with a height H well above everything that its chain has reached, by `privyseal init --chain-id ID --node ADDR --import-key FILE --after-height H`", other, c.ID, c.StateFile)
+			return fmt.Errorf("the chains %s and %s share the state %s, so it is not known what either has signed; import the keys one by one, each with a height H well above everything that its chain has reached, by `privyseal init --chain-id ID --node ADDR --import-key FILE --after-height H`", other, c.ID, c.StateFile)
 		}
 		states[c.StateFile] = c.ID
 		if len(c.Nodes) == 0 {

@@ -259,9 +259,9 @@ func TestRefusals(t *testing.T) {
 		{"tmkms", "tmkms.toml", "secret_key = \"secrets/kms-identity.key\"\nprotocol", "protocol", "has no secret_key"},
 		{"tmkms", "tmkms.toml", "10.0.0.2:26658", "10.0.0.2", "a node that cannot be dialled"},
 		{"tmkms", "tmkms.toml", "10.0.0.2:26658", "http://10.0.0.2:26658", "the schemes are"},
-		{"tmkms", "state/cosmoshub-4-consensus.json", `"step":2`, `"step":3`, "its signer counts from 0 to 2"},
+		{"tmkms", "state/cosmoshub-4-consensus.json", `"step":2`, `"step":3`, "its signer counts steps from 0 to 2"},
 		{"tmkms", "state/cosmoshub-4-consensus.json", `"round":"1"`, `"round":"2147483647"`, "it has the round 2147483647"},
-		{"tmkms", "state/cosmoshub-4-consensus.json", `"height":"23456789"`, `"height":"0"`, "a step of the height 0"},
+		{"tmkms", "state/cosmoshub-4-consensus.json", `"height":"23456789"`, `"height":"0"`, "a step at height 0"},
 		{"tmkms", "state/cosmoshub-4-consensus.json", `"step":2,`, ``, "it has no height, round or step"},
 
 		{"tmkms-yubihsm", "tmkms.toml", `serial_number = "00`, `serial = "00`, "tmkms.toml:35: the key providers.yubihsm.serial is unknown"},
@@ -272,8 +272,8 @@ func TestRefusals(t *testing.T) {
 		{"tmkms-yubihsm", "tmkms.toml", `"usb"`, `"serial"`, `its adapter is of the unknown type "serial"`},
 		{"tmkms-yubihsm", "tmkms.toml", `"usb"`, `"usb", addr = "tcp://127.0.0.1:12345"`, "of the type usb, and has an addr"},
 		{"tmkms-yubihsm", "tmkms.toml", `"usb"`, `"http", addr = "tcp://127.0.0.1:12345", timeout_ms = 5`, "of the type http, and has a timeout_ms"},
-		{"tmkms-yubihsm", "tmkms.toml", `"0007550054"`, `"0x7334e6"`, `its serial_number "0x7334e6" is not one`},
-		{"tmkms-yubihsm", "tmkms.toml", `"0007550054"`, `"99999999999"`, `its serial_number "99999999999" is not one`},
+		{"tmkms-yubihsm", "tmkms.toml", `"0007550054"`, `"0x7334e6"`, `its serial_number "0x7334e6" is not a serial number`},
+		{"tmkms-yubihsm", "tmkms.toml", `"0007550054"`, `"99999999999"`, `its serial_number "99999999999" is not a serial number`},
 		{"tmkms-yubihsm", "tmkms.toml", `auth = {`, `# auth = {`, "it has no auth with a key"},
 		{"tmkms-yubihsm", "tmkms.toml", `key = 4, `, ``, "it has no auth with a key"},
 		{"tmkms-yubihsm", "tmkms.toml", `, password = "kms-validator-password-1k02vtxh4ggxct5tngncc33rk9yy5yjhk"`, ``, "neither password_file nor password"},
@@ -390,7 +390,7 @@ func TestKeysThatCannotCome(t *testing.T) {
 		{
 			`[[providers.ledgertm]]
 chain_ids = ["osmosis-1"]`,
-			"the key of chain osmosis-1 is in a Ledger, which gives it to nobody, and whose validator app is no longer maintained",
+			"the key of chain osmosis-1 is in a Ledger, which cannot export it, and whose validator app is no longer maintained",
 			"make a new key, and register it with the chain in place of the old one, before you switch the Ledger off: `privyseal init --chain-id osmosis-1 --node ADDR`",
 		},
 		{

@@ -140,7 +140,7 @@ func unchanged(first [][]snapshot) error {
 type missingError struct{}
 
 func (missingError) Error() string {
-	return "it is missing (relative paths count from the folder of the config)"
+	return "it is missing (relative paths start at the folder of the config)"
 }
 func (missingError) Is(target error) bool { return target == fs.ErrNotExist }
 

@@ -36,11 +36,11 @@ func (in *Installation) readDevice(path string, cfg *tmkmsConfig) (*Device, erro
 		return nil, fmt.Errorf("[[providers.yubihsm]] in %s: %w", path, err)
 	}
 	if d.PasswordFile == "" {
-		in.warn("the password of the YubiHSM still stands in %s, in plain text, after it was taken over", path)
+		in.warn("the password of the YubiHSM is still in %s, in plain text", path)
 		d.PasswordFile = path
 	}
 	if s := hsm.ConnectorServer; s != nil {
-		in.warn("connector_server is not taken over: privyseal lends its device to no other program; where others shared it on %s, run yubihsm-connector, for them and for privyseal", s.Laddr)
+		in.warn("connector_server is not taken over: privyseal does not share its device with other programs; if others use it on %s, run yubihsm-connector for them and for privyseal", s.Laddr)
 	}
 	return d, nil
 }
@@ -76,7 +76,7 @@ func (hsm *tmkmsYubiHSM) usbAddress() (string, error) {
 	if n, err := strconv.ParseUint(s, 10, 32); err == nil && len(s) <= serialDigits {
 		return fmt.Sprintf("usb://%0*d", serialDigits, n), nil
 	}
-	return "", fmt.Errorf("its serial_number %.40q is not one: they have %d digits", s, serialDigits)
+	return "", fmt.Errorf("its serial_number %.40q is not a serial number: one has %d digits", s, serialDigits)
 }
 
 // connectorAddress returns the address of a yubihsm-connector, which tmkms writes as
@@ -151,7 +151,7 @@ func (cfg *tmkmsConfig) deviceKeys(chainID string) (list []tmkmsKey) {
 func (cfg *tmkmsConfig) elsewhere(chainID string) error {
 	for _, l := range cfg.Providers.LedgerTM {
 		if slices.Contains(l.ChainIDs, chainID) {
-			return cure.Add(fmt.Errorf("the key of chain %s is in a Ledger, which gives it to nobody, and whose validator app is no longer maintained", chainID),
+			return cure.Add(fmt.Errorf("the key of chain %s is in a Ledger, which cannot export it, and whose validator app is no longer maintained", chainID),
 				"make a new key, and register it with the chain in place of the old one, before you switch the Ledger off: %s",
 				cure.Command("privyseal", "init", "--chain-id", chainID, "--node", "ADDR"))
 		}

@@ -149,7 +149,7 @@ func (in *Installation) readNitro(cfg *lightConfig, dir string) (*Installation, 
 	if cfg.Credentials != nil {
 		in.warn("its AWS credentials were not taken over: give the instance a role, or write them into [enclave.NAME.credentials]")
 	}
-	in.warn("not taken over, because nothing of the kind is set here: enclave_config_port, enclave_state_port, enclave_tendermint_conn; eif_path, log_server_port and [vsock_proxy] of enclave.toml")
+	in.warn("not taken over, because privyseal has no such settings: enclave_config_port, enclave_state_port, enclave_tendermint_conn; eif_path, log_server_port and [vsock_proxy] of enclave.toml")
 	in.readEnclaveBeside(cfg, filepath.Join(dir, "enclave.toml"))
 	in.Chains = []Chain{c}
 	return in, nil

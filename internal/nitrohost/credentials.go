@@ -35,7 +35,7 @@ func (d DefaultChain) Credentials(ctx context.Context) (secret.AWS, error) {
 	defer cancel()
 	found, err := d.retrieve(ctx)
 	if err != nil {
-		return secret.AWS{}, fmt.Errorf("cannot find AWS credentials: %w; attach a role to the instance that the KMS key's policy names; or name them for this command by AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and in a config that is there by [enclave.NAME.credentials]", err)
+		return secret.AWS{}, fmt.Errorf("cannot find AWS credentials: %w; attach to the instance a role that the KMS key's policy names; or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY for this command, or [enclave.NAME.credentials] in the config if there is one", err)
 	}
 	c := secret.AWS{AccessKeyID: found.AccessKeyID, SecretAccessKey: secret.New(found.SecretAccessKey), SessionToken: secret.New(found.SessionToken)}
 	if found.CanExpire {

@@ -140,7 +140,7 @@ func TestDefaultChain(t *testing.T) {
 	t.Run("no fall back to IMDSv1", func(t *testing.T) {
 		isolated(t)
 		asked := metadata(t, false, time.Now().Add(time.Hour))
-		if _, err := source.Credentials(t.Context()); err == nil || !strings.Contains(err.Error(), "attach a role to the instance") {
+		if _, err := source.Credentials(t.Context()); err == nil || !strings.Contains(err.Error(), "attach to the instance a role") {
 			t.Errorf("%v", err)
 		}
 		if n := asked.Load(); n > 0 {

@@ -197,7 +197,7 @@ func ProxyKMS(ctx context.Context, conn vsock.Conn, target policy.Endpoint, life
 		return fmt.Errorf("the enclave is not connected to the KMS of its policy, %s: %w", target.Address, refused.error)
 	}
 	if err != nil {
-		return fmt.Errorf("cannot reach KMS: %w; may this instance reach %s?", err, target.Address)
+		return fmt.Errorf("cannot reach KMS: %w; is this instance allowed to reach %s?", err, target.Address)
 	}
 	defer outside.Close()
 	defer context.AfterFunc(ctx, func() { outside.Close() })()

@@ -294,7 +294,7 @@ func TestKMSOutOfReach(t *testing.T) {
 	if _, err := g.mustDial(hostlink.KMSPort).Read(make([]byte, 1)); err == nil {
 		t.Error("connected")
 	}
-	if log := s.logs.String(); !strings.Contains(log, "cannot reach KMS") || !strings.Contains(log, "may this instance reach 127.0.0.1:1?") {
+	if log := s.logs.String(); !strings.Contains(log, "cannot reach KMS") || !strings.Contains(log, "is this instance allowed to reach 127.0.0.1:1?") {
 		t.Errorf("the log:\n%s", log)
 	}
 }

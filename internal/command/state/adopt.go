@@ -66,7 +66,7 @@ func adopt(a *provider.House, cmd *cobra.Command, c *config.Config, ch config.Ch
 		From: state.Where + ", a file that was copied, restored or moved",
 	}
 	if info.Saved.Mark.Less(info.Newest.Mark) {
-		in.From = fmt.Sprintf("this host, which knows of more than %s: that is at %s", state.Where, home.MarkText(a.Providers.Shown(ch, info.Saved.Mark)))
+		in.From = fmt.Sprintf("this host, which knows a newer mark than %s, which is at %s", state.Where, home.MarkText(a.Providers.Shown(ch, info.Saved.Mark)))
 	}
 	// A copy of a state that never signed is a fresh state; whoever adopts it says so.
 	if err := words.Gate(cmd, ch, true).Admit(in, home.Here{}); err != nil {

@@ -114,7 +114,7 @@ func show(w io.Writer, path string, info provider.Info, asJSON bool) error {
 	case info.Problem != nil:
 		fmt.Fprintf(t, "condition\trefused\n")
 	case s.Torn:
-		fmt.Fprintf(t, "condition\tin order; one copy of a record has a bad checksum, its twin is used\n")
+		fmt.Fprintf(t, "condition\tin order; one copy of a record has a bad checksum, the other one is used\n")
 	default:
 		fmt.Fprintf(t, "condition\tin order\n")
 	}

@@ -111,7 +111,7 @@ func (c Config) Check(fail func(key, wrong string)) {
 	byRole := c.AppRole.RoleID != "" || c.AppRole.SecretIDFile != ""
 	switch {
 	case (c.TokenFile != "") == byRole:
-		fail("token_file", "or role_id and secret_id_file are needed, and not both: they say who we are")
+		fail("token_file", "or role_id and secret_id_file are needed, and not both: one of them is our login")
 	case byRole && (c.AppRole.RoleID == "" || c.AppRole.SecretIDFile == ""):
 		fail("role_id", "and secret_id_file go together")
 	case byRole && !isSecretText(c.AppRole.RoleID):

@@ -75,7 +75,7 @@ func (c *Client) next(r reason, key string) string {
 		return "give the address of the active server, or of one that forwards requests"
 	case expired:
 		if c.c.TokenFile == "" {
-			return "look at the role's token_ttl and token_num_uses: a login worked, and its token does not"
+			return "look at the role's token_ttl and token_num_uses: the login succeeded, but its token is refused"
 		}
 		return "write a new token to " + shell.Word(c.c.TokenFile) + "; it is read without a restart"
 	case forbidden:

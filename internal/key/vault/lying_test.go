@@ -330,7 +330,7 @@ func TestNoStormOfLogins(t *testing.T) {
 	k := f.key()
 	_, err := k.Sign(nil, []byte("a vote"), nil)
 	mustFail(t, err, f.server.URL, "key transit/val at ADDRESS: the token is not valid: it has expired, or was revoked",
-		"look at the role's token_ttl and token_num_uses: a login worked, and its token does not")
+		"look at the role's token_ttl and token_num_uses: the login succeeded, but its token is refused")
 	if want := []string{"POST /v1/auth/approle/login", "POST /v1/transit/sign/val", "POST /v1/auth/approle/login", "POST /v1/transit/sign/val"}; !slices.Equal(f.requests(), want) {
 		t.Errorf("%q", f.requests())
 	}

@@ -189,7 +189,7 @@ func (f *enclaveFlags) choose(c *config.Config) (name string, e Enclave, isNew b
 		}
 	}
 	if f.want.EIF == "" {
-		return "", e, false, cli.Usagef("--eif FILE is missing: the image, as of `privyseal nitro build`")
+		return "", e, false, cli.Usagef("--eif FILE is missing: the image that `privyseal nitro build` wrote")
 	}
 	e, err = f.newEnclave(name)
 	return name, e, true, err

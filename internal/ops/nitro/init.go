@@ -40,8 +40,8 @@ type Maker struct {
 func (f *Maker) Add(cmd *cobra.Command) {
 	f.enclave.add(cmd)
 	fl := cmd.Flags()
-	fl.StringVar(&f.importSealed, "import-sealed", "", "existing key, as of \"privyseal key seal\"")
-	fl.StringVar(&f.importKMS, "import-kms", "", "existing key as a ciphertext of \"aws kms encrypt\" or tmkms-light, opened this once")
+	fl.StringVar(&f.importSealed, "import-sealed", "", "existing key, as \"privyseal key seal\" wrote it")
+	fl.StringVar(&f.importKMS, "import-kms", "", "existing key as a ciphertext of \"aws kms encrypt\" or tmkms-light, opened only this once")
 	fl.StringVar(&f.publicKey, "public-key", "", "public key that --import-kms has to open to, in any format")
 }
 
@@ -113,10 +113,10 @@ func (f *Maker) Make(cmd *cobra.Command, a *provider.House, i *home.Order) error
 		return err
 	}
 	if f.importKMS != "" {
-		fmt.Fprintf(stderr, "the file that `aws kms encrypt` was given still holds the key in plain text: `shred -u` it, wherever it is; and remove the old ciphertext %s, which opens without our chain and key being named\n", f.importKMS)
+		fmt.Fprintf(stderr, "the file that you gave to `aws kms encrypt` still holds the key in plain text: `shred -u` it, wherever it is. Remove the old ciphertext %s too: it opens without naming our chain and key\n", f.importKMS)
 	}
 	if f.importSealed != "" {
-		fmt.Fprintf(stderr, "the key is still in plain text where it was sealed; once its old signer is off for good, `shred -u` it there. %s is of no use any more\n", f.importSealed)
+		fmt.Fprintf(stderr, "the key is still in plain text where it was sealed; once its old signer is off for good, `shred -u` it there. %s is no longer needed\n", f.importSealed)
 	}
 	in.Next(stderr)
 	return nil
@@ -233,7 +233,7 @@ func readCiphertext(path string) ([]byte, error) {
 	}
 	ciphertext, err := nitrokms.ReadCiphertext(data)
 	if err == nil && len(ciphertext) <= maxPlain {
-		err = fmt.Errorf("it has %d bytes, as a key in plain text, and those of KMS have more", len(ciphertext))
+		err = fmt.Errorf("it has %d bytes, like a key in plain text, and a ciphertext of KMS has more", len(ciphertext))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%s is not a ciphertext of `aws kms encrypt` or tmkms-light: %w", path, err)
@@ -297,10 +297,10 @@ func (e *enclaveLink) make(ctx context.Context, chainID string, req hostlink.Req
 		return w, err
 	}
 	if w.claims, err = e.verify(w.Document, claims.PurposeCreate); err != nil {
-		return w, fmt.Errorf("the enclave's attestation is not good, nothing was installed: %w", err)
+		return w, fmt.Errorf("the enclave's attestation is not valid, nothing was installed: %w", err)
 	}
 	if err := w.check(chainID, req); err != nil {
-		return w, fmt.Errorf("the enclave attests something other than what was asked, nothing was installed: %w", err)
+		return w, fmt.Errorf("the enclave attests something other than what was requested, nothing was installed: %w", err)
 	}
 	return w, nil
 }
@@ -458,7 +458,7 @@ func (ch *enclaveChain) report(w io.Writer, in *home.Installer, e *enclaveLink, 
 	}
 	identity := ""
 	if ch.identity.Created != nil {
-		identity = "\n  " + in.Abs(ch.Identity) + "    who we are to nodes that pin our id"
+		identity = "\n  " + in.Abs(ch.Identity) + "    the identity by which nodes know this signer"
 	}
 	fmt.Fprintf(w, `attestation (base64; verified: this image, this boot, this key):
 %s%s is %s

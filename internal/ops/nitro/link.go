@@ -309,7 +309,7 @@ func (e *enclaveLink) verify(raw []byte, purpose string) (claims.Claims, error) 
 	case err != nil:
 		return c, err
 	case c.Purpose != purpose || c.Boot != e.boot || c.KMSKey != e.policy.KMSKey:
-		return c, fmt.Errorf("the document is for %q, of boot %s and KMS key %s: another one was handed out", c.Purpose, c.Boot, c.KMSKey)
+		return c, fmt.Errorf("the document is for %q, of boot %s and KMS key %s: it is not the one that was requested", c.Purpose, c.Boot, c.KMSKey)
 	case now.Sub(doc.Time) > maxAge:
 		return c, fmt.Errorf("the document was made at %s, and not just now; is the clock right?", doc.Time.Format(time.RFC3339))
 	}

@@ -122,7 +122,7 @@ policy was made for that, and so does "privyseal start".`,
 		},
 	}
 	f.add(cmd)
-	cmd.Flags().BoolVar(&debug, "debug", false, "let its console be read; KMS refuses it then")
+	cmd.Flags().BoolVar(&debug, "debug", false, "allow its console to be read; KMS then refuses it")
 	return cmd
 }
 
@@ -141,7 +141,7 @@ func newNitroInfoCommand(a *provider.House) *cobra.Command {
 	f := &runningFlags{}
 	cmd := &cobra.Command{
 		Use:   "info",
-		Short: "Print what nitro-cli says of the enclaves on this instance, JSON",
+		Short: "Print what nitro-cli reports about the enclaves on this instance, as JSON",
 		Args:  cli.Arguments(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			f.name = defaultEnclave // all are shown, whatever the name
@@ -165,7 +165,7 @@ func newNitroConsoleCommand(a *provider.House) *cobra.Command {
 		Short: "Print the console of an enclave in debug mode, until it ends",
 	}, func(ctx context.Context, w io.Writer, l *nitrohost.Launcher, e *nitrohost.Enclave) error {
 		if !e.Debug {
-			return fmt.Errorf("%s is not in debug mode, so nobody can read its console; its log is in that of `privyseal start`", l.Name)
+			return fmt.Errorf("%s is not in debug mode, so nobody can read its console; its log lines are in the log of `privyseal start`", l.Name)
 		}
 		ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
 		defer stop()

@@ -16,14 +16,14 @@ import (
 
 // RaiseState implements [home.StateMaker].
 func (Holder) RaiseState(ch config.Chain) error {
-	return cli.Usagef("the state of chain %q is an enclave's, which does not take its host's word: a state_floor in the image's policy raises it", ch.Name)
+	return cli.Usagef("the state of chain %q belongs to an enclave, which does not trust its host: only a state_floor in the image's policy raises it", ch.Name)
 }
 
 // NewState implements [home.StateMaker]: the enclave makes a state that is lost, if its
 // measured policy holds a floor for the chain.
 func (Holder) NewState(cmd *cobra.Command, a *provider.House, c *config.Config, ch config.Chain, from *home.Start) error {
 	if from.Fresh {
-		return cli.Usagef("a key in an enclave has a state from its first day on; a lost one is made again with --after-height H only, by an image whose policy has a state_floor for chain %q", ch.Name)
+		return cli.Usagef("a key in an enclave has had a state since it was created; a lost one is only replaced with --after-height H, by an image whose policy has a state_floor for chain %q", ch.Name)
 	}
 	ctx, w := cmd.Context(), cmd.OutOrStdout()
 	state, _, err := home.StateOf(a, c, ch)
@@ -65,7 +65,7 @@ func (Holder) NewState(cmd *cobra.Command, a *provider.House, c *config.Config, 
 	if err := state.Create(ctx, watermark.Saved{Mark: mark}); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(w, "%s: made %s, at %s\nnow go back to an image without that floor (%s, and `eif`), start the service, and take this one out of the key policy: as long as KMS lets it in, whoever takes over this instance can have a new state made again\n",
+	_, err = fmt.Fprintf(w, "%s: made %s, at %s\nnow go back to an image without that floor (%s, and `eif`), start the service, and take this one out of the key policy: as long as KMS admits it, whoever takes over this instance can have another new state made\n",
 		ch.Name, path, home.MarkText(Holder{}.Shown(mark)), a.Command("nitro stop"))
 	return err
 }

@@ -95,7 +95,7 @@ func checkChain(ctx context.Context, r *provider.Report, i int) {
 	}
 	verdict, slow := provider.Good, ""
 	if in.Latency > slowSignature {
-		verdict, slow = provider.Unsure, ", which is slow: put the server nearer"
+		verdict, slow = provider.Unsure, ", which is slow: a server nearby is faster"
 	}
 	r.Add(verdict, line, "vault", fmt.Sprintf("%s signs with version %d of key %s/%s, in %v%s",
 		server.Address, reference.Version, server.Mount, reference.Name, in.Latency.Round(10*time.Microsecond), slow), "")

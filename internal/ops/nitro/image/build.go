@@ -51,7 +51,7 @@ image is signed, and PCR8 is the certificate.`,
 	cmd.Flags().StringVar(&f.kernel, "kernel", "", "bzImage (amd64) or Image (arm64)")
 	cmd.Flags().StringVar(&f.program, "program", "", "static program to run inside (default: privyseal-enclave beside this program)")
 	cmd.Flags().StringVar(&f.module, "nsm-module", "", "nsm.ko, for a kernel without the driver built in (AWS's own)")
-	cmd.Flags().StringVar(&f.policy, "policy", "", "policy file, as of privyseal nitro image-policy")
+	cmd.Flags().StringVar(&f.policy, "policy", "", "policy file that \"privyseal nitro image-policy\" printed")
 	cmd.Flags().StringVar(&f.signKey, "sign-key", "", "PEM file of the key that signs the image")
 	cmd.Flags().StringVar(&f.signCert, "sign-cert", "", "PEM file of its certificate")
 	cmd.Flags().StringVar(&f.out, "out", "", "image to make")

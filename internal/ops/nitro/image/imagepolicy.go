@@ -56,7 +56,7 @@ that --chain leaves out, or not below --max-height.`,
 			}
 			WarnForTests(cmd.ErrOrStderr(), p)
 			if strings.Contains(p.KMSKey, ":key/mrk-") {
-				fmt.Fprintln(cmd.ErrOrStderr(), "WARNING: this is a KMS key of many regions: its replicas have key policies of their own, and what they let in gets the validator's key; make one of one region")
+				fmt.Fprintln(cmd.ErrOrStderr(), "WARNING: this is a multi-Region KMS key: its replicas have their own key policies, and whatever those admit gets the validator's key; create a single-Region key instead")
 			}
 			_, err = cmd.OutOrStdout().Write(data)
 			return err

@@ -250,7 +250,7 @@ func (f *keyPolicyFlags) pin(p *awspolicy.KeyPolicy, own *policy.Policy) error {
 func (f *keyPolicyFlags) runCheck(set *pflag.FlagSet, w io.Writer) error {
 	for _, name := range []string{"role", "instance", "admin", "pcr1-pcr2", "pcr8", "without-pcr0", "debug", "chain-id", "public-key"} {
 		if set.Changed(name) {
-			return cli.Usagef("--%s is for printing a policy; --check judges everything in the file, against --eif and --also only: leave --%s out, and read the lines", name, name)
+			return cli.Usagef("--%s is only for printing a policy; --check judges everything in the file, against --eif and --also: leave --%s out, and read the output", name, name)
 		}
 	}
 	text, err := cli.ReadBounded(f.check, 1<<20)
@@ -281,7 +281,7 @@ func (f *keyPolicyFlags) runCheck(set *pflag.FlagSet, w io.Writer) error {
 	}
 	if len(images) == 0 {
 		b.WriteString(`--    no image was named (--eif FILE): WHICH image is admitted was not checked. Exit
-      status 0 then says only that nobody gets in but in an image that the policy names
+      status 0 then only says that nobody gets in except in an image that the policy names
 `)
 	}
 	b.WriteString(`--    not in a key policy, so not checked: grants (aws kms list-grants), and that the

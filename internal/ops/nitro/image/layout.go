@@ -117,7 +117,7 @@ func OtherProgram(im *eif.Image) string {
 	if name == "" || name == EnclaveProgram {
 		return ""
 	}
-	return fmt.Sprintf("the image's program says of itself that it is %.80q, and not privyseal-enclave; compare PCR1 with the release's", name)
+	return fmt.Sprintf("the image's program calls itself %.80q, and not privyseal-enclave; compare PCR1 with the release's", name)
 }
 
 // ForTests says why documents of an image with this policy prove nothing; nil for

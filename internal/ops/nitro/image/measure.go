@@ -32,7 +32,7 @@ on standard error says so.`,
 				return err
 			}
 			if p, err := Policy(im); p == nil || err != nil {
-				fmt.Fprintln(cmd.ErrOrStderr(), "note: this image is not laid out as by `privyseal nitro build`: its PCR1 alone does not say which program runs")
+				fmt.Fprintln(cmd.ErrOrStderr(), "note: this image is not laid out the way `privyseal nitro build` does it: its PCR1 alone does not show which program runs")
 			} else if why := OtherProgram(im); why != "" {
 				fmt.Fprintln(cmd.ErrOrStderr(), "note: "+why)
 			}

@@ -54,7 +54,7 @@ The image is named as for "privyseal verify". The state is one of three:
 	f.image.Add(cmd)
 	fl := cmd.Flags()
 	fl.StringVar(&f.to, "to", "", "attestation document of \"privyseal nitro import-key\"")
-	fl.StringVar(&f.at, "at", "", "when that was made, as 2026-11-20T12:00:00Z, if it is older than three hours")
+	fl.StringVar(&f.at, "at", "", "when the document was made, as in 2026-11-20T12:00:00Z, if that was more than three hours ago")
 	fl.StringVar(&f.chainID, "chain-id", "", "chain to sign for")
 	fl.StringVar(&f.out, "out", "", "file to make")
 	f.from.Add(a, cmd)
@@ -134,7 +134,7 @@ func (f *flags) check() error {
 	case f.out == "":
 		return cli.Usagef("--out FILE is missing: where the sealed key goes")
 	case given != 1:
-		return cli.Usagef("one of --import-state FILE, --fresh-state and --after-height H says what the key has signed")
+		return cli.Usagef("add one of --import-state FILE, --fresh-state and --after-height H: it says what the key has signed")
 	}
 	if err := config.CheckChainID(f.chainID); err != nil {
 		return cli.Usagef("--chain-id: %w", err)

@@ -53,7 +53,7 @@ func (v *Verified) anyProgram() string {
 	case !v.named || v.release || v.Statement.foreign:
 		return ""
 	case v.program != "" && v.program != image.EnclaveProgram:
-		return fmt.Sprintf("that the image runs a program of ours: it says of itself that it is %.80q; %s", v.program, compare)
+		return fmt.Sprintf("that the image runs a program of ours: its program calls itself %.80q; %s", v.program, compare)
 	}
 	return "that the image runs the program of a release: " + compare
 }

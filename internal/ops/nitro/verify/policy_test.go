@@ -152,7 +152,7 @@ func TestVerifySaysWhoseProgram(t *testing.T) {
 		if !strings.Contains(text, compare) {
 			t.Errorf("%s: a file says nothing of its program:\n%s", name, text)
 		}
-		if got := strings.Contains(text, `it says of itself that it is "privyseal/internal/ops/nitro/verify.test"`); got != (name == "another Go program") {
+		if got := strings.Contains(text, `its program calls itself "privyseal/internal/ops/nitro/verify.test"`); got != (name == "another Go program") {
 			t.Errorf("%s: %v:\n%s", name, got, text)
 		}
 		if text := a.verify(t, "--pcr0", im.Measure().PCR0.String()); !strings.Contains(text, compare) {

@@ -157,7 +157,7 @@ func (v *Verified) provesNot() (list []string) {
 	case key && c.Origin == claims.Imported:
 		list = append(list, "that the key is nowhere else: it was imported, and copies may exist")
 	case key && c.Purpose != claims.PurposeCreate:
-		list = append(list, "that the key was made inside: its wrapped form says so; the document of its making, which `privyseal init` saved, proves it")
+		list = append(list, "that the key was made inside: only its wrapped form says so; the document of its creation, which `privyseal init` saved, proves it")
 		fallthrough
 	case key:
 		list = append(list, "that no other image ever held the key: see the history of the KMS key's policy (CloudTrail)")
