@@ -57,7 +57,7 @@ const (
 	slow         reason = "there was no answer in time"
 	unreachable  reason = "the server cannot be reached"
 	broken       reason = "the connection broke"
-	untrusted    reason = "the one that answers is not this server, or does not use TLS"
+	untrusted    reason = "what answers is not this server, or does not use TLS"
 	busy         reason = "a rate limit of the server delays requests"
 	trouble      reason = "the server has an internal failure"
 	refused      reason = "the server refuses the request"

@@ -133,14 +133,14 @@ func TestRefusals(t *testing.T) {
 	_, err = root.Public(t.Context(), "derived", 1)
 	mustFail(t, err, w.URL, "key transit/derived at ADDRESS: it is not a key that signs for a validator (it is derived, so that it has no public key)", "")
 
-	mustFail(t, sign(w.key(func(c *Config) { c.CAFile = "" })), w.URL, at+"the one that answers is not this server, or does not use TLS (x509: certificate signed by unknown authority)",
+	mustFail(t, sign(w.key(func(c *Config) { c.CAFile = "" })), w.URL, at+"what answers is not this server, or does not use TLS (x509: certificate signed by unknown authority)",
 		"compare address, CA file and server name with the server's certificate")
 	mustFail(t, sign(w.key(func(c *Config) { c.ServerName = "other.test" })), w.URL,
-		at+"the one that answers is not this server, or does not use TLS (x509: certificate is valid for vault.test, not other.test)", "compare address, CA file and server name with the server's certificate")
+		at+"what answers is not this server, or does not use TLS (x509: certificate is valid for vault.test, not other.test)", "compare address, CA file and server name with the server's certificate")
 	mustSign(t, w.key(func(c *Config) { c.ServerName = "vault.test" }), "a vote")
 	plain := strings.Replace(w.Plain, "http:", "https:", 1)
 	mustFail(t, sign(w.key(func(c *Config) { c.Address = plain })), plain,
-		at+"the one that answers is not this server, or does not use TLS (http: server gave HTTP response to HTTPS client)", "compare address, CA file and server name with the server's certificate")
+		at+"what answers is not this server, or does not use TLS (http: server gave HTTP response to HTTPS client)", "compare address, CA file and server name with the server's certificate")
 }
 
 // The pinned version signs after a rotation, until it may no longer.
