@@ -171,7 +171,7 @@ func (g *generating) left(err error) error {
 	}
 	words := wordsFor(g.place.Login, g.place.Devices[0], "attest", "--key-id", fmt.Sprintf("0x%04x", g.key.ID), "--out", g.out)
 	words = append(words, g.trust.Words()...)
-	return cure.Add(cli.Actf("%s is made, and stays; its attestation is not saved: %w", reach.ObjectAt("the key", g.key.ID, g.place.Devices[0]), err), "%s", again(err, words))
+	return cure.Add(cli.Actf("%s is made, and stays; its attestation is not saved: %v", reach.ObjectAt("the key", g.key.ID, g.place.Devices[0]), err), "%s", again(err, words))
 }
 
 // report says what was made, and what is proven.

@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -167,6 +168,7 @@ func TestGenerateRefuses(t *testing.T) {
 		"no device":              {func(w world) { w.Dev[0].Unplug() }, nil, "reaches no device"},
 		"a file that is there":   {func(w world) { w.File("there", "") }, []string{"--out", "there"}, "there already exists, and nothing is overwritten"},
 		"a folder that is not":   {nil, []string{"--out", "nowhere/file"}, "nowhere/file: no such file or directory"},
+		"a file as folder":       {nil, []string{"--out", "two/file"}, "two/file: not a directory"},
 		"a folder as file":       {nil, []string{"--out", "new/"}, "new/: is a directory"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -227,6 +229,9 @@ func TestMadeAndNotAttested(t *testing.T) {
 			_, other := w.KeyFile("other.key", pubkey.Ed25519)
 			w.Dev[0].Next(yubihsmtest.GetPublicKey, yubihsmtest.Spoil(func(data []byte) []byte { return append(data[:1], other.PublicKey().Bytes()...) }))
 		}, nil, "attests another key: 0x0007, ", ""},
+		"a file that is there meanwhile": {func(w world) {
+			w.Dev[0].Next(yubihsmtest.SignAttestation, yubihsmtest.Spoil(func(data []byte) []byte { w.File("saved", "another"); return data }))
+		}, nil, "saved already exists, and nothing is overwritten", ""},
 		"a public key that is not read": {func(w world) {
 			w.Dev[0].Next(yubihsmtest.GetPublicKey, yubihsmtest.Fails(yubihsmtest.StorageFailed))
 		}, nil, "its attestation is not saved: the key 0x0007 of the YubiHSM at ", ""},
@@ -248,8 +253,11 @@ func TestMadeAndNotAttested(t *testing.T) {
 				!strings.HasPrefix(next, tt.next) || !strings.HasSuffix(next, again) || strings.Contains(next, "\n") {
 				t.Errorf("%s\n%s\nwant %s", failed, next, tt.want)
 			}
-			if _, err := os.Stat("saved"); err == nil {
-				t.Error("something was saved")
+			if _, act := errors.AsType[cli.ActError](err); !act || errors.As(err, new(cli.UsageError)) {
+				t.Errorf("%v waits for nobody", err)
+			}
+			if text, err := os.ReadFile("saved"); err == nil && string(text) != "another" {
+				t.Errorf("saved is %q", text)
 			}
 		})
 	}

@@ -160,6 +160,33 @@ func TestOrigins(t *testing.T) {
 	}
 }
 
+// A key that was made in a device, and came back as a backup, is known to have been elsewhere.
+func TestRestored(t *testing.T) {
+	w := newWorld(t)
+	ctx := t.Context()
+	w.generate(1, hsm.Ed25519, hsm.SignEdDSA|hsm.ExportableUnderWrap)
+	wrap := hsm.Object{ID: 2, Domains: 1, Algorithm: hsm.AES256CCMWrap, Capabilities: hsm.ExportWrapped | hsm.ImportWrapped, Delegated: hsm.AllCapabilities}
+	if _, err := w.s.GenerateWrapKey(ctx, wrap); err != nil {
+		t.Fatal(err)
+	}
+	blob, err := w.s.ExportWrapped(ctx, 2, hsm.TypeAsymmetricKey, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.d.Remove(yubihsmtest.AsymmetricKey, 1)
+	if _, _, err := w.s.ImportWrapped(ctx, 2, blob); err != nil {
+		t.Fatal(err)
+	}
+	document := w.attest(1).PEM()
+	const from = "made in a YubiHSM, and brought here under a wrap key"
+	if _, err := verified(t, document, home.Expected{}, "--root", w.root); err == nil || !strings.Contains(err.Error(), "it was not made in this device ("+from+"): copies may exist\n  it can be exported") {
+		t.Error(err)
+	}
+	if out, err := verified(t, document, home.Expected{}, "--root", w.root, "--any-key"); err != nil || !strings.Contains(out, "origin       "+from+"\n") || strings.Contains(out, "+ it does not leave") {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
 // A real device's certificates lead to Yubico's root.
 func TestRecorded(t *testing.T) {
 	document, err := os.ReadFile(recorded)
