@@ -120,6 +120,9 @@ func (g *generating) run(ctx context.Context, stdout, stderr io.Writer) error {
 			if err = g.make(ctx, s); err == nil {
 				g.proof, text, err = g.trusted.prove(ctx, s, g.place.Devices[0], g.key)
 			}
+			if err == nil {
+				err = g.form.key.asMade(g.proof)
+			}
 			return text, err
 		})
 	})
@@ -162,6 +165,14 @@ func (g *generating) make(ctx context.Context, s *hsm.Session) (err error) {
 	g.key.ID = g.form.key.ID
 	g.key.Public, g.made, err = g.form.key.Make(ctx, s, g.place.Devices[0], g.domains)
 	return another(err)
+}
+
+// asMade refuses the attestation of a key that is not as it was asked for.
+func (k Key) asMade(p *verify.Proof) error {
+	if !p.Generated() || p.Exportable() != k.Exportable {
+		return fmt.Errorf("the device attests that it is not as it was made: %s", p.Summary())
+	}
+	return nil
 }
 
 // left says what there is after a failure, and what to do about it.

@@ -19,6 +19,7 @@ import (
 	"privyseal/internal/key/soft"
 	"privyseal/internal/key/yubihsm/yubihsmtest"
 	"privyseal/internal/ops/yubihsm/reachtest"
+	"privyseal/internal/ops/yubihsm/verify"
 	"privyseal/internal/provider"
 	"privyseal/internal/pubkey"
 	"privyseal/internal/yubico"
@@ -260,6 +261,21 @@ func TestMadeAndNotAttested(t *testing.T) {
 				t.Errorf("saved is %q", text)
 			}
 		})
+	}
+}
+
+// A key that its device says was imported, or that can leave it, is not the one that was made.
+func TestAsMade(t *testing.T) {
+	for _, tt := range []struct {
+		origin     byte
+		can        uint64
+		exportable bool
+		good       bool
+	}{{1, 0, false, true}, {1, 1 << 16, true, true}, {1, 1 << 16, false, false}, {1, 0, true, false}, {2, 0, false, false}, {0x11, 0, false, false}} {
+		err := Key{Exportable: tt.exportable}.asMade(&verify.Proof{Attestation: &yubico.Attestation{Origin: tt.origin, Capabilities: tt.can}})
+		if (err == nil) != tt.good {
+			t.Errorf("%+v: %v", tt, err)
+		}
 	}
 }
 
