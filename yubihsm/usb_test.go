@@ -5,6 +5,11 @@ import (
 	"context"
 	"errors"
 	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -269,5 +274,43 @@ func TestUSBAddresses(t *testing.T) {
 		if u, err := Open(address); err != nil || u.(*usb).String() != want {
 			t.Errorf("%q: %v, %v", address, u, err)
 		}
+	}
+}
+
+// The command that gives us the right to a device is one that a shell runs, and the rule that
+// it writes is for this device and this user.
+func TestUdevCommand(t *testing.T) {
+	text := (&USBError{Serial: "0000000001", Cause: syscall.EACCES}).Error()
+	_, command, _ := strings.Cut(text, "\n")
+	folder := t.TempDir()
+	shell := exec.Command("sh", "-e", "-c", `sudo() {
+		case "$*" in
+		"tee /etc/udev/rules.d/70-yubihsm.rules") cat >rule ;;
+		"udevadm control --reload") touch reloaded ;;
+		esac
+	}
+	`+strings.Trim(command, "`"))
+	shell.Dir = folder
+	if out, err := shell.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if _, err := os.Stat(filepath.Join(folder, "reloaded")); err != nil {
+		t.Error(err)
+	}
+	rule, err := os.ReadFile(filepath.Join(folder, "rule"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, part := range regexp.MustCompile(`([A-Za-z{}]+)(==|=)"([^"]*)"(, |\n$)`).FindAllStringSubmatch(string(rule), -1) {
+		got = append(got, part[1]+part[2]+part[3])
+	}
+	u, err := user.Current()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"SUBSYSTEM==usb", "ATTR{idVendor}==1050", "ATTR{idProduct}==0030", "OWNER=" + u.Username, "MODE=0600"}
+	if !slices.Equal(got, want) || strings.Count(string(rule), "\n") != 1 {
+		t.Errorf("%s has %q, want %q", rule, got, want)
 	}
 }

@@ -30,7 +30,7 @@ func TestUSBInAMachine(t *testing.T) {
 	console, err := machine.CombinedOutput()
 	text := strings.ReplaceAll(string(console), "\r", "")
 	t.Logf("%s", text)
-	if err != nil || !strings.Contains(text, "guest: status 0\n") || !strings.Contains(text, "--- PASS: TestUSB/sign ") {
+	if err != nil || !strings.Contains(text, "guest: status 0\n") || !strings.Contains(text, "--- PASS: TestUSB/sign ") || !strings.Contains(text, "--- PASS: TestCommands/without_rights ") {
 		t.Errorf("the tests in the machine fail: %v", err)
 	}
 }
@@ -48,16 +48,24 @@ func program(t *testing.T, name string) string {
 	return path
 }
 
-// files is the ramdisk: the tests as /init, and the kernel's modules.
+// build runs the go command for the machine.
+func build(t *testing.T, args ...string) {
+	t.Helper()
+	cmd := exec.Command("go", args...)
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH=amd64")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+}
+
+// files is the ramdisk: the tests as /init, privyseal, and the kernel's modules.
 func files(t *testing.T, kernel string) []byte {
 	t.Helper()
 	init := filepath.Join(t.TempDir(), "init")
-	build := exec.Command("go", "test", "-c", "-o", init, "./guest")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH=amd64")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
-	list := []eif.File{{Name: "dev", Mode: eif.ModeDir | 0o755}, {Name: "dev/console", Mode: eif.ModeDevice | 0o600, Major: 5, Minor: 1}, read(t, init, "init")}
+	build(t, "test", "-c", "-o", init, "./guest")
+	ours := filepath.Join(t.TempDir(), "privyseal")
+	build(t, "build", "-o", ours, "../../cmd/privyseal")
+	list := []eif.File{{Name: "dev", Mode: eif.ModeDir | 0o755}, {Name: "dev/console", Mode: eif.ModeDevice | 0o600, Major: 5, Minor: 1}, read(t, init, "init"), read(t, ours, "privyseal")}
 	found, err := filepath.Glob(filepath.Join(kernel, "*.ko"))
 	if err != nil || len(found) < 7 {
 		t.Fatalf("the modules of the kernel: %v, %v", found, err)

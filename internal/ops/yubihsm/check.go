@@ -48,12 +48,8 @@ func (in inspection) device(ctx context.Context, name string) {
 		seen, err = in.look(ctx, s)
 		return err
 	})
-	switch {
-	case isBusy(err):
-		in.add(provider.Unsure, "stop that one to have it checked", "%s is in use by another program, as by the signer that runs", in.address)
-		return
-	case err != nil:
-		in.add(provider.Bad, "", "%v", err)
+	if err != nil {
+		in.failed(err)
 		return
 	}
 	in.add(provider.Good, "", "%s is %v", in.address, seen.info)
@@ -66,6 +62,15 @@ func (in inspection) device(ctx context.Context, name string) {
 			in.Chain = ""
 		}
 	}
+}
+
+// failed adds the row of a device that cannot be used.
+func (in inspection) failed(err error) {
+	if isBusy(err) {
+		in.add(provider.Unsure, "stop that one to have it checked", "%s is in use by another program, as by the signer that runs", in.address)
+		return
+	}
+	in.add(provider.Bad, "", "%v", err)
 }
 
 // slowSignature is above what devices take, which is 105 to 146 ms.

@@ -2,16 +2,19 @@ package yubihsm
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 
 	"privyseal/internal/config"
 	"privyseal/internal/key/yubihsm/yubihsmtest"
 	"privyseal/internal/ops/yubihsm/reach"
 	"privyseal/internal/ops/yubihsm/reachtest"
+	"privyseal/internal/provider"
 	hsm "privyseal/yubihsm"
 )
 
@@ -77,6 +80,35 @@ func TestCheckOfAnOpenConnector(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.has(`^--  http://0\.0\.0\.0:\d+ is not on this host: .* -> run the connector on this host`, `^ok  `, `^ok chain-1 `)
+}
+
+// What keeps us from a device on the USB has a row, with what to do about it. test/usb has the
+// kernel say so.
+func TestCheckOfTheUSB(t *testing.T) {
+	for name, tt := range map[string]struct {
+		cause error
+		want  string
+	}{
+		"in use":         {syscall.EBUSY, `^--  usb://1 is in use by another program, as by the signer that runs -> stop that one to have it checked$`},
+		"without rights": {syscall.EACCES, "^FAIL  cannot use the YubiHSM at usb://1: no right to use the YubiHSM 0000000001 on the USB; plug it in again after -> `echo 'SUBSYSTEM==\"usb\", .*' \\| sudo tee /etc/udev/rules.d/\\S+ && sudo udevadm control --reload`$"},
+		"not permitted":  {syscall.EPERM, `^FAIL  .*: no right to use the YubiHSM 0000000001 on the USB; plug it in again after -> .echo `},
+		"unplugged":      {syscall.ENODEV, `^FAIL  cannot use the YubiHSM at usb://1: the YubiHSM 0000000001 is not plugged in -> $`},
+		"no answer":      {syscall.ETIMEDOUT, `^FAIL  cannot use the YubiHSM at usb://1: no answer from the YubiHSM 0000000001 on the USB: connection timed out -> $`},
+	} {
+		r := &provider.Report{}
+		inspection{Report: r, address: "usb://1"}.failed(fmt.Errorf("cannot use the YubiHSM at usb://1: %w", &hsm.USBError{Serial: "0000000001", Cause: tt.cause}))
+		if len(r.Rows) != 1 {
+			t.Fatalf("%s: %+v", name, r.Rows)
+		}
+		row := r.Rows[0]
+		matches(t, fmt.Sprintf("%s %s %s -> %s", row.Verdict, row.Chain, row.Text, row.Cure), tt.want)
+	}
+	w, c := made(t, 1)
+	text := strings.Replace(string(c.Render()), w.Devices[0], "usb://1", 1)
+	if err := os.WriteFile(filepath.Join(w.Home, config.FileName), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	w.has(`^FAIL  cannot use the YubiHSM at usb://1: the YubiHSM 0000000001 is not plugged in -> $`)
 }
 
 // A log that keeps the device from signing, or soon will, has a row.
