@@ -247,9 +247,10 @@ func TestUSBErrors(t *testing.T) {
 	if _, err := ReadDeviceInfo(t.Context(), u); err != nil {
 		t.Fatal(err)
 	}
-	b.device.Next(byte(CommandGetDeviceInfo), yubihsmtest.Answer(make([]byte, MaxMessage+1)))
+	long := append([]byte{byte(CommandGetDeviceInfo) | answerFlag}, make([]byte, MaxMessage)...)
+	b.device.Next(byte(CommandGetDeviceInfo), yubihsmtest.Answer(long))
 	var failed *USBError
-	if _, err := ReadDeviceInfo(t.Context(), u); !errors.Is(err, ErrMalformed) || !errors.As(err, &failed) {
+	if _, err := u.Exchange(t.Context(), []byte{byte(CommandGetDeviceInfo), 0, 0}); !errors.Is(err, ErrMalformed) || !errors.As(err, &failed) {
 		t.Errorf("a long answer: %v", err)
 	}
 	busy, cancel := context.WithCancel(t.Context())
