@@ -77,7 +77,7 @@ func aSnapshot() monitor.Snapshot {
 			Name: "juno-1", ID: "juno-1", Ready: true, Provider: "yubihsm", Step: "none",
 			PubKey: "9ZcrmhPXk3Ps+If2/z+DQnBvJ6LvRW8vTTNZxUZOCoM=", KeyType: "ed25519", Address: "6D5770D9C0A04612965DD3987E7E77632589DC69",
 			Devices: []monitor.Device{
-				{Address: "usb://0012345678", Name: "YubiHSM 0012345678, firmware 2.4.0", Since: ago(70 * time.Hour), Signatures: 84_000, LastTook: 0.11244},
+				{Address: "usb://0012345678", Name: "YubiHSM 0012345678, firmware 2.4.0", Since: ago(70 * time.Hour), Signatures: 84_000, LastTook: 0.11244, LogUsed: 55, LogSize: 62, Audited: true, Undrained: "no space left on device", Foreign: 1},
 				{Address: "http://127.0.0.1:12345", Since: ago(4 * time.Minute), Failed: "cannot use it: no answer from the YubiHSM connector\nat http://127.0.0.1:12345"},
 			},
 		}, {

@@ -97,6 +97,14 @@ func deviceRows(devices []monitor.Device, now time.Time) (rows []statusRow) {
 			row.text += fmt.Sprintf(", %s, the last one in %v", cure.Count(int(d.Signatures), "signature"), seconds(d.LastTook))
 		}
 		row.text += cli.Prefixed("; ", strings.ReplaceAll(d.Failed, "\n", "; "))
+		if d.Undrained != "" {
+			row.text += fmt.Sprintf("; its log, with %d of %d entries, is not drained: %s", d.LogUsed, d.LogSize, strings.ReplaceAll(d.Undrained, "\n", "; "))
+			row.tone = alarm
+		}
+		if d.Foreign > 0 {
+			row.text += fmt.Sprintf("; its log has %s that nobody of ours asked for", cure.Count(d.Foreign, "signature"))
+			row.tone = alarm
+		}
 		rows = append(rows, row)
 	}
 	return rows

@@ -39,6 +39,7 @@ type Daemon struct {
 	services  []Service
 	owners    map[watermark.ID]string // name of the chain that has taken an id with a key
 	end       context.CancelCauseFunc // ends it all, set once it serves
+	busy      bool                    // a signature is still in progress at the end
 	hangs     bool                    // what has the fields above does not come back
 }
 

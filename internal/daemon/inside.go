@@ -155,9 +155,6 @@ func (in *Inside) Close() {
 // letGo closes what was opened of key, state and log.
 func (in *Inside) letGo() {
 	in.chain.close()
-	if in.chain.key != nil {
-		in.chain.key.Close()
-	}
 	in.d.Monitor.Flush()
 	in.logger.Close()
 }

@@ -261,18 +261,29 @@ func openIdentity(cfg *config.Config, cc config.Chain) (ed25519.PrivateKey, erro
 
 func (d *Daemon) close() {
 	for _, c := range d.chains {
-		c.close()
+		if d.busy {
+			c.key = nil // somebody may still sign with it
+		}
+		if err := c.close(); err != nil {
+			d.Log.Warn("cannot close the key", "chain", c.cfg.Name, "error", err)
+		}
 	}
 	for _, s := range d.services {
 		s.Close()
 	}
 }
 
-func (c *chain) close() {
+// close lets go of key and state. The key is first: who gets the state then signs, and a
+// device must not be asked what it has signed for us after it has signed for them.
+func (c *chain) close() (err error) {
 	if c.Guard != nil {
 		c.unwatch()
+	}
+	if c.key != nil {
+		err = c.key.Close()
 	}
 	if c.store != nil {
 		c.store.Close()
 	}
+	return err
 }

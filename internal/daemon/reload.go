@@ -155,13 +155,8 @@ func (d *Daemon) StopChain(name string) {
 	if !d.drained([]*chain{c}) {
 		// Whoever opened it now could sign beside us.
 		d.Log.Error("a signature did not finish in time; the state stays locked until a restart", "chain", name)
-	} else {
-		c.close()
-		if c.key != nil {
-			if err := c.key.Close(); err != nil {
-				d.Log.Warn("cannot close the key", "chain", name, "error", err)
-			}
-		}
+	} else if err := c.close(); err != nil {
+		d.Log.Warn("cannot close the key", "chain", name, "error", err)
 	}
 	d.chains = slices.DeleteFunc(d.chains, func(other *chain) bool { return other == c })
 	for id, owner := range d.owners {

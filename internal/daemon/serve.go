@@ -22,7 +22,7 @@ func (d *Daemon) serve(ctx context.Context, hangup <-chan os.Signal) error {
 		d.hangs = true
 		return errors.Join(err, fmt.Errorf("a reload did not finish in time: %w", hung))
 	}
-	if !d.drained(d.chains) {
+	if d.busy = !d.drained(d.chains); d.busy {
 		err = errors.Join(err, errors.New("a signature did not finish in time; the state holds its mark"))
 	}
 	return err

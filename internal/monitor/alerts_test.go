@@ -99,7 +99,7 @@ func served(t *testing.T) map[string][]string {
 	c.Witness(func() witness.Snapshot {
 		return witness.Snapshot{State: witness.Stopped, Tip: 7, TipTime: time.Unix(1, 0), Sources: []witness.Source{{Addr: "http://w"}}}
 	})
-	c.Devices(func() []Device { return []Device{{Address: "usb://1", LogSize: 62}} })
+	c.Devices(func() []Device { return []Device{{Address: "usb://1", LogSize: 62, Audited: true}} })
 	c.Observe(signedEvent(7))
 	families, err := m.Gather()
 	if err != nil {

@@ -35,6 +35,8 @@ var (
 	deviceSeconds    = deviceDesc("sign_seconds_total", "Time that these took the device, without the time in a queue.")
 	deviceLogUsed    = deviceDesc("log_entries", "Entries in the audit log of the device; absent where it has none.")
 	deviceLogSize    = deviceDesc("log_size", "Entries that this log has room for.")
+	deviceDrained    = deviceDesc("log_drained", "1 if the signer drains this log, 0 if it cannot; absent without audit_dir.")
+	deviceForeign    = deviceDesc("foreign_signatures_total", "Signatures with the chain's key in this log that no signer of ours asked for; absent without audit_dir.")
 )
 
 // deviceCollector reads the devices of all chains.
@@ -42,7 +44,7 @@ type deviceCollector struct{ m *Monitor }
 
 // Describe implements prometheus.Collector.
 func (d deviceCollector) Describe(out chan<- *prometheus.Desc) {
-	for _, desc := range []*prometheus.Desc{deviceUp, deviceChanged, deviceSignatures, deviceSeconds, deviceLogUsed, deviceLogSize} {
+	for _, desc := range []*prometheus.Desc{deviceUp, deviceChanged, deviceSignatures, deviceSeconds, deviceLogUsed, deviceLogSize, deviceDrained, deviceForeign} {
 		out <- desc
 	}
 }
@@ -73,5 +75,9 @@ func (c *Chain) collectDevice(d Device, out chan<- prometheus.Metric) {
 	if d.LogSize > 0 {
 		send(deviceLogUsed, prometheus.GaugeValue, float64(d.LogUsed))
 		send(deviceLogSize, prometheus.GaugeValue, float64(d.LogSize))
+	}
+	if d.Audited {
+		send(deviceDrained, prometheus.GaugeValue, oneIf(d.Undrained == ""))
+		send(deviceForeign, prometheus.CounterValue, float64(d.Foreign))
 	}
 }

@@ -20,8 +20,8 @@ func TestDeviceMetrics(t *testing.T) {
 	before := series(t, m)
 	c.Devices(func() []Device {
 		return []Device{
-			{Address: "usb://1", Since: time.Unix(1000, 0), Signatures: 3, Took: 0.33, LogUsed: 12, LogSize: 62},
-			{Address: "http://hsm:12345", Since: time.Unix(2000, 5e8), Failed: "a reason"},
+			{Address: "usb://1", Since: time.Unix(1000, 0), Signatures: 3, Took: 0.33, LogUsed: 12, LogSize: 62, Audited: true, Foreign: 2},
+			{Address: "http://hsm:12345", Since: time.Unix(2000, 5e8), Failed: "a reason", Audited: true, Undrained: "a disk"},
 		}
 	})
 	got := map[string]string{}
@@ -40,6 +40,10 @@ func TestDeviceMetrics(t *testing.T) {
 		`privyseal_device_sign_seconds_total{chain_id="chain-1",device="usb://1"}`:                 "0.33",
 		`privyseal_device_sign_seconds_total{chain_id="chain-1",device="http://hsm:12345"}`:        "0",
 		`privyseal_device_log_entries{chain_id="chain-1",device="usb://1"}`:                        "12",
+		`privyseal_device_log_drained{chain_id="chain-1",device="usb://1"}`:                        "1",
+		`privyseal_device_log_drained{chain_id="chain-1",device="http://hsm:12345"}`:               "0",
+		`privyseal_device_foreign_signatures_total{chain_id="chain-1",device="usb://1"}`:           "2",
+		`privyseal_device_foreign_signatures_total{chain_id="chain-1",device="http://hsm:12345"}`:  "0",
 		`privyseal_device_log_size{chain_id="chain-1",device="usb://1"}`:                           "62",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {

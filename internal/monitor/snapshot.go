@@ -89,6 +89,12 @@ type Device struct {
 	// LogUsed and LogSize are entries of the audit log of a device that has one.
 	LogUsed int `json:"log_used,omitempty"`
 	LogSize int `json:"log_size,omitempty"`
+	// Audited says that the signer drains this log and checks what is in it, and Undrained
+	// why it cannot, "" if it can. Foreign counts the signatures with this key in it that no
+	// signer of ours asked for.
+	Audited   bool   `json:"log_audited,omitempty"`
+	Undrained string `json:"log_undrained,omitempty"`
+	Foreign   int    `json:"foreign_signatures,omitempty"`
 }
 
 // Listener is something beside the nodes that is listened on. That it fails stops no

@@ -24,4 +24,10 @@ type Device struct {
 	Took, LastTook float64
 	// LogUsed and LogSize are entries of the audit log of a device that has one.
 	LogUsed, LogSize int
+	// Audited says that the signer drains this log and checks what is in it, and Undrained
+	// why it cannot, "" if it can. Foreign counts the signatures with this key in it that no
+	// signer of ours asked for.
+	Audited   bool
+	Undrained string
+	Foreign   int
 }

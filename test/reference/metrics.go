@@ -27,7 +27,7 @@ func families() ([]*dto.MetricFamily, error) {
 		return witness.Snapshot{Tip: 1, TipTime: time.Unix(1, 0), Sources: []witness.Source{{Addr: "http://w"}}}
 	})
 	c.Devices(func() []monitor.Device {
-		return []monitor.Device{{Address: "http://d", Since: time.Unix(1, 0), LogSize: 62}}
+		return []monitor.Device{{Address: "http://d", Since: time.Unix(1, 0), LogSize: 62, Audited: true}}
 	})
 	for k := privval.KindProposal; k <= privval.KindRawBytes; k++ {
 		c.Note(monitor.Outcome{Node: "node", Kind: k.String()})

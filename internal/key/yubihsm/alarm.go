@@ -34,6 +34,7 @@ func (a *alarm) drained(err error, found []auditlog.Finding) {
 	for _, f := range found {
 		if f.Kind == auditlog.Foreign {
 			a.d.status.Log.Foreign += f.Count
+			a.d.foreign[f.Key] += f.Count
 		}
 	}
 	a.d.mu.Unlock()

@@ -48,6 +48,8 @@ type device struct {
 	mu     sync.Mutex
 	status Status
 	tally  map[*target]tally
+	// foreign are signatures that nobody of ours asked for, by key.
+	foreign map[uint16]int
 }
 
 // tally is what a device has signed with one key.
@@ -72,12 +74,12 @@ type Status struct {
 	// the last one, without the time in the queue.
 	Signatures     uint64
 	Took, LastTook time.Duration
-	// Log is zero where nobody drains the log.
-	Log LogStatus
+	Log            LogStatus
 }
 
 // LogStatus is how the log of a device is drained.
 type LogStatus struct {
+	Audited bool // else it is left alone, and the rest is zero
 	// Used is how many entries it had when it was read last, and the signatures since then.
 	Used, Size int
 	// Drained is when it was emptied last; zero if it never was.
@@ -285,6 +287,7 @@ func (d *device) of(k *target) Status {
 	defer d.mu.Unlock()
 	s, of := d.status, d.tally[k]
 	s.Signatures, s.Took, s.LastTook = of.signatures, of.took, of.last
+	s.Log.Foreign = d.foreign[k.id]
 	return s
 }
 

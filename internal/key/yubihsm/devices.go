@@ -72,14 +72,14 @@ func open(c Config, t times) (*Devices, error) {
 			return nil, err
 		}
 		d := &device{address: address, transport: transport, authKey: c.AuthKey, key: c.Key, times: t,
-			turn: make(chan struct{}, 1), status: Status{Address: address, Since: time.Now()}, tally: map[*target]tally{}, audit: unaudited{}}
+			turn: make(chan struct{}, 1), status: Status{Address: address, Since: time.Now()}, tally: map[*target]tally{}, foreign: map[uint16]int{}, audit: unaudited{}}
 		ds.list = append(ds.list, d)
 	}
 	for _, d := range ds.list {
 		ds.tends.Go(func() { ds.tend(d) })
 		if c.Audit != "" {
 			clerk := newClerk(c.Audit, d, ds.log, func(err error) { ds.note(d, err) })
-			d.audit = clerk
+			d.audit, d.status.Log.Audited = clerk, true
 			ds.tends.Go(func() { clerk.run(ds.ctx) })
 		}
 	}

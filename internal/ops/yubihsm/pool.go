@@ -131,6 +131,12 @@ func (k *pooledKey) Devices() []provider.Device {
 		if s.Info.Serial != 0 {
 			d.Name, d.LogUsed, d.LogSize = s.Info.String(), s.Info.LogUsed, s.Info.LogSize
 		}
+		if d.Audited = s.Log.Audited; d.Audited && s.Log.Size > 0 {
+			d.LogUsed, d.LogSize = s.Log.Used, s.Log.Size
+		}
+		if d.Foreign = s.Log.Foreign; s.Log.Problem != nil {
+			d.Undrained = s.Log.Problem.Error()
+		}
 		if s.Failed != nil {
 			d.Failed = s.Failed.Error()
 		}

@@ -36,6 +36,8 @@ type Finding struct {
 	Line int    `json:"line,omitempty"`
 	// Count is how many signatures or entries it is about, 0 where that is unknown.
 	Count int `json:"count,omitempty"`
+	// Key is the object id of the key that signed, 0 where it is not about signatures.
+	Key uint16 `json:"key,omitempty"`
 	// Numbers are those of the entries among which they are.
 	Numbers []uint16 `json:"entries,omitempty"`
 	// Until is when the log was read that has them.
@@ -178,19 +180,19 @@ func (j *judge) signatures(a Ask, numbers []uint16) {
 	take(j.late)
 	take(j.due)
 	take(j.lost)
-	f := Finding{Count: rest, Numbers: numbers, Until: j.at}
+	f := Finding{Count: rest, Key: a.Key, Numbers: numbers, Until: j.at}
 	switch {
 	case rest == 0:
 		return
 	case a.isProbe():
 		j.probes += rest
 		return
-	case !j.begun:
-		j.before += rest
-		return
 	case j.open != "" && j.ours[a.AuthKey]:
 		f.Kind = Unmatched
 		f.Text = fmt.Sprintf("up to %s of key 0x%04x cannot be matched: %s", cure.Count(rest, "signature"), a.Key, j.open)
+	case !j.begun:
+		j.before += rest
+		return
 	default:
 		f.Kind = Foreign
 		f.Text = fmt.Sprintf("no signer of ours asked for %s of key 0x%04x, of %d bytes, made with authentication key 0x%04x: %s", cure.Count(rest, "signature"), a.Key, max(2, a.Length)-2, a.AuthKey, among(rest, numbers))
@@ -204,7 +206,7 @@ func (j *judge) missing(a Ask, n int) {
 	if j.gap {
 		why = "they may be among the entries that are missing"
 	}
-	j.found(Finding{Kind: Missing, Count: n, Until: j.at, Text: fmt.Sprintf("the log lacks %s of key 0x%04x that the device made for us: %s", cure.Count(n, "signature"), a.Key, why)})
+	j.found(Finding{Kind: Missing, Count: n, Key: a.Key, Until: j.at, Text: fmt.Sprintf("the log lacks %s of key 0x%04x that the device made for us: %s", cure.Count(n, "signature"), a.Key, why)})
 }
 
 // maxProbe is how many bytes are too few for a vote, a proposal, or a vote extension of any

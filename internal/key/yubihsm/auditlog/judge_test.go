@@ -181,6 +181,19 @@ func TestBefore(t *testing.T) {
 	}
 }
 
+// A process that is killed before its first look at the log leaves what may be its own.
+func TestKilledAtFirst(t *testing.T) {
+	w := newWorld(t)
+	w.begin()
+	w.signs(2, ours)
+	w.kill()
+	w.begin()
+	w.drains()
+	if r := w.check(); kinds(r.Findings) != "unmatched++" || r.Before != 0 {
+		t.Errorf("%+v", r)
+	}
+}
+
 func TestUnlogged(t *testing.T) {
 	w := newWorld(t)
 	w.begin()
