@@ -34,16 +34,42 @@ func TestAddAStore(t *testing.T) {
 	}
 	out := keepsFor(t, dir, string(script[1]))
 	for _, want := range []string{
-		"chain-1: made " + filepath.Join(dir, "home", "shelf", "chain-1"), // state init
-		"state      " + filepath.Join(dir, "home", "shelf", "chain-1"),    // state show
+		"state      " + filepath.Join(dir, "marks", "chain-1"), // state show
 		"shelf main", "ok    chain-1 state ", // check
 	} {
 		if !strings.Contains(out, want) {
 			t.Errorf("no %q in\n%s", want, out)
 		}
 	}
-	if !exists(filepath.Join(dir, "home", "shelf", "chain-1", "00000000000000000002")) {
+	if !exists(filepath.Join(dir, "marks", "chain-1", "00000000000000000002")) {
 		t.Errorf("the mark of the signature is not on the shelf")
+	}
+	storeOfInit(t, dir)
+}
+
+// storeOfInit types what else `init` knows of the store: its table is there, or comes by
+// flags, and no flag of it goes without it.
+func storeOfInit(t *testing.T, dir string) {
+	t.Helper()
+	for _, tt := range []struct{ home, flags, want string }{
+		{"home", "--store shelf", ""},
+		{"home", "--store shelf --shelf-folder b", "--shelf-folder: there is a [shelf.main] in privyseal.toml already; change it there, or give the new one another name, --shelf NAME"},
+		{"home", "--store shelf --shelf other --shelf-folder b", ""},
+		{"home", "--shelf-folder b", "--shelf-folder goes with --store shelf"},
+		{"new", "--store shelf", "--shelf-folder is missing: there is no [shelf.main] in privyseal.toml yet"},
+		{"new", "--store shelves", `--store "shelves" is not in this build, which has file or shelf`},
+		{"new", "--store shelf --shelf-folder b --provider nitro", "--store shelf: with provider nitro the state begins in store file"},
+	} {
+		chain := strings.ReplaceAll("chain"+tt.flags, " ", "")
+		args := append([]string{"init", "--home", tt.home, "--chain-id", chain, "--node", "unix:///" + chain}, strings.Fields(tt.flags)...)
+		out, err := inFolder(dir, "bin/privyseal", args...).CombinedOutput()
+		if (err == nil) != (tt.want == "") || !strings.Contains(string(out), tt.want) {
+			t.Errorf("%s: %v\n%s", tt.flags, err, out)
+		}
+	}
+	text, err := os.ReadFile(filepath.Join(dir, "home", "privyseal.toml"))
+	if err != nil || strings.Count(string(text), `store = "shelf"`) != 3 || strings.Count(string(text), `shelf = "main"`) != 2 || exists(filepath.Join(dir, "new")) {
+		t.Errorf("%v\n%s", err, text)
 	}
 }
 

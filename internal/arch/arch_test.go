@@ -106,7 +106,7 @@ var mayImport = map[string]string{
 	"internal/cli":   "internal/config internal/cure internal/durable internal/noiseconn internal/pubkey internal/shell internal/spelling github.com/spf13/cobra github.com/spf13/pflag",
 	"internal/oplog": "",
 	// The contract of those who hold keys; the rooms below internal/ops fulfil it.
-	"internal/provider": "internal/cli internal/config internal/cure internal/key/soft internal/key/soft/keyfile internal/pubkey internal/watermark",
+	"internal/provider": "internal/cli internal/config internal/cure internal/key/soft internal/key/soft/keyfile internal/pubkey internal/watermark github.com/spf13/pflag",
 	"internal/monitor":  "internal/cure internal/witness internal/hostlink internal/oplog internal/privval internal/session internal/signer internal/watermark github.com/prometheus/client_golang/ github.com/prometheus/client_model/go",
 
 	"internal/ops/vault": "internal/cli internal/config internal/cure internal/home internal/key/soft internal/key/soft/keyfile internal/key/vault internal/oplog internal/provider internal/pubkey github.com/spf13/cobra " +

@@ -71,6 +71,16 @@ func (f *TableFlags[T, S]) In(c *config.Config) (s S, added map[string]map[strin
 	return s, map[string]map[string]config.Section{f.table: {f.Name: s}}, err
 }
 
+// Pick is what was chosen by flags for a new chain in a config, nil for no config yet: the
+// name of a table, and what has to be added to the config for it.
+type Pick func(c *config.Config) (name string, added map[string]map[string]config.Section, err error)
+
+// Pick returns the name of the table, and otherwise what In returns.
+func (f *TableFlags[T, S]) Pick(c *config.Config) (name string, added map[string]map[string]config.Section, err error) {
+	_, added, err = f.In(c)
+	return f.Name, added, err
+}
+
 // inFlags says by its flags what is wrong with keys of the config.
 func (f *TableFlags[T, S]) inFlags(wrong string) string {
 	words := []string{" = true", ""}

@@ -10,22 +10,31 @@ import (
 	"privyseal/internal/provider"
 )
 
-// addMakers adds the flags of all providers, and notes whose each is.
-func (f *initFlags) addMakers(cmd *cobra.Command, build home.Build) {
-	f.makers, f.owners = map[string]home.Maker{}, map[string]string{}
+// addOwned adds the flags of all providers and stores, and notes whose each is.
+func (f *initFlags) addOwned(cmd *cobra.Command, build home.Build) {
+	f.makers, f.picks, f.owners = map[string]home.Maker{}, map[string]cli.Pick{}, map[string]string{}
+	grouped := func(owner string, add func()) {
+		for _, flag := range cli.Grouped(cmd, "With --"+owner, add) {
+			f.owners[flag] = owner
+		}
+	}
 	for _, e := range build.Providers {
 		f.makers[e.Name] = e.Maker()
-		for _, flag := range cli.Grouped(cmd, "With --provider "+e.Name, func() { f.makers[e.Name].Add(cmd) }) {
-			f.owners[flag] = e.Name
+		grouped("provider "+e.Name, func() { f.makers[e.Name].Add(cmd) })
+	}
+	for _, s := range build.Stores {
+		if s.Flags != nil {
+			grouped("store "+s.Name, func() { f.picks[s.Name] = s.Flags(cmd.Flags()) })
 		}
 	}
 }
 
-// foreignFlag refuses a flag of another provider.
+// foreignFlag refuses a flag of another provider or store.
 func (f *initFlags) foreignFlag(cmd *cobra.Command) (err error) {
 	cmd.Flags().Visit(func(flag *pflag.Flag) {
-		if owner := f.owners[flag.Name]; owner != "" && owner != f.Provider && err == nil {
-			err = cli.Usagef("--%s goes with --provider %s", flag.Name, owner)
+		owner := f.owners[flag.Name]
+		if owner != "" && owner != "provider "+f.Provider && owner != "store "+f.Store && err == nil {
+			err = cli.Usagef("--%s goes with --%s", flag.Name, owner)
 		}
 	})
 	return err
@@ -35,7 +44,8 @@ func (f *initFlags) foreignFlag(cmd *cobra.Command) (err error) {
 type initFlags struct {
 	home.Order
 	makers map[string]home.Maker // by provider
-	owners map[string]string     // the provider of a flag that is not for all
+	picks  map[string]cli.Pick   // by store
+	owners map[string]string     // whose a flag is that is not for all, as in "provider soft"
 }
 
 func newInitCommand(a *provider.House, build home.Build) *cobra.Command {
@@ -65,13 +75,15 @@ with --import-sealed or --import-kms; doc/nitro.md is the guide.`,
       --import-key priv_validator_key.json --import-state priv_validator_state.json`,
 		Args: cli.Arguments(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := f.check(cmd, a.Providers); err != nil {
+			if err := f.check(cmd, a); err != nil {
 				return err
 			}
+			f.Pick = f.picks[f.Store]
 			return f.makers[f.Provider].Make(cmd, a, &f.Order)
 		},
 	}
 	cmd.Flags().StringVar(&f.Provider, "provider", "soft", "who holds the key: "+a.Providers.Help())
+	cmd.Flags().StringVar(&f.Store, "store", a.Stores[0].Name, "what keeps the state: "+a.Stores.Names())
 	cmd.Flags().StringVar(&f.ChainID, "chain-id", "", "chain to sign for")
 	cmd.Flags().StringVar(&f.Name, "name", "", "name of the chain here, for a second key of the same chain id (default: the id)")
 	cmd.Flags().StringArrayVar(&f.Addrs, "node", nil, "[NAME=]ADDR of a node; may be repeated")
@@ -82,14 +94,23 @@ with --import-sealed or --import-kms; doc/nitro.md is the guide.`,
 	f.From.AddInitial(cmd)
 	f.KeyType.Add(cmd, "key-type", "", "type of the key, ed25519 if new")
 	f.Form.Add(cmd)
-	f.addMakers(cmd, build)
+	f.addOwned(cmd, build)
 	return cmd
 }
 
 // check finds what is wrong with the command line alone.
-func (f *initFlags) check(cmd *cobra.Command, providers provider.Table) error {
+func (f *initFlags) check(cmd *cobra.Command, a *provider.House) error {
 	if f.makers[f.Provider] == nil {
-		return cli.Usagef("--provider %.20q is not %s", f.Provider, providers.Names())
+		return cli.Usagef("--provider %.20q is not %s", f.Provider, a.Providers.Names())
+	}
+	if !a.Stores.Has(f.Store) {
+		return cli.Usagef("--store %.20q is not in this build, which has %s", f.Store, a.Stores.Names())
+	}
+	if f.Store != a.Stores[0].Name {
+		e, _ := a.Providers.Of(config.Chain{Provider: f.Provider})
+		if _, makes := e.Holder.(home.StateMaker); makes {
+			return cli.Usagef("--store %s: with provider %s the state begins in store %s", f.Store, f.Provider, a.Stores[0].Name)
+		}
 	}
 	if err := f.Order.Check(); err != nil {
 		return err
@@ -97,7 +118,7 @@ func (f *initFlags) check(cmd *cobra.Command, providers provider.Table) error {
 	if err := f.foreignFlag(cmd); err != nil {
 		return err
 	}
-	if err := f.checkType(providers); err != nil {
+	if err := f.checkType(a.Providers); err != nil {
 		return err
 	}
 	return f.makers[f.Provider].Check(&f.Order)

@@ -27,6 +27,8 @@ type Chain struct {
 	Public  pubkey.Key
 	Files   []File
 	Tables  map[string]map[string]config.Section
+	// StoreTables are what Tables are, for the store.
+	StoreTables map[string]map[string]config.Section
 	// Make makes or imports the key where the provider has it, and fills in Public and
 	// Files: the last thing before all that is here is made, when nothing refuses it any
 	// more. nil: there is nothing to do.
@@ -62,14 +64,17 @@ func (ch *Chain) Wipe() {
 // Install makes everything or nothing: the config comes last, and what was made
 // before a failure is removed. What a crash in between leaves, the next run removes.
 func (in *Installer) Install(chains ...*Chain) error {
+	in.tables = map[string]map[string]config.Section{}
+	for _, ch := range chains {
+		addTables(in.tables, ch.Tables)
+		addTables(in.tables, ch.StoreTables)
+	}
 	return in.Noted(func(note *Note) error { return in.makeAll(note, chains) })
 }
 
 func (in *Installer) makeAll(note *Note, chains []*Chain) error {
 	list := make([]Making, len(chains))
-	in.tables = map[string]map[string]config.Section{}
 	for i, ch := range chains {
-		addTables(in.tables, ch.Tables)
 		if ch.Make != nil {
 			if err := ch.Make(); err != nil {
 				return err

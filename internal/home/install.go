@@ -97,7 +97,7 @@ func (in *Installer) Noted(make func(*Note) error) error {
 	var note *Note
 	err := in.Undo.Folder(in.Dir)
 	if err == nil {
-		note, err = BeginNote(Place{Dir: in.Dir, Config: in.Config, Kinds: in.House.Kinds, Stores: in.House.Stores, IsKey: keyfile.IsMade})
+		note, err = BeginNote(Place{Dir: in.Dir, Config: in.Config, Kinds: in.House.Kinds, Stores: in.House.Stores, Tables: in.allTables(), IsKey: keyfile.IsMade})
 	}
 	if err != nil {
 		in.Undo.all()

@@ -46,6 +46,8 @@ func (key Plain) Make(cmd *cobra.Command, a *provider.House, o *Order) error {
 // Order is what `privyseal init` was asked for, whoever holds the key.
 type Order struct {
 	Provider  string
+	Store     string   // "" is the first one of the build
+	Pick      cli.Pick // of its table, nil: it has none
 	ChainID   string
 	Name      string
 	Addrs     []string // of the nodes, [NAME=]ADDR
@@ -121,6 +123,12 @@ func (o *Order) Install(cmd *cobra.Command, a *provider.House, key func(in *Inst
 	}
 	if err := in.CheckFree(ch.Chain); err != nil {
 		return err
+	}
+	ch.Store = o.Store
+	if o.Pick != nil {
+		if ch.StoreTable, ch.StoreTables, err = o.Pick(in.Config); err != nil {
+			return err
+		}
 	}
 	if err := key(in, ch); err != nil {
 		return err

@@ -63,6 +63,9 @@ type Place struct {
 	Config *config.Config // nil: there is none yet
 	Kinds  config.Kinds   // what it may have
 	Stores provider.Stores
+	// Tables are those of the config, and those that come with what is made now: where an
+	// installation that was cut off made its state, the command that is typed again says.
+	Tables map[string]map[string]config.Section
 	// IsKey reports whether a key file holds the key of a public key, or is torn. With the
 	// zero key it is only asked whether it is torn. It is called for regular files.
 	IsKey func(path string, key pubkey.Key) bool
@@ -226,12 +229,8 @@ func (u *unfinished) untouched(m *Making, public pubkey.Key) (state provider.Kep
 	if m.State == "" {
 		return state, true // an identity alone
 	}
-	var tables map[string]map[string]config.Section
-	if u.Config != nil {
-		tables = u.Config.Tables
-	}
 	ch := config.Chain{ID: m.ChainID, Name: m.Name, Store: m.Store, StoreTable: m.StoreTable, State: m.State}
-	state, err := u.Stores.StateIn(tables, u.abs, ch, watermark.ID{ChainID: m.ChainID, Key: public.ID()})
+	state, err := u.Stores.StateIn(u.Tables, u.abs, ch, watermark.ID{ChainID: m.ChainID, Key: public.ID()})
 	if err != nil {
 		return state, false // nobody can look
 	}

@@ -5,7 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 
+	"github.com/spf13/pflag"
+
+	"privyseal/internal/cli"
 	"privyseal/internal/config"
 	"privyseal/internal/watermark"
 )
@@ -133,6 +137,9 @@ type Store struct {
 	// State returns the state of a chain and a key. With the zero id it is only looked at.
 	// What is kept on this host lies where the chain's key `state` says, or beside it.
 	State func(at Place, id watermark.ID) Kept
+	// Flags adds the flags of `privyseal init` by which a new chain names one of its tables, or
+	// has one made, as [cli.TableFlags] do; nil: it has no tables.
+	Flags func(fl *pflag.FlagSet) cli.Pick
 	// Check adds rows to `privyseal check`, about its own tables of the config and what they
 	// lead to; nil: there are none.
 	Check func(ctx context.Context, r *Report)
@@ -149,6 +156,20 @@ func (s Stores) Kinds() config.Kinds {
 		kinds[i].Store = store.Name
 	}
 	return kinds
+}
+
+// Names returns the names of all stores, as a list to read.
+func (s Stores) Names() string {
+	names := make([]string, len(s))
+	for i, store := range s {
+		names[i] = store.Name
+	}
+	return list(names)
+}
+
+// Has reports whether there is a store of a name.
+func (s Stores) Has(name string) bool {
+	return slices.ContainsFunc(s, func(store Store) bool { return store.Name == name })
 }
 
 // of returns the store of a chain.
