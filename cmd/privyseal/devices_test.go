@@ -8,10 +8,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync/atomic"
 	"testing"
 
+	"privyseal/internal/config"
 	"privyseal/internal/key/yubihsm/yubihsmtest"
 	"privyseal/internal/monitor"
 )
@@ -38,7 +40,12 @@ func TestDevicesOfALiveSigner(t *testing.T) {
 	}
 	runCommand(t, "privyseal", args...)
 	addr := freeAddr(t)
-	l.edit(`listen = "127.0.0.1:26661"`, `listen = "`+addr+`"`)
+	text, err := os.ReadFile(filepath.Join(l.home, config.FileName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The usual port may be in use here, and init has taken another one then.
+	l.edit(regexp.MustCompile(`(?m)^listen = .*$`).FindString(string(text)), `listen = "`+addr+`"`)
 	var height atomic.Int64
 	node := newBusyNode(t, l.socket("one"), "one", &height)
 	l.start()
