@@ -21,6 +21,10 @@ type Options struct {
 	// KeepsSessions keeps a session after a message of it with a wrong MAC. It is not
 	// known what a device does.
 	KeepsSessions bool
+
+	// Signs hears of each signature that the device is about to make: of the key, and what
+	// it signs. It must not call the device. It may be nil.
+	Signs func(key uint16, message []byte)
 }
 
 // DefaultSerial is the serial number of a device that is given none.

@@ -52,7 +52,15 @@ func (c *call) signEdDSA() ([]byte, error) {
 	if o.Algorithm != Ed25519 {
 		return nil, InvalidData
 	}
+	c.signs()
 	return signEd(o.secret, c.in), nil
+}
+
+// signs says that what is left of the message will be signed.
+func (c *call) signs() {
+	if c.d.options.Signs != nil {
+		c.d.options.Signs(c.target, bytes.Clone(c.in))
+	}
 }
 
 func (c *call) signECDSA() ([]byte, error) {
@@ -62,7 +70,9 @@ func (c *call) signECDSA() ([]byte, error) {
 		return nil, err
 	case len(c.in) == 0:
 		return nil, WrongLength
-	case o.Algorithm == K256:
+	}
+	c.signs()
+	if o.Algorithm == K256 {
 		return signK256(o.secret, c.in)
 	}
 	key, err := nistKey(o.Algorithm, o.secret)

@@ -139,6 +139,18 @@ func (d *Device) Always(command byte, f Fault) {
 	d.faults = append(d.faults, &armed{command: command, faults: []Fault{f}, always: true})
 }
 
+// Armed returns how many faults that Next has set no command has met yet.
+func (d *Device) Armed() (n int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, a := range d.faults {
+		if !a.always {
+			n += len(a.faults)
+		}
+	}
+	return n
+}
+
 // Heal forgets all faults and lets go what hangs.
 func (d *Device) Heal() {
 	d.mu.Lock()
