@@ -111,16 +111,16 @@ nodes:
 
 # Other signers' own programs sign a real chain, and privyseal takes over: tmkms, built by
 # cargo, and a cluster of Horcrux. tmkms does so on a simulated YubiHSM, too. The tests of
-# the witness run with every version. It is not part of `make test`, because it needs Rust
-# and builds for minutes; it has to be green before an issue that touches migrate, the wire
-# or the witness is called resolved.
+# the witness, of a YubiHSM and of privyseal inside the node run with every version. It is
+# not part of `make test`, because it needs Rust and builds for minutes; it has to be green
+# before an issue that touches migrate, the wire or the witness is called resolved.
 test-peers:
 	@scripts/setup nodes
 	@scripts/setup peers
 	@echo "== tmkms and Horcrux, and privyseal in their place"
 	@cd test/peers && $(GO) vet ./... && $(GO) test -count=1 -timeout 60m ./...
-	@echo "== the witness, and privyseal inside the node, with every version"
-	@PRIVYSEAL_REQUIRE_NODES=1 PRIVYSEAL_EVERY_VERSION=1 $(GO) test -count=1 -timeout 60m -run 'TestWitness|TestInProcess' ./test/e2e
+	@echo "== the witness, a YubiHSM, and privyseal inside the node, with every version"
+	@PRIVYSEAL_REQUIRE_NODES=1 PRIVYSEAL_EVERY_VERSION=1 $(GO) test -count=1 -timeout 60m -run 'TestWitness|TestInProcess|YubiHSM' ./test/e2e
 .PHONY: test-peers
 
 # The real enclave image, booted in QEMU, with a security module and a KMS of the

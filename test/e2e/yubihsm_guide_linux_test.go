@@ -22,13 +22,21 @@ import (
 )
 
 // A chain whose key is on a YubiHSM, set up as doc/yubihsm.md says: its blocks are typed, in
-// order, at a terminal, where somebody writes the words down. The node makes blocks with vote
-// extensions, stands while the connector is gone, goes on when it is back, and after a device
-// that is unplugged while it signs; a key that is exchanged stops it.
+// order, at a terminal, where somebody writes the words down. The node makes blocks, with vote
+// extensions where there are any, stands while the connector is gone, goes on when it is back,
+// and after a device that is unplugged while it signs; a key that is exchanged stops it.
 func TestYubiHSM(t *testing.T) {
-	t.Parallel()
+	for _, version := range turnOf(t, hsmVersions) {
+		t.Run(version, func(t *testing.T) {
+			t.Parallel()
+			typesYubiHSM(t, version)
+		})
+	}
+}
+
+func typesYubiHSM(t *testing.T, version string) {
 	ctx := within(t, 2*time.Minute)
-	y := newHSMChain(ctx, t, "v0.38.26", 2)
+	y := newHSMChain(ctx, t, version, 2)
 	for _, d := range y.dev {
 		d.Reset() // as it leaves the factory
 	}

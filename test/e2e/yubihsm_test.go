@@ -2,9 +2,9 @@ package e2e
 
 import (
 	"context"
+	"crypto/rand"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
@@ -13,24 +13,39 @@ import (
 	"privyseal/test/e2e/rig"
 )
 
-// Two devices with the same key, of which one dies: the chain goes on. So it does when that
-// one is back, and the other dies.
+// hsmVersions are those that a YubiHSM signs for, one of them at each commit.
+var hsmVersions = []string{"v0.34.35", "v0.37.18", "v0.38.26", "v0.39.4", "v0.40.0", "v1.0.1", "v2.0.0-rc1"}
+
+// Two devices with the same key of secp256k1, of which one dies: the chain goes on. So it
+// does when that one is back, and the other dies.
 func TestTwoYubiHSMs(t *testing.T) {
-	t.Parallel()
+	for _, version := range turnOf(t, hsmVersions) {
+		t.Run(version, func(t *testing.T) {
+			t.Parallel()
+			twoYubiHSMs(t, version)
+		})
+	}
+}
+
+func twoYubiHSMs(t *testing.T, version string) {
 	ctx := within(t, 2*time.Minute)
-	y := newHSMChain(ctx, t, "v0.34.35", 2)
-	secret := []byte("a seed of 32 bytes for this test")
+	y := newHSMChain(ctx, t, version, 2)
+	secret := make([]byte, 32)
+	rand.Read(secret) // the host remembers what a key has signed
 	args := []string{"--provider", "yubihsm", "--yubihsm-take", "--yubihsm-key-id", "1", "--fresh-state", "--yes",
 		"--yubihsm-auth-key", "4", "--yubihsm-password-file", filepath.Join(y.dir, "password")}
 	check(t, os.WriteFile(filepath.Join(y.dir, "password"), []byte("four"), 0o600))
 	for _, d := range y.dev {
-		d.Provision(t, yubihsmtest.Object{Type: yubihsmtest.AsymmetricKey, ID: 1, Algorithm: yubihsmtest.Ed25519, Capabilities: yubihsmtest.CanSignEdDSA}, secret)
+		d.Provision(t, yubihsmtest.Object{Type: yubihsmtest.AsymmetricKey, ID: 1, Algorithm: yubihsmtest.K256, Capabilities: yubihsmtest.CanSignECDSA}, secret)
 		args = append(args, "--yubihsm-device", d.URL())
 	}
 	var err error
 	y.signer, err = rig.InitSigner(ctx, program, y.signer.Home, "mychain-1", []string{y.addr}, args...)
 	need(t, err)
 	y.start(ctx)
+	if y.key.Type() != pubkey.Secp256k1 {
+		t.Errorf("the key is of %v", y.key)
+	}
 	y.goesOn(ctx)
 	y.dev[0].Unplug()
 	says(ctx, t, y.signer, "a YubiHSM failed")
@@ -60,7 +75,7 @@ func newHSMChain(ctx context.Context, t *testing.T, version string, n int) *hsmC
 	const makes = yubihsmtest.CanSignEdDSA | yubihsmtest.CanGenerateAsymmetric
 	for range n {
 		d := yubihsmtest.New(t, yubihsmtest.Options{SignTime: 10 * time.Millisecond, RealTime: true})
-		d.ProvisionAuth(t, 4, "four", yubihsmtest.CanSignEdDSA)
+		d.ProvisionAuth(t, 4, "four", yubihsmtest.CanSignEdDSA|yubihsmtest.CanSignECDSA)
 		d.Provision(t, yubihsmtest.Object{Type: yubihsmtest.AuthenticationKey, ID: 2, Algorithm: yubihsmtest.AES128Auth, Capabilities: makes, Delegated: makes}, []byte("two"))
 		y.dev = append(y.dev, d)
 	}
@@ -81,9 +96,7 @@ func (y *hsmChain) start(ctx context.Context) {
 	check(y.t, y.node.EditGenesis(func(g *rig.Genesis) {
 		g.SetChainID("mychain-1")
 		g.SetValidator(0, text, string(key.Type()))
-		if strings.HasPrefix(y.node.Version, "v0.38.") {
-			g.EnableVoteExtensions()
-		}
+		g.EnableVoteExtensions()
 	}))
 	startSigner(y.t, y.signer)
 	startNode(y.t, y.node, y.addr)
