@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -473,6 +474,34 @@ func TestGarbageOnControl(t *testing.T) {
 		if ctx.Err() != nil {
 			t.Fatal("deaf after a flood")
 		}
+	}
+}
+
+// A host that has seen the end of a connection finds a place for the next one.
+func TestPlaceIsFreeBeforeTheEnd(t *testing.T) {
+	w := newWorld(t, nil)
+	w.halt()
+	ending, goOn := make(chan struct{}), make(chan struct{})
+	var first sync.Once
+	w.end = func(net.Conn) { first.Do(func() { close(ending); <-goOn }) }
+	w.start()
+	defer close(goOn)
+	var held []net.Conn
+	for range maxControls {
+		conn, err := net.Dial("tcp", w.ctl.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		held = append(held, conn)
+		if _, err := hostlink.Call(conn, hostlink.Request{Hello: &hostlink.Hello{}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	held[0].Close()
+	<-ending
+	if _, err := w.ask(hostlink.Request{Hello: &hostlink.Hello{}}); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -50,6 +50,7 @@ func Run(ctx context.Context, c Config) error {
 		select {
 		case slots <- struct{}{}:
 			group.Go(func() {
+				defer conn.Close() // after its place is free: who sees the end may call again
 				e.serve(ctx, conn)
 				<-slots
 			})
@@ -59,9 +60,8 @@ func Run(ctx context.Context, c Config) error {
 	}
 }
 
-// serve answers one connection of the host.
+// serve answers one connection of the host, and does not close it.
 func (e *enclave) serve(ctx context.Context, conn net.Conn) {
-	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
 	for {
 		raw, err := hostlink.ReadRawRequest(conn)

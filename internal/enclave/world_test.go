@@ -40,6 +40,7 @@ type world struct {
 	policy *policy.Policy
 	kms    *fakeKMS
 	ctl    net.Listener
+	end    func(net.Conn) // nil, or what happens before the enclave ends a connection of the host
 	stop   context.CancelFunc
 	done   chan error
 
@@ -77,7 +78,7 @@ func (w *world) start() {
 			l, err := net.Listen("tcp", "127.0.0.1:0")
 			w.ctl = l
 			close(listening)
-			return l, err
+			return endings{l, w.end}, err
 		},
 		Dial: w.dial,
 	}
@@ -148,6 +149,30 @@ func (l *leaving) Write(p []byte) (int, error) {
 	l.w.left.Write(p)
 	l.w.mu.Unlock()
 	return l.Conn.Write(p)
+}
+
+// endings says when a connection is about to end.
+type endings struct {
+	net.Listener
+	end func(net.Conn)
+}
+
+func (e endings) Accept() (net.Conn, error) {
+	conn, err := e.Listener.Accept()
+	if err != nil || e.end == nil {
+		return conn, err
+	}
+	return ending{conn, e.end}, nil
+}
+
+type ending struct {
+	net.Conn
+	end func(net.Conn)
+}
+
+func (e ending) Close() error {
+	e.end(e.Conn)
+	return e.Conn.Close()
 }
 
 func tcpPair(t *testing.T) (a, b net.Conn) {
