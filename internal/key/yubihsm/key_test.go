@@ -14,6 +14,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"privyseal/internal/key/yubihsm/yubihsmtest"
@@ -347,22 +348,42 @@ func TestFailedBeforeTheNextTurn(t *testing.T) {
 	}
 }
 
-// TestPatience: however many devices hang, Sign comes back.
+// silent is the way to a device that hangs.
+type silent struct{}
+
+func (silent) Exchange(ctx context.Context, _ []byte) ([]byte, error) {
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+func (silent) Close() error { return nil }
+
+// TestPatience: however many devices hang, Sign comes back when its time is up, and each of
+// them has had a try.
 func TestPatience(t *testing.T) {
-	w := newWorld(t, 2, times{patience: time.Second, try: 600 * time.Millisecond, keepAlive: time.Hour, tend: time.Hour})
-	for _, d := range w.dev {
-		d.Always(yubihsmtest.Any, d.Hang())
-	}
-	began := time.Now()
-	if err := w.fails("both hang"); !errors.Is(err, context.DeadlineExceeded) {
-		t.Error(err)
-	}
-	if took := time.Since(began); took < 900*time.Millisecond {
-		t.Errorf("it took %v", took)
-	}
-	for _, d := range w.dev {
-		d.Heal()
-	}
+	w := newWorld(t, 1, patient)
+	unattended := standard
+	unattended.tend = time.Hour
+	synctest.Test(t, func(t *testing.T) {
+		ds, err := open(Config{Addresses: []string{"http://127.0.0.1:1", "http://127.0.0.1:2"}, AuthKey: authID, Key: hsm.DeriveKey([]byte("four"))}, unattended)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer ds.Close()
+		for _, d := range ds.list {
+			d.transport = silent{}
+		}
+		began := time.Now()
+		_, err = ds.sign(w.key.target, []byte("both hang"))
+		if took := time.Since(began); took != Patience || !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("after %v: %v", took, err)
+		}
+		for _, s := range ds.Status() {
+			if s.Failed == nil {
+				t.Errorf("%s was not asked", s.Address)
+			}
+		}
+	})
 }
 
 // TestComesBack: a device that failed is looked at in the background, and used again.
@@ -413,13 +434,20 @@ func TestKeepAlive(t *testing.T) {
 	w.await("a new session", func() bool { return d.Count(byte(hsm.CommandCreateSession)) > sessions })
 }
 
-// TestQuiet: a device that was asked who it is a moment ago is left alone.
+// TestQuiet: a device that was asked who it is a moment ago is left alone, and another one is
+// asked.
 func TestQuiet(t *testing.T) {
-	w := newWorld(t, 1, times{patience: time.Minute, try: 20 * time.Second, keepAlive: time.Hour, tend: time.Millisecond})
-	w.signs("once")
-	time.Sleep(20 * time.Millisecond)
-	if n := w.dev[0].Count(yubihsmtest.GetDeviceInfo); n != 1 {
-		t.Errorf("%d questions", n)
+	for keepAlive, want := range map[time.Duration]int{time.Hour: 1, 0: 2} {
+		w := newWorld(t, 1, times{patience: time.Minute, try: 20 * time.Second, keepAlive: keepAlive, tend: time.Hour})
+		w.signs("once")
+		w.ours.list[0].keepAlive(t.Context(), func(err error) {
+			if err != nil {
+				t.Error(err)
+			}
+		})
+		if n := w.dev[0].Count(yubihsmtest.GetDeviceInfo); n != want {
+			t.Errorf("%d questions, not %d", n, want)
+		}
 	}
 }
 
