@@ -186,12 +186,12 @@ func newHome(t *testing.T, more ...string) string {
 	t.Helper()
 	dir := filepath.Join(diskDir(t), "home")
 	privyseal(t, append([]string{"init", "--home", dir, "--chain-id", chainID, "--node", "unix:///nobody.sock"}, more...)...)
-	edit(t, dir, "listen", `"127.0.0.1:26661"`, `""`)
+	edit(t, dir, "listen", "", `""`) // whichever port was free
 	edit(t, dir, "level", `"info"`, `"error"`)
 	return dir
 }
 
-// edit replaces a value in the config.
+// edit replaces a value in the config, "" for any.
 func edit(t *testing.T, dir, key, old, value string) {
 	t.Helper()
 	path := filepath.Join(dir, "privyseal.toml")
@@ -199,7 +199,11 @@ func edit(t *testing.T, dir, key, old, value string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	changed := regexp.MustCompile(`(?m)^(# )?`+key+`( *)= `+regexp.QuoteMeta(old)).ReplaceAll(text, []byte(key+" = "+value))
+	before := regexp.QuoteMeta(old)
+	if old == "" {
+		before = ".*"
+	}
+	changed := regexp.MustCompile(`(?m)^(# )?`+key+`( *)= `+before).ReplaceAll(text, []byte(key+" = "+value))
 	if bytes.Equal(text, changed) {
 		t.Fatalf("no %s = %s in\n%s", key, old, text)
 	}
