@@ -32,8 +32,8 @@ var (
 //
 // A crash leaves the whole file or nothing; where every file needs a name from the
 // beginning (systems other than Linux, and most memory sticks), maybe a temporary one
-// beside it, see [Sweep]. After an error the file is there only if syncing the folder is
-// what failed.
+// beside it, see [Sweep]. After an error the file is there only if syncing what was whole
+// already, file or folder, is what failed.
 func Create(path string, data []byte, mode fs.FileMode) error {
 	return CreateFrom(path, mode, func() ([]byte, error) { return data, nil })
 }
@@ -139,7 +139,9 @@ func (d *draft) give(like fs.FileInfo) error {
 func (d *draft) add() error {
 	err := link(d.at, d.path)
 	switch {
-	case err == nil || errors.Is(err, fs.ErrExist):
+	case err == nil:
+		return d.linked()
+	case errors.Is(err, fs.ErrExist):
 		return err
 	case d.at != d.temp:
 		return errNameless
@@ -165,7 +167,19 @@ func (d *draft) replace() error {
 	if d.at != d.temp && link(d.at, d.temp) != nil {
 		return errNameless
 	}
-	return os.Rename(d.temp, d.path)
+	if err := os.Rename(d.temp, d.path); err != nil {
+		return err
+	}
+	return d.linked()
+}
+
+// linked makes durable that a draft without a name has one. What has no name is gone after
+// a power cut, and not every file system takes the sync of its folder for that of the file.
+func (d *draft) linked() error {
+	if d.at == d.temp {
+		return nil
+	}
+	return fsync(d.File)
 }
 
 // of says which file an error is about: nobody has heard of the temporary one, and one
