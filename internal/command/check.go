@@ -387,15 +387,15 @@ func (k *inspection) checkDisk(dir string) {
 	}
 }
 
-// measureSync returns the median of some durable writes to a new file in dir,
-// which it removes.
+// measureSync returns the median of some durable writes to a new file in dir, which has
+// lost its name by then.
 func measureSync(dir string) (time.Duration, error) {
 	f, err := os.CreateTemp(dir, ".privyseal-check-*")
 	if err != nil {
 		return 0, err
 	}
-	defer os.Remove(f.Name())
 	defer f.Close()
+	os.Remove(f.Name()) // at once, so that a kill leaves nothing
 	block := make([]byte, 512)
 	// The first write allocates; the state file was filled when it was made.
 	if _, err := f.WriteAt(block, 0); err != nil {

@@ -71,10 +71,10 @@ otherwise.`,
 	}
 	t.Words.Add(a, cmd)
 	t.Witness.Add(cmd)
-	cmd.Flags().StringVar(&t.Name, "name", "", "name of its one chain here, for a second key of the same chain id (default: the id)")
+	cmd.Flags().StringVar(&t.Name, "name", "", "name of its only chain here, for a second key of the same chain id (default: the id)")
 	cmd.Flags().StringArrayVar(&t.Nodes, "node", nil, "address of a node that no config.yaml of Horcrux names; may be repeated")
 	cmd.Flags().BoolVar(&t.DryRun, "dry-run", false, "show what would be done, and write nothing")
-	cmd.Flags().BoolVar(&t.Fresh, "fresh-state", false, "confirm that a key has never signed, where the old state says so")
+	cmd.Flags().BoolVar(&t.Fresh, "fresh-state", false, "confirm that a key has never signed, if the old state says so")
 	return cmd
 }
 

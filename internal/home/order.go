@@ -210,7 +210,7 @@ func CheckName(name string) error {
 // Nodes returns the nodes.
 func (o *Order) Nodes() ([]config.Node, error) {
 	if len(o.Addrs) == 0 {
-		return nil, cli.Usagef("--node is missing: where the node waits for its signer, as in --node unix:///run/node/privval.sock")
+		return nil, cli.Usagef("--node is missing: the address at which the node waits for its signer, as in --node unix:///run/node/privval.sock")
 	}
 	var nodes []config.Node
 	names, addrs := map[string]bool{}, map[string]bool{}

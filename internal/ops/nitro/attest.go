@@ -58,7 +58,7 @@ bytes in hex.`,
 		},
 	}
 	chain.Add(a.App, cmd)
-	cmd.Flags().StringVar(&nonce, "nonce", "", "bytes in hex that the document is to hold")
+	cmd.Flags().StringVar(&nonce, "nonce", "", "bytes in hex that the document has to contain")
 	cmd.Flags().StringVar(&out, "out", "", "write it to this file (default: standard output)")
 	return cmd
 }

@@ -21,11 +21,11 @@ func newNitroIdentityCommand(a *provider.House) *cobra.Command {
 		Short: "Have the enclave make the identity that tcp and noise nodes see",
 		Long: `Have the enclave make the identity that nodes on tcp:// and noise:// see, for chains
 that have only had unix:// nodes so far ("privyseal init" makes it by itself for a new
-chain with such a node). The chains of a home share it. Then add it to the chain in the
-config, and the node.
+chain with such a node). The chains of a home share it. Then add the identity to the
+chain in the config, and the node too.
 
-Where the KMS key is pinned, take the pin out of its policy first, and afterwards put
-it back with the flags that this prints.`,
+If the KMS key is pinned, take the pin out of its policy first, and put it back
+afterwards with the flags that this prints.`,
 		Args: cli.Arguments(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return f.runIdentity(cmd.Context(), a, cmd.OutOrStdout(), cmd.ErrOrStderr())

@@ -42,7 +42,7 @@ func (f *Maker) Add(cmd *cobra.Command) {
 	fl := cmd.Flags()
 	fl.StringVar(&f.importSealed, "import-sealed", "", "existing key, as \"privyseal key seal\" wrote it")
 	fl.StringVar(&f.importKMS, "import-kms", "", "existing key as a ciphertext of \"aws kms encrypt\" or tmkms-light, opened only this once")
-	fl.StringVar(&f.publicKey, "public-key", "", "public key that --import-kms has to open to, in any format")
+	fl.StringVar(&f.publicKey, "public-key", "", "public key of the key in --import-kms, in any format")
 }
 
 // enclaveChain is a chain whose key an enclave has made or taken in.
@@ -157,7 +157,7 @@ func (f *Maker) Check(i *home.Order) error {
 	case f.importSealed != "" && (state > 0 || f.publicKey != "" || i.KeyType.Name != ""):
 		return cli.Usagef("public key and state are in the sealed file; --import-state, --fresh-state, --after-height, --public-key and --key-type do not go with it")
 	case f.importKMS != "" && f.publicKey == "":
-		return cli.Usagef("--public-key KEY is missing: what --import-kms has to open to; the validator's public key, or what tmkms-light printed")
+		return cli.Usagef("--public-key KEY is missing: the public key of the key in --import-kms, which is the validator's, or what tmkms-light printed")
 	case f.importKMS != "" && state != 1:
 		return cli.Usagef("an imported key may have signed before; add one of --import-state FILE with its state, --after-height H to sign nothing at or below a height, or --fresh-state if it has never signed for %s", i.ChainID)
 	case f.importSealed != "" && i.From.Initial != 0, f.importSealed == "" && f.importKMS == "" && i.From.Initial != 0:

@@ -85,7 +85,7 @@ func newNitroRunCommand(a *provider.House) *cobra.Command {
 	debug := false
 	cmd := &cobra.Command{
 		Use:   "run [--debug]",
-		Short: "Launch the enclave, and nothing else",
+		Short: "Only launch the enclave",
 		Long: `Launch the enclave, unless it runs already. It signs nothing until "privyseal
 start" serves it, which finds it running. An enclave of the config is launched as
 the config has it; a flag that says something else is an error.
@@ -162,7 +162,7 @@ func newNitroInfoCommand(a *provider.House) *cobra.Command {
 func newNitroConsoleCommand(a *provider.House) *cobra.Command {
 	return withRunning(a, &cobra.Command{
 		Use:   "console",
-		Short: "Print the console of an enclave in debug mode, until it ends",
+		Short: "Print the console of an enclave in debug mode until the enclave ends",
 	}, func(ctx context.Context, w io.Writer, l *nitrohost.Launcher, e *nitrohost.Enclave) error {
 		if !e.Debug {
 			return fmt.Errorf("%s is not in debug mode, so nobody can read its console; its log lines are in the log of `privyseal start`", l.Name)
@@ -210,7 +210,7 @@ func newNitroProxyCommand(a *provider.House) *cobra.Command {
 	f := &enclaveFlags{}
 	cmd := &cobra.Command{
 		Use:   "proxy",
-		Short: "Connect the running enclave to KMS, and nothing else, until SIGINT",
+		Short: "Only connect the running enclave to KMS, until SIGINT",
 		Long: `Connect the running enclave to the KMS endpoint that its policy names, until SIGTERM
 or SIGINT. "privyseal start" and "privyseal init" do this by themselves.`,
 		Args: cli.Arguments(),

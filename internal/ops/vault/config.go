@@ -28,8 +28,8 @@ type Server struct {
 // options are the keys of [vault.NAME].
 var options = config.Options[Server]{
 	{Name: "address", Of: func(s *Server) any { return &s.Address }, Required: true, Comment: "https://HOST:PORT of the server"},
-	{Name: "allow_plain_http", Of: func(s *Server) any { return &s.AllowPlainHTTP }, Comment: "accept http:// beyond loopback: anybody on the way can read the token and sign with the key"},
-	{Name: "ca_file", Of: func(s *Server) any { return &s.CAFile }, Path: true, Example: "vault-ca.pem", Comment: "PEM file of the only roots of the server's certificate; default: the system's"},
+	{Name: "allow_plain_http", Of: func(s *Server) any { return &s.AllowPlainHTTP }, Comment: "accept http:// beyond loopback: anybody on the network path can read the token and sign with the key"},
+	{Name: "ca_file", Of: func(s *Server) any { return &s.CAFile }, Path: true, Example: "vault-ca.pem", Comment: "PEM file of the only root certificates to trust; default: those of the system"},
 	{Name: "server_name", Of: func(s *Server) any { return &s.ServerName }, Example: "vault.example.com", Comment: "name in the server's certificate; default: the address's host"},
 	{Name: "namespace", Of: func(s *Server) any { return &s.Namespace }, Comment: "namespace of the engine"},
 	{Name: "mount", Of: func(s *Server) any { return &s.Mount }, Standard: vault.DefaultMount, Example: vault.DefaultMount, Comment: "path of the transit engine"},

@@ -38,10 +38,10 @@ func NewBuild() *cobra.Command {
 		Long: `Build an enclave image from a kernel, the enclave's program and a policy file, and
 print its measurements. The same files give the same image, bit for bit, anywhere.
 
-The program goes into the first ramdisk, so that PCR1 (kernel and program) is the
-same for all who use a release; the policy goes into the second, so that PCR2 is
-the policy. PCR0 is all of it. With --sign-key and --sign-cert (P-384, PEM) the
-image is signed, and PCR8 is the certificate.`,
+The program goes into the first ramdisk, so PCR1 (kernel and program) is the same for
+everybody who uses a release; the policy goes into the second, and PCR2 measures it.
+PCR0 measures everything. With --sign-key and --sign-cert (P-384, PEM) the image is
+signed, and PCR8 measures the certificate.`,
 		Example: "  privyseal nitro build --kernel bzImage --policy policy.json --out privyseal.eif",
 		Args:    cli.Arguments(),
 		RunE: func(cmd *cobra.Command, _ []string) error {

@@ -35,7 +35,7 @@ func NewImagePolicy() *cobra.Command {
 security, and is measured with it. Redirect it to a file, and keep that file: with
 it anybody can compute PCR2.
 
-The endpoint is AWS's public one of the key's region, or with --fips the FIPS one.
+The endpoint is AWS's public one in the key's region, or the FIPS one with --fips.
 For a private (VPC) endpoint name it with --endpoint; the name in its certificate
 stays that of the public one unless --server-name says otherwise. The roots are
 Amazon Trust Services' unless --tls-roots names others.
@@ -69,8 +69,8 @@ that --chain leaves out, or not below --max-height.`,
 	fl.BoolVar(&f.fips, "fips", false, "the FIPS endpoint of the region")
 	fl.StringVar(&f.tlsRoots, "tls-roots", "", "PEM file of the roots above that certificate (default: Amazon Trust Services)")
 	fl.StringVar(&f.attestationRoot, "attestation-root", "", "PEM file of another root of attestation documents; for tests only")
-	fl.StringArrayVar(&f.chains, "chain", nil, "chain that may be signed for (default: any that the wrapped key names); may be repeated")
-	fl.StringArrayVar(&f.publicKeys, "public-key", nil, "public key that may sign, as init printed it (default: any); may be repeated")
+	fl.StringArrayVar(&f.chains, "chain", nil, "chain that the enclave may sign for (default: the one that a wrapped key names); may be repeated")
+	fl.StringArrayVar(&f.publicKeys, "public-key", nil, "public key of a key that may sign, as init printed it (default: any); may be repeated")
 	fl.Int64Var(&f.maxHeight, "max-height", 0, "highest height that is ever signed; 0 is no limit")
 	fl.StringArrayVar(&f.floors, "state-floor", nil, "CHAIN=HEIGHT: nothing at or below it is signed, and a lost state may be replaced by a new one above it; may be repeated")
 	fl.BoolVar(&f.signBytes, "allow-sign-bytes", false, "let nodes have bytes of their choice signed (CometBFT v1, v2)")

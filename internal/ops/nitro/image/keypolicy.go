@@ -31,13 +31,13 @@ func NewKeyPolicy() *cobra.Command {
 	f := &keyPolicyFlags{}
 	cmd := &cobra.Command{
 		Use:   "key-policy (--role ARN --eif FILE | --check FILE)",
-		Short: "Print the policy of the KMS key, or judge one",
+		Short: "Print the policy of the KMS key, or check one",
 		Long: `Print the key policy of the KMS key that wraps the enclave's keys: the role of the
 instance may use it in the image --eif only (PCR0), on an instance with that role
 (PCR3); nobody else may use it at all.
 
 --pcr1-pcr2 and --pcr8 ask for the image's parts (kernel and program; policy) and
-for the certificate that signed it as well. With --without-pcr0 they say alone which
+for the certificate that signed it as well. With --without-pcr0 they alone decide which
 image it is: --pcr1-pcr2 admits what PCR0 admits, by parts that others can compare;
 --pcr8 admits every image that the owner of the signing key ever signs, so that an
 upgrade needs no new policy, and that key opens the validator's. --instance binds to
@@ -81,7 +81,7 @@ or by PCR3), and who signs images where PCR8 alone admits them.`,
 	fl.BoolVar(&f.debug, "debug", false, "for an enclave in debug mode, which guards nothing")
 	fl.StringArrayVar(&f.chainIDs, "chain-id", nil, "pin the keys: their chain; may be repeated")
 	fl.StringArrayVar(&f.publicKeys, "public-key", nil, "pin the keys: a public key, as init printed it; may be repeated")
-	fl.StringVar(&f.check, "check", "", "judge the key policy in this file")
+	fl.StringVar(&f.check, "check", "", "check the key policy in this file")
 	return cmd
 }
 
