@@ -209,6 +209,38 @@ func TestLogOfTheDevice(t *testing.T) {
 	}
 }
 
+// A key that was exchanged on the device is an error at the first try, and not after a minute
+// and a half. It signs again when its key is back.
+func TestExchangedKey(t *testing.T) {
+	device := yubihsmtest.New(t, yubihsmtest.Options{})
+	const can = yubihsmtest.CanSignEdDSA
+	key := yubihsmtest.Object{Type: yubihsmtest.AsymmetricKey, ID: 7, Algorithm: yubihsmtest.Ed25519, Domains: 1, Capabilities: can}
+	device.ProvisionAuth(t, 4, "four", can)
+	device.Provision(t, key, make([]byte, 32))
+	dir := t.TempDir()
+	password := filepath.Join(dir, "password")
+	if err := os.WriteFile(password, []byte("four"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	pv := open(t, newHome(t, "--provider", "yubihsm", "--yubihsm-device", device.URL(), "--yubihsm-auth-key", "4",
+		"--yubihsm-password-file", password, "--yubihsm-key-id", "7", "--yubihsm-take", "--fresh-state", "--yes"))
+	if _, err := sign(t, pv, request(privval.KindPrevote, 1, 1)); err != nil {
+		t.Fatal(err)
+	}
+	device.Swap(t, 7)
+	before := device.Count(yubihsmtest.SignEdDSA)
+	if _, err := sign(t, pv, request(privval.KindPrevote, 2, 1)); err == nil || !strings.Contains(err.Error(), ", not ed25519 ") {
+		t.Error(err)
+	}
+	if n := device.Count(yubihsmtest.SignEdDSA) - before; n != 1 {
+		t.Errorf("it was asked %d times", n)
+	}
+	device.Provision(t, key, make([]byte, 32))
+	if _, err := sign(t, pv, request(privval.KindPrevote, 2, 1)); err != nil {
+		t.Error(err)
+	}
+}
+
 // Whatever is wrong with variables, device or key is an error, and nothing on the device is
 // overwritten.
 func TestWrongVariables(t *testing.T) {

@@ -118,7 +118,8 @@ func (in *Inside) open() error {
 func (in *Inside) PubKey() privval.PubKey { return pubKeyOf(in.chain.key.PublicKey()) }
 
 // Handle answers a request of the node, like signer.Signer does, but that it goes on for
-// insidePatience where a connection would be closed for the node to ask again.
+// insidePatience where a connection would be closed for the node to ask again, unless the
+// failure is one that lasts.
 func (in *Inside) Handle(req *privval.Request) (privval.Response, error) {
 	in.inWork.RLock()
 	defer in.inWork.RUnlock()
@@ -130,7 +131,7 @@ func (in *Inside) Handle(req *privval.Request) (privval.Response, error) {
 		ctx, cancel := context.WithTimeout(context.Background(), session.AnswerTimeout)
 		resp, err := in.chain.signer.Handle(ctx, insideNode, req)
 		cancel()
-		if err == nil || time.Now().After(enough) {
+		if err == nil || provider.Lasting(err) || time.Now().After(enough) {
 			return resp, err
 		}
 		select {

@@ -10,6 +10,7 @@ package provider
 import (
 	"context"
 	"crypto"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -27,6 +28,17 @@ type Key interface {
 	// Close takes the secret out of memory, or ends the session with whoever has it. No
 	// signature is asked for afterwards.
 	Close() error
+}
+
+// Lasting reports whether an error of a key's Sign does not pass until an operator has acted,
+// as one that says that another key is in its place. There is one in its chain then with a
+// method Lasting.
+func Lasting(err error) bool {
+	var lasting interface {
+		error
+		Lasting() bool
+	}
+	return errors.As(err, &lasting) && lasting.Lasting()
 }
 
 // Holder is a provider, as far as all of them are alike. It reads files only: no device

@@ -76,7 +76,7 @@ func typesYubiHSM(t *testing.T, version string) {
 	y.goesOn(ctx)
 
 	y.dev[0].Swap(t, 1)
-	says(ctx, t, y.signer, "it made a signature that does not verify: another key is there")
+	says(ctx, t, y.signer, ", not ed25519 ")
 }
 
 // trusting returns a folder with a privyseal that trusts the root of a simulated device in the

@@ -145,7 +145,7 @@ func (ds *Devices) sign(k *target, message []byte) ([]byte, error) {
 			}
 			failed = append(failed, d.explain(k.id, err))
 			if ctx.Err() != nil || isTooLong(err) {
-				return nil, errors.Join(last(failed, len(ds.list))...)
+				return nil, why(last(failed, len(ds.list)))
 			}
 			if mayPass(err) || d.audit.relieve(ctx, err) {
 				again = append(again, d)
@@ -153,7 +153,7 @@ func (ds *Devices) sign(k *target, message []byte) ([]byte, error) {
 		}
 		ask = again
 	}
-	return nil, errors.Join(last(failed, len(ds.list))...)
+	return nil, why(last(failed, len(ds.list)))
 }
 
 // mayPass reports whether a device that failed with err may sign right afterwards: it was
@@ -167,13 +167,11 @@ func mayPass(err error) bool {
 	case errors.As(err, &refused):
 		return refused.Code == hsm.InvalidSession // it went away between the two halves of a handshake
 	}
-	return !errors.Is(err, hsm.ErrWrongKey) && !errors.Is(err, errSignature)
+	var other *otherKeyError
+	return !errors.Is(err, hsm.ErrWrongKey) && !errors.Is(err, errSignature) && !errors.As(err, &other)
 }
 
 var errClosed = errors.New("the key of the YubiHSM was closed")
-
-// errSignature is a signature that does not verify.
-var errSignature = errors.New("it made a signature that does not verify: another key is there, or it computes wrongly")
 
 // last returns the last n errors.
 func last(errs []error, n int) []error { return errs[max(0, len(errs)-n):] }
@@ -191,7 +189,7 @@ func (ds *Devices) signOn(ctx context.Context, d *device, k *target, message []b
 			return err
 		})
 		if err == nil && !k.verify(message, signature) {
-			err = errSignature
+			err = d.misled(ctx, s, k)
 		}
 		return err
 	}, func(err error) {

@@ -2,6 +2,7 @@ package yubihsm
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"privyseal/internal/pubkey"
@@ -22,6 +23,9 @@ func (d *device) public(ctx context.Context, id uint16) (public pubkey.Key, err 
 
 // explain says which key and device an error is about.
 func (d *device) explain(id uint16, err error) error {
+	if other, ok := errors.AsType[*otherKeyError](err); ok {
+		return other
+	}
 	if isLogFull(err) {
 		err = d.explainLog(err)
 	}
@@ -60,4 +64,43 @@ func (d *device) compare(ctx context.Context, k *target) error {
 		return &otherKeyError{d.address, k.id, there, k.public}
 	}
 	return nil
+}
+
+// errSignature is a signature that does not verify, of a device that has the right key.
+var errSignature = errors.New("it made a signature that does not verify, though it has the right key: it computes wrongly")
+
+// misled says why a signature does not verify: another key is there, or the device computes
+// wrongly.
+func (d *device) misled(ctx context.Context, s *hsm.Session, k *target) error {
+	there, err := s.PublicKey(ctx, k.id)
+	var public pubkey.Key
+	if err == nil {
+		public, err = PublicOf(there)
+	}
+	switch {
+	case err != nil:
+		return fmt.Errorf("it made a signature that does not verify, and does not say which key it has: %w", err)
+	case public.Equal(k.public):
+		return errSignature
+	}
+	return &otherKeyError{d.address, k.id, public, k.public}
+}
+
+// exchangedError is what each device says on which another key is in the place of ours.
+type exchangedError struct{ error }
+
+func (e *exchangedError) Unwrap() error { return e.error }
+
+// Lasting says that it does not pass until somebody brings the key back.
+func (e *exchangedError) Lasting() bool { return true }
+
+// why joins the errors of devices that did not sign.
+func why(failed []error) error {
+	err := errors.Join(failed...)
+	for _, f := range failed {
+		if _, other := errors.AsType[*otherKeyError](f); !other {
+			return err
+		}
+	}
+	return &exchangedError{err}
 }

@@ -221,8 +221,8 @@ func TestRefusals(t *testing.T) {
 	}{
 		"no such key":       {func(d *yubihsmtest.Device) { d.Remove(yubihsmtest.AsymmetricKey, keyID) }, "object not found"},
 		"the log is full":   {func(d *yubihsmtest.Device) { d.Always(yubihsmtest.SignEdDSA, yubihsmtest.Fails(yubihsmtest.LogFull)) }, "the log is full"},
-		"another key":       {func(d *yubihsmtest.Device) { d.Swap(t, keyID) }, "does not verify"},
-		"a wrong signature": {func(d *yubihsmtest.Device) { d.Next(yubihsmtest.SignEdDSA, yubihsmtest.WrongSignature()) }, "does not verify"},
+		"another key":       {func(d *yubihsmtest.Device) { d.Swap(t, keyID) }, ", not ed25519 "},
+		"a wrong signature": {func(d *yubihsmtest.Device) { d.Next(yubihsmtest.SignEdDSA, yubihsmtest.WrongSignature()) }, "does not verify, though it has the right key"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, 1, patient)
@@ -706,4 +706,37 @@ func TestStatusOfAHungDevice(t *testing.T) {
 	}
 	w.dev[0].Heal()
 	<-signed
+}
+
+// TestExchanged: that another key is on each device does not pass by itself; on one of two it
+// is a device that failed.
+func TestExchanged(t *testing.T) {
+	lasts := func(err error) bool {
+		lasting, ok := errors.AsType[interface {
+			error
+			Lasting() bool
+		}](err)
+		return ok && lasting.Lasting()
+	}
+	w := newWorld(t, 2, patient)
+	w.dev[0].Swap(t, keyID)
+	w.signs("on the other device")
+	w.dev[1].Unplug()
+	if err := w.fails("one exchanged, one gone"); lasts(err) {
+		t.Error(err)
+	}
+	w.dev[1].Plug()
+	w.dev[1].Swap(t, keyID)
+	if err := w.fails("both exchanged"); !lasts(err) || strings.Count(err.Error(), ", not ed25519 ") != 2 || strings.Count(err.Error(), "the key 0x0001") != 2 {
+		t.Error(err)
+	}
+	for _, d := range w.dev {
+		d.Provision(t, yubihsmtest.Object{Type: yubihsmtest.AsymmetricKey, ID: keyID, Algorithm: yubihsmtest.Ed25519, Domains: 1, Capabilities: yubihsmtest.CanSignEdDSA}, bytes.Repeat([]byte{7}, 32))
+	}
+	w.signs("when it is back")
+	w.dev[0].Next(yubihsmtest.SignEdDSA, yubihsmtest.WrongSignature())
+	w.dev[1].Next(yubihsmtest.SignEdDSA, yubihsmtest.WrongSignature())
+	if err := w.fails("both compute wrongly"); lasts(err) {
+		t.Error(err)
+	}
 }
