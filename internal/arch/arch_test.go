@@ -30,8 +30,9 @@ var mayImport = map[string]string{
 	"internal/dial":       "",
 	"internal/session":    "internal/dial internal/noiseconn internal/privval internal/secretconn",
 
-	// The person at the terminal.
+	// The person at the terminal, and the memory that has secrets.
 	"internal/terminal": "golang.org/x/sys/unix",
+	"internal/harden":   "golang.org/x/sys/unix",
 
 	// JSON of others, secrets, and command lines for operators.
 	"internal/strictjson": "",
@@ -99,8 +100,8 @@ var mayImport = map[string]string{
 	"internal/witness": "internal/regular internal/durable internal/privval internal/strictjson internal/watermark",
 	"internal/config":  "internal/regular internal/spelling internal/witness internal/cure internal/durable internal/secret internal/session internal/watermark github.com/pelletier/go-toml/v2 github.com/pelletier/go-toml/v2/",
 	"internal/migrate": "internal/regular internal/cure internal/key/soft internal/key/soft/keyfile internal/privval internal/pubkey internal/secret internal/session internal/shell internal/strictjson internal/watermark github.com/pelletier/go-toml/v2 go.yaml.in/yaml/v3",
-	"internal/daemon": "internal/cli internal/config internal/cure internal/monitor internal/oplog internal/privval internal/provider internal/pubkey internal/session " +
-		"internal/signer internal/watermark internal/witness golang.org/x/sys/unix",
+	"internal/daemon": "internal/cli internal/config internal/cure internal/harden internal/monitor internal/oplog internal/privval internal/provider internal/pubkey internal/session " +
+		"internal/signer internal/watermark internal/witness",
 	"internal/home": "internal/regular internal/cli internal/config internal/cure internal/durable internal/key/soft internal/key/soft/keyfile internal/migrate internal/provider internal/pubkey internal/session " +
 		"internal/shell internal/strictjson internal/watermark internal/witness github.com/spf13/cobra golang.org/x/sys/unix",
 	"internal/cli":   "internal/config internal/cure internal/durable internal/noiseconn internal/pubkey internal/shell internal/spelling github.com/spf13/cobra github.com/spf13/pflag",
@@ -115,7 +116,7 @@ var mayImport = map[string]string{
 	"internal/ops/yubihsm": "internal/cli internal/config internal/cure internal/home internal/key/soft internal/key/soft/keyfile internal/key/yubihsm internal/migrate internal/oplog internal/ops/yubihsm/audit internal/ops/yubihsm/keys internal/ops/yubihsm/reach internal/ops/yubihsm/setup internal/ops/yubihsm/verify internal/ops/yubihsm/wrapped " +
 		"internal/provider internal/pubkey internal/regular internal/shell internal/yubico yubihsm github.com/spf13/cobra github.com/spf13/pflag",
 	"internal/ops/yubihsm/reach": "internal/cli internal/config internal/cure internal/key/yubihsm internal/provider internal/pubkey internal/regular internal/secret yubihsm github.com/spf13/cobra",
-	"internal/ops/yubihsm/setup": "internal/cli internal/cure internal/durable internal/key/yubihsm/provision internal/key/yubihsm/words internal/ops/yubihsm/reach " +
+	"internal/ops/yubihsm/setup": "internal/cli internal/cure internal/durable internal/harden internal/key/yubihsm/provision internal/key/yubihsm/words internal/ops/yubihsm/reach " +
 		"internal/provider internal/regular internal/secret internal/shell internal/terminal yubihsm github.com/spf13/cobra golang.org/x/sys/unix",
 	"internal/ops/yubihsm/audit":   "internal/cli internal/cure internal/key/yubihsm internal/key/yubihsm/auditlog internal/ops/yubihsm/reach yubihsm github.com/spf13/cobra",
 	"internal/ops/yubihsm/wrapped": "internal/cli internal/cure internal/key/yubihsm internal/key/yubihsm/backup internal/ops/yubihsm/reach internal/pubkey internal/regular yubihsm github.com/spf13/cobra",

@@ -10,6 +10,7 @@ import (
 
 	"privyseal/internal/cli"
 	"privyseal/internal/config"
+	"privyseal/internal/harden"
 	"privyseal/internal/monitor"
 	"privyseal/internal/oplog"
 	"privyseal/internal/provider"
@@ -31,7 +32,7 @@ func Start(ctx context.Context, a *provider.House, version, home string, standby
 	logger := newLogger(cfg.Log)
 	defer logger.Close()
 	slog.SetDefault(logger.Logger) // for keys that have something to say between two signatures
-	harden(logger.Logger)
+	keepSecrets(logger.Logger)
 	if os.Getenv("GOGC") == "" {
 		// A signer has little memory that lives long, and all of it is locked: half as much
 		// garbage beside it is worth a collection more in a second.
@@ -117,13 +118,13 @@ func newLogger(c config.Log) *oplog.Logger {
 	return oplog.New(os.Stderr, parseLevel(c.Level), format)
 }
 
-// harden keeps the keys where they are: out of core files and out of swap. What the
+// keepSecrets keeps the keys where they are: out of core files and out of swap. What the
 // system does not let us do is said, and stops nothing.
-func harden(log *slog.Logger) {
-	if err := forbidCoreDumps(); err != nil {
+func keepSecrets(log *slog.Logger) {
+	if err := harden.ForbidCoreDumps(); err != nil {
 		log.Warn("cannot disable core dumps", "error", err)
 	}
-	if err := lockMemory(); err != nil {
+	if err := harden.LockMemory(); err != nil {
 		log.Warn("cannot lock the memory, so keys may be swapped out", "error", err)
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -139,10 +140,14 @@ func TestYubiHSMSetup(t *testing.T) {
 	dir := newDir(t)
 	d := yubihsmtest.New(t, yubihsmtest.Options{RealTime: true})
 	tty := terminaltest.New(t)
-	cmd := exec.Command(program, "yubihsm", "setup", "--device", d.URL())
+	cmd := exec.Command("sh", "-c", `ulimit -S -c "$(ulimit -H -c)" && exec "$0" "$@"`, program, "yubihsm", "setup", "--device", d.URL())
 	cmd.Dir, cmd.Env = dir, append(os.Environ(), "TERM=xterm")
 	out, wait := at(t, tty, cmd)
 	list := setuptest.Read(t, tty)
+	limits, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(cmd.Process.Pid), "limits"))
+	if err != nil || !regexp.MustCompile(`(?m)^Max core file size +0 +0 `).Match(limits) {
+		t.Errorf("%v, core files are allowed:\n%s", err, limits)
+	}
 	mistaken := slices.Clone(list)
 	mistaken[11] += "x"
 	setuptest.Type(t, tty, mistaken[:12])

@@ -32,7 +32,7 @@ type Terminal struct {
 	all   []byte     // that was written
 	read  int        // of all, by Reads
 	more  chan struct{}
-	ended bool
+	ended bool // nothing more comes
 }
 
 // New opens a terminal, until the test ends.
@@ -73,7 +73,7 @@ func (t *Terminal) collect() {
 		n, err := t.master.Read(buffer)
 		t.mu.Lock()
 		t.all = append(t.all, buffer[:n]...)
-		t.ended = err != nil
+		t.ended = t.ended || err != nil
 		close(t.more)
 		t.more = make(chan struct{})
 		t.mu.Unlock()
@@ -97,14 +97,49 @@ func (t *Terminal) Reads(text string) string {
 			return string(rest[:i])
 		}
 		t.mu.Unlock()
-		select {
-		case <-more:
-			if !ended {
+		if !ended {
+			select {
+			case <-more:
 				continue
+			case <-timeout:
 			}
-		case <-timeout:
 		}
 		t.t.Fatalf("%q was not written, but\n%s", text, rest)
+	}
+}
+
+// Starts says that a program is started at the terminal. What was written before is read.
+func (t *Terminal) Starts() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.read, t.ended = len(t.all), false
+}
+
+// ends is an order that no terminal knows.
+const ends = "\x1b[9999z"
+
+// Ends says that the program has ended, so that Reads does not wait for more of it.
+func (t *Terminal) Ends() {
+	t.mu.Lock()
+	from := len(t.all)
+	t.mu.Unlock()
+	if _, err := t.Tty.WriteString(ends); err != nil {
+		return // the test has ended
+	}
+	for {
+		t.mu.Lock()
+		more, there := t.more, bytes.Contains(t.all[from:], []byte(ends))
+		t.ended = t.ended || there
+		if there {
+			close(t.more)
+			t.more = make(chan struct{})
+		}
+		ended := t.ended
+		t.mu.Unlock()
+		if ended {
+			return
+		}
+		<-more
 	}
 }
 

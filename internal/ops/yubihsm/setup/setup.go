@@ -13,6 +13,7 @@ import (
 
 	"privyseal/internal/cli"
 	"privyseal/internal/cure"
+	"privyseal/internal/harden"
 	"privyseal/internal/key/yubihsm/provision"
 	"privyseal/internal/key/yubihsm/words"
 	"privyseal/internal/provider"
@@ -30,6 +31,10 @@ func (s *setting) run(ctx context.Context) error {
 	if err := s.check(); err != nil {
 		return err
 	}
+	if err := harden.ForbidCoreDumps(); err != nil {
+		return fmt.Errorf("cannot keep the words out of core files: %w", err)
+	}
+	harden.LockMemory() // as far as the limit for this user allows
 	if s.person != nil {
 		defer s.person.Close()
 	}

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"privyseal/internal/cli"
 	"privyseal/internal/cure"
@@ -79,7 +80,12 @@ func (w *world) start(args ...string) (wait func() (string, error)) {
 	root.SetErr(&out)
 	root.SetArgs(append([]string{"setup", "--device", w.dev.URL(), "--password-dir", w.passwords()}, args...))
 	done := make(chan error, 1)
-	go func() { done <- root.ExecuteContext(w.t.Context()) }()
+	w.tty.Starts()
+	go func() {
+		err := root.ExecuteContext(w.t.Context())
+		w.tty.Ends()
+		done <- err
+	}()
 	return func() (string, error) { err := <-done; return out.String(), err }
 }
 
@@ -511,5 +517,17 @@ func (w *world) occupies() {
 	}
 	if _, err := yubihsm.Authenticate(w.t.Context(), transport, 1, yubihsm.DeriveKey([]byte("password"))); err != nil {
 		w.t.Fatal(err)
+	}
+}
+
+// The words are in no core file, before they are in memory.
+func TestNoCoreFiles(t *testing.T) {
+	w := alone(t)
+	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 1, 0, 0, 0); err != nil {
+		t.Fatal(err)
+	}
+	w.refuses("no such file", "--restore", "--words-file", filepath.Join(w.dir, "none"))
+	if is, err := unix.PrctlRetInt(unix.PR_GET_DUMPABLE, 0, 0, 0, 0); err != nil || is != 0 {
+		t.Errorf("dumpable: %d, %v", is, err)
 	}
 }

@@ -88,7 +88,10 @@ yubihsm-shell or yubihsm-wrap has written. The key gets the object id, the domai
 the capabilities that it had. Nothing on a device is overwritten.
 
 The backup is encrypted, and names neither the id nor the key. With --public-key the
-key is compared, and one that is there already is recognised.`,
+key is compared, and one that is there already is recognised.
+
+A device gets the wrap key back from the 24 words of its set-up with "privyseal yubihsm
+setup --restore".`,
 		Example: "  privyseal yubihsm restore mychain-1.backup --device usb://0123456789 --auth-key 2 --password-file operator",
 		Args:    cli.Arguments("FILE"),
 		RunE: func(cmd *cobra.Command, args []string) (err error) {

@@ -1,4 +1,6 @@
-package daemon
+// Package harden keeps the secrets of a process in its memory: out of core files, out of
+// swap, and from debuggers of the same user.
+package harden
 
 import (
 	"fmt"
@@ -6,20 +8,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// forbidCoreDumps keeps the key out of core files, and out of reach of a
-// debugger of the same user (prctl(2), PR_SET_DUMPABLE).
-func forbidCoreDumps() error {
+// ForbidCoreDumps keeps secrets out of core files, and out of reach of a debugger of the
+// same user (prctl(2), PR_SET_DUMPABLE).
+func ForbidCoreDumps() error {
 	if err := unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}); err != nil {
 		return err
 	}
 	return unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
 }
 
-// lockMemory keeps all pages of the process out of swap, from the moment at which
+// LockMemory keeps all pages of the process out of swap, from the moment at which
 // each is touched (mlockall(2)): what is only reserved, as most of a Go heap, costs
 // nothing. Where the limit is finite it locks nothing: a heap that grows beyond it
 // would end the process.
-func lockMemory() error {
+func LockMemory() error {
 	var limit unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_MEMLOCK, &limit); err != nil {
 		return err
