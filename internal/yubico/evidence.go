@@ -17,6 +17,10 @@ const (
 	maxText    = (2 + maxBetween) * 2 * maxCertificate
 )
 
+// keyIdentifier is the size in bytes of what Yubico's certificates call a key by (RFC 5280,
+// 4.2.1.2).
+const keyIdentifier = 20
+
 // Evidence are the certificates that prove something about a key, in DER.
 type Evidence struct {
 	Key     []byte   // the device's of the key
@@ -116,7 +120,7 @@ func chainError(device *x509.Certificate, known []*x509.Certificate, err error) 
 		return fmt.Errorf("%w: %w", ErrChain, err)
 	}
 	e := &IssuerError{Issuer: device.Issuer.CommonName}
-	if id := device.AuthorityKeyId; len(id) > 0 {
+	if id := device.AuthorityKeyId; len(id) == keyIdentifier {
 		e.URL = fmt.Sprintf("https://developers.yubico.com/YubiHSM2/Concepts/%X.pem", id)
 	}
 	return e

@@ -168,6 +168,15 @@ func TestIssuerError(t *testing.T) {
 	}
 }
 
+// A certificate that does not say in the usual way which one has issued it names no place.
+func TestIssuerErrorWithoutPlace(t *testing.T) {
+	for _, id := range [][]byte{nil, make([]byte, 19), make([]byte, 4000)} {
+		if url := yubicoURL(t, &x509.Certificate{AuthorityKeyId: id}); url != "" {
+			t.Errorf("%.100s", url)
+		}
+	}
+}
+
 // yubicoURL returns where the issuer of a device would be, were it not known.
 func yubicoURL(t *testing.T, device *x509.Certificate) string {
 	t.Helper()
