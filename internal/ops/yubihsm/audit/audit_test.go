@@ -3,6 +3,7 @@ package audit
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -129,6 +130,23 @@ func TestShellHasTheSameEntries(t *testing.T) {
 			t.Errorf("%s is not in\n%s", entry, ours)
 		}
 	}
+}
+
+// The command that is printed makes an authentication key that signs and drains the log.
+func TestPrintedCommandWorks(t *testing.T) {
+	w := newWorld(t, 1)
+	bin := yubihsmtest.Programs(t, "yubihsm-shell")
+	w.Dev[0].ProvisionAuth(t, 4, "four", reachtest.Signs)
+	_, err := w.Run()
+	m := regexp.MustCompile("`yubihsm-shell (.+)`").FindStringSubmatch(fmt.Sprint(err))
+	if m == nil {
+		t.Fatal(err)
+	}
+	typed := strings.NewReplacer("ADMIN", "1", "NEW", "5").Replace(m[1]) + " -p password --new-password five"
+	if out, err := exec.Command(filepath.Join(bin, "yubihsm-shell"), strings.Fields(typed)...).CombinedOutput(); err != nil {
+		t.Fatalf("yubihsm-shell %s: %v\n%s", typed, err, out)
+	}
+	w.Must("2 entries", "--out", filepath.Join(w.Home, "audit"), "--device", w.Devices[0], "--auth-key", "5", "--password-file", w.File("five", "five"))
 }
 
 // A signer that runs has the files and drains the logs: they are checked as they are.
