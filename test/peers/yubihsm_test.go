@@ -266,6 +266,7 @@ func (h *hsm) handleKeys() {
 	h.restoreOurs()
 	h.authKey, h.password = 4, h.validatorRole
 	h.configure()
+	h.audit("")
 	before := h.Count(yubihsmtest.SignEdDSA)
 	stop := h.n.startOld("tmkms yubihsm test", h.home, h.tmkms, "yubihsm", "test", "-c", "tmkms.toml", "1")
 	for h.Count(yubihsmtest.SignEdDSA) < before+5 {
@@ -273,6 +274,23 @@ func (h *hsm) handleKeys() {
 		time.Sleep(20 * time.Millisecond)
 	}
 	stop()
+	h.audit("of key 0x0001, of 128 bytes, made with authentication key 0x0004: entries ")
+}
+
+// audit drains the log of the device, which has what tmkms signed as signatures that are not
+// ours.
+func (h *hsm) audit(want string) {
+	t := h.n.t
+	h.Audit(false)
+	h.ProvisionAuth(t, 9, "nine", yubihsmtest.CanGetLog)
+	password := filepath.Join(h.home, "nine")
+	check(t, os.WriteFile(password, []byte("nine"), 0o600))
+	out, err := exec.CommandContext(h.n.ctx, program, "yubihsm", "audit", "--device", h.URL(), "--auth-key", "9", "--password-file", password,
+		"--out", filepath.Join(h.home, "audit"), "--key-id", "1").CombinedOutput()
+	if (err != nil) != (want != "") || !strings.Contains(string(out), want) {
+		t.Errorf("%v, want %q:\n%s", err, want, out)
+	}
+	h.Remove(yubihsmtest.AuthenticationKey, 9)
 }
 
 // signs has tmkms sign the chain, as role 4, and then privyseal, on the same device.

@@ -10,8 +10,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"slices"
+	"strconv"
 	"syscall"
 	"time"
 
@@ -29,6 +31,8 @@ import (
 type auditing struct {
 	reach.Signer
 	out, check string
+	ids        []string // of keys, as they were typed
+	keys       []uint16
 	json       bool
 	notes      io.Writer // what is no part of the report
 }
@@ -37,7 +41,7 @@ type auditing struct {
 func NewCommand(app *cli.App) *cobra.Command {
 	c := &auditing{}
 	cmd := &cobra.Command{
-		Use:   "audit [--yubihsm NAME | --out DIR --device ADDRESS --auth-key N --password-file FILE | --check PATH]",
+		Use:   "audit [--yubihsm NAME | --out DIR --device ADDRESS --auth-key N --password-file FILE --key-id ID | --check PATH]",
 		Short: "Drain the devices' logs, and name signatures that the signer did not ask for",
 		Long: `Drain the log of each device into the audit_dir of its [yubihsm.NAME], or into --out, and
 check what is there: that the entries of each device continue each other, that the files are
@@ -58,6 +62,7 @@ With --check no device is asked.`,
 	fl := cmd.Flags()
 	fl.StringVar(&c.out, "out", "", "folder to drain the logs into (default: audit_dir of [yubihsm.NAME])")
 	fl.StringVar(&c.check, "check", "", "only check this folder, or one file of it")
+	fl.StringSliceVar(&c.ids, "key-id", nil, "object id of a key that is ours, as in 0x0001; may be repeated (default: those of the chains of [yubihsm.NAME])")
 	fl.BoolVar(&c.json, "json", false, "print JSON")
 	return cmd
 }
@@ -73,6 +78,9 @@ func (c *auditing) run(ctx context.Context, app *cli.App, out io.Writer) error {
 		reports, failed = read(c.check)
 	} else {
 		places, err := c.Places(app)
+		if err == nil {
+			err = c.readKeys()
+		}
 		if err != nil {
 			return err
 		}
@@ -89,6 +97,18 @@ func (c *auditing) run(ctx context.Context, app *cli.App, out io.Writer) error {
 		failed = errors.Join(failed, cli.Actf("%s in the logs of the devices", cure.Count(bad, "finding")))
 	}
 	return failed
+}
+
+// readKeys reads the object ids of keys, and refuses what is none.
+func (c *auditing) readKeys() error {
+	for _, text := range c.ids {
+		id, err := strconv.ParseUint(text, 0, 16)
+		if err != nil || id == 0 {
+			return cli.Usagef("--key-id %.20q is not from 1 to %d", text, math.MaxUint16)
+		}
+		c.keys = append(c.keys, uint16(id))
+	}
+	return nil
 }
 
 // read reads a folder, or one file.
@@ -167,7 +187,7 @@ func (c *auditing) drain(ctx context.Context, p reach.Place, address, folder str
 			return err
 		}
 		defer w.Close()
-		if err := drain(ctx, s, w, keysOf(p)); err != nil {
+		if err := drain(ctx, s, w, c.keysOf(p)); err != nil {
 			return err
 		}
 		return w.Stop(nil)
@@ -197,8 +217,9 @@ func drain(ctx context.Context, s *hsm.Session, w *auditlog.Writer, keys []uint1
 	return s.SetLogIndex(ctx, log.Entries[len(log.Entries)-1].Number)
 }
 
-// keysOf returns the keys that chains sign with on the devices of a place.
-func keysOf(p reach.Place) (ids []uint16) {
+// keysOf returns the keys that are ours on the devices of a place.
+func (c *auditing) keysOf(p reach.Place) (ids []uint16) {
+	ids = slices.Clone(c.keys)
 	for _, ch := range p.Chains() {
 		if r, err := yubihsm.ReadReference(p.Config.Path(ch.Key)); err == nil {
 			ids = append(ids, r.ID)

@@ -103,6 +103,18 @@ func TestAudit(t *testing.T) {
 	}
 }
 
+// Devices of no config are drained as well, and the flags say which keys are ours.
+func TestAuditWithoutAConfig(t *testing.T) {
+	w := newWorld(t, 1)
+	w.Home = ""
+	flags := w.AsSigner("--out", w.Path("logs"), "--key-id", "0x0007")
+	w.Must("2 entries", flags...)
+	sign(t, w, 0, "a vote that no signer of ours asked for")
+	if out, err := w.Run(flags...); err == nil || !strings.Contains(out, "FAIL no signer of ours asked for 1 signature of key 0x0007") {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
 // yubihsm-shell has the same entries, with the same digests.
 func TestShellHasTheSameEntries(t *testing.T) {
 	w := newWorld(t, 1)
@@ -177,6 +189,8 @@ func TestAuditRefusals(t *testing.T) {
 	w.Dev[0].ProvisionAuth(t, 3, "four", yubihsmtest.CanGetLog)
 	w.Must("2 entries", "--out", filepath.Join(w.Home, "audit"), "--device", w.Devices[0], "--auth-key", "3", "--password-file", w.Path("four"))
 	w.Refuses("there is no folder for the logs -> add --out DIR, or audit_dir", "--device", w.Devices[0], "--auth-key", "3", "--password-file", w.Path("four"))
+	w.Refuses("--key-id \"65536\" is not from 1 to 65535", "--key-id", "65536")
+	w.Refuses("--key-id \"0\" is not from 1 to 65535", "--key-id", "7,0")
 	w.Refuses("--check asks no device", "--check", w.Home, "--out", "x")
 	w.Refuses("cannot check the audit log: stat", "--check", filepath.Join(w.Home, "nothing"))
 	w.Refuses("there is no audit log in", "--check", w.Home)
