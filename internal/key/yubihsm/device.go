@@ -171,9 +171,6 @@ func (d *device) open(ctx context.Context) error {
 	d.session = session
 	err = d.ask(ctx, session) // which also learns how long a message may be
 	d.judge(err)
-	if isLogFull(err) {
-		return nil // the session is there to drain it
-	}
 	return err
 }
 

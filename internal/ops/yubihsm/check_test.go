@@ -172,6 +172,8 @@ func TestCheckOfTheAudit(t *testing.T) {
 	w.has(`^ok  `, `^FAIL  http://.* does not log signatures, so that the audit finds none -> .yubihsm-shell .* --opt-name command-audit --opt-value 6a015601.`, signs)
 	w.Dev[0].Audit(true)
 	w.has(`^ok  `, `^ok  the signer drains the log of http://.*, which has its signatures`, signs)
+	w.Dev[0].Audit(true, yubihsmtest.GetDeviceInfo)
+	w.has(`^ok  `, `^FAIL  http://.* logs each message of a session, or each question who it is, and force-audit is on: .* -> .yubihsm-shell .* --opt-value 05000600.`, signs)
 }
 
 // Only what is on this host is not open to others.

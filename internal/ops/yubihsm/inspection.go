@@ -77,6 +77,9 @@ func (in inspection) audit(table string, f found) {
 	option := func(value string) string {
 		return cure.Command("yubihsm-shell", "--connector", in.address, "--authkey", "ADMIN", "--action", "put-option", "--opt-name", "command-audit", "--opt-value", value)
 	}
+	// With the first, some devices cannot be read once their log is full (yubihsm-shell #509);
+	// without the second, nothing says which device it is that starts with a full log.
+	locks := f.logs[hsm.CommandSessionMessage] != hsm.AuditOff || f.logs[hsm.CommandGetDeviceInfo] != hsm.AuditOff
 	switch signs := f.logs[hsm.CommandSignEdDSA] != hsm.AuditOff && f.logs[hsm.CommandSignECDSA] != hsm.AuditOff; {
 	case !f.may.Has(hsm.GetLogEntries):
 		in.add(provider.Bad, "give the signer another one: "+yubihsm.DrainCommand(in.address),
@@ -85,8 +88,8 @@ func (in inspection) audit(table string, f found) {
 		in.add(provider.Unsure, "", "the signer drains the log of %s; whether signatures are in it cannot be seen without the capability %v", in.address, hsm.GetOption)
 	case !signs:
 		in.add(provider.Bad, option("6a015601"), "%s does not log signatures, so that the audit finds none", in.address)
-	case f.force != hsm.AuditOff && f.logs[hsm.CommandSessionMessage] != hsm.AuditOff:
-		in.add(provider.Bad, option("0500"), "%s logs each message of a session, and force-audit is on: some devices cannot be read any more when their log is full", in.address)
+	case f.force != hsm.AuditOff && locks:
+		in.add(provider.Bad, option("05000600"), "%s logs each message of a session, or each question who it is, and force-audit is on: when its log is full it may not be possible to drain it", in.address)
 	default:
 		in.add(provider.Good, "", "the signer drains the log of %s, which has its signatures", in.address)
 	}

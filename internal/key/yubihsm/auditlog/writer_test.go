@@ -247,9 +247,9 @@ func TestVolumes(t *testing.T) {
 	}
 
 	// A start that finds the last file full is no crash, for the writer either.
+	maxFile = 1
 	w.begin()
-	w.stops()
-	w.begin()
+	maxFile = 1 << 20
 	w.stops()
 	w.signs(1, Ask{auth, ourKey, yubihsm.CommandSignEdDSA, 200})
 	w.begin()
