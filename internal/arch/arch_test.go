@@ -141,9 +141,15 @@ var mayImport = map[string]string{
 
 	"internal/command/verify": "internal/cli internal/home github.com/spf13/cobra github.com/spf13/pflag",
 
-	"internal/command": "internal/cli internal/command/state internal/command/verify internal/config internal/cure internal/daemon internal/home internal/key/soft internal/key/soft/keyfile internal/migrate internal/monitor " +
-		"internal/provider internal/pubkey internal/session internal/shell internal/spelling internal/watermark internal/witness github.com/spf13/cobra github.com/spf13/pflag " +
-		"golang.org/x/sys/unix",
+	"internal/command": "internal/cli internal/command/check internal/command/look internal/command/screen internal/command/state internal/command/status internal/command/verify " +
+		"internal/config internal/cure internal/daemon internal/home internal/key/soft internal/key/soft/keyfile internal/migrate " +
+		"internal/provider internal/pubkey internal/shell internal/spelling internal/watermark internal/witness github.com/spf13/cobra github.com/spf13/pflag",
+
+	"internal/command/screen": "golang.org/x/sys/unix",
+	"internal/command/look":   "internal/config internal/cure internal/daemon internal/provider internal/witness",
+	"internal/command/status": "internal/cli internal/command/screen internal/config internal/cure internal/monitor internal/provider internal/session internal/witness github.com/spf13/cobra",
+	"internal/command/check": "internal/cli internal/command/look internal/command/screen internal/command/status internal/config internal/cure internal/home internal/monitor " +
+		"internal/provider internal/pubkey internal/session internal/shell internal/watermark internal/witness github.com/spf13/cobra golang.org/x/sys/unix",
 
 	"internal/command/state": "internal/cli internal/config internal/home internal/privval internal/provider internal/pubkey internal/shell internal/watermark github.com/spf13/cobra",
 
@@ -157,6 +163,7 @@ var mayImport = map[string]string{
 
 	// For tests only; no program links these.
 	"internal/ops/nitro/nitrotest":         "internal/eif internal/nitro internal/ops/nitro/image internal/policy github.com/fxamacker/cbor/v2",
+	"internal/command/screen/screentest":   "internal/command/screen github.com/google/go-cmp/cmp",
 	"internal/watermark/storetest":         "internal/watermark",
 	"internal/terminal/terminaltest":       "golang.org/x/sys/unix",
 	"internal/key/nitrokms/kmstest":        "",
@@ -169,7 +176,7 @@ var mayImport = map[string]string{
 }
 
 // testOnly are packages that production code must not import.
-var testOnly = []string{"testing", module + "/internal/watermark/storetest", module + "/internal/privval/privvaltest", module + "/internal/key/nitrokms/kmstest", module + "/internal/key/vault/vaulttest",
+var testOnly = []string{"testing", module + "/internal/command/screen/screentest", module + "/internal/watermark/storetest", module + "/internal/privval/privvaltest", module + "/internal/key/nitrokms/kmstest", module + "/internal/key/vault/vaulttest",
 	module + "/internal/ops/nitro/nitrotest", module + "/internal/key/yubihsm/yubihsmtest", module + "/internal/terminal/terminaltest",
 	module + "/internal/ops/yubihsm/reachtest", module + "/internal/terminal/terminaltest",
 	module + "/internal/ops/yubihsm/setup/setuptest"}

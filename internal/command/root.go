@@ -9,7 +9,10 @@ import (
 	"github.com/spf13/cobra"
 
 	"privyseal/internal/cli"
+	"privyseal/internal/command/check"
+	"privyseal/internal/command/screen"
 	"privyseal/internal/command/state"
+	"privyseal/internal/command/status"
 	"privyseal/internal/command/verify"
 	"privyseal/internal/home"
 )
@@ -77,8 +80,8 @@ func NewRoot(build home.Build) *cobra.Command {
 	root.AddCommand(
 		newInitCommand(a, build),
 		newStartCommand(a),
-		newCheckCommand(a),
-		newStatusCommand(a),
+		check.NewCommand(a),
+		status.NewCommand(a),
 		newWitnessCommand(a),
 		newKeyCommand(a, build),
 		state.NewCommand(a),
@@ -95,3 +98,6 @@ func NewRoot(build home.Build) *cobra.Command {
 	}
 	return root
 }
+
+// Complaint returns the text of an error as it is printed to w.
+func Complaint(w io.Writer, text string) string { return screen.Complaint(w, text) }

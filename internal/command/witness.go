@@ -1,7 +1,6 @@
 package command
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,9 +10,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"privyseal/internal/cli"
+	"privyseal/internal/command/look"
 	"privyseal/internal/config"
 	"privyseal/internal/cure"
-	"privyseal/internal/daemon"
 	"privyseal/internal/provider"
 	"privyseal/internal/witness"
 )
@@ -80,92 +79,17 @@ func homeOf(a *provider.House) string {
 	return dir
 }
 
-// sight is what one witness shows.
-type sight struct {
-	addr   string
-	status witness.Status
-	looked int // commits
-	signed int // those with a signature of ours
-	last   int64
-	lies   int
-	err    error
-}
-
-// look asks one witness for its tip and the last few commits.
-func look(ctx context.Context, a *provider.House, c *config.Config, ch config.Chain, addr string) sight {
-	s := sight{addr: addr}
-	key, err := a.Providers.Public(c, ch)
-	if err != nil {
-		s.err = err
-		return s
-	}
-	client, err := witness.NewClient(addr, key.Address())
-	if err != nil {
-		s.err = err
-		return s
-	}
-	defer client.Close()
-	if s.status, s.err = client.Status(ctx, ch.ID); s.err != nil {
-		return s
-	}
-	const most = 5
-	for h := max(1, s.status.Height-most+1); h <= s.status.Height; h++ {
-		commit, err := client.Commit(ctx, ch.ID, h)
-		if err != nil {
-			continue // pruned
-		}
-		s.looked++
-		ours, lies := commit.Ours(key.Verify)
-		s.lies += lies
-		if ours {
-			s.signed, s.last = s.signed+1, h
-		}
-	}
-	return s
-}
-
-func (s sight) String() string {
-	if s.err != nil {
-		return s.err.Error()
-	}
-	text := fmt.Sprintf("height %d, CometBFT %s", s.status.Height, cmp.Or(s.status.Version, "of an unknown version"))
-	if s.status.CatchingUp {
-		text += ", catching up"
-	}
-	switch {
-	case s.signed > 0:
-		text += fmt.Sprintf(", our key signed %d of the last %s, the last one at %d", s.signed, cure.Count(s.looked, "commit"), s.last)
-	case s.looked > 0:
-		text += fmt.Sprintf(", our key signed none of the last %s", cure.Count(s.looked, "commit"))
-	}
-	if s.lies > 0 {
-		text += ", and made " + cure.Count(s.lies, "false claim") + " of our signature"
-	}
-	return text
-}
-
-// lookAll asks all witnesses of a chain, at the same time.
-func lookAll(ctx context.Context, a *provider.House, c *config.Config, ch config.Chain) []sight {
-	sights := make([]sight, len(ch.Witness))
-	numbers := make([]int, len(sights))
-	for i := range numbers {
-		numbers[i] = i
-	}
-	daemon.AtOnce(numbers, func(i int) { sights[i] = look(ctx, a, c, ch, ch.Witness[i]) })
-	return sights
-}
-
 func askWitnesses(ctx context.Context, w io.Writer, a *provider.House, c *config.Config, ch config.Chain) error {
 	if len(ch.Witness) == 0 {
 		return cure.Add(fmt.Errorf("chain %s has no witness", ch.Name), "add witness = [\"http://HOST:26657\"] to its [[chain]] in %s", config.FileName)
 	}
 	usable := 0
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	for _, s := range lookAll(ctx, a, c, ch) {
-		if s.err == nil {
+	for _, s := range look.All(ctx, a, c, ch) {
+		if s.Err == nil {
 			usable++
 		}
-		fmt.Fprintf(t, "%s\t%s\n", s.addr, s)
+		fmt.Fprintf(t, "%s\t%s\n", s.Addr, s)
 	}
 	if err := t.Flush(); err != nil {
 		return err

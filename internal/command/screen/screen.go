@@ -1,4 +1,6 @@
-package command
+// Package screen writes text for a person: in the columns and colours that a terminal has,
+// and plain into a file or a pipe. What it prints may hold somebody else's words.
+package screen
 
 import (
 	"io"
@@ -10,51 +12,51 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// screen is where text for a person goes to: a terminal has a width and colours, a
+// Screen is where text for a person goes to: a terminal has a width and colours, a
 // file and a pipe have neither.
-type screen struct {
-	width  int // in columns; 0: no limit
-	height int // in lines; 0: no limit
-	colour bool
-	// addressed says that the cursor can be moved.
-	addressed bool
+type Screen struct {
+	Width  int // in columns; 0: no limit
+	Height int // in lines; 0: no limit
+	Colour bool
+	// Addressed says that the cursor can be moved.
+	Addressed bool
 }
 
-// screenOf returns what is behind w. Colours are left out where NO_COLOR is set to
+// Of returns where w goes to. Colours are left out where NO_COLOR is set to
 // anything (no-color.org), and where TERM is dumb or missing.
-func screenOf(w io.Writer) screen {
+func Of(w io.Writer) Screen {
 	f, isFile := w.(*os.File)
 	if !isFile {
-		return screen{}
+		return Screen{}
 	}
 	size, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ)
 	if err != nil {
-		return screen{}
+		return Screen{}
 	}
-	s := screen{width: int(size.Col), height: int(size.Row)}
-	if s.width == 0 {
-		s.width = 80 // a serial line does not say
+	s := Screen{Width: int(size.Col), Height: int(size.Row)}
+	if s.Width == 0 {
+		s.Width = 80 // a serial line does not say
 	}
 	term := os.Getenv("TERM")
-	s.addressed = term != "" && term != "dumb"
-	s.colour = s.addressed && os.Getenv("NO_COLOR") == ""
+	s.Addressed = term != "" && term != "dumb"
+	s.Colour = s.Addressed && os.Getenv("NO_COLOR") == ""
 	return s
 }
 
-// tone is what a word says beside its letters: it is never all that says it.
-type tone string
+// Tone is the colour of a word, which says the same without it.
+type Tone string
 
 const (
-	plain  tone = ""
-	strong tone = "1"
-	fine   tone = "32"
-	doubt  tone = "33"
-	alarm  tone = "1;31"
+	Plain  Tone = ""
+	Strong Tone = "1"
+	Fine   Tone = "32"
+	Doubt  Tone = "33"
+	Alarm  Tone = "1;31"
 )
 
-// paint returns text in the colour of a tone (ECMA-48, SGR), where there are colours.
-func (s screen) paint(t tone, text string) string {
-	if !s.colour || t == plain || text == "" {
+// Paint returns text in the colour of a tone (ECMA-48, SGR), where there are colours.
+func (s Screen) Paint(t Tone, text string) string {
+	if !s.Colour || t == Plain || text == "" {
 		return text
 	}
 	return "\x1b[" + string(t) + "m" + text + "\x1b[0m"
@@ -64,8 +66,8 @@ func (s screen) paint(t tone, text string) string {
 // narrower, lines are left to the terminal.
 const leastText = 24
 
-// put writes lines after head, which takes up indent columns, below each other.
-func (s screen) put(b *strings.Builder, head string, indent int, lines []string) {
+// Put writes lines after head, which takes up indent columns, below each other.
+func (s Screen) Put(b *strings.Builder, head string, indent int, lines []string) {
 	for i, line := range lines {
 		if i > 0 {
 			head = strings.Repeat(" ", indent)
@@ -77,25 +79,25 @@ func (s screen) put(b *strings.Builder, head string, indent int, lines []string)
 }
 
 // Complaint returns the text of an error as it is printed to w.
-func Complaint(w io.Writer, text string) string { return screenOf(w).complaint(text) }
+func Complaint(w io.Writer, text string) string { return Of(w).complaint(text) }
 
 // complaint returns the text of an error as it is printed: each of its lines says
 // whose it is.
-func (s screen) complaint(text string) string {
+func (s Screen) complaint(text string) string {
 	const head = "privyseal: "
 	var b strings.Builder
 	for _, line := range strings.Split(text, "\n") {
-		s.put(&b, head, len(head), s.wrap(len(head), line))
+		s.Put(&b, head, len(head), s.Wrap(len(head), line))
 	}
 	return b.String()
 }
 
-// wrap breaks text at spaces into lines that fit after indent columns. What stands
+// Wrap breaks text at spaces into lines that fit after indent columns. What stands
 // in backticks is to be pasted, and is not broken.
-func (s screen) wrap(indent int, text string) (lines []string) {
-	text = printable(text)
-	room := s.width - indent
-	if s.width == 0 || room < leastText {
+func (s Screen) Wrap(indent int, text string) (lines []string) {
+	text = Printable(text)
+	room := s.Width - indent
+	if s.Width == 0 || room < leastText {
 		return []string{text}
 	}
 	line := ""
@@ -124,9 +126,9 @@ func words(text string) (list []string) {
 	})
 }
 
-// printable returns text on one line, with a question mark in place of what a
+// Printable returns text on one line, with a question mark in place of what a
 // terminal would take for an order: a part of it may be a node's words.
-func printable(text string) string {
+func Printable(text string) string {
 	return strings.Map(func(r rune) rune {
 		switch {
 		case r == '\n' || r == '\t':
@@ -144,20 +146,20 @@ const (
 	cursorHome = "\x1b[H"
 	clearLine  = "\x1b[K"
 	clearRest  = "\x1b[J"
-	hideCursor = "\x1b[2J\x1b[?25l"
-	showCursor = "\x1b[?25h"
+	HideCursor = "\x1b[2J\x1b[?25l"
+	ShowCursor = "\x1b[?25h"
 )
 
-// redraws reports whether the screen is a terminal that can be drawn over.
-func (s screen) redraws() bool { return s.width > 0 && s.addressed }
+// Redraws reports whether the screen is a terminal that can be drawn over.
+func (s Screen) Redraws() bool { return s.Width > 0 && s.Addressed }
 
-// over returns what draws a page over the last one, as much of it as fits.
-func (s screen) over(page string) string {
+// Over returns what draws a page over the last one, as much of it as fits.
+func (s Screen) Over(page string) string {
 	var b strings.Builder
 	b.WriteString(cursorHome)
-	left := s.height - 1
+	left := s.Height - 1
 	for line := range strings.Lines(page) {
-		if left -= s.rows(line); s.height > 0 && left < 1 {
+		if left -= s.rows(line); s.Height > 0 && left < 1 {
 			b.WriteString("…" + clearLine + "\r\n")
 			break
 		}
@@ -168,7 +170,7 @@ func (s screen) over(page string) string {
 }
 
 // rows returns how many rows of the screen a line takes.
-func (s screen) rows(line string) int {
+func (s Screen) rows(line string) int {
 	n := utf8.RuneCountInString(line) - 1
-	return 1 + max(0, n-1)/s.width
+	return 1 + max(0, n-1)/s.Width
 }

@@ -1,4 +1,6 @@
-package command
+// Package status is `privyseal status`: what a running signer says of itself, as a page for
+// a person, as JSON, or as an exit status.
+package status
 
 import (
 	"context"
@@ -17,6 +19,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"privyseal/internal/cli"
+	"privyseal/internal/command/screen"
 	"privyseal/internal/config"
 	"privyseal/internal/cure"
 	"privyseal/internal/monitor"
@@ -24,15 +27,15 @@ import (
 	"privyseal/internal/session"
 )
 
-// statusCommand is `privyseal status` with its flags.
-type statusCommand struct {
+// command is `privyseal status` with its flags.
+type command struct {
 	app                  *provider.House
 	home                 string
 	json, watch, isReady bool
 }
 
-func newStatusCommand(a *provider.House) *cobra.Command {
-	s := &statusCommand{app: a}
+func NewCommand(a *provider.House) *cobra.Command {
+	s := &command{app: a}
 	cmd := &cobra.Command{
 		Use:   "status",
 		Short: "Ask the running signer what it signed last, and for whom",
@@ -62,7 +65,7 @@ has failed is a reason if no other one is left.`,
 	return cmd
 }
 
-func (s *statusCommand) run(ctx context.Context, w io.Writer) error {
+func (s *command) run(ctx context.Context, w io.Writer) error {
 	if s.watch {
 		return s.watchIt(ctx, w)
 	}
@@ -77,7 +80,7 @@ func (s *statusCommand) run(ctx context.Context, w io.Writer) error {
 		encoder.SetIndent("", "  ")
 		return encoder.Encode(snapshot)
 	}
-	_, err = io.WriteString(w, statusPage(screenOf(w), snapshot, time.Now()))
+	_, err = io.WriteString(w, page(screen.Of(w), snapshot, time.Now()))
 	return err
 }
 
@@ -86,12 +89,12 @@ const watchPeriod = time.Second
 
 // watchIt prints the status each second until SIGINT or SIGTERM, which are how it is
 // meant to end. A signer that is gone is waited for.
-func (s *statusCommand) watchIt(ctx context.Context, w io.Writer) error {
+func (s *command) watchIt(ctx context.Context, w io.Writer) error {
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
-	if screenOf(w).redraws() && !s.json {
-		io.WriteString(w, hideCursor)
-		defer io.WriteString(w, showCursor)
+	if screen.Of(w).Redraws() && !s.json {
+		io.WriteString(w, screen.HideCursor)
+		defer io.WriteString(w, screen.ShowCursor)
 	}
 	tick := time.NewTicker(watchPeriod)
 	defer tick.Stop()
@@ -115,33 +118,33 @@ func (s *statusCommand) watchIt(ctx context.Context, w io.Writer) error {
 }
 
 // draw prints one status, or why there is none.
-func (s *statusCommand) draw(w io.Writer, snapshot monitor.Snapshot, problem error) (err error) {
-	where := screenOf(w)
+func (s *command) draw(w io.Writer, snapshot monitor.Snapshot, problem error) (err error) {
+	where := screen.Of(w)
 	switch {
 	case s.json && problem != nil:
 		return json.NewEncoder(w).Encode(map[string]string{"error": strings.ReplaceAll(problem.Error(), "\n", "; ")})
 	case s.json:
 		return json.NewEncoder(w).Encode(snapshot)
-	case !where.redraws():
+	case !where.Redraws():
 		_, err = fmt.Fprintln(w, watchPage(where, snapshot, problem, time.Now()))
 		return err
 	}
 	// A line that ends in the last column would lose its last letter to clearLine.
-	where.width--
-	_, err = io.WriteString(w, where.over(watchPage(where, snapshot, problem, time.Now())))
+	where.Width--
+	_, err = io.WriteString(w, where.Over(watchPage(where, snapshot, problem, time.Now())))
 	return err
 }
 
 // watchPage returns a status, or why there is none, with the time.
-func watchPage(s screen, snapshot monitor.Snapshot, problem error, now time.Time) string {
+func watchPage(s screen.Screen, snapshot monitor.Snapshot, problem error, now time.Time) string {
 	if problem != nil {
-		return now.Format(time.TimeOnly) + "  " + s.paint(alarm, printable(problem.Error())) + "\n"
+		return now.Format(time.TimeOnly) + "  " + s.Paint(screen.Alarm, screen.Printable(problem.Error())) + "\n"
 	}
-	return now.Format(time.TimeOnly) + "  " + statusPage(s, snapshot, now)
+	return now.Format(time.TimeOnly) + "  " + page(s, snapshot, now)
 }
 
 // read asks the signer. An error has its cure on a line of its own.
-func (s *statusCommand) read(ctx context.Context) (monitor.Snapshot, error) {
+func (s *command) read(ctx context.Context) (monitor.Snapshot, error) {
 	snapshot, err := monitor.ReadSnapshot(ctx, s.home)
 	for i := range snapshot.Chains {
 		snapshot.Chains[i].Problem = s.app.InHome(snapshot.Chains[i].Problem)
@@ -158,7 +161,7 @@ func (s *statusCommand) read(ctx context.Context) (monitor.Snapshot, error) {
 }
 
 // notRunning adds what to do where no signer runs: without a config none can.
-func (s *statusCommand) notRunning(err error) error {
+func (s *command) notRunning(err error) error {
 	const make = "if it is the right folder, create it with %s; otherwise name the signer's with --home or $PRIVYSEAL_HOME"
 	first := s.app.Command("init --chain-id ID --node ADDR")
 	info, statErr := os.Stat(s.home)
@@ -181,7 +184,7 @@ func readiness(s monitor.Snapshot) error {
 	}
 	lines := []string{"the signer is not ready"}
 	for _, c := range s.Chains {
-		if problem, next := statusProblem(c); problem != "" {
+		if problem, next := Problem(c); problem != "" {
 			lines = append(lines, c.Name+" cannot sign: "+problem)
 			if next != "" {
 				lines = append(lines, next)
@@ -194,7 +197,7 @@ func readiness(s monitor.Snapshot) error {
 		}
 		for _, n := range c.Nodes {
 			if n.State == session.Dialling.String() {
-				lines = append(lines, fmt.Sprintf("%s: node %s is %s, %s%s", c.Name, n.Name, n.State, n.Addr, cli.Prefixed("; ", nodeError(n))))
+				lines = append(lines, fmt.Sprintf("%s: node %s is %s, %s%s", c.Name, n.Name, n.State, n.Addr, cli.Prefixed("; ", NodeError(n))))
 			}
 		}
 	}

@@ -1,9 +1,10 @@
-package command
+package check
 
 import (
 	"context"
 	"fmt"
 
+	"privyseal/internal/command/look"
 	"privyseal/internal/home"
 	"privyseal/internal/provider"
 	"privyseal/internal/shell"
@@ -22,18 +23,18 @@ func (k *inspection) checkWitnesses(ctx context.Context, i int) {
 	if len(ch.Witness) == 0 {
 		k.Add(provider.Unsure, k.Config.Line("chain", i), "witness", home.NoWitness, "")
 	}
-	sights := lookAll(ctx, k.app, k.Config, ch)
+	sights := look.All(ctx, k.app, k.Config, ch)
 	var tip int64
 	for _, s := range sights {
-		tip = max(tip, s.status.Height)
+		tip = max(tip, s.Status.Height)
 	}
 	for j, s := range sights {
 		line := k.Config.Line("chain", i, "witness", j)
-		text := s.addr + ": " + s.String()
-		switch behind := tip - s.status.Height; {
-		case s.err != nil:
-			k.Add(provider.Bad, line, "witness", s.err.Error(), "correct `witness`, or start that node; the signer signs without it")
-		case s.lies > 0 || behind > maxBehind:
+		text := s.Addr + ": " + s.String()
+		switch behind := tip - s.Status.Height; {
+		case s.Err != nil:
+			k.Add(provider.Bad, line, "witness", s.Err.Error(), "correct `witness`, or start that node; the signer signs without it")
+		case s.Lies > 0 || behind > maxBehind:
 			k.Add(provider.Unsure, line, "witness", fmt.Sprintf("%s; %d behind the newest witness", text, behind), "")
 		default:
 			k.Add(provider.Good, line, "witness", text, "")

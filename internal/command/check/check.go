@@ -1,4 +1,7 @@
-package command
+// Package check is `privyseal check`: everything that can be looked at without changing it,
+// a row each, and what to do about a row that failed. What a provider or a store has of it
+// comes from its own room.
+package check
 
 import (
 	"cmp"
@@ -22,6 +25,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"privyseal/internal/cli"
+	"privyseal/internal/command/screen"
+	"privyseal/internal/command/status"
 	"privyseal/internal/config"
 	"privyseal/internal/cure"
 	"privyseal/internal/home"
@@ -33,7 +38,7 @@ import (
 	"privyseal/internal/watermark"
 )
 
-func newCheckCommand(a *provider.House) *cobra.Command {
+func NewCommand(a *provider.House) *cobra.Command {
 	var dial, asJSON bool
 	cmd := &cobra.Command{
 		Use:   "check",
@@ -86,13 +91,13 @@ func subject(r provider.Row) string {
 const wholeChain = "chain"
 
 func (k *inspection) print(w io.Writer) error {
-	_, err := io.WriteString(w, k.page(screenOf(w)))
+	_, err := io.WriteString(w, k.page(screen.Of(w)))
 	return err
 }
 
 // page returns a row a line, and under a failed one what repairs it. Columns are
 // as wide as their widest cell, the last one aside.
-func (k *inspection) page(s screen) string {
+func (k *inspection) page(s screen.Screen) string {
 	var b strings.Builder
 	width := 0
 	for _, r := range k.Rows {
@@ -104,18 +109,18 @@ func (k *inspection) page(s screen) string {
 		if r.Line > 0 {
 			text = fmt.Sprintf("line %d: %s", r.Line, text)
 		}
-		s.put(&b, fmt.Sprintf("%s  %-*s  ", s.verdict(r.Verdict), width, subject(r)), indent, s.wrap(indent, text))
+		s.Put(&b, fmt.Sprintf("%s  %-*s  ", verdict(s, r.Verdict), width, subject(r)), indent, s.Wrap(indent, text))
 		for next := range strings.Lines(r.Cure) {
-			s.put(&b, strings.Repeat(" ", indent)+"-> ", indent+3, s.wrap(indent+3, strings.TrimSuffix(next, "\n")))
+			s.Put(&b, strings.Repeat(" ", indent)+"-> ", indent+3, s.Wrap(indent+3, strings.TrimSuffix(next, "\n")))
 		}
 	}
 	return b.String()
 }
 
 // verdict returns the cell of a verdict.
-func (s screen) verdict(v provider.Verdict) string {
-	tones := map[provider.Verdict]tone{provider.Good: fine, provider.Unsure: doubt, provider.Bad: alarm}
-	return s.paint(tones[v], string(v)) + strings.Repeat(" ", 4-len(v))
+func verdict(s screen.Screen, v provider.Verdict) string {
+	tones := map[provider.Verdict]screen.Tone{provider.Good: screen.Fine, provider.Unsure: screen.Doubt, provider.Bad: screen.Alarm}
+	return s.Paint(tones[v], string(v)) + strings.Repeat(" ", 4-len(v))
 }
 
 // printJSON writes all rows as one object. Its keys stay as they are.
@@ -291,7 +296,7 @@ func (k *inspection) checkRunning(ch config.Chain, line int) {
 	c := k.snapshot(ch.Name)
 	problem := ""
 	if c != nil {
-		problem, _ = statusProblem(*c) // the cure is in a row of its own
+		problem, _ = status.Problem(*c) // the cure is in a row of its own
 	}
 	switch {
 	case c == nil:
@@ -472,17 +477,17 @@ func (k *inspection) unit() string {
 }
 
 func (k *inspection) addSeen(ch config.Chain, line int, addr session.Addr, n monitor.NodeSnapshot) {
-	text := fmt.Sprintf("%s, %s for %s", addr, n.State, age(n.Since, time.Now()))
+	text := fmt.Sprintf("%s, %s for %s", addr, n.State, status.Age(n.Since, time.Now()))
 	if n.State != session.Dialling.String() {
 		k.Add(provider.Good, line, "node", text, "")
 		return
 	}
 	if !k.isLocal(ch) && !k.snapshot(ch.Name).Ready {
 		// An enclave that cannot sign dials no nodes; the row of the chain says why.
-		k.Add(provider.Unsure, line, "node", text+cli.Prefixed("; ", nodeError(n)), "")
+		k.Add(provider.Unsure, line, "node", text+cli.Prefixed("; ", status.NodeError(n)), "")
 		return
 	}
-	k.Add(provider.Bad, line, "node", text+cli.Prefixed("; ", nodeError(n)), "start the node, with priv_validator_laddr set for "+addr.String()+" in its config.toml")
+	k.Add(provider.Bad, line, "node", text+cli.Prefixed("; ", status.NodeError(n)), "start the node, with priv_validator_laddr set for "+addr.String()+" in its config.toml")
 }
 
 // checkSocket looks at a unix socket without touching it. It reports whether
