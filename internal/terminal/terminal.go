@@ -25,8 +25,12 @@ const Controlling = "/dev/tty"
 // maxLine bounds a line that is typed, in bytes.
 const maxLine = 4096
 
-// ErrNone says that there is nobody to talk to.
-var ErrNone = errors.New("there is no terminal")
+var (
+	// ErrNone says that there is nobody to talk to.
+	ErrNone = errors.New("there is no terminal")
+	// ErrEnded says that nothing more will be typed.
+	ErrEnded = errors.New("the terminal was closed, or Control-D was typed")
+)
 
 // Terminal is an open terminal.
 type Terminal struct {
@@ -199,7 +203,7 @@ func (t *Terminal) read(ctx context.Context) ([]byte, error) {
 	select {
 	case r := <-done:
 		if errors.Is(r.err, io.EOF) || r.err == nil && len(r.data) == 0 {
-			r.err = errors.New("the terminal was closed, or Control-D was typed")
+			r.err = ErrEnded
 		}
 		return r.data, r.err
 	case <-ctx.Done():

@@ -51,7 +51,7 @@ func (p *person) learn(ctx context.Context, w words.Words) error {
 // page is what the terminal shows of new words.
 func page(shown [][]byte) string {
 	var b strings.Builder
-	b.WriteString("These 24 words are all secrets of the device. Write them on paper, with their numbers, and keep\nthem where nobody else reads them. They are not shown again, and nothing stores them.\n\n")
+	b.WriteString("All secrets of the device come from these 24 words. Write them on paper, with\ntheir numbers, and keep them where nobody else reads them: they are not shown\nagain, and stored nowhere.\n\n")
 	const columns = 3
 	rows := len(shown) / columns
 	for row := range rows {
@@ -61,14 +61,14 @@ func page(shown [][]byte) string {
 		}
 		b.WriteString("\n")
 	}
-	b.WriteString("\nPress Return when they are written down. They are asked for next.")
+	b.WriteString("\nPress Return when they are written down: then you are asked for them.")
 	return b.String()
 }
 
 // repeat asks for words that were shown, and returns the number of the first that is wrong, 0
 // for none.
 func (p *person) repeat(ctx context.Context, shown [][]byte) (wrong int, err error) {
-	if err := p.Say("Now type the words from the paper, one or more to a line. Nothing shows what you type."); err != nil {
+	if err := p.Say("Now type the words from the paper, one or more to a line. They do not show."); err != nil {
 		return 0, err
 	}
 	err = p.each(ctx, func(n int, word []byte) (bool, error) {
@@ -83,7 +83,7 @@ func (p *person) repeat(ctx context.Context, shown [][]byte) (wrong int, err err
 // remember asks for the words of a device, which have to be in the list and to belong
 // together.
 func (p *person) remember(ctx context.Context) (w words.Words, err error) {
-	if err := p.Say("Type the 24 words, one or more to a line. Nothing shows what you type."); err != nil {
+	if err := p.Say("Type the 24 words, one or more to a line. They do not show."); err != nil {
 		return w, err
 	}
 	for try := range tries {
@@ -157,7 +157,7 @@ func (p *person) take(line []byte, n int, f func(n int, word []byte) (bool, erro
 // password asks for the password of the authentication key that opens a device now.
 func (p *person) password(ctx context.Context, id uint16) (password []byte, err error) {
 	err = p.Hidden(ctx, func(ask func(string) ([]byte, error)) (err error) {
-		password, err = ask(fmt.Sprintf("Password of authentication key 0x%04x (of 1 the 24 words, if tmkms or privyseal has set it up): ", id))
+		password, err = ask(fmt.Sprintf("Password of authentication key %d (of 1, the 24 words): ", id))
 		return err
 	})
 	return bytes.TrimSpace(password), err

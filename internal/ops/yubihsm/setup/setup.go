@@ -20,6 +20,7 @@ import (
 	"privyseal/internal/regular"
 	"privyseal/internal/secret"
 	"privyseal/internal/shell"
+	"privyseal/internal/terminal"
 	hsm "privyseal/yubihsm"
 )
 
@@ -41,8 +42,11 @@ func (s *setting) run(ctx context.Context) error {
 	plan, err := s.prepare(ctx)
 	defer plan.wipe()
 	if err != nil {
-		if ctx.Err() != nil {
+		switch {
+		case ctx.Err() != nil:
 			err = fmt.Errorf("stopped: %w; nothing on the device has changed", context.Cause(ctx))
+		case errors.Is(err, terminal.ErrEnded):
+			err = fmt.Errorf("stopped: %w; nothing on the device has changed", terminal.ErrEnded)
 		}
 		return err
 	}
@@ -150,7 +154,7 @@ func (s *setting) look(ctx context.Context, p *plan) (err error) {
 	if s.old.File != "" || s.person == nil || locked.Missing {
 		return s.locked(locked)
 	}
-	if err := s.person.Say("%v: it has been set up before. To erase it takes the password that it has now.", locked); err != nil {
+	if err := s.person.Say("%v, so it was set up before.\nErasing it takes the password that it has now.", locked); err != nil {
 		return err
 	}
 	password, err := s.person.password(ctx, s.old.ID)
@@ -195,9 +199,13 @@ func (s *setting) locked(err *provision.LockedError) error {
 // refused says which device does not answer.
 func (s *setting) refused(err error) error {
 	var device *hsm.DeviceError
+	var other *provision.OtherError
+	var differs *provision.DiffersError
 	switch {
 	case err == nil:
 		return nil
+	case errors.As(err, &other), errors.As(err, &differs):
+		return cli.Act(err) // it names the device
 	case errors.As(err, &device) && device.Code == hsm.SessionsFull:
 		return cure.Add(fmt.Errorf("all 16 sessions of the YubiHSM at %s are in use", s.device.Address), "wait half a minute: a session ends by itself when it is not used")
 	case errors.Is(err, hsm.ErrMalformed):
@@ -286,6 +294,10 @@ func (s *setting) invent(ctx context.Context, p *plan) (err error) {
 	if err := s.person.learn(ctx, p.words); err != nil {
 		return err
 	}
+	// That took a while.
+	if _, err := s.device.Look(ctx, p.was.As); err != nil {
+		return fmt.Errorf("nothing has changed, and the words are worth nothing: %w", s.refused(err))
+	}
 	p.secrets, err = provision.Derive(p.words)
 	return err
 }
@@ -326,7 +338,7 @@ func (s *setting) report(p *plan) error {
 	}
 	operator, validator := s.passwordFile("operator"), s.passwordFile("validator")
 	text := fmt.Sprintf("the YubiHSM %010d at %s %s\n", s.device.Serial, s.device.Address, did)
-	text += fmt.Sprintf("authentication key 1, admin: the 24 words\n")
+	text += "authentication key 1, admin: the 24 words\n"
 	for _, f := range passwordFiles {
 		text += fmt.Sprintf("authentication key %d, %s: %s\n", f.id, f.role, s.passwordFile(f.role))
 	}

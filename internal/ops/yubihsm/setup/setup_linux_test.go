@@ -218,7 +218,7 @@ func TestNewWords(t *testing.T) {
 }
 
 // fixed is what the terminal says beside the words, which a word may be part of.
-const fixed = "Now type the words from the paper, one or more to a line. Nothing shows what you type. Word 5 is not the one that was shown. Press Return to see the words again. of"
+const fixed = "Now type the words from the paper, one or more to a line. They do not show. Word 5 is not the one that was shown. Press Return to see the words again. of"
 
 // Three mistakes end it, and nothing has changed.
 func TestWordsThatWereNotWrittenDown(t *testing.T) {
@@ -280,14 +280,14 @@ func TestSetUpBefore(t *testing.T) {
 	before := w.all()
 	for password, want := range map[string]string{"password": "authentication key 0x0001 of the YubiHSM at " + w.dev.URL() + " has another password -> name one", "": "no password was typed; nothing on the device has changed"} {
 		wait := w.start()
-		w.tty.Reads("Password of authentication key 0x0001 (of 1 the 24 words, if tmkms or privyseal has set it up): ")
+		w.tty.Reads("Password of authentication key 1 (of 1, the 24 words): ")
 		w.tty.Types(password + "\r")
 		out, err := wait()
 		w.failed(want, before, out, err)
 	}
 	w.refuses("has another password -> name one that opens it with --auth-key and --password-file; without any, hold", "--password-file", w.file("wrong", "wrong"), "--serial", serial)
 	wait := w.start()
-	w.tty.Reads("Password of authentication key 0x0001")
+	w.tty.Reads("Password of authentication key 1 ")
 	w.tty.Reads(": ")
 	w.tty.Types(example + "\r")
 	w.tty.Reads("is not empty: 1 opaque object, 4 authentication keys, 1 wrap key")
@@ -352,7 +352,7 @@ func TestTypedWords(t *testing.T) {
 	w := newWorld(t)
 	all := strings.Fields(example)
 	wait := w.start("--restore")
-	w.tty.Reads("Type the 24 words, one or more to a line. Nothing shows what you type.")
+	w.tty.Reads("Type the 24 words, one or more to a line. They do not show.")
 	w.tty.Reads("Word 1 of 24: ")
 	w.tty.Types("double section releas consider\r")
 	w.tty.Reads("Word 3 is not in the list of words (BIP 39, English).")
@@ -530,4 +530,37 @@ func TestNoCoreFiles(t *testing.T) {
 	if is, err := unix.PrctlRetInt(unix.PR_GET_DUMPABLE, 0, 0, 0, 0); err != nil || is != 0 {
 		t.Errorf("dumpable: %d, %v", is, err)
 	}
+}
+
+// A device that was exchanged while the words were written down is left alone.
+func TestExchangedMeanwhile(t *testing.T) {
+	w := newWorld(t)
+	before := w.all()
+	wait := w.start()
+	list := setuptest.Read(t, w.tty)
+	setuptest.Type(t, w.tty, list[:23])
+	w.dev.StopConnector()
+	other, err := yubihsmtest.Launch(strings.TrimPrefix(w.dev.URL(), "http://"), yubihsmtest.Options{Serial: 5})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Stop()
+	w.tty.Types(list[23] + "\r")
+	out, err := wait()
+	w.failed("nothing has changed, and the words are worth nothing: the YubiHSM at "+w.dev.URL()+" is another one now: its serial number is 0000000005, and was "+serial, before, out, err)
+	if len(other.Objects()) != 1 {
+		t.Errorf("the other one has %v", other.Objects())
+	}
+}
+
+// Control-D ends it.
+func TestEnded(t *testing.T) {
+	w := newWorld(t)
+	before := w.all()
+	wait := w.start()
+	setuptest.Read(t, w.tty)
+	w.tty.Reads("Word 1 of 24: ")
+	w.tty.Types("\x04")
+	out, err := wait()
+	w.failed("stopped: the terminal was closed, or Control-D was typed; nothing on the device has changed", before, out, err)
 }

@@ -21,7 +21,7 @@ var shown = regexp.MustCompile(`([0-9]+)  ([a-z]+)`)
 // Read waits for new words, reads them, and presses Return.
 func Read(t testing.TB, tty *terminaltest.Terminal) []string {
 	t.Helper()
-	page := tty.Reads("Press Return when they are written down.")
+	page := tty.Reads("Press Return when they are written down: then you are asked for them.")
 	list := make([]string, count)
 	for _, m := range shown.FindAllStringSubmatch(page, -1) {
 		n, err := strconv.Atoi(m[1])
