@@ -97,6 +97,13 @@ func TestListInJSON(t *testing.T) {
 	for _, o := range devices[0].Objects {
 		keys = append(keys, fmt.Sprint(o.ID, o.Type, o.Chains, len(o.PublicKey) > 0))
 	}
+	w.Dev[0].Provision(t, yubihsmtest.Object{Type: yubihsmtest.AsymmetricKey, ID: 8, Algorithm: yubihsmtest.Ed25519, Domains: 5}, bytes.Repeat([]byte{2}, 32))
+	for _, want := range []string{`"domains": [1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16], "capabilities": ["sign-ecdsa","sign-eddsa"], "public_key"`, `"domains": [1,3], "capabilities": [], "public_key"`} {
+		out, _ := w.typed("list", "--json")
+		if flat := regexp.MustCompile(`\s+`).ReplaceAllString(out, ""); !strings.Contains(flat, strings.ReplaceAll(want, " ", "")) {
+			t.Errorf("no %s in %s", want, flat)
+		}
+	}
 	if got := strings.Join(keys, " "); devices[0].Serial != "0012345678" || devices[0].Table != "main" || got != "1authentication-key[] false 2authentication-key[] false 4authentication-key[] false 7asymmetric-key[chain-1] true" {
 		t.Errorf("%+v: %s", devices[0], got)
 	}

@@ -37,12 +37,13 @@ type listedItem struct {
 	Type         string          `json:"type"`
 	Algorithm    string          `json:"algorithm"`
 	Label        string          `json:"label"`
-	Domains      string          `json:"domains"`
-	Capabilities string          `json:"capabilities"`
-	Delegated    string          `json:"delegated_capabilities,omitempty"`
+	Domains      []int           `json:"domains"`
+	Capabilities []string        `json:"capabilities"`
+	Delegated    []string        `json:"delegated_capabilities,omitempty"`
 	PublicKey    json.RawMessage `json:"public_key,omitempty"`
 	Chains       []string        `json:"chains,omitempty"`
 
+	object hsm.ObjectInfo
 	public pubkey.Key
 }
 
@@ -125,8 +126,8 @@ func itemOf(ctx context.Context, s *hsm.Session, e hsm.Entry) (listedItem, error
 	if err != nil {
 		return listedItem{}, err
 	}
-	item := listedItem{ID: o.ID, Type: o.Type.String(), Algorithm: o.Algorithm.String(), Label: o.Label, Domains: o.Domains.String(),
-		Capabilities: o.Capabilities.String(), Delegated: o.Delegated.String()}
+	item := listedItem{ID: o.ID, Type: o.Type.String(), Algorithm: o.Algorithm.String(), Label: o.Label,
+		Domains: numbers(o.Domains), Capabilities: names(o.Capabilities), Delegated: names(o.Delegated), object: o}
 	if o.Type != hsm.TypeAsymmetricKey || o.Algorithm != hsm.Ed25519 && o.Algorithm != hsm.K256 {
 		return item, nil
 	}
@@ -140,6 +141,25 @@ func itemOf(ctx context.Context, s *hsm.Session, e hsm.Entry) (listedItem, error
 	text, err := item.public.Format("json", "")
 	item.PublicKey = json.RawMessage(text)
 	return item, err
+}
+
+// numbers are those of domains, 1 to 16.
+func numbers(d hsm.Domains) []int {
+	list := []int{}
+	for n := 1; n <= 16; n++ {
+		if d&hsm.Domain(n) != 0 {
+			list = append(list, n)
+		}
+	}
+	return list
+}
+
+// names are those of capabilities.
+func names(c hsm.Capabilities) []string {
+	if c == 0 {
+		return []string{}
+	}
+	return strings.Split(c.String(), ",")
 }
 
 // signsWith returns the chains that expect a key under an id.
@@ -163,9 +183,9 @@ func (d listed) print(w io.Writer) {
 		if !o.public.IsZero() {
 			public, _ = o.public.Format("base64", "")
 		}
-		domains := strings.Replace(o.Domains, hsm.AllDomains.String(), "all", 1)
+		domains := strings.Replace(o.object.Domains.String(), hsm.AllDomains.String(), "all", 1)
 		fmt.Fprintf(t, "0x%04x\t%s\t%s\t%q\t%s\t%s\t%s\t%s\n", o.ID, o.Type, o.Algorithm, o.Label, domains,
-			cmp.Or(strings.Join(o.Chains, ","), "-"), public, cmp.Or(o.Capabilities, "-"))
+			cmp.Or(strings.Join(o.Chains, ","), "-"), public, cmp.Or(o.object.Capabilities.String(), "-"))
 	}
 	t.Flush()
 }
