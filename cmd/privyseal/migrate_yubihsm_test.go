@@ -108,11 +108,15 @@ func TestMigrateYubiHSM(t *testing.T) {
 	for _, want := range []string{
 		"chain cosmoshub-4\n  key    keys/cosmoshub-4.yubihsm, ed25519 ", ", from the key 0x0001 of the YubiHSM at " + h.URL(),
 		"chain sdk-secp-1\n  key    keys/sdk-secp-1.yubihsm, secp256k1 ", "chain testnet-1\n  key    keys/testnet-1.key, ed25519 ",
+		":\ntable [yubihsm.main]\n  device = [\"" + h.URL() + "\"]", "\n  auth_key = 4", "\n  password_file = \"keys/main.password\"", "\nfile keys/main.password\nchain cosmoshub-4\n",
 		"note: the password of the YubiHSM is still in ", "note: connector_server is not taken over", "\nnothing was written\n",
 	} {
 		if err != nil || !strings.Contains(out, want) {
 			t.Fatalf("it does not say %q: %v\n%s", want, err, out)
 		}
+	}
+	if n := strings.Count(out, "[yubihsm.main]"); n != 1 {
+		t.Errorf("it shows the table %d times:\n%s", n, out)
 	}
 	if _, err := os.Lstat(h.home); err == nil {
 		t.Fatal("a dry run has made the home folder")

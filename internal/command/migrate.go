@@ -224,9 +224,34 @@ func convert(c migrate.Chain, name string, stderr io.Writer) (*home.Chain, error
 	return ch, nil
 }
 
+// showTables prints what of the config is new beside the chains, and what else is made. A
+// table with a secret is only named.
+func showTables(w io.Writer, in *home.Installer, chains []*home.Chain) {
+	tables := home.NewTables(chains)
+	for table, sections := range tables {
+		for name, section := range sections {
+			if _, secret := section.Secret(); secret {
+				fmt.Fprintf(w, "table [%s.%s], with a secret\n", table, name)
+				delete(sections, name)
+			}
+		}
+	}
+	for _, block := range strings.Split(strings.TrimSpace(in.House.Kinds.Render(tables)), "\n\n") {
+		if block != "" {
+			fmt.Fprintf(w, "table %s\n", strings.ReplaceAll(block, "\n", "\n  "))
+		}
+	}
+	for _, ch := range chains {
+		for _, path := range ch.Makes {
+			fmt.Fprintf(w, "file %s\n", path)
+		}
+	}
+}
+
 // showPlan prints what a run without --dry-run would do.
 func showPlan(w io.Writer, in *home.Installer, chains []*home.Chain, old *migrate.Installation) error {
 	fmt.Fprintf(w, "would write, in %s:\n", in.Dir)
+	showTables(w, in, chains)
 	for i, ch := range chains {
 		fmt.Fprintf(w, "chain %s\n  key    %s, %s, from %s\n  state  %s, at %s\n", ch.Name, ch.Key, ch.PublicKey(), old.Chains[i].Origin(), ch.State, home.MarkText(ch.Saved.Mark))
 		for _, n := range ch.Nodes {

@@ -147,8 +147,8 @@ func (k Kind) render(name string, s Section) string {
 	return b.String()
 }
 
-// render returns the blocks of tables.
-func (k Kinds) render(tables map[string]map[string]Section) string {
+// Render returns the blocks of tables, an empty line before each.
+func (k Kinds) Render(tables map[string]map[string]Section) string {
 	var b strings.Builder
 	for _, kind := range k {
 		for _, name := range slices.Sorted(maps.Keys(tables[kind.Table])) {

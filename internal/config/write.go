@@ -24,7 +24,7 @@ func (c *Config) Render() []byte {
 	fmt.Fprintf(&b, "listen = %s\n\n[log]\n", Quote(c.Listen))
 	fmt.Fprintf(&b, "level  = %s # %s\n", Quote(c.Log.Level), Comment(keys, "log.level"))
 	fmt.Fprintf(&b, "format = %s # %s\n", Quote(c.Log.Format), Comment(keys, "log.format"))
-	b.WriteString(c.kinds.render(c.Tables))
+	b.WriteString(c.kinds.Render(c.Tables))
 	for _, ch := range c.Chains {
 		b.WriteString(c.kinds.chain(ch))
 	}
@@ -170,7 +170,7 @@ func (k Kinds) Append(path string, tables map[string]map[string]Section, chains 
 		if len(data) > 0 && data[len(data)-1] != '\n' {
 			data = append(data, '\n')
 		}
-		data = append(data, k.render(tables)...)
+		data = append(data, k.Render(tables)...)
 		for _, ch := range chains {
 			data = append(data, k.chain(ch)...)
 		}

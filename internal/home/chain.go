@@ -33,6 +33,8 @@ type Chain struct {
 	// Files: the last thing before all that is here is made, when nothing refuses it any
 	// more. nil: there is nothing to do.
 	Make func() error
+	// Makes are the paths of what Make writes beside Files, for who shows what would be done.
+	Makes []string
 
 	Saved watermark.Saved // the state to begin with
 	// Foreign says that the state comes from elsewhere, through the gate.
@@ -61,14 +63,20 @@ func (ch *Chain) Wipe() {
 	}
 }
 
+// NewTables returns the tables of the config that come with chains.
+func NewTables(chains []*Chain) map[string]map[string]config.Section {
+	tables := map[string]map[string]config.Section{}
+	for _, ch := range chains {
+		addTables(tables, ch.Tables)
+		addTables(tables, ch.StoreTables)
+	}
+	return tables
+}
+
 // Install makes everything or nothing: the config comes last, and what was made
 // before a failure is removed. What a crash in between leaves, the next run removes.
 func (in *Installer) Install(chains ...*Chain) error {
-	in.tables = map[string]map[string]config.Section{}
-	for _, ch := range chains {
-		addTables(in.tables, ch.Tables)
-		addTables(in.tables, ch.StoreTables)
-	}
+	in.tables = NewTables(chains)
 	return in.Noted(func(note *Note) error { return in.makeAll(note, chains) })
 }
 

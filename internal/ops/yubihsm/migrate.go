@@ -64,6 +64,9 @@ func (f *Taker) TakeKey(ctx context.Context, in *home.Installer, c migrate.Chain
 			if ch.Make, err = f.keep(in, own); err != nil {
 				return nil, err
 			}
+			if ch.Make != nil {
+				ch.Makes = []string{f.set.PasswordFile}
+			}
 		}
 	}
 	m := &making{take: true, id: old.ID, devices: f.set.Device, own: own}
