@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"privyseal/internal/cli"
+	"privyseal/internal/cure"
 	"privyseal/internal/home"
 	"privyseal/internal/key/soft/keyfile"
 	"privyseal/internal/ops/yubihsm/keys"
@@ -111,9 +112,28 @@ func (m *making) prepare(o *home.Order, ch *home.Chain) error {
 	case o.ImportKey != "":
 		return m.read(o.ImportKey, want, ch)
 	case !m.take && len(m.devices) > 1:
-		return cli.Usagef("a key is made on one device, and [%s.%s] has %d: make it on one, bring it to the others under wrap, and take it with --yubihsm-take", reach.Table, ch.Table, len(m.devices))
+		return m.onOne(ch.Table)
 	}
 	return keys.Key{Type: m.as}.Check()
+}
+
+// onOne refuses to make a key on several devices, and says how it comes to be there.
+func (m *making) onOne(table string) error {
+	id, admin := fmt.Sprintf("0x%04x", m.id), []string{"--auth-key", "ID", "--password-file", "FILE"}
+	if m.admin.ID != m.own.ID {
+		admin = []string{"--auth-key", fmt.Sprint(m.admin.ID), "--password-file", m.admin.File}
+	}
+	made := append([]string{"privyseal", "yubihsm", "generate", "--exportable", "--key-id", id, "--device", m.devices[0]}, admin...)
+	if m.as != pubkey.Ed25519 {
+		made = append(made, "--key-type", string(m.as))
+	}
+	cloned := append([]string{"privyseal", "yubihsm", "clone", "--key-id", id, "--device", m.devices[0]}, admin...)
+	for _, address := range m.devices[1:] {
+		cloned = append(cloned, "--to", address)
+	}
+	cloned = append(cloned, "--sign-auth-key", fmt.Sprint(m.own.ID), "--sign-password-file", m.own.File)
+	return cure.Add(cli.Usagef("a key is made on one device, and [%s.%s] has %d", reach.Table, table, len(m.devices)),
+		"make it on the first with %s, copy it under a wrap key that all have with %s, and type this command again with --yubihsm-take --fresh-state", cure.Command(made...), cure.Command(cloned...))
 }
 
 // read reads the key to import.

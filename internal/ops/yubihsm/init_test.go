@@ -1,6 +1,7 @@
 package yubihsm
 
 import (
+	"bytes"
 	"crypto/sha512"
 	"os"
 	"slices"
@@ -234,6 +235,34 @@ func TestInitRefusesOneOfTwo(t *testing.T) {
 			}
 			w.Untouched(before)
 		})
+	}
+}
+
+// What is said of a new key on several devices works as it is printed.
+func TestNewKeyOnTwo(t *testing.T) {
+	for _, kind := range []string{"ed25519", "secp256k1"} {
+		w := newWorld(t, 2)
+		const wraps = yubihsmtest.CanExportWrapped | yubihsmtest.CanImportWrapped
+		for _, d := range w.Dev {
+			d.Provision(t, yubihsmtest.Object{Type: yubihsmtest.AuthenticationKey, ID: 2, Algorithm: yubihsmtest.AES128Auth, Capabilities: reachtest.Makes | wraps, Delegated: reachtest.Makes}, []byte("two"))
+			d.Provision(t, yubihsmtest.Object{Type: yubihsmtest.WrapKey, ID: 1, Algorithm: yubihsmtest.AES256CCM, Capabilities: wraps, Delegated: reachtest.Makes}, bytes.Repeat([]byte{9}, 32))
+		}
+		args := append(w.set(w.admin()...), "--yubihsm-key-id", "7")
+		order := home.Order{KeyType: cli.KeyType{Name: kind}}
+		_, err := w.init(order, args...)
+		if err == nil || !strings.HasPrefix(err.Error(), "a key is made on one device, and [yubihsm.main] has 2\n") {
+			t.Fatal(err)
+		}
+		parts := strings.Split(err.Error(), "`")
+		if len(parts) != 5 {
+			t.Fatal(err)
+		}
+		w.Must("made the key 0x0007", append(strings.Fields(parts[1])[2:], "--no-attestation")...)
+		w.Must("is copied, and signs as", strings.Fields(parts[3])[2:]...)
+		if out, err := w.init(order, append(args, "--yubihsm-take", "--fresh-state", "--yes")...); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		w.signs(pubkey.Type(kind), pubkey.Key{})
 	}
 }
 
