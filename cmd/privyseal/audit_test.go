@@ -187,3 +187,32 @@ func TestAuditAfterCrashes(t *testing.T) {
 		t.Errorf("%d, %+v", status, r.Findings)
 	}
 }
+
+// TestAuditOfAStandby: a signer that stands by leaves the log alone. When it takes over, from
+// one that stops and from one that is killed, what both have signed is found to be ours.
+func TestAuditOfAStandby(t *testing.T) {
+	a := newAuditedHome(t)
+	a.start()
+	for _, signal := range []syscall.Signal{syscall.SIGTERM, syscall.SIGKILL, syscall.SIGTERM} {
+		a.node.signsOn()
+		standby := startSignerTo(t, a.home, a.log, "--standby")
+		if what := standby.waitReady(t); !strings.Contains(what, "standby") {
+			t.Fatalf("it is %q", what)
+		}
+		a.node.signsOn()
+		a.process.cmd.Process.Signal(signal)
+		a.process.cmd.Wait()
+		a.process = standby
+		a.node.signsOn()
+	}
+	a.stop()
+	r, status := a.audit("--home", a.home)
+	if status != 0 || r.Bad() > 0 {
+		t.Errorf("%d, %+v", status, r)
+	}
+	for _, f := range r.Findings {
+		if f.Kind != auditlog.Unmatched && f.Kind != auditlog.Torn {
+			t.Errorf("%+v", f)
+		}
+	}
+}

@@ -20,6 +20,7 @@ type alarm struct {
 	log     *slog.Logger // nil: nobody hears
 	problem error        // why the log is not drained
 	filling bool         // that it fills up was said
+	lacking bool         // so was that it lacks signatures
 }
 
 // drained hears that the log was drained, and what was found in it, or why it was not.
@@ -42,12 +43,8 @@ func (a *alarm) drained(err error, found []auditlog.Finding) {
 		return
 	}
 	log := a.log.With("address", a.d.address)
-	for _, f := range found {
-		if f.Kind.Bad() {
-			log.Error("the log of a YubiHSM has what this signer did not do", "finding", f.Kind, "text", f.Text)
-		} else {
-			log.Warn("the log of a YubiHSM cannot be matched", "finding", f.Kind, "text", f.Text)
-		}
+	if err == nil || len(found) > 0 {
+		a.say(log, found)
 	}
 	switch {
 	case isNews && err != nil:
@@ -55,6 +52,27 @@ func (a *alarm) drained(err error, found []auditlog.Finding) {
 			"error", strings.ReplaceAll(explainDrain(a.d.address, err).Error(), "\n", "; "))
 	case isNews:
 		log.Info("the log of a YubiHSM is drained")
+	}
+}
+
+// say says what was found in the log. A device that does not log signatures at all is said
+// once.
+func (a *alarm) say(log *slog.Logger, found []auditlog.Finding) {
+	lacked := a.lacking
+	a.lacking = false
+	for _, f := range found {
+		switch {
+		case f.Kind == auditlog.Foreign:
+			log.Error("a YubiHSM signed what no signer of ours asked for", "text", f.Text)
+		case f.Kind == auditlog.Missing:
+			if a.lacking = true; !lacked {
+				log.Error("the log of a YubiHSM lacks signatures", "text", f.Text)
+			}
+		case f.Kind.Bad():
+			log.Error("the log of a YubiHSM does not continue", "text", f.Text)
+		default:
+			log.Warn("signatures in the log of a YubiHSM cannot be matched", "text", f.Text)
+		}
 	}
 }
 

@@ -90,6 +90,25 @@ func TestLogIsDrained(t *testing.T) {
 	}
 }
 
+// A device that does not log signatures is said once, however often its log is read.
+func TestDeviceThatDoesNotLogSignatures(t *testing.T) {
+	w := worldOf(t, 1, patient, yubihsmtest.Ed25519, yubihsmtest.Options{})
+	w.ours.Close()
+	w.dev[0].ProvisionAuth(t, authID, "four", yubihsmtest.CanSignEdDSA|yubihsmtest.CanGetLog)
+	w.folder = filepath.Join(t.TempDir(), "audit")
+	w.reopen(patient)
+	for i := range 5 {
+		w.signs(fmt.Sprint(i))
+		w.ours.list[0].audit.(*clerk).ask(t.Context(), true)
+	}
+	if n := strings.Count(w.log.String(), "lacks signatures"); n != 1 {
+		t.Errorf("said %d times: %v", n, w.log)
+	}
+	if r := w.report(yubihsmtest.DefaultSerial); r.Bad() < 2 || r.Findings[0].Kind != auditlog.Missing {
+		t.Errorf("%+v", r)
+	}
+}
+
 // A signature of somebody else is found, with our password or another one, over as many
 // bytes as ours or not.
 func TestForeignSignatures(t *testing.T) {

@@ -67,12 +67,11 @@ func Serials(folder string) (list []uint32, err error) {
 
 // reader reads the lines of one file, as far as each belongs after the one before.
 type reader struct {
-	file   *os.File
-	in     *bufio.Reader
-	serial uint32
-	chain  digest // of the last line
-	line   int    // its number
-	size   int64  // of all lines up to it
+	file  *os.File
+	in    *bufio.Reader
+	chain digest // of the last line
+	line  int    // its number
+	size  int64  // of all lines up to it
 }
 
 func (v volume) open() (*reader, error) {

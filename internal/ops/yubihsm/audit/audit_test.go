@@ -154,11 +154,27 @@ func TestPrintedCommandWorks(t *testing.T) {
 	if m == nil {
 		t.Fatal(err)
 	}
-	typed := strings.NewReplacer("ADMIN", "1", "NEW", "5").Replace(m[1]) + " -p password --new-password five"
-	if out, err := exec.Command(filepath.Join(bin, "yubihsm-shell"), strings.Fields(typed)...).CombinedOutput(); err != nil {
-		t.Fatalf("yubihsm-shell %s: %v\n%s", typed, err, out)
+	shell := func(typed string) {
+		t.Helper()
+		if out, err := exec.Command(filepath.Join(bin, "yubihsm-shell"), strings.Fields(typed+" -p password")...).CombinedOutput(); err != nil {
+			t.Fatalf("yubihsm-shell %s: %v\n%s", typed, err, out)
+		}
 	}
+	shell(strings.NewReplacer("ADMIN", "1", "NEW", "5").Replace(m[1]) + " --new-password five")
 	w.Must("2 entries", "--out", filepath.Join(w.Home, "audit"), "--device", w.Devices[0], "--auth-key", "5", "--password-file", w.File("five", "five"))
+
+	// So do those of doc/yubihsm.md and of check, which have options.
+	guide, err := os.ReadFile("../../../../doc/yubihsm.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	options := regexp.MustCompile(`--opt-name \S+ --opt-value [0-9a-f]+`).FindAllString(string(guide), -1)
+	if len(options) != 2 {
+		t.Errorf("the guide has %q", options)
+	}
+	for _, option := range append(options, "--opt-name command-audit --opt-value 05000600") {
+		shell("--connector " + w.Devices[0] + " --authkey 1 --action put-option " + option)
+	}
 }
 
 // A signer that runs has the files and drains the logs: they are checked as they are.
