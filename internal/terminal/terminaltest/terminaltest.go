@@ -17,8 +17,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// patience is how long a text is waited for that does not come.
-const patience = time.Minute
+// Patience is how long a text is waited for that does not come.
+const Patience = 30 * time.Second
 
 // Terminal is a terminal.
 type Terminal struct {
@@ -87,7 +87,7 @@ func (t *Terminal) collect() {
 // between.
 func (t *Terminal) Reads(text string) string {
 	t.t.Helper()
-	timeout := time.After(patience)
+	timeout := time.After(Patience)
 	for {
 		t.mu.Lock()
 		rest, more, ended := t.all[t.read:], t.more, t.ended

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
@@ -86,7 +87,16 @@ func (w *world) start(args ...string) (wait func() (string, error)) {
 		w.tty.Ends()
 		done <- err
 	}()
-	return func() (string, error) { err := <-done; return out.String(), err }
+	return func() (string, error) {
+		w.t.Helper()
+		select {
+		case err := <-done:
+			return out.String(), err
+		case <-time.After(terminaltest.Patience):
+			w.t.Fatalf("it has not ended, after\n%s", w.tty.Written())
+			return "", nil
+		}
+	}
 }
 
 // must is start that has to succeed.
