@@ -91,12 +91,12 @@ func (h *hsm) setUpAnother() {
 	if out := setup(h.Device); !strings.Contains(out, " is set up with these words\n") || h.shown(h.Device) != before {
 		t.Errorf("privyseal makes of the set-up of tmkms\n%s\n%s", out, h.shown(h.Device))
 	}
-	other := yubihsmtest.New(t, yubihsmtest.Options{})
-	setup(other)
-	if ours := dated.ReplaceAllString(h.shown(other), "DATE"); ours != dated.ReplaceAllString(before, "DATE") {
+	h.other = yubihsmtest.New(t, yubihsmtest.Options{})
+	setup(h.other)
+	if ours := dated.ReplaceAllString(h.shown(h.other), "DATE"); ours != dated.ReplaceAllString(before, "DATE") {
 		t.Errorf("tmkms makes\n%s\nand privyseal\n%s", before, ours)
 	}
-	if ours, theirs := h.report(other), h.report(h.Device); ours != theirs {
+	if ours, theirs := h.report(h.other), h.report(h.Device); ours != theirs {
 		t.Errorf("the report of tmkms has %s, and ours %s", theirs, ours)
 	}
 	if ours := h.read("passwords/validator-password"); ours != h.validatorRole {

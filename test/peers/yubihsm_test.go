@@ -26,10 +26,11 @@ type hsm struct {
 	tmkms, home   string
 	authKey       int
 	password      string
-	operator      string // the password of role 2
-	validatorRole string // the password of role 4
-	words         string // the password of role 1
-	wrapKey       []byte // as the 24 words give it to us
+	operator      string              // the password of role 2
+	validatorRole string              // the password of role 4
+	words         string              // the password of role 1
+	wrapKey       []byte              // as the 24 words give it to us
+	other         *yubihsmtest.Device // that we have set up from the same words, nil for none
 }
 
 // TestTMKMSOnAYubiHSM: tmkms sets the simulator up, makes, backs up and restores keys in
@@ -178,6 +179,21 @@ func (h *hsm) readBackups() {
 			t.Errorf("tmkms imports our backup as %x", public)
 		}
 		h.Remove(yubihsmtest.AsymmetricKey, b.ID)
+		h.restoreOnAnother(name, id)
+	}
+}
+
+// restoreOnAnother brings a backup of tmkms onto the device that has only its words from tmkms.
+func (h *hsm) restoreOnAnother(name string, id uint16) {
+	if h.other == nil {
+		return
+	}
+	t := h.n.t
+	_, err := rig.Output(h.n.ctx, program, "yubihsm", "restore", filepath.Join(h.home, name), "--device", h.other.URL(), "--auth-key", "2",
+		"--password-file", filepath.Join(h.home, "passwords", "operator-password"))
+	check(t, err)
+	if public := h.other.Public(t, id); string(public) != string(h.Public(t, id)) {
+		t.Errorf("%s comes back as %x", name, public)
 	}
 }
 

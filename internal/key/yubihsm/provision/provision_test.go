@@ -227,3 +227,49 @@ func TestUnplugged(t *testing.T) {
 		}
 	}
 }
+
+// A second device from the same words takes the backups of the first: the operator moves a key,
+// and the validator signs with it, but may not move it.
+func TestBackups(t *testing.T) {
+	s := secretsOf(t, example)
+	var devices [2]Device
+	for i := range devices {
+		_, devices[i] = at(t, yubihsmtest.Options{Serial: uint32(i + 1)})
+		if err := devices[i].Make(t.Context(), s, noon); err != nil {
+			t.Fatal(err)
+		}
+	}
+	as := func(device Device, role item, f func(context.Context, *yubihsm.Session) error) error {
+		return device.visit(t.Context(), s.login(role), func(ctx context.Context, s *yubihsm.Session, _ yubihsm.DeviceInfo) error { return f(ctx, s) })
+	}
+	operator, validator := roles[0], roles[2]
+	var blob []byte
+	var signatures [2][]byte
+	for i, device := range devices {
+		if err := as(device, operator, func(ctx context.Context, s *yubihsm.Session) (err error) {
+			if i == 1 {
+				_, _, err = s.ImportWrapped(ctx, wrapKey, blob)
+				return err
+			}
+			key := yubihsm.Object{ID: 7, Domains: yubihsm.Domain(1), Algorithm: yubihsm.Ed25519, Capabilities: yubihsm.SignEdDSA | yubihsm.ExportableUnderWrap}
+			if _, err = s.GenerateAsymmetricKey(ctx, key); err == nil {
+				blob, err = s.ExportWrapped(ctx, wrapKey, yubihsm.TypeAsymmetricKey, 7)
+			}
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+		if err := as(device, validator, func(ctx context.Context, s *yubihsm.Session) (err error) {
+			if _, err := s.ExportWrapped(ctx, wrapKey, yubihsm.TypeAsymmetricKey, 7); err == nil {
+				t.Error("the validator exports its key")
+			}
+			signatures[i], err = s.SignEdDSA(ctx, 7, []byte("no vote"))
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !bytes.Equal(signatures[0], signatures[1]) {
+		t.Error("the second device signs otherwise")
+	}
+}
