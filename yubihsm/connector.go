@@ -40,7 +40,9 @@ func NewConnector(address string) (*Connector, error) {
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("%.100q is not an address of a YubiHSM connector: %w", address, errors.Unwrap(err))
-	case u.Scheme != "http" && u.Scheme != "https", u.Host == "", strings.Trim(u.Path, "/") != "", u.RawQuery != "", u.Fragment != "", u.User != nil:
+	case u.User != nil: // and what may be a password is not printed
+		return nil, fmt.Errorf("an address of a YubiHSM connector has no user and no password, as http://HOST:PORT, and that of %.100q has", u.Host)
+	case u.Scheme != "http" && u.Scheme != "https", u.Host == "", strings.Trim(u.Path, "/") != "", u.RawQuery != "", u.Fragment != "":
 		return nil, fmt.Errorf("%.100q is not an address of a YubiHSM connector, which is http://HOST:PORT", address)
 	}
 	return &Connector{u.Scheme + "://" + u.Host, &http.Client{
