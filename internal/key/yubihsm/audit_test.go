@@ -90,6 +90,26 @@ func TestLogIsDrained(t *testing.T) {
 	}
 }
 
+// A key that we have opened is ours before we sign with it.
+func TestForeignSignatureOfAnIdleKey(t *testing.T) {
+	w := audited(t, 1, patient, yubihsmtest.Options{})
+	w.dev[0].Provision(t, yubihsmtest.Object{Type: yubihsmtest.AsymmetricKey, ID: 2, Algorithm: yubihsmtest.Ed25519, Domains: 1, Capabilities: yubihsmtest.CanSignEdDSA}, w.secret)
+	idle, err := w.ours.Key(t.Context(), 2, w.public)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.signs("first")
+	w.ours.list[0].audit.(*clerk).ask(t.Context(), true)
+	w.elsewhere(authID, "four", func(s *hsm.Session) error {
+		_, err := s.SignEdDSA(t.Context(), 2, vote("of theirs"))
+		return err
+	})
+	w.ours.list[0].audit.(*clerk).ask(t.Context(), true)
+	if n, other := idle.Status()[0].Log.Foreign, w.key.Status()[0].Log.Foreign; n != 1 || other != 0 {
+		t.Errorf("%d foreign signatures, and %d of the other key", n, other)
+	}
+}
+
 // A device that does not log signatures is said once, however often its log is read.
 func TestDeviceThatDoesNotLogSignatures(t *testing.T) {
 	w := worldOf(t, 1, patient, yubihsmtest.Ed25519, yubihsmtest.Options{})

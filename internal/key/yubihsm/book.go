@@ -3,7 +3,6 @@ package yubihsm
 import (
 	"errors"
 	"maps"
-	"slices"
 	"sync"
 
 	"privyseal/internal/key/yubihsm/auditlog"
@@ -20,7 +19,6 @@ type book struct {
 	mu    sync.Mutex
 	asked map[auditlog.Ask]auditlog.Asked // since the last batch that is durable
 	open  map[*asking]bool                // signatures under way
-	keys  []uint16
 
 	files  sync.Mutex // held while the files are used, which may take as long as a disk hangs
 	writer *auditlog.Writer
@@ -79,9 +77,6 @@ func (b *book) giveBack() error {
 func (b *book) ask(a auditlog.Ask) *asking {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if !slices.Contains(b.keys, a.Key) {
-		b.keys = append(b.keys, a.Key)
-	}
 	asking := &asking{Ask: a}
 	b.open[asking] = true
 	return asking
@@ -158,9 +153,6 @@ func (b *book) begin(authKey uint16) (err error) {
 
 // append makes a batch durable. The caller holds files, and has begun.
 func (b *book) append(batch auditlog.Batch) ([]auditlog.Finding, error) {
-	b.mu.Lock()
-	batch.Keys = slices.Clone(b.keys)
-	b.mu.Unlock()
 	found, err := b.writer.Append(batch)
 	if err != nil && b.writer.Broken() {
 		b.writer.Close()

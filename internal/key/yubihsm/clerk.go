@@ -17,7 +17,8 @@ import (
 type clerk struct {
 	folder string
 	d      *device
-	note   func(error) // hears that the device failed, or is back
+	note   func(error)     // hears that the device failed, or is back
+	keys   func() []uint16 // that we sign with
 	jobs   chan job
 	wakes  chan struct{} // holds an element when there is much to drain
 
@@ -52,8 +53,8 @@ const (
 	stopTime  = 2 * time.Second
 )
 
-func newClerk(folder string, d *device, log *slog.Logger, note func(error)) *clerk {
-	return &clerk{folder: folder, d: d, note: note, jobs: make(chan job), wakes: make(chan struct{}, 1), alarm: alarm{d: d, log: log}}
+func newClerk(folder string, d *device, log *slog.Logger, note func(error), keys func() []uint16) *clerk {
+	return &clerk{folder: folder, d: d, note: note, keys: keys, jobs: make(chan job), wakes: make(chan struct{}, 1), alarm: alarm{d: d, log: log}}
 }
 
 // run works until ctx ends.
@@ -212,7 +213,7 @@ func (c *clerk) drained(ctx context.Context) (found []auditlog.Finding, err erro
 	if err := b.begin(c.d.authKey); err != nil {
 		return nil, err
 	}
-	found, err = b.append(auditlog.Batch{Time: time.Now(), Log: log, Asked: asked})
+	found, err = b.append(auditlog.Batch{Time: time.Now(), Log: log, Asked: asked, Keys: c.keys()})
 	if err != nil || len(log.Entries) == 0 {
 		return found, err
 	}

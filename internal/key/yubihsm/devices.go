@@ -78,7 +78,7 @@ func open(c Config, t times) (*Devices, error) {
 	for _, d := range ds.list {
 		ds.tends.Go(func() { ds.tend(d) })
 		if c.Audit != "" {
-			clerk := newClerk(c.Audit, d, ds.log, func(err error) { ds.note(d, err) })
+			clerk := newClerk(c.Audit, d, ds.log, func(err error) { ds.note(d, err) }, ds.ids)
 			d.audit, d.status.Log.Audited = clerk, true
 			ds.tends.Go(func() { clerk.run(ds.ctx) })
 		}
@@ -280,6 +280,16 @@ func (ds *Devices) Close() error {
 		ds.key.Wipe()
 	})
 	return nil
+}
+
+// ids returns the object ids of the keys.
+func (ds *Devices) ids() (list []uint16) {
+	ds.mu.Lock()
+	defer ds.mu.Unlock()
+	for _, k := range ds.keys {
+		list = append(list, k.id)
+	}
+	return list
 }
 
 // release forgets a key. With the last one the devices are closed.

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"privyseal/internal/config"
+	"privyseal/internal/key/yubihsm"
 	"privyseal/internal/key/yubihsm/yubihsmtest"
 	"privyseal/internal/ops/yubihsm/reach"
 	"privyseal/internal/ops/yubihsm/reachtest"
@@ -174,6 +175,33 @@ func TestCheckOfTheAudit(t *testing.T) {
 	w.has(`^ok  `, `^ok  the signer drains the log of http://.*, which has its signatures`, signs)
 	w.Dev[0].Audit(true, yubihsmtest.GetDeviceInfo)
 	w.has(`^ok  `, `^FAIL  http://.* logs each message of a session, or each question who it is, and force-audit is on: .* -> .yubihsm-shell .* --opt-value 05000600.`, signs)
+}
+
+// What check signs differs from a vote in its length, and of secp256k1 a device gets a digest
+// alone.
+func TestCheckOfTheAuditOfADigest(t *testing.T) {
+	if len(reach.NoVote) > 12 {
+		t.Errorf("%q could be a message of a chain", reach.NoVote)
+	}
+	w, c := made(t, 1)
+	w.Provision(8, yubihsmtest.K256, 1)
+	w.Dev[0].ProvisionAuth(t, 4, "four", reachtest.Signs|yubihsmtest.CanGetLog|yubihsmtest.CanGetOption)
+	w.Dev[0].Audit(true)
+	public, err := yubihsm.PublicOf(hsm.PublicKey{Algorithm: hsm.K256, Bytes: w.Dev[0].Public(t, 8)})
+	if err == nil {
+		err = os.WriteFile(c.Path(c.Chains[0].Key), yubihsm.Reference{ID: 8, Public: public}.Encode(), 0o600)
+	}
+	c.Tables[reach.Table]["main"].(*reach.Set).AuditDir = "audit"
+	if err == nil {
+		err = os.WriteFile(filepath.Join(w.Home, config.FileName), c.Render(), 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.has(`^ok  `, `^ok  the signer drains`, `^-- chain-1 http://.* is not asked to sign with key 0x0008: the audit could not tell that from a vote`)
+	if n := w.Dev[0].Count(yubihsmtest.SignECDSA); n > 0 {
+		t.Errorf("asked for %d signatures", n)
+	}
 }
 
 // Only what is on this host is not open to others.

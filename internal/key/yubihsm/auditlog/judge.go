@@ -85,7 +85,7 @@ func (j *judge) record(r record) {
 		j.entry(r.entry())
 	case wordAsked:
 		a := r.asked()
-		j.ours[a.AuthKey] = true
+		j.ours[a.AuthKey], j.keys[a.Key] = true, true
 		j.due[a.Ask] += int(a.Answered)
 		j.lost[a.Ask] += int(a.Lost)
 	case wordLog:
@@ -210,7 +210,8 @@ func (j *judge) missing(a Ask, n int) {
 }
 
 // maxProbe is how many bytes are too few for a vote, a proposal, or a vote extension of any
-// chain, which has a height of 8 bytes in it and the chain's id.
+// chain, which has a height of 8 bytes in it and the chain's id. The extension of v2 that is
+// not replay-protected, and bytes of a node's choice, may be as short.
 const maxProbe = 12
 
 // isProbe reports whether what was signed cannot be a message of a chain. Of ECDSA nobody

@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"privyseal/internal/privval"
 	"privyseal/yubihsm"
 )
 
@@ -166,6 +167,19 @@ func TestJudge(t *testing.T) {
 				t.Errorf("says %q", r.Findings[0].Text)
 			}
 		})
+	}
+}
+
+// No message of a chain is as short as what probes sign: the shortest that a node can make,
+// of a chain whose id is one character.
+func TestProbesAreShorterThanMessages(t *testing.T) {
+	shortest := 1000
+	for _, kind := range []privval.Kind{privval.KindProposal, privval.KindPrevote, privval.KindPrecommit} {
+		r := privval.Request{Kind: kind, ChainID: "c", Height: 1}
+		shortest = min(shortest, len(r.SignBytes()), len(r.ExtensionSignBytes()))
+	}
+	if shortest != maxProbe+1 {
+		t.Errorf("a message can have %d bytes, and up to %d are a probe", shortest, maxProbe)
 	}
 }
 
