@@ -40,7 +40,8 @@ Moving in and out:
 In an AWS Nitro Enclave (doc/nitro.md), or with a YubiHSM 2 (doc/yubihsm.md):
 
   privyseal nitro     build the image, make KMS policies, run, attest
-  privyseal yubihsm   detect, list, test, generate, import, attest, export, restore, clone
+  privyseal yubihsm   setup, detect, list, test, generate, import, attest, export,
+                      restore, clone, audit
   privyseal verify    check what proves where a key is, offline, anywhere
 
 Also: version, completion, help. "privyseal help COMMAND" says more.

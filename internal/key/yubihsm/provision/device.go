@@ -1,6 +1,7 @@
 package provision
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -15,9 +16,10 @@ import (
 const (
 	// visitTime bounds what is done in one session.
 	visitTime = 20 * time.Second
-	// restartTime bounds the wait for a device that was reset, and pause is between two looks
-	// whether it is back: the connector has to find it again on the USB.
-	restartTime = 20 * time.Second
+	// restartTime bounds the wait for a device that was reset, or is gone, and pause is between
+	// two looks whether it is back: the connector has to find it again on the USB, and it may be
+	// there for a moment before it goes.
+	restartTime = 10 * time.Second
 	pause       = 100 * time.Millisecond
 )
 
@@ -52,6 +54,8 @@ type Device struct {
 	// Serial is its number, from the first look at it on. Another device that answers at the
 	// address is refused then. 0 is any.
 	Serial uint32
+	// Restart is how long it is waited for after a reset, or when it is gone. 0 is ten seconds.
+	Restart time.Duration
 }
 
 // OtherError is another device than the one that was looked at first.
@@ -244,16 +248,40 @@ func (d Device) Reset(ctx context.Context, l Login) error {
 
 // back waits for a device that restarts.
 func (d Device) back(ctx context.Context, logins ...Login) (State, error) {
-	ctx, cancel := context.WithTimeout(ctx, restartTime)
-	defer cancel()
+	var state State
+	err := d.until(ctx, func(ctx context.Context) (err error) {
+		state, err = d.Look(ctx, logins...)
+		return err
+	})
+	return state, err
+}
+
+// wait waits for a device that is gone.
+func (d Device) wait(ctx context.Context) error {
+	return d.until(ctx, func(ctx context.Context) error {
+		transport, err := yubihsm.Open(d.Address)
+		if err != nil {
+			return err
+		}
+		defer transport.Close()
+		_, err = yubihsm.ReadDeviceInfo(ctx, transport)
+		return err
+	})
+}
+
+// until calls f until it succeeds, or fails for good, or the device has had its time.
+func (d Device) until(ctx context.Context, f func(context.Context) error) error {
+	over := time.After(cmp.Or(d.Restart, restartTime))
 	for {
-		state, err := d.Look(ctx, logins...)
-		if err == nil || !passes(err) {
-			return state, err
+		err := f(ctx)
+		if err == nil || !passes(err) || ctx.Err() != nil {
+			return err
 		}
 		select {
+		case <-over:
+			return fmt.Errorf("the YubiHSM at %s does not come back: %w", d.Address, err)
 		case <-ctx.Done():
-			return state, fmt.Errorf("the YubiHSM at %s does not come back: %w", d.Address, err)
+			return err
 		case <-time.After(pause):
 		}
 	}

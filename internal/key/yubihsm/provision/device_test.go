@@ -210,20 +210,9 @@ func TestResetComesBack(t *testing.T) {
 	d, ours := at(t, yubihsmtest.Options{})
 	d.ProvisionEd25519(t, 7)
 	d.Next(yubihsmtest.ResetDevice, yubihsmtest.UnpluggedWithin())
-	connector, err := yubihsm.NewConnector(d.URL())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer connector.Close()
 	done := make(chan error)
 	go func() { done <- ours.Reset(t.Context(), Factory()) }()
-	for there := true; there; time.Sleep(time.Millisecond) {
-		status, err := connector.Status(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		there = status.Device
-	}
+	away(t, d)
 	d.Plug()
 	if err := <-done; err != nil || len(d.Objects()) != 1 {
 		t.Errorf("%v\n%s", err, table(d))
@@ -273,5 +262,44 @@ func TestSaidOutsideOfASession(t *testing.T) {
 	none := &yubihsm.DeviceError{Command: yubihsm.CommandGetObjectInfo, Code: yubihsm.ObjectNotFound}
 	if !isNone(none) || isNone(&yubihsm.SessionError{Cause: none}) || isNone(nil) {
 		t.Error("it is taken for the device's")
+	}
+}
+
+// A device that is gone while it is set up is waited for, and not for ever.
+func TestGone(t *testing.T) {
+	d, ours := at(t, yubihsmtest.Options{})
+	ours.Restart = time.Nanosecond
+	s := secretsOf(t, example)
+	d.Next(yubihsmtest.PutWrapKey, yubihsmtest.UnpluggedWithin())
+	if err := ours.Make(t.Context(), s, noon); err == nil {
+		t.Error("it has not waited, and succeeds")
+	}
+	d.Plug()
+	ours.Restart = time.Minute
+	d.Next(yubihsmtest.PutOpaque, yubihsmtest.UnpluggedWithin())
+	done := make(chan error)
+	go func() { done <- ours.Make(t.Context(), s, noon) }()
+	away(t, d)
+	d.Plug()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	isWhole(t, "after it was gone", d, ours, s)
+}
+
+// away returns when a device is unplugged.
+func away(t *testing.T, d *yubihsmtest.Device) {
+	t.Helper()
+	connector, err := yubihsm.NewConnector(d.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer connector.Close()
+	for there := true; there; time.Sleep(time.Millisecond) {
+		status, err := connector.Status(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		there = status.Device
 	}
 }

@@ -148,7 +148,7 @@ func (d Device) wraps(ctx context.Context, as Login, s *Secrets) error {
 // device can be set up with the same words, by Make.
 func (d Device) Make(ctx context.Context, s *Secrets, at time.Time) (err error) {
 	for range attempts {
-		if err = d.once(ctx, s, at); err == nil || !passes(err) || ctx.Err() != nil {
+		if err = d.once(ctx, s, at); err == nil || !passes(err) || d.wait(ctx) != nil {
 			break
 		}
 	}

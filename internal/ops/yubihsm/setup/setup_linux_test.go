@@ -74,7 +74,7 @@ func (w *world) words(text string) []string {
 func (w *world) start(args ...string) (wait func() (string, error)) {
 	w.t.Helper()
 	var out bytes.Buffer
-	cmd := (&setting{app: &cli.App{}, tty: w.path}).command()
+	cmd := (&setting{app: &cli.App{}, tty: w.path, device: provision.Device{Restart: time.Nanosecond}}).command()
 	root := &cobra.Command{Use: "privyseal", SilenceErrors: true, SilenceUsage: true}
 	root.AddCommand(cmd)
 	root.SetOut(&out)
