@@ -35,9 +35,12 @@ func (d *device) explain(id uint16, err error) error {
 // explainLog says why a log is full.
 func (d *device) explainLog(err error) error {
 	d.mu.Lock()
-	problem := d.status.Log.Problem
+	problem, audited := d.status.Log.Problem, d.status.Log.Audited
 	d.mu.Unlock()
-	if problem != nil {
+	switch {
+	case !audited:
+		return fmt.Errorf("%w, and there is no audit_dir for the signer to drain it into", err)
+	case problem != nil:
 		return fmt.Errorf("%w, and it cannot be drained: %w", err, problem)
 	}
 	return err

@@ -182,15 +182,18 @@ func (c *auditing) drain(ctx context.Context, p reach.Place, address, folder str
 		if err != nil {
 			return err
 		}
+		// Before the files are ours: a signer that is about to start cannot have them, and
+		// what it signs would look like somebody else's.
+		log, err := s.LogEntries(ctx)
+		if err != nil {
+			return err
+		}
 		w, err := auditlog.Begin(folder, info.Serial, p.Login.ID)
 		if err != nil {
 			return err
 		}
 		defer w.Close()
-		if err := drain(ctx, s, w, c.keysOf(p)); err != nil {
-			return err
-		}
-		return w.Stop(nil)
+		return errors.Join(save(ctx, s, w, auditlog.Batch{Time: time.Now(), Log: log, Keys: c.keysOf(p)}), w.Stop(nil))
 	})
 	switch {
 	case errors.Is(err, auditlog.ErrInUse), errors.Is(err, syscall.EBUSY):
@@ -205,16 +208,13 @@ func (c *auditing) drain(ctx context.Context, p reach.Place, address, folder str
 	return nil
 }
 
-// drain makes durable what is in the log, and then has the device forget it.
-func drain(ctx context.Context, s *hsm.Session, w *auditlog.Writer, keys []uint16) error {
-	log, err := s.LogEntries(ctx)
-	if err != nil {
+// save makes durable what was in the log, and then has the device forget it.
+func save(ctx context.Context, s *hsm.Session, w *auditlog.Writer, b auditlog.Batch) error {
+	entries := b.Log.Entries
+	if _, err := w.Append(b); err != nil || len(entries) == 0 {
 		return err
 	}
-	if _, err := w.Append(auditlog.Batch{Time: time.Now(), Log: log, Keys: keys}); err != nil || len(log.Entries) == 0 {
-		return err
-	}
-	return s.SetLogIndex(ctx, log.Entries[len(log.Entries)-1].Number)
+	return s.SetLogIndex(ctx, entries[len(entries)-1].Number)
 }
 
 // keysOf returns the keys that are ours on the devices of a place.
