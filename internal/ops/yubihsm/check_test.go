@@ -33,7 +33,7 @@ func TestCheck(t *testing.T) {
 		"gone":      {func(w *world) { w.Dev[0].StopConnector() }, []string{`^FAIL  .* no answer from the YubiHSM connector at .*connection refused -> $`}},
 		"another password": {func(w *world) { w.File("four", "five") }, []string{
 			`^FAIL  the password in .*/four is not the one of authentication key 0x0004 of the YubiHSM at http://127\.0\.0\.1:\d+ -> $`}},
-		"no auth key": {func(w *world) { w.Dev[0].Remove(yubihsmtest.AuthenticationKey, 4) }, []string{`^FAIL  the YubiHSM at .* has no authentication key 0x0004 -> $`}},
+		"no auth key": {func(w *world) { w.Dev[0].Remove(yubihsmtest.AuthenticationKey, 4) }, []string{`^FAIL  the YubiHSM at .* has no authentication key 0x0004 -> if it is a new device, set it up: .privyseal yubihsm setup --device http://[0-9.:]+.$`}},
 		"another key": {func(w *world) { w.Dev[0].Swap(w.T, 7) }, []string{`^ok  `, `^FAIL chain-1 the key 0x0007 on the YubiHSM at .* is .*, not .* -> $`}},
 		"no key":      {func(w *world) { w.Dev[0].Remove(yubihsmtest.AsymmetricKey, 7) }, []string{`^ok  `, `^FAIL chain-1 the key 0x0007 on .*object not found.* -> $`}},
 		"not ours to sign with": {func(w *world) { w.Dev[0].ProvisionAuth(w.T, 4, "four", yubihsmtest.CanSignECDSA) }, []string{`^ok  `,

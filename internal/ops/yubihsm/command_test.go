@@ -183,7 +183,7 @@ func TestCommandsRefuse(t *testing.T) {
 	}{
 		"another password":        {func(w *world) { w.File("four", "five") }, []string{"list"}, `^the password in \S+/four is not the one of authentication key 0x0004 of the YubiHSM at http://\S+$`},
 		"another password, test":  {func(w *world) { w.File("four", "five") }, []string{"test"}, `^the password in \S+/four is not the one of authentication key 0x0004 of the YubiHSM at http://\S+$`},
-		"no auth key":             {func(w *world) { w.Dev[0].Remove(yubihsmtest.AuthenticationKey, 4) }, []string{"list"}, `^the YubiHSM at \S+ has no authentication key 0x0004$`},
+		"no auth key":             {func(w *world) { w.Dev[0].Remove(yubihsmtest.AuthenticationKey, 4) }, []string{"list"}, `^the YubiHSM at \S+ has no authentication key 0x0004\nif it is a new device, set it up: .privyseal yubihsm setup --device \S+.$`},
 		"gone":                    {func(w *world) { w.Dev[0].StopConnector() }, []string{"list"}, `^cannot use the YubiHSM at \S+: no answer from the YubiHSM connector at \S+: .*connection refused$`},
 		"gone, test":              {func(w *world) { w.Dev[0].StopConnector() }, []string{"test"}, `^cannot use the YubiHSM at \S+: no answer from the YubiHSM connector at \S+: .*connection refused$`},
 		"a web server":            {func(w *world) { w.Devices = []string{web.URL} }, []string{"list", "GIVEN"}, `^what answers at http://\S+ is not a YubiHSM connector: [^\n]*$`},

@@ -84,7 +84,11 @@ func (l Login) Visit(ctx context.Context, address string, f func(context.Context
 func (l Login) refused(address string, err error) error {
 	switch {
 	case Refused(err, hsm.ObjectNotFound):
-		return fmt.Errorf("the YubiHSM at %s has no authentication key 0x%04x", address, l.ID)
+		err := fmt.Errorf("the YubiHSM at %s has no authentication key 0x%04x", address, l.ID)
+		if l.ID > 4 { // which no set-up makes
+			return err
+		}
+		return cure.Add(err, "if it is a new device, set it up: %s", cure.Command("privyseal", "yubihsm", "setup", "--device", address))
 	case Refused(err, hsm.SessionsFull):
 		return cure.Add(fmt.Errorf("all 16 sessions of the YubiHSM at %s are in use", address), "wait half a minute: a session ends by itself when it is not used")
 	case errors.Is(err, hsm.ErrWrongKey):

@@ -53,3 +53,18 @@ func TestPublicKey(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// Where an authentication key of a set-up is missing, the set-up is named; another one is not
+// made by it.
+func TestNoSuchKey(t *testing.T) {
+	w := reachtest.New(t, 1)
+	for id, want := range map[uint16]string{
+		3: "has no authentication key 0x0003\nif it is a new device, set it up: `privyseal yubihsm setup --device " + w.Devices[0] + "`",
+		5: "has no authentication key 0x0005",
+	} {
+		err := reach.Login{ID: id, File: w.Path("two")}.Visit(t.Context(), w.Devices[0], func(context.Context, *hsm.Session) error { return nil })
+		if err == nil || err.Error() != "the YubiHSM at "+w.Devices[0]+" "+want {
+			t.Error(err)
+		}
+	}
+}
