@@ -13,6 +13,7 @@ import (
 	"privyseal/internal/key/soft/keyfile"
 	"privyseal/internal/key/yubihsm"
 	"privyseal/internal/oplog"
+	ops "privyseal/internal/ops/yubihsm"
 	"privyseal/internal/provider"
 	"privyseal/internal/pubkey"
 	hsm "privyseal/yubihsm"
@@ -132,8 +133,14 @@ func (h onDevice) Open(ctx context.Context, c *config.Config, ch config.Chain) (
 		devices.Close()
 		return nil, err
 	}
-	return key, nil
+	return watched{key}, nil
 }
+
+// watched is a key on the device.
+type watched struct{ *yubihsm.Key }
+
+// Devices implements [provider.Watched].
+func (k watched) Devices() []provider.Device { return ops.Devices(k.Status()) }
 
 // importKey puts the node's key on the device if there is none under its id, and does
 // nothing if there is one: whether it is the right one is seen when it is opened. The key

@@ -20,6 +20,7 @@ import (
 
 	"privyseal/aiakos"
 	"privyseal/internal/key/yubihsm/yubihsmtest"
+	"privyseal/internal/monitor"
 	"privyseal/internal/privval"
 	"privyseal/internal/pubkey"
 )
@@ -206,6 +207,10 @@ func TestLogOfTheDevice(t *testing.T) {
 	}
 	if n := log.lines.Load(); n > 0 {
 		t.Errorf("%d lines in the node's log", n)
+	}
+	s, err := monitor.ReadSnapshot(t.Context(), dir)
+	if err != nil || len(s.Chains[0].Devices) != 1 || s.Chains[0].Devices[0].Signatures != 1 || s.Chains[0].Devices[0].Address != device.URL() {
+		t.Errorf("the status is %+v, %v", s, err)
 	}
 }
 

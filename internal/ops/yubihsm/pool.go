@@ -122,8 +122,10 @@ type pooledKey struct {
 }
 
 // Devices implements [provider.Watched].
-func (k *pooledKey) Devices() []provider.Device {
-	status := k.Status()
+func (k *pooledKey) Devices() []provider.Device { return Devices(k.Status()) }
+
+// Devices returns how devices do as a [provider.Watched] has it.
+func Devices(status []yubihsm.Status) []provider.Device {
 	list := make([]provider.Device, len(status))
 	for i, s := range status {
 		d := &list[i]
