@@ -174,13 +174,14 @@ func TestYubiHSMSetup(t *testing.T) {
 	}
 }
 
-// ^C, SIGTERM and the end of what is typed leave the terminal as it was, and the device, and
+// ^C and its like, SIGTERM, and the end of what is typed leave the terminal as it was, and the device, and
 // say so.
 func TestYubiHSMSetupStopped(t *testing.T) {
 	t.Parallel()
 	d := yubihsmtest.New(t, yubihsmtest.Options{RealTime: true})
 	for name, stop := range map[string]func(tty *terminaltest.Terminal, p *os.Process){
 		"^C":      func(tty *terminaltest.Terminal, _ *os.Process) { tty.Types("\x03") },
+		"^Z, ^\\": func(tty *terminaltest.Terminal, _ *os.Process) { tty.Types("\x1a\x1c") },
 		"SIGTERM": func(_ *terminaltest.Terminal, p *os.Process) { check(t, p.Signal(syscall.SIGTERM)) },
 		"^D":      func(tty *terminaltest.Terminal, _ *os.Process) { tty.Types("\x04") },
 	} {

@@ -44,8 +44,9 @@ set up is left as it is, and the files are written again.`,
   privyseal yubihsm setup --device usb://0123456790 --restore`,
 		Args: cli.Arguments(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM)
+			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGQUIT, syscall.SIGHUP)
 			defer stop()
+			signal.Ignore(syscall.SIGTSTP) // with ^Z the words would stay on the screen
 			s.Writer, s.given = cmd.OutOrStdout(), cmd.Flags().Changed
 			return s.run(ctx)
 		},
