@@ -44,7 +44,7 @@ func TestTMKMSOnOurYubiHSM(t *testing.T) {
 	h.wrapKey, err = w.WrapKey(1)
 	check(t, err)
 	h.operator, h.validatorRole = h.read("passwords/operator-password"), h.read("passwords/validator-password")
-	h.authKey, h.password = 2, h.operator
+	h.authKey, h.password, h.filed = 2, h.operator, true
 	h.derivesTheSame()
 	h.handleKeys()
 	h.signs()

@@ -28,6 +28,7 @@ type hsm struct {
 	password      string
 	operator      string              // the password of role 2
 	validatorRole string              // the password of role 4
+	filed         bool                // the passwords are in files of ours
 	words         string              // the password of role 1
 	wrapKey       []byte              // as the 24 words give it to us
 	other         *yubihsmtest.Device // that we have set up from the same words, nil for none
@@ -86,9 +87,17 @@ protocol_version = "v0.38"
 
 [[providers.yubihsm]]
 adapter = { type = "http", addr = %[3]q }
-auth = { key = %[4]d, password = %[5]q }
+auth = { key = %[4]d, %[5]s }
 keys = [{ chain_ids = [%[1]q], key = 1, type = "consensus" }]
-`, h.n.id, h.n.privval[0], "tcp://"+strings.TrimPrefix(h.URL(), "http://"), h.authKey, h.password), 0o600))
+`, h.n.id, h.n.privval[0], "tcp://"+strings.TrimPrefix(h.URL(), "http://"), h.authKey, h.auth()), 0o600))
+}
+
+// auth is how tmkms.toml has the password of the role.
+func (h *hsm) auth() string {
+	if role := map[int]string{2: "operator", 4: "validator"}[h.authKey]; h.filed && role != "" {
+		return fmt.Sprintf("password_file = %q", "passwords/"+role+"-password")
+	}
+	return fmt.Sprintf("password = %q", h.password)
 }
 
 // twelve is a line with half of the words.
