@@ -14,7 +14,7 @@ import (
 
 	"privyseal/aiakos"
 	"privyseal/internal/command"
-	"privyseal/internal/filestore"
+	"privyseal/internal/filestore/filestoretest"
 	"privyseal/internal/home"
 	"privyseal/internal/ops/file"
 	"privyseal/internal/ops/nitro"
@@ -24,7 +24,6 @@ import (
 	"privyseal/internal/privval/privvaltest"
 	"privyseal/internal/provider"
 	"privyseal/internal/pubkey"
-	"privyseal/internal/watermark"
 )
 
 // A node's types, as far as a signer meets them. The real ones, of each version, are those
@@ -184,7 +183,7 @@ func privyseal(t *testing.T, args ...string) {
 // newHome makes a home folder with one chain.
 func newHome(t *testing.T, more ...string) string {
 	t.Helper()
-	dir := filepath.Join(diskDir(t), "home")
+	dir := filepath.Join(filestoretest.Folder(t), "home")
 	privyseal(t, append([]string{"init", "--home", dir, "--chain-id", chainID, "--node", "unix:///nobody.sock"}, more...)...)
 	edit(t, dir, "listen", "", `""`) // whichever port was free
 	edit(t, dir, "level", `"info"`, `"error"`)
@@ -223,24 +222,4 @@ func publicKey(t *testing.T, pv validator, kind pubkey.Type) pubkey.Key {
 		t.Fatalf("a key of type %s: %v", k.kind, err)
 	}
 	return public
-}
-
-func diskDir(t *testing.T) string {
-	t.Helper()
-	for _, root := range []string{os.TempDir(), "."} {
-		dir, err := os.MkdirTemp(root, "privyseal-test-")
-		if err != nil {
-			continue
-		}
-		t.Cleanup(func() { os.RemoveAll(dir) })
-		err = filestore.Create(filestore.Config{Path: filepath.Join(dir, "probe"), ID: watermark.ID{ChainID: "probe"}}, watermark.Saved{})
-		if err == nil {
-			if dir, err = filepath.Abs(dir); err == nil {
-				return dir
-			}
-		}
-		t.Logf("%s: %v", dir, err)
-	}
-	t.Fatal("no folder on a local disk; set TMPDIR to one")
-	return ""
 }

@@ -19,6 +19,7 @@ import (
 	"testing"
 
 	"privyseal/aiakos"
+	"privyseal/internal/filestore/filestoretest"
 	"privyseal/internal/key/yubihsm/yubihsmtest"
 	"privyseal/internal/monitor"
 	"privyseal/internal/privval"
@@ -44,7 +45,7 @@ func variables(t *testing.T, values ...string) {
 // same key.
 func newNodeHome(t *testing.T) (dir, keyFile string) {
 	t.Helper()
-	node := diskDir(t)
+	node := filestoretest.Folder(t)
 	keyFile = filepath.Join(node, "config", "priv_validator_key.json")
 	if err := os.Mkdir(filepath.Dir(keyFile), 0o700); err != nil {
 		t.Fatal(err)
@@ -304,7 +305,7 @@ func TestYubiHSMOfTheConfig(t *testing.T) {
 	device := yubihsmtest.New(t, yubihsmtest.Options{})
 	device.ProvisionAuth(t, 4, "four", yubihsmtest.CanSignEdDSA)
 	public := device.ProvisionEd25519(t, slot)
-	password := filepath.Join(diskDir(t), "four")
+	password := filepath.Join(filestoretest.Folder(t), "four")
 	if err := os.WriteFile(password, []byte("four\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}

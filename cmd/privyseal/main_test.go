@@ -23,11 +23,10 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
-	"privyseal/internal/filestore"
+	"privyseal/internal/filestore/filestoretest"
 	"privyseal/internal/key/yubihsm/yubihsmtest"
 	"privyseal/internal/privval"
 	"privyseal/internal/privval/privvaltest"
-	"privyseal/internal/watermark"
 )
 
 // patience bounds the wait for what has to happen, however busy the machine is.
@@ -127,26 +126,10 @@ func copyOld(dir string) error {
 	})
 }
 
-// diskDir returns a folder on a file system that may hold state, which is
-// removed after the test. The usual one may be a tmpfs.
+// diskDir returns a folder on a disk, which is removed after the test.
 func diskDir(t *testing.T) string {
 	t.Helper()
-	for _, root := range []string{os.TempDir(), "."} {
-		dir, err := os.MkdirTemp(root, "privyseal-test-")
-		if err != nil {
-			continue
-		}
-		t.Cleanup(func() { os.RemoveAll(dir) })
-		err = filestore.Create(filestore.Config{Path: filepath.Join(dir, "probe"), ID: watermark.ID{ChainID: "probe"}}, watermark.Saved{})
-		if err == nil {
-			if dir, err = filepath.Abs(dir); err == nil {
-				return dir
-			}
-		}
-		t.Logf("%s: %v", dir, err)
-	}
-	t.Fatal("no folder on a local disk; set TMPDIR to one")
-	return ""
+	return filestoretest.Folder(t)
 }
 
 // cure [PLACEHOLDER=VALUE…] types the last command that is in backticks in what the

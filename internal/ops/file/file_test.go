@@ -13,30 +13,17 @@ import (
 
 	"privyseal/internal/config"
 	"privyseal/internal/filestore"
+	"privyseal/internal/filestore/filestoretest"
 	"privyseal/internal/provider"
 	"privyseal/internal/watermark"
 )
 
-// diskDir returns a folder on a file system that may hold state.
+// diskDir returns a folder on a disk, on a host that remembers nothing of earlier tests.
 func diskDir(t *testing.T) string {
 	t.Helper()
-	for _, root := range []string{os.TempDir(), "."} {
-		dir, err := os.MkdirTemp(root, "privyseal-test-")
-		if err != nil {
-			continue
-		}
-		t.Cleanup(func() { os.RemoveAll(dir) })
-		if dir, err = filepath.Abs(dir); err != nil {
-			t.Fatal(err)
-		}
-		t.Setenv("PRIVYSEAL_RUN", filepath.Join(dir, "run"))
-		if err = stateIn(dir, "probe", 0).Create(t.Context(), watermark.Saved{}); err == nil {
-			return dir
-		}
-		t.Logf("%s: %v", dir, err)
-	}
-	t.Fatal("no folder on a local disk; set TMPDIR to one")
-	return ""
+	dir := filestoretest.Folder(t)
+	t.Setenv("PRIVYSEAL_RUN", filepath.Join(dir, "run"))
+	return dir
 }
 
 func stateIn(dir, name string, key byte) provider.Kept {
