@@ -64,7 +64,8 @@ type plan struct {
 	words   words.Words
 	secrets *provision.Secrets
 	was     provision.State
-	begun   bool // by these words
+	begun   bool  // by these words
+	differs error // what is on a device that these words have begun, and is not theirs
 	erase   bool
 }
 
@@ -82,7 +83,7 @@ func (s *setting) prepare(ctx context.Context) (*plan, error) {
 	p := &plan{}
 	if s.restore {
 		var err error
-		if p.words, err = s.given24(ctx); err != nil {
+		if p.words, err = s.recall(ctx); err != nil {
 			return p, err
 		}
 		if p.secrets, err = provision.Derive(p.words); err != nil {
@@ -111,8 +112,8 @@ func (s *setting) prepare(ctx context.Context) (*plan, error) {
 	return p, s.invent(ctx, p)
 }
 
-// given24 returns the words of a device that was set up before.
-func (s *setting) given24(ctx context.Context) (words.Words, error) {
+// recall returns the words of a device that was set up before.
+func (s *setting) recall(ctx context.Context) (words.Words, error) {
 	if s.wordsFile == "" {
 		w, err := s.person.remember(ctx)
 		if err != nil && ctx.Err() == nil {
@@ -222,10 +223,13 @@ func (s *setting) judge(ctx context.Context, p *plan) (err error) {
 	}
 	if p.secrets != nil {
 		p.begun, err = s.device.Begun(ctx, p.was, p.secrets)
-		if _, differs := errors.AsType[*provision.DiffersError](err); err != nil && !differs {
+		_, differs := errors.AsType[*provision.DiffersError](err)
+		switch {
+		case differs:
+			p.differs = err
+		case err != nil:
 			return s.refused(err)
-		}
-		if p.begun && err == nil {
+		case p.begun:
 			return nil
 		}
 	}
@@ -246,11 +250,18 @@ func (s *setting) judge(ctx context.Context, p *plan) (err error) {
 
 // confirm has the serial number of a device typed that is to be erased.
 func (s *setting) confirm(ctx context.Context, p *plan) error {
+	if p.differs != nil && s.serial != "" {
+		// A script that finishes or repeats a set-up does not mean to erase the device.
+		return cure.Add(cli.Act(p.differs), "to erase all that is on it, and set it up again, leave out --serial: the terminal asks")
+	}
 	if !p.erase || s.serial != "" {
 		return nil
 	}
 	what := fmt.Sprintf("the YubiHSM %010d at %s is not empty: %s", s.device.Serial, s.device.Address, contents(p.was))
-	if p.was.IsFactory() && !s.restore {
+	switch {
+	case p.differs != nil:
+		what += fmt.Sprintf("; these words have set it up, but %v", p.differs)
+	case p.was.IsFactory() && !s.restore:
 		what += "; if that is a set-up that was interrupted, its words finish it, with --restore"
 	}
 	if s.person == nil {

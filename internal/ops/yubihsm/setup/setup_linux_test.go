@@ -574,3 +574,27 @@ func TestEnded(t *testing.T) {
 	out, err := wait()
 	w.failed("stopped: the terminal was closed, or Control-D was typed; nothing on the device has changed", before, out, err)
 }
+
+// A device that the words have set up, and of which something was changed since, is not
+// erased by a script: somebody has to type its number at the terminal.
+func TestChangedSince(t *testing.T) {
+	w := newWorld(t)
+	w.must(w.words(example)...)
+	w.dev.ProvisionEd25519(t, 7)
+	for _, o := range w.dev.Objects() {
+		if o.Type == yubihsmtest.AuthenticationKey && o.ID == provision.Operator {
+			w.dev.Provision(t, o, []byte("another"))
+		}
+	}
+	differs := "authentication-key 0x0002 of the YubiHSM at " + w.dev.URL() + " is not what the words make: it has another password"
+	w.refuses(differs+" -> to erase all that is on it, and set it up again, leave out --serial: the terminal asks", append(w.words(example), "--serial", serial)...)
+	wait := w.start(w.words(example)...)
+	if asks := w.tty.Reads("type the serial number: "); !strings.Contains(asks, "1 asymmetric key, 1 wrap key; these words have set it up, but "+differs+".") {
+		t.Errorf("it asks\n%s", asks)
+	}
+	w.tty.Types(serial + "\r")
+	if _, err := wait(); err != nil {
+		t.Fatal(err)
+	}
+	w.isSetUp(example)
+}
