@@ -18,7 +18,9 @@ import (
 // with a file of modules where that is not their own.
 var inProcess = []struct{ version, folder, modules string }{
 	{"v0.34.35", "v034", ""},
+	{"v0.37.18", "v037", ""},
 	{"v0.38.26", "v038", ""},
+	{"v0.39.4", "v038", "v039.mod"},
 	{"v0.40.0", "v038", "v040.mod"},
 	{"v1.0.1", "v1", ""},
 	{"v2.0.0-rc1", "v2", ""},
@@ -39,7 +41,8 @@ func TestInProcess(t *testing.T) {
 		}
 		t.Run(m.version, func(t *testing.T) {
 			t.Parallel()
-			n := newInside(within(t, time.Minute), t, m.version, buildInside(t, m.folder, m.modules))
+			program := buildInside(t, m.folder, m.modules) // which takes minutes the first time
+			n := newInside(within(t, time.Minute), t, m.version, program)
 			n.makesBlocks(n.ctx, t)
 			n.isTheOnlySigner()
 			n.comesBack(syscall.SIGTERM)
