@@ -13,7 +13,7 @@ import (
 	"fmt"
 	"net"
 	"strings"
-	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -482,8 +482,13 @@ func TestPlaceIsFreeBeforeTheEnd(t *testing.T) {
 	w := newWorld(t, nil)
 	w.halt()
 	ending, goOn := make(chan struct{}), make(chan struct{})
-	var first sync.Once
-	w.end = func(net.Conn) { first.Do(func() { close(ending); <-goOn }) }
+	var ended atomic.Bool
+	w.end = func(net.Conn) {
+		if ended.CompareAndSwap(false, true) { // the first one, and the others pass
+			close(ending)
+			<-goOn
+		}
+	}
 	w.start()
 	defer close(goOn)
 	var held []net.Conn
