@@ -2,12 +2,15 @@ package peers_test
 
 import (
 	"crypto/x509"
+	"encoding/json"
 	"encoding/pem"
 	"fmt"
+	"math/bits"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -15,6 +18,7 @@ import (
 	"privyseal/internal/key/yubihsm/backup"
 	"privyseal/internal/key/yubihsm/words"
 	"privyseal/internal/key/yubihsm/yubihsmtest"
+	"privyseal/internal/pubkey"
 	"privyseal/test/e2e/rig"
 	"privyseal/yubihsm"
 )
@@ -218,6 +222,7 @@ func (h *hsm) restoreOurs() {
 		check(t, err)
 	}
 	public := h.Public(t, 2)
+	h.lists("--device", h.URL(), "--auth-key", "2", "--password-file", in("operator"))
 	ours("yubihsm", "export", "--key-id", "2", "--out", in("exported"))
 	for name, restore := range map[string]func(){
 		"tmkms":     func() { h.run("", "yubihsm", "keys", "import", "-c", "tmkms.toml", "-t", "wrap", "exported") },
@@ -318,6 +323,48 @@ func (h *hsm) audit(want string) {
 	h.Remove(yubihsmtest.AuthenticationKey, 9)
 }
 
+// lists has us list what tmkms has made, all that is in a domain of the authentication key,
+// and who signs with what.
+func (h *hsm) lists(args ...string) {
+	t := h.n.t
+	t.Helper()
+	out, err := rig.Output(h.n.ctx, program, append([]string{"yubihsm", "list", "--json"}, args...)...)
+	check(t, err)
+	var devices []struct {
+		AuthKey uint16 `json:"auth_key"`
+		Objects []struct {
+			ID      uint16
+			Label   string
+			Domains []int
+			Public  json.RawMessage `json:"public_key"`
+			Chains  []string
+		}
+	}
+	check(t, json.Unmarshal([]byte(out), &devices))
+	if len(devices) != 1 || len(devices[0].Objects) != len(h.Objects()) {
+		t.Fatalf("not all of %+v are in\n%s", h.Objects(), out)
+	}
+	for _, o := range devices[0].Objects {
+		isThere := slices.ContainsFunc(h.Objects(), func(d yubihsmtest.Object) bool {
+			return d.ID == o.ID && d.Label == o.Label && bits.OnesCount16(d.Domains) == len(o.Domains)
+		})
+		if !isThere {
+			t.Errorf("there is no %+v among %+v", o, h.Objects())
+		}
+		if o.Public == nil {
+			continue
+		}
+		key, err := pubkey.ParseJSON(o.Public)
+		check(t, err)
+		if public := h.Public(t, o.ID); string(key.Bytes()) != string(public) {
+			t.Errorf("key %d is %v, not %x", o.ID, key, public)
+		}
+		if signs := o.ID == 1 && devices[0].AuthKey == 4; signs != slices.Equal(o.Chains, []string{h.n.id}) {
+			t.Errorf("authentication key %d: %q sign with key %d", devices[0].AuthKey, o.Chains, o.ID)
+		}
+	}
+}
+
 // signs has tmkms sign the chain, as role 4, and then privyseal, on the same device.
 func (h *hsm) signs() {
 	stop := h.n.startOld("tmkms", h.home, h.tmkms, "start", "-c", "tmkms.toml")
@@ -332,4 +379,5 @@ func (h *hsm) signs() {
 	h.n.signs(1)
 	stop()
 	h.n.takeOver(readPlace(h.n.t, filepath.Join(h.home, "state", "consensus.json"), 0), "tmkms", h.home)
+	h.lists("--home", h.n.signer.Home)
 }
