@@ -239,7 +239,7 @@ func (c *auditing) print(out io.Writer, reports []*auditlog.Report) error {
 		return encoder.Encode(reports)
 	}
 	for _, r := range reports {
-		fmt.Fprintf(out, "YubiHSM %s: %s in %s, last read %s\n", r.Serial, counted(r.Entries, "entry", "entries"), cure.Count(r.Files, "file"), r.Last.Format(time.RFC3339))
+		fmt.Fprintf(out, "YubiHSM %s: %s in %s, last written %s\n", r.Serial, counted(r.Entries, "entry", "entries"), cure.Count(r.Files, "file"), r.Last.Format(time.RFC3339))
 		fmt.Fprintf(out, "  %s of our keys: %d asked for by a signer of ours, %d too short for a vote, %d from before the first file\n",
 			cure.Count(r.Signatures, "signature"), r.Matched, r.Probes, r.Before)
 		for _, f := range r.Findings {

@@ -72,7 +72,7 @@ func TestAudit(t *testing.T) {
 		t.Error(err)
 	}
 	for _, want := range []string{
-		`(?m)^YubiHSM 0012345678: 3 entries in 1 file, last read 20`, `(?m)^YubiHSM 0012345679: 3 entries in 1 file`,
+		`(?m)^YubiHSM 0012345678: 3 entries in 1 file, last written 20`, `(?m)^YubiHSM 0012345679: 3 entries in 1 file`,
 		`(?m)^  1 signature of our keys: 0 asked for by a signer of ours, 0 too short for a vote, 0 from before`, `0 asked for by a signer of ours, 1 too short for a vote`,
 		`(?m)^  FAIL no signer of ours asked for 1 signature of key 0x0007, of 39 bytes, made with authentication key 0x0004: entry 3$`, `(?m)^  last line: [0-9a-f]{32}$`,
 	} {
