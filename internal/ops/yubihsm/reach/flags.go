@@ -155,6 +155,9 @@ func (f *Administrator) Add(cmd *cobra.Command, role string) {
 	f.add(cmd, role, "name of the [yubihsm.NAME] in the config whose devices are meant (default: the only one)")
 }
 
+// Named returns the devices that the flags have, none if they are those of the config.
+func (f *Administrator) Named() []string { return f.given.Device }
+
 // Check finds what is missing or wrong in the flags alone.
 func (f *Administrator) Check() error {
 	switch {

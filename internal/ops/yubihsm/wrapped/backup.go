@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"privyseal/internal/cli"
+	"privyseal/internal/cure"
 	"privyseal/internal/key/yubihsm"
 	"privyseal/internal/key/yubihsm/backup"
 	"privyseal/internal/ops/yubihsm/reach"
@@ -90,10 +91,10 @@ the capabilities that it had. Nothing on a device is overwritten.
 The backup is encrypted, and names neither the id nor the key. With --public-key the
 key is compared, and one that is there already is recognised.
 
-A device gets the wrap key back from the 24 words of its set-up with "privyseal yubihsm
-setup --restore".`,
+A device gets the wrap key back from the 24 words of its set-up, ours or that of tmkms,
+with "privyseal yubihsm setup --restore".`,
 		Example: "  privyseal yubihsm restore mychain-1.backup --device usb://0123456789 --auth-key 2 --password-file operator",
-		Args:    cli.Arguments("FILE"),
+		Args:    w.backupOrWords,
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			if err := w.Check(); err != nil {
 				return err
@@ -107,7 +108,7 @@ setup --restore".`,
 			if err != nil {
 				return err
 			}
-			blob, err := readBackup(args[0])
+			blob, err := readBackup(args[0], devices[0])
 			if err != nil {
 				return err
 			}
@@ -126,11 +127,40 @@ func text(public pubkey.Key) string {
 	return text
 }
 
-// readBackup reads a file with a backup that is long enough to be one.
-func readBackup(path string) ([]byte, error) {
+// wordsOfDevice is how many words a device is set up from.
+const wordsOfDevice = 24
+
+// backupOrWords checks that there is one argument. It shows the way to who has the words of
+// a device in place of a backup.
+func (w *wrapping) backupOrWords(cmd *cobra.Command, args []string) error {
+	device := "ADDRESS"
+	if named := w.Named(); len(named) > 0 {
+		device = named[0]
+	}
+	switch len(args) {
+	case 0:
+		return cure.Add(cli.Usagef("FILE is missing: the wrapped backup"), "from the 24 words of a device: %s", setupCommand(device))
+	case wordsOfDevice:
+		return cure.Add(cli.Usagef("the words of a device are secret, and go on no command line"), "the terminal asks for them: %s", setupCommand(device))
+	}
+	return cli.Arguments("FILE")(cmd, args)
+}
+
+// setupCommand returns the command that sets a device up from its words.
+func setupCommand(device string, more ...string) string {
+	return cure.Command(append([]string{"privyseal", "yubihsm", "setup", "--restore", "--device", device}, more...)...)
+}
+
+// readBackup reads a file with a backup that is long enough to be one. device is one that it
+// is for.
+func readBackup(path, device string) ([]byte, error) {
 	text, _, err := regular.Read(path, maxBackup)
 	if err != nil {
 		return nil, err
+	}
+	defer clear(text)
+	if len(bytes.Fields(text)) == wordsOfDevice {
+		return nil, cure.Add(cli.Actf("%s has 24 words, and is not a backup", path), "if they are the words of a device: %s", setupCommand(device, "--words-file", path))
 	}
 	blob, err := backup.Decode(bytes.TrimSpace(text))
 	if err == nil {

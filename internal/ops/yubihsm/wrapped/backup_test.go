@@ -102,7 +102,7 @@ func TestExportAndRestore(t *testing.T) {
 	if info, err := os.Stat(w.Path("backup")); err != nil || info.Mode() != 0o600 {
 		t.Fatal(info, err)
 	}
-	blob, err := readBackup(w.Path("backup"))
+	blob, err := readBackup(w.Path("backup"), "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -352,8 +352,28 @@ func TestBackupFlags(t *testing.T) {
 		"--sign-auth-key and --sign-pas": w.as("--key-id", "7", "--sign-auth-key", "4", "clone"),
 		"--public-key: ":                 w.as("--public-key", "x", "restore", "file"),
 		"no such file":                   w.restores(0, w.Path("none")),
-		"FILE is missing":                w.as("restore"),
 	} {
 		w.Refuses(want, args...)
+	}
+}
+
+// Who has the 24 words of a device, and no backup, is shown what brings back that device, and
+// no word is printed.
+func TestRestoreFromWords(t *testing.T) {
+	w := newPair(t, 1)
+	list := strings.Fields(strings.Repeat("zebra ", wordsOfDevice))
+	file := w.File("the words", strings.Join(list, "\n"))
+	setup := "`privyseal yubihsm setup --restore --device "
+	for want, args := range map[string][]string{
+		"FILE is missing: the wrapped backup -> from the 24 words of a device: " + setup + "ADDRESS`":                                 w.as("restore"),
+		"FILE is missing: the wrapped backup -> from the 24 words of a device: " + setup + w.Devices[0] + "`":                         {"restore", "--device", w.Devices[0]},
+		"words of a device are secret, and go on no command line -> the terminal asks for them: " + setup + w.Devices[0] + "`":        append([]string{"restore", "--device", w.Devices[0]}, list...),
+		file + " has 24 words, and is not a backup -> if they are the words of a device: " + setup + w.Devices[0] + " --words-file '": w.restores(0, file),
+		"unexpected argument": {"restore", "one", "two"},
+	} {
+		w.Refuses(want, args...)
+		if _, err := w.Run(args...); err == nil || strings.Contains(err.Error(), "zebra") {
+			t.Errorf("%v", err)
+		}
 	}
 }
