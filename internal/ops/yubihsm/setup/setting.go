@@ -37,8 +37,6 @@ func (s *setting) check() error {
 		return cli.Usagef(`--device is missing: the address of the device, as "privyseal yubihsm detect" shows it`)
 	case s.wordsFile != "" && !s.restore:
 		return cli.Usagef("--words-file goes with --restore: new words are shown at the terminal alone")
-	case s.given("auth-key") && s.old.File == "":
-		return cli.Usagef("--auth-key and --password-file go together")
 	}
 	if err := reach.CheckAddress("device", s.device.Address); err != nil {
 		return err
@@ -55,6 +53,9 @@ func (s *setting) check() error {
 	if err != nil {
 		if s.wordsFile == "" {
 			return cli.Usagef("this needs a terminal: the words go through no pipe and into no log: %w", err)
+		}
+		if s.given("auth-key") && s.old.File == "" {
+			return cli.Usagef("--password-file is missing: there is no terminal to ask for the password of --auth-key")
 		}
 		return nil
 	}

@@ -326,6 +326,17 @@ func TestWrongRole(t *testing.T) {
 	if w.dev.Count(yubihsmtest.ResetDevice) != 0 {
 		t.Error("a device was reset")
 	}
+	w.path = w.tty.Path
+	before := w.all()
+	wait := w.start("--auth-key", "4")
+	w.tty.Reads("Password of authentication key 4 ")
+	password, err := os.ReadFile(filepath.Join(w.passwords(), "validator-password"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.tty.Types(strings.TrimSpace(string(password)) + "\r")
+	out, err := wait()
+	w.failed("authentication key 0x0004 of the YubiHSM at "+w.dev.URL()+" may not do this: it lacks the capability get-pseudo-random,reset-device", before, out, err)
 	weak := yubihsmtest.Object{Type: yubihsmtest.AuthenticationKey, ID: 1, Algorithm: yubihsmtest.AES128Auth, Capabilities: yubihsmtest.All &^ yubihsmtest.CanGetRandom, Delegated: yubihsmtest.All}
 	w = newWorld(t)
 	w.dev.Provision(t, weak, []byte("password"))
@@ -504,7 +515,7 @@ func TestFlags(t *testing.T) {
 	w.refuses("this needs a terminal: the words go through no pipe and into no log: there is no terminal")
 	w.refuses("this needs a terminal", "--restore")
 	w.refuses("--words-file goes with --restore", "--words-file", "x")
-	w.refuses("--auth-key and --password-file go together", "--auth-key", "2")
+	w.refuses("--password-file is missing: there is no terminal to ask for the password of --auth-key", append(w.words(example), "--auth-key", "2")...)
 	w.refuses("--device is missing", "--device", "")
 	w.refuses("--device is wrong", "--device", "ftp://x")
 	w.refuses("--device http://192.0.2.1:12345 is not on this host: whoever reads along", "--device", "http://192.0.2.1:12345")
