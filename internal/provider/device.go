@@ -4,9 +4,9 @@ import "time"
 
 // Watched is a [Key] that devices or servers sign with, each of which may fail by itself.
 type Watched interface {
-	// Devices returns how each does, in the order in which they are asked. It waits for none:
-	// a device that hangs is one of which that is known by and by. It is shown to operators
-	// and becomes labels of metrics: no secret is in it.
+	// Devices returns how each does, in the order in which they are asked. It waits for none,
+	// not for one that hangs either. What it returns is shown to operators and becomes labels
+	// of metrics: no secret is in it, and no address twice.
 	Devices() []Device
 }
 
