@@ -23,6 +23,13 @@ var oddWords = []struct{ odd, write string }{
 	{`\bin work\b`, "in progress"},
 	{`(\b(it|that|which)|%[.0-9]*[sqv]) (is|was) no (?:[a-km-z]|l[^eo])`, "is not a"},
 	{`\bno more\b[.,;:)]`, "no longer"},
+	{`\bsays? of itself\b`, "calls itself, reports"},
+	{`\bwho we are\b`, "our identity, our login"},
+	{`\btook (it|the export) in\b`, "imported it"},
+	{`\bof no use any more\b`, "no longer needed"},
+	{`\bnothing of the kind\b`, "no such thing"},
+	{`\bin the place of\b`, "in place of, instead of"},
+	{`\bmends?\b`, "fixes"},
 }
 
 // oddWord returns the first odd phrase in a text, and what to write in its place.
@@ -81,6 +88,9 @@ func TestWordsBite(t *testing.T) {
 		"no more than 8":                      "",
 		"the loser is told":                   "told",
 		"a request is in work":                "in work",
+		"the host that took it in":            "took it in",
+		"a program says of itself":            "says of itself",
+		"put it in the place of that":         "in the place of",
 		"a key in the clear, forever, and it": "",
 	} {
 		if got, _ := oddWord(text); got != odd {

@@ -105,7 +105,7 @@ func (Holder) Lost(c *config.Config, ch config.Chain, damaged bool) string {
 	}
 	return fmt.Sprintf("%s, or run `privyseal state import %s FILE` if it was exported; if it is lost for good, only another image, whose policy has a state_floor, can make a new one: "+
 		"build that image and let it in as doc/nitro.md says, \"The state is lost\", with %s, and with all else that policy file and key policy have now, every pin included; "+
-		"then here stop the service (`systemctl stop privyseal-nitro`, all chains), which would launch the old image again, run `privyseal nitro stop %s`, put the new image in the place of %s, "+
+		"then here stop the service (`systemctl stop privyseal-nitro`, all chains), which would launch the old image again, run `privyseal nitro stop %s`, put the new image in place of %s, "+
 		"run `privyseal state init %s --after-height H` with H well above the chain's height, and go back to the old image at once",
 		begin, state, values, stop, shell.Word(c.Path(Enclaves(c)[ch.Table].EIF)), state)
 }

@@ -69,7 +69,7 @@ func (f *Init) hold(ctx context.Context, v vault.Config, chain string, secret *s
 			instead = "--vault-take --fresh-state"
 		}
 		failed, next := cure.Split(err.Error())
-		err = cure.Add(cli.Actf("the key is on the server now, and our token cannot use it: %s", failed), "%s; then type the same command with %s", cmp.Or(next, "mend that"), instead)
+		err = cure.Add(cli.Actf("the key is on the server now, and our token cannot use it: %s", failed), "%s; then type the same command with %s", cmp.Or(next, "fix that"), instead)
 	}
 	return r, in.Findings, err
 }
