@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	_ "embed"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -37,78 +38,134 @@ func (b *bench) clients(ctx context.Context) ([]row, error) {
 		return nil, err
 	}
 	defer ds.stop()
-	var ours, yubico, votes, peer, durable samples
-	var candidates []func() error
+	r := &race{b: b, bin: bin, ds: ds}
+	defer r.end()
+	for _, enter := range []func(context.Context) error{r.enterOurs, r.enterYubico, r.enterPrivyseal, r.enterTMKMS} {
+		if err := enter(ctx); err != nil {
+			return nil, err
+		}
+	}
+	if err := byTurns(ctx, r.candidates, clientBatches); err != nil {
+		return nil, err
+	}
+	return r.rows(), nil
+}
 
+// race is who signs on one device by turns, and how long their signatures took.
+type race struct {
+	b          *bench
+	bin        string // folder of the programs of others
+	ds         devices
+	candidates []func() error
+	atEnd      []func()
+
+	client *client // ours
+
+	ours, yubico, oursAsked, shell, votes, peer, durable samples
+}
+
+func (r *race) end() {
+	for _, f := range r.atEnd {
+		f()
+	}
+}
+
+// add has a candidate take part until the end.
+func (r *race) add(end func(), candidates ...func() error) {
+	r.atEnd = append(r.atEnd, end)
+	r.candidates = append(r.candidates, candidates...)
+}
+
+func (r *race) enterOurs(ctx context.Context) error {
 	self, err := os.Executable()
 	if err != nil {
-		return nil, err
+		return err
 	}
-	python := filepath.Join(bin, "yubihsm-python")
-	for _, c := range []struct {
-		took *samples
-		args []string
-	}{
-		{&ours, []string{self, "-sign-on", ds[0].URL()}},
-		{&yubico, []string{python, "-B", "-c", yubicoClient, ds[0].URL(), fmt.Sprint(hsmAuth), hsmPassword, "1"}},
-	} {
-		if _, err := os.Stat(c.args[0]); errors.Is(err, os.ErrNotExist) {
-			leftOut("Yubico's client of a YubiHSM: scripts/setup yubihsm brings it, on Debian")
-			continue
-		}
-		client, err := startClient(ctx, c.args)
-		if err != nil {
-			return nil, err
-		}
-		defer client.close()
-		candidates = append(candidates, func() error { return client.sign(batchSize, c.took) })
+	if r.client, err = startClient(ctx, self, "-sign-on", r.ds[0].URL()); err != nil {
+		return err
 	}
-	s, err := b.fast(ctx, ds)
+	r.add(r.client.close, func() error { return r.client.sign(batchSize, &r.ours) })
+	return nil
+}
+
+// enterYubico adds Yubico's library for Python, which is timed from within, and its program
+// for people, which is timed from outside, as ours is once more.
+func (r *race) enterYubico(ctx context.Context) error {
+	python, err := startClient(ctx, filepath.Join(r.bin, "yubihsm-python"), "-B", "-c", yubicoClient, r.ds[0].URL(), fmt.Sprint(hsmAuth), hsmPassword, "1")
+	if errors.Is(err, os.ErrNotExist) {
+		leftOut("Yubico's clients of a YubiHSM: scripts/setup yubihsm brings them, on Debian")
+		return nil
+	}
 	if err != nil {
-		return nil, err
+		return err
 	}
-	defer s.close()
-	candidates = append(candidates, func() error { return s.nodes[0].timedPrevotes(batchSize, &votes) })
-	if other, err := b.startTMKMS(ctx, filepath.Join(bin, tmkms), ds); errors.Is(err, os.ErrNotExist) {
+	r.add(python.close, func() error { return python.sign(batchSize, &r.yubico) })
+	shell, command, err := r.b.startShell(ctx, filepath.Join(r.bin, "yubihsm-shell"), r.ds)
+	if err != nil {
+		return err
+	}
+	r.add(shell.close,
+		func() error { return shell.asked(command, batchSize, &r.shell) },
+		func() error { return r.client.asked("1", batchSize, &r.oursAsked) })
+	return nil
+}
+
+func (r *race) enterPrivyseal(ctx context.Context) error {
+	s, err := r.b.fast(ctx, r.ds)
+	if err != nil {
+		return err
+	}
+	r.add(s.close, func() error { return s.nodes[0].timedPrevotes(batchSize, &r.votes) })
+	return nil
+}
+
+// enterTMKMS adds tmkms. It has nothing of its state on disk when it signs, so a durable
+// write is measured beside each of its votes.
+func (r *race) enterTMKMS(ctx context.Context) error {
+	s, err := r.b.startTMKMS(ctx, filepath.Join(r.bin, tmkms), r.ds)
+	if errors.Is(err, os.ErrNotExist) {
 		leftOut("tmkms on a YubiHSM: scripts/setup peers builds it, with Rust")
-	} else if err != nil {
-		return nil, err
-	} else {
-		defer other.close()
-		raw, err := newRawFile(filepath.Join(b.path("fast"), "state", "fast.mark"))
-		if err != nil {
-			return nil, err
-		}
-		defer raw.f.Close()
-		candidates = append(candidates, func() error {
-			for range batchSize {
-				if err := other.nodes[0].timedPrevote(&peer); err != nil {
-					return other.p.failed(err)
-				}
-				if err := durable.timed(raw.write); err != nil {
-					return err
-				}
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	r.add(s.close)
+	raw, err := newRawFile(filepath.Join(r.b.path("fast"), "state", "fast.mark"))
+	if err != nil {
+		return err
+	}
+	r.add(func() { raw.f.Close() }, func() error {
+		for range batchSize {
+			if err := s.nodes[0].timedPrevote(&r.peer); err != nil {
+				return s.p.failed(err)
 			}
-			return nil
-		})
-	}
-	if err := byTurns(ctx, candidates, clientBatches); err != nil {
-		return nil, err
-	}
+			if err := r.durable.timed(raw.write); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return nil
+}
+
+func (r *race) rows() []row {
 	rows := []row{{
-		what: "client of a YubiHSM that takes no time: a signature, p50", measured: micros(ours.p(50)), reference: "-", ratio: "-",
-		bound: fmt.Sprintf("≤ %s", micros(overheadMax)), ok: ours.p(50) <= overheadMax,
+		what: "client of a YubiHSM that takes no time: a signature, p50", measured: micros(r.ours.p(50)), reference: "-", ratio: "-",
+		bound: "≤ " + micros(overheadMax), ok: r.ours.p(50) <= overheadMax,
 	}}
-	if len(yubico) > 0 {
-		rows = append(rows, atMost(1, "the same", ours, 50, "Yubico's for Python", yubico))
-	}
-	if len(peer) > 0 {
+	if len(r.yubico) > 0 {
 		rows = append(rows,
-			// tmkms has nothing of its state on disk when it signs.
-			atMost(1, "request to reply, YubiHSM that takes no time: prevote, p50", votes, 50, "tmkms and a write", peer.and(durable)),
-			atMost(1, "the same, p99", votes, 99, "tmkms and a write", peer.and(durable)))
+			atMost(1, "the same", r.ours, 50, "Yubico's for Python", r.yubico),
+			atMost(1, "the same, each asked for on standard input", r.oursAsked, 50, "yubihsm-shell", r.shell))
 	}
-	return rows, nil
+	if len(r.peer) > 0 {
+		peer := r.peer.and(r.durable)
+		rows = append(rows,
+			atMost(1, "request to reply, YubiHSM that takes no time: prevote, p50", r.votes, 50, "tmkms and a write", peer),
+			atMost(1, "the same, p99", r.votes, 99, "tmkms and a write", peer))
+	}
+	return rows
 }
 
 // byTurns runs all candidates so many times, in another order each time.
@@ -202,16 +259,18 @@ type client struct {
 	p   *exec.Cmd
 	in  io.WriteCloser
 	out *bufio.Scanner
-	err strings.Builder
 }
 
-func startClient(ctx context.Context, args []string) (*client, error) {
-	c := &client{p: exec.CommandContext(ctx, args[0], args[1:]...)}
-	c.p.Stderr = &c.err
+func startClient(ctx context.Context, program string, args ...string) (*client, error) {
+	if _, err := os.Stat(program); err != nil {
+		return nil, err
+	}
+	c := &client{p: exec.CommandContext(ctx, program, args...)}
 	out, err := c.p.StdoutPipe()
 	if err != nil {
 		return nil, err
 	}
+	c.p.Stderr = c.p.Stdout
 	if c.in, err = c.p.StdinPipe(); err != nil {
 		return nil, err
 	}
@@ -224,10 +283,8 @@ func startClient(ctx context.Context, args []string) (*client, error) {
 
 // sign has it make n signatures.
 func (c *client) sign(n int, took *samples) error {
-	fmt.Fprintln(c.in, n)
-	if !c.out.Scan() {
-		c.close()
-		return fmt.Errorf("%s signs no more: %s", filepath.Base(c.p.Path), &c.err)
+	if err := c.ask(strconv.Itoa(n)); err != nil {
+		return err
 	}
 	times := strings.Fields(c.out.Text())
 	if len(times) != n {
@@ -239,6 +296,55 @@ func (c *client) sign(n int, took *samples) error {
 			return err
 		}
 		*took = append(*took, time.Duration(ns))
+	}
+	return nil
+}
+
+// startShell starts Yubico's program for people, and returns the command that has it sign.
+func (b *bench) startShell(ctx context.Context, program string, ds devices) (c *client, sign string, err error) {
+	message := b.path("message")
+	if err := os.WriteFile(message, make([]byte, 110), 0o600); err != nil {
+		return nil, "", err
+	}
+	if c, err = startClient(ctx, program, "-C", ds[0].URL()); err != nil {
+		return nil, "", err
+	}
+	var session int
+	if err := errors.Join(c.ask("connect"), c.ask(fmt.Sprintf("session open %d %s", hsmAuth, hsmPassword))); err != nil {
+		return nil, "", err
+	}
+	if _, err := fmt.Sscanf(c.out.Text(), "Created session %d", &session); err != nil {
+		c.close()
+		return nil, "", fmt.Errorf("yubihsm-shell opens no session: %s", c.out.Text())
+	}
+	sign = fmt.Sprintf("sign eddsa %d 1 ed25519 %s", session, message)
+	if err := c.ask(sign); err != nil {
+		return nil, "", err
+	}
+	if signature, err := base64.StdEncoding.DecodeString(c.out.Text()); err != nil || len(signature) != 64 {
+		c.close()
+		return nil, "", fmt.Errorf("yubihsm-shell does not sign: %s", c.out.Text())
+	}
+	return c, sign, nil
+}
+
+// ask has it read a line, and waits for its answer.
+func (c *client) ask(line string) error {
+	defer time.AfterFunc(10*time.Second, func() { c.p.Process.Kill() }).Stop()
+	fmt.Fprintln(c.in, line)
+	if !c.out.Scan() {
+		c.close()
+		return fmt.Errorf("%s answers no more", filepath.Base(c.p.Path))
+	}
+	return nil
+}
+
+// asked does so n times, and adds how long each answer took.
+func (c *client) asked(line string, n int, took *samples) error {
+	for range n {
+		if err := took.timed(func() error { return c.ask(line) }); err != nil {
+			return err
+		}
 	}
 	return nil
 }
