@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	"crypto/rand"
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"testing"
@@ -33,10 +34,11 @@ func twoYubiHSMs(t *testing.T, version string) {
 	secret := make([]byte, 32)
 	rand.Read(secret) // the host remembers what a key has signed
 	args := []string{"--provider", "yubihsm", "--yubihsm-take", "--yubihsm-key-id", "1", "--fresh-state", "--yes",
-		"--yubihsm-auth-key", "4", "--yubihsm-password-file", filepath.Join(y.dir, "password")}
+		"--yubihsm-auth-key", "4", "--yubihsm-password-file", filepath.Join(y.dir, "password"), "--yubihsm-audit-dir", filepath.Join(y.dir, "audit")}
 	check(t, os.WriteFile(filepath.Join(y.dir, "password"), []byte("four"), 0o600))
 	for _, d := range y.dev {
 		d.Provision(t, yubihsmtest.Object{Type: yubihsmtest.AsymmetricKey, ID: 1, Algorithm: yubihsmtest.K256, Capabilities: yubihsmtest.CanSignECDSA}, secret)
+		d.Audit(true)
 		args = append(args, "--yubihsm-device", d.URL())
 	}
 	var err error
@@ -54,6 +56,28 @@ func twoYubiHSMs(t *testing.T, version string) {
 	says(ctx, t, y.signer, "a YubiHSM is back")
 	y.dev[1].StopConnector()
 	y.goesOn(ctx)
+	y.audited(ctx)
+}
+
+// audited fails the test if a signature of a device is not known to be the signer's, while it
+// runs.
+func (y *hsmChain) audited(ctx context.Context) {
+	y.t.Helper()
+	out, err := rig.Output(ctx, program, "yubihsm", "audit", "--check", filepath.Join(y.dir, "audit"), "--json")
+	check(y.t, err)
+	var reports []struct {
+		Signatures, Matched int
+		Findings            []any
+	}
+	check(y.t, json.Unmarshal([]byte(out), &reports))
+	if len(reports) != len(y.dev) {
+		y.t.Fatalf("the audit is of %d devices: %s", len(reports), out)
+	}
+	for i, r := range reports {
+		if r.Signatures == 0 || r.Matched == 0 || len(r.Findings) > 0 {
+			y.t.Errorf("the audit of device %d finds %s", i, out)
+		}
+	}
 }
 
 // hsmChain is a node whose signer has its key on devices.
@@ -73,9 +97,9 @@ func newHSMChain(ctx context.Context, t *testing.T, version string, n int) *hsmC
 	t.Helper()
 	y := &hsmChain{t: t, dir: newDir(t)}
 	const makes = yubihsmtest.CanSignEdDSA | yubihsmtest.CanGenerateAsymmetric
-	for range n {
-		d := yubihsmtest.New(t, yubihsmtest.Options{SignTime: 10 * time.Millisecond, RealTime: true})
-		d.ProvisionAuth(t, 4, "four", yubihsmtest.CanSignEdDSA|yubihsmtest.CanSignECDSA)
+	for i := range n {
+		d := yubihsmtest.New(t, yubihsmtest.Options{SignTime: 10 * time.Millisecond, RealTime: true, Serial: yubihsmtest.DefaultSerial + uint32(i)})
+		d.ProvisionAuth(t, 4, "four", yubihsmtest.CanSignEdDSA|yubihsmtest.CanSignECDSA|yubihsmtest.CanGetLog)
 		d.Provision(t, yubihsmtest.Object{Type: yubihsmtest.AuthenticationKey, ID: 2, Algorithm: yubihsmtest.AES128Auth, Capabilities: makes, Delegated: makes}, []byte("two"))
 		y.dev = append(y.dev, d)
 	}

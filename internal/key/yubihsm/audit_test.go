@@ -110,6 +110,19 @@ func TestForeignSignatureOfAnIdleKey(t *testing.T) {
 	}
 }
 
+// What was signed with a key is ours also when it was closed, with the devices, before they
+// were drained.
+func TestDrainedAfterTheLastKey(t *testing.T) {
+	w := audited(t, 1, patient, yubihsmtest.Options{})
+	w.signs("only")
+	if err := w.key.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if r := w.report(yubihsmtest.DefaultSerial); len(r.Findings) > 0 || r.Matched != 1 || r.Running {
+		t.Errorf("%+v", r)
+	}
+}
+
 // A device that does not log signatures is said once, however often its log is read.
 func TestDeviceThatDoesNotLogSignatures(t *testing.T) {
 	w := worldOf(t, 1, patient, yubihsmtest.Ed25519, yubihsmtest.Options{})
