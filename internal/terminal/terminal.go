@@ -95,8 +95,18 @@ func (t *Terminal) Ask(ctx context.Context, question string) (string, error) {
 	if _, err := io.WriteString(t.file, question); err != nil {
 		return "", err
 	}
-	line, err := t.line(ctx)
+	line, err := t.answer(ctx)
 	return strings.TrimSpace(string(line)), err
+}
+
+// answer returns the line that is typed after a question. Where there is none, what is written
+// next stands below the question.
+func (t *Terminal) answer(ctx context.Context) ([]byte, error) {
+	line, err := t.line(ctx)
+	if err != nil {
+		io.WriteString(t.file, "\n")
+	}
+	return line, err
 }
 
 // Hidden lets f ask, as often as it likes, for lines that are typed without echo. Echo is
@@ -107,7 +117,7 @@ func (t *Terminal) Hidden(ctx context.Context, f func(ask func(question string) 
 			if _, err := io.WriteString(t.file, question); err != nil {
 				return nil, err
 			}
-			line, err := t.line(ctx)
+			line, err := t.answer(ctx)
 			if err == nil {
 				_, err = io.WriteString(t.file, "\n") // which was not echoed either
 			}
@@ -136,6 +146,9 @@ func (t *Terminal) Show(ctx context.Context, text string) error {
 				return err
 			}
 		}
+		if err := t.fit(ctx, text); err != nil {
+			return err
+		}
 		enter, leave := enterScreen, leaveScreen
 		if t.kind == paper {
 			enter, leave = "\n", "\nIt is still there to read: clear this terminal now, with its scrollback.\n"
@@ -147,6 +160,35 @@ func (t *Terminal) Show(ctx context.Context, text string) error {
 		_, leaving := io.WriteString(t.file, leave)
 		return errors.Join(err, leaving)
 	})
+}
+
+// fit waits until the screen has room for a text and the line below it: what scrolls away on
+// the alternate screen is gone. A terminal that does not know its size has room.
+func (t *Terminal) fit(ctx context.Context, text string) error {
+	for t.kind != paper {
+		var size *unix.Winsize
+		err := control(t.file, func(fd int) (err error) {
+			size, err = unix.IoctlGetWinsize(fd, unix.TIOCGWINSZ)
+			return err
+		})
+		if err != nil || size.Row == 0 || size.Col == 0 {
+			return nil
+		}
+		need := 1
+		for line := range strings.Lines(text) {
+			need += max(1, (len(strings.TrimRight(line, " \n"))+int(size.Col)-1)/int(size.Col))
+		}
+		if need <= int(size.Row) {
+			return nil
+		}
+		if err := t.Say("This window has %d lines, and the text needs %d of this width. Make it larger, and press\nReturn.", size.Row, need); err != nil {
+			return err
+		}
+		if _, err := t.line(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // silently calls f while the terminal has no echo. flush forgets what was typed before.

@@ -164,11 +164,41 @@ func TestInterrupted(t *testing.T) {
 		if err := wait(); !errors.Is(err, why) || !player.Echoes() {
 			t.Errorf("%s: %v, echo %v", name, err, player.Echoes())
 		}
-		if name == "show" {
+		if name != "show" {
+			player.Reads("\n") // what comes next does not stand beside the question
+		} else {
 			player.Reads(leaveScreen)
 			if strings.Contains(player.Keeps(), "secret") {
 				t.Errorf("the screen keeps %q", player.Keeps())
 			}
+		}
+	}
+}
+
+// A text of which the first lines would scroll away is not shown: the alternate screen has no
+// scrollback. A terminal without a size is one that does not know it.
+func TestShowInSmallWindow(t *testing.T) {
+	text := strings.Repeat("a secret of 22 letters\n", 8) + "end"
+	for _, tt := range []struct {
+		rows, columns uint16
+		says          string
+	}{{10, 22, ""}, {0, 80, ""}, {10, 0, ""}, {9, 22, "has 9 lines, and the text needs 10 of this width"}, {17, 21, "has 17 lines, and the text needs 18 of this width"}} {
+		ours, player := open(t, "xterm")
+		player.Resize(tt.rows, tt.columns)
+		wait := start(func() error { return ours.Show(t.Context(), text) })
+		if tt.says != "" {
+			player.Reads(tt.says)
+			player.Reads("Return.\r\n")
+			player.Resize(18, 21)
+			player.Types("\r")
+		}
+		if before := player.Reads(enterScreen); strings.Contains(before, "secret") {
+			t.Errorf("%v: %q", tt, before)
+		}
+		player.Reads("end\r\n")
+		player.Types("\r")
+		if err := wait(); err != nil {
+			t.Error(err)
 		}
 	}
 }

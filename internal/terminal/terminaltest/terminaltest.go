@@ -151,6 +151,14 @@ func (t *Terminal) Types(text string) {
 	}
 }
 
+// Resize makes the window one of so many lines and columns. At first it does not know its size.
+func (t *Terminal) Resize(rows, columns uint16) {
+	t.t.Helper()
+	if err := unix.IoctlSetWinsize(int(t.Tty.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: rows, Col: columns}); err != nil {
+		t.t.Fatal(err)
+	}
+}
+
 // Echoes reports whether what is typed is shown now.
 func (t *Terminal) Echoes() bool {
 	t.t.Helper()
