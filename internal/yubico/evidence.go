@@ -70,33 +70,48 @@ var (
 // time at, and returns what the device says about the key. The errors are [ErrChain],
 // [ErrSignature], and others for what is malformed.
 func (e Evidence) Verify(anchor Anchor, at time.Time) (*Attestation, error) {
-	if len(e.Between) > maxBetween {
-		return nil, fmt.Errorf("%w: there are %d certificates between them", ErrChain, len(e.Between))
-	}
-	device, err := parseX509(e.Device)
+	device, serial, err := e.device(anchor, at)
 	if err != nil {
 		return nil, err
+	}
+	return attestedBy(device, serial, e.Key, at)
+}
+
+// VerifyDevice checks the certificate of the device alone, without a key, and returns the
+// serial number of the device. The errors are those of Verify.
+func (e Evidence) VerifyDevice(anchor Anchor, at time.Time) (serial uint32, err error) {
+	_, serial, err = e.device(anchor, at)
+	return serial, err
+}
+
+// device returns the certificate of the device, if it leads to the anchor, and its serial
+// number.
+func (e Evidence) device(anchor Anchor, at time.Time) (device *x509.Certificate, serial uint32, err error) {
+	if len(e.Between) > maxBetween {
+		return nil, 0, fmt.Errorf("%w: there are %d certificates between them", ErrChain, len(e.Between))
+	}
+	if device, err = parseX509(e.Device); err != nil {
+		return nil, 0, err
 	}
 	var between []*x509.Certificate
 	for _, der := range e.Between {
 		c, err := parseX509(der)
 		if err != nil {
-			return nil, err
+			return nil, 0, err
 		}
 		between = append(between, c)
 	}
 	roots, middle, err := anchor.pools(between)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	if _, err := device.Verify(x509.VerifyOptions{Roots: roots, Intermediates: middle, CurrentTime: at, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}}); err != nil {
-		return nil, chainError(device, append(between, subCAs()...), err)
+		return nil, 0, chainError(device, append(between, subCAs()...), err)
 	}
-	serial, err := deviceSerial(device)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrChain, err)
+	if serial, err = deviceSerial(device); err != nil {
+		return nil, 0, fmt.Errorf("%w: %w", ErrChain, err)
 	}
-	return attestedBy(device, serial, e.Key, at)
+	return device, serial, nil
 }
 
 // IssuerError is the certificate of a device whose issuer is not known here. It is an [ErrChain].

@@ -41,6 +41,22 @@ type trusted struct {
 	between [][]byte // saved with it
 }
 
+// genuine refuses a device of which nothing will verify that it attests: its own certificate
+// does not, or is that of another one.
+func (t trusted) genuine(ctx context.Context, s *hsm.Session, address string, serial uint32) error {
+	der, err := s.Opaque(ctx, factoryKey)
+	if err != nil {
+		return fmt.Errorf("cannot read the certificate of the YubiHSM at %s: %w", address, err)
+	}
+	switch certified, err := (yubico.Evidence{Device: der, Between: t.between}).VerifyDevice(t.anchor, time.Now()); {
+	case err != nil:
+		return fmt.Errorf("what the YubiHSM at %s attests would not verify: %w", address, err)
+	case certified != serial:
+		return fmt.Errorf("the YubiHSM at %s has the number %010d, and its certificate is that of %010d", address, serial, certified)
+	}
+	return nil
+}
+
 // prove has a device attest a key, and verifies that: it is genuine, and about this key in
 // this device. It returns the evidence as it stands in a file.
 func (t trusted) prove(ctx context.Context, s *hsm.Session, address string, r yubihsm.Reference) (*verify.Proof, []byte, error) {
@@ -72,9 +88,14 @@ func again(err error, words []string) (next string) {
 		if i := slices.Index(words, "--sub-ca"); i >= 0 {
 			words = slices.Delete(words, i, i+2) // it is not the one
 		}
-		return fmt.Sprintf("save that certificate%s, and type %s", cli.Prefixed(", which is, if it is one of Yubico's, at ", unknown.URL), cure.Command(append(words, "--sub-ca", "FILE")...))
+		return fmt.Sprintf("%s, and type %s", save(unknown), cure.Command(append(words, "--sub-ca", "FILE")...))
 	}
 	return cure.Command(words...)
+}
+
+// save says where a certificate is that is not known here.
+func save(unknown *yubico.IssuerError) string {
+	return "save that certificate" + cli.Prefixed(", which is, if it is one of Yubico's, at ", unknown.URL)
 }
 
 // fileOf returns the name of a file with an attestation that nobody has named.

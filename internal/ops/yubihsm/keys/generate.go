@@ -3,6 +3,7 @@ package keys
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"strconv"
@@ -16,6 +17,7 @@ import (
 	"privyseal/internal/ops/yubihsm/reach"
 	"privyseal/internal/ops/yubihsm/verify"
 	"privyseal/internal/pubkey"
+	"privyseal/internal/yubico"
 	hsm "privyseal/yubihsm"
 )
 
@@ -157,7 +159,22 @@ func (g *generating) look(ctx context.Context, s *hsm.Session) error {
 	if err != nil {
 		return err
 	}
-	return in(own, g.domains, address)
+	if err := in(own, g.domains, address); err != nil || g.bare {
+		return err
+	}
+	return unproven(g.trusted.genuine(ctx, s, address, info.Serial))
+}
+
+// unproven adds what to do about a device whose own certificate does not verify.
+func unproven(err error) error {
+	if err == nil {
+		return nil
+	}
+	next := "make the key without an attestation, with --no-attestation"
+	if unknown, ok := errors.AsType[*yubico.IssuerError](err); ok {
+		next = save(unknown) + ", and name it with --sub-ca; or " + next
+	}
+	return cure.Add(cli.Actf("no key is made: %w", err), "%s", next)
 }
 
 // make makes the key.
@@ -182,7 +199,7 @@ func (g *generating) left(err error) error {
 	}
 	words := wordsFor(g.place.Login, g.place.Devices[0], "attest", "--key-id", fmt.Sprintf("0x%04x", g.key.ID), "--out", g.out)
 	words = append(words, g.trust.Words()...)
-	return cure.Add(cli.Actf("%s is made, and stays; its attestation is not saved: %v", reach.ObjectAt("the key", g.key.ID, g.place.Devices[0]), err), "%s", again(err, words))
+	return cure.Add(cli.Actf("%s is made, and stays; its attestation is not saved: %v", reach.ObjectAt("the key", g.key.ID, g.place.Devices[0]), err), "%s", cure.Command(words...))
 }
 
 // report says what was made, and what is proven.
