@@ -109,6 +109,27 @@ func TestListInJSON(t *testing.T) {
 	}
 }
 
+// A result that nobody gets is a failure.
+func TestLostResults(t *testing.T) {
+	w, _ := made(t, 1)
+	for _, args := range [][]string{{"list"}, {"list", "--json"}, {"test", "--count", "1"}, {"detect", "--connector", w.Devices[0]},
+		append([]string{"generate", "--key-id", "9", "--no-attestation"}, w.AsAdministrator()...)} {
+		cmd := w.Command(w.House())
+		cmd.SilenceErrors, cmd.SilenceUsage = true, true
+		cmd.SetOut(full{})
+		cmd.SetErr(io.Discard)
+		cmd.SetArgs(args)
+		if err := cmd.ExecuteContext(t.Context()); !errors.Is(err, syscall.ENOSPC) {
+			t.Errorf("%v: %v", args, err)
+		}
+	}
+}
+
+// full is a full disk.
+type full struct{}
+
+func (full) Write([]byte) (int, error) { return 0, syscall.ENOSPC }
+
 // Devices that are given need no home folder.
 func TestListWithoutAHome(t *testing.T) {
 	w := newWorld(t, 1)

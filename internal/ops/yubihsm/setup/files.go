@@ -61,22 +61,25 @@ func (s *setting) room(w words.Words) error {
 // One that has something else in it is an error.
 func (s *setting) missing(role string, w words.Words) ([]byte, error) {
 	path := s.passwordFile(role)
-	text, err := w.Password(role)
+	password, err := w.Password(role)
 	isNew := errors.Is(err, words.ErrNone)
 	if err != nil && !isNew {
 		return nil, err
 	}
-	text = append(text, '\n')
+	text := make([]byte, len(password)+1) // append would leave another copy behind
+	copy(text, password)
+	text[len(password)] = '\n'
+	clear(password)
 	if _, err := os.Lstat(path); err != nil {
 		return text, nil
 	}
 	was, err := regular.ReadSecret("password file", path, provider.Credentials(), maxPassword)
 	same := err == nil && !isNew && bytes.Equal(was, text)
 	clear(was)
+	clear(text)
 	if same {
 		return nil, nil
 	}
-	clear(text)
 	return nil, cure.Add(cli.Usagef("%s already exists, and nothing is overwritten", path), "move it away, or name another folder with --password-dir")
 }
 

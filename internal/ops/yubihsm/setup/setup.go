@@ -54,7 +54,7 @@ func (s *setting) run(ctx context.Context) error {
 		return s.unfinished(ctx, err)
 	}
 	if err := s.write(plan.words); err != nil {
-		return cure.Add(cli.Actf("the device is set up, and its passwords are not written: %w", err), "%s", s.again("name another folder with --password-dir"))
+		return cure.Add(cli.Actf("the device is set up, and its passwords are not written: %w", err), "%s, with another --password-dir", s.again(""))
 	}
 	return s.report(plan)
 }
@@ -112,9 +112,28 @@ func (s *setting) prepare(ctx context.Context) (*plan, error) {
 	return p, s.invent(ctx, p)
 }
 
+// meet sees whether there is a device, before somebody types 24 words for it.
+func (s *setting) meet(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, meetTime)
+	defer cancel()
+	transport, err := hsm.Open(s.device.Address)
+	if err != nil {
+		return s.refused(err)
+	}
+	defer transport.Close()
+	_, err = hsm.ReadDeviceInfo(ctx, transport)
+	return s.refused(err)
+}
+
+// meetTime bounds the wait for a device's first answer.
+const meetTime = 5 * time.Second
+
 // recall returns the words of a device that was set up before.
 func (s *setting) recall(ctx context.Context) (words.Words, error) {
 	if s.wordsFile == "" {
+		if err := s.meet(ctx); err != nil {
+			return words.Words{}, err
+		}
 		w, err := s.person.remember(ctx)
 		if err != nil && ctx.Err() == nil {
 			err = cli.Actf("%w", err)
@@ -185,6 +204,15 @@ func (s *setting) login() (provision.Login, error) {
 		return provision.Login{}, err
 	}
 	defer clear(password)
+	if w, err := words.Parse(password); err == nil { // with capitals or other spaces than were hashed
+		defer w.Wipe()
+		text, err := w.Text()
+		if err != nil {
+			return provision.Login{}, err
+		}
+		defer clear(text)
+		return provision.Login{ID: s.old.ID, Key: hsm.DeriveKey(text)}, nil
+	}
 	return provision.Login{ID: s.old.ID, Key: hsm.DeriveKey(password)}, nil
 }
 
@@ -330,15 +358,15 @@ func (s *setting) unfinished(ctx context.Context, err error) error {
 	} else {
 		err = s.refused(err)
 	}
-	return cure.Add(cli.Actf("the device may be set up in part, and may still have the password that everybody knows: %w", err), "%s", s.again("finish it with the same words"))
+	return cure.Add(cli.Actf("the device may be set up in part, and may still have the password that everybody knows: %w", err), "%s", s.again("finish it with the same words: "))
 }
 
-// again is how to go on with the same words.
-func (s *setting) again(how string) string {
+// again is how to go on with the same words, and what that is for.
+func (s *setting) again(why string) string {
 	if s.restore {
-		return how + ": type the same command again"
+		return why + "type the same command again"
 	}
-	return how + ": `" + cli.Again("--restore") + "`"
+	return why + "`" + cli.Again("--restore") + "`"
 }
 
 // report says what there is now, and what comes next.

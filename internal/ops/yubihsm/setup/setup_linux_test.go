@@ -299,7 +299,7 @@ func TestSetUpBefore(t *testing.T) {
 	wait := w.start()
 	w.tty.Reads("Password of authentication key 1 ")
 	w.tty.Reads(": ")
-	w.tty.Types(example + "\r")
+	w.tty.Types(" " + strings.ToUpper(example[:20]) + strings.ReplaceAll(example[20:], " ", "  ") + "\r")
 	w.tty.Reads("is not empty: 1 opaque object, 4 authentication keys, 1 wrap key")
 	w.tty.Types(serial + "\r")
 	list := setuptest.Read(t, w.tty)
@@ -341,6 +341,16 @@ func TestWrongRole(t *testing.T) {
 	w = newWorld(t)
 	w.dev.Provision(t, weak, []byte("password"))
 	w.refuses("may not do this: it lacks the capability get-pseudo-random")
+}
+
+// A device that does not answer is missed before anybody has typed 24 words.
+func TestNoDeviceForWords(t *testing.T) {
+	w := newWorld(t)
+	w.dev.Unplug()
+	w.refuses("reaches no device", "--restore")
+	if text := w.tty.Written(); strings.Contains(text, "Word") {
+		t.Errorf("it asks for words: %q", text)
+	}
 }
 
 // What is wrong with given words is said, and which one.
@@ -446,6 +456,24 @@ func TestPasswordFolder(t *testing.T) {
 	}
 	w.refuses(path+" already exists", w.words(example)...)
 	w.refuses("the passwords cannot be written: write "+w.dir+"/words: not a directory", append(w.words(example), "--password-dir", filepath.Join(w.dir, "words", "below"))...)
+}
+
+// Passwords that cannot be written after all are missing, and nothing else is.
+func TestPasswordsAreNotWritten(t *testing.T) {
+	w := alone(t)
+	w.dev.Next(yubihsmtest.PutOpaque, yubihsmtest.Spoil(func(data []byte) []byte { w.file("passwords", ""); return data }))
+	out, err := w.start(w.words(example)...)()
+	if err == nil || out != "" {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	if what, next := cure.Split(err.Error()); !strings.HasPrefix(what, "the device is set up, and its passwords are not written: ") || next != "type the same command again, with another --password-dir" {
+		t.Errorf("%s -> %s", what, next)
+	}
+	if err := os.Remove(w.passwords()); err != nil {
+		t.Fatal(err)
+	}
+	w.must(w.words(example)...)
+	w.isSetUp(example)
 }
 
 // A set-up that is cut off says how it is finished, and is finished by that.
