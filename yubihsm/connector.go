@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -38,11 +39,9 @@ type Connector struct {
 func NewConnector(address string) (*Connector, error) {
 	u, err := url.Parse(address)
 	switch {
-	case err != nil:
-		return nil, fmt.Errorf("%.100q is not an address of a YubiHSM connector: %w", address, errors.Unwrap(err))
-	case u.User != nil: // and what may be a password is not printed
-		return nil, fmt.Errorf("an address of a YubiHSM connector has no user and no password, as http://HOST:PORT, and that of %.100q has", u.Host)
-	case u.Scheme != "http" && u.Scheme != "https", u.Host == "", strings.Trim(u.Path, "/") != "", u.RawQuery != "", u.Fragment != "":
+	case strings.Contains(address, "@"): // and what may be a password is not printed
+		return nil, errors.New("an address of a YubiHSM connector has no user and no password: http://HOST:PORT")
+	case err != nil, u.Scheme != "http" && u.Scheme != "https", u.Host == "", strings.Trim(u.Path, "/") != "", u.RawQuery != "", u.Fragment != "", !isPort(u.Port()):
 		return nil, fmt.Errorf("%.100q is not an address of a YubiHSM connector, which is http://HOST:PORT", address)
 	}
 	return &Connector{u.Scheme + "://" + u.Host, &http.Client{
@@ -54,6 +53,12 @@ func NewConnector(address string) (*Connector, error) {
 		},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}, nil
+}
+
+// isPort reports whether a port, "" for the scheme's own, is one that can be dialled.
+func isPort(port string) bool {
+	n, err := strconv.ParseUint(port, 10, 16)
+	return port == "" || err == nil && n > 0
 }
 
 // String returns the connector's address.

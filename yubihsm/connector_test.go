@@ -130,7 +130,8 @@ func TestConnectorHangs(t *testing.T) {
 }
 
 func TestConnectorAddresses(t *testing.T) {
-	for _, address := range []string{"", "127.0.0.1:12345", "http://", "http://127.0.0.1:12345/api", "http://127.0.0.1/?x", "http://u:hunter2@127.0.0.1", "tcp://127.0.0.1:12345", "http://127.0.0.1:12345#x", "http://%zz"} {
+	for _, address := range []string{"", "127.0.0.1:12345", "http://", "http://127.0.0.1:12345/api", "http://127.0.0.1/?x", "http://u:hunter2@127.0.0.1", "http://u:hunter2%zz@127.0.0.1", "tcp://127.0.0.1:12345",
+		"http://127.0.0.1:12345#x", "http://%zz", "http://127.0.0.1:65536", "http://127.0.0.1:0"} {
 		if _, err := Open(address); err == nil || strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("%q is an address: %v", address, err)
 		}

@@ -1,15 +1,18 @@
 // Command yubihsm serves a simulated YubiHSM 2 where yubihsm-connector would serve a real
 // one, to try privyseal, tmkms or Yubico's programs without a device:
 //
-//	go run ./test/yubihsm
+//	go run ./test/yubihsm -certificates /tmp
 //
-// The device is as it leaves the factory: authentication key 1 has the password "password".
+// root.pem and sub-ca.pem are then what its attestations lead to, for the flags --root and
+// --sub-ca of privyseal. The device is as it leaves the factory: authentication key 1 has the password "password".
 // Everything in it is lost at the end. It keeps no secret from anybody on this host, so no
 // validator's key belongs in it.
 package main
 
 import (
 	"context"
+	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"flag"
 	"fmt"
@@ -17,6 +20,7 @@ import (
 	"net/netip"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 	"time"
 
@@ -38,8 +42,12 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	listen := flags.String("listen", "127.0.0.1:12345", "address on loopback, HOST:PORT")
 	serial := flags.Uint("serial", yubihsmtest.DefaultSerial, "serial number")
 	signTime := flags.Duration("sign-time", 105*time.Millisecond, "what a signature takes, as on a real device")
+	certificates := flags.String("certificates", "", "folder to write root.pem and sub-ca.pem into, which its attestations lead to")
 	if err := flags.Parse(args); err != nil {
 		return err
+	}
+	if flags.NArg() > 0 {
+		return fmt.Errorf("unexpected argument %q", flags.Arg(0))
 	}
 	at, err := netip.ParseAddrPort(*listen)
 	if err != nil || !at.Addr().IsLoopback() {
@@ -50,7 +58,24 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		return err
 	}
 	defer d.Stop()
+	if *certificates != "" {
+		if err := write(d, *certificates); err != nil {
+			return err
+		}
+	}
 	fmt.Fprintf(out, "a simulated YubiHSM %010d is at %s, until ^C; authentication key 1, password \"password\"\n", *serial, d.URL())
 	<-ctx.Done()
+	return nil
+}
+
+// write writes the certificates that the attestations of a device lead to.
+func write(d *yubihsmtest.Device, folder string) error {
+	root, middle := d.Root()
+	for name, c := range map[string]*x509.Certificate{"root.pem": root, "sub-ca.pem": middle} {
+		text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw})
+		if err := os.WriteFile(filepath.Join(folder, name), text, 0o644); err != nil {
+			return err
+		}
+	}
 	return nil
 }

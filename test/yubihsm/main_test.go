@@ -3,11 +3,17 @@ package main
 import (
 	"bufio"
 	"context"
+	"encoding/pem"
+	"errors"
 	"io"
+	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
+	"privyseal/internal/yubico"
 	"privyseal/yubihsm"
 )
 
@@ -15,7 +21,10 @@ func TestServes(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	r, w := io.Pipe()
 	ended := make(chan error, 1)
-	go func() { ended <- run(ctx, []string{"-listen", "127.0.0.1:0", "-serial", "7"}, w) }()
+	folder := t.TempDir()
+	go func() {
+		ended <- run(ctx, []string{"-listen", "127.0.0.1:0", "-serial", "7", "-certificates", folder}, w)
+	}()
 	line, err := bufio.NewReader(r).ReadString('\n')
 	if err != nil {
 		t.Fatal(err)
@@ -32,6 +41,24 @@ func TestServes(t *testing.T) {
 	if info, err := s.DeviceInfo(t.Context()); err != nil || info.Serial != 7 || !strings.Contains(line, "0000000007") {
 		t.Errorf("%v, %v in %q", info, err, line)
 	}
+	certificate, err := s.Opaque(t.Context(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var trusted [2][]byte
+	for i, name := range []string{"root.pem", "sub-ca.pem"} {
+		if trusted[i], err = os.ReadFile(filepath.Join(folder, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	root, err := yubico.ParseAnchor(trusted[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	middle, _ := pem.Decode(trusted[1])
+	if serial, err := (yubico.Evidence{Device: certificate, Between: [][]byte{middle.Bytes}}).VerifyDevice(root, time.Now()); err != nil || serial != 7 {
+		t.Errorf("%d, %v", serial, err)
+	}
 	stop()
 	if err := <-ended; err != nil {
 		t.Error(err)
@@ -46,5 +73,11 @@ func TestRefuses(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), "is not HOST:PORT on loopback") {
 			t.Errorf("%s: %v", address, err)
 		}
+	}
+	if err := run(t.Context(), []string{"127.0.0.1:0"}, io.Discard); err == nil || err.Error() != `unexpected argument "127.0.0.1:0"` {
+		t.Error(err)
+	}
+	if err := run(t.Context(), []string{"-listen", "127.0.0.1:0", "-certificates", "nowhere"}, io.Discard); !errors.Is(err, os.ErrNotExist) {
+		t.Error(err)
 	}
 }

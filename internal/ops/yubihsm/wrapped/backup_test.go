@@ -270,6 +270,18 @@ func TestCloneRefuses(t *testing.T) {
 	w.exportable(w.Dev[2], 7, yubihsmtest.Ed25519, 2)
 	w.Refuses("object 0x0007 of the YubiHSM at "+w.Devices[2]+" is taken: it is the key ed25519 ", w.clones()...)
 	w.Dev[2].Remove(yubihsmtest.AsymmetricKey, 7)
+	w.Dev[0].Remove(yubihsmtest.AsymmetricKey, 7)
+	set := func(more ...string) []string {
+		return append(w.as("--key-id", "7", "--sign-auth-key", "4", "--sign-password-file", w.Path("four"), "--device", w.Devices[0], "--device", w.Devices[1]), append(more, "clone")...)
+	}
+	w.Refuses("in a domain of authentication key 0x0003 -> if another one has the key, copy it from there: add --device ADDRESS --to "+w.Devices[0], set()...)
+	w.Refuses("there is no wrap key 0x0009 of the YubiHSM at "+w.Devices[0]+", in a domain of authentication key 0x0003 -> name another one with --wrap-key", set("--wrap-key", "9")...)
+	for _, args := range [][]string{w.clones(), set("--wrap-key", "9")} {
+		if out, err := w.Run(args...); err == nil || strings.Contains(err.Error(), "if another one") {
+			t.Errorf("%v: %v\n%s", args, err, out)
+		}
+	}
+	w.exportable(w.Dev[0], 7, yubihsmtest.Ed25519, 1)
 	w.Refuses(w.Devices[0]+" and "+w.Devices[0]+" are the same device", w.clones("--to", w.Devices[0])...)
 	w.wrap(w.Dev[1], 1, wraps, delegates, bytes.Repeat([]byte{8}, 32))
 	w.Refuses("wrap key 0x0001 of the YubiHSM at "+w.Devices[1]+" does not open the backup", w.clones()...)

@@ -10,9 +10,11 @@ import (
 	"github.com/spf13/cobra"
 
 	"privyseal/internal/cli"
+	"privyseal/internal/cure"
 	"privyseal/internal/key/yubihsm"
 	"privyseal/internal/ops/yubihsm/reach"
 	"privyseal/internal/pubkey"
+	"privyseal/internal/shell"
 	hsm "privyseal/yubihsm"
 )
 
@@ -21,6 +23,7 @@ type cloning struct {
 	wrapping
 	key    uint16
 	to     []string
+	first  bool        // of several devices is copied from, and nobody has said so
 	signer reach.Login // who signs, to compare
 }
 
@@ -82,7 +85,7 @@ func (c *cloning) complete(app *cli.App) (from string, err error) {
 		c.signer = own.Login
 	}
 	if len(c.to) == 0 {
-		c.to = devices[1:]
+		c.to, c.first = devices[1:], len(devices) > 1
 	}
 	if len(c.to) == 0 {
 		c.to = slices.DeleteFunc(slices.Clone(own.Devices), func(address string) bool { return address == from })
@@ -103,7 +106,7 @@ func (c *cloning) run(cmd *cobra.Command, from string) error {
 	ctx := cmd.Context()
 	r, blob, err := c.export(ctx, from, c.key)
 	if err != nil {
-		return err
+		return c.elsewhere(err, from)
 	}
 	c.want = r.Public
 	// What is wrong with one of the devices shows before another one has changed.
@@ -114,7 +117,7 @@ func (c *cloning) run(cmd *cobra.Command, from string) error {
 		case err != nil:
 			return err
 		case other != "":
-			return cli.Usagef("%s and %s are the same device, number %d", other, address, serial)
+			return cli.Usagef("%s and %s are the same device, number %010d", other, address, serial)
 		case !public.IsZero() && !public.Equal(r.Public):
 			return cli.Actf("%s is taken: it is the key %v, and that of the YubiHSM at %s is %v; nothing is overwritten", reach.ObjectAt("object", c.key, address), public, from, r.Public)
 		}
@@ -128,6 +131,15 @@ func (c *cloning) run(cmd *cobra.Command, from string) error {
 		}
 	}
 	return c.compare(cmd, from, r, missing)
+}
+
+// elsewhere adds where else the key may be: the first device may be a new one, in place of one
+// that broke.
+func (c *cloning) elsewhere(err error, from string) error {
+	if _, next := cure.Split(err.Error()); next != "" || !c.first {
+		return err
+	}
+	return cure.Add(err, "if another one has the key, copy it from there: add --device ADDRESS --to %s", shell.Word(from))
 }
 
 // look returns the serial number of a device, and what it has under the id of the key.
