@@ -166,11 +166,27 @@ func (d *device) open(ctx context.Context) error {
 		if !errors.As(err, &refused) && !leftNothing(err) {
 			d.abandon(err) // the device may have one that waits for us
 		}
-		return err
+		return d.noSession(err)
 	}
 	d.session = session
 	err = d.ask(ctx, session) // which also learns how long a message may be
 	d.judge(err)
+	return err
+}
+
+// noSession says why the device opens no session for us, in the words of doc/yubihsm.md.
+func (d *device) noSession(err error) error {
+	var refused *hsm.DeviceError
+	switch {
+	case errors.Is(err, hsm.ErrWrongKey):
+		return fmt.Errorf("the password is not the one of authentication key 0x%04x: %w", d.authKey, err)
+	case !errors.As(err, &refused):
+		return err
+	case refused.Code == hsm.ObjectNotFound:
+		return fmt.Errorf("there is no authentication key 0x%04x: %w", d.authKey, err)
+	case refused.Code == hsm.SessionsFull:
+		return fmt.Errorf("all 16 sessions are in use: %w", err)
+	}
 	return err
 }
 

@@ -241,17 +241,31 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
-// TestSessionsFull: others have all sessions of the device.
-func TestSessionsFull(t *testing.T) {
-	w := newWorld(t, 1, patient)
-	w.dev[0].Unplug()
-	w.dev[0].Plug()
-	w.dev[0].Always(byte(hsm.CommandCreateSession), yubihsmtest.FailsPlainly(yubihsmtest.SessionsFull))
-	if err := w.fails("full"); !strings.Contains(err.Error(), "all sessions are in use") {
-		t.Error(err)
+// TestNoSession: why a device opens no session for us is said as doc/yubihsm.md has it, also
+// where the device says less.
+func TestNoSession(t *testing.T) {
+	create := byte(hsm.CommandCreateSession)
+	for says, harm := range map[string]func(*yubihsmtest.Device){
+		"all 16 sessions are in use":            func(d *yubihsmtest.Device) { d.Always(create, yubihsmtest.FailsPlainly(yubihsmtest.SessionsFull)) },
+		"there is no authentication key 0x0004": func(d *yubihsmtest.Device) { d.Remove(yubihsmtest.AuthenticationKey, 4) },
+		"the password is not the one of authentication key 0x0004": func(d *yubihsmtest.Device) {
+			d.Remove(yubihsmtest.AuthenticationKey, 4)
+			d.ProvisionAuth(t, 4, "another", yubihsmtest.CanSignEdDSA)
+		},
+		"refuses create session: storage failure": func(d *yubihsmtest.Device) { d.Always(create, yubihsmtest.FailsPlainly(yubihsmtest.StorageFailed)) },
+	} {
+		w := newWorld(t, 1, patient)
+		w.dev[0].Unplug()
+		w.dev[0].Plug()
+		harm(w.dev[0])
+		if err := w.fails(says); !strings.Contains(err.Error(), "the key 0x0001 on the YubiHSM at "+w.dev[0].URL()+": "+says) && !strings.Contains(err.Error(), "at "+w.dev[0].URL()+": the YubiHSM "+says) {
+			t.Error(err)
+		}
+		if says[:3] == "all" {
+			w.dev[0].Heal()
+			w.signs("afterwards")
+		}
 	}
-	w.dev[0].Heal()
-	w.signs("afterwards")
 }
 
 func TestFailover(t *testing.T) {
