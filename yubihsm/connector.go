@@ -127,7 +127,15 @@ func (e *ConnectorError) Error() string {
 	case e.Cause == nil:
 		return fmt.Sprintf("what answers at %s is not a YubiHSM connector (HTTP status %d)", e.Address, e.Status)
 	}
-	return fmt.Sprintf("no answer from the YubiHSM connector at %s: %v", e.Address, e.Cause)
+	return fmt.Sprintf("no answer from the YubiHSM connector at %s: %s", e.Address, why(e.Cause))
+}
+
+// why says why no answer came.
+func why(cause error) string {
+	if errors.Is(cause, context.DeadlineExceeded) {
+		return "it took too long"
+	}
+	return fmt.Sprint(cause)
 }
 
 // Unwrap returns the cause.

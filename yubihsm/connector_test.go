@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -142,6 +144,20 @@ func TestConnectorAddresses(t *testing.T) {
 	for _, address := range []string{DefaultConnector, "http://127.0.0.1:12345/", "https://hsm.example"} {
 		if c, err := Open(address); err != nil || c.(*Connector).String() != strings.TrimRight(address, "/") {
 			t.Errorf("%q: %v, %v", address, c, err)
+		}
+	}
+}
+
+// TestTooLong: an operator reads why no answer came.
+func TestTooLong(t *testing.T) {
+	for want, err := range map[string]error{
+		"no answer from the YubiHSM connector at http://a: it took too long":   &ConnectorError{Address: "http://a", Cause: fmt.Errorf("net: %w", context.DeadlineExceeded)},
+		"no answer from the YubiHSM connector at http://a: connection refused": &ConnectorError{Address: "http://a", Cause: syscall.ECONNREFUSED},
+		"no answer from the YubiHSM 0000000007 on the USB: it took too long":   &USBError{Serial: "0000000007", Cause: context.DeadlineExceeded},
+		"no answer from the YubiHSM on the USB: input/output error":            &USBError{Cause: syscall.EIO},
+	} {
+		if err.Error() != want {
+			t.Errorf("%v, want %s", err, want)
 		}
 	}
 }

@@ -187,7 +187,7 @@ func (e *USBError) Error() string {
 	case errors.Is(e.Cause, syscall.ENODEV), errors.Is(e.Cause, syscall.ENOENT), errors.Is(e.Cause, syscall.ESHUTDOWN), errors.Is(e.Cause, ErrNoDevice):
 		return name + " is not plugged in"
 	}
-	return fmt.Sprintf("no answer from %s on the USB: %v", name, e.Cause)
+	return fmt.Sprintf("no answer from %s on the USB: %s", name, why(e.Cause))
 }
 
 // Unwrap returns the cause.

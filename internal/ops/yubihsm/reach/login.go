@@ -25,8 +25,10 @@ type Login struct {
 const (
 	// MaxPassword bounds a password, in bytes.
 	MaxPassword = 1024
-	// visitTime bounds what is done on a device in one session, beside signing.
+	// visitTime bounds what is done on a device in one session, beside signing, and openTime
+	// of that the wait for the session: a device that hangs is left soon.
 	visitTime = 20 * time.Second
+	openTime  = 5 * time.Second
 )
 
 // Password returns the password. The caller clears it.
@@ -72,12 +74,19 @@ func (l Login) Visit(ctx context.Context, address string, f func(context.Context
 		return err
 	}
 	defer transport.Close()
-	session, err := hsm.Authenticate(ctx, transport, l.ID, key)
+	session, err := l.session(ctx, transport, key)
 	if err != nil {
 		return l.refused(address, err)
 	}
 	defer session.Close(ctx)
 	return f(ctx, session)
+}
+
+// session opens a session.
+func (l Login) session(ctx context.Context, transport hsm.Transport, key hsm.AuthenticationKey) (*hsm.Session, error) {
+	ctx, cancel := context.WithTimeout(ctx, openTime)
+	defer cancel()
+	return hsm.Authenticate(ctx, transport, l.ID, key)
 }
 
 // refused says why a device opens no session.

@@ -274,7 +274,7 @@ func TestCloneRefuses(t *testing.T) {
 	set := func(more ...string) []string {
 		return append(w.as("--key-id", "7", "--sign-auth-key", "4", "--sign-password-file", w.Path("four"), "--device", w.Devices[0], "--device", w.Devices[1]), append(more, "clone")...)
 	}
-	w.Refuses("in a domain of authentication key 0x0003 -> if another one has the key, copy it from there: add --device ADDRESS --to "+w.Devices[0], set()...)
+	w.Refuses("in a domain of authentication key 0x0003 -> if another one has the key, copy it from there: add `--device ADDRESS --to "+w.Devices[0]+"`", set()...)
 	w.Refuses("there is no wrap key 0x0009 of the YubiHSM at "+w.Devices[0]+", in a domain of authentication key 0x0003 -> name another one with --wrap-key", set("--wrap-key", "9")...)
 	for _, args := range [][]string{w.clones(), set("--wrap-key", "9")} {
 		if out, err := w.Run(args...); err == nil || strings.Contains(err.Error(), "if another one") {

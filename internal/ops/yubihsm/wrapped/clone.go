@@ -14,7 +14,6 @@ import (
 	"privyseal/internal/key/yubihsm"
 	"privyseal/internal/ops/yubihsm/reach"
 	"privyseal/internal/pubkey"
-	"privyseal/internal/shell"
 	hsm "privyseal/yubihsm"
 )
 
@@ -139,7 +138,7 @@ func (c *cloning) elsewhere(err error, from string) error {
 	if _, next := cure.Split(err.Error()); next != "" || !c.first {
 		return err
 	}
-	return cure.Add(err, "if another one has the key, copy it from there: add --device ADDRESS --to %s", shell.Word(from))
+	return cure.Add(err, "if another one has the key, copy it from there: add %s", cure.Command("--device", "ADDRESS", "--to", from))
 }
 
 // look returns the serial number of a device, and what it has under the id of the key.
