@@ -35,13 +35,23 @@ func (m *making) note(w io.Writer, path string) {
 	if m.attestation == nil {
 		return
 	}
-	p, err := verify.OfFile(m.attestation, yubico.Anchor{}, time.Now())
+	p, err := proofOf(m.attestation, yubico.Anchor{}, m.key)
 	if err != nil {
 		failed, next := cure.Split(err.Error())
 		fmt.Fprintf(w, "%s does not verify: %s%s\n", path, failed, cli.Prefixed("; ", next))
 		return
 	}
 	fmt.Fprintf(w, "%s: %s; %s checks it anywhere\n", path, p.Summary(), cure.Command("privyseal", "verify", path))
+}
+
+// proofOf verifies the attestation in a file, and refuses that of another key: a device that is
+// none can have the one of a real device.
+func proofOf(text []byte, root yubico.Anchor, key yubihsm.Reference) (*verify.Proof, error) {
+	p, err := verify.OfFile(text, root, time.Now())
+	if err == nil && (p.ID != key.ID || !p.Key.Equal(key.Public)) {
+		err = fmt.Errorf("it is of another key: 0x%04x, %v", p.ID, p.Key)
+	}
+	return p, err
 }
 
 // maxAttestation bounds a file with an attestation in bytes.
@@ -60,10 +70,7 @@ func (h *Holder) attested(r *provider.Report, ch config.Chain, line int) {
 	}
 	var p *verify.Proof
 	if err == nil {
-		p, err = verify.OfFile(text, h.root, time.Now())
-	}
-	if err == nil && (p.ID != key.ID || !p.Key.Equal(key.Public)) {
-		err = fmt.Errorf("it is of another key: 0x%04x, %v", p.ID, p.Key)
+		p, err = proofOf(text, h.root, key)
 	}
 	if err != nil {
 		failed, next := cure.Split(err.Error())

@@ -80,6 +80,26 @@ func TestInitAttests(t *testing.T) {
 	}
 }
 
+// A device that is none has the attestation of a real one, which is of another key.
+func TestInitIsGivenAnotherAttestation(t *testing.T) {
+	text, err := os.ReadFile("../../yubico/testdata/device-31650425_p256-key-0x7e57_of-blechschmidt-secsy-pki.pem")
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, err := yubico.Parse(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := newWorld(t, 1)
+	w.mayAttest(yubihsmtest.CanAttest | yubihsmtest.CanGetOpaque)
+	w.Dev[0].Next(yubihsmtest.SignAttestation, yubihsmtest.Spoil(func([]byte) []byte { return e.Key }))
+	w.Dev[0].Next(yubihsmtest.GetOpaque, yubihsmtest.Spoil(func([]byte) []byte { return e.Device }))
+	out, err := w.init(home.Order{}, w.set(w.admin("--yubihsm-key-id", "0x7e57")...)...)
+	if want := "\n" + filepath.Join(w.Home, saved) + " does not verify: it is of another key: 0x7e57"; err != nil || !strings.Contains(out, want) || strings.Contains(out, "made in this device") {
+		t.Errorf("%v, there is no %q in\n%s", err, want, out)
+	}
+}
+
 // What lies beside a chain's key has a row: what it proves, or why it proves nothing.
 func TestCheckOfAnAttestation(t *testing.T) {
 	certificate := func(w *world, n int) []byte {

@@ -83,6 +83,7 @@ func (f *Init) Make(cmd *cobra.Command, a *provider.House, o *home.Order) error 
 		}
 		hold := func() error {
 			r, err := m.hold(cmd.Context())
+			m.key = r
 			ch.Public, ch.Files = r.Public, []home.File{{Path: ch.Key, Data: r.Encode()}}
 			if key = in.Abs(ch.Key); m.attestation != nil {
 				ch.Files = append(ch.Files, home.File{Path: attestationOf(ch.Key), Data: m.attestation})

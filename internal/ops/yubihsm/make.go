@@ -28,8 +28,9 @@ type making struct {
 
 	domains map[string]hsm.Domains // of the one who signs, on each device
 
-	attestation []byte // of a key that was made, as it stands in a file, not verified
-	unattested  string // why there is none
+	key         yubihsm.Reference // what there is in the end
+	attestation []byte            // of a key that was made, as it stands in a file, not verified
+	unattested  string            // why there is none
 }
 
 // hold makes the key, imports it or looks at it, and has each device sign with it, with the
