@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"privyseal/internal/key/yubihsm/auditlog"
 	"privyseal/internal/key/yubihsm/yubihsmtest"
@@ -372,6 +373,27 @@ func TestSigningDoesNotWaitForFiles(t *testing.T) {
 	b.files.Unlock()
 	if r := w.report(yubihsmtest.DefaultSerial); len(r.Findings) > 0 || r.Matched != 41 {
 		t.Errorf("%+v", r)
+	}
+}
+
+// A disk that hangs while the log is drained does not keep the devices from being closed.
+func TestCloseDoesNotWaitForFiles(t *testing.T) {
+	w := audited(t, 1, patient, yubihsmtest.Options{})
+	w.signs("first")
+	c := w.ours.list[0].audit.(*clerk)
+	b := c.book
+	b.files.Lock() // as long as a disk may hang
+	defer b.files.Unlock()
+	c.jobs <- job{drain: true, done: make(chan error, 1)} // it waits for the files now
+	closed := make(chan struct{})
+	go func() {
+		w.ours.Close()
+		close(closed)
+	}()
+	select {
+	case <-closed:
+	case <-time.After(time.Minute):
+		t.Fatal("it waits for the disk")
 	}
 }
 

@@ -57,15 +57,29 @@ func newClerk(folder string, d *device, log *slog.Logger, note func(error), keys
 	return &clerk{folder: folder, d: d, note: note, keys: keys, jobs: make(chan job), wakes: make(chan struct{}, 1), alarm: alarm{d: d, log: log}}
 }
 
-// run works until ctx ends.
+// run works until ctx ends. A disk that hangs is given up on then.
 func (c *clerk) run(ctx context.Context) {
 	c.ctx = ctx
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		c.work(ctx)
+		c.stop()
+	}()
+	<-ctx.Done()
+	select {
+	case <-done:
+	case <-time.After(stopTime):
+	}
+}
+
+// work drains the log when it is time, and does jobs, until ctx ends.
+func (c *clerk) work(ctx context.Context) {
 	tick := time.NewTicker(c.d.times.tend)
 	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
-			c.stop()
 			return
 		case j := <-c.jobs:
 			j.done <- c.do(j)
@@ -270,8 +284,7 @@ func (c *clerk) use(ctx context.Context, f func(context.Context, *hsm.Session) e
 	})
 }
 
-// stop drains the log a last time and makes durable that we sign nothing any more. It
-// gives up on a disk that hangs.
+// stop drains the log a last time and makes durable that we sign nothing any more.
 func (c *clerk) stop() {
 	c.mu.Lock()
 	b := c.book
@@ -279,18 +292,10 @@ func (c *clerk) stop() {
 	if b == nil {
 		return
 	}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		ctx, cancel := context.WithTimeout(context.Background(), stopTime/2)
-		defer cancel()
-		if c.d.failed() == nil {
-			c.drain(ctx)
-		}
-		b.giveBack()
-	}()
-	select {
-	case <-done:
-	case <-time.After(stopTime):
+	ctx, cancel := context.WithTimeout(context.Background(), stopTime/2)
+	defer cancel()
+	if c.d.failed() == nil {
+		c.drain(ctx)
 	}
+	b.giveBack()
 }
