@@ -64,6 +64,7 @@ func TestList(t *testing.T) {
 	matches(t, first, `\n0x0007 +asymmetric-key +ed25519 +"" +all +chain-1 +`+regexp.QuoteMeta(public)+` +sign-ecdsa,sign-eddsa\n`)
 	matches(t, first, `\n0x0008 +asymmetric-key +eck256 +"a\\x1b\[2J" +1,3 +- +\S{44} +sign-ecdsa,sign-eddsa\n`)
 	matches(t, first, `\n0x0002 +authentication-key +aes128-yubico-authentication `)
+	matches(t, first, `\n0x0001 +authentication-key +aes128-yubico-authentication +".*" +all +- +- +all\n`)
 	matches(t, second, `\n0x0007 +asymmetric-key +ed25519 +"" +all +- `) // another key
 	for _, d := range w.Dev {
 		if n := d.Sessions(); n != 0 {

@@ -184,8 +184,12 @@ func (d listed) print(w io.Writer) {
 			public, _ = o.public.Format("base64", "")
 		}
 		domains := strings.Replace(o.object.Domains.String(), hsm.AllDomains.String(), "all", 1)
+		can := cmp.Or(o.object.Capabilities.String(), "-")
+		if o.object.Capabilities.Has(hsm.AllCapabilities) {
+			can = "all" // in place of 1,200 letters, as of the administrator
+		}
 		fmt.Fprintf(t, "0x%04x\t%s\t%s\t%q\t%s\t%s\t%s\t%s\n", o.ID, o.Type, o.Algorithm, o.Label, domains,
-			cmp.Or(strings.Join(o.Chains, ","), "-"), public, cmp.Or(o.object.Capabilities.String(), "-"))
+			cmp.Or(strings.Join(o.Chains, ","), "-"), public, can)
 	}
 	t.Flush()
 }
