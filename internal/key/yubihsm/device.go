@@ -160,6 +160,11 @@ func (d *device) open(ctx context.Context) error {
 	if len(d.abandoned) >= maxAbandoned {
 		return fmt.Errorf("no session is opened for now, because %d broke within %v: %w", len(d.abandoned), sessionIdle, d.broke)
 	}
+	if len(d.abandoned) > 0 {
+		if err := d.answers(ctx); err != nil {
+			return err
+		}
+	}
 	session, err := hsm.Authenticate(ctx, d.transport, d.authKey, d.key)
 	if err != nil {
 		var refused *hsm.DeviceError
@@ -186,6 +191,16 @@ func (d *device) noSession(err error) error {
 		return fmt.Errorf("there is no authentication key 0x%04x: %w", d.authKey, err)
 	case refused.Code == hsm.SessionsFull:
 		return fmt.Errorf("all 16 sessions are in use: %w", err)
+	}
+	return err
+}
+
+// answers returns nil if the device answers at all, without a session. One that hangs would
+// get a session at each attempt otherwise, and be left alone for half a minute when it is back.
+func (d *device) answers(ctx context.Context) error {
+	_, err := hsm.ReadDeviceInfo(ctx, d.transport)
+	if _, refused := errors.AsType[*hsm.DeviceError](err); refused {
+		return nil
 	}
 	return err
 }

@@ -12,6 +12,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -116,6 +117,10 @@ func TestRepair(t *testing.T) {
 			d.Next(byte(hsm.CommandAuthenticateSession), yubihsmtest.FailsPlainly(yubihsmtest.InvalidSession))
 		},
 		"twice": func(d *yubihsmtest.Device) { d.Next(sign, yubihsmtest.BadMAC(), yubihsmtest.DropAnswer()) },
+		"and says nothing outside of one": func(d *yubihsmtest.Device) {
+			d.Next(sign, yubihsmtest.BadMAC())
+			d.Next(yubihsmtest.GetDeviceInfo, yubihsmtest.FailsPlainly(yubihsmtest.LogFull))
+		},
 		"and the handshake": func(d *yubihsmtest.Device) {
 			d.Next(sign, yubihsmtest.BadMAC())
 			d.Next(byte(hsm.CommandCreateSession), yubihsmtest.Drop())
@@ -362,33 +367,57 @@ func TestFailedBeforeTheNextTurn(t *testing.T) {
 	}
 }
 
-// silent is the way to a device that hangs.
-type silent struct{}
-
-func (silent) Exchange(ctx context.Context, _ []byte) ([]byte, error) {
-	<-ctx.Done()
-	return nil, ctx.Err()
+// wire is the way to a device, which can hang.
+type wire struct {
+	device *yubihsmtest.Device
+	hangs  *atomic.Bool
 }
 
-func (silent) Close() error { return nil }
+func (w wire) Exchange(ctx context.Context, message []byte) ([]byte, error) {
+	if w.hangs.Load() {
+		<-ctx.Done()
+		return nil, &hsm.ConnectorError{Cause: ctx.Err()}
+	}
+	answer, ok := w.device.Exchange(message)
+	if !ok {
+		return nil, &hsm.ConnectorError{Cause: io.ErrUnexpectedEOF}
+	}
+	return answer, nil
+}
+
+func (wire) Close() error { return nil }
+
+// wired returns n times a device, which nobody looks after, by ways that hang when they are
+// told. Its time is that of the bubble it is made in, where it has to be closed.
+func (w *world) wired(t *testing.T, n int) (ds *Devices, hangs *atomic.Bool) {
+	t.Helper()
+	with := standard
+	with.tend = time.Hour
+	c := Config{AuthKey: authID, Key: hsm.DeriveKey([]byte("four"))}
+	for i := range n {
+		c.Addresses = append(c.Addresses, fmt.Sprint("http://127.0.0.1:", i+1))
+	}
+	ds, err := open(c, with)
+	if err != nil {
+		t.Fatal(err)
+	}
+	hangs = &atomic.Bool{}
+	for _, d := range ds.list {
+		d.transport = wire{w.dev[0], hangs}
+	}
+	return ds, hangs
+}
 
 // TestPatience: however many devices hang, Sign comes back when its time is up, and each of
 // them has had a try.
 func TestPatience(t *testing.T) {
 	w := newWorld(t, 1, patient)
-	unattended := standard
-	unattended.tend = time.Hour
 	synctest.Test(t, func(t *testing.T) {
-		ds, err := open(Config{Addresses: []string{"http://127.0.0.1:1", "http://127.0.0.1:2"}, AuthKey: authID, Key: hsm.DeriveKey([]byte("four"))}, unattended)
-		if err != nil {
-			t.Fatal(err)
-		}
+		ds, hangs := w.wired(t, 2)
 		defer ds.Close()
-		for _, d := range ds.list {
-			d.transport = silent{}
-		}
+		hangs.Store(true)
 		began := time.Now()
-		_, err = ds.sign(w.key.target, []byte("both hang"))
+		_, err := ds.sign(w.key.target, []byte("both hang"))
 		if took := time.Since(began); took != Patience || !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("after %v: %v", took, err)
 		}
@@ -396,6 +425,30 @@ func TestPatience(t *testing.T) {
 			if s.Failed == nil {
 				t.Errorf("%s was not asked", s.Address)
 			}
+		}
+	})
+}
+
+// TestBackAfterAHang: however long a device hangs, it signs when it is back.
+func TestBackAfterAHang(t *testing.T) {
+	w := newWorld(t, 1, patient)
+	synctest.Test(t, func(t *testing.T) {
+		ds, hangs := w.wired(t, 1)
+		defer ds.Close()
+		for round := range 2 {
+			if _, err := ds.sign(w.key.target, []byte("a vote")); err != nil {
+				t.Errorf("round %d: %v", round, err)
+			}
+			hangs.Store(true)
+			for range 2 * maxAbandoned {
+				if _, err := ds.sign(w.key.target, []byte("it hangs")); !errors.Is(err, context.DeadlineExceeded) {
+					t.Errorf("it hangs: %v", err)
+				}
+			}
+			hangs.Store(false)
+		}
+		if _, err := ds.sign(w.key.target, []byte("a vote")); err != nil {
+			t.Errorf("it is back: %v", err)
 		}
 	})
 }
