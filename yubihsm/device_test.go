@@ -390,10 +390,18 @@ func TestWrap(t *testing.T) {
 		t.Error("the clone signs otherwise")
 	}
 	data := must[[]byte](t)(a.WrapData(t.Context(), 1, message))
-	const unwrapData = yubihsm.Command(0x69)
-	if plain := must[[]byte](t)(b.Send(t.Context(), unwrapData, append([]byte{0, 1}, data...))); !bytes.Equal(plain, message) {
+	if plain := must[[]byte](t)(b.UnwrapData(t.Context(), 1, data)); !bytes.Equal(plain, message) {
 		t.Errorf("wrapped data open as %x", plain)
 	}
+	if plain := must[[]byte](t)(b.UnwrapData(t.Context(), 1, must[[]byte](t)(a.WrapData(t.Context(), 1, nil)))); len(plain) != 0 {
+		t.Errorf("no data open as %x", plain)
+	}
+	if _, err := b.UnwrapData(t.Context(), 1, data[:28]); err == nil {
+		t.Error("data without nonce and tag open")
+	}
+	data[20] ^= 1
+	_, err = b.UnwrapData(t.Context(), 1, data)
+	refusal(t, b, err, yubihsm.InvalidData)
 	blob[20] ^= 1
 	_, _, err = b.ImportWrapped(t.Context(), 1, blob)
 	var refused *yubihsm.DeviceError

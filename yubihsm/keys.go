@@ -66,7 +66,7 @@ func (s *Session) SignEdDSA(ctx context.Context, id uint16, message []byte) ([]b
 	return signature, err
 }
 
-// SignECDSA signs a digest with a key of a curve, and returns the signature as ASN.1 DER, a
+// SignECDSA signs a digest, as the 32 bytes of SHA-256, with a key of a curve, and returns the signature as ASN.1 DER, a
 // sequence of r and s. It needs [SignECDSA], of the session's authentication key and of the
 // key. s is as the device has it, not the lower of two. The signature is not verified here:
 // do that before it leaves.
@@ -168,4 +168,18 @@ func (s *Session) WrapData(ctx context.Context, wrap uint16, data []byte) ([]byt
 		return nil, malformed("%d bytes are wrapped as %d", len(data), len(blob))
 	}
 	return blob, err
+}
+
+// UnwrapData returns the data that [Session.WrapData] encrypted under the same wrap key. It
+// needs [UnwrapData], of the session's authentication key and of the wrap key. A blob that was
+// changed, or is of another wrap key, is a [*DeviceError] with [InvalidData].
+func (s *Session) UnwrapData(ctx context.Context, wrap uint16, blob []byte) ([]byte, error) {
+	if len(blob) < wrapOverhead {
+		return nil, fmt.Errorf("%d bytes are no wrapped data, which have %d more than the data", len(blob), wrapOverhead)
+	}
+	data, err := s.Send(ctx, CommandUnwrapData, append(binary.BigEndian.AppendUint16(nil, wrap), blob...))
+	if err == nil && len(data) != len(blob)-wrapOverhead {
+		return nil, malformed("%d bytes are unwrapped as %d", len(blob), len(data))
+	}
+	return data, err
 }

@@ -40,6 +40,7 @@ const (
 	CommandSignAttestationCertificate Command = 0x64
 	CommandSetLogIndex                Command = 0x67
 	CommandWrapData                   Command = 0x68
+	CommandUnwrapData                 Command = 0x69
 	CommandSignEdDSA                  Command = 0x6a
 	CommandBlinkDevice                Command = 0x6b
 	CommandChangeAuthenticationKey    Command = 0x6c
@@ -63,7 +64,7 @@ var commandNames = map[Command]string{
 	CommandSetOption: "set option", CommandGetOption: "get option", CommandGetPseudoRandom: "get pseudo random",
 	CommandGetPublicKey: "get public key", CommandSignECDSA: "sign ecdsa", CommandDeleteObject: "delete object",
 	CommandGenerateWrapKey: "generate wrap key", CommandSignAttestationCertificate: "sign attestation certificate",
-	CommandSetLogIndex: "set log index", CommandWrapData: "wrap data", CommandSignEdDSA: "sign eddsa", CommandBlinkDevice: "blink device",
+	CommandSetLogIndex: "set log index", CommandWrapData: "wrap data", CommandUnwrapData: "unwrap data", CommandSignEdDSA: "sign eddsa", CommandBlinkDevice: "blink device",
 	CommandChangeAuthenticationKey: "change authentication key",
 }
 
