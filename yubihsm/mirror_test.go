@@ -114,7 +114,8 @@ func (m *mirror) wrap(inner []byte) []byte {
 // wrapBlocks returns an inner answer with its padding as a session message.
 func (m *mirror) wrapBlocks(blocks []byte) []byte {
 	data := append([]byte{m.session + m.other}, blocks...)
-	cipher.NewCBCEncrypter(m.channel.enc.block(), m.channel.vector()).CryptBlocks(data[1:], data[1:])
+	whole := data[1 : 1+len(blocks)/16*16]
+	cipher.NewCBCEncrypter(m.channel.enc.block(), m.channel.vector()).CryptBlocks(whole, whole)
 	answer := encode(CommandSessionMessage|answerFlag, append(data, make([]byte, macSize)...))
 	mac := m.channel.answerMAC.cmac(m.channel.chain[:], answer[:len(answer)-macSize])
 	return append(answer[:len(answer)-macSize], mac[:macSize]...)
@@ -137,6 +138,9 @@ func TestWrapping(t *testing.T) {
 		"another byte":       {slices.Concat(message, block(0x81)), 0, false},
 		"a byte behind":      {slices.Concat(message, block(0x80, 1)), 0, false},
 		"a block too many":   {slices.Concat(message, block(0x80), block()), 0, false},
+		"a part of a block":  {slices.Concat(message, block(0x80), []byte{1}), 0, false},
+		"only part of one":   {[]byte{1}, 0, false},
+		"no block":           {[]byte{}, 0, false},
 		"a message in front": {slices.Concat(message, message, block(0x80)), 0, false},
 	} {
 		t.Run(name, func(t *testing.T) {
