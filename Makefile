@@ -29,7 +29,7 @@ OPENBAO := PRIVYSEAL_REQUIRE_OPENBAO=$$(scripts/setup can-openbao 2>/dev/null &&
 # Nor Yubico's programs, which judge our simulator of a YubiHSM 2.
 YUBIHSM := PRIVYSEAL_REQUIRE_YUBIHSM=$$(scripts/setup can-yubihsm 2>/dev/null && echo 1)
 
-.PHONY: all demo test bench release man vectors fuzz install clean check race unit interop nodes mutants mutants-tenth
+.PHONY: all demo test bench release man vectors fuzz install clean check race unit interop nodes mutants mutants-share
 
 all:
 	@mkdir -p bin
@@ -42,7 +42,7 @@ demo: all
 	@$(GO) run ./test/demo -privyseal bin/privyseal $(if $(BLOCKS),-blocks $(BLOCKS))
 
 # Everything that must pass.
-test: setup check unit mutants-tenth race operators interop nodes
+test: setup check unit mutants-share race operators interop nodes
 	@if scripts/setup can-qemu 2>/dev/null; then $(MAKE) --no-print-directory test-nitro; fi
 	@echo "make test: everything passed"
 	@scripts/setup can-qemu 2>&1 | sed 's/^setup: /make test: left out, the enclave in QEMU: /'
@@ -81,13 +81,13 @@ unit:
 	@$(OPENBAO) $(YUBIHSM) PRIVYSEAL_REQUIRE_PROMTOOL=$$(scripts/setup can-qemu 2>/dev/null && echo 1) PRIVYSEAL_REQUIRE_NODES=1 $(GO) test $(PACKAGES) ./test/crash/... ./test/nitro/hostile ./test/mutants ./test/yubihsm
 
 # Each fault of the lists in test/mutants, put into the code, makes a test fail.
-# `make test` runs a tenth of them, at each commit the next tenth.
+# `make test` runs about a hundred of them, at each commit the next.
 mutants:
 	@echo "== mutants, all of them"
 	@$(OPENBAO) $(YUBIHSM) PRIVYSEAL_REQUIRE_NODES=1 $(GO) run ./test/mutants
-mutants-tenth:
-	@echo "== mutants, a tenth of them"
-	@$(OPENBAO) $(YUBIHSM) PRIVYSEAL_REQUIRE_NODES=1 $(GO) run ./test/mutants -tenth
+mutants-share:
+	@echo "== mutants, the share of this commit"
+	@$(OPENBAO) $(YUBIHSM) PRIVYSEAL_REQUIRE_NODES=1 $(GO) run ./test/mutants -share
 
 race:
 	@echo "== race detector"

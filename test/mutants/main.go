@@ -8,8 +8,8 @@
 //
 // With -compile it only looks whether they compile, in minutes: after a move.
 //
-// With -tenth it runs every tenth mutant, another tenth at each commit: ten
-// commits in a row run all of them.
+// With -share it runs about a hundred, from all lists, and others at each commit: as many
+// commits in a row as it takes run all of them.
 package main
 
 import (
@@ -28,10 +28,12 @@ import (
 	"time"
 )
 
-const turns = 10
+// shareSize is how many mutants a commit runs at most, so that this takes as long however
+// many there are.
+const shareSize = 100
 
 func main() {
-	tenth := flag.Bool("tenth", false, "only the tenth whose turn it is at this commit")
+	share := flag.Bool("share", false, "only those whose turn it is at this commit")
 	only := flag.String("only", "", "only mutants with this `text` in their name, file or list")
 	times := flag.Int("times", 1, "how often the tests of each mutant run: a test that kills it by luck does not every time")
 	compile := flag.Bool("compile", false, "run no tests: do the mutants compile?")
@@ -41,7 +43,7 @@ func main() {
 	if *times = max(*times, 1); *compile {
 		*times = 0
 	}
-	err := run(ctx, *tenth, *only, *times, *workers)
+	err := run(ctx, *share, *only, *times, *workers)
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "mutants:", err)
@@ -49,15 +51,15 @@ func main() {
 	}
 }
 
-func run(ctx context.Context, tenth bool, only string, times, workers int) error {
+func run(ctx context.Context, share bool, only string, times, workers int) error {
 	mutants, err := readLists("test/mutants")
 	if err != nil {
 		return err
 	}
-	if tenth {
-		turn := turnOf(ctx)
-		fmt.Printf("mutants: number %d of %d tenths, the turn of this commit\n", turn+1, turns)
-		mutants = share(mutants, turn)
+	if share {
+		turn, turns := turnOf(ctx, len(mutants))
+		fmt.Printf("mutants: share %d of %d, the turn of this commit\n", turn+1, turns)
+		mutants = shareOf(mutants, turn, turns)
 	}
 	mutants = matching(mutants, only)
 	if len(mutants) == 0 {
@@ -76,19 +78,20 @@ func run(ctx context.Context, tenth bool, only string, times, workers int) error
 	return hunt(l, mutants, workers)
 }
 
-// turnOf returns whose turn it is: the number of the commit in its history,
+// turnOf returns whose turn it is of how many: the number of the commit in its history,
 // modulo turns. Without git it is the first one's.
-func turnOf(ctx context.Context) int {
+func turnOf(ctx context.Context, mutants int) (turn, turns int) {
+	turns = max(1, (mutants+shareSize-1)/shareSize)
 	out, err := exec.CommandContext(ctx, "git", "rev-list", "--count", "HEAD").Output()
 	if err != nil {
-		return 0
+		return 0, turns
 	}
 	n, _ := strconv.Atoi(strings.TrimSpace(string(out)))
-	return n % turns
+	return n % turns, turns
 }
 
-// share returns every tenth mutant, so that each turn has some of each package.
-func share(all []mutant, turn int) (some []mutant) {
+// shareOf returns every mutant in so many, so that each turn has some of each package.
+func shareOf(all []mutant, turn, turns int) (some []mutant) {
 	for i, m := range all {
 		if i%turns == turn {
 			some = append(some, m)

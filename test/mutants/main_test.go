@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"strings"
@@ -22,21 +23,28 @@ func TestListsFollowTheCode(t *testing.T) {
 	t.Logf("%d mutants", len(mutants))
 }
 
-// TestEachHasItsTurn: ten turns run every mutant once.
+// TestEachHasItsTurn: all turns run every mutant once, and none more than a share.
 func TestEachHasItsTurn(t *testing.T) {
-	all := make([]mutant, 153)
-	for i := range all {
-		all[i].name = strings.Repeat("x", i+1)
-	}
-	seen := map[string]int{}
-	for turn := range turns {
-		for _, m := range share(all, turn) {
-			seen[m.name]++
+	for _, n := range []int{1, shareSize, shareSize + 1, 10*shareSize + 7} {
+		all := make([]mutant, n)
+		for i := range all {
+			all[i].name = fmt.Sprint(i)
 		}
-	}
-	for _, m := range all {
-		if seen[m.name] != 1 {
-			t.Errorf("mutant %d runs %d times", len(m.name), seen[m.name])
+		seen := map[string]int{}
+		_, turns := turnOf(t.Context(), n)
+		for turn := range turns {
+			some := shareOf(all, turn, turns)
+			if len(some) > shareSize {
+				t.Errorf("of %d mutants turn %d has %d", n, turn, len(some))
+			}
+			for _, m := range some {
+				seen[m.name]++
+			}
+		}
+		for _, m := range all {
+			if seen[m.name] != 1 {
+				t.Errorf("of %d, mutant %s runs %d times", n, m.name, seen[m.name])
+			}
 		}
 	}
 }
