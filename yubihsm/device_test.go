@@ -350,13 +350,13 @@ func TestAuthenticationKeys(t *testing.T) {
 	d := yubihsmtest.New(t, yubihsmtest.Options{})
 	s := dial(t, d)
 	can := yubihsm.SignEdDSA | yubihsm.ChangeAuthenticationKey
-	id := must[uint16](t)(s.PutAuthenticationKey(t.Context(), yubihsm.Object{ID: 4, Label: "validator", Domains: yubihsm.Domain(1),
+	id := must[uint16](t)(s.PutAuthenticationKey(t.Context(), yubihsm.Object{ID: 0x0304, Label: "validator", Domains: yubihsm.Domain(1),
 		Capabilities: can, Algorithm: yubihsm.AES128YubicoAuthentication, Delegated: yubihsm.ExportableUnderWrap}, yubihsm.DeriveKey([]byte("four"))))
 	info := must[yubihsm.ObjectInfo](t)(s.ObjectInfo(t.Context(), yubihsm.TypeAuthenticationKey, id))
 	if info.Capabilities != can || info.Delegated != yubihsm.ExportableUnderWrap {
 		t.Errorf("%+v", info)
 	}
-	four := open(t, d, 4, yubihsm.DeriveKey([]byte("four")))
+	four := open(t, d, id, yubihsm.DeriveKey([]byte("four")))
 	_, err := four.GenerateAsymmetricKey(t.Context(), yubihsm.Object{Domains: 1, Algorithm: yubihsm.Ed25519})
 	refusal(t, four, err, yubihsm.InsufficientPermissions)
 	if err := four.ChangeAuthenticationKey(t.Context(), yubihsm.DeriveKey([]byte("five"))); err != nil {
@@ -365,7 +365,7 @@ func TestAuthenticationKeys(t *testing.T) {
 	if err := four.Echo(t.Context(), nil); err != nil {
 		t.Errorf("after the change: %v", err)
 	}
-	open(t, d, 4, yubihsm.DeriveKey([]byte("five")))
+	open(t, d, id, yubihsm.DeriveKey([]byte("five")))
 }
 
 // TestWrap clones a key from one device to another.

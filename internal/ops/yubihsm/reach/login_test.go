@@ -2,6 +2,7 @@ package reach_test
 
 import (
 	"context"
+	"os"
 	"strings"
 	"testing"
 
@@ -66,5 +67,26 @@ func TestNoSuchKey(t *testing.T) {
 		if err == nil || err.Error() != "the YubiHSM at "+w.Devices[0]+" "+want {
 			t.Error(err)
 		}
+	}
+}
+
+// The password can be one of systemd's credentials, which its group may read, and nowhere else
+// a file that others may read.
+func TestPasswordOfACredential(t *testing.T) {
+	w := reachtest.New(t, 1)
+	l := reach.Login{ID: 4, File: w.File("credential", "four\n")}
+	if err := os.Chmod(l.File, 0o440); err != nil {
+		t.Fatal(err)
+	}
+	const want = "has mode 0440, so that others may have read it"
+	if _, err := l.Password(); err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("%v, want %q", err, want)
+	}
+	t.Setenv("CREDENTIALS_DIRECTORY", w.Dir)
+	if password, err := l.Password(); err != nil || string(password) != "four" {
+		t.Errorf("%q, %v", password, err)
+	}
+	if err := l.Visit(t.Context(), w.Devices[0], func(context.Context, *hsm.Session) error { return nil }); err != nil {
+		t.Error(err)
 	}
 }
