@@ -92,7 +92,11 @@ func (o *Order) CheckState() error {
 	case !o.old():
 		o.From.Fresh = true
 	case given == 0:
-		return cli.Usagef("an imported key may have signed before; add --import-state FILE with its state, --after-height H to sign nothing at or below a height, or --fresh-state if it has never signed for %s", o.ChainID)
+		which := "an imported key"
+		if o.Taken {
+			which = "a key that is taken"
+		}
+		return cli.Usagef("%s may have signed before; add --import-state FILE with its state, --after-height H to sign nothing at or below a height, or --fresh-state if it has never signed for %s", which, o.ChainID)
 	case given > 1:
 		return cli.Usagef("give only one of --import-state, --fresh-state and --after-height")
 	}

@@ -64,10 +64,10 @@ func TestMake(t *testing.T) {
 		want  string // of the error, "" for none
 	}{
 		{"made", home.Order{}, []string{"--vault-key", "made"}, ""},
-		{"taken without a state", home.Order{}, []string{"--vault-key", "made", "--vault-take"}, "may have signed before"},
+		{"taken without a state", home.Order{}, []string{"--vault-key", "made", "--vault-take"}, "a key that is taken may have signed before"},
 		{"taken without a word", home.Order{}, []string{"--vault-key", "made", "--vault-take", "--after-height", "1000"}, "--yes"},
 		{"taken", home.Order{}, []string{"--vault-key", "made", "--vault-take", "--after-height", "1000", "--yes"}, ""},
-		{"imported without a state", imported, []string{"--vault-key", "old"}, "may have signed before"},
+		{"imported without a state", imported, []string{"--vault-key", "old"}, "an imported key may have signed before"},
 		{"imported without a word", imported, []string{"--vault-key", "old", "--after-height", "1000"}, "--yes"},
 		{"imported", imported, []string{"--vault-key", "old", "--after-height", "1000", "--yes"}, ""},
 		{"a state of a new key", home.Order{}, []string{"--vault-key", "new", "--after-height", "1000"}, "a new key has signed nothing"},

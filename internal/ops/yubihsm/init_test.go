@@ -110,7 +110,7 @@ func TestInitRefuses(t *testing.T) {
 		"no device":                {bare: true, args: []string{"--yubihsm-key-id", "7"}, want: "--yubihsm-device is missing: there is no [yubihsm.main]"},
 		"a wrong device":           {args: []string{"--yubihsm-key-id", "7", "--yubihsm-device", "ftp://x"}, want: "--yubihsm-device is wrong"},
 		"an empty name of a file":  {args: []string{"--yubihsm-key-id", "7", "--yubihsm-password-file", ""}, want: "--yubihsm-password-file is empty"},
-		"taken without a state":    {args: []string{"--yubihsm-take", "--yubihsm-key-id", "7"}, want: "may have signed before"},
+		"taken without a state":    {args: []string{"--yubihsm-take", "--yubihsm-key-id", "7"}, want: "a key that is taken may have signed before"},
 		"a state of a new key":     {args: append(flag("--yubihsm-key-id", "7"), past...), want: "a new key has signed nothing"},
 		"another type":             {order: home.Order{KeyType: cli.KeyType{Name: "ml_dsa_65"}}, args: flag("--yubihsm-key-id", "7"), want: "a YubiHSM signs with ed25519 and secp256k1 keys, and not with ml_dsa_65"},
 		"a wrong password":         {before: func(w *world) { w.File("four", "five") }, args: flag("--yubihsm-key-id", "7"), want: "is not the one of authentication key 0x0004"},
