@@ -53,6 +53,7 @@ func (in inspection) device(ctx context.Context, name string) {
 		return
 	}
 	in.add(provider.Good, "", "%s is %v", in.address, seen.info)
+	in.factory(seen)
 	in.log(seen)
 	in.audit(name, seen)
 	for _, ch := range in.Config.Chains {

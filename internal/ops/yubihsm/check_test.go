@@ -29,6 +29,9 @@ func TestCheck(t *testing.T) {
 			`^ok  http://127\.0\.0\.1:\d+ is YubiHSM 0012345678, firmware 2\.4\.0 -> $`,
 			`^ok chain-1 http://127\.0\.0\.1:\d+ signs with key 0x0007 in [0-9.]+[mµ]?s: all chains of the device together can have a block every [0-9.]+s, and with vote extensions every [0-9.]+s -> $`,
 		}},
+		"a set-up that was cut off": {func(w *world) {
+			w.Dev[0].Provision(w.T, yubihsmtest.Object{Type: yubihsmtest.AuthenticationKey, ID: 1, Algorithm: yubihsmtest.AES128Auth, Label: "DEFAULT AUTHKEY CHANGE THIS ASAP", Capabilities: yubihsmtest.All}, []byte("password"))
+		}, []string{`^ok  `, `^--  http://127\.0\.0\.1:\d+ has the administrator that it left the factory with: .* -> finish a set-up that was cut off: .privyseal yubihsm setup --device http://[0-9.:]+ --restore.; or give the device another administrator, and delete this one$`, `^ok chain-1 `}},
 		"unplugged": {func(w *world) { w.Dev[0].Unplug() }, []string{`^FAIL  .* reaches no device \(HTTP status 500\) -> $`}},
 		"gone":      {func(w *world) { w.Dev[0].StopConnector() }, []string{`^FAIL  .* no answer from the YubiHSM connector at .*connection refused -> $`}},
 		"another password": {func(w *world) { w.File("four", "five") }, []string{

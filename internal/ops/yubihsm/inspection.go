@@ -30,6 +30,7 @@ type found struct {
 	force hsm.Audit                 // AuditOff if we may not ask
 	logs  map[hsm.Command]hsm.Audit // which commands it logs; nil if we may not ask
 	may   hsm.Capabilities          // what our authentication key may do
+	open  bool                      // it has an authentication key with the factory's label
 }
 
 // look asks a device.
@@ -49,7 +50,25 @@ func (in inspection) look(ctx context.Context, s *hsm.Session) (f found, err err
 		return f, fmt.Errorf("cannot look at %s: %w", reach.ObjectAt("authentication key", in.login.ID, in.address), err)
 	}
 	f.may = own.Capabilities
+	if first, err := s.ObjectInfo(ctx, hsm.TypeAuthenticationKey, factoryKey); err == nil {
+		f.open = first.Label == factoryLabel
+	}
 	return f, nil
+}
+
+// The authentication key of a device as it leaves the factory. Everybody knows its password.
+const (
+	factoryKey   = 1
+	factoryLabel = "DEFAULT AUTHKEY CHANGE THIS ASAP"
+)
+
+// factory adds a row about a device that has the factory's authentication key, as a set-up
+// that was cut off leaves it. A password that was changed leaves the label as it was.
+func (in inspection) factory(f found) {
+	if f.open {
+		in.add(provider.Unsure, fmt.Sprintf("finish a set-up that was cut off: %s; or give the device another administrator, and delete this one", cure.Command("privyseal", "yubihsm", "setup", "--device", in.address, "--restore")),
+			"%s has the administrator that it left the factory with: who reaches the device can do everything there, unless the password was changed", in.address)
+	}
 }
 
 // log adds a row if the log keeps the device from signing, or soon will.

@@ -57,6 +57,8 @@ func New(t *testing.T, n int) *World {
 	w.Home = filepath.Join(w.Dir, "home")
 	for i := range n {
 		d := yubihsmtest.New(t, yubihsmtest.Options{Serial: yubihsmtest.DefaultSerial + uint32(i)})
+		admin := yubihsmtest.Object{Type: yubihsmtest.AuthenticationKey, ID: 1, Algorithm: yubihsmtest.AES128Auth, Capabilities: yubihsmtest.All, Delegated: yubihsmtest.All}
+		d.Provision(t, admin, []byte("password"))
 		d.ProvisionAuth(t, 4, "four", Signs)
 		auth := yubihsmtest.Object{Type: yubihsmtest.AuthenticationKey, ID: 2, Algorithm: yubihsmtest.AES128Auth, Capabilities: Makes, Delegated: Makes}
 		d.Provision(t, auth, []byte("two"))
