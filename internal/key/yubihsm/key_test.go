@@ -44,15 +44,25 @@ func TestSign(t *testing.T) {
 	}
 }
 
-// TestTooLong: what does not fit is not tried elsewhere, and is no fault of the device.
+// TestTooLong: what does not fit is not tried elsewhere, and is no fault of the device. Newer
+// firmware takes more.
 func TestTooLong(t *testing.T) {
-	w := worldOf(t, 2, patient, yubihsmtest.Ed25519, yubihsmtest.Options{Firmware: [3]byte{2, 2, 0}})
-	_, err := w.key.Sign(nil, make([]byte, 2027), nil)
-	var tooLong *hsm.TooLongError
-	if !errors.As(err, &tooLong) || tooLong.Limit != 2028 || w.marks() != "ok ok" || strings.Count(err.Error(), "http") != 1 {
-		t.Errorf("%v; %s", err, w.marks())
+	for _, c := range []struct {
+		firmware [3]byte
+		most     int
+	}{{[3]byte{2, 2, 0}, 2026}, {[3]byte{2, 4, 0}, 3114}} {
+		w := worldOf(t, 2, patient, yubihsmtest.Ed25519, yubihsmtest.Options{Firmware: c.firmware})
+		if _, err := w.key.Sign(nil, make([]byte, c.most), nil); err != nil {
+			t.Errorf("%d bytes: %v", c.most, err)
+		}
+		_, err := w.key.Sign(nil, make([]byte, c.most+1), nil)
+		var tooLong *hsm.TooLongError
+		if !errors.As(err, &tooLong) || tooLong.Limit != c.most+2 || w.marks() != "ok ok" || strings.Count(err.Error(), "http") != 1 ||
+			!strings.Contains(err.Error(), fmt.Sprintf("does not fit into the message buffer of the YubiHSM: %d bytes, and %d fit", c.most+3, c.most+2)) {
+			t.Errorf("%v; %s", err, w.marks())
+		}
+		w.signs("afterwards")
 	}
-	w.signs("afterwards")
 }
 
 // TestSecp256k1: s is the lower one, whichever the device makes.
