@@ -27,8 +27,13 @@ func attestationOf(key string) string {
 	return strings.TrimSuffix(key, filepath.Ext(key)) + ".attestation"
 }
 
-// note says what the device attests of a key that was made.
+// note says which connectors are elsewhere, and what the device attests of a key that was made.
 func (m *making) note(w io.Writer, path string) {
+	for _, address := range m.devices {
+		if reach.IsOpen(address) {
+			fmt.Fprintf(w, elsewhere+"; "+elsewhereCure+"\n", address)
+		}
+	}
 	if m.unattested != "" {
 		fmt.Fprintf(w, "no attestation of the key was saved: %s\n", m.unattested)
 	}

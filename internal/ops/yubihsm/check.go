@@ -40,8 +40,7 @@ func isBusy(err error) bool { return errors.Is(err, syscall.EBUSY) }
 // device adds the rows of a device, and of its keys if it can be used.
 func (in inspection) device(ctx context.Context, name string) {
 	if reach.IsOpen(in.address) {
-		in.add(provider.Unsure, "run the connector on this host, on 127.0.0.1, and reach it through a tunnel if it has to be another one",
-			"%s is not on this host: whoever reaches it can use the device with the password, and who listens on the way can guess a weak one", in.address)
+		in.add(provider.Unsure, elsewhereCure, elsewhere, in.address)
 	}
 	var seen found
 	err := in.login.Visit(ctx, in.address, func(ctx context.Context, s *hsm.Session) (err error) {

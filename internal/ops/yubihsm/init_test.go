@@ -91,6 +91,17 @@ func (w *world) signs(kind pubkey.Type, want pubkey.Key) {
 	}
 }
 
+// A connector that others reach is used, and said to be one.
+func TestInitWithAnOpenConnector(t *testing.T) {
+	w := newWorld(t, 2)
+	w.Provision(7, yubihsmtest.Ed25519, 1)
+	w.Devices[1] = strings.Replace(w.Devices[1], "127.0.0.1", "0.0.0.0", 1)
+	out, err := w.init(home.Order{}, append(w.set("--yubihsm-key-id", "7"), "--yubihsm-take", "--after-height", "1000", "--yes")...)
+	if err != nil || strings.Count(out, " is not on this host: whoever reaches it ") != 1 || !strings.Contains(out, w.Devices[1]+" is not on this host: ") {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
 // What cannot be is said before anything is made, here and on every device.
 func TestInitRefuses(t *testing.T) {
 	past := []string{"--after-height", "1000", "--yes"}

@@ -113,3 +113,9 @@ func (in inspection) audit(table string, f found) {
 		in.add(provider.Good, "", "the signer drains the log of %s, which has its signatures", in.address)
 	}
 }
+
+// What is said of a connector that is not on this host.
+const (
+	elsewhere     = "%s is not on this host: whoever reaches it can use the device with the password, and who listens on the way can guess a weak one"
+	elsewhereCure = "run the connector on this host, on 127.0.0.1, and reach it through a tunnel if it has to be another one"
+)
