@@ -3,6 +3,7 @@ package verify
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -62,6 +63,16 @@ func (p *Proof) Copies() (reasons []string) {
 		reasons = append(reasons, "it can be exported under a wrap key: copies may exist")
 	}
 	return reasons
+}
+
+// leak is Yubico's advisory YSA-2024-03, of 2024-09-03: the time that an ECDSA signature
+// takes shows in the radiation of the chip.
+const leak = "firmware before 2.4.0 lets an ECDSA key be measured in the laboratory (CVE-2024-45678)"
+
+// leaks reports whether the key can be measured, as far as the firmware said when it made
+// the attestation. Firmware of a YubiHSM is not updated.
+func (p *Proof) leaks() bool {
+	return p.KeyType == string(pubkey.Secp256k1) && slices.Compare(p.Firmware[:], []byte{2, 4, 0}) < 0
 }
 
 // Summary says in one line what is proven.
@@ -133,6 +144,9 @@ func (p *Proof) proves() (list []string) {
 func (p *Proof) provesNot(named bool) (list []string) {
 	for _, reason := range p.Copies() {
 		list = append(list, "that nobody else has the key: "+reason)
+	}
+	if p.leaks() {
+		list = append(list, "that nobody who had the device in hand has the key: "+leak)
 	}
 	if !named && !p.Key.IsZero() {
 		list = append(list, "whose key it is: name the one that the chain has for the validator with --public-key")

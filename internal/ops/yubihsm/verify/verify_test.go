@@ -32,9 +32,11 @@ type world struct {
 	root string
 }
 
-func newWorld(t *testing.T) *world {
+func newWorld(t *testing.T) *world { return newWorldOf(t, yubihsmtest.Options{}) }
+
+func newWorldOf(t *testing.T, o yubihsmtest.Options) *world {
 	t.Helper()
-	w := &world{t: t, d: yubihsmtest.New(t, yubihsmtest.Options{})}
+	w := &world{t: t, d: yubihsmtest.New(t, o)}
 	transport, err := hsm.Open(w.d.URL())
 	if err != nil {
 		t.Fatal(err)
@@ -126,6 +128,27 @@ func TestReport(t *testing.T) {
 	}
 	if out, err := verified(t, document, home.Expected{PublicKey: public}, "--root", w.root); err != nil || strings.Contains(out, "whose key") {
 		t.Errorf("the key by its name: %v\n%s", err, out)
+	}
+}
+
+// An ECDSA key of old firmware can be had by whoever has the device in hand.
+func TestLeaks(t *testing.T) {
+	for _, c := range []struct {
+		firmware [3]byte
+		of       hsm.Algorithm
+		sign     hsm.Capabilities
+		leaks    bool
+	}{
+		{[3]byte{2, 3, 2}, hsm.K256, hsm.SignECDSA, true},
+		{[3]byte{2, 3, 2}, hsm.Ed25519, hsm.SignEdDSA, false},
+		{[3]byte{2, 4, 0}, hsm.K256, hsm.SignECDSA, false},
+	} {
+		w := newWorldOf(t, yubihsmtest.Options{Firmware: c.firmware})
+		w.generate(1, c.of, c.sign)
+		out, err := verified(t, w.attest(1).PEM(), home.Expected{}, "--root", w.root)
+		if err != nil || strings.Contains(out, "  - that nobody who had the device in hand has the key: ") != c.leaks {
+			t.Errorf("%v of firmware %v: %v\n%s", c.of, c.firmware, err, out)
+		}
 	}
 }
 
