@@ -21,8 +21,8 @@ const (
 )
 
 // A chain of the Cosmos SDK makes blocks, with the lines of doc/in-process.md in the SDK's
-// server/start.go, and with its handler and no fork. The page's lines go into each version
-// that it names, of which one is compiled. It builds for minutes, and is a part of `make test-peers`.
+// server/start.go, and with its handler and no fork. With the page's lines each version that
+// it names compiles. It builds for minutes, and is a part of `make test-peers`.
 func TestInProcessSDK(t *testing.T) {
 	if os.Getenv("PRIVYSEAL_EVERY_VERSION") != "1" {
 		t.Skip("it is for make test-peers")
@@ -32,17 +32,17 @@ func TestInProcessSDK(t *testing.T) {
 	check(t, err)
 	patch := blockOf(t, string(page), "diff")
 	for _, m := range regexp.MustCompile(`(?m)^\| (v0\.[0-9.]+) \|`).FindAllStringSubmatch(string(page), -1) {
-		t.Run(m[1], func(t *testing.T) { patched(t, sdkFolder(t, m[1]), patch) })
+		t.Run(m[1], func(t *testing.T) { compilesFork(t, m[1], string(page)) })
 	}
-	t.Run("handler", func(t *testing.T) {
-		code, err := os.ReadFile(filepath.Join(sdkModule, "handler.go"))
-		check(t, err)
-		if !strings.HasSuffix(string(code), blockOf(t, string(page), "go")) {
-			t.Errorf("the page's handler is not that of %s", sdkModule)
-		}
-		sdkChain(t, buildInside(t, "sdk", ""), "start-inside")
-	})
-	t.Run("line", func(t *testing.T) { sdkChain(t, buildPatched(t, patch), "start") })
+	code, err := os.ReadFile(filepath.Join(sdkModule, "handler.go"))
+	check(t, err)
+	if !strings.HasSuffix(string(code), blockOf(t, string(page), "go")) {
+		t.Errorf("the page's handler is not that of %s", sdkModule)
+	}
+	for name, modules := range map[string]string{"v0.50": "v050.mod", "v0.53": "go.mod"} {
+		t.Run("chain of "+name+", handler", func(t *testing.T) { sdkChain(t, buildInside(t, "sdk", modules), "start-inside") })
+		t.Run("chain of "+name+", line", func(t *testing.T) { sdkChain(t, buildPatched(t, modules, patch), "start") })
+	}
 }
 
 // blockOf returns the first block of code of a kind on a page.
@@ -56,20 +56,13 @@ func blockOf(t *testing.T, page, kind string) string {
 	return block
 }
 
-// sdkFolder fetches a version of the SDK, "" for that of the chain, and returns where it is.
+// sdkFolder fetches a version of the SDK, and returns where it is.
 func sdkFolder(t *testing.T, version string) string {
 	t.Helper()
-	args := []string{"list", "-m", "-f", "{{.Dir}}", sdk}
-	if version != "" {
-		args = []string{"mod", "download", "-json", sdk + "@" + version}
-	}
-	cmd := exec.CommandContext(t.Context(), "go", args...)
+	cmd := exec.CommandContext(t.Context(), "go", "mod", "download", "-json", sdk+"@"+version)
 	cmd.Dir = sdkModule
 	out, err := cmd.Output()
 	check(t, err)
-	if version == "" {
-		return strings.TrimSpace(string(out))
-	}
 	var m struct{ Dir string }
 	check(t, json.Unmarshal(out, &m))
 	return m.Dir
@@ -112,31 +105,82 @@ func patched(t *testing.T, folder, patch string) string {
 	return strings.Join(lines, "\n")
 }
 
-// buildPatched builds the chain with a fork of the SDK, as the page has it.
-func buildPatched(t *testing.T, patch string) string {
+// fork makes a fork of the SDK below dir, as the page has it, and returns where it is.
+func fork(t *testing.T, dir, folder, patch string) string {
+	t.Helper()
+	to := filepath.Join(dir, "cosmos-sdk")
+	_, err := rig.Output(t.Context(), "cp", "-r", "--no-preserve=mode", folder, to)
+	check(t, err)
+	check(t, os.WriteFile(filepath.Join(to, "server", "start.go"), []byte(patched(t, folder, patch)), 0o600))
+	goDoes(t, to, "mod", "edit", "-require=privyseal@v0.0.0")
+	return to
+}
+
+// goDoes runs the go command in a folder.
+func goDoes(t *testing.T, dir string, args ...string) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "go", args...)
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("go %s: %v\n%s", strings.Join(args, " "), err, out)
+	}
+}
+
+// root is the folder of our module.
+func root(t *testing.T) string {
+	t.Helper()
+	dir, err := filepath.Abs("../..")
+	check(t, err)
+	return dir
+}
+
+// What the page says of single versions.
+var (
+	oldLanguage = regexp.MustCompile("(v0\\.\\d+) has `go [0-9.]+` in its `go.mod`(?s:[^`]*)`go (mod edit -go=[0-9.]+)` in the fork")
+	oldSonic    = regexp.MustCompile("With it (v0\\.\\d+) needs a newer\n`[^`]*`: type `go (get [^`]+)`")
+)
+
+// compilesFork compiles the server of a version of the SDK with the page's lines in it, as a
+// dependency, and with what the page says of this version.
+func compilesFork(t *testing.T, version, page string) {
+	t.Helper()
+	language, sonic := oldLanguage.FindStringSubmatch(page), oldSonic.FindStringSubmatch(page)
+	if language == nil || sonic == nil {
+		t.Fatalf("the page does not say what single versions need: %q, %q", language, sonic)
+	}
+	dir := newDir(t)
+	forked := fork(t, dir, sdkFolder(t, version), blockOf(t, page, "diff"))
+	check(t, os.WriteFile(filepath.Join(dir, "main.go"), fmt.Appendf(nil, "package main\n\nimport _ %q\n\nfunc main() {}\n", sdk+"/server"), 0o600))
+	check(t, os.WriteFile(filepath.Join(dir, "go.mod"), fmt.Appendf(nil, "module fork\n\ngo 1.26.0\n\nrequire (\n\t%[1]s %[2]s\n\tprivyseal v0.0.0\n)\n\nreplace (\n\t%[1]s => %[3]s\n\tprivyseal => %[4]s\n)\n",
+		sdk, version, forked, root(t)), 0o600))
+	if strings.HasPrefix(version, language[1]+".") {
+		goDoes(t, forked, strings.Fields(language[2])...)
+	}
+	if strings.HasPrefix(version, sonic[1]+".") {
+		goDoes(t, dir, strings.Fields(sonic[2])...)
+	}
+	goDoes(t, dir, "build", "-mod=mod", "-buildvcs=false", "-o", os.DevNull, ".")
+}
+
+// buildPatched builds the chain of a file of modules with a fork of the SDK, as the page has it.
+func buildPatched(t *testing.T, modules, patch string) string {
 	t.Helper()
 	dir := newDir(t)
-	fork := filepath.Join(dir, "cosmos-sdk")
-	folder := sdkFolder(t, "")
-	_, err := rig.Output(t.Context(), "cp", "-r", "--no-preserve=mode", folder, fork)
+	text, err := os.ReadFile(filepath.Join(sdkModule, modules))
 	check(t, err)
-	check(t, os.WriteFile(filepath.Join(fork, "server", "start.go"), []byte(patched(t, folder, patch)), 0o600))
-	root, err := filepath.Abs("../..")
+	version := regexp.MustCompile(`(?m)^\t` + sdk + ` (v\S+)$`).FindStringSubmatch(string(text))
+	if version == nil {
+		t.Fatalf("%s has no version of the SDK", modules)
+	}
+	sums, err := os.ReadFile(filepath.Join(sdkModule, strings.TrimSuffix(modules, ".mod")+".sum"))
 	check(t, err)
-	modules := filepath.Join(dir, "fork.mod")
-	for name, to := range map[string]string{"go.mod": modules, "go.sum": filepath.Join(dir, "fork.sum")} {
-		text, err := os.ReadFile(filepath.Join(sdkModule, name))
-		check(t, err)
-		check(t, os.WriteFile(to, text, 0o600))
-	}
-	for _, args := range [][]string{
-		{"-require=privyseal@v0.0.0", filepath.Join(fork, "go.mod")},
-		{"-replace=" + sdk + "=" + fork, "-replace=privyseal=" + root, modules},
-	} {
-		_, err := rig.Output(t.Context(), "go", append([]string{"mod", "edit"}, args...)...)
-		check(t, err)
-	}
-	return buildInside(t, "sdk", modules)
+	ours := filepath.Join(dir, "fork.mod")
+	check(t, os.WriteFile(ours, text, 0o600))
+	check(t, os.WriteFile(filepath.Join(dir, "fork.sum"), sums, 0o600))
+	forked := fork(t, dir, sdkFolder(t, version[1]), patch)
+	goDoes(t, dir, "mod", "edit", "-replace="+sdk+"="+forked, "-replace=privyseal="+root(t), ours)
+	return buildInside(t, "sdk", ours)
 }
 
 // sdkChain makes a chain of one validator whose signer is inside, and waits for blocks.
