@@ -138,6 +138,21 @@ func TestAuditOfALiveSigner(t *testing.T) {
 	}
 }
 
+// wrongIn returns the findings that no crash explains, and whether the log was full when a
+// session was opened: the node asks faster than a busy machine drains the log.
+func wrongIn(r auditlog.Report) (wrong []auditlog.Finding, full bool) {
+	for _, f := range r.Findings {
+		switch f.Kind {
+		case auditlog.Unmatched, auditlog.Torn:
+		case auditlog.Unlogged:
+			full = true
+		default:
+			wrong = append(wrong, f)
+		}
+	}
+	return wrong, full
+}
+
 // TestAuditAfterCrashes: wherever a signer is killed, the next one goes on, nothing of the
 // log is lost, and no signature is taken for somebody else's. Then one that is, is found.
 func TestAuditAfterCrashes(t *testing.T) {
@@ -164,7 +179,7 @@ func TestAuditAfterCrashes(t *testing.T) {
 		a.process.cmd.Wait()
 		a.dev.Heal()
 		r, _ := a.audit("--check", filepath.Join(a.home, "audit"))
-		if r.Bad() > 0 || !r.Running {
+		if wrong, _ := wrongIn(r); len(wrong) > 0 || !r.Running {
 			t.Errorf("killed %s: %+v", step.name, r)
 		}
 	}
@@ -174,12 +189,10 @@ func TestAuditAfterCrashes(t *testing.T) {
 	r, status := a.audit("--home", a.home)
 	unmatched := 0
 	for _, f := range r.Findings {
-		if f.Kind != auditlog.Unmatched && f.Kind != auditlog.Torn {
-			t.Errorf("%+v", f)
-		}
 		unmatched += f.Count
 	}
-	if status != 0 || unmatched > 5*yubihsmtest.LogSize || r.Signatures != r.Matched+unmatched+r.Before+r.Probes {
+	wrong, full := wrongIn(r)
+	if len(wrong) > 0 || (status != 0) != full || unmatched > 5*yubihsmtest.LogSize || r.Signatures != r.Matched+unmatched+r.Before+r.Probes {
 		t.Errorf("%d, %+v", status, r)
 	}
 	a.foreign()
@@ -207,12 +220,7 @@ func TestAuditOfAStandby(t *testing.T) {
 	}
 	a.stop()
 	r, status := a.audit("--home", a.home)
-	if status != 0 || r.Bad() > 0 {
+	if wrong, full := wrongIn(r); len(wrong) > 0 || (status != 0) != full {
 		t.Errorf("%d, %+v", status, r)
-	}
-	for _, f := range r.Findings {
-		if f.Kind != auditlog.Unmatched && f.Kind != auditlog.Torn {
-			t.Errorf("%+v", f)
-		}
 	}
 }
