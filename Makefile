@@ -132,8 +132,10 @@ test-nitro: nitro-setup
 	@PRIVYSEAL_REQUIRE_NITRO=1 PRIVYSEAL_REQUIRE_NODES=1 PRIVYSEAL_HOSTILE=qemu $(GO) test -count=1 -p 1 -timeout 60m ./test/nitro/...
 
 # Our client of a YubiHSM, and the simulator behind it, on the USB of a machine in QEMU:
-# Debian's kernel plays both ends.
+# Debian's kernel plays both ends, and a real node makes blocks there.
 test-usb:
+	@scripts/setup debian
+	@scripts/setup nodes v0.38.26
 	@scripts/setup qemu
 	@scripts/setup usb-kernel
 	@echo "== a YubiHSM on the USB, in QEMU"

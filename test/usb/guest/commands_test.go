@@ -119,12 +119,8 @@ func TestCommands(t *testing.T) {
 // TestSetup: a device with a key is erased, is away while it restarts, and is set up from
 // given words.
 func TestSetup(t *testing.T) {
-	const words = "double section release consider diet pilot flip shell mother alone what fantasy much answer lottery crew nut reopen stereo square popular addict just animal"
 	d := newDevice(t)
 	d.ProvisionEd25519(t, 7)
-	if err := os.WriteFile("/tmp/words", []byte(words), 0o600); err != nil {
-		t.Fatal(err)
-	}
 	restarted := make(chan struct{})
 	go func() {
 		defer close(restarted)
@@ -134,13 +130,21 @@ func TestSetup(t *testing.T) {
 		d.unplug()
 		d.plug()
 	}()
-	operator{t, 0}.prints(`^the YubiHSM 0007550054 at usb://7550054 is set up\n`, "yubihsm", "setup", "--device", "usb://7550054",
-		"--restore", "--words-file", "/tmp/words", "--password-dir", "/tmp/passwords", "--serial", "7550054")
+	setUp(t)
 	<-restarted
 	if n := len(d.Objects()); n != 6 {
 		t.Errorf("the device has %d objects", n)
 	}
 	operator{t, 0}.prints(`(?m)^0xfffe +opaque `, "yubihsm", "list", "--device", "usb://7550054", "--auth-key", "2", "--password-file", "/tmp/passwords/operator-password")
+}
+
+// setUp sets the device up from given words, with the passwords in /tmp/passwords.
+func setUp(t *testing.T) {
+	t.Helper()
+	const words = "double section release consider diet pilot flip shell mother alone what fantasy much answer lottery crew nut reopen stereo square popular addict just animal"
+	check(t, os.WriteFile("/tmp/words", []byte(words), 0o600))
+	operator{t, 0}.prints(`^the YubiHSM 0007550054 at usb://7550054 is set up\n`, "yubihsm", "setup", "--device", "usb://7550054",
+		"--restore", "--words-file", "/tmp/words", "--password-dir", "/tmp/passwords", "--serial", "7550054")
 }
 
 // udev does what the rule in a text says, to the device that it is for.

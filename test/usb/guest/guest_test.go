@@ -148,11 +148,18 @@ var socket struct {
 // newDevice plugs in a simulator.
 func newDevice(t *testing.T) *device {
 	t.Helper()
+	return plugIn(t, yubihsmtest.Options{})
+}
+
+// plugIn plugs in a simulator with options.
+func plugIn(t *testing.T, options yubihsmtest.Options) *device {
+	t.Helper()
 	socket.Do(func() { socket.err = openSocket() })
 	if socket.err != nil {
 		t.Fatal(socket.err)
 	}
-	d := &device{yubihsmtest.New(t, yubihsmtest.Options{Serial: 7550054}), t}
+	options.Serial = 7550054
+	d := &device{yubihsmtest.New(t, options), t}
 	socket.device.Store(d.Device)
 	d.plug()
 	t.Cleanup(func() {
