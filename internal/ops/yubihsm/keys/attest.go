@@ -86,9 +86,9 @@ func (a *attesting) run(ctx context.Context, stdout io.Writer, address string) e
 			p, text, err = a.trusted.prove(ctx, s, address, r)
 			return text, err
 		})
-		if _, unknown := errors.AsType[*yubico.IssuerError](err); unknown {
+		if unknown, ok := errors.AsType[*yubico.IssuerError](err); ok {
 			words := wordsFor(a.place.Login, address, "attest", "--key-id", fmt.Sprintf("0x%04x", a.id), "--out", out)
-			return cure.Add(err, "%s", again(err, append(words, a.trust.Words()...)))
+			return cure.Add(err, "%s", again(unknown, append(words, a.trust.Words()...)))
 		}
 		if err != nil {
 			return err

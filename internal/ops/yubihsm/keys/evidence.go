@@ -2,7 +2,6 @@ package keys
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -81,16 +80,13 @@ func (t trusted) prove(ctx context.Context, s *hsm.Session, address string, r yu
 	return p, e.PEM(), nil
 }
 
-// again says what to type to have a key attested that an error left without, if more is to be
-// done than that: the command line words.
-func again(err error, words []string) (next string) {
-	if unknown, ok := errors.AsType[*yubico.IssuerError](err); ok {
-		if i := slices.Index(words, "--sub-ca"); i >= 0 {
-			words = slices.Delete(words, i, i+2) // it is not the one
-		}
-		return fmt.Sprintf("%s, and type %s", save(unknown), cure.Command(append(words, "--sub-ca", "FILE")...))
+// again says what to do to have a key attested by the command line words, which failed for
+// a certificate that is not known here.
+func again(unknown *yubico.IssuerError, words []string) (next string) {
+	if i := slices.Index(words, "--sub-ca"); i >= 0 {
+		words = slices.Delete(words, i, i+2) // it is not the one
 	}
-	return cure.Command(words...)
+	return fmt.Sprintf("%s, and type %s", save(unknown), cure.Command(append(words, "--sub-ca", "FILE")...))
 }
 
 // save says where a certificate is that is not known here.

@@ -495,7 +495,8 @@ func TestAttestRefuses(t *testing.T) {
 		"half a device": {func(w world) {
 			w.Dev[0].Next(yubihsmtest.GetOpaque, yubihsmtest.Spoil(func(data []byte) []byte { return data[:200] }))
 		}, nil, "attests does not verify: a certificate is malformed"},
-		"a folder that isn't": {nil, []string{"--out", "nowhere/file"}, "nowhere/file: no such file or directory"},
+		"no certificate between": {func(w world) { w.File("sub-ca0", string(w.read("root0"))) }, nil, " --root root0 --sub-ca FILE`"},
+		"a folder that isn't":    {nil, []string{"--out", "nowhere/file"}, "nowhere/file: no such file or directory"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, 1)
