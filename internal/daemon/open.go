@@ -203,6 +203,7 @@ func (c *chain) openState(ctx context.Context, d *Daemon, standby bool) error {
 		PubKey:         pubKeyOf(pub),
 		Verify:         pub.Verifier(),
 		Store:          store,
+		Shared:         state.Shared,
 		Heights:        watermark.Heights{Burst: cc.HeightBurst, PerSecond: cc.HeightPerSecond, Max: cc.MaxHeight},
 		AllowSignBytes: cc.AllowSignBytes,
 		AllowRawBytes:  cc.AllowRawBytes,

@@ -126,6 +126,9 @@ type Kept struct {
 	// Files are what Create makes on this host. A command that takes back what it made
 	// removes them, if the state is as Create made it.
 	Files []string
+	// Shared says that signers of other hosts raise the mark too, all at the same time. Else
+	// the state is one signer's.
+	Shared bool
 }
 
 // Store is one store of this build.

@@ -96,8 +96,9 @@ func (s *Signer) sign(ctx context.Context, req *privval.Request, e *Event) (priv
 func (s *Signer) record(ctx context.Context, req watermark.Mark, e *Event, accepted func()) (watermark.Mark, error) {
 	defer since(time.Now(), &e.Store)
 	e.Mark = req
+	var asked bool
 	for {
-		mark, isNew, err := s.replace(ctx, req, e.Node, accepted)
+		mark, isNew, err := s.replace(ctx, req, e.Node, &asked, accepted)
 		switch {
 		case err == nil:
 			e.Mark, e.Repeated = mark, !isNew
@@ -119,12 +120,26 @@ func (s *Signer) record(ctx context.Context, req watermark.Mark, e *Event, accep
 	}
 }
 
-// replace does one attempt of record.
-func (s *Signer) replace(ctx context.Context, req watermark.Mark, node string, accepted func()) (m watermark.Mark, isNew bool, err error) {
+// current sees to it that the mark is known, and known well enough to judge a request
+// for a height. Where others raise it too, what looks far ahead of the mark may be far
+// ahead of our memory of it: then it is loaded once a request, which asked notes.
+func (s *Signer) current(ctx context.Context, height int64, asked *bool) error {
 	if !s.loaded {
 		if err := s.load(ctx); err != nil {
-			return m, false, err
+			return err
 		}
+	}
+	if !s.c.Shared || *asked || height-s.last.Mark.Height <= 1 || s.bounds().Hold != "" {
+		return nil
+	}
+	*asked = true
+	return s.load(ctx)
+}
+
+// replace does one attempt of record.
+func (s *Signer) replace(ctx context.Context, req watermark.Mark, node string, asked *bool, accepted func()) (m watermark.Mark, isNew bool, err error) {
+	if err := s.current(ctx, req.Height, asked); err != nil {
+		return m, false, err
 	}
 	m, isNew, err = watermark.Next(s.last.Mark, req)
 	if err != nil {
@@ -140,9 +155,12 @@ func (s *Signer) replace(ctx context.Context, req watermark.Mark, node string, a
 	accepted()
 	saved, err := s.c.Store.Replace(ctx, s.last, m)
 	if err != nil {
-		// The mark may be written, may be written later, or never. Until it was
-		// loaded again nothing can be decided.
-		s.loaded, s.tried = false, attempt{m, node}
+		// Until it was loaded again nothing can be decided: somebody else was faster, or
+		// the mark may be written, may be written later, or never.
+		s.loaded = false
+		if !errors.Is(err, watermark.ErrMoved) {
+			s.tried = attempt{m, node, max(m.Height, s.tried.height)}
+		}
 		return m, false, fmt.Errorf("cannot record %v: %w", m, err)
 	}
 	if !saved.Mark.Equal(m) {
@@ -151,19 +169,19 @@ func (s *Signer) replace(ctx context.Context, req watermark.Mark, node string, a
 	}
 	s.heights.Spend(s.last.Mark, m, time.Now())
 	s.setLast(saved)
-	s.asker = node
+	s.asker, s.tried = node, attempt{}
 	return m, true, nil
 }
 
 // whose returns the suffix that distinguishes a node which contradicts itself, an
 // alarm, from one that comes second, which is routine where two nodes share a
-// key.
+// key. Of a mark that is shared, only what we know to have raised ourselves counts.
 func (s *Signer) whose(err error, node string) string {
 	refused, _ := errors.AsType[*watermark.RefusedError](err)
 	if !slices.Contains(byNode, refused.Reason) {
 		return ""
 	}
-	if s.asker == node || s.asker == "" && s.nodes.Load() <= 1 {
+	if s.asker == node || s.asker == "" && s.nodes.Load() <= 1 && !s.c.Shared {
 		return sameNode
 	}
 	return otherNode

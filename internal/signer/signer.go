@@ -44,6 +44,9 @@ type Config struct {
 	// Store keeps the mark of ChainID and PubKey. The Signer becomes its only
 	// user; closing it stays with the caller.
 	Store watermark.Store
+	// Shared says that other signers, each with nodes of its own, raise the mark in the
+	// Store too: to lose a race, and to find the mark above what we know, is routine.
+	Shared bool
 	// Heights bounds by how much requests raise the height. The zero value has
 	// the default bounds.
 	Heights watermark.Heights
@@ -110,7 +113,7 @@ type Signer struct {
 	last    watermark.Saved // as loaded or acknowledged
 	loaded  bool            // false: what the store holds is unknown
 	asker   string          // the node that raised the mark, "" after a start
-	tried   attempt         // the last write whose outcome is unknown
+	tried   attempt         // writes since last whose outcome is unknown
 	empty   []byte          // signature over no bytes, made when first needed
 
 	seen  atomic.Pointer[watermark.Saved] // last, for everybody
@@ -121,6 +124,7 @@ type Signer struct {
 // the state cannot be used.
 func New(ctx context.Context, c Config) (*Signer, error) {
 	s := &Signer{c: c, heights: c.Heights, turn: make(chan struct{}, 1)}
+	s.heights.Shared = c.Shared
 	s.SetNodes(c.Nodes)
 	if err := s.load(ctx); err != nil {
 		return nil, err
@@ -136,6 +140,7 @@ func (s *Signer) SetNodes(n int) { s.nodes.Store(int64(n)) }
 func (s *Signer) Last() watermark.Saved { return *s.seen.Load() }
 
 func (s *Signer) load(ctx context.Context) error {
+	s.loaded = false
 	saved, err := s.c.Store.Load(ctx)
 	if err != nil {
 		return err
@@ -148,14 +153,26 @@ func (s *Signer) load(ctx context.Context) error {
 			return fmt.Errorf("cannot use the state of chain %s, now at %v and before at %v: %w; nothing is signed with it: put back the newest state, or end what else writes it", s.c.ChainID, saved.Mark, before.Mark, errWentBack)
 		}
 		if !same {
-			s.asker = s.tried.by(saved.Mark)
-			s.heights.Spend(before.Mark, saved.Mark, time.Now())
+			s.moved(before.Mark, saved.Mark)
 		}
 	}
-	s.loaded, s.tried = true, attempt{}
+	s.loaded = true
 	s.heights.Loaded(saved, time.Now())
 	s.setLast(saved)
 	return nil
+}
+
+// moved notes that the mark was found above what we knew: by a write of ours whose
+// outcome was unknown, by another signer, or both. Of a mark that is shared we pay for
+// what we may have raised; what others do is theirs to bound.
+func (s *Signer) moved(from, to watermark.Mark) {
+	s.asker = s.tried.by(to)
+	if !s.c.Shared {
+		s.heights.Spend(from, to, time.Now())
+	} else if s.tried.height > 0 {
+		s.heights.Spend(from, watermark.Mark{Height: min(s.tried.height, to.Height)}, time.Now())
+	}
+	s.tried = attempt{}
 }
 
 func (s *Signer) setLast(saved watermark.Saved) {
@@ -163,10 +180,13 @@ func (s *Signer) setLast(saved watermark.Saved) {
 	s.seen.Store(&saved)
 }
 
-// attempt is a write whose outcome is unknown, and the node that asked for it.
+// attempt is the last write whose outcome is unknown, and the node that asked for it.
 type attempt struct {
 	mark watermark.Mark
 	node string
+	// height is the highest of all such writes. They replace one and the same mark, so
+	// that at most one of them can come true.
+	height int64
 }
 
 // by returns the node that raised the mark to m, or "" if that was not us.

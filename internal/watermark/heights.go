@@ -55,6 +55,7 @@ type Heights struct {
 	PerSecond int64 // refill; 0 is DefaultHeightPerSecond
 	Max       int64 // highest height that is ever signed; 0: no limit
 	Floor     int64 // nothing at or below it is signed
+	Shared    bool  // other signers raise the mark too, so that every load but the first is routine
 
 	loaded bool
 	level  float64
@@ -84,12 +85,14 @@ func (h *Heights) perSecond() float64 {
 // Loaded notes that s was loaded. The first load of a process fills the bucket,
 // whatever the age of the mark: the clock, and a file's time, are not to be
 // trusted with more. Later loads (after a store failed) add nothing, so that
-// failures cannot be used to fill it.
+// failures cannot be used to fill it. Each opens the gap anew, but those of a mark that
+// is shared: with it, to load is what a lost race and a twin that is ahead cost.
 func (h *Heights) Loaded(s Saved, now time.Time) {
 	if !h.loaded {
 		h.level, h.at, h.start = float64(h.burst()), now, s.Mark.Height
 	}
-	h.loaded, h.first = true, true
+	h.first = h.first || !h.loaded || !h.Shared
+	h.loaded = true
 }
 
 // Allow judges m, the mark that is to be signed: a new one, or last itself. It
