@@ -26,6 +26,9 @@ endif
 # No test may skip the OpenBao server where it can be installed.
 OPENBAO := PRIVYSEAL_REQUIRE_OPENBAO=$$(scripts/setup can-openbao 2>/dev/null && echo 1)
 
+# Nor etcd, which is built like the nodes.
+ETCD := PRIVYSEAL_REQUIRE_ETCD=1
+
 # Nor Yubico's programs, which judge our simulator of a YubiHSM 2.
 YUBIHSM := PRIVYSEAL_REQUIRE_YUBIHSM=$$(scripts/setup can-yubihsm 2>/dev/null && echo 1)
 
@@ -56,6 +59,7 @@ setup:
 	@scripts/setup debian
 	@scripts/setup nodes
 	@scripts/setup promtool
+	@scripts/setup etcd
 	@scripts/setup openbao
 	@scripts/setup yubihsm
 .PHONY: setup
@@ -78,20 +82,20 @@ packages:
 
 unit:
 	@echo "== unit tests, vectors, fuzz seeds, scripts, crash tests"
-	@$(OPENBAO) $(YUBIHSM) PRIVYSEAL_REQUIRE_PROMTOOL=$$(scripts/setup can-qemu 2>/dev/null && echo 1) PRIVYSEAL_REQUIRE_NODES=1 $(GO) test $(PACKAGES) ./test/crash/... ./test/nitro/hostile ./test/mutants ./test/yubihsm
+	@$(ETCD) $(OPENBAO) $(YUBIHSM) PRIVYSEAL_REQUIRE_PROMTOOL=$$(scripts/setup can-qemu 2>/dev/null && echo 1) PRIVYSEAL_REQUIRE_NODES=1 $(GO) test $(PACKAGES) ./test/crash/... ./test/nitro/hostile ./test/mutants ./test/yubihsm
 
 # Each fault of the lists in test/mutants, put into the code, makes a test fail.
 # `make test` runs about a hundred of them, at each commit the next.
 mutants:
 	@echo "== mutants, all of them"
-	@$(OPENBAO) $(YUBIHSM) PRIVYSEAL_REQUIRE_NODES=1 $(GO) run ./test/mutants
+	@$(ETCD) $(OPENBAO) $(YUBIHSM) PRIVYSEAL_REQUIRE_NODES=1 $(GO) run ./test/mutants
 mutants-share:
 	@echo "== mutants, the share of this commit"
-	@$(OPENBAO) $(YUBIHSM) PRIVYSEAL_REQUIRE_NODES=1 $(GO) run ./test/mutants -share
+	@$(ETCD) $(OPENBAO) $(YUBIHSM) PRIVYSEAL_REQUIRE_NODES=1 $(GO) run ./test/mutants -share
 
 race:
 	@echo "== race detector"
-	@CGO_ENABLED=1 $(OPENBAO) $(YUBIHSM) PRIVYSEAL_REQUIRE_NODES=1 $(GO) test -race ./aiakos ./internal/... ./test/nitro/hostile
+	@CGO_ENABLED=1 $(ETCD) $(OPENBAO) $(YUBIHSM) PRIVYSEAL_REQUIRE_NODES=1 $(GO) test -race ./aiakos ./internal/... ./test/nitro/hostile
 
 # What operators do, in any order: 2,000 random stories, and those that are kept.
 operators:
@@ -107,7 +111,7 @@ interop:
 
 nodes:
 	@echo "== real nodes"
-	@$(OPENBAO) PRIVYSEAL_REQUIRE_NODES=1 $(GO) test -count=1 -timeout 60m ./test/e2e
+	@$(ETCD) $(OPENBAO) PRIVYSEAL_REQUIRE_NODES=1 $(GO) test -count=1 -timeout 60m ./test/e2e
 
 # Other signers' own programs sign a real chain, and privyseal takes over: tmkms, built by
 # cargo, and a cluster of Horcrux. tmkms does so on a simulated YubiHSM, too. The tests of

@@ -169,6 +169,7 @@ var mayImport = map[string]string{
 	"internal/terminal/terminaltest":       "golang.org/x/sys/unix",
 	"internal/key/nitrokms/kmstest":        "",
 	"internal/key/vault/vaulttest":         "",
+	"internal/etcd/etcdtest":               "",
 	"internal/key/yubihsm/yubihsmtest":     "filippo.io/edwards25519 github.com/decred/dcrd/dcrec/secp256k1/v4 github.com/decred/dcrd/dcrec/secp256k1/v4/ecdsa",
 	"internal/ops/yubihsm/setup/setuptest": "internal/terminal/terminaltest",
 	"internal/ops/yubihsm/reachtest": "internal/cli internal/config internal/cure internal/key/soft internal/key/soft/keyfile internal/key/yubihsm internal/key/yubihsm/yubihsmtest internal/ops/yubihsm/reach internal/provider " +
@@ -177,7 +178,7 @@ var mayImport = map[string]string{
 }
 
 // testOnly are packages that production code must not import.
-var testOnly = []string{"testing", module + "/internal/filestore/filestoretest", module + "/internal/command/screen/screentest", module + "/internal/watermark/storetest", module + "/internal/privval/privvaltest", module + "/internal/key/nitrokms/kmstest", module + "/internal/key/vault/vaulttest",
+var testOnly = []string{"testing", module + "/internal/filestore/filestoretest", module + "/internal/command/screen/screentest", module + "/internal/watermark/storetest", module + "/internal/privval/privvaltest", module + "/internal/key/nitrokms/kmstest", module + "/internal/key/vault/vaulttest", module + "/internal/etcd/etcdtest",
 	module + "/internal/ops/nitro/nitrotest", module + "/internal/key/yubihsm/yubihsmtest", module + "/internal/terminal/terminaltest",
 	module + "/internal/ops/yubihsm/reachtest", module + "/internal/terminal/terminaltest",
 	module + "/internal/ops/yubihsm/setup/setuptest"}
