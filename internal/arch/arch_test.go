@@ -88,7 +88,8 @@ var mayImport = map[string]string{
 	"internal/awspolicy": "internal/nitro internal/strictjson",
 
 	// Programs: what runs inside an enclave, and what runs outside of it.
-	"internal/key/nitrokms": "internal/claims internal/secret internal/strictjson",
+	"internal/awsjson":      "internal/secret internal/strictjson",
+	"internal/key/nitrokms": "internal/awsjson internal/claims internal/secret internal/strictjson",
 	"internal/enclave": "internal/claims internal/hostlink internal/key/soft internal/oplog internal/policy internal/privval internal/pubkey " +
 		"internal/secret internal/session internal/signer internal/watermark",
 	"internal/enclave/nitro": "internal/claims internal/enclave internal/hostlink internal/key/nitrokms internal/nitro/nsm internal/policy " +

@@ -3,7 +3,7 @@
 // envelopes in its answers, and writes and reads wrapped keys.
 //
 // Its KMS client knows two calls, GenerateDataKey and Decrypt, both with an
-// attestation document. It is written by hand on crypto/tls: the SDK would make
+// attestation document. It is written by hand on crypto/tls and internal/awsjson: the SDK would make
 // half of the measured program, and of its features we want none. Nothing here
 // reads configuration, environment or files, or knows what a key signs.
 //

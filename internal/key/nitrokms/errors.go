@@ -1,7 +1,6 @@
 package nitrokms
 
 import (
-	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -9,8 +8,8 @@ import (
 	"net"
 	"strings"
 
+	"privyseal/internal/awsjson"
 	"privyseal/internal/secret"
-	"privyseal/internal/strictjson"
 )
 
 // The reasons for which a call fails. They come wrapped in an *[Error].
@@ -132,57 +131,29 @@ var byCode = map[string]error{
 	"ServiceUnavailableException":         errUnavailable,
 }
 
-// refusal makes an error of an answer that is not 200: {"__type": code,
-// "message": text}, code perhaps after a prefix and "#".
-func (a *answer) refusal(op string, c secret.AWS) *Error {
-	var body struct {
-		Type    string `json:"__type"`
-		Message string `json:"message"`
-	}
-	// An answer of something in between has no JSON; its status remains.
-	if err := strictjson.Unmarshal(a.body, &body); err != nil {
-		body.Type, body.Message = "", ""
-	}
-	code := cmp.Or(body.Type, a.header.Get("X-Amzn-Errortype"))
-	code, _, _ = strings.Cut(code[strings.LastIndexByte(code, '#')+1:], ":")
-	e := &Error{Op: op, Code: printable(code, 60), Message: printable(body.Message, 300),
-		RequestID: printable(a.header.Get("X-Amzn-Requestid"), 60)}
-	reason, known := byCode[code]
+// refusal makes an error of an answer that is not 200.
+func refusal(a *awsjson.Answer, op string, c secret.AWS) *Error {
+	r := a.Refusal(c)
+	e := &Error{Op: op, Code: r.Code, Message: r.Message, RequestID: r.RequestID}
+	reason, known := byCode[r.Code]
 	switch {
 	case known:
 		e.Reason = reason
-	case a.status == 429:
+	case a.Status == 429:
 		e.Reason = errBusy
-	case a.status >= 500:
+	case a.Status >= 500:
 		e.Reason = errUnavailable
 	default:
 		e.Reason = errRequest
 	}
-	if e.Code == "" {
-		e.Code = fmt.Sprintf("HTTP status %d", a.status)
-	}
-	late := strings.HasPrefix(body.Message, "Signature expired") || strings.HasPrefix(body.Message, "Signature not yet current")
-	if e.Reason == errCredentials && late {
+	if e.Reason == errCredentials && r.Late {
 		e.Reason = errClock
 	}
-	// Such a message can quote the request, with the session token in it.
-	token := c.SessionToken.Reveal()
-	if e.Reason == errCredentials || token != "" && strings.Contains(e.Message, token[:min(len(token), 16)]) {
+	// Such a message can quote the request.
+	if e.Reason == errCredentials {
 		e.Message = ""
 	}
 	return e
-}
-
-// printable returns at most n bytes of s, and only ASCII that changes no
-// terminal and no log line.
-func printable(s string, n int) string {
-	s = strings.Map(func(r rune) rune {
-		if r < ' ' || r > '~' {
-			return '?'
-		}
-		return r
-	}, s)
-	return s[:min(len(s), n)]
 }
 
 // failure makes an error of a call that got no answer.
@@ -193,7 +164,7 @@ func failure(ctx context.Context, op string, err error) *Error {
 	var alert *net.OpError // what crypto/tls makes of an alert, sent or received
 	var timeout net.Error
 	switch {
-	case errors.Is(err, errHTTP):
+	case errors.Is(err, awsjson.ErrHTTP):
 		e.Reason = errAnswer
 	case errors.As(err, &cert), errors.As(err, &record), errors.As(err, &alert) && (alert.Op == "remote error" || alert.Op == "local error"):
 		e.Reason = errTLS

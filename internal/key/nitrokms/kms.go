@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"privyseal/internal/awsjson"
 	"privyseal/internal/secret"
 	"privyseal/internal/strictjson"
 )
@@ -132,7 +133,7 @@ func (k *Client) decrypt(ctx context.Context, c secret.AWS, ciphertext []byte, e
 
 // attested makes a call whose answer is for this enclave only, and opens it.
 func (k *Client) attested(ctx context.Context, c secret.AWS, op string, request func(recipientInfo) any) ([]byte, *recipientAnswer, error) {
-	if !usable(c) {
+	if !awsjson.Usable(c) {
 		return nil, nil, &Error{Op: op, Reason: errCredentials, Message: "there are none, or they are malformed"}
 	}
 	recipient, err := k.recipient()
@@ -156,7 +157,7 @@ func (k *Client) attested(ctx context.Context, c secret.AWS, op string, request 
 		return nil, nil, &Error{Op: op, Reason: errAnswer, Message: "it is not the JSON that was expected"}
 	}
 	if a.KeyId != k.c.KeyARN {
-		return nil, nil, &Error{Op: op, Reason: errAnswer, Message: fmt.Sprintf("it is about the key %q", printable(a.KeyId, maxARN))}
+		return nil, nil, &Error{Op: op, Reason: errAnswer, Message: fmt.Sprintf("it is about the key %q", awsjson.Printable(a.KeyId, maxARN))}
 	}
 	if len(a.Plaintext) > 0 {
 		return nil, nil, &Error{Op: op, Reason: errAnswer, Message: "it holds the secret in the clear: this KMS ignores attestation"}
@@ -197,14 +198,15 @@ func (k *Client) attempt(ctx context.Context, c secret.AWS, op string, body []by
 	// Not the TLS connection's Close, which waits to say goodbye.
 	defer conn.NetConn().Close()
 	defer context.AfterFunc(ctx, func() { conn.NetConn().Close() })()
-	a, err := exchange(conn, k.headers(c, op, body), body)
+	a, err := awsjson.NewConn(conn).Do(awsjson.Request{Service: "kms", Region: k.region, Host: k.c.ServerName,
+		Type: "application/x-amz-json-1.1", Target: "TrentService." + op, Body: body}, c, k.c.Now())
 	switch {
 	case err != nil:
 		return nil, failure(ctx, op, err)
-	case a.status != 200:
-		return nil, a.refusal(op, c)
+	case a.Status != 200:
+		return nil, refusal(a, op, c)
 	}
-	return a.body, nil
+	return a.Body, nil
 }
 
 // connect returns a connection that ends in KMS.
@@ -224,19 +226,4 @@ func (k *Client) connect(ctx context.Context) (*tls.Conn, error) {
 		return nil, err
 	}
 	return conn, nil
-}
-
-// headers returns the headers of a call, its signature last.
-func (k *Client) headers(c secret.AWS, op string, body []byte) []header {
-	at := k.c.Now()
-	list := []header{
-		{"content-type", "application/x-amz-json-1.1"},
-		{"host", k.c.ServerName},
-		{"x-amz-date", at.UTC().Format(timeFormat)},
-	}
-	if token := c.SessionToken.Reveal(); token != "" {
-		list = append(list, header{"x-amz-security-token", token})
-	}
-	list = append(list, header{"x-amz-target", "TrentService." + op})
-	return append(list, header{"authorization", authorize(c, k.region, "kms", at, list, body)})
 }

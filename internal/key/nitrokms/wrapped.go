@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"time"
 
+	"privyseal/internal/awsjson"
 	"privyseal/internal/claims"
 	"privyseal/internal/secret"
 )
@@ -125,7 +126,7 @@ func (k *Client) Unwrap(ctx context.Context, c secret.AWS, wrapped []byte) (secr
 		return secret.Key{}, fmt.Errorf("cannot unwrap the key: %w", err)
 	}
 	if h.KeyARN != k.c.KeyARN {
-		return secret.Key{}, &Error{Op: "Decrypt", Reason: errOtherKey, Message: "it says " + printable(h.KeyARN, maxARN)}
+		return secret.Key{}, &Error{Op: "Decrypt", Reason: errOtherKey, Message: "it says " + awsjson.Printable(h.KeyARN, maxARN)}
 	}
 	dataKey, err := k.decrypt(ctx, c, h.dataKey, EncryptionContext(h.ChainID, h.Public))
 	if err != nil {

@@ -1,8 +1,8 @@
-package nitrokms
+package awsjson
 
 import (
 	"errors"
-	"net/textproto"
+	"io"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -21,8 +21,8 @@ func TestAnswers(t *testing.T) {
 		"chunked":           {"HTTP/1.1 200 OK\r\nTransfer-Encoding: Chunked\r\n\r\n1\r\nh\r\n001\r\ni\r\n0\r\n\r\n", "hi"},
 		"chunked and empty": {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", ""},
 	} {
-		a, err := readAnswer(iotest.OneByteReader(strings.NewReader(test.raw)))
-		if err != nil || string(a.body) != test.body {
+		a, err := answerOf(iotest.OneByteReader(strings.NewReader(test.raw)))
+		if err != nil || string(a.Body) != test.body {
 			t.Errorf("%s: %v, %v", name, a, err)
 		}
 	}
@@ -58,7 +58,7 @@ func TestRefusedAnswers(t *testing.T) {
 		"chunks cut off":       "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n",
 		"trailer":              "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX: y\r\n\r\n",
 	} {
-		if a, err := readAnswer(strings.NewReader(raw)); !errors.Is(err, errHTTP) {
+		if a, err := answerOf(strings.NewReader(raw)); !errors.Is(err, ErrHTTP) {
 			t.Errorf("%s: %v, %v", name, a, err)
 		}
 	}
@@ -69,26 +69,26 @@ func FuzzAnswer(f *testing.F) {
 	f.Add("HTTP/1.1 400 X\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nh\r\n001\r\ni\r\n0\r\n\r\n")
 	f.Add("HTTP/1.1 400 X\r\nX-Amzn-Requestid: 1\r\nContent-Length: 32\r\n\r\n{\"__type\":\"X\",\"message\":\"\\u001b\"}")
 	f.Fuzz(func(t *testing.T, raw string) {
-		a, err := readAnswer(strings.NewReader(raw))
+		a, err := answerOf(strings.NewReader(raw))
 		if err != nil {
 			return
 		}
-		if len(a.body) > maxBody || len(a.body) > len(raw) || a.status < 200 || a.status > 599 {
-			t.Errorf("status %d, %d bytes", a.status, len(a.body))
+		if len(a.Body) > maxBody || len(a.Body) > len(raw) || a.Status < 200 || a.Status > 599 {
+			t.Errorf("status %d, %d bytes", a.Status, len(a.Body))
 		}
-		for _, r := range a.refusal("Decrypt", creds).Error() {
-			if r < ' ' || r > '~' {
-				t.Errorf("an error with %q", r)
+		r := a.Refusal(secret.AWS{})
+		for _, c := range r.Code + r.Message + r.RequestID {
+			if c < ' ' || c > '~' {
+				t.Errorf("a refusal with %q", c)
 			}
 		}
 	})
 }
 
-// What AWS, or whoever answers, says acts on no terminal.
-func TestRefusalsArePrintable(t *testing.T) {
-	a := answer{status: 400, header: textproto.MIMEHeader{"X-Amzn-Requestid": {"id\x1b[31m"}}, body: []byte(`{"__type":"Odd\u001b]0;title\u0007Exception","message":"a\u001b[2Jb\u0000c\nd\u007f"}`)}
-	e := a.refusal("Decrypt", secret.AWS{})
-	if want := "cannot call Decrypt of KMS: " + errRequest.Error() + " (Odd?]0;title?Exception a?[2Jb?c?d?) [request id?[31m]"; e.Error() != want {
-		t.Errorf("%q, want %q", e.Error(), want)
-	}
+// answerOf reads one answer.
+func answerOf(r io.Reader) (*Answer, error) {
+	return NewConn(struct {
+		io.Reader
+		io.Writer
+	}{r, io.Discard}).read()
 }

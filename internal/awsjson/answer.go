@@ -1,4 +1,4 @@
-package nitrokms
+package awsjson
 
 import (
 	"bufio"
@@ -8,6 +8,7 @@ import (
 	"net/textproto"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // Limits in bytes of an answer.
@@ -16,54 +17,66 @@ const (
 	maxBody    = 64 << 10
 )
 
-// answer is an HTTP answer.
-type answer struct {
-	status int
+// dateHeader is the form of the header Date (RFC 9110, 5.6.7).
+const dateHeader = "Mon, 02 Jan 2006 15:04:05 GMT"
+
+// Conn is a connection to a service. It is for one call at a time.
+type Conn struct {
+	conn    io.ReadWriter
+	limited io.LimitedReader
+	r       *bufio.Reader
+	tp      *textproto.Reader // on r
+}
+
+// NewConn returns a Conn on a connection that nothing was read from.
+func NewConn(conn io.ReadWriter) *Conn {
+	c := &Conn{conn: conn, limited: io.LimitedReader{R: conn}}
+	c.r = bufio.NewReader(&c.limited)
+	c.tp = textproto.NewReader(c.r)
+	return c
+}
+
+// Answer is an answer of a service.
+type Answer struct {
+	Status int // from 200 to 599
+	Body   []byte
+	// Last says that the server ends the connection after it.
+	Last bool
+	// Date is when it was made by the server's clock, in whole seconds; zero if the server does
+	// not say.
+	Date time.Time
+
 	header textproto.MIMEHeader
-	body   []byte
 }
 
-var errHTTP = errors.New("it is not an HTTP/1.1 response")
+// ErrHTTP says that what came was no answer, or broke off.
+var ErrHTTP = errors.New("it is not an HTTP/1.1 response")
 
-// exchange sends one POST to "/" and reads the answer (RFC 9112). The
-// connection is of no use afterwards.
-func exchange(conn io.ReadWriter, headers []header, body []byte) (*answer, error) {
-	var b strings.Builder
-	b.WriteString("POST / HTTP/1.1\r\n")
-	for _, h := range headers {
-		b.WriteString(h.name + ": " + h.value + "\r\n")
-	}
-	b.WriteString("connection: close\r\ncontent-length: " + strconv.Itoa(len(body)) + "\r\n\r\n")
-	if _, err := conn.Write(append([]byte(b.String()), body...)); err != nil {
-		return nil, err
-	}
-	return readAnswer(conn)
-}
-
-func readAnswer(conn io.Reader) (*answer, error) {
-	limited := &io.LimitedReader{R: conn, N: maxHeaders}
-	r := bufio.NewReader(limited)
-	tp := textproto.NewReader(r)
-	line, err := tp.ReadLine()
+// read reads one answer (RFC 9112).
+func (c *Conn) read() (*Answer, error) {
+	c.limited.N = maxHeaders
+	line, err := c.tp.ReadLine()
 	if err != nil {
 		return nil, malformed(err)
 	}
-	a := &answer{}
-	if a.status, err = parseStatus(line); err != nil {
+	a := &Answer{}
+	if a.Status, err = parseStatus(line); err != nil {
 		return nil, err
 	}
-	if a.header, err = tp.ReadMIMEHeader(); err != nil {
+	if a.header, err = c.tp.ReadMIMEHeader(); err != nil {
 		return nil, malformed(err)
 	}
-	limited.N = 2 * maxBody // what chunks may cost in all
+	a.Last = strings.EqualFold(a.header.Get("Connection"), "close")
+	a.Date, _ = time.Parse(dateHeader, a.header.Get("Date"))
+	c.limited.N = 2 * maxBody // what chunks may cost in all
 	length, encoding := a.header.Values("Content-Length"), a.header.Values("Transfer-Encoding")
 	switch {
 	case len(length) == 1 && len(encoding) == 0:
-		a.body, err = readBody(r, length[0], 10)
+		a.Body, err = readBody(c.r, length[0], 10)
 	case len(length) == 0 && len(encoding) == 1 && strings.EqualFold(encoding[0], "chunked"):
-		a.body, err = readChunks(r)
+		a.Body, err = readChunks(c.r)
 	default:
-		err = fmt.Errorf("%w: it does not give its length", errHTTP)
+		err = fmt.Errorf("%w: it does not give its length", ErrHTTP)
 	}
 	if err != nil {
 		return nil, malformed(err)
@@ -77,7 +90,7 @@ func parseStatus(line string) (int, error) {
 	code, _, _ := strings.Cut(rest, " ")
 	status, err := strconv.ParseUint(code, 10, 16)
 	if version != "HTTP/1.1" || len(code) != 3 || err != nil || status < 200 || status > 599 {
-		return 0, fmt.Errorf("%w: it begins with %.40q", errHTTP, line)
+		return 0, fmt.Errorf("%w: it begins with %.40q", ErrHTTP, line)
 	}
 	return int(status), nil
 }
@@ -86,7 +99,7 @@ func parseStatus(line string) (int, error) {
 func readBody(r io.Reader, number string, base int) ([]byte, error) {
 	n, err := strconv.ParseUint(number, base, 32)
 	if err != nil || n > maxBody {
-		return nil, fmt.Errorf("%w: a length of %.40q", errHTTP, number)
+		return nil, fmt.Errorf("%w: a length of %.40q", ErrHTTP, number)
 	}
 	body := make([]byte, n)
 	_, err = io.ReadFull(r, body)
@@ -106,13 +119,13 @@ func readChunks(r *bufio.Reader) ([]byte, error) {
 			return nil, err
 		}
 		if body = append(body, chunk...); len(body) > maxBody {
-			return nil, fmt.Errorf("%w: it is too long", errHTTP)
+			return nil, fmt.Errorf("%w: it is too long", ErrHTTP)
 		}
 		if line, err = readLine(r); err != nil {
 			return nil, err
 		}
 		if line != "" {
-			return nil, fmt.Errorf("%w: a chunk does not end", errHTTP)
+			return nil, fmt.Errorf("%w: a chunk does not end", ErrHTTP)
 		}
 		if len(chunk) == 0 {
 			return body, nil
@@ -128,15 +141,15 @@ func readLine(r *bufio.Reader) (string, error) {
 	return strings.TrimSuffix(string(line[:len(line)-1]), "\r"), nil
 }
 
-// malformed makes errHTTP of what a reader says of the bytes that came, and
+// malformed makes ErrHTTP of what a reader says of the bytes that came, and
 // leaves what the connection says.
 func malformed(err error) error {
 	var protocol textproto.ProtocolError
 	switch {
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, bufio.ErrBufferFull):
-		return fmt.Errorf("%w: it is cut off, or too long", errHTTP)
+		return fmt.Errorf("%w: it is cut off, or too long", ErrHTTP)
 	case errors.As(err, &protocol):
-		return fmt.Errorf("%w: a header is malformed", errHTTP)
+		return fmt.Errorf("%w: a header is malformed", ErrHTTP)
 	}
 	return err
 }

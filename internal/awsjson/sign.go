@@ -1,4 +1,4 @@
-package nitrokms
+package awsjson
 
 import (
 	"crypto/hmac"
@@ -10,8 +10,8 @@ import (
 	"privyseal/internal/secret"
 )
 
-// usable reports whether the credentials can stand in headers.
-func usable(c secret.AWS) bool {
+// Usable reports whether credentials can stand in headers.
+func Usable(c secret.AWS) bool {
 	plain := func(s string) bool {
 		return !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' })
 	}

@@ -1,4 +1,4 @@
-package nitrokms
+package awsjson
 
 import (
 	"os"
