@@ -71,7 +71,8 @@ var mayImport = map[string]string{
 	"internal/key/yubihsm/backup":    "internal/key/soft internal/pubkey yubihsm github.com/decred/dcrd/dcrec/secp256k1/v4",
 
 	// Stores.
-	"internal/filestore": "internal/shell internal/watermark golang.org/x/sys/unix",
+	"internal/filestore":  "internal/shell internal/watermark golang.org/x/sys/unix",
+	"internal/sharedmark": "internal/watermark",
 
 	// Across the wall of an enclave.
 	"internal/hostlink": "internal/secret internal/strictjson internal/watermark",
@@ -166,6 +167,7 @@ var mayImport = map[string]string{
 	"internal/ops/nitro/nitrotest":         "internal/eif internal/nitro internal/ops/nitro/image internal/policy github.com/fxamacker/cbor/v2",
 	"internal/command/screen/screentest":   "internal/command/screen github.com/google/go-cmp/cmp",
 	"internal/watermark/storetest":         "internal/watermark",
+	"internal/sharedmark/enginetest":       "internal/sharedmark",
 	"internal/filestore/filestoretest":     "internal/filestore internal/watermark",
 	"internal/terminal/terminaltest":       "golang.org/x/sys/unix",
 	"internal/key/nitrokms/kmstest":        "",
@@ -182,7 +184,8 @@ var mayImport = map[string]string{
 var testOnly = []string{"testing", module + "/internal/filestore/filestoretest", module + "/internal/command/screen/screentest", module + "/internal/watermark/storetest", module + "/internal/privval/privvaltest", module + "/internal/key/nitrokms/kmstest", module + "/internal/key/vault/vaulttest", module + "/internal/etcd/etcdtest",
 	module + "/internal/ops/nitro/nitrotest", module + "/internal/key/yubihsm/yubihsmtest", module + "/internal/terminal/terminaltest",
 	module + "/internal/ops/yubihsm/reachtest", module + "/internal/terminal/terminaltest",
-	module + "/internal/ops/yubihsm/setup/setuptest"}
+	module + "/internal/ops/yubihsm/setup/setuptest",
+	module + "/internal/sharedmark/enginetest"}
 
 // unsafeIoctl are the packages that hand a struct to the kernel by its address.
 var unsafeIoctl = []string{"yubihsm/internal/usbfs", "internal/nitro/nsm", "internal/enclave/nitro"}
