@@ -120,7 +120,7 @@ func (c *Cluster) begin(i int, flags ...string) error {
 		"--listen-client-urls", c.url(m.client), "--advertise-client-urls", c.url(m.client),
 		"--listen-peer-urls", c.url(m.peer), "--initial-advertise-peer-urls", c.url(m.peer),
 		"--initial-cluster", c.initial(c.members), "--initial-cluster-token", c.token,
-		"--heartbeat-interval", "50", "--election-timeout", "500"}
+		"--strict-reconfig-check=false", "--heartbeat-interval", "50", "--election-timeout", "500"}
 	if !c.options.Plain {
 		for _, of := range []string{"", "peer-"} {
 			args = append(args, "--"+of+"cert-file", m.certificate.Certificate, "--"+of+"key-file", m.certificate.Key,
@@ -151,10 +151,16 @@ func (c *Cluster) ctl(endpoints []string, args ...string) (string, error) {
 	return c.tool("etcdctl", append([]string{"--endpoints", strings.Join(endpoints, ","), "--command-timeout", "30s"}, args...))
 }
 
+// isOld reports whether it is etcd 3.4, which has no etcdutl.
+func (c *Cluster) isOld() bool { return strings.HasPrefix(c.Version, "v3.4.") }
+
 // tool runs etcdctl or etcdutl.
 func (c *Cluster) tool(name string, args []string) (string, error) {
 	cmd := exec.Command(filepath.Join(c.bin, name+"-"+c.Version), args...)
-	cmd.Env = []string{"HOME=" + c.dir, "ETCDCTL_API=3"}
+	cmd.Env = []string{"HOME=" + c.dir}
+	if c.isOld() {
+		cmd.Env = append(cmd.Env, "ETCDCTL_API=3")
+	}
 	if !c.options.Plain {
 		cmd.Env = append(cmd.Env, "ETCDCTL_CACERT="+c.CA.File, "ETCDCTL_CERT="+c.Root.Certificate, "ETCDCTL_KEY="+c.Root.Key)
 	}

@@ -2,6 +2,11 @@ package etcdtest
 
 import (
 	"encoding/json"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -120,4 +125,72 @@ func (c *Cluster) leader() (int, bool) {
 		}
 	}
 	return leads, leads >= 0
+}
+
+// Fill writes values outside of /privyseal/ until etcd is out of space. Give it a small
+// quota: Options.Flags "--quota-backend-bytes=16777216".
+func (c *Cluster) Fill(t testing.TB) {
+	t.Helper()
+	value := strings.Repeat("x", 120<<10) // what a command line may have
+	for i := range 1000 {
+		_, err := c.ctl(c.Endpoints(), "put", "/filling", value)
+		if err != nil && strings.Contains(err.Error(), "database space exceeded") {
+			t.Logf("out of space after %d values", i)
+			return
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Fatal("etcd is not out of space after 120 MB")
+}
+
+// MakeRoom is what an operator does then: compaction, defragmentation, and the end of the
+// alarm.
+func (c *Cluster) MakeRoom(t testing.TB) {
+	t.Helper()
+	c.Compact(t)
+	c.Ctl(t, "defrag")
+	c.Ctl(t, "alarm", "disarm")
+}
+
+// Compact forgets all revisions but the newest.
+func (c *Cluster) Compact(t testing.TB) {
+	t.Helper()
+	var got struct{ Header struct{ Revision int64 } }
+	if err := json.Unmarshal([]byte(c.Ctl(t, "get", "/", "-w", "json")), &got); err != nil {
+		t.Fatal(err)
+	}
+	c.Ctl(t, "compaction", strconv.FormatInt(got.Header.Revision, 10), "--physical")
+}
+
+// SlowSyncs makes each fdatasync of a member take longer, until the returned function is
+// called or the test ends. The test is skipped where strace may not do that.
+func (c *Cluster) SlowSyncs(t testing.TB, i int, by time.Duration) (fast func()) {
+	t.Helper()
+	cmd := exec.Command("strace", "-f", "-q", "-p", strconv.Itoa(c.members[i].cmd.Process.Pid), "-o", os.DevNull,
+		"-e", "trace=fdatasync", "-e", "inject=fdatasync:delay_enter="+strconv.FormatInt(by.Microseconds(), 10))
+	cmd.SysProcAttr = endsWithUs()
+	if err := cmd.Start(); err != nil {
+		t.Skipf("no strace: %v; `scripts/setup debian` brings it", err)
+	}
+	var once sync.Once
+	ended := make(chan struct{})
+	fast = func() {
+		once.Do(func() {
+			cmd.Process.Signal(os.Interrupt) // it lets go of the member
+			<-ended
+		})
+	}
+	t.Cleanup(fast)
+	go func() { cmd.Wait(); close(ended) }()
+	until(t, "strace has the member", func() bool {
+		select {
+		case <-ended:
+			t.Skip("strace may not look at a process that it has not started")
+		default:
+		}
+		return isTraced(c.members[i].cmd.Process.Pid)
+	})
+	return fast
 }

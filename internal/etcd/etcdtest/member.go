@@ -103,7 +103,7 @@ func (t *tail) follow(r io.ReadCloser, ready chan struct{}) {
 		t.mu.Lock()
 		if line != "" {
 			t.lines = append(t.lines, strings.TrimSuffix(line, "\n"))
-			t.lines = slices.Delete(t.lines, 0, max(0, len(t.lines)-40))
+			t.lines = slices.Delete(t.lines, 0, max(0, len(t.lines)-12))
 		}
 		t.mu.Unlock()
 		if err != nil {

@@ -30,3 +30,15 @@ func isStopped(pid int) bool {
 	}
 	return true
 }
+
+// isTraced reports whether another process holds all threads of this one by ptrace.
+func isTraced(pid int) bool {
+	list, _ := filepath.Glob(filepath.Join("/proc", strconv.Itoa(pid), "task/*/status"))
+	for _, path := range list {
+		text, err := os.ReadFile(path)
+		if err == nil && bytes.Contains(text, []byte("\nTracerPid:\t0\n")) {
+			return false
+		}
+	}
+	return true
+}

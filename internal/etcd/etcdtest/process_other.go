@@ -12,3 +12,5 @@ const (
 func endsWithUs() *syscall.SysProcAttr { return nil }
 
 func isStopped(int) bool { return true }
+
+func isTraced(int) bool { return false }
