@@ -175,7 +175,7 @@ var mayImport = map[string]string{
 	"internal/terminal/terminaltest":       "golang.org/x/sys/unix",
 	"internal/key/nitrokms/kmstest":        "",
 	"internal/key/vault/vaulttest":         "",
-	"internal/etcd/etcdtest":               "",
+	"internal/etcd/etcdtest":               "golang.org/x/net/http2/hpack",
 	"internal/key/yubihsm/yubihsmtest":     "filippo.io/edwards25519 github.com/decred/dcrd/dcrec/secp256k1/v4 github.com/decred/dcrd/dcrec/secp256k1/v4/ecdsa",
 	"internal/ops/yubihsm/setup/setuptest": "internal/terminal/terminaltest",
 	"internal/ops/yubihsm/reachtest": "internal/cli internal/config internal/cure internal/key/soft internal/key/soft/keyfile internal/key/yubihsm internal/key/yubihsm/yubihsmtest internal/ops/yubihsm/reach internal/provider " +
