@@ -3,10 +3,8 @@ package sharedmark
 import (
 	"cmp"
 	"context"
-	"crypto/rand"
 	"encoding/hex"
 	"errors"
-	"time"
 
 	"privyseal/internal/watermark"
 )
@@ -66,7 +64,7 @@ func (s *Store) peek(ctx context.Context, known watermark.Mark) (info Info, err 
 	if problem == nil {
 		problem = s.judge(&r, at)
 	}
-	next := f.adopted(r, problem)
+	next := s.adopted(r, problem)
 	info.Newest, info.Ended = next.saved(), next.exported
 	info.Problem = explain("use", problem)
 	return info, nil
@@ -102,14 +100,14 @@ func (s *Store) create(ctx context.Context, first watermark.Saved) error {
 		return refuse(ErrExists, "this host has seen it at %v", f.mark)
 	}
 	if first.Time.IsZero() {
-		first.Time = time.Now()
+		first.Time = s.now()
 	}
 	r := record{id: s.c.ID, mark: first.Mark, time: first.Time.UnixNano(), lineage: f.lineage}
 	if at.Value == nil {
 		// The floor first: a value without one would be nobody's.
 		s.found()
 		if r.lineage == [16]byte{} {
-			rand.Read(r.lineage[:])
+			s.random(r.lineage[:])
 		}
 		f.lineage, f.pending, f.mark = r.lineage, true, watermark.Mark{Height: r.mark.Height, Round: r.mark.Round, Step: r.mark.Step}
 		if err := s.keepFloor(ctx); err != nil {
@@ -161,7 +159,7 @@ func (s *Store) found() {
 	s.floor = floor{}
 	s.floor.reach(s.reached)
 	s.floor.position.Medium = s.reached.Medium
-	rand.Read(s.floor.writer[:])
+	s.random(s.floor.writer[:])
 }
 
 // Export ends the mark for all signers, and returns what it held. Again it returns the
@@ -186,10 +184,11 @@ func Export(ctx context.Context, c Config) (watermark.Saved, error) {
 // Two marks of the same height, round and step with different sign bytes become one
 // without any, so that neither is signed again.
 func Raise(ctx context.Context, c Config, to watermark.Saved) error {
+	s := New(c)
 	if to.Time.IsZero() {
-		to.Time = time.Now()
+		to.Time = s.now()
 	}
-	return explain("raise", New(c).change(ctx, func(r *record) (bool, error) {
+	return explain("raise", s.change(ctx, func(r *record) (bool, error) {
 		switch {
 		case to.Mark.Less(r.mark):
 			return false, refuse(ErrBelow, "%v, the mark is at %v", to.Mark, r.mark)
@@ -247,7 +246,7 @@ func (s *Store) adopt(ctx context.Context) error {
 		case at.Value != nil || s.floor.pending:
 			return problem
 		}
-		before, next := s.floor, s.floor.adopted(r, problem)
+		before, next := s.floor, s.adopted(r, problem)
 		next.id = s.c.ID
 		s.found()
 		s.cur, s.base = next, at
@@ -270,17 +269,18 @@ func (s *Store) adopt(ctx context.Context) error {
 
 // adopted returns r, which Load refuses for a problem, as Adopt puts it there: after what
 // this host has seen. r may be the zero record, where there is none.
-func (f *floor) adopted(r record, problem error) record {
+func (s *Store) adopted(r record, problem error) record {
+	f := &s.floor
 	if !errors.Is(problem, ErrRestored) {
 		return r
 	}
 	if other := r.lineage != f.lineage && r.seq > 0; other && f.mark.Less(r.mark) {
 		return r // adopted elsewhere, above all that this host knows
 	} else if !other {
-		rand.Read(r.lineage[:])
+		s.random(r.lineage[:])
 	}
 	if r.mark.Less(f.mark) {
-		r.time = time.Now().UnixNano()
+		r.time = s.now().UnixNano()
 	}
 	if r.nonce != f.nonce {
 		r.mark = joined(r.mark, f.mark)

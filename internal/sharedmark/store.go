@@ -61,6 +61,8 @@ type Store struct {
 	c       Config
 	process [8]byte
 	pause   func(ctx context.Context, n int)
+	random  func([]byte) (int, error)
+	now     func() time.Time
 
 	kept  watermark.Saved // what the floor's store holds
 	known bool            // kept is known
@@ -82,8 +84,8 @@ var _ watermark.Store = (*Store)(nil)
 
 // New returns a store that has asked for nothing yet.
 func New(c Config) *Store {
-	s := &Store{c: c, pause: pause}
-	rand.Read(s.process[:])
+	s := &Store{c: c, pause: pause, random: rand.Read, now: time.Now}
+	s.random(s.process[:])
 	return s
 }
 
@@ -122,7 +124,7 @@ func (s *Store) read(ctx context.Context) (at At, err error) {
 		return At{}, err
 	}
 	lost := s.lost
-	if s.lost = (At{}); lost.Value != nil && time.Since(s.lostAt) < keepLost {
+	if s.lost = (At{}); lost.Value != nil && s.now().Sub(s.lostAt) < keepLost {
 		return lost, nil
 	}
 	err = s.insist(ctx, func() (err error) {
@@ -177,7 +179,7 @@ func (s *Store) keepFloor(ctx context.Context) error {
 // insist calls f on one way after the other, each of which has passed the fence, until f
 // returns no error, or one that is final.
 func (s *Store) insist(ctx context.Context, f func() error) error {
-	for n, start := 1, time.Now(); ; n++ {
+	for n, start := 1, s.now(); ; n++ {
 		err := s.reach(ctx)
 		if err == nil {
 			err = f()
@@ -185,7 +187,7 @@ func (s *Store) insist(ctx context.Context, f func() error) error {
 		if _, final := errors.AsType[*fault](err); err == nil || final || errors.Is(err, ErrRefused) {
 			return err
 		}
-		if ctx.Err() != nil || time.Since(start) > patience {
+		if ctx.Err() != nil || s.now().Sub(start) > patience {
 			return err
 		}
 		s.pause(ctx, n)
@@ -288,7 +290,7 @@ func (s *Store) Replace(ctx context.Context, old watermark.Saved, m watermark.Ma
 	}
 	s.ready = false
 	next := s.cur
-	next.mark, next.time = m, time.Now().UnixNano()
+	next.mark, next.time = m, s.now().UnixNano()
 	err := ctx.Err()
 	if err == nil && !s.cur.mark.Less(m) {
 		err = refuse(ErrBelow, "%v, the mark is at %v", m, s.cur.mark)
@@ -314,7 +316,7 @@ func (s *Store) swap(ctx context.Context, next record) (won bool, err error) {
 	next.seq = s.cur.seq + 1
 	next.writer = writer{s.floor.writer, s.process}
 	next.mac = s.c.MAC != nil
-	rand.Read(next.nonce[:])
+	s.random(next.nonce[:])
 	if err := next.check(); err != nil {
 		return false, err
 	}
@@ -334,7 +336,7 @@ func (s *Store) swap(ctx context.Context, next record) (won bool, err error) {
 		// Ours may have been written, and have been there until somebody wrote after it.
 		return false, errOutcome
 	}
-	s.lost, s.lostAt = now, time.Now()
+	s.lost, s.lostAt = now, s.now()
 	return false, nil
 }
 

@@ -1,0 +1,78 @@
+package sharedmark
+
+import (
+	"bytes"
+	"errors"
+	"testing"
+
+	"privyseal/internal/watermark"
+)
+
+func testRecord() record {
+	return record{
+		id: watermark.ID{ChainID: "chain-1", Key: [32]byte{1}}, seq: 7, time: 5, lineage: [16]byte{1}, nonce: [16]byte{2}, writer: writer{[8]byte{3}, [8]byte{4}},
+		mark: watermark.Mark{Height: 9, Round: 1, Step: watermark.StepPrevote, SignBytes: []byte("bytes")},
+	}
+}
+
+// Each bit of a value counts.
+func TestRecordBits(t *testing.T) {
+	mac := &[32]byte{7}
+	for _, key := range []*[32]byte{nil, mac} {
+		r := testRecord()
+		r.mac = key != nil
+		value := r.encode(key)
+		got, err := decode(value, key)
+		if err != nil || !bytes.Equal(got.encode(key), value) {
+			t.Fatalf("%+v, %v", got, err)
+		}
+		for bit := range len(value) * 8 {
+			value[bit/8] ^= 1 << (bit % 8)
+			if _, err := decode(value, key); !errors.Is(err, ErrDamaged) && !errors.Is(err, ErrForeign) {
+				t.Errorf("bit %d: %v", bit, err)
+			}
+			value[bit/8] ^= 1 << (bit % 8)
+		}
+		other := mac
+		if key != nil {
+			other = nil
+		}
+		if r, err := decode(value, other); !errors.Is(err, ErrForeign) || r.seq != 7 {
+			t.Errorf("with a MAC where there is none, or none where there is one: %v", err)
+		}
+	}
+	r := testRecord()
+	r.mac = true
+	if _, err := decode(r.encode(mac), &[32]byte{8}); !errors.Is(err, ErrDamaged) {
+		t.Errorf("with another key: %v", err)
+	}
+}
+
+func FuzzRecord(f *testing.F) {
+	r := testRecord()
+	f.Add(r.encode(nil))
+	f.Add([]byte(magic))
+	f.Fuzz(func(t *testing.T, value []byte) {
+		// The checksum is made right: what matters is what comes before it.
+		if len(value) > sumSize {
+			body := value[:len(value)-sumSize]
+			sum := checksum(body, false, nil)
+			value = append(bytes.Clone(body), sum[:]...)
+		}
+		r, err := decode(value, nil)
+		if err == nil && !bytes.Equal(r.encode(nil), value) {
+			t.Fatalf("%x is accepted, and encodes to something else", value)
+		}
+	})
+}
+
+func FuzzFloor(f *testing.F) {
+	seen := floor{writer: [8]byte{1}, seq: 3, mark: watermark.Mark{Height: 4}, position: Position{Index: 5, Members: []uint64{1, 2}}}
+	f.Add(seen.encode())
+	f.Fuzz(func(t *testing.T, b []byte) {
+		got, err := decodeFloor(watermark.Mark{Height: 1, Step: watermark.StepPrecommit, SignBytes: b})
+		if err == nil && !bytes.Equal(got.encode(), b) {
+			t.Fatalf("%x is accepted, and encodes to something else", b)
+		}
+	})
+}

@@ -1,0 +1,5 @@
+//go:build !race
+
+package sharedmark
+
+const largeWorlds = true
