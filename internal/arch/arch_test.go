@@ -95,7 +95,7 @@ var mayImport = map[string]string{
 	"internal/awsjson":      "internal/secret internal/strictjson",
 	"internal/key/nitrokms": "internal/awsjson internal/claims internal/secret internal/strictjson",
 	"internal/enclave": "internal/claims internal/hostlink internal/key/soft internal/oplog internal/policy internal/privval internal/pubkey " +
-		"internal/secret internal/session internal/signer internal/watermark",
+		"internal/secret internal/session internal/sharedmark internal/signer internal/watermark",
 	"internal/enclave/nitro": "internal/claims internal/enclave internal/hostlink internal/key/nitrokms internal/nitro/nsm internal/policy " +
 		"internal/vsock golang.org/x/sys/unix",
 	"internal/nitrohost":    "internal/dial internal/hostlink internal/policy internal/secret internal/strictjson internal/vsock internal/watermark github.com/aws/aws-sdk-go-v2/",

@@ -62,7 +62,14 @@ type Claims struct {
 	// number at the start would not: a new state that an image with a floor makes
 	// begins with a number above all that ever were.)
 	Start string `json:"start,omitempty"`
+	// Store is absent for a mark whose records the host keeps, which protects within a boot.
+	// Otherwise the mark is in the store that the policy names, which is measured with the
+	// image, and this is what the record there descends from, as StoreTag has it.
+	Store string `json:"db,omitempty"`
 }
+
+// StoreTag shortens what a record descends from to 11 characters: 8 bytes, URL-safe base64.
+func StoreTag(lineage [16]byte) string { return base64.RawURLEncoding.EncodeToString(lineage[:8]) }
 
 // EncodeKey returns a public key in the form of Claims.Key.
 func EncodeKey(public []byte) string {
@@ -104,7 +111,7 @@ func Decode(data []byte) (Claims, error) {
 		return Claims{}, errors.New("not privyseal user data: trailing bytes")
 	}
 	// Anybody's enclave can say anything, and what it says goes to a terminal.
-	for _, text := range []string{c.Purpose, c.Boot, c.Chain, c.KeyType, c.Key, c.KMSKey, c.Origin, c.Mark, c.Start} {
+	for _, text := range []string{c.Purpose, c.Boot, c.Chain, c.KeyType, c.Key, c.KMSKey, c.Origin, c.Mark, c.Start, c.Store} {
 		if !Printable(text) {
 			return Claims{}, errors.New("not privyseal user data: a field has characters that privyseal never writes")
 		}

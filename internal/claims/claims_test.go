@@ -13,9 +13,10 @@ var boot = strings.Repeat("0f", 16)
 
 func longest() Claims {
 	return Claims{
-		Version: 1, Purpose: PurposeAttest, Boot: boot, Chain: strings.Repeat("c", 50), KeyType: "secp256k1eth", Key: EncodeKey(make([]byte, 65)),
+		Version: 1, Purpose: PurposeAttest, Boot: boot, Chain: strings.Repeat("c", 50), KeyType: "ml_dsa_65", Key: EncodeKey(make([]byte, 1952)),
 		KMSKey: "arn:aws-us-gov:kms:us-gov-west-1:111122223333:key/mrk-1234567890abcdef1234567890abcdef",
 		Origin: "generated", Seq: 1<<64 - 1, Mark: "9223372036854775807/2147483647/precommit/AAAAAAAAAAA", Start: "9223372036854775807/2147483647/precommit/AAAAAAAAAAA",
+		Store: StoreTag([16]byte{}),
 	}
 }
 
@@ -26,8 +27,8 @@ func TestEncode(t *testing.T) {
 	}{
 		"kms": {Claims{Purpose: PurposeKMS, Boot: boot}, `{"v":1,"use":"kms","boot":"` + boot + `"}`},
 		"attest": {
-			Claims{Purpose: PurposeAttest, Boot: boot, Chain: "chain-1", KeyType: "ed25519", Key: "AAAA", KMSKey: "arn", Origin: "imported", Seq: 7, Mark: "5/0/prevote/AAAAAAAAAAA", Start: "4/all/all"},
-			`{"v":1,"use":"attest","boot":"` + boot + `","chain":"chain-1","type":"ed25519","key":"AAAA","kms":"arn","origin":"imported","seq":7,"mark":"5/0/prevote/AAAAAAAAAAA","start":"4/all/all"}`,
+			Claims{Purpose: PurposeAttest, Boot: boot, Chain: "chain-1", KeyType: "ed25519", Key: "AAAA", KMSKey: "arn", Origin: "imported", Seq: 7, Mark: "5/0/prevote/AAAAAAAAAAA", Start: "4/all/all", Store: StoreTag([16]byte{0xfb, 0xff})},
+			`{"v":1,"use":"attest","boot":"` + boot + `","chain":"chain-1","type":"ed25519","key":"AAAA","kms":"arn","origin":"imported","seq":7,"mark":"5/0/prevote/AAAAAAAAAAA","start":"4/all/all","db":"-_8AAAAAAAA"}`,
 		},
 	} {
 		got, err := tt.claims.Encode()

@@ -11,12 +11,12 @@ import (
 	"sync"
 	"time"
 
+	"privyseal/internal/claims"
 	"privyseal/internal/hostlink"
 	"privyseal/internal/key/soft"
 	"privyseal/internal/privval"
-	"privyseal/internal/pubkey"
-	"privyseal/internal/secret"
 	"privyseal/internal/session"
+	"privyseal/internal/sharedmark"
 	"privyseal/internal/signer"
 	"privyseal/internal/watermark"
 )
@@ -57,6 +57,9 @@ func (e *enclave) bootChains(ctx, requestCtx context.Context, b *hostlink.Boot) 
 	// memory, and no status that grows forever.
 	maps.DeleteFunc(e.chains, func(_ string, c *chain) bool { return c.key == nil })
 	if err := e.checkBoot(b); err != nil {
+		return err
+	}
+	if err := e.takeMembers(requestCtx, b.Etcd, b.Credentials); err != nil {
 		return err
 	}
 	for i := range b.Chains {
@@ -140,104 +143,14 @@ func (e *enclave) bootChain(ctx context.Context, c *chain, bc *hostlink.BootChai
 	return nil
 }
 
-// open unwraps a key and checks what it says of itself against the policy and
-// the chain that it is meant for.
-func (e *enclave) open(ctx context.Context, creds hostlink.Credentials, wrapped []byte, chainID string) (key *soft.Key, origin string, err error) {
-	opened, err := e.c.Wrapper.Unwrap(ctx, secret.AWS(creds), wrapped)
-	if err != nil {
-		return nil, "", err
-	}
-	defer opened.Secret.Clear()
-	if opened.ChainID != chainID {
-		return nil, "", &curedError{fmt.Errorf("the wrapped key is for chain %q, not %q", opened.ChainID, chainID), "correct `key` or `id` of the chain in the config"}
-	}
-	key, err = e.keyOf(opened.KeyType, opened.Secret.Reveal(), opened.Public)
-	if err != nil {
-		return nil, "", err
-	}
-	if err := e.allowed(chainID, key); err != nil {
-		return nil, "", err
-	}
-	return key, opened.Origin, nil
-}
-
-// keepsTime refuses keys whose signatures take a time that depends on the secret: the
-// host sees when a request comes and when its answer goes, as often as it likes.
-func keepsTime(t pubkey.Type) error {
-	if pubkey.SignsInConstantTime(t) {
-		return nil
-	}
-	return &curedError{
-		fmt.Errorf("a %s key does not go into an enclave: how long it takes to sign depends on the secret, and the host can measure that", t),
-		"use an ed25519 or ml_dsa_65 key, or keep this one outside with provider = \"soft\"",
-	}
-}
-
-// keyOf makes a key, and checks that the secret belongs to the public key: a
-// secret that was exchanged gets no further.
-func (e *enclave) keyOf(keyType string, secret, public []byte) (*soft.Key, error) {
-	t, err := pubkey.ParseType(keyType)
-	if err != nil {
-		return nil, err
-	}
-	if err := keepsTime(t); err != nil {
-		return nil, err
-	}
-	key, err := soft.FromSecret(t, secret)
-	if err != nil {
-		return nil, err
-	}
-	if !bytes.Equal(key.PublicKey().Bytes(), public) {
-		return nil, errors.New("the secret does not belong to the public key that was expected")
-	}
-	return key, nil
-}
-
-// anotherImage is the cure for what the measured policy does not allow.
-func (e *enclave) anotherImage() string {
-	return "build an image whose policy does, with " + e.c.Cures.Rebuild + ", and let it in"
-}
-
-// allowed asks the policy. Identities are not its business.
-func (e *enclave) allowed(chainID string, key *soft.Key) error {
-	if chainID == "" {
-		return nil
-	}
-	// It comes from the host, and goes into documents that others read.
-	if !watermark.ValidChainID(chainID) {
-		return fmt.Errorf("%q is not a chain id", chainID)
-	}
-	if !e.c.Policy.AllowsChain(chainID) {
-		return &curedError{fmt.Errorf("the measured policy does not name chain %q", chainID), e.anotherImage()}
-	}
-	public, err := key.PublicKey().Format("base64", "")
-	if err != nil {
-		return err
-	}
-	if !e.c.Policy.AllowsKey(public) {
-		return &curedError{fmt.Errorf("the measured policy does not name the public key %s", public), e.anotherImage()}
-	}
-	return nil
-}
-
-func stateID(chainID string, key *soft.Key) watermark.ID {
-	return watermark.ID{ChainID: chainID, Key: key.PublicKey().ID()}
-}
-
-// recordKey is what the records of a key's state are authenticated with.
-func recordKey(key *soft.Key) (hostlink.Key, error) {
-	k, err := key.Derive("state record 1")
-	return hostlink.Key(k), err
-}
-
 func (e *enclave) openSigner(ctx context.Context, c *chain, bc *hostlink.BootChain) error {
 	mac, err := recordKey(c.key)
 	if err != nil {
 		return err
 	}
-	store := &hostlink.Store{
-		Dial: func(ctx context.Context) (net.Conn, error) { return e.c.Dial(ctx, hostlink.StatePort) },
-		ID:   stateID(c.id, c.key), Key: mac, Boot: e.boot,
+	store, lineage, err := e.storeOf(c.id, c.key, mac)
+	if err != nil {
+		return err
 	}
 	pub := c.key.PublicKey()
 	p := e.c.Policy
@@ -247,6 +160,7 @@ func (e *enclave) openSigner(ctx context.Context, c *chain, bc *hostlink.BootCha
 		PubKey:  privval.PubKey{Type: string(pub.Type()), Bytes: pub.Bytes(), Uncompressed: pub.Uncompressed()},
 		Verify:  pub.Verifier(),
 		Store:   store,
+		Shared:  e.c.Policy.Etcd.Named(),
 		Heights: watermark.Heights{
 			Burst: bc.HeightBurst, PerSecond: bc.HeightPerSecond, Max: p.MaxHeight, Floor: p.StateFloor[c.id],
 		},
@@ -263,7 +177,29 @@ func (e *enclave) openSigner(ctx context.Context, c *chain, bc *hostlink.BootCha
 		return err
 	}
 	c.signer, c.mac, c.start = s, mac, s.Last().Mark
+	if lineage != nil {
+		c.store = claims.StoreTag(lineage())
+	}
 	return nil
+}
+
+// storeOf returns where the mark of a chain is. What the policy has in etcd is nowhere
+// else: the host keeps a floor of it then, which alone signs nothing.
+func (e *enclave) storeOf(chainID string, key *soft.Key, mac hostlink.Key) (s watermark.Store, lineage func() [16]byte, err error) {
+	host := &hostlink.Store{
+		Dial: func(ctx context.Context) (net.Conn, error) { return e.c.Dial(ctx, hostlink.StatePort) },
+		ID:   stateID(chainID, key), Key: mac, Boot: e.boot,
+	}
+	if !e.c.Policy.Etcd.Named() {
+		return host, nil, nil
+	}
+	host.ID = sharedmark.Config{ID: host.ID}.FloorID()
+	c, err := e.shared(chainID, key, e.members, host)
+	if err != nil {
+		return nil, nil, err
+	}
+	store := sharedmark.New(c)
+	return store, store.Lineage, nil
 }
 
 // serveNodes runs a session for each node, unless those of the last boot are the

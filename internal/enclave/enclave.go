@@ -14,6 +14,7 @@ import (
 	"context"
 	"crypto/ed25519"
 	"crypto/rsa"
+	"crypto/tls"
 	"errors"
 	"log/slog"
 	"net"
@@ -26,6 +27,7 @@ import (
 	"privyseal/internal/oplog"
 	"privyseal/internal/policy"
 	"privyseal/internal/secret"
+	"privyseal/internal/sharedmark"
 	"privyseal/internal/signer"
 	"privyseal/internal/watermark"
 )
@@ -58,14 +60,29 @@ type Cures struct {
 	LostState string // where all steps are that replace a lost state
 }
 
-// Config is what an enclave runs with. All fields are required.
+// Members is how the mark of a chain is reached in the etcd of the policy.
+type Members struct {
+	Endpoints []string // https://HOST:PORT
+	Prefix    string   // of keys
+	ID        watermark.ID
+	// Dial connects to HOST:PORT by way of the host. TLS is asked for each connection, and
+	// what it returns says whether the other end is the etcd of the policy.
+	Dial func(ctx context.Context, hostport string) (net.Conn, error)
+	TLS  func() (*tls.Config, error)
+}
+
+// Config is what an enclave runs with. All fields are required, Etcd where the policy names
+// one.
 type Config struct {
 	Version  string
 	Policy   *policy.Policy
 	Digest   [32]byte // SHA-256 of the policy file
 	Attester Attester
 	Wrapper  Wrapper
-	Cures    Cures
+	// Etcd returns an engine for one use, whose Position.Medium is the id of the cluster, 8
+	// bytes big-endian, and zeros.
+	Etcd  func(Members) sharedmark.Engine
+	Cures Cures
 	// Listen listens on a port for the host; Dial dials a port of the host.
 	Listen func(port uint32) (net.Listener, error)
 	Dial   func(ctx context.Context, port uint32) (net.Conn, error)
@@ -92,6 +109,7 @@ type enclave struct {
 	chains    map[string]*chain
 	importKey *rsa.PrivateKey // of this boot; nil until somebody asks
 	imported  map[watermark.ID]bool
+	members   *members // of the etcd of the policy; nil until a boot gives them, and for policies without
 }
 
 // chain is one chain that this enclave was booted with. A chain keeps its key
@@ -105,6 +123,7 @@ type chain struct {
 	signer *signer.Signer // nil: it cannot sign
 	mac    hostlink.Key   // of its records
 	start  watermark.Mark // that this boot began with
+	store  string         // as documents name it; "" is the host
 
 	wrapped  []byte // as it was booted with
 	identity ed25519.PrivateKey
@@ -112,6 +131,17 @@ type chain struct {
 	served   int // nodes that there are sessions for, at most
 	cancel   context.CancelFunc
 	group    *sync.WaitGroup
+}
+
+// members is how the etcd of the policy is reached. The host gives addresses and the
+// certificate of the client; whose etcd it is, TLS decides in here.
+type members struct {
+	endpoints []string
+	wrapped   []byte
+	key       ed25519.PrivateKey
+
+	mu          sync.Mutex
+	certificate tls.Certificate
 }
 
 func clip(s string) string {

@@ -243,6 +243,7 @@ func (e *enclave) attestChain(req *hostlink.Attest) ([]byte, error) {
 	last := c.signer.Last()
 	cl := e.claims(claims.PurposeAttest, c.id, c.key, c.origin)
 	id := stateID(c.id, c.key)
+	cl.Store = c.store
 	cl.Seq, cl.Mark, cl.Start = last.Version, c.mac.Attested(id, last.Mark), c.mac.Attested(id, c.start)
 	return e.attest(cl, req.Nonce, nil)
 }

@@ -105,6 +105,10 @@ func (e *enclave) handle(ctx context.Context, raw hostlink.RawRequest) (reply ho
 		err = e.bootChains(ctx, requestCtx, req.Boot)
 	case req.Attest != nil:
 		reply.Document, err = e.attestChain(req.Attest)
+	case req.Certify != nil:
+		reply.Request, err = e.certify(requestCtx, req.Certify)
+	case req.Share != nil:
+		reply.Shared, err = e.share(requestCtx, req.Share)
 	default:
 		err = errors.New("an empty request")
 	}

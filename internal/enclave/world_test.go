@@ -50,6 +50,9 @@ type world struct {
 	nodes   chan net.Conn // the nodes' ends
 	lines   chan hostlink.Line
 	down    bool // no host is there
+
+	etcd   *etcd          // nil without one
+	member func(net.Conn) // what a member of it is
 }
 
 func newWorld(t *testing.T, change func(*policy.Policy)) *world {
@@ -80,7 +83,7 @@ func (w *world) start() {
 			close(listening)
 			return endings{l, w.end}, err
 		},
-		Dial: w.dial,
+		Dial: w.dial, Etcd: w.engine,
 	}
 	go func() { w.done <- Run(ctx, c) }()
 	<-listening
@@ -116,6 +119,8 @@ func (w *world) dial(ctx context.Context, port uint32) (net.Conn, error) {
 		}()
 	case hostlink.LogPort:
 		go hostlink.ReadLines(outside, func(l hostlink.Line) { w.lines <- l })
+	case hostlink.EtcdPort:
+		go w.member(outside)
 	default:
 		return nil, errors.New("no such port")
 	}

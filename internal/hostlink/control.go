@@ -23,6 +23,8 @@ type Request struct {
 	Boot      *Boot      `json:"boot,omitempty"`
 	Attest    *Attest    `json:"attest,omitempty"`
 	NewState  *NewState  `json:"new_state,omitempty"`
+	Certify   *Certify   `json:"certify,omitempty"`
+	Share     *Share     `json:"share,omitempty"`
 }
 
 // Hello asks who is there.
@@ -129,6 +131,9 @@ type Boot struct {
 	Credentials Credentials `json:"credentials"`
 	Chains      []BootChain `json:"chains"`
 	LogLevel    string      `json:"log_level"`
+	// Etcd is what an image needs whose policy has the marks in etcd, and nil for others.
+	// Sent again it changes the certificate, and for chains that do not sign yet the members.
+	Etcd *BootEtcd `json:"etcd,omitempty"`
 }
 
 // BootChain is one chain to sign for.
@@ -168,6 +173,8 @@ type Reply struct {
 	Status   *Status  `json:"status,omitempty"`   // Hello, Boot
 	Created  *Created `json:"created,omitempty"`  // Create, Import, NewState
 	Document []byte   `json:"document,omitempty"` // Attest, ImportKey
+	Request  []byte   `json:"request,omitempty"`  // Certify
+	Shared   *Shared  `json:"shared,omitempty"`   // Share
 }
 
 // Status is what an enclave says of itself. None of it is attested.
@@ -222,7 +229,7 @@ func (raw RawRequest) Decode() (Request, error) {
 	}
 	set := 0
 	for _, is := range []bool{req.Hello != nil, req.Create != nil, req.ImportKey != nil, req.Import != nil,
-		req.Boot != nil, req.Attest != nil, req.NewState != nil} {
+		req.Boot != nil, req.Attest != nil, req.NewState != nil, req.Certify != nil, req.Share != nil} {
 		if is {
 			set++
 		}
@@ -292,7 +299,9 @@ type NodeHello struct {
 }
 
 // OpenNode asks the host on conn to connect it to a node.
-func OpenNode(conn io.ReadWriter, hello NodeHello) error {
+func OpenNode(conn io.ReadWriter, hello NodeHello) error { return openHello(conn, hello) }
+
+func openHello(conn io.ReadWriter, hello any) error {
 	payload, err := json.Marshal(hello)
 	if err != nil {
 		return err
@@ -319,11 +328,90 @@ func ReadNodeHello(r io.Reader) (hello NodeHello, err error) {
 	return hello, decodeStrict(payload, &hello)
 }
 
-// AnswerNode answers a NodeHello: nil for a connection that was made.
+// AnswerNode answers a NodeHello or an EtcdHello: nil for a connection that was made.
 func AnswerNode(w io.Writer, err error) error {
 	if err == nil {
 		return writeFrame(w, nil)
 	}
 	text := err.Error()
 	return writeFrame(w, []byte(text[:min(len(text), 512)]))
+}
+
+// BootEtcd is how an enclave reaches the etcd that its policy names. It is the host's to
+// give: TLS ends inside, and says whether it is that etcd.
+type BootEtcd struct {
+	Endpoints []string `json:"endpoints"` // https://HOST:PORT, 1 to MaxEndpoints
+	// Key is the client's key, wrapped as an identity is, and Certificate the one of it, PEM,
+	// with those between it and the CA after it.
+	Key         []byte `json:"key"`
+	Certificate []byte `json:"certificate"`
+}
+
+// Limits on BootEtcd.
+const (
+	MaxEndpoints   = 16
+	MaxEndpoint    = 300      // bytes of an endpoint
+	MaxCertificate = 16 << 10 // bytes of Certificate
+)
+
+// Certify asks for a certificate request, PEM, of the client's key, which is wrapped as an
+// identity is.
+type Certify struct {
+	Key         []byte      `json:"key"`
+	Name        string      `json:"name"` // the common name: the user of etcd
+	Credentials Credentials `json:"credentials"`
+}
+
+// What a Share does.
+const (
+	// ShareCreate makes the mark in etcd at that of State, or raises it to that where there
+	// is one, and joins this host. Repeated, it does no harm.
+	ShareCreate = "create"
+	// ShareJoin joins this host to the mark that is there.
+	ShareJoin = "join"
+	// ShareExport ends the mark in etcd for all signers, and returns what it held as a State.
+	ShareExport = "export"
+	// ShareAdopt takes a mark that was restored back into use. Only an image whose policy
+	// has a state_floor for the chain does so, and raises it to AfterHeight, which is not
+	// below that.
+	ShareAdopt = "adopt"
+)
+
+// Share does something with the mark of a chain in etcd which only an enclave can do,
+// because what is there is authenticated with the consensus key.
+type Share struct {
+	Do          string      `json:"do"`
+	ChainID     string      `json:"chain_id"`
+	Wrapped     []byte      `json:"wrapped"`
+	State       []byte      `json:"state,omitempty"` // sealed: the record of the host, at which ShareCreate begins
+	Floor       []byte      `json:"floor,omitempty"` // sealed: what this host has joined with already
+	AfterHeight int64       `json:"after_height,omitempty"`
+	Etcd        BootEtcd    `json:"etcd"`
+	Credentials Credentials `json:"credentials"`
+}
+
+// Shared answers Share.
+type Shared struct {
+	Floor   []byte `json:"floor"`             // sealed: what this host keeps from here on
+	State   []byte `json:"state,omitempty"`   // sealed: of ShareExport
+	Mark    string `json:"mark"`              // that is in etcd now
+	Lineage string `json:"lineage,omitempty"` // of what is in etcd, in hex
+}
+
+// EtcdHello is the first frame of a connection to EtcdPort: which member, as host:port. The
+// host answers as it does to a NodeHello; then the bytes of the member follow.
+type EtcdHello struct {
+	Address string `json:"address"`
+}
+
+// OpenEtcd asks the host on conn to connect it to a member of etcd.
+func OpenEtcd(conn io.ReadWriter, hello EtcdHello) error { return openHello(conn, hello) }
+
+// ReadEtcdHello reads the first frame of a connection to EtcdPort.
+func ReadEtcdHello(r io.Reader) (hello EtcdHello, err error) {
+	payload, err := readFrame(r, 1024)
+	if err != nil {
+		return hello, err
+	}
+	return hello, decodeStrict(payload, &hello)
 }

@@ -16,6 +16,8 @@ func FuzzRequest(f *testing.F) {
 		`{"hello":{}}`, `{"hello":{},"boot":{}}`, `{}`, `null`, `{"attest":{"chain_id":"chain-1","nonce":"AAEC"}}`,
 		`{"boot":{"credentials":{"expires":"2026-01-01T00:00:00Z"},"chains":[{"id":"chain-1","nodes":[{"name":"a","addr":"unix:///a"}]}],"log_level":"info"}}`,
 		`{"import":{"chain_id":"chain-1","height":-1,"step":3,"fresh":true}}`,
+		`{"share":{"do":"join","chain_id":"chain-1","wrapped":"AA==","etcd":{"endpoints":["https://10.0.0.1:2379"],"key":"AA==","certificate":"AA=="}}}`,
+		`{"certify":{"key":"AA==","name":"signer"}}`, `{"certify":{},"share":{}}`,
 	} {
 		f.Add([]byte(text))
 	}
@@ -103,6 +105,24 @@ func FuzzReadNodeHello(f *testing.F) {
 			t.Fatal(err)
 		}
 		if again, err := ReadNodeHello(&sent); err != nil || again != hello {
+			t.Fatalf("%q came back as %+v, %v", frame, again, err)
+		}
+	})
+}
+
+func FuzzReadEtcdHello(f *testing.F) {
+	f.Add([]byte(`{"address":"10.0.0.1:2379"}`))
+	f.Add([]byte(`{"address":"10.0.0.1:2379","Address":"10.0.0.2:2379"}`))
+	f.Fuzz(func(t *testing.T, frame []byte) {
+		hello, err := ReadEtcdHello(says(frame))
+		if err != nil {
+			return
+		}
+		var sent bytes.Buffer
+		if err := OpenEtcd(stream{bytes.NewReader(make([]byte, 4)), &sent}, hello); err != nil {
+			t.Fatal(err)
+		}
+		if again, err := ReadEtcdHello(&sent); err != nil || again != hello {
 			t.Fatalf("%q came back as %+v, %v", frame, again, err)
 		}
 	})

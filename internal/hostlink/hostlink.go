@@ -32,6 +32,7 @@ const (
 	NodePort      = 902
 	KMSPort       = 903
 	LogPort       = 904
+	EtcdPort      = 905
 	HeartbeatPort = 9000 // AWS's own: one byte, 0xB7, there and back
 )
 

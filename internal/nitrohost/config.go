@@ -24,7 +24,10 @@ type Config struct {
 	// policy, where it is not a service of this host.
 	KMS         policy.Endpoint
 	Credentials Source
-	Chains      []Chain
+	// Etcd are the members, host:port, that the enclave is connected to; TLS ends inside.
+	// Optional: only an image whose policy names an etcd asks for them.
+	Etcd   []string
+	Chains []Chain
 	// LogLevel is the enclave's: debug, info, warn or error.
 	LogLevel string
 	// StopEnclave ends the enclave when Run ends. Optional: otherwise it waits for

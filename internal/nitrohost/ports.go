@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -37,6 +38,7 @@ func (h *Host) ports() []port {
 		{hostlink.NodePort, 4 + 2*nodes, h.node},
 		{hostlink.KMSPort, maxKMS, h.kms},
 		{hostlink.LogPort, 4, h.logs},
+		{hostlink.EtcdPort, 4 + 2*len(h.Chains), h.etcd},
 	}
 }
 
@@ -165,6 +167,34 @@ func (n *Node) dial(ctx context.Context) (vsock.Conn, error) {
 		return nil, fmt.Errorf("%s is not a network of a node", n.Network)
 	}
 	return c, nil
+}
+
+// etcd connects the enclave to a member of etcd that the config names.
+func (h *Host) etcd(ctx context.Context, conn vsock.Conn) {
+	conn.SetDeadline(time.Now().Add(helloTimeout))
+	hello, err := hostlink.ReadEtcdHello(conn)
+	if err != nil {
+		h.ended("malformed request of the enclave for a member of etcd", err)
+		return
+	}
+	if !slices.Contains(h.Etcd, hello.Address) {
+		err := fmt.Errorf("no member %.100q of etcd in the config", hello.Address)
+		h.ended("the enclave asks for a member of etcd that it was not given", err)
+		h.ended("", hostlink.AnswerNode(conn, err))
+		return
+	}
+	outside, err := (&net.Dialer{Timeout: dial.Timeout}).DialContext(ctx, "tcp", hello.Address)
+	answerErr := hostlink.AnswerNode(conn, err)
+	if err != nil {
+		return // the enclave goes to another one, and reports
+	}
+	defer outside.Close()
+	if answerErr != nil {
+		return
+	}
+	conn.SetDeadline(time.Time{})
+	defer context.AfterFunc(ctx, func() { outside.Close() })()
+	h.ended("", vsock.Pipe(conn, outside.(*net.TCPConn)))
 }
 
 // maxKMS is how many connections to KMS an enclave has at once: it keeps one

@@ -552,3 +552,62 @@ func TestLimiter(t *testing.T) {
 		t.Errorf("a moment later: %t, lost %d", ok, lost)
 	}
 }
+
+// The enclave is connected to members of etcd that the config names, and to nothing else.
+func TestMembersOfEtcd(t *testing.T) {
+	member, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer member.Close()
+	other, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	closed, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	closed.Close()
+	go func() {
+		for {
+			conn, err := member.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				io.Copy(conn, conn)
+				conn.Close()
+			}()
+		}
+	}()
+	m := newMachine(t)
+	s := m.setup()
+	s.config.Etcd = []string{member.Addr().String(), closed.Addr().String()}
+	g := m.launched(s)
+
+	conn := g.mustDial(hostlink.EtcdPort)
+	defer conn.Close()
+	if err := hostlink.OpenEtcd(conn, hostlink.EtcdHello{Address: member.Addr().String()}); err != nil {
+		t.Fatal(err)
+	}
+	sent := make([]byte, 1<<16)
+	rand.Read(sent)
+	go func() {
+		conn.Write(sent)
+		conn.CloseWrite()
+	}()
+	if back, err := io.ReadAll(conn); err != nil || !bytes.Equal(back, sent) {
+		t.Errorf("%d of %d bytes came back, %v", len(back), len(sent), err)
+	}
+	for address, want := range map[string]string{
+		other.Addr().String(): "no member", "": "no member", closed.Addr().String(): "refused",
+	} {
+		conn := g.mustDial(hostlink.EtcdPort)
+		if err := hostlink.OpenEtcd(conn, hostlink.EtcdHello{Address: address}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v", address, err)
+		}
+		conn.Close()
+	}
+}

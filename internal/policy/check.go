@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"crypto/x509"
 	"encoding/base64"
+	"encoding/hex"
 	"encoding/pem"
 	"errors"
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -48,7 +50,7 @@ func (p *Policy) check() error {
 			return &KeyError{c.key, c.err}
 		}
 	}
-	return nil
+	return p.Etcd.check()
 }
 
 // checkKeyARN requires the ARN of a key itself: an alias can be pointed elsewhere
@@ -158,6 +160,64 @@ func checkPEM(text string) error {
 		if _, err := x509.ParseCertificate(block.Bytes); err != nil {
 			return fmt.Errorf("it holds something that is not a certificate: %w", err)
 		}
+	}
+	return nil
+}
+
+// maxEtcdNames bounds the names of a policy: a cluster has a handful of members.
+const maxEtcdNames = 32
+
+// check requires all keys or not one.
+func (e *Etcd) check() error {
+	if e.CA == "" && e.ServerNames == nil && e.ClusterID == "" && e.Prefix == "" {
+		return nil
+	}
+	for _, c := range []struct {
+		key string
+		err error
+	}{
+		{"etcd_ca", checkPEM(e.CA)},
+		{"etcd_server_names", checkNames(e.ServerNames)},
+		{"etcd_cluster_id", checkCluster(e.ClusterID)},
+		{"etcd_prefix", checkPrefix(e.Prefix)},
+	} {
+		if c.err != nil {
+			return &KeyError{c.key, c.err}
+		}
+	}
+	return nil
+}
+
+func checkNames(names []string) error {
+	if len(names) == 0 || len(names) > maxEtcdNames {
+		return fmt.Errorf("%d names, not 1 to %d: name what the members' certificates have, DNS names or IP addresses", len(names), maxEtcdNames)
+	}
+	for i, name := range names {
+		ip, err := netip.ParseAddr(name)
+		if isIP := err == nil && ip.Zone() == "" && ip.String() == name; !isIP && !isDNSName(name) {
+			return fmt.Errorf("%q is neither a DNS name nor an IP address, as the members' certificates have them", name)
+		}
+		if slices.Contains(names[:i], name) {
+			return fmt.Errorf("%q stands there twice", name)
+		}
+	}
+	return nil
+}
+
+func checkCluster(id string) error {
+	raw, err := hex.DecodeString(id)
+	if err != nil || len(raw) != 8 || strings.ToLower(id) != id || strings.Trim(id, "0") == "" {
+		return fmt.Errorf("%.40q is not the id of a cluster in 16 hex digits, as etcd logs it (cluster-id), and `etcdctl endpoint status --write-out=fields` prints it in decimal", id)
+	}
+	return nil
+}
+
+// checkPrefix requires what names of keys can begin with: a slash and 1 to 100 of A-Z
+// a-z 0-9 . _ - and slashes, which are neither doubled nor at the end.
+func checkPrefix(prefix string) error {
+	if len(prefix) < 2 || len(prefix) > 101 || prefix[0] != '/' || strings.HasSuffix(prefix, "/") || strings.Contains(prefix, "//") ||
+		strings.Trim(prefix, letters+digits+"._-/") != "" {
+		return fmt.Errorf("%.120q is not a prefix of keys, as in /privyseal", prefix)
 	}
 	return nil
 }

@@ -32,7 +32,10 @@ func TestImpossibleValues(t *testing.T) {
 			" 11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=",
 			secp256k1Key, // no enclave signs with one
 		},
-		"state_floor": {"", "a chain"},
+		"state_floor":       {"", "a chain"},
+		"etcd_server_names": {"", "*.etcd.test", "etcd.test:2379", "https://etcd.test", "10.0.0.1/8", "010.0.0.1", "fe80::1%eth0", "::0001", "etcd.test"},
+		"etcd_cluster_id":   {"", "cdf818194e3a8c3", "cdf818194e3a8c321", "CDF818194E3A8C32", "cdf818194e3a8c3x", "0000000000000000", "14841639068965178418"},
+		"etcd_prefix":       {"", "/", "privyseal", "/privyseal/", "/a//b", "/a b", "/\u00e9", "/a\n", "/" + strings.Repeat("a", 101)},
 	} {
 		for _, v := range values {
 			p := full(t)
@@ -63,14 +66,22 @@ func set(p *Policy, key, value string) {
 		p.PublicKeys = []string{publicKey, value}
 	case "state_floor":
 		p.StateFloor = map[string]int64{"chain-1": 1, value: 1}
+	case "etcd_server_names":
+		p.ServerNames = []string{"etcd.test", value}
+	case "etcd_cluster_id":
+		p.ClusterID = value
+	case "etcd_prefix":
+		p.Prefix = value
 	}
 }
 
 func TestPossibleValues(t *testing.T) {
 	for key, values := range map[string][]string{
-		"kms_endpoint":    {"kms.eu-central-1.amazonaws.com:443", "vpce-1a2b.kms.eu-central-1.vpce.amazonaws.com:443", "10.0.0.1:8443", "[::1]:65535", "localhost:1", "3com.example:443"},
-		"kms_server_name": {"kms.eu-central-1.amazonaws.com", "kms.us-iso-east-1.c2s.ic.gov", "kms.test", "KMS.TEST", "kms"},
-		"public_keys":     {publicKey},
+		"kms_endpoint":      {"kms.eu-central-1.amazonaws.com:443", "vpce-1a2b.kms.eu-central-1.vpce.amazonaws.com:443", "10.0.0.1:8443", "[::1]:65535", "localhost:1", "3com.example:443"},
+		"kms_server_name":   {"kms.eu-central-1.amazonaws.com", "kms.us-iso-east-1.c2s.ic.gov", "kms.test", "KMS.TEST", "kms"},
+		"public_keys":       {publicKey},
+		"etcd_server_names": {"10.0.0.2", "::1", "localhost"},
+		"etcd_prefix":       {"/a/b", "/" + strings.Repeat("a", 100)},
 	} {
 		for _, v := range values {
 			p := full(t)

@@ -53,12 +53,35 @@ type Policy struct {
 	// StateFloor gives, by chain id, the height at and below which nothing is
 	// signed. A chain in here may have a lost state replaced by a new one, above its floor.
 	StateFloor map[string]int64 `json:"state_floor,omitempty"`
+
+	// Etcd is where the marks are. Absent: the host keeps them, and no enclave of this
+	// image asks an etcd for anything.
+	Etcd
+}
+
+// Etcd names an etcd cluster that keeps the marks of all chains. Its keys stand in a
+// policy all or not at all; what is not in here, the addresses of the members and the
+// client's certificate, is the host's to give.
+type Etcd struct {
+	// CA are the roots, PEM, one of which has to stand above the certificate of each
+	// member.
+	CA string `json:"etcd_ca,omitempty"`
+	// ServerNames are DNS names and IP addresses, one of which the certificate of each
+	// member has to have.
+	ServerNames []string `json:"etcd_server_names,omitempty"`
+	// ClusterID is the cluster's id in 16 hex digits, as etcd logs it: under one CA there
+	// may be other clusters.
+	ClusterID string `json:"etcd_cluster_id,omitempty"`
+	// Prefix is what the names of our keys begin with, as in /privyseal.
+	Prefix string `json:"etcd_prefix,omitempty"`
 }
 
 // Roots returns the pool of TLSRoots.
-func (p *Policy) Roots() *x509.CertPool {
+func (p *Policy) Roots() *x509.CertPool { return pool(p.TLSRoots) }
+
+func pool(text string) *x509.CertPool {
 	pool := x509.NewCertPool()
-	pool.AppendCertsFromPEM([]byte(p.TLSRoots))
+	pool.AppendCertsFromPEM([]byte(text))
 	return pool
 }
 

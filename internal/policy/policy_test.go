@@ -30,6 +30,7 @@ func full(t testing.TB) *Policy {
 	p.Chains, p.PublicKeys = []string{"chain-1", "chain-2"}, []string{publicKey}
 	p.AllowSignBytes, p.AllowRawBytes, p.MaxHeight = true, true, 7
 	p.StateFloor = map[string]int64{"chain-2": 2, "chain-1": 1}
+	p.Etcd = Etcd{CA: p.AttestationRoot, ServerNames: []string{"etcd.test", "10.0.0.1"}, ClusterID: "cdf818194e3a8c32", Prefix: "/privyseal"}
 	return p
 }
 
@@ -67,7 +68,7 @@ func TestStrictest(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{"allow", "max_height", "state_floor", "attestation_root", "chains", "public_keys"} {
+	for _, name := range []string{"allow", "max_height", "state_floor", "attestation_root", "chains", "public_keys", "etcd"} {
 		if bytes.Contains(data, []byte(name)) {
 			t.Errorf("%s stands in %s", name, data)
 		}
@@ -160,6 +161,11 @@ func TestRefused(t *testing.T) {
 		"another case":           strings.Replace(text, `"max_height": 7`, `"MAX_HEIGHT": 7`, 1),
 		"duplicate floor":        strings.Replace(text, `"chain-1": 1`, `"chain-1": 1, "chain-1": 0`, 1),
 		"no KMS key":             cut(`"kms_key"`),
+		"half an etcd":           cut(`"etcd_prefix"`),
+		"an etcd of any cluster": cut(`"etcd_cluster_id"`),
+		"an etcd of any CA":      cut(`"etcd_ca"`),
+		"etcd in capitals":       strings.Replace(text, `"etcd_prefix"`, `"ETCD_prefix"`, 1),
+		"etcd in an object":      strings.Replace(text, `"etcd_prefix": "/privyseal"`, `"etcd": {"etcd_prefix": "/privyseal"}`, 1),
 		"an alias":               strings.Replace(text, ":key/", ":alias/", 1),
 		"no account":             strings.Replace(text, ":111122223333:", "::", 1),
 		"no endpoint":            cut(`"kms_endpoint"`),
@@ -215,6 +221,9 @@ func FuzzParse(f *testing.F) {
 		}
 		p.Roots()
 		p.Region()
+		if p.Etcd.Named() != (p.Etcd.Cluster() != [8]byte{}) {
+			t.Fatalf("an etcd of no cluster: %+v", p.Etcd)
+		}
 	})
 }
 

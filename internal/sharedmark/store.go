@@ -345,3 +345,6 @@ func (s *Store) Close() error {
 	s.ready = false
 	return errors.Join(s.c.Engine.Close(), s.c.Floor.Close())
 }
+
+// Lineage names the init or adoption that the mark descends from, once it is loaded.
+func (s *Store) Lineage() [16]byte { return s.cur.lineage }

@@ -9,6 +9,7 @@ package nitro
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"net"
 
 	"privyseal/internal/claims"
@@ -33,6 +34,9 @@ func Run(ctx context.Context, b Boot) error {
 	p, err := policy.Parse(b.Policy)
 	if err != nil {
 		return err
+	}
+	if p.Etcd.Named() {
+		return errors.New("the measured policy has the marks in etcd, which this program cannot reach yet")
 	}
 	use, err := claims.Claims{Purpose: claims.PurposeKMS, KMSKey: p.KMSKey}.Encode()
 	if err != nil {
