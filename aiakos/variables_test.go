@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/http/httptest"
@@ -69,10 +70,7 @@ func writeKey(t *testing.T, path string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	hex, err := address.Format("address", "")
-	if err != nil {
-		t.Fatal(err)
-	}
+	hex := fmt.Sprintf("%X", address.Address())
 	value := func(kind string, b []byte) map[string]string {
 		return map[string]string{"type": "tendermint/" + kind, "value": base64.StdEncoding.EncodeToString(b)}
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"io"
 	"os"
 	"os/exec"
@@ -11,7 +12,6 @@ import (
 	"testing"
 	"time"
 
-	"privyseal/internal/cli"
 	"privyseal/internal/config"
 	"privyseal/internal/filestore"
 	"privyseal/internal/home"
@@ -117,9 +117,7 @@ func cutOffEnclave(t *testing.T, dir, image string, steps int) (*cutChain, water
 	}
 	u := home.Making{Name: ch.Name, ChainID: ch.ID, State: ch.State, Files: append(key[:2:2], identity...)}
 	u.Begin(info.Saved.Mark)
-	if u.PublicKey, err = cli.KeyJSON(ch.public); err != nil {
-		t.Fatal(err)
-	}
+	u.PublicKey = json.RawMessage(ch.public.JSON())
 	cutAt(t, in, steps,
 		func(note *home.Note) error { return note.Write(u) },
 		func(*home.Note) error { return in.AddFiles(key...) },

@@ -46,8 +46,9 @@ var mayImport = map[string]string{
 
 	// Public keys, and keys: a room a provider.
 	"internal/bech32": "",
-	"internal/pubkey": "internal/bech32 internal/strictjson filippo.io/edwards25519 github.com/cloudflare/circl/ github.com/decred/dcrd/dcrec/secp256k1/v4/ " +
+	"internal/pubkey": "internal/strictjson filippo.io/edwards25519 github.com/cloudflare/circl/ github.com/decred/dcrd/dcrec/secp256k1/v4/ " +
 		"github.com/decred/dcrd/dcrec/secp256k1/v4 golang.org/x/crypto/",
+	"internal/pubkey/keytext": "internal/bech32 internal/noiseconn internal/pubkey internal/strictjson",
 	"internal/key/soft": "internal/pubkey internal/strictjson filippo.io/edwards25519 github.com/cloudflare/circl/ github.com/decred/dcrd/dcrec/secp256k1/v4/ " +
 		"github.com/decred/dcrd/dcrec/secp256k1/v4 golang.org/x/crypto/",
 
@@ -107,9 +108,9 @@ var mayImport = map[string]string{
 	"internal/migrate": "internal/regular internal/cure internal/key/soft internal/key/soft/keyfile internal/privval internal/pubkey internal/secret internal/session internal/shell internal/strictjson internal/watermark github.com/pelletier/go-toml/v2 go.yaml.in/yaml/v3",
 	"internal/daemon": "internal/cli internal/config internal/cure internal/harden internal/monitor internal/oplog internal/privval internal/provider internal/pubkey internal/session " +
 		"internal/signer internal/watermark internal/witness",
-	"internal/home": "internal/regular internal/cli internal/config internal/cure internal/durable internal/key/soft internal/key/soft/keyfile internal/migrate internal/provider internal/pubkey internal/session " +
+	"internal/home": "internal/regular internal/cli internal/config internal/cure internal/durable internal/key/soft internal/key/soft/keyfile internal/migrate internal/provider internal/pubkey internal/pubkey/keytext internal/session " +
 		"internal/shell internal/strictjson internal/watermark internal/witness github.com/spf13/cobra golang.org/x/sys/unix",
-	"internal/cli":   "internal/config internal/cure internal/durable internal/noiseconn internal/pubkey internal/shell internal/spelling github.com/spf13/cobra github.com/spf13/pflag",
+	"internal/cli":   "internal/config internal/cure internal/durable internal/pubkey internal/pubkey/keytext internal/shell internal/spelling github.com/spf13/cobra github.com/spf13/pflag",
 	"internal/oplog": "",
 	// The contract of those who hold keys; the rooms below internal/ops fulfil it.
 	"internal/provider": "internal/cli internal/config internal/cure internal/key/soft internal/key/soft/keyfile internal/pubkey internal/watermark github.com/spf13/pflag",
@@ -124,31 +125,31 @@ var mayImport = map[string]string{
 	"internal/ops/yubihsm/setup": "internal/cli internal/cure internal/durable internal/harden internal/key/yubihsm/provision internal/key/yubihsm/words internal/ops/yubihsm/reach " +
 		"internal/provider internal/regular internal/secret internal/shell internal/terminal yubihsm github.com/spf13/cobra golang.org/x/sys/unix",
 	"internal/ops/yubihsm/audit":   "internal/cli internal/cure internal/key/yubihsm internal/key/yubihsm/auditlog internal/ops/yubihsm/reach yubihsm github.com/spf13/cobra",
-	"internal/ops/yubihsm/wrapped": "internal/cli internal/cure internal/key/yubihsm internal/key/yubihsm/backup internal/ops/yubihsm/reach internal/pubkey internal/regular yubihsm github.com/spf13/cobra",
+	"internal/ops/yubihsm/wrapped": "internal/cli internal/cure internal/key/yubihsm internal/key/yubihsm/backup internal/ops/yubihsm/reach internal/pubkey internal/pubkey/keytext internal/regular yubihsm github.com/spf13/cobra",
 	"internal/ops/yubihsm/keys":    "internal/cli internal/cure internal/key/soft internal/key/soft/keyfile internal/key/yubihsm internal/ops/yubihsm/reach internal/ops/yubihsm/verify internal/pubkey internal/yubico yubihsm github.com/spf13/cobra",
-	"internal/ops/yubihsm/verify":  "internal/cli internal/cure internal/home internal/pubkey internal/yubico yubihsm github.com/spf13/cobra github.com/spf13/pflag",
+	"internal/ops/yubihsm/verify":  "internal/cli internal/cure internal/home internal/pubkey internal/pubkey/keytext internal/yubico yubihsm github.com/spf13/cobra github.com/spf13/pflag",
 
 	"internal/ops/nitro": "internal/claims internal/cli internal/config internal/cure internal/daemon internal/eif internal/home internal/hostlink " +
 		"internal/key/nitrokms internal/key/soft internal/migrate internal/monitor internal/nitro internal/nitrohost internal/ops/nitro/image internal/ops/nitro/seal internal/ops/nitro/verify " +
-		"internal/policy internal/provider internal/pubkey internal/regular internal/secret internal/session internal/shell internal/signer internal/vsock internal/watermark " +
+		"internal/policy internal/provider internal/pubkey internal/pubkey/keytext internal/regular internal/secret internal/session internal/shell internal/signer internal/vsock internal/watermark " +
 		"github.com/spf13/cobra github.com/spf13/pflag",
 
-	"internal/ops/nitro/image": "internal/awspolicy internal/cli internal/config internal/cure internal/eif internal/key/nitrokms internal/policy github.com/spf13/cobra " +
+	"internal/ops/nitro/image": "internal/awspolicy internal/cli internal/config internal/cure internal/eif internal/key/nitrokms internal/policy internal/pubkey/keytext github.com/spf13/cobra " +
 		"github.com/spf13/pflag",
 
 	"internal/ops/nitro/seal": "internal/claims internal/cli internal/config internal/home internal/hostlink internal/key/soft/keyfile internal/ops/nitro/verify " +
 		"internal/provider internal/pubkey internal/shell internal/watermark github.com/spf13/cobra",
 
 	"internal/ops/nitro/verify": "internal/awspolicy internal/claims internal/cli internal/eif internal/home internal/nitro internal/ops/nitro/image internal/policy " +
-		"internal/pubkey internal/strictjson internal/watermark github.com/spf13/cobra",
+		"internal/pubkey internal/pubkey/keytext internal/strictjson internal/watermark github.com/spf13/cobra",
 
 	"internal/ops/soft": "internal/config internal/home internal/key/soft internal/key/soft/keyfile internal/provider internal/pubkey",
 
-	"internal/command/verify": "internal/cli internal/home github.com/spf13/cobra github.com/spf13/pflag",
+	"internal/command/verify": "internal/cli internal/home internal/pubkey/keytext github.com/spf13/cobra github.com/spf13/pflag",
 
 	"internal/command": "internal/cli internal/command/check internal/command/look internal/command/screen internal/command/state internal/command/status internal/command/verify " +
 		"internal/config internal/cure internal/daemon internal/home internal/key/soft internal/key/soft/keyfile internal/migrate " +
-		"internal/provider internal/pubkey internal/shell internal/spelling internal/watermark internal/witness github.com/spf13/cobra github.com/spf13/pflag",
+		"internal/provider internal/pubkey internal/pubkey/keytext internal/shell internal/spelling internal/watermark internal/witness github.com/spf13/cobra github.com/spf13/pflag",
 
 	"internal/command/screen": "golang.org/x/sys/unix",
 	"internal/command/look":   "internal/config internal/cure internal/daemon internal/provider internal/witness",

@@ -13,7 +13,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"privyseal/internal/config"
-	"privyseal/internal/key/soft"
 	"privyseal/internal/pubkey"
 )
 
@@ -289,84 +288,22 @@ func TestWriteNew(t *testing.T) {
 	}
 }
 
-func TestKeyFlags(t *testing.T) {
-	for _, c := range []struct {
-		form  KeyFormat
-		more  []string
-		wrong string
-	}{
-		{KeyFormat{"json", ""}, nil, ""},
-		{KeyFormat{"bech32", "cosmosvalconspub"}, nil, ""},
-		{KeyFormat{"json", "cosmosvalconspub"}, nil, "--prefix goes with --format bech32 only"},
-		{KeyFormat{"node-id", ""}, nil, `--format "node-id" is not one of `},
-		{KeyFormat{"node-id", ""}, []string{"node-id"}, ""},
-	} {
-		says(t, fmt.Sprint(c.form), c.form.Check(c.more...), c.wrong)
-	}
-	for name, wrong := range map[string]string{"": "", "ed25519": "", "rsa": "rsa"} {
-		got, err := (&KeyType{name}).Parse()
-		says(t, name, err, wrong)
-		if err == nil && string(got) != name {
-			t.Errorf("%q: %q", name, got)
-		}
-	}
-	const key = `{"type":"tendermint/PubKeyEd25519","value":"11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo="}`
-	public, err := ParsePublicKey("  " + key + "\n")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for format, want := range map[string]string{
-		"node-id": "21fe31dfa154a261626bf854046fd2271b7bed4b", "peer-id": "12D3KooWQK1wnefoLrcVHbbnf5tLzbopUd3K3bFAoJpA7YJgL5pV",
-	} {
-		got, err := FormatKey(public, KeyFormat{Format: format})
-		if err != nil || got != want {
-			t.Errorf("%s: %s, %v", format, got, err)
-		}
-	}
-	if got, err := KeyJSON(public); err != nil || string(got) != key {
-		t.Errorf("%s, %v", got, err)
-	}
-	other, err := ParsePublicKey(`{"type":"tendermint/PubKeySecp256k1","value":"Anm+Zn753LusVaBilc6HCwcCm/zbLc4o2VnygVsW+BeY"}`)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, err = FormatKey(other, KeyFormat{Format: "peer-id"})
-	says(t, "peer-id", err, "only an ed25519 key has a peer id")
-}
-
-// A public key is recognised in every form in which we print one.
-func TestIsPublicKey(t *testing.T) {
-	for _, typ := range pubkey.Types() {
-		key, err := soft.Generate(typ)
+// A type of keys that there is none of is refused where it is typed, with those that there are.
+func TestKeyType(t *testing.T) {
+	for text, wrong := range map[string]string{"": "", "secp256k1": "", "rsa": `--type: unknown key type "rsa": it is one of ed25519, secp256k1, secp256k1eth, ml_dsa_65`, "bls12_381": "--type: the key type bls12_381 is not supported"} {
+		cmd, got := &cobra.Command{}, pubkey.Ed25519
+		AddKeyType(cmd, &got, "type", "type of the key")
+		err := cmd.ParseFlags([]string{"--type", text})
 		if err != nil {
-			t.Fatal(err)
+			err = FlagError(cmd, err)
 		}
-		other, err := soft.Generate(typ)
-		if err != nil {
-			t.Fatal(err)
+		says(t, text, err, wrong)
+		want := pubkey.Type(text)
+		if wrong != "" {
+			want = pubkey.Ed25519
 		}
-		for _, format := range pubkey.Formats() {
-			for _, prefix := range []string{"", "crocnclconspub"} {
-				text, err := key.PublicKey().Format(format, prefix)
-				if err != nil {
-					continue // that type has no such format
-				}
-				if !IsPublicKey(key.PublicKey(), text) || !IsPublicKey(key.PublicKey(), text+"\n") {
-					t.Errorf("%s: %s is not recognised", typ, text)
-				}
-				if IsPublicKey(other.PublicKey(), text) {
-					t.Errorf("%s: %s is recognised as another key", typ, text)
-				}
-			}
-		}
-	}
-	for _, text := range []string{"", "1", "x", "{}", "cosmosvalconspub1"} {
-		key, err := soft.Generate(pubkey.Ed25519)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if IsPublicKey(key.PublicKey(), text) {
-			t.Errorf("%q is a public key", text)
+		if got != want {
+			t.Errorf("%q: %q", text, got)
 		}
 	}
 }

@@ -147,7 +147,11 @@ func FlagError(cmd *cobra.Command, err error) error {
 	if errors.As(err, &wrong) {
 		// pflag's own text ends in that of a parser's.
 		f := wrong.GetFlag()
-		text = fmt.Sprintf("--%s %.80q is not %s", f.Name, wrong.GetValue(), cmp.Or(valueNames[f.Value.Type()], "a value"))
+		if why, ours := errors.AsType[UsageError](err); ours {
+			text = fmt.Sprintf("--%s: %v", f.Name, why)
+		} else {
+			text = fmt.Sprintf("--%s %.80q is not %s", f.Name, wrong.GetValue(), cmp.Or(valueNames[f.Value.Type()], "a value"))
+		}
 	}
 	return cure.Add(Usagef("%s", text), "%ssee `%s --help`", hint, cmd.CommandPath())
 }

@@ -92,8 +92,8 @@ with --import-sealed or --import-kms; doc/nitro.md is the guide.`,
 	f.From.Add(a, cmd)
 	f.From.AddFile(cmd)
 	f.From.AddInitial(cmd)
-	f.KeyType.Add(cmd, "key-type", "", "type of the key, ed25519 if new")
-	f.Form.Add(cmd)
+	cli.AddKeyType(cmd, &f.KeyType, "key-type", "type of the key, ed25519 if new")
+	cli.AddKeyForm(cmd, &f.Form)
 	f.addOwned(cmd, build)
 	return cmd
 }
@@ -126,13 +126,12 @@ func (f *initFlags) check(cmd *cobra.Command, a *provider.House) error {
 
 // checkType refuses a type of which the provider has no keys.
 func (f *initFlags) checkType(providers provider.Table) error {
-	t, err := f.KeyType.Parse()
-	if err != nil || t == "" {
-		return err
+	if f.KeyType == "" {
+		return nil
 	}
 	e, err := providers.Of(config.Chain{Provider: f.Provider})
 	if err == nil {
-		err = e.Has(t)
+		err = e.Has(f.KeyType)
 	}
 	if err != nil {
 		return cli.Usagef("--key-type: %w", err)

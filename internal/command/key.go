@@ -3,6 +3,7 @@ package command
 import (
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -12,6 +13,7 @@ import (
 	"privyseal/internal/key/soft/keyfile"
 	"privyseal/internal/provider"
 	"privyseal/internal/pubkey"
+	"privyseal/internal/pubkey/keytext"
 	"privyseal/internal/shell"
 )
 
@@ -28,26 +30,26 @@ func newKeyCommand(a *provider.House, build home.Build) *cobra.Command {
 // newKeyFlags say what key a command makes, where, and how it prints the public half.
 type newKeyFlags struct {
 	out  string
-	typ  cli.KeyType
-	form cli.KeyFormat
+	typ  pubkey.Type
+	form keytext.Form
 }
 
-func (f *newKeyFlags) add(cmd *cobra.Command, typ, help string) {
+func (f *newKeyFlags) add(cmd *cobra.Command, typ pubkey.Type, help string) {
 	cmd.Flags().StringVar(&f.out, "out", "", "file to make")
-	f.typ.Add(cmd, "type", typ, help)
-	f.form.Add(cmd)
+	f.typ = typ
+	cli.AddKeyType(cmd, &f.typ, "type", help)
+	cli.AddKeyForm(cmd, &f.form)
 }
 
-// check returns the type of the key, "" if the flags leave it open.
-func (f *newKeyFlags) check() (pubkey.Type, error) {
-	t, err := f.typ.Parse()
-	if err == nil {
-		err = f.form.Check()
+// check finds what is wrong with the command line alone.
+func (f *newKeyFlags) check() error {
+	if err := f.form.Check(); err != nil {
+		return cli.Usage(err)
 	}
-	if err == nil && f.out == "" {
-		err = cli.Usagef("--out FILE is missing: where the key goes")
+	if f.out == "" {
+		return cli.Usagef("--out FILE is missing: where the key goes")
 	}
-	return t, err
+	return nil
 }
 
 func newKeyGenerateCommand() *cobra.Command {
@@ -59,18 +61,17 @@ func newKeyGenerateCommand() *cobra.Command {
 overwritten. For a validator, "privyseal init" does this and everything else.`,
 		Args: cli.Arguments(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			t, err := f.check()
-			if err != nil {
+			if err := f.check(); err != nil {
 				return err
 			}
-			key, err := soft.Generate(t)
+			key, err := soft.Generate(f.typ)
 			if err != nil {
 				return err
 			}
 			return saveKey(cmd.OutOrStdout(), f.out, key, f.form)
 		},
 	}
-	f.add(cmd, string(pubkey.Ed25519), "type of the key")
+	f.add(cmd, pubkey.Ed25519, "type of the key")
 	return cmd
 }
 
@@ -87,11 +88,10 @@ This imports the key only, not the state, which records what it has signed:
 "privyseal init --import-key" asks for that, "privyseal migrate" brings both.`,
 		Args: cli.Arguments("FILE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			t, err := f.check()
-			if err != nil {
+			if err := f.check(); err != nil {
 				return err
 			}
-			key, err := keyfile.ReadForeign(args[0], t)
+			key, err := keyfile.ReadForeign(args[0], f.typ)
 			if err != nil {
 				return err
 			}
@@ -123,7 +123,7 @@ func noteSigned(w io.Writer, path, out string, key pubkey.Key) {
 
 func newKeyShowCommand(a *provider.House) *cobra.Command {
 	var chain cli.ChainFlag
-	var form cli.KeyFormat
+	var form keytext.Form
 	cmd := &cobra.Command{
 		Use:   "show [FILE]",
 		Short: "Print the public key of a chain, or of a key file",
@@ -132,24 +132,24 @@ peer-id are for the identity key: the names by which tcp:// and noise:// nodes
 know this signer.`,
 		Args: cli.AtMostOne("FILE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			identity := form.Format == "node-id" || form.Format == "peer-id"
-			if err := form.Check("node-id", "peer-id"); err != nil {
-				return err
+			identity := slices.Contains(keytext.IdentityFormats(), form.Format)
+			if err := form.Check(keytext.IdentityFormats()...); err != nil {
+				return cli.Usage(err)
 			}
 			key, err := keyToShow(a, &chain, args, identity)
 			if err != nil {
 				return err
 			}
-			text, err := cli.FormatKey(key, form)
+			text, err := form.Text(key)
 			if err != nil {
-				return err
+				return cli.Usage(err)
 			}
 			_, err = fmt.Fprintln(cmd.OutOrStdout(), text)
 			return err
 		},
 	}
 	chain.Add(a.App, cmd)
-	form.Add(cmd, "node-id", "peer-id")
+	cli.AddKeyForm(cmd, &form, keytext.IdentityFormats()...)
 	return cmd
 }
 
@@ -178,11 +178,11 @@ func keyToShow(a *provider.House, chain *cli.ChainFlag, args []string, identity 
 }
 
 // saveKey writes a key and prints its public half.
-func saveKey(w io.Writer, path string, key *soft.Key, form cli.KeyFormat) error {
+func saveKey(w io.Writer, path string, key *soft.Key, form keytext.Form) error {
 	defer key.Wipe()
-	text, err := cli.FormatKey(key.PublicKey(), form)
+	text, err := form.Text(key.PublicKey())
 	if err != nil {
-		return err
+		return cli.Usage(err)
 	}
 	if err := keyfile.Create(path, key); err != nil {
 		return err

@@ -16,6 +16,7 @@ import (
 	"privyseal/internal/home"
 	"privyseal/internal/migrate"
 	"privyseal/internal/provider"
+	"privyseal/internal/pubkey/keytext"
 	"privyseal/internal/spelling"
 	"privyseal/internal/watermark"
 )
@@ -171,7 +172,7 @@ func (t *migrateFlags) takeAll(cmd *cobra.Command, in *home.Installer, old *migr
 	}
 	for _, ch := range chains {
 		fmt.Fprintf(stderr, "%s: the state is at %s\n", ch.Name, home.MarkText(ch.Saved.Mark))
-		if err := ch.Report(stdout, cli.KeyFormat{Format: "json"}); err != nil {
+		if err := ch.Report(stdout, keytext.Form{Format: "json"}); err != nil {
 			return err
 		}
 	}

@@ -83,10 +83,7 @@ func (e *enclave) allowed(chainID string, key *soft.Key) error {
 	if !e.c.Policy.AllowsChain(chainID) {
 		return &curedError{fmt.Errorf("the measured policy does not name chain %q", chainID), e.anotherImage()}
 	}
-	public, err := key.PublicKey().Format("base64", "")
-	if err != nil {
-		return err
-	}
+	public := key.PublicKey().Base64()
 	if !e.c.Policy.AllowsKey(public) {
 		return &curedError{fmt.Errorf("the measured policy does not name the public key %s", public), e.anotherImage()}
 	}

@@ -1,6 +1,7 @@
 package home
 
 import (
+	"encoding/json"
 	"errors"
 	"io"
 	"io/fs"
@@ -14,6 +15,7 @@ import (
 	"privyseal/internal/key/soft/keyfile"
 	"privyseal/internal/provider"
 	"privyseal/internal/pubkey"
+	"privyseal/internal/pubkey/keytext"
 	"privyseal/internal/watermark"
 )
 
@@ -126,8 +128,9 @@ func (ch *Chain) Unfinished(in *Installer) (u Making, err error) {
 		u.Key = ch.Key
 	}
 	u.Begin(ch.Saved.Mark)
-	if u.PublicKey, err = cli.KeyJSON(ch.PublicKey()); err != nil || !ch.needsIdentity() {
-		return u, err
+	u.PublicKey = json.RawMessage(ch.PublicKey().JSON())
+	if !ch.needsIdentity() {
+		return u, nil
 	}
 	u.Identity = in.identityPath()
 	there, err := in.openIdentity(u.Identity)
@@ -144,7 +147,7 @@ func (ch *Chain) Unfinished(in *Installer) (u Making, err error) {
 		if there != nil {
 			u.Identity = ch.ownIdentity()
 		}
-		u.IdentityKey, err = cli.KeyJSON(ch.SoftIdentity.PublicKey())
+		u.IdentityKey = json.RawMessage(ch.SoftIdentity.PublicKey().JSON())
 	}
 	return u, err
 }
@@ -235,7 +238,7 @@ func (in *Installer) openIdentity(path string) (*soft.Key, error) {
 }
 
 // Report prints what the operator of the node needs.
-func (ch *Chain) Report(w io.Writer, form cli.KeyFormat) error {
+func (ch *Chain) Report(w io.Writer, form keytext.Form) error {
 	var identity pubkey.Key
 	if ch.SoftIdentity != nil {
 		identity = ch.SoftIdentity.PublicKey()

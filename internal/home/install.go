@@ -23,6 +23,7 @@ import (
 	"privyseal/internal/key/soft/keyfile"
 	"privyseal/internal/provider"
 	"privyseal/internal/pubkey"
+	"privyseal/internal/pubkey/keytext"
 	"privyseal/internal/session"
 	"privyseal/internal/watermark"
 	"privyseal/internal/witness"
@@ -384,8 +385,8 @@ func (in *Installer) Abs(path string) string {
 
 // Report prints the public key of a chain, and what its nodes need. identity
 // is zero if there is none; own is what the nodes listen on already, by position.
-func Report(w io.Writer, ch config.Chain, public, identity pubkey.Key, own []string, form cli.KeyFormat) error {
-	key, err := cli.FormatKey(public, form)
+func Report(w io.Writer, ch config.Chain, public, identity pubkey.Key, own []string, form keytext.Form) error {
+	key, err := form.Text(public)
 	if err != nil {
 		return err
 	}
@@ -394,7 +395,7 @@ func Report(w io.Writer, ch config.Chain, public, identity pubkey.Key, own []str
 		fmt.Fprintf(w, "  address     %X\n", public.Address())
 	}
 	if !identity.IsZero() {
-		fmt.Fprintf(w, "  our node id %s\n  our peer id %s\n", identity.NodeID(), cli.PeerID(identity))
+		fmt.Fprintf(w, "  our node id %s\n  our peer id %s\n", identity.NodeID(), keytext.PeerID(identity))
 	}
 	for i, n := range ch.Nodes {
 		if err := reportNode(w, n, own[min(i, len(own)):], identity); err != nil {
@@ -444,7 +445,7 @@ func listenAddr(addr session.Addr, identity pubkey.Key) string {
 	}
 	listen := session.Addr{Network: addr.Network, Address: net.JoinHostPort(host, port)}
 	if addr.Network == "noise" {
-		listen.Peer = cli.PeerID(identity)
+		listen.Peer = keytext.PeerID(identity)
 	}
 	return listen.String()
 }

@@ -4,10 +4,10 @@ import (
 	"strings"
 	"testing"
 
-	"privyseal/internal/cli"
 	"privyseal/internal/config"
 	"privyseal/internal/key/soft"
 	"privyseal/internal/pubkey"
+	"privyseal/internal/pubkey/keytext"
 )
 
 // What the operator of a node has to write into its config.toml.
@@ -17,7 +17,7 @@ func TestNodeLine(t *testing.T) {
 		t.Fatal(err)
 	}
 	const peer = "12D3KooWQ5aaPLn1rhtELyw2ewXJ1V3uTmwqPuHWtZTzVsbXRhYK"
-	us := cli.PeerID(key.PublicKey())
+	us := keytext.PeerID(key.PublicKey())
 	for _, c := range []struct {
 		addr string
 		own  []string // as of migrate

@@ -82,13 +82,9 @@ const (
 
 // EncodeInterchange returns the file that holds an exported mark.
 func EncodeInterchange(chainID string, key pubkey.Key, saved watermark.Saved, now time.Time, by Exporter) ([]byte, error) {
-	public, err := cli.KeyJSON(key)
-	if err != nil {
-		return nil, err
-	}
 	m := saved.Mark
 	return interchange{
-		Format: interchangeFormat, Version: interchangeVersion, ChainID: chainID, PublicKey: public,
+		Format: interchangeFormat, Version: interchangeVersion, ChainID: chainID, PublicKey: json.RawMessage(key.JSON()),
 		Height: m.Height, Round: m.Round, Step: m.Step.String(), SignBytes: m.SignBytes,
 		WrittenAt: saved.Time.UTC().Truncate(0), ExportedAt: now.UTC().Truncate(time.Second),
 		Exporter: by,

@@ -12,6 +12,7 @@ import (
 	"privyseal/internal/migrate"
 	"privyseal/internal/provider"
 	"privyseal/internal/pubkey"
+	"privyseal/internal/pubkey/keytext"
 	"privyseal/internal/session"
 	"privyseal/internal/shell"
 	"privyseal/internal/watermark"
@@ -57,8 +58,8 @@ type Order struct {
 	// imported: it may have signed.
 	Taken   bool
 	From    Start
-	KeyType cli.KeyType
-	Form    cli.KeyFormat
+	KeyType pubkey.Type // "" is not given
+	Form    keytext.Form
 }
 
 // Check finds what is wrong with the command line alone, but for what its provider needs.
@@ -76,10 +77,9 @@ func (o *Order) Check() error {
 		return err
 	}
 	if err := o.Form.Check(); err != nil {
-		return err
+		return cli.Usage(err)
 	}
-	_, err := o.KeyType.Parse()
-	return err
+	return nil
 }
 
 // CheckState finds what is wrong with what is said of the state of a key that this
@@ -176,17 +176,16 @@ func (o *Order) fits(e provider.Entry, ch *Chain) error {
 	if public.IsZero() {
 		return nil
 	}
-	want, err := o.KeyType.Parse()
-	if err == nil && want != "" && want != public.Type() {
-		err = cli.Usagef("--key-type %s: provider %s makes %s keys", want, e.Name, public.Type())
+	if o.KeyType != "" && o.KeyType != public.Type() {
+		return cli.Usagef("--key-type %s: provider %s makes %s keys", o.KeyType, e.Name, public.Type())
 	}
-	if err == nil {
-		err = e.Has(public.Type())
+	if err := e.Has(public.Type()); err != nil {
+		return err
 	}
-	if err == nil {
-		_, err = cli.FormatKey(public, o.Form)
+	if _, err := o.Form.Text(public); err != nil {
+		return cli.Usage(err)
 	}
-	return err
+	return nil
 }
 
 // begin returns the state to begin with: a new key has signed nothing, and any other

@@ -3,7 +3,6 @@ package home
 import (
 	"testing"
 
-	"privyseal/internal/cli"
 	"privyseal/internal/config"
 	"privyseal/internal/key/soft"
 	"privyseal/internal/provider"
@@ -29,9 +28,9 @@ func TestTheKeyThatWasAskedFor(t *testing.T) {
 		want  string // of the error, "" for none
 	}{
 		"any":                      {Order{}, made, ""},
-		"of its type":              {Order{KeyType: cli.KeyType{Name: "ed25519"}}, made, ""},
-		"of another type":          {Order{KeyType: cli.KeyType{Name: "secp256k1"}}, made, "--key-type secp256k1: provider x makes ed25519 keys"},
-		"not known yet":            {Order{KeyType: cli.KeyType{Name: "secp256k1"}}, Chain{}, ""},
+		"of its type":              {Order{KeyType: "ed25519"}, made, ""},
+		"of another type":          {Order{KeyType: "secp256k1"}, made, "--key-type secp256k1: provider x makes ed25519 keys"},
+		"not known yet":            {Order{KeyType: "secp256k1"}, Chain{}, ""},
 		"imported":                 {Order{ImportKey: "old"}, imported, ""},
 		"made instead of imported": {Order{ImportKey: "old"}, made, "--import-key: provider x imports no keys"},
 		"of a type that it lacks":  {Order{}, Chain{Public: other.PublicKey()}, "provider x has no ml_dsa_65 keys; it has ed25519 or secp256k1"},

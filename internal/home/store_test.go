@@ -16,6 +16,7 @@ import (
 	"privyseal/internal/key/soft/keyfile"
 	"privyseal/internal/provider"
 	"privyseal/internal/pubkey"
+	"privyseal/internal/pubkey/keytext"
 	"privyseal/internal/watermark"
 )
 
@@ -155,7 +156,7 @@ func TestOrderOfAStore(t *testing.T) {
 		{"new", tables, nil},
 		{"there", nil, nil},
 	} {
-		o := &Order{Provider: "soft", Store: "drawer", ChainID: tt.id, Addrs: []string{"unix:///" + tt.id}, Form: cli.KeyFormat{Format: "json"},
+		o := &Order{Provider: "soft", Store: "drawer", ChainID: tt.id, Addrs: []string{"unix:///" + tt.id}, Form: keytext.Form{Format: "json"},
 			Pick: func(*config.Config) (string, map[string]map[string]config.Section, error) {
 				return "top", tt.tables, tt.err
 			}}

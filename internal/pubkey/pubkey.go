@@ -1,6 +1,6 @@
 // Package pubkey holds the public keys of CometBFT validators: which types
-// there are, how their signatures are verified, their addresses, and the texts
-// in which chains and operators write them.
+// there are, how their signatures are verified, their addresses, and their JSON.
+// The other texts in which chains and operators write them are in keytext.
 //
 // It holds no secret and signs nothing. It trusts nothing that it is given: a
 // [Key] exists only with the right length and, on curves, as a point of them.
@@ -15,6 +15,7 @@ import (
 
 	"github.com/cloudflare/circl/sign/mldsa/mldsa65"
 	"github.com/decred/dcrd/dcrec/secp256k1/v4"
+
 	//lint:ignore SA1019 the addresses of secp256k1 keys are RIPEMD-160 digests
 	"golang.org/x/crypto/ripemd160" // an old hash, but the one in secp256k1 addresses
 	"golang.org/x/crypto/sha3"

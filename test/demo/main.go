@@ -159,10 +159,7 @@ func (d *demo) verify(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	address, err := d.key.Format("address", "")
-	if err != nil {
-		return err
-	}
+	address := fmt.Sprintf("%X", d.key.Address())
 	signBytes, signature, ok := commit.SignatureOf(address)
 	if !ok || !d.key.Verify(signBytes, signature) {
 		return fmt.Errorf("the commit of block %d has no signature of %s", d.blocks, address)

@@ -85,8 +85,7 @@ func newNetwork(t *testing.T, id, version string, sentries int) *network {
 	check(t, json.Unmarshal(text, &file))
 	n.key, err = pubkey.ParseJSON(file.Public)
 	check(t, err)
-	n.address, err = n.key.Format("address", "")
-	check(t, err)
+	n.address = fmt.Sprintf("%X", n.key.Address())
 	return n
 }
 

@@ -14,6 +14,7 @@ import (
 
 	"privyseal/internal/cli"
 	"privyseal/internal/home"
+	"privyseal/internal/pubkey/keytext"
 )
 
 // maxDocument bounds in bytes what is read as a document.
@@ -79,7 +80,7 @@ func (f *verifying) run(cmd *cobra.Command, path string) error {
 		return err
 	}
 	if f.publicKey != "" {
-		if err := cli.CheckPublicKeyName(f.publicKey); err != nil {
+		if err := keytext.CheckName(f.publicKey); err != nil {
 			return cli.Usagef("--public-key: %w", err)
 		}
 	}

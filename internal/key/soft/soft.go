@@ -277,6 +277,5 @@ func (k Key) LogValue() slog.Value { return slog.StringValue(k.String()) }
 
 // MarshalJSON returns the public key, in the form of genesis.json.
 func (k Key) MarshalJSON() ([]byte, error) {
-	text, err := k.public.Format("json", "")
-	return []byte(text), err
+	return []byte(k.public.JSON()), nil
 }

@@ -69,7 +69,7 @@ func TestMakerChecksItsFlags(t *testing.T) {
 		{"both", Maker{importSealed: "f", importKMS: "g"}, home.Order{From: none}, "only one of --import-sealed and --import-kms"},
 		{"a sealed key with a state", Maker{importSealed: "f"}, home.Order{From: fresh}, "public key and state are in the sealed file"},
 		{"a sealed key with a key", Maker{importSealed: "f", publicKey: "k"}, home.Order{From: none}, "public key and state are in the sealed file"},
-		{"a sealed key with a type", Maker{importSealed: "f"}, home.Order{From: none, KeyType: cli.KeyType{Name: "ed25519"}}, "public key and state are in the sealed file"},
+		{"a sealed key with a type", Maker{importSealed: "f"}, home.Order{From: none, KeyType: "ed25519"}, "public key and state are in the sealed file"},
 		{"a ciphertext without its key", Maker{importKMS: "f"}, home.Order{From: fresh}, "--public-key KEY is missing"},
 		{"a ciphertext without a state", Maker{importKMS: "f", publicKey: "k"}, home.Order{From: none, ChainID: "c"}, "an imported key may have signed before"},
 		{"a ciphertext with two states", Maker{importKMS: "f", publicKey: "k"}, home.Order{From: home.Start{After: 7, Fresh: true}, ChainID: "c"}, "add one of --import-state"},

@@ -95,9 +95,7 @@ func (Holder) Lost(c *config.Config, ch config.Chain, damaged bool) string {
 	values := "CHAIN=" + shell.Word(ch.ID)
 	if w, err := readWrapped(c.Path(ch.Key), ch.ID); err == nil {
 		values += " KEY=" + shell.Word(w.KeyARN)
-		if pin, err := w.public.Format("base64", ""); err == nil {
-			values += " PUBKEY=" + shell.Word(pin)
-		}
+		values += " PUBKEY=" + shell.Word(w.public.Base64())
 	}
 	begin := "put the file back if its disk still has it"
 	if damaged {

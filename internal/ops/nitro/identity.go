@@ -2,6 +2,7 @@ package nitro
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +13,7 @@ import (
 	"privyseal/internal/cli"
 	"privyseal/internal/home"
 	"privyseal/internal/provider"
+	"privyseal/internal/pubkey/keytext"
 )
 
 func newNitroIdentityCommand(a *provider.House) *cobra.Command {
@@ -68,7 +70,7 @@ func (f *enclaveFlags) runIdentity(ctx context.Context, a *provider.House, stdou
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(stdout, "our node id %s\nour peer id %s\nback up, on another machine:\n  %s\n", identity.public.NodeID(), cli.PeerID(identity.public), in.Abs(file))
+	fmt.Fprintf(stdout, "our node id %s\nour peer id %s\nback up, on another machine:\n  %s\n", identity.public.NodeID(), keytext.PeerID(identity.public), in.Abs(file))
 	if err := tellPins(in, stdout, e, "", identity.public); err != nil {
 		return err
 	}
@@ -79,11 +81,7 @@ func (f *enclaveFlags) runIdentity(ctx context.Context, a *provider.House, stdou
 // addIdentityAlone writes an identity that no chain of the config names yet. It is
 // printed, and so becomes precious, after the note of it is gone.
 func addIdentityAlone(in *home.Installer, note *home.Note, file string, identity wrappedKey) error {
-	list := home.Making{Files: identity.files(file)}
-	var err error
-	if list.PublicKey, err = cli.KeyJSON(identity.public); err != nil {
-		return err
-	}
+	list := home.Making{Files: identity.files(file), PublicKey: json.RawMessage(identity.public.JSON())}
 	if err := note.Write(list); err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -25,6 +26,7 @@ import (
 	"privyseal/internal/ops/nitro/seal"
 	"privyseal/internal/provider"
 	"privyseal/internal/pubkey"
+	"privyseal/internal/pubkey/keytext"
 	"privyseal/internal/shell"
 	"privyseal/internal/watermark"
 )
@@ -125,16 +127,13 @@ func (f *Maker) Make(cmd *cobra.Command, a *provider.House, i *home.Order) error
 // printable checks that the public key that will be there can be printed as the flags
 // say, while nothing is made yet.
 func (f *Maker) printable(i *home.Order, imp *hostlink.Import) error {
-	t, err := i.KeyType.Parse()
-	if err != nil {
-		return err
-	}
 	var public pubkey.Key
+	var err error
 	if imp != nil {
 		public, err = pubkey.New(pubkey.Type(imp.KeyType), imp.Public)
 	} else {
 		var like *soft.Key
-		if like, err = soft.Generate(cmp.Or(t, pubkey.Ed25519)); err == nil {
+		if like, err = soft.Generate(cmp.Or(i.KeyType, pubkey.Ed25519)); err == nil {
 			public = like.PublicKey()
 			like.Wipe()
 		}
@@ -142,8 +141,10 @@ func (f *Maker) printable(i *home.Order, imp *hostlink.Import) error {
 	if err != nil {
 		return err
 	}
-	_, err = cli.FormatKey(public, i.Form)
-	return err
+	if _, err = i.Form.Text(public); err != nil {
+		return cli.Usage(err)
+	}
+	return nil
 }
 
 // check finds what is wrong with the command line alone.
@@ -154,7 +155,7 @@ func (f *Maker) Check(i *home.Order) error {
 		return cli.Usagef("never bring a key file to an enclave's host: seal it with `privyseal key seal`, where it is, and give --import-sealed; doc/nitro.md says how")
 	case f.importSealed != "" && f.importKMS != "":
 		return cli.Usagef("give only one of --import-sealed and --import-kms")
-	case f.importSealed != "" && (state > 0 || f.publicKey != "" || i.KeyType.Name != ""):
+	case f.importSealed != "" && (state > 0 || f.publicKey != "" || i.KeyType != ""):
 		return cli.Usagef("public key and state are in the sealed file; --import-state, --fresh-state, --after-height, --public-key and --key-type do not go with it")
 	case f.importKMS != "" && f.publicKey == "":
 		return cli.Usagef("--public-key KEY is missing: the public key of the key in --import-kms, which is the validator's, or what tmkms-light printed")
@@ -194,12 +195,12 @@ func (f *Maker) imported(cmd *cobra.Command, in *home.Installer, ch *enclaveChai
 }
 
 func (f *Maker) importedByKMS(cmd *cobra.Command, in *home.Installer, ch *enclaveChain, i *home.Order) (*hostlink.Import, error) {
-	key, err := cli.ParsePublicKey(f.publicKey)
+	key, err := keytext.Parse(f.publicKey)
 	if err != nil {
 		return nil, cli.Usagef("--public-key: %w", err)
 	}
-	if t, err := i.KeyType.Parse(); err != nil || t != "" && t != key.Type() {
-		return nil, cli.Usagef("--key-type %s is not that of --public-key, %s", i.KeyType.Name, key.Type())
+	if i.KeyType != "" && i.KeyType != key.Type() {
+		return nil, cli.Usagef("--key-type %s is not that of --public-key, %s", i.KeyType, key.Type())
 	}
 	if err := entry().Has(key.Type()); err != nil {
 		return nil, err
@@ -247,15 +248,9 @@ const maxPlain = 64
 
 // make has the enclave make or import the key, and make an identity if the nodes
 // need one that is not there yet.
-func (ch *enclaveChain) make(ctx context.Context, in *home.Installer, e *enclaveLink, t cli.KeyType, imp *hostlink.Import) error {
-	typ, err := t.Parse()
-	if err != nil {
-		return err
-	}
-	if typ == "" {
-		typ = pubkey.Ed25519
-	}
-	req := hostlink.Request{Create: &hostlink.Create{ChainID: ch.ID, KeyType: string(typ), Credentials: hostlink.Credentials(e.credentials)}}
+func (ch *enclaveChain) make(ctx context.Context, in *home.Installer, e *enclaveLink, t pubkey.Type, imp *hostlink.Import) error {
+	var err error
+	req := hostlink.Request{Create: &hostlink.Create{ChainID: ch.ID, KeyType: string(cmp.Or(t, pubkey.Ed25519)), Credentials: hostlink.Credentials(e.credentials)}}
 	if imp != nil {
 		imp.Credentials = hostlink.Credentials(e.credentials)
 		req = hostlink.Request{Import: imp}
@@ -374,7 +369,7 @@ func documentPath(wrapped string) string {
 
 // installInEnclave has the enclave make or import the key of a chain, and installs it:
 // everything or nothing, as install does.
-func installInEnclave(in *home.Installer, ctx context.Context, ch *enclaveChain, e *enclaveLink, t cli.KeyType, imp *hostlink.Import) error {
+func installInEnclave(in *home.Installer, ctx context.Context, ch *enclaveChain, e *enclaveLink, t pubkey.Type, imp *hostlink.Import) error {
 	return in.Noted(func(note *home.Note) error {
 		if err := ch.make(ctx, in, e, t, imp); err != nil {
 			return err
@@ -383,14 +378,10 @@ func installInEnclave(in *home.Installer, ctx context.Context, ch *enclaveChain,
 		if err != nil {
 			return err
 		}
-		list, err := ch.unfinished(mark)
-		if err == nil {
-			err = note.Write(list)
+		if err := note.Write(ch.unfinished(mark)); err != nil {
+			return err
 		}
-		if err == nil {
-			err = in.CheckKey(ch.ID, ch.key.public)
-		}
-		if err != nil {
+		if err := in.CheckKey(ch.ID, ch.key.public); err != nil {
 			return err
 		}
 		for _, step := range enclaveSteps(in, ch, mark) {
@@ -423,14 +414,13 @@ func enclaveSteps(in *home.Installer, ch *enclaveChain, mark watermark.Mark) []f
 }
 
 // unfinished returns what is noted of a chain while it is made.
-func (ch *enclaveChain) unfinished(mark watermark.Mark) (u home.Making, err error) {
-	u = home.Making{Name: ch.Name, ChainID: ch.ID, State: ch.State, Files: ch.key.files(ch.Key)}
+func (ch *enclaveChain) unfinished(mark watermark.Mark) home.Making {
+	u := home.Making{Name: ch.Name, ChainID: ch.ID, State: ch.State, Files: ch.key.files(ch.Key), PublicKey: json.RawMessage(ch.key.public.JSON())}
 	if ch.identity.Created != nil {
 		u.Files = append(u.Files, ch.identity.files(ch.Identity)...)
 	}
 	u.Begin(mark)
-	u.PublicKey, err = cli.KeyJSON(ch.key.public)
-	return u, err
+	return u
 }
 
 // files returns the files of a wrapped key at a path of the config.
@@ -447,7 +437,7 @@ func (e *enclaveLink) newTables() map[string]map[string]config.Section {
 }
 
 // report prints what the operator needs, now that all of it was verified.
-func (ch *enclaveChain) report(w io.Writer, in *home.Installer, e *enclaveLink, form cli.KeyFormat) error {
+func (ch *enclaveChain) report(w io.Writer, in *home.Installer, e *enclaveLink, form keytext.Form) error {
 	image.WarnForTests(w, e.policy)
 	if err := home.Report(w, ch.Chain, ch.key.public, ch.identity.public, ch.own, form); err != nil {
 		return err
@@ -488,9 +478,7 @@ func pins(in *home.Installer, kmsKey, chainID string, keys ...pubkey.Key) string
 		if key.IsZero() {
 			return
 		}
-		if base64, err := key.Format("base64", ""); err == nil {
-			add(&texts, "--public-key", base64)
-		}
+		add(&texts, "--public-key", key.Base64())
 	}
 	for _, other := range enclaveChains(in) {
 		if w, err := readWrapped(in.Config.Path(other.Key), other.ID); err == nil && w.KeyARN == kmsKey {

@@ -13,6 +13,7 @@ import (
 	"privyseal/internal/home"
 	"privyseal/internal/migrate"
 	"privyseal/internal/ops/nitro/seal"
+	"privyseal/internal/pubkey/keytext"
 )
 
 // Taker is the flags of `privyseal migrate` for a key in an enclave.
@@ -63,7 +64,7 @@ func (f *Taker) Take(cmd *cobra.Command, in *home.Installer, old *migrate.Instal
 	if f.publicKey == "" {
 		return cli.Usagef("--public-key KEY is missing: the validator's, as tmkms-light printed it, or as in genesis.json; %s does not hold it", c.KeyFile)
 	}
-	key, err := cli.ParsePublicKey(f.publicKey)
+	key, err := keytext.Parse(f.publicKey)
 	if err != nil {
 		return cli.Usagef("--public-key: %w", err)
 	}
@@ -95,11 +96,11 @@ func (f *Taker) Take(cmd *cobra.Command, in *home.Installer, old *migrate.Instal
 	}
 	imp := seal.NewImport(ch.ID, key, c.Mark)
 	imp.KMS = c.KMS
-	if err := installInEnclave(in, cmd.Context(), ch, e, cli.KeyType{}, imp); err != nil {
+	if err := installInEnclave(in, cmd.Context(), ch, e, "", imp); err != nil {
 		return err
 	}
 	fmt.Fprintf(stderr, "%s: the state is at %s\n%s\n", ch.Name, home.MarkText(c.Mark), settings)
-	if err := ch.report(stdout, in, e, cli.KeyFormat{Format: "json"}); err != nil {
+	if err := ch.report(stdout, in, e, keytext.Form{Format: "json"}); err != nil {
 		return err
 	}
 	home.PrintSteps(stdout, old.SwitchOff)

@@ -1,6 +1,7 @@
 package soft
 
 import (
+	"cmp"
 	"path/filepath"
 
 	"privyseal/internal/home"
@@ -11,15 +12,9 @@ import (
 
 // readKey makes the key, or reads the one to import.
 func readKey(o *home.Order, _ *home.Installer, ch *home.Chain) error {
-	t, err := o.KeyType.Parse()
-	if err != nil {
-		return err
-	}
 	if o.ImportKey == "" {
-		if t == "" {
-			t = pubkey.Ed25519
-		}
-		ch.SoftKey, err = soft.Generate(t)
+		key, err := soft.Generate(cmp.Or(o.KeyType, pubkey.Ed25519))
+		ch.SoftKey = key
 		return err
 	}
 	source, err := filepath.Abs(o.ImportKey)
@@ -27,6 +22,6 @@ func readKey(o *home.Order, _ *home.Installer, ch *home.Chain) error {
 		return err
 	}
 	ch.ImportedFrom = []string{source}
-	ch.SoftKey, err = keyfile.ReadForeign(o.ImportKey, t)
+	ch.SoftKey, err = keyfile.ReadForeign(o.ImportKey, o.KeyType)
 	return err
 }

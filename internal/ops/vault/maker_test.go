@@ -29,7 +29,7 @@ func (w *world) made(dir string, order home.Order, args ...string) (string, erro
 	f := &Init{}
 	cmd := &cobra.Command{Use: "init", SilenceErrors: true, SilenceUsage: true}
 	order.From.Add(house, cmd)
-	order.Form.Add(cmd)
+	cli.AddKeyForm(cmd, &order.Form)
 	f.Add(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if err := f.Check(&order); err != nil {

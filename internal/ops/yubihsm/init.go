@@ -104,14 +104,10 @@ func (f *Init) Make(cmd *cobra.Command, a *provider.House, o *home.Order) error 
 
 // prepare finds out what is to be made, and reads the key to import.
 func (m *making) prepare(o *home.Order, ch *home.Chain) error {
-	want, err := o.KeyType.Parse()
-	if err != nil {
-		return err
-	}
-	m.as = cmp.Or(want, pubkey.Ed25519)
+	m.as = cmp.Or(o.KeyType, pubkey.Ed25519)
 	switch {
 	case o.ImportKey != "":
-		return m.read(o.ImportKey, want, ch)
+		return m.read(o.ImportKey, o.KeyType, ch)
 	case !m.take && len(m.devices) > 1:
 		return m.onOne(ch.Table)
 	}

@@ -8,7 +8,6 @@ import (
 	"strings"
 	"testing"
 
-	"privyseal/internal/cli"
 	"privyseal/internal/home"
 	"privyseal/internal/key/soft"
 	"privyseal/internal/key/soft/keyfile"
@@ -31,12 +30,12 @@ func TestInit(t *testing.T) {
 		want     pubkey.Type
 	}{
 		"made":                {devices: 1, want: pubkey.Ed25519},
-		"made of secp256k1":   {devices: 1, order: home.Order{KeyType: cli.KeyType{Name: "secp256k1"}}, want: pubkey.Secp256k1},
+		"made of secp256k1":   {devices: 1, order: home.Order{KeyType: "secp256k1"}, want: pubkey.Secp256k1},
 		"taken":               {devices: 1, taken: yubihsmtest.Ed25519, args: append(past, "--yubihsm-take"), want: pubkey.Ed25519},
 		"taken of secp256k1":  {devices: 1, taken: yubihsmtest.K256, args: append(past, "--yubihsm-take"), want: pubkey.Secp256k1},
 		"taken of two":        {devices: 2, taken: yubihsmtest.Ed25519, args: append(past, "--yubihsm-take"), want: pubkey.Ed25519},
 		"imported":            {devices: 1, imported: pubkey.Ed25519, args: past, want: pubkey.Ed25519},
-		"imported, secp256k1": {devices: 1, imported: pubkey.Secp256k1, order: home.Order{KeyType: cli.KeyType{Name: "secp256k1"}}, args: past, want: pubkey.Secp256k1},
+		"imported, secp256k1": {devices: 1, imported: pubkey.Secp256k1, order: home.Order{KeyType: "secp256k1"}, args: past, want: pubkey.Secp256k1},
 		"imported to two":     {devices: 2, imported: pubkey.Ed25519, args: past, want: pubkey.Ed25519},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -123,7 +122,7 @@ func TestInitRefuses(t *testing.T) {
 		"an empty name of a file":  {args: []string{"--yubihsm-key-id", "7", "--yubihsm-password-file", ""}, want: "--yubihsm-password-file is empty"},
 		"taken without a state":    {args: []string{"--yubihsm-take", "--yubihsm-key-id", "7"}, want: "a key that is taken may have signed before"},
 		"a state of a new key":     {args: append(flag("--yubihsm-key-id", "7"), past...), want: "a new key has signed nothing"},
-		"another type":             {order: home.Order{KeyType: cli.KeyType{Name: "ml_dsa_65"}}, args: flag("--yubihsm-key-id", "7"), want: "a YubiHSM signs with ed25519 and secp256k1 keys, and not with ml_dsa_65"},
+		"another type":             {order: home.Order{KeyType: "ml_dsa_65"}, args: flag("--yubihsm-key-id", "7"), want: "a YubiHSM signs with ed25519 and secp256k1 keys, and not with ml_dsa_65"},
 		"a wrong password":         {before: func(w *world) { w.File("four", "five") }, args: flag("--yubihsm-key-id", "7"), want: "is not the one of authentication key 0x0004"},
 		"a password that is empty": {before: func(w *world) { w.File("four", "\n") }, args: flag("--yubihsm-key-id", "7"), want: "does not hold a password"},
 		"a password to read":       {before: func(w *world) { os.Chmod(w.Path("four"), 0o644) }, args: flag("--yubihsm-key-id", "7"), want: "so that others may have read it"},
@@ -141,7 +140,7 @@ func TestInitRefuses(t *testing.T) {
 		}, args: flag("--yubihsm-key-id", "7"), want: "it lacks the delegated capability sign-eddsa"},
 		"nothing to take":        {args: taking, want: "there is no key to take"},
 		"a key of another curve": {before: func(w *world) { w.Provision(7, yubihsmtest.P256, 1) }, args: taking, want: "no chain signs with that"},
-		"not the type":           {before: func(w *world) { w.Provision(7, yubihsmtest.K256, 1) }, order: home.Order{KeyType: cli.KeyType{Name: "ed25519"}}, args: taking, want: "--key-type ed25519"},
+		"not the type":           {before: func(w *world) { w.Provision(7, yubihsmtest.K256, 1) }, order: home.Order{KeyType: "ed25519"}, args: taking, want: "--key-type ed25519"},
 		"the id is taken":        {before: func(w *world) { w.Provision(7, yubihsmtest.Ed25519, 1) }, args: flag("--yubihsm-key-id", "7"), want: "is taken"},
 		"no device there":        {before: func(w *world) { w.Dev[0].Unplug() }, args: flag("--yubihsm-key-id", "7"), want: "reaches no device"},
 		"no connector there":     {before: func(w *world) { w.Dev[0].StopConnector() }, args: flag("--yubihsm-key-id", "7"), want: "no answer from the YubiHSM connector"},
@@ -259,7 +258,7 @@ func TestNewKeyOnTwo(t *testing.T) {
 			d.Provision(t, yubihsmtest.Object{Type: yubihsmtest.WrapKey, ID: 1, Algorithm: yubihsmtest.AES256CCM, Capabilities: wraps, Delegated: reachtest.Makes}, bytes.Repeat([]byte{9}, 32))
 		}
 		args := append(w.set(w.admin()...), "--yubihsm-key-id", "7")
-		order := home.Order{KeyType: cli.KeyType{Name: kind}}
+		order := home.Order{KeyType: pubkey.Type(kind)}
 		_, err := w.init(order, args...)
 		if err == nil || !strings.HasPrefix(err.Error(), "a key is made on one device, and [yubihsm.main] has 2\n") {
 			t.Fatal(err)

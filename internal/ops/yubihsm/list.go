@@ -138,9 +138,8 @@ func itemOf(ctx context.Context, s *hsm.Session, e hsm.Entry) (listedItem, error
 	if err != nil {
 		return listedItem{}, err
 	}
-	text, err := item.public.Format("json", "")
-	item.PublicKey = json.RawMessage(text)
-	return item, err
+	item.PublicKey = json.RawMessage(item.public.JSON())
+	return item, nil
 }
 
 // numbers are those of domains, 1 to 16.
@@ -181,7 +180,7 @@ func (d listed) print(w io.Writer) {
 	for _, o := range d.Objects {
 		public := "-"
 		if !o.public.IsZero() {
-			public, _ = o.public.Format("base64", "")
+			public = o.public.Base64()
 		}
 		domains := strings.Replace(o.object.Domains.String(), hsm.AllDomains.String(), "all", 1)
 		can := cmp.Or(o.object.Capabilities.String(), "-")

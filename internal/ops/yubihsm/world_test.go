@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"privyseal/internal/cli"
 	"privyseal/internal/home"
 	"privyseal/internal/ops/file"
 	"privyseal/internal/ops/yubihsm/reach"
@@ -62,7 +63,7 @@ func (w *world) init(order home.Order, args ...string) (string, error) {
 	f := &Init{}
 	cmd := &cobra.Command{Use: "init", SilenceErrors: true, SilenceUsage: true}
 	order.From.Add(house, cmd)
-	order.Form.Add(cmd)
+	cli.AddKeyForm(cmd, &order.Form)
 	f.Add(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if err := f.Check(&order); err != nil {

@@ -134,10 +134,7 @@ func (d *demo) install(ctx context.Context) error {
 
 // document shows what `privyseal verify` says of a document.
 func (d *demo) document(ctx context.Context, path, nonce string) error {
-	key, err := d.chain.Key.Format("base64", "")
-	if err != nil {
-		return err
-	}
+	key := d.chain.Key.Base64()
 	args := []string{"verify", path, "--eif", d.image.Path, "--test-root", d.RootPath(), "--chain-id", d.chain.ID, "--public-key", key, "--kms-key", world.Key}
 	if nonce != "" {
 		args = append(args, "--nonce", nonce)
@@ -198,10 +195,7 @@ func (d *demo) verify(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	address, err := d.chain.Key.Format("address", "")
-	if err != nil {
-		return err
-	}
+	address := fmt.Sprintf("%X", d.chain.Key.Address())
 	signBytes, signature, ok := commit.SignatureOf(address)
 	if !ok || !d.chain.Key.Verify(signBytes, signature) {
 		return fmt.Errorf("the commit of block %d has no signature of %s", d.blocks, address)

@@ -135,8 +135,7 @@ func pin(ctx context.Context, t *testing.T, w *world.World, im *world.Image, s *
 	t.Helper()
 	flags := []string{"--pcr8", "--pcr1-pcr2", "--instance", w.Instance.ID}
 	for _, c := range chains {
-		key, err := c.Key.Format("base64", "")
-		check(t, err)
+		key := c.Key.Base64()
 		flags = append(flags, "--chain-id", c.ID, "--public-key", key)
 	}
 	if identity := identityOf(t, s); identity != "" {
@@ -180,8 +179,7 @@ func attests(ctx context.Context, t *testing.T, w *world.World, im, strange *wor
 	doc := filepath.Join(w.Dir, c.ID+".attest")
 	_, err := w.Run(ctx, "nitro", "attest", "--home", s.Home, "--chain-id", c.ID, "--nonce", text, "--out", doc)
 	check(t, err)
-	key, err := c.Key.Format("base64", "")
-	check(t, err)
+	key := c.Key.Base64()
 	out, err := w.Run(ctx, "verify", doc, "--eif", im.Path, "--test-root", w.RootPath(), "--nonce", text, "--chain-id", c.ID, "--public-key", key, "--kms-key", world.Key,
 		"--pcr0", im.PCRs["0"], "--pcr8", im.PCRs["8"], "--pcr3", w.Instance.Role, "--pcr4", w.Instance.ID)
 	check(t, err)

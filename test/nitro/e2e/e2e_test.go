@@ -102,8 +102,7 @@ func startNode(t *testing.T, c *world.Chain) {
 // chain's key.
 func verifyCommits(ctx context.Context, t *testing.T, c *world.Chain, first, last int64) {
 	t.Helper()
-	address, err := c.Key.Format("address", "")
-	check(t, err)
+	address := fmt.Sprintf("%X", c.Key.Address())
 	for h := first; h <= last; h++ {
 		commit, err := c.Node.Commit(ctx, h)
 		check(t, err)

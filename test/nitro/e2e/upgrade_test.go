@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -148,8 +149,7 @@ func (n *network) missed(first, last int64, ready time.Time) (all, late int) {
 // the first of the others signed it.
 func (n *network) signed(height int64) (ok bool, voted time.Time) {
 	n.t.Helper()
-	address, err := n.chain.Key.Format("address", "")
-	check(n.t, err)
+	address := fmt.Sprintf("%X", n.chain.Key.Address())
 	check(n.t, n.nodes[1].WaitHeight(n.ctx, height+1))
 	commit, err := n.nodes[1].Commit(n.ctx, height)
 	check(n.t, err)

@@ -190,8 +190,7 @@ func (c *chain) judge() {
 	c.t.Helper()
 	height, err := c.node.Height(c.ctx)
 	check(c.t, err)
-	address, err := c.public.Format("address", "")
-	check(c.t, err)
+	address := fmt.Sprintf("%X", c.public.Address())
 	for h := int64(1); h < height; h++ {
 		commit, err := c.node.Commit(c.ctx, h)
 		check(c.t, err)

@@ -2,7 +2,6 @@ package image
 
 import (
 	"cmp"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"net"
@@ -14,6 +13,7 @@ import (
 	"privyseal/internal/cli"
 	"privyseal/internal/config"
 	"privyseal/internal/policy"
+	"privyseal/internal/pubkey/keytext"
 )
 
 // imagePolicyFlags are the flags of `privyseal nitro image-policy`.
@@ -128,11 +128,11 @@ func (f *imagePolicyFlags) policy() (*policy.Policy, error) {
 	p.Chains, p.MaxHeight = f.chains, f.maxHeight
 	p.AllowSignBytes, p.AllowRawBytes = f.signBytes, f.rawBytes
 	for _, text := range f.publicKeys {
-		key, err := cli.ParsePublicKey(text)
+		key, err := keytext.Parse(text)
 		if err != nil {
 			return nil, cli.Usagef("--public-key %.80s: %w", text, err)
 		}
-		p.PublicKeys = append(p.PublicKeys, base64.StdEncoding.EncodeToString(key.Bytes()))
+		p.PublicKeys = append(p.PublicKeys, key.Base64())
 	}
 	p.StateFloor, err = parseFloors(f.floors)
 	return p, err

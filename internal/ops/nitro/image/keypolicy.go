@@ -16,6 +16,7 @@ import (
 	"privyseal/internal/eif"
 	"privyseal/internal/key/nitrokms"
 	"privyseal/internal/policy"
+	"privyseal/internal/pubkey/keytext"
 )
 
 // keyPolicyFlags are the flags of `privyseal nitro key-policy`.
@@ -228,7 +229,7 @@ func (f *keyPolicyFlags) pin(p *awspolicy.KeyPolicy, own *policy.Policy) error {
 		}
 	}
 	for _, text := range f.publicKeys {
-		key, err := cli.ParsePublicKey(text)
+		key, err := keytext.Parse(text)
 		if err != nil {
 			return cli.Usagef("--public-key: %w", err)
 		}

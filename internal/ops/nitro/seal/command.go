@@ -3,6 +3,7 @@ package seal
 import (
 	"crypto/rsa"
 	"crypto/x509"
+	"encoding/json"
 	"errors"
 	"fmt"
 
@@ -26,7 +27,7 @@ type flags struct {
 	to, at  string
 	chainID string
 	from    home.Start
-	keyType cli.KeyType
+	keyType pubkey.Type
 	out     string
 }
 
@@ -59,7 +60,7 @@ The image is named as for "privyseal verify". The state is one of three:
 	fl.StringVar(&f.out, "out", "", "file to make")
 	f.from.Add(a, cmd)
 	f.from.AddFile(cmd)
-	f.keyType.Add(cmd, "type", "", "type of the key, if its file does not say")
+	cli.AddKeyType(cmd, &f.keyType, "type", "type of the key, if its file does not say")
 	return cmd
 }
 
@@ -78,11 +79,7 @@ func (f *flags) run(cmd *cobra.Command, path string) error {
 	if v.Policy == nil {
 		fmt.Fprintln(stderr, "warning: --pcr0 alone does not say which KMS the image trusts, and whoever runs that KMS learns the key; name the image with --eif, or with --pcr1 and --policy")
 	}
-	t, err := f.keyType.Parse()
-	if err != nil {
-		return err
-	}
-	key, err := keyfile.ReadForeign(path, t)
+	key, err := keyfile.ReadForeign(path, f.keyType)
 	if err != nil {
 		return err
 	}
@@ -105,9 +102,7 @@ func (f *flags) run(cmd *cobra.Command, path string) error {
 		Format: format, Version: version, Boot: v.Statement.Claims.Boot, ChainID: f.chainID, Fresh: imp.Fresh,
 		Height: mark.Height, Round: mark.Round, Step: mark.Step.String(), SignBytes: mark.SignBytes, Sealed: imp.Sealed,
 	}
-	if s.PublicKey, err = cli.KeyJSON(key.PublicKey()); err != nil {
-		return err
-	}
+	s.PublicKey = json.RawMessage(key.PublicKey().JSON())
 	data, err := s.encode()
 	if err != nil {
 		return err

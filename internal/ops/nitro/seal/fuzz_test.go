@@ -2,9 +2,9 @@ package seal
 
 import (
 	"bytes"
+	"encoding/json"
 	"testing"
 
-	"privyseal/internal/cli"
 	"privyseal/internal/key/soft"
 	"privyseal/internal/pubkey"
 )
@@ -16,10 +16,7 @@ func FuzzSealedKey(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	public, err := cli.KeyJSON(key.PublicKey())
-	if err != nil {
-		f.Fatal(err)
-	}
+	public := json.RawMessage(key.PublicKey().JSON())
 	for _, s := range []Key{
 		{Format: format, Version: version, ChainID: "chain-1", PublicKey: public, Height: 7, Step: "prevote", Sealed: []byte{1}},
 		{Format: format, Version: version, ChainID: "chain-1", PublicKey: public, Fresh: true, Step: "none"},

@@ -10,7 +10,7 @@ import (
 
 	"privyseal/internal/claims"
 	"privyseal/internal/nitro"
-	"privyseal/internal/pubkey"
+	"privyseal/internal/pubkey/keytext"
 	"privyseal/internal/watermark"
 )
 
@@ -91,8 +91,8 @@ func (v *Verified) reportClaims(line func(format string, args ...any)) {
 		return
 	}
 	line("public key")
-	for _, format := range pubkey.Formats() {
-		if text, err := v.Statement.key.Format(format, ""); err == nil {
+	for _, format := range keytext.Formats() {
+		if text, err := (keytext.Form{Format: format}).Text(v.Statement.key); err == nil {
 			line("  %-11s %s", format, text)
 		}
 	}

@@ -27,6 +27,7 @@ import (
 	"privyseal/internal/ops/nitro/image"
 	"privyseal/internal/policy"
 	"privyseal/internal/pubkey"
+	"privyseal/internal/pubkey/keytext"
 	"privyseal/internal/strictjson"
 )
 
@@ -386,9 +387,9 @@ func (f *Flags) compare(t Statement, publicKey string) (m nitro.Mismatches) {
 // hasKey reports whether the document is about the public key in text.
 func (t Statement) hasKey(text string) bool {
 	if !t.key.IsZero() {
-		return cli.IsPublicKey(t.key, text)
+		return keytext.Names(text, t.key)
 	}
-	if key, err := cli.ParsePublicKey(text); err == nil {
+	if key, err := keytext.Parse(text); err == nil {
 		return t.Claims.Key == claims.EncodeKey(key.Bytes()) && t.Claims.KeyType == string(key.Type())
 	}
 	return t.Claims.Key != "" && t.Claims.Key == text

@@ -18,7 +18,7 @@ import (
 type form struct {
 	key     Key
 	domains []int
-	keyType cli.KeyType
+	keyType pubkey.Type
 }
 
 func (f *form) add(cmd *cobra.Command, keyType string) {
@@ -27,7 +27,7 @@ func (f *form) add(cmd *cobra.Command, keyType string) {
 	fl.StringVar(&f.key.Label, "label", "", fmt.Sprintf("label of the object, up to %d bytes", hsm.MaxLabel))
 	fl.IntSliceVar(&f.domains, "domains", []int{1}, "domains of the object, as in 1,2; the signer's authentication key has to be in one of them")
 	fl.BoolVar(&f.key.Exportable, "exportable", false, "let the key leave the device under its wrap keys, as for a backup or a copy")
-	f.keyType.Add(cmd, "key-type", "", keyType)
+	cli.AddKeyType(cmd, &f.keyType, "key-type", keyType)
 }
 
 // set returns the domains of the flags, after a check of all of them.
@@ -61,10 +61,4 @@ func in(own hsm.ObjectInfo, domains hsm.Domains, address string) error {
 		return cli.Actf("%s is not in domain %v, but in %v: choose others with --domains", reach.ObjectAt("authentication key", own.ID, address), missing, own.Domains)
 	}
 	return nil
-}
-
-// text is a public key as it can be pasted.
-func text(public pubkey.Key) string {
-	text, _ := public.Format("base64", "") // each has this one
-	return text
 }

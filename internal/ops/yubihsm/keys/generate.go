@@ -74,11 +74,7 @@ func (g *generating) check(app *cli.App) (err error) {
 	if g.domains, err = g.form.set(); err != nil {
 		return err
 	}
-	want, err := g.form.keyType.Parse()
-	if err != nil {
-		return err
-	}
-	g.form.key.Type = cmp.Or(want, pubkey.Ed25519)
+	g.form.key.Type = cmp.Or(g.form.keyType, pubkey.Ed25519)
 	if err := g.form.key.Check(); err != nil {
 		return err
 	}
@@ -204,7 +200,7 @@ func (g *generating) left(err error) error {
 
 // report says what was made, and what is proven.
 func (g *generating) report(stdout, stderr io.Writer) error {
-	fmt.Fprintf(stdout, "made %s\npublic key: %s\n", reach.ObjectAt("the key", g.key.ID, g.place.Devices[0]), text(g.key.Public))
+	fmt.Fprintf(stdout, "made %s\npublic key: %s\n", reach.ObjectAt("the key", g.key.ID, g.place.Devices[0]), g.key.Public.Base64())
 	if g.proof != nil {
 		fmt.Fprintf(stdout, "saved %s: %s\n", g.out, g.proof.Summary())
 	}

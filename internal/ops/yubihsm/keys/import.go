@@ -57,14 +57,10 @@ func (i *importing) check(app *cli.App, path string) (err error) {
 	if i.domains, err = i.form.set(); err != nil {
 		return err
 	}
-	want, err := i.form.keyType.Parse()
-	if err != nil {
-		return err
-	}
 	if i.place, err = i.Place(app); err != nil {
 		return err
 	}
-	secret, err := keyfile.ReadForeign(path, want)
+	secret, err := keyfile.ReadForeign(path, i.form.keyType)
 	if err != nil {
 		return err
 	}
@@ -99,7 +95,7 @@ func (i *importing) run(ctx context.Context, stdout, stderr io.Writer, path stri
 		}
 		fmt.Fprintf(stdout, "%s %s\n", did, reach.ObjectAt("the key", i.form.key.ID, address))
 	}
-	fmt.Fprintf(stdout, "public key: %s\n", text(i.form.key.Secret.PublicKey()))
+	fmt.Fprintf(stdout, "public key: %s\n", i.form.key.Secret.PublicKey().Base64())
 	cli.WarnPlaintext(stderr, path)
 	_, err := fmt.Fprintf(stderr, "no chain signs with it yet: `privyseal init --provider yubihsm --yubihsm-take --yubihsm-key-id 0x%04x --import-state FILE …`, with the state of its old signer, which has to be off\n", i.form.key.ID)
 	return err

@@ -346,7 +346,7 @@ func publicText(t *testing.T, typ pubkey.Type) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return text(key.PublicKey())
+	return key.PublicKey().Base64()
 }
 
 // The same import again changes nothing, and one that was interrupted goes on.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"privyseal/internal/pubkey"
+	"privyseal/internal/pubkey/keytext"
 	"privyseal/internal/yubico"
 	hsm "privyseal/yubihsm"
 )
@@ -110,8 +111,8 @@ func (p *Proof) Report(w io.Writer, named bool) error {
 	line("valid until  %s", p.Until.UTC().Format(time.DateOnly))
 	if !p.Key.IsZero() {
 		line("public key")
-		for _, format := range pubkey.Formats() {
-			if text, err := p.Key.Format(format, ""); err == nil {
+		for _, format := range keytext.Formats() {
+			if text, err := (keytext.Form{Format: format}).Text(p.Key); err == nil {
 				line("  %-11s %s", format, text)
 			}
 		}

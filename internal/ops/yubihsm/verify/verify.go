@@ -19,6 +19,7 @@ import (
 	"privyseal/internal/cure"
 	"privyseal/internal/home"
 	"privyseal/internal/pubkey"
+	"privyseal/internal/pubkey/keytext"
 	"privyseal/internal/yubico"
 )
 
@@ -89,7 +90,7 @@ func (f *flags) compare(p *Proof, public string) (wrong []string) {
 			wrong = append(wrong, "it is of a kind that no validator has")
 		}
 	}
-	if public != "" && (p.Key.IsZero() || !cli.IsPublicKey(p.Key, public)) {
+	if public != "" && (p.Key.IsZero() || !keytext.Names(public, p.Key)) {
 		wrong = append(wrong, fmt.Sprintf("public key: got %s, want %s", textOf(p.Key), public))
 	}
 	return wrong
@@ -99,6 +100,5 @@ func textOf(key pubkey.Key) string {
 	if key.IsZero() {
 		return "a key of another kind"
 	}
-	text, _ := key.Format("base64", "") // each has this one
-	return text
+	return key.Base64()
 }

@@ -15,7 +15,7 @@ import (
 	"privyseal/internal/key/yubihsm"
 	"privyseal/internal/key/yubihsm/backup"
 	"privyseal/internal/ops/yubihsm/reach"
-	"privyseal/internal/pubkey"
+	"privyseal/internal/pubkey/keytext"
 	"privyseal/internal/regular"
 	hsm "privyseal/yubihsm"
 )
@@ -65,7 +65,7 @@ and the authentication key of the signer has no right to export it.`,
 			}); err != nil {
 				return err
 			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "wrote %s: the key 0x%04x of the YubiHSM at %s, under wrap key 0x%04x\npublic key: %v\n", out, r.ID, devices[0], w.wrap, text(r.Public))
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "wrote %s: the key 0x%04x of the YubiHSM at %s, under wrap key 0x%04x\npublic key: %v\n", out, r.ID, devices[0], w.wrap, r.Public.Base64())
 			return err
 		},
 	}
@@ -100,7 +100,7 @@ with "privyseal yubihsm setup --restore".`,
 				return err
 			}
 			if public != "" {
-				if w.want, err = cli.ParsePublicKey(public); err != nil {
+				if w.want, err = keytext.Parse(public); err != nil {
 					return cli.Usage(cli.OfFlag("public-key", err))
 				}
 			}
@@ -119,12 +119,6 @@ with "privyseal yubihsm setup --restore".`,
 	w.addWrapKey(cmd)
 	cmd.Flags().StringVar(&public, "public-key", "", `the public key that the backup is of, as "privyseal yubihsm export" prints it`)
 	return cmd
-}
-
-// text is a public key as it can be pasted.
-func text(public pubkey.Key) string {
-	text, _ := public.Format("base64", "") // each has this one
-	return text
 }
 
 // wordsOfDevice is how many words a device is set up from.
@@ -183,7 +177,7 @@ func (w *wrapping) restoreAll(cmd *cobra.Command, devices []string, blob []byte)
 		if there {
 			did = "nothing changed: the backup's id is taken, and this key is there already"
 		}
-		if _, err := fmt.Fprintf(cmd.OutOrStdout(), "%s: the key 0x%04x of the YubiHSM at %s\npublic key: %v\n", did, r.ID, address, text(r.Public)); err != nil {
+		if _, err := fmt.Fprintf(cmd.OutOrStdout(), "%s: the key 0x%04x of the YubiHSM at %s\npublic key: %v\n", did, r.ID, address, r.Public.Base64()); err != nil {
 			return err
 		}
 	}

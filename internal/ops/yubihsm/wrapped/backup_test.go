@@ -91,7 +91,7 @@ func (w *world) public() string {
 	if err != nil {
 		w.T.Fatal(err)
 	}
-	return text(k)
+	return k.Base64()
 }
 
 // A backup of ours is one that others read: its key opens with the wrap key. It goes onto
@@ -107,7 +107,7 @@ func TestExportAndRestore(t *testing.T) {
 		t.Fatal(err)
 	}
 	b, err := backup.Open(theWrapKey, blob)
-	if err != nil || b.ID != 7 || b.Label != "validator" || text(b.Key.PublicKey()) != w.public() {
+	if err != nil || b.ID != 7 || b.Label != "validator" || b.Key.PublicKey().Base64() != w.public() {
 		t.Fatalf("%+v, %v", b, err)
 	}
 	restore := w.restores(1, w.Path("backup"), "--public-key", w.public())
@@ -196,7 +196,7 @@ func TestRestoreOfAnotherKind(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := w.Run(w.restores(1, w.Path("backup"), "--public-key", text(other.PublicKey()))...); err == nil || !strings.Contains(err.Error(), "is that of another key: the key 0x0007 of ") {
+	if _, err := w.Run(w.restores(1, w.Path("backup"), "--public-key", other.PublicKey().Base64())...); err == nil || !strings.Contains(err.Error(), "is that of another key: the key 0x0007 of ") {
 		t.Error(err)
 	}
 	for name, tt := range map[string]struct {

@@ -181,6 +181,6 @@ func (c *cloning) compare(cmd *cobra.Command, from string, r yubihsm.Reference, 
 			return err
 		}
 	}
-	_, err = fmt.Fprintf(cmd.OutOrStdout(), "public key: %s\n", text(r.Public))
+	_, err = fmt.Fprintf(cmd.OutOrStdout(), "public key: %s\n", r.Public.Base64())
 	return err
 }
