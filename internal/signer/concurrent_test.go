@@ -35,9 +35,9 @@ func TestConcurrent(t *testing.T) {
 	c := cheapConfig(&cheapKey{})
 	c.Store = &risingStore{Store: fake}
 	w := &crowd{open: openCheap, pace: 20}
-	w.run(t, c, requests)
-	if !fake.Saved().Mark.Equal(w.signer.Last().Mark) {
-		t.Errorf("the store is at %v, the signer at %v", fake.Saved().Mark, w.signer.Last().Mark)
+	w.run(t, requests, c)
+	if last := w.signers[0].Last().Mark; !fake.Saved().Mark.Equal(last) {
+		t.Errorf("the store is at %v, the signer at %v", fake.Saved().Mark, last)
 	}
 	w.check(t, fake.Saved().Mark)
 }
@@ -56,7 +56,7 @@ func TestConcurrentForReal(t *testing.T) {
 		}
 		return nil
 	}}
-	w.run(t, c, 10_000)
+	w.run(t, 10_000, c)
 	if err := store.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -70,8 +70,8 @@ func TestConcurrentForReal(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !saved.Mark.Equal(w.signer.Last().Mark) {
-		t.Errorf("the file is at %v, the signer was at %v", saved.Mark, w.signer.Last().Mark)
+	if last := w.signers[0].Last().Mark; !saved.Mark.Equal(last) {
+		t.Errorf("the file is at %v, the signer was at %v", saved.Mark, last)
 	}
 	w.check(t, saved.Mark)
 }
@@ -115,44 +115,44 @@ type crowd struct {
 	// pace is how many requests there are for each height, about.
 	pace int
 
-	signer   *signer.Signer
+	signers  []*signer.Signer
 	ledger   hashLedger
 	tip      atomic.Int64 // the height that nodes are at
 	mu       sync.Mutex
 	outcomes map[string]int
 }
 
+// crowdNodes is how many ask each signer.
 const crowdNodes = 8
 
-func (w *crowd) run(t *testing.T, c signer.Config, requests int) {
+func (w *crowd) run(t *testing.T, requests int, configs ...signer.Config) {
 	t.Helper()
 	w.outcomes = map[string]int{}
 	w.tip.Store(1)
-	c.Nodes = crowdNodes
-	var err error
-	if w.signer, err = signer.New(t.Context(), c); err != nil {
-		t.Fatal(err)
-	}
 	ctx, cancel := context.WithCancel(t.Context())
-	watched := make(chan struct{})
-	go func() {
-		defer close(watched)
-		w.watch(ctx, t)
-	}()
-	var nodes sync.WaitGroup
-	for i := range crowdNodes {
-		nodes.Go(func() { w.node(t, i, requests/crowdNodes) })
+	var watched, nodes sync.WaitGroup
+	for _, c := range configs {
+		c.Nodes = crowdNodes
+		s, err := signer.New(t.Context(), c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.signers = append(w.signers, s)
+		watched.Go(func() { watchMark(ctx, t, s) })
+	}
+	for i := range len(w.signers) * crowdNodes {
+		nodes.Go(func() { w.node(t, i, requests/crowdNodes/len(w.signers)) })
 	}
 	nodes.Wait()
 	cancel()
-	<-watched
+	watched.Wait()
 }
 
-// watch sees to it that the mark in memory only rises.
-func (w *crowd) watch(ctx context.Context, t *testing.T) {
-	last := w.signer.Last().Mark
+// watchMark sees to it that the mark in memory only rises.
+func watchMark(ctx context.Context, t *testing.T, s *signer.Signer) {
+	last := s.Last().Mark
 	for ctx.Err() == nil {
-		now := w.signer.Last().Mark
+		now := s.Last().Mark
 		if now.Less(last) {
 			t.Errorf("the mark fell from %v to %v", last, now)
 			return
@@ -169,7 +169,7 @@ func (w *crowd) node(t *testing.T, i, requests int) {
 	outcomes := map[string]int{}
 	for range requests {
 		req := w.request(rng)
-		outcomes[w.ask(t, name, &req)]++
+		outcomes[w.ask(t, w.signers[i/crowdNodes], name, &req)]++
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -201,8 +201,8 @@ func (w *crowd) request(rng *rand.Rand) privval.Request {
 var crowdBlocks = []privval.BlockID{{}, block("A"), block("B"), block("A")}
 
 // ask asks once and enters in the ledger what left the signer.
-func (w *crowd) ask(t *testing.T, node string, req *privval.Request) string {
-	resp, err := w.signer.Handle(t.Context(), node, req)
+func (w *crowd) ask(t *testing.T, s *signer.Signer, node string, req *privval.Request) string {
+	resp, err := s.Handle(t.Context(), node, req)
 	switch {
 	case err != nil:
 		t.Errorf("%s asked for %v: %v", node, markOf(*req), err)
@@ -327,6 +327,7 @@ func TestChaos(t *testing.T) {
 	for seed := range seeds {
 		synctest.Test(t, func(t *testing.T) {
 			c := newChaos(t, uint64(seed))
+			c.shared = seed%2 == 0
 			c.run()
 			for outcome, n := range c.outcomes {
 				total[outcome] += n
@@ -343,6 +344,7 @@ func TestChaos(t *testing.T) {
 
 type chaos struct {
 	t        *testing.T
+	shared   bool // and the signers know that they are two
 	seed     uint64
 	root     *storetest.Fake
 	ledger   hashLedger
@@ -379,7 +381,7 @@ func (c *chaos) host(rng *rand.Rand) {
 		seed := rng.Uint64()
 		conf := cheapConfig(&chaoticKey{rng: rand.New(rand.NewPCG(seed, 1)), released: c.released})
 		conf.Store = &chaoticStore{Fake: c.root.Another(), rng: rand.New(rand.NewPCG(seed, 2))}
-		conf.Nodes = 3
+		conf.Nodes, conf.Shared = 3, c.shared
 		ctx, cancel := context.WithTimeout(c.t.Context(), answerTime)
 		s, err := signer.New(ctx, conf)
 		cancel()

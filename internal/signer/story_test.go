@@ -27,7 +27,16 @@ func TestStories(t *testing.T) { playFile(t, "testdata/stories.txt", 30) }
 // TestIncidents plays what cost others their stake.
 func TestIncidents(t *testing.T) { playFile(t, "testdata/incidents.txt", 12) }
 
+// TestShared plays testdata/shared.txt, what several signers of one key do.
+func TestShared(t *testing.T) {
+	playEach(t, "testdata/shared.txt", 25, func(t *testing.T, lines string) { (&hosts{t: t}).playAll(lines) })
+}
+
 func playFile(t *testing.T, file string, atLeast int) {
+	playEach(t, file, atLeast, func(t *testing.T, lines string) { newPlayer(t).playAll(lines) })
+}
+
+func playEach(t *testing.T, file string, atLeast int, play func(t *testing.T, lines string)) {
 	raw, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
@@ -36,7 +45,7 @@ func playFile(t *testing.T, file string, atLeast int) {
 	for _, story := range stories {
 		title, lines, _ := strings.Cut(story, "\n")
 		t.Run(title, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) { newPlayer(t).playAll(lines) })
+			synctest.Test(t, func(t *testing.T) { play(t, lines) })
 		})
 	}
 	if len(stories) < atLeast {
@@ -52,7 +61,8 @@ type player struct {
 	c      signer.Config
 	signer *signer.Signer
 	key    *testKey
-	ledger ledger
+	ledger *ledger
+	calls  int // of the store, as far as they were counted
 	bounds atomic.Pointer[watermark.Bounds]
 
 	mu     sync.Mutex
@@ -60,7 +70,7 @@ type player struct {
 }
 
 func newPlayer(t *testing.T) *player {
-	p := &player{t: t, key: newTestKey(), events: map[string]signer.Event{}}
+	p := &player{t: t, key: newTestKey(), ledger: &ledger{}, events: map[string]signer.Event{}}
 	p.key.durable = func() watermark.Mark { return p.store.Saved().Mark }
 	p.c = config(p.key)
 	p.bounds.Store(&watermark.Bounds{})
@@ -81,6 +91,11 @@ func (p *player) playAll(lines string) {
 			p.play(strings.Fields(line))
 		}
 	}
+	p.end()
+}
+
+// end lets go of what hangs, and looks at all that was signed.
+func (p *player) end() {
 	// What still hangs may end now, and its signature may leave.
 	p.key.letGo()
 	synctest.Wait()
@@ -100,6 +115,13 @@ func (p *player) play(words []string) {
 		p.c.Nodes = int(number(p.t, words[1]))
 	case "max":
 		p.c.Heights.Max = number(p.t, words[1])
+	case "bucket":
+		p.c.Heights.Burst = number(p.t, words[1])
+	case "calls":
+		if got := p.store.Calls() - p.calls; got != int(number(p.t, words[1])) {
+			p.fatalf("%d calls", got)
+		}
+		p.calls = p.store.Calls()
 	case "witness":
 		p.setWitness(words[1:])
 	case "state":
@@ -153,7 +175,7 @@ func (p *player) setState(words []string) {
 func (p *player) start(want []string) {
 	p.t.Helper()
 	if p.signer != nil {
-		p.store = p.store.Another()
+		p.store, p.calls = p.store.Another(), 0
 	}
 	p.c.Store = p.store
 	s, err := signer.New(p.t.Context(), p.c)

@@ -53,6 +53,9 @@ func (p *player) play(t *testing.T, line string, words []string) {
 	case "max":
 		p.h.Max = readInt(t, words[1], 64)
 		return
+	case "shared":
+		p.h.Shared = readInt(t, words[1], 64) == 1
+		return
 	case "floor":
 		p.h.Floor = readInt(t, words[1], 64)
 		return

@@ -214,7 +214,9 @@ type Saved struct {
 //
 // Load returns the current mark and makes durable what it returns: a write of
 // an earlier process may have reached a cache and no disk. It never creates
-// state; without state it fails. Load may be called again at any time.
+// state; without state it fails. Load may be called again at any time. What it returns
+// is the mark at some moment after the call, but right after an [ErrMoved], when it may
+// be the one that was found then.
 //
 // Replace makes m the mark if the current one is still old, and returns after
 // m is durable, surviving a crash of the process, of the machine, or the loss

@@ -1,0 +1,282 @@
+package signer_test
+
+import (
+	"context"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"privyseal/internal/signer"
+	"privyseal/internal/watermark"
+	"privyseal/internal/watermark/storetest"
+)
+
+// hosts is several signers with one key, on one mark.
+type hosts struct {
+	t      *testing.T
+	root   *storetest.Fake
+	ledger ledger
+	of     map[string]*player // by the name of the signer
+}
+
+func (h *hosts) playAll(lines string) {
+	h.root, h.of = storetest.NewFake(watermark.Mark{}), map[string]*player{}
+	for line := range strings.Lines(lines) {
+		words := strings.Fields(line)
+		switch {
+		case len(words) == 0 || words[0] == "#":
+		case words[0] == "state" && words[1] != "fresh":
+			h.root = storetest.NewFake(readMark(h.t, words[1:]))
+		case words[0] == "state":
+		case words[0] == "wait":
+			time.Sleep(duration(h.t, words[1]))
+		default:
+			p := h.host(words[0])
+			p.line = strings.TrimSpace(line)
+			p.play(words[1:])
+		}
+	}
+	for _, p := range h.of {
+		p.end()
+	}
+}
+
+func (h *hosts) host(name string) *player {
+	if h.of[name] == nil {
+		p := newPlayer(h.t)
+		p.store, p.ledger, p.c.Shared = h.root.Another(), &h.ledger, true
+		// A twin may be ahead of what is signed again here.
+		p.key.durable = func() watermark.Mark { return p.signer.Last().Mark }
+		h.of[name] = p
+	}
+	return h.of[name]
+}
+
+// TestReload: what the witness has loaded is what every request is judged by, in a turn
+// of its own, and a load that fails leaves nothing to judge by.
+func TestReload(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		root := storetest.NewFake(readMark(t, []string{"10/0/precommit", "A", "t1"}))
+		c, store := config(newTestKey()), root.Another()
+		c.Store, c.Shared = store, true
+		s := newSigner(t, c)
+		reload := func(want string, calls int) {
+			t.Helper()
+			before := store.Calls()
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			saved, err := s.Reload(ctx)
+			got := saved.Mark.String()
+			if err != nil {
+				got = err.Error()
+			} else if s.Last().Mark.String() != got {
+				t.Errorf("loaded %s, and the signer has %v", got, s.Last().Mark)
+			}
+			if !strings.Contains(got, want) || store.Calls()-before != calls {
+				t.Errorf("got %s with %d calls, want %s with %d", got, store.Calls()-before, want, calls)
+			}
+		}
+		reload("10/0/precommit", 1)
+		root.Put(readMark(t, []string{"15/0/prevote", "A", "t1"}))
+		reload("15/0/prevote", 1)
+		store.Script(storetest.SilentBefore)
+		reload("deadline exceeded", 1)
+		// The first load after a failure may bring what the failure had brought.
+		reload("15/0/prevote", 2)
+		root.Put(readMark(t, []string{"14/0/prevote", "A", "t1"}))
+		reload("the state went back", 1)
+		root.Put(readMark(t, []string{"15/0/prevote", "A", "t1"}))
+		if resp := ask(t, s, say(t, "16/0/prevote A t2")); resp.Signature == nil {
+			t.Errorf("the next height of the mark: %+v", resp)
+		}
+
+		key := newTestKey()
+		c.Key, c.Store = key, root.Another()
+		s = newSigner(t, c)
+		key.setScript([]string{"hangs"})
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			ask(t, s, say(t, "17/0/prevote A t2"))
+		}()
+		synctest.Wait()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if _, err := s.Reload(ctx); signer.FaultOf(err) != signer.QueueFault {
+			t.Errorf("while a request has its turn: %v", err)
+		}
+		key.letGo()
+		<-done
+	})
+}
+
+// owner notes what its signer has written: calls come one after the other in the tests
+// that use it, so that what changes within one is this signer's.
+type owner struct {
+	*storetest.Fake
+	raised int64
+}
+
+func (o *owner) Load(ctx context.Context) (watermark.Saved, error) {
+	before := o.Saved().Mark.Height
+	saved, err := o.Fake.Load(ctx)
+	o.raised += o.Saved().Mark.Height - before // a write that came late
+	return saved, err
+}
+
+func (o *owner) Replace(ctx context.Context, old watermark.Saved, m watermark.Mark) (watermark.Saved, error) {
+	before := o.Saved().Mark.Height
+	saved, err := o.Fake.Replace(ctx, old, m)
+	o.raised += o.Saved().Mark.Height - before
+	return saved, err
+}
+
+// TestSharedBucket: whatever becomes of the calls of the store, no signer raises the
+// mark by more than its bucket; and where no outcome is unknown, each raises it by all
+// of it, whatever the others have raised.
+func TestSharedBucket(t *testing.T) {
+	const burst, signers = 40, 3
+	for _, faults := range []bool{false, true} {
+		leaps, unspent := 0, 0
+		for seed := range uint64(60) {
+			synctest.Test(t, func(t *testing.T) {
+				rng := rand.New(rand.NewPCG(seed, 3))
+				root := storetest.NewFake(readMark(t, []string{"10/0/precommit", "A", "t1"}))
+				var stores [signers]*owner
+				var all [signers]*signer.Signer
+				for i := range all {
+					c := config(newTestKey())
+					stores[i] = &owner{Fake: root.Another()}
+					c.Store, c.Shared, c.Heights = stores[i], true, watermark.Heights{Burst: burst}
+					all[i] = newSigner(t, c)
+				}
+				for range 200 {
+					i := rng.IntN(signers)
+					if faults && rng.IntN(3) == 0 {
+						stores[i].Script(storetest.Outcome(rng.IntN(6)), storetest.Outcome(rng.IntN(6)))
+					}
+					mark := root.Saved().Mark
+					req := say(t, "11/0/prevote A t2")
+					req.Height, req.Round = mark.Height+max(0, rng.Int64N(12)-4), mark.Round+1
+					before, next := stores[i].raised, all[i].Last().Mark.Height+1
+					// No time passes but in a call that hangs, which refills the bucket.
+					ctx, cancel := context.WithTimeout(t.Context(), time.Nanosecond)
+					resp, err := all[i].Handle(ctx, "n", &req)
+					cancel()
+					if strings.Contains(resp.Refused, "height_leap") {
+						leaps++
+						spent := before + req.Height - mark.Height
+						// Nothing is loaded for the next height, also by whom it is refused.
+						empty := before == burst && req.Height == next
+						if !faults && spent <= burst && !empty {
+							t.Errorf("seed %d: %d of %d heights would be spent: %s", seed, spent, burst, resp.Refused)
+						}
+					} else if err == nil && !faults && resp.Signature == nil && !strings.Contains(resp.Refused, "height_gap") {
+						t.Errorf("seed %d: %+v", seed, resp)
+					}
+				}
+				for i, s := range stores {
+					if s.raised > burst {
+						t.Errorf("seed %d: signer %d has raised the mark by %d heights, and its bucket holds %d", seed, i, s.raised, burst)
+					}
+					unspent += int(max(0, burst-s.raised))
+				}
+			})
+		}
+		if leaps == 0 {
+			t.Error("nothing was refused: is there a bucket?")
+		}
+		t.Logf("faults %v: %d refusals, %d heights unspent", faults, leaps, unspent)
+	}
+}
+
+// TestSharedGap: one height at most is skipped by each process, its first, whatever the
+// others do and whatever becomes of the store's calls.
+func TestSharedGap(t *testing.T) {
+	for seed := range uint64(60) {
+		synctest.Test(t, func(t *testing.T) {
+			rng := rand.New(rand.NewPCG(seed, 4))
+			root := storetest.NewFake(readMark(t, []string{"10/0/precommit", "A", "t1"}))
+			var stores [2]*storetest.Fake
+			var all [2]*signer.Signer
+			skipped := [2][]int64{}
+			for i := range all {
+				c := config(newTestKey())
+				stores[i] = root.Another()
+				c.Store, c.Shared = stores[i], true
+				all[i] = newSigner(t, c)
+			}
+			for range 200 {
+				i := rng.IntN(2)
+				if rng.IntN(4) == 0 {
+					stores[i].Script(storetest.Outcome(rng.IntN(4)))
+				}
+				req := say(t, "11/0/prevote A t2")
+				req.Height, req.Round = root.Saved().Mark.Height+rng.Int64N(5), int32(rng.IntN(3))
+				resp, err := all[i].Handle(t.Context(), "n", &req)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if strings.Contains(resp.Refused, "height_gap") && !slices.Contains(skipped[i], req.Height) {
+					skipped[i] = append(skipped[i], req.Height)
+				}
+			}
+			for i, heights := range skipped {
+				if len(heights) > 0 && slices.Max(heights)-slices.Min(heights) > 4 {
+					t.Errorf("seed %d: signer %d skipped the heights %v", seed, i, heights)
+				}
+			}
+		})
+	}
+}
+
+// TestConcurrentShared: three signers with eight nodes each on one mark, with answers
+// that are lost or come late.
+func TestConcurrentShared(t *testing.T) {
+	requests := 300_000
+	if testing.Short() {
+		requests = 30_000
+	}
+	root := storetest.NewFake(watermark.Mark{})
+	w := &crowd{open: openCheap, pace: 20}
+	var all []signer.Config
+	for i := range uint64(3) {
+		c := cheapConfig(&cheapKey{})
+		c.Shared = true
+		c.Store = &risingStore{Store: &lossyStore{root.Another(), rand.New(rand.NewPCG(i, 5))}}
+		all = append(all, c)
+	}
+	w.run(t, requests, all...)
+	for i, s := range w.signers {
+		if last, stored := s.Last().Mark, root.Saved().Mark; stored.Less(last) {
+			t.Errorf("signer %d is at %v, the store at %v", i, last, stored)
+		}
+	}
+	w.check(t, root.Saved().Mark)
+}
+
+// lossyStore loses an answer now and then, before or after the call was executed, or
+// executes it later.
+type lossyStore struct {
+	*storetest.Fake
+	rng *rand.Rand
+}
+
+func (s *lossyStore) Load(ctx context.Context) (watermark.Saved, error) {
+	s.fate()
+	return s.Fake.Load(ctx)
+}
+
+func (s *lossyStore) Replace(ctx context.Context, old watermark.Saved, m watermark.Mark) (watermark.Saved, error) {
+	s.fate()
+	return s.Fake.Replace(ctx, old, m)
+}
+
+func (s *lossyStore) fate() {
+	if s.rng.IntN(5000) == 0 {
+		s.Script([]storetest.Outcome{storetest.Before, storetest.After, storetest.Late}[s.rng.IntN(3)])
+	}
+}
