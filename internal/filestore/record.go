@@ -2,6 +2,7 @@ package filestore
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/binary"
@@ -132,20 +133,10 @@ func (r *record) same(s *record) bool {
 
 // check returns why r cannot be encoded.
 func (r *record) check() error {
-	m := &r.mark
-	switch {
-	case r.seq == 0:
+	if r.seq == 0 {
 		return errors.New("the number is 0")
-	case len(r.id.ChainID) < 1 || len(r.id.ChainID) > chainSize:
-		return fmt.Errorf("the chain id has %d bytes, not 1 to %d", len(r.id.ChainID), chainSize)
-	case m.Height < 0 || m.Round < 0 || m.Step > watermark.StepPrecommit:
-		return errors.New("the mark is out of range")
-	case len(m.SignBytes) > MaxSignBytes:
-		return fmt.Errorf("%d sign bytes, more than %d", len(m.SignBytes), MaxSignBytes)
-	case m.Step == watermark.StepNone && len(m.SignBytes) > 0:
-		return errors.New("sign bytes without a step")
 	}
-	return nil
+	return cmp.Or(r.id.Check(), r.mark.Check(MaxSignBytes))
 }
 
 // encodeSlot writes r, which has passed check, to both sectors of slot.

@@ -61,7 +61,7 @@ var ErrForged = errors.New("the record of the state does not authenticate: it is
 // Seal returns the record as the host gets it.
 func (k Key) Seal(id watermark.ID, r Record) ([]byte, error) {
 	m := r.Mark
-	if r.Seq == 0 || m.Height < 0 || m.Round < 0 || m.Step > watermark.StepPrecommit || len(m.SignBytes) > maxSignBytes {
+	if r.Seq == 0 || m.Check(maxSignBytes) != nil {
 		return nil, fmt.Errorf("cannot seal record %d of the state at %v with %d sign bytes", r.Seq, m, len(m.SignBytes))
 	}
 	b := make([]byte, 0, MaxRecord)
@@ -113,7 +113,7 @@ func ReadRecord(sealed []byte) (Record, error) {
 		return Record{}, fmt.Errorf("a record of %d bytes", len(sealed))
 	}
 	r := parseRecord(sealed[:len(sealed)-macSize])
-	if r.Seq == 0 || r.Mark.Height < 0 || r.Mark.Round < 0 || r.Mark.Step > watermark.StepPrecommit {
+	if r.Seq == 0 || r.Mark.Check(maxSignBytes) != nil {
 		return Record{}, errors.New("a record out of range")
 	}
 	return r, nil

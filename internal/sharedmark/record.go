@@ -2,11 +2,11 @@ package sharedmark
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"math"
 	"time"
 
@@ -68,20 +68,10 @@ func (r *record) saved() watermark.Saved {
 
 // check returns why r cannot be written, or was not written by us.
 func (r *record) check() error {
-	m := r.mark
-	switch {
-	case r.seq == 0:
+	if r.seq == 0 {
 		return errors.New("the sequence is 0")
-	case len(r.id.ChainID) < 1 || len(r.id.ChainID) > watermark.MaxChainID:
-		return fmt.Errorf("the chain id has %d bytes, not 1 to %d", len(r.id.ChainID), watermark.MaxChainID)
-	case m.Height < 0 || m.Round < 0 || m.Step > watermark.StepPrecommit:
-		return errors.New("the mark is out of range")
-	case len(m.SignBytes) > maxSignBytes:
-		return fmt.Errorf("%d sign bytes, more than %d", len(m.SignBytes), maxSignBytes)
-	case m.Step == watermark.StepNone && len(m.SignBytes) > 0:
-		return errors.New("sign bytes without a step")
 	}
-	return nil
+	return cmp.Or(r.id.Check(), r.mark.Check(maxSignBytes))
 }
 
 // encode returns the value that holds r, which has passed check.

@@ -85,8 +85,9 @@ func (h *Heights) perSecond() float64 {
 // Loaded notes that s was loaded. The first load of a process fills the bucket,
 // whatever the age of the mark: the clock, and a file's time, are not to be
 // trusted with more. Later loads (after a store failed) add nothing, so that
-// failures cannot be used to fill it. Each opens the gap anew, but those of a mark that
-// is shared: with it, to load is what a lost race and a twin that is ahead cost.
+// failures cannot be used to fill it. After each, the first raise is judged as after a
+// start, unless the mark is shared: there a load is what a lost race, and a twin that is
+// ahead, cost.
 func (h *Heights) Loaded(s Saved, now time.Time) {
 	if !h.loaded {
 		h.level, h.at, h.start = float64(h.burst()), now, s.Mark.Height

@@ -1,6 +1,7 @@
 package watermark_test
 
 import (
+	"math"
 	"strings"
 	"testing"
 
@@ -65,4 +66,38 @@ func TestChainIDs(t *testing.T) {
 			t.Errorf("%q is valid: %v", id, got)
 		}
 	}
+}
+
+// What a record can hold is the same in every store; how many sign bytes is its own.
+func TestCheck(t *testing.T) {
+	const most = 4
+	for _, tt := range []struct {
+		m    watermark.Mark
+		want string
+	}{
+		{watermark.Mark{}, ""},
+		{watermark.Mark{Height: math.MaxInt64, Round: math.MaxInt32, Step: watermark.StepPrecommit, SignBytes: make([]byte, most)}, ""},
+		{watermark.Mark{Height: 1}, ""},
+		{watermark.Mark{Height: -1}, "the mark is out of range"},
+		{watermark.Mark{Round: -1}, "the mark is out of range"},
+		{watermark.Mark{Step: watermark.StepPrecommit + 1}, "the mark is out of range"},
+		{watermark.Mark{Height: 1, Step: watermark.StepPrevote, SignBytes: make([]byte, most+1)}, "5 sign bytes, more than 4"},
+		{watermark.Mark{Height: 1, SignBytes: []byte{1}}, "sign bytes without a step"},
+	} {
+		if got := text(tt.m.Check(most)); got != tt.want {
+			t.Errorf("%+v: %q, want %q", tt.m, got, tt.want)
+		}
+	}
+	for n, want := range map[int]string{0: "the chain id has 0 bytes, not 1 to 50", 1: "", 50: "", 51: "the chain id has 51 bytes, not 1 to 50"} {
+		if got := text(watermark.ID{ChainID: strings.Repeat("a", n)}.Check()); got != want {
+			t.Errorf("%d bytes: %q, want %q", n, got, want)
+		}
+	}
+}
+
+func text(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
 }

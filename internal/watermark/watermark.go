@@ -72,6 +72,14 @@ type ID struct {
 	Key [32]byte
 }
 
+// Check returns why no record can be of id.
+func (id ID) Check() error {
+	if n := len(id.ChainID); n < 1 || n > MaxChainID {
+		return fmt.Errorf("the chain id has %d bytes, not 1 to %d", n, MaxChainID)
+	}
+	return nil
+}
+
 // Mark is the last message that a key was asked to sign on a chain, recorded
 // before it was signed.
 //
@@ -90,6 +98,19 @@ type Mark struct {
 // Floor returns the mark at and below whose height nothing is signed.
 func Floor(height int64) Mark {
 	return Mark{Height: height, Round: math.MaxInt32, Step: StepPrecommit}
+}
+
+// Check returns why no record of a store that takes maxSignBytes can hold m.
+func (m Mark) Check(maxSignBytes int) error {
+	switch {
+	case m.Height < 0 || m.Round < 0 || m.Step > StepPrecommit:
+		return errors.New("the mark is out of range")
+	case len(m.SignBytes) > maxSignBytes:
+		return fmt.Errorf("%d sign bytes, more than %d", len(m.SignBytes), maxSignBytes)
+	case m.Step == StepNone && len(m.SignBytes) > 0:
+		return errors.New("sign bytes without a step")
+	}
+	return nil
 }
 
 // IsZero reports whether nothing was signed yet.
