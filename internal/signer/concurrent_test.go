@@ -380,7 +380,7 @@ func (c *chaos) host(rng *rand.Rand) {
 	for life := range 5 {
 		seed := rng.Uint64()
 		conf := cheapConfig(&chaoticKey{rng: rand.New(rand.NewPCG(seed, 1)), released: c.released})
-		conf.Store = &chaoticStore{Fake: c.root.Another(), rng: rand.New(rand.NewPCG(seed, 2))}
+		conf.Store = &fatedStore{c.root.Another(), chaotic(rand.New(rand.NewPCG(seed, 2)))}
 		conf.Nodes, conf.Shared = 3, c.shared
 		ctx, cancel := context.WithTimeout(c.t.Context(), answerTime)
 		s, err := signer.New(ctx, conf)
@@ -471,24 +471,27 @@ func (k *chaoticKey) Sign(r io.Reader, msg []byte, opts crypto.SignerOpts) ([]by
 	return k.cheapKey.Sign(r, msg, opts)
 }
 
-// chaoticStore fails in all ways that a Fake knows.
-type chaoticStore struct {
+// fatedStore is a Fake that has something else in store before each call.
+type fatedStore struct {
 	*storetest.Fake
-	rng *rand.Rand
+	fate func(*storetest.Fake)
 }
 
-func (s *chaoticStore) Load(ctx context.Context) (watermark.Saved, error) {
-	s.fate()
+func (s *fatedStore) Load(ctx context.Context) (watermark.Saved, error) {
+	s.fate(s.Fake)
 	return s.Fake.Load(ctx)
 }
 
-func (s *chaoticStore) Replace(ctx context.Context, old watermark.Saved, m watermark.Mark) (watermark.Saved, error) {
-	s.fate()
+func (s *fatedStore) Replace(ctx context.Context, old watermark.Saved, m watermark.Mark) (watermark.Saved, error) {
+	s.fate(s.Fake)
 	return s.Fake.Replace(ctx, old, m)
 }
 
-func (s *chaoticStore) fate() {
-	if n := s.rng.IntN(40); n <= int(storetest.SilentAfter) {
-		s.Script(storetest.Outcome(n))
+// chaotic fails in all ways that a Fake knows.
+func chaotic(rng *rand.Rand) func(*storetest.Fake) {
+	return func(f *storetest.Fake) {
+		if n := rng.IntN(40); n <= int(storetest.SilentAfter) {
+			f.Script(storetest.Outcome(n))
+		}
 	}
 }

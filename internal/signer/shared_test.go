@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -243,10 +244,11 @@ func TestConcurrentShared(t *testing.T) {
 	root := storetest.NewFake(watermark.Mark{})
 	w := &crowd{open: openCheap, pace: 20}
 	var all []signer.Config
+	var lost atomic.Int64
 	for i := range uint64(3) {
 		c := cheapConfig(&cheapKey{})
 		c.Shared = true
-		c.Store = &risingStore{Store: &lossyStore{root.Another(), rand.New(rand.NewPCG(i, 5))}}
+		c.Store = &risingStore{Store: &fatedStore{root.Another(), lossy(rand.New(rand.NewPCG(i, 5)), &lost)}}
 		all = append(all, c)
 	}
 	w.run(t, requests, all...)
@@ -256,27 +258,19 @@ func TestConcurrentShared(t *testing.T) {
 		}
 	}
 	w.check(t, root.Saved().Mark)
+	t.Logf("%d answers were lost", lost.Load())
+	if lost.Load() == 0 {
+		t.Error("no answer was lost")
+	}
 }
 
-// lossyStore loses an answer now and then, before or after the call was executed, or
-// executes it later.
-type lossyStore struct {
-	*storetest.Fake
-	rng *rand.Rand
-}
-
-func (s *lossyStore) Load(ctx context.Context) (watermark.Saved, error) {
-	s.fate()
-	return s.Fake.Load(ctx)
-}
-
-func (s *lossyStore) Replace(ctx context.Context, old watermark.Saved, m watermark.Mark) (watermark.Saved, error) {
-	s.fate()
-	return s.Fake.Replace(ctx, old, m)
-}
-
-func (s *lossyStore) fate() {
-	if s.rng.IntN(5000) == 0 {
-		s.Script([]storetest.Outcome{storetest.Before, storetest.After, storetest.Late}[s.rng.IntN(3)])
+// lossy loses an answer now and then, before or after the call was executed, or has it
+// executed later, and counts them.
+func lossy(rng *rand.Rand, lost *atomic.Int64) func(*storetest.Fake) {
+	return func(f *storetest.Fake) {
+		if rng.IntN(1000) == 0 {
+			lost.Add(1)
+			f.Script([]storetest.Outcome{storetest.Before, storetest.After, storetest.Late}[rng.IntN(3)])
+		}
 	}
 }
