@@ -29,7 +29,7 @@ const mostCrossed = 10
 // nitro-init. `go test -v -run TestInitCrossesFewFiles ./cmd/privyseal` lists them.
 func TestInitCrossesFewFiles(t *testing.T) {
 	if testing.Short() {
-		t.Skip("it builds the program once more")
+		t.Skip("it builds the program once more: not with -short")
 	}
 	dir := diskDir(t)
 	for _, folder := range []string{"bin", "before", "version", "init"} {

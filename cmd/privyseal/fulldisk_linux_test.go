@@ -67,6 +67,9 @@ func TestFullDisk(t *testing.T) {
 // smallDisk mounts a new ext4 of 3 MiB.
 func smallDisk(t *testing.T) string {
 	t.Helper()
+	if _, err := exec.LookPath("mkfs.ext4"); err != nil {
+		require(t, "mkfs.ext4 is missing; `scripts/setup debian` brings it")
+	}
 	dir := diskDir(t)
 	image, mount := filepath.Join(dir, "disk.img"), filepath.Join(dir, "disk")
 	f, err := os.Create(image)
@@ -78,7 +81,7 @@ func smallDisk(t *testing.T) string {
 	}
 	for _, args := range [][]string{{"mkfs.ext4", "-q", image}, {"mount", "-o", "loop", image, mount}} {
 		if out, err := exec.Command(args[0], args[1:]...).CombinedOutput(); err != nil {
-			t.Skipf("a disk of its own needs root and loop devices: %v: %v\n%s", args, err, out)
+			t.Skipf("a disk of its own takes root and loop devices, which `make test` cannot bring: %v: %v\n%s", args, err, out)
 		}
 	}
 	t.Cleanup(func() {

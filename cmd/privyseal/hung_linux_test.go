@@ -23,12 +23,12 @@ func hungFolder(t *testing.T) string {
 	t.Helper()
 	device, err := os.OpenFile("/dev/fuse", os.O_RDWR, 0)
 	if err != nil || os.Geteuid() != 0 {
-		t.Skip("takes root and /dev/fuse")
+		t.Skip("it takes root and /dev/fuse: load the module fuse, and run make test as root")
 	}
 	dir := t.TempDir()
 	options := fmt.Sprintf("fd=%d,rootmode=40000,user_id=0,group_id=0", device.Fd())
 	if err := unix.Mount("hung", dir, "fuse", 0, options); errors.Is(err, unix.EPERM) {
-		t.Skip("mounting is forbidden here")
+		t.Skip("mounting is forbidden here (CAP_SYS_ADMIN), and `make test` cannot change that")
 	} else if err != nil {
 		t.Fatal(err)
 	}

@@ -385,7 +385,7 @@ func TestNoStatusSocket(t *testing.T) {
 // is elsewhere, as in a container.
 func TestReadOnlyHome(t *testing.T) {
 	if os.Geteuid() != 0 {
-		t.Skip("only root can be another user")
+		t.Skip("only root can be another user: run make test as root")
 	}
 	const user = 65534
 	l := newLiveHome(t)

@@ -80,7 +80,7 @@ func TestOwner(t *testing.T) {
 	says(t, "our own", (&App{HomeFlag: dir}).CheckOwner(), "")
 	says(t, "not there", (&App{HomeFlag: filepath.Join(dir, "none")}).CheckOwner(), "")
 	if os.Geteuid() != 0 {
-		t.Skip("only root can give a folder to another user")
+		t.Skip("only root can give a folder to another user: run make test as root")
 	}
 	if err := os.Chown(dir, 4321, 1234); err != nil {
 		t.Fatal(err)

@@ -25,7 +25,7 @@ const (
 // it names compiles. It builds for minutes, and is a part of `make test-peers`.
 func TestInProcessSDK(t *testing.T) {
 	if os.Getenv("PRIVYSEAL_EVERY_VERSION") != "1" {
-		t.Skip("it is for make test-peers")
+		t.Skip("it builds for minutes; type: make test-peers")
 	}
 	t.Parallel()
 	page, err := os.ReadFile(sdkPage)

@@ -2,6 +2,7 @@ package etcdtest
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"os/exec"
 	"strconv"
@@ -172,7 +173,7 @@ func (c *Cluster) SlowSyncs(t testing.TB, i int, by time.Duration) (fast func())
 		"-e", "trace=fdatasync", "-e", "inject=fdatasync:delay_enter="+strconv.FormatInt(by.Microseconds(), 10))
 	cmd.SysProcAttr = endsWithUs()
 	if err := cmd.Start(); err != nil {
-		t.Skipf("no strace: %v; `scripts/setup debian` brings it", err)
+		skipOrFail(t, fmt.Errorf("%w: %v; `scripts/setup debian` brings it", errNoStrace, err))
 	}
 	var once sync.Once
 	ended := make(chan struct{})
@@ -187,7 +188,7 @@ func (c *Cluster) SlowSyncs(t testing.TB, i int, by time.Duration) (fast func())
 	until(t, "strace has the member", func() bool {
 		select {
 		case <-ended:
-			t.Skip("strace may not look at a process that it has not started")
+			skipOrFail(t, fmt.Errorf("%w: it may not trace a process that it has not started (ptrace), which `make test` cannot change", errNoStrace))
 		default:
 		}
 		return isTraced(c.members[i].cmd.Process.Pid)

@@ -17,6 +17,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"privyseal/internal/key/vault/vaulttest"
 )
 
 // says returns a server that answers every request with a status and a text.
@@ -481,9 +483,7 @@ func weakKey(t *testing.T) string {
 // A server that imports another key than the one that it was handed is found out.
 func TestImportOfAnotherKey(t *testing.T) {
 	s, err := shared()
-	if err != nil {
-		t.Skip(err)
-	}
+	vaulttest.Need(t, err)
 	other := ed25519.NewKeyFromSeed(bytes.Repeat([]byte{8}, 32))
 	wrapping := s.Do(t, "GET", "transit/wrapping_key", nil)
 	imported := false

@@ -59,12 +59,7 @@ type world struct {
 func newWorld(t testing.TB) *world {
 	t.Helper()
 	s, err := shared()
-	if errors.Is(err, vaulttest.ErrMissing) && os.Getenv("PRIVYSEAL_REQUIRE_OPENBAO") != "1" {
-		t.Skip(err)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	vaulttest.Need(t, err)
 	return worldOn(t, s)
 }
 

@@ -50,14 +50,21 @@ type Server struct {
 func Start(t testing.TB) *Server {
 	t.Helper()
 	s, err := Launch(t.TempDir())
+	Need(t, err)
+	t.Cleanup(s.Stop)
+	return s
+}
+
+// Need ends a test for an error of Launch: with a skip where the program is missing and
+// PRIVYSEAL_REQUIRE_OPENBAO is not 1.
+func Need(t testing.TB, err error) {
+	t.Helper()
 	if errors.Is(err, ErrMissing) && os.Getenv("PRIVYSEAL_REQUIRE_OPENBAO") != "1" {
 		t.Skip(err)
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(s.Stop)
-	return s
 }
 
 // Launch runs a server whose files lie in dir. The caller stops it.

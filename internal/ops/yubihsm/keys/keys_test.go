@@ -196,18 +196,6 @@ func TestGenerateRefuses(t *testing.T) {
 	}
 }
 
-// A folder that takes no file is noticed before a key is made.
-func TestGenerateIntoALockedFolder(t *testing.T) {
-	if os.Geteuid() == 0 {
-		t.Skip("root writes anywhere")
-	}
-	w := newWorld(t, 1)
-	if err := os.Mkdir("locked", 0o500); err != nil {
-		t.Fatal(err)
-	}
-	w.Refuses("locked/file: permission denied", w.generate("--out", "locked/file")...)
-}
-
 // A key of several devices is made on one, and goes to the others under wrap: the refusal
 // has the commands.
 func TestGenerateOnTwoDevices(t *testing.T) {
