@@ -188,8 +188,20 @@ func (p *pinned) Ready(ctx context.Context) (sharedmark.Position, bool, error) {
 	return at, fresh, err
 }
 
-// certify makes a certificate request of a client key.
+// needsEtcd refuses what only an image is asked for whose policy has the marks in etcd.
+func (e *enclave) needsEtcd() error {
+	if !e.c.Policy.Etcd.Named() {
+		return &curedError{errors.New("the measured policy names no etcd"), e.anotherImage()}
+	}
+	return nil
+}
+
+// certify makes a certificate request of a client key. Without etcd no key has a use for
+// one: the host could hand in the identity, which is wrapped alike.
 func (e *enclave) certify(ctx context.Context, req *hostlink.Certify) ([]byte, error) {
+	if err := e.needsEtcd(); err != nil {
+		return nil, err
+	}
 	const allowed = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-@"
 	if req.Name == "" || len(req.Name) > 64 || strings.Trim(req.Name, allowed) != "" {
 		return nil, fmt.Errorf("%.80q is not the name of a user of etcd: 1 to 64 of A-Z a-z 0-9 . _ - @", req.Name)

@@ -15,10 +15,10 @@ import (
 // share does something with the mark of a chain in etcd. The floor of this host comes and
 // goes with the request: nothing is signed here.
 func (e *enclave) share(ctx context.Context, req *hostlink.Share) (*hostlink.Shared, error) {
-	switch {
-	case !e.c.Policy.Etcd.Named():
-		return nil, &curedError{errors.New("the measured policy names no etcd"), e.anotherImage()}
-	case e.chains[req.ChainID] != nil:
+	if err := e.needsEtcd(); err != nil {
+		return nil, err
+	}
+	if e.chains[req.ChainID] != nil {
 		return nil, &curedError{errors.New("this enclave signs for the chain already"), "restart the enclave first: " + e.c.Cures.Restart}
 	}
 	if err := e.adoptable(req); err != nil {

@@ -365,6 +365,14 @@ func TestPolicyOfEtcd(t *testing.T) {
 		if _, err := w.share(hostlink.ShareCreate, c, c.Record, nil); err == nil || !strings.Contains(err.Error(), "names no etcd") {
 			t.Error(err)
 		}
+		identity, err := w.ask(hostlink.Request{Create: &hostlink.Create{KeyType: "ed25519"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = w.ask(hostlink.Request{Certify: &hostlink.Certify{Key: identity.Created.Wrapped, Name: "signer-1"}})
+		if err == nil || !strings.Contains(err.Error(), "names no etcd") {
+			t.Error(err)
+		}
 	})
 }
 

@@ -132,7 +132,7 @@ type Boot struct {
 	Chains      []BootChain `json:"chains"`
 	LogLevel    string      `json:"log_level"`
 	// Etcd is what an image needs whose policy has the marks in etcd, and nil for others.
-	// Sent again it changes the certificate, and for chains that do not sign yet the members.
+	// Sent again with the same key it changes the certificate, and not the members.
 	Etcd *BootEtcd `json:"etcd,omitempty"`
 }
 

@@ -33,13 +33,16 @@ func (h *Host) ports() []port {
 	for _, c := range h.Chains {
 		nodes += len(c.Nodes)
 	}
-	return []port{
+	ports := []port{
 		{hostlink.StatePort, 4 + 2*len(h.Chains), h.state},
 		{hostlink.NodePort, 4 + 2*nodes, h.node},
 		{hostlink.KMSPort, maxKMS, h.kms},
 		{hostlink.LogPort, 4, h.logs},
-		{hostlink.EtcdPort, 4 + 2*len(h.Chains), h.etcd},
 	}
+	if len(h.Etcd) > 0 {
+		ports = append(ports, port{hostlink.EtcdPort, 4 + 2*len(h.Chains), h.etcd})
+	}
+	return ports
 }
 
 // accept serves a port until ctx ends and all its connections have ended.

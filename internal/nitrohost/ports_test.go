@@ -611,3 +611,13 @@ func TestMembersOfEtcd(t *testing.T) {
 		conn.Close()
 	}
 }
+
+// A host listens for what its enclave may ask for, and for nothing else.
+func TestPorts(t *testing.T) {
+	serves := func(c Config) bool {
+		return slices.ContainsFunc((&Host{Config: c}).ports(), func(p port) bool { return p.number == hostlink.EtcdPort })
+	}
+	if serves(Config{}) || !serves(Config{Etcd: []string{"127.0.0.1:2379"}}) {
+		t.Error("the port of etcd is served without one, or not with one")
+	}
+}
