@@ -111,16 +111,22 @@ interop:
 
 nodes:
 	@echo "== real nodes"
-	@$(ETCD) $(OPENBAO) PRIVYSEAL_REQUIRE_NODES=1 $(GO) test -count=1 -timeout 60m ./test/e2e
+	@$(OPENBAO) PRIVYSEAL_REQUIRE_NODES=1 $(GO) test -count=1 -timeout 60m ./test/e2e
 
 # Other signers' own programs sign a real chain, and privyseal takes over: tmkms, built by
 # cargo, and a cluster of Horcrux. tmkms does so on a simulated YubiHSM, too. The tests of
-# the witness, of a YubiHSM and of privyseal inside the node run with every version. It is
-# not part of `make test`, because it needs Rust and builds for minutes; it has to be green
-# before an issue that touches migrate, the wire or the witness is called resolved.
+# the witness, of a YubiHSM and of privyseal inside the node run with every version, and
+# those of etcd with its older lines. It is not part of `make test`, because it needs Rust
+# and builds for minutes; it has to be green before an issue that touches migrate, the wire,
+# etcd or the witness is called resolved.
 test-peers:
 	@scripts/setup nodes
 	@scripts/setup peers
+	@scripts/setup etcd-lines
+	@echo "== other lines of etcd"
+	@for etcd in $$(scripts/setup list-etcd | sed 1d); do \
+		[ ! -x "$$(scripts/setup bin)/etcd-$$etcd" ] || { echo "etcd $$etcd" && \
+		line=$${etcd#v} && $(ETCD) PRIVYSEAL_ETCD_LINE=$${line%.*} $(GO) test -count=1 ./internal/etcd/...; } || exit 1; done
 	@echo "== tmkms and Horcrux, and privyseal in their place"
 	@cd test/peers && $(GO) vet ./... && $(GO) test -count=1 -timeout 60m ./...
 	@echo "== the witness, a YubiHSM, and privyseal inside the node, with every version"

@@ -69,7 +69,7 @@ func (a *Alarm) decode(b []byte) error {
 
 // Alarms is the answer to the question for alarms.
 type Alarms struct {
-	Header Header
+	Header Header // empty in etcd 3.4
 	Alarms []Alarm
 }
 
@@ -151,7 +151,7 @@ func (c *Conn) Members(ctx context.Context) (Members, error) {
 // Alarms asks for the alarms of all members.
 func (c *Conn) Alarms(ctx context.Context) (Alarms, error) {
 	var a Alarms
-	err := c.ask(ctx, "Maintenance/Alarm", true, nil, &a.Header, a.decode)
+	err := c.ask(ctx, "Maintenance/Alarm", true, nil, nil, a.decode)
 	return a, err
 }
 

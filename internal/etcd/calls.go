@@ -34,14 +34,15 @@ func (c *Conn) Status(ctx context.Context) (Status, error) {
 }
 
 // ask makes a call and decodes the answer. A member that answers what no etcd does is not
-// asked again, and whether it has executed the request is not known.
+// asked again, and whether it has executed the request is not known. h is the header of what
+// decode has read, or nil where etcd 3.4 leaves that empty.
 func (c *Conn) ask(ctx context.Context, method string, needsLeader bool, request []byte, h *Header, decode func([]byte) error) error {
 	answer, err := c.call(ctx, method, needsLeader, request)
 	if err != nil {
 		return err
 	}
 	err = decode(answer)
-	if err == nil {
+	if err == nil && h != nil {
 		err = h.check()
 	}
 	if err != nil {

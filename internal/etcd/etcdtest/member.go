@@ -96,7 +96,7 @@ func (t *tail) follow(r io.ReadCloser, ready chan struct{}) {
 	lines := bufio.NewReaderSize(r, 64<<10)
 	for {
 		line, err := lines.ReadString('\n')
-		if ready != nil && strings.Contains(line, "ready to serve client requests") {
+		if ready != nil && strings.Contains(line, "serving client traffic") {
 			close(ready)
 			ready = nil
 		}
