@@ -70,14 +70,19 @@ func (d *Dialer) dial(ctx context.Context, endpoint string) (*Conn, error) {
 		}
 		conn = secured
 	}
-	c := &Conn{endpoint: endpoint, conn: conn, in: bufio.NewReader(conn), scheme: scheme, authority: hostport,
-		fields: hpack.NewDecoder(4096, nil), next: 1, window: defaultWindow, initial: defaultWindow}
-	c.fields.SetMaxStringLength(maxHeaders)
+	c := newConn(conn, endpoint, scheme, hostport)
 	if err := c.open(ctx); err != nil {
 		conn.Close()
 		return nil, err
 	}
 	return c, nil
+}
+
+func newConn(conn net.Conn, endpoint, scheme, authority string) *Conn {
+	c := &Conn{endpoint: endpoint, conn: conn, in: bufio.NewReader(conn), scheme: scheme, authority: authority,
+		fields: hpack.NewDecoder(4096, nil), next: 1, window: defaultWindow, initial: defaultWindow}
+	c.fields.SetMaxStringLength(maxHeaders)
+	return c
 }
 
 // split takes an endpoint apart.

@@ -7,6 +7,8 @@ import (
 	"os"
 	"strings"
 	"testing"
+
+	"google.golang.org/protobuf/encoding/protowire"
 )
 
 // The key and the values of test/vectors/etcd.
@@ -142,4 +144,29 @@ func TestVectors(t *testing.T) {
 // wholeFields reports whether bytes are a message, although a shorter one.
 func wholeFields(b []byte) bool {
 	return walk("", b, shape{}, func(int, uint64, []byte) error { return nil }) == nil
+}
+
+// What no member of etcd says is refused.
+func TestWrongMessages(t *testing.T) {
+	field := func(n protowire.Number, b []byte) []byte { return appendField(nil, n, b) }
+	number := func(n protowire.Number, v uint64) []byte { return appendNumber(nil, n, v) }
+	ids := append(number(1, 7), number(2, 8)...)
+	for name, b := range map[string][]byte{
+		"twice":        append(field(1, ids), field(1, ids)...),
+		"below zero":   field(1, append(ids, number(3, 1<<63)...)),
+		"another type": number(1, 1),
+		"cut off":      field(1, ids)[:3],
+	} {
+		if text, err := decoded("answer/range", b); err == nil {
+			t.Errorf("%s: %s", name, text)
+		}
+	}
+	for want, h := range map[bool]Header{true: {Cluster: 1, Member: 2}, false: {Member: 2}} {
+		if err := h.check(); (err == nil) != want {
+			t.Errorf("%+v: %v", h, err)
+		}
+	}
+	if (&Header{Cluster: 1}).check() == nil {
+		t.Error("an answer of no member")
+	}
 }
