@@ -66,6 +66,34 @@ func FuzzRecord(f *testing.F) {
 	})
 }
 
+// A floor of another format, or with what no floor has, is not read as one.
+func TestFloorFormat(t *testing.T) {
+	good := floor{writer: [8]byte{1}, seq: 3, mark: watermark.Mark{Height: 4}, position: Position{Index: 5, Members: []uint64{1, 2}}}
+	read := func(m watermark.Mark, change func(b []byte)) error {
+		m.SignBytes = good.encode()
+		change(m.SignBytes)
+		_, err := decodeFloor(m)
+		return err
+	}
+	at := watermark.Mark{Height: 1, Step: watermark.StepPrecommit}
+	if err := read(at, func([]byte) {}); err != nil {
+		t.Fatal(err)
+	}
+	for name, change := range map[string]func(b []byte){
+		"format": func(b []byte) { b[0]++ }, "flag": func(b []byte) { b[1] |= 4 }, "writer": func(b []byte) { clear(b[2:10]) },
+		"height": func(b []byte) { b[90] |= 0x80 }, "round": func(b []byte) { b[98] |= 0x80 }, "step": func(b []byte) { b[102] = 4 },
+	} {
+		if err := read(at, change); !errors.Is(err, ErrDamaged) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	for _, m := range []watermark.Mark{{Height: 1, Step: watermark.StepPrevote}, {Height: 1, Round: 1, Step: watermark.StepPrecommit}} {
+		if err := read(m, func([]byte) {}); !errors.Is(err, ErrDamaged) {
+			t.Errorf("%v: %v", m, err)
+		}
+	}
+}
+
 func FuzzFloor(f *testing.F) {
 	seen := floor{writer: [8]byte{1}, seq: 3, mark: watermark.Mark{Height: 4}, position: Position{Index: 5, Members: []uint64{1, 2}}}
 	f.Add(seen.encode())

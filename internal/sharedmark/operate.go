@@ -84,7 +84,7 @@ func (s *Store) judge(r *record, at At) error {
 
 // Create makes the mark where there is none, and joins this host to it: ErrExists if there
 // is one, or if this host has joined one. Cut off, it can be repeated, as long as nobody
-// else has made one.
+// else has made one; ErrExists then says that it was done.
 func Create(ctx context.Context, c Config, first watermark.Saved) error {
 	return explain("create", New(c).create(ctx, first))
 }
@@ -224,10 +224,14 @@ func (s *Store) change(ctx context.Context, f func(r *record) (changes bool, err
 }
 
 // Adopt takes a restored mark back into use. It is for an operator who has seen to it that
-// the database is the one to go on with. The mark gets a new lineage, at the highest of what
-// is there and what this host has seen, so that every other host refuses it until its
-// operator has said the same there; that may raise it further. This host gets a new floor,
-// and a new identity. One that was exported stays dead: ErrExported.
+// the database is the one to go on with, that every signer of the key is stopped, and that
+// this host is the one whose floor (Info.Known) is the highest: the first that adopts goes
+// on from what it knows, and would sign again what another host has signed above that.
+//
+// The mark gets a new lineage, at the highest of what is there and what this host has seen,
+// so that every other host refuses it until its operator has said the same there; that may
+// raise it further. This host gets a new floor, and a new identity. One that was exported
+// stays dead: ErrExported.
 func Adopt(ctx context.Context, c Config) error { return explain("adopt", New(c).adopt(ctx)) }
 
 func (s *Store) adopt(ctx context.Context) error {

@@ -1,6 +1,7 @@
 package sharedmark_test
 
 import (
+	"cmp"
 	"context"
 	"path/filepath"
 	"testing"
@@ -23,6 +24,8 @@ type host struct {
 	engine *enginetest.Memory
 	floor  func() watermark.Store // opens it
 	mac    *[32]byte
+	chain  string // other than that of id
+	key    byte   // added to that of id
 }
 
 // inMemory returns a host whose floor is a fake, which holds nothing yet.
@@ -50,7 +53,10 @@ func onDisk(t *testing.T, db *enginetest.Database, folder string) *host {
 // config is for one use: of a signer, or of an operator's command.
 func (h *host) config() sharedmark.Config {
 	h.engine = &enginetest.Memory{DB: h.db}
-	return sharedmark.Config{ID: id, Engine: h.engine, Floor: h.floor(), MAC: h.mac}
+	of := id
+	of.ChainID = cmp.Or(h.chain, of.ChainID)
+	of.Key[0] += h.key
+	return sharedmark.Config{ID: of, Engine: h.engine, Floor: h.floor(), MAC: h.mac}
 }
 
 // do runs an operator's command.
