@@ -48,6 +48,35 @@ func TestRecordBits(t *testing.T) {
 	}
 }
 
+// A record whose checksum is right, and that this program would not have written.
+func TestRecordFormat(t *testing.T) {
+	for name, tt := range map[string]struct {
+		change func(b []byte) []byte
+		want   error
+	}{
+		"as it is":          {func(b []byte) []byte { return b }, nil},
+		"magic":             {func(b []byte) []byte { b[0]++; return b }, ErrForeign},
+		"version":           {func(b []byte) []byte { b[17]++; return b }, ErrForeign},
+		"flag":              {func(b []byte) []byte { b[18] |= 4; return b }, ErrDamaged},
+		"step":              {func(b []byte) []byte { b[19] = 4; return b }, ErrDamaged},
+		"round":             {func(b []byte) []byte { b[20] |= 0x80; return b }, ErrDamaged},
+		"height":            {func(b []byte) []byte { b[24] |= 0x80; return b }, ErrDamaged},
+		"sequence":          {func(b []byte) []byte { clear(b[32:40]); return b }, ErrDamaged},
+		"no chain id":       {func(b []byte) []byte { b[128] = 0; return b }, ErrDamaged},
+		"a long chain id":   {func(b []byte) []byte { b[128] = 200; return b }, ErrDamaged},
+		"without its end":   {func(b []byte) []byte { return b[:recordHead] }, ErrForeign},
+		"more than we read": {func(b []byte) []byte { return append(b, make([]byte, maxRecord)...) }, ErrForeign},
+	} {
+		r := testRecord()
+		value := r.encode(nil)
+		body := tt.change(value[: len(value)-sumSize : len(value)-sumSize])
+		sum := checksum(body, false, nil)
+		if _, err := decode(append(body, sum[:]...), nil); !errors.Is(err, tt.want) {
+			t.Errorf("%s: %v, want %v", name, err, tt.want)
+		}
+	}
+}
+
 func FuzzRecord(f *testing.F) {
 	r := testRecord()
 	f.Add(r.encode(nil))
