@@ -128,7 +128,7 @@ test-peers:
 	@echo "== other lines of etcd"
 	@for etcd in $$(scripts/setup list-etcd | sed 1d); do \
 		[ ! -x "$$(scripts/setup bin)/etcd-$$etcd" ] || { echo "etcd $$etcd" && \
-		line=$${etcd#v} && $(ETCD) PRIVYSEAL_ETCD_LINE=$${line%.*} $(GO) test -count=1 ./internal/etcd/...; } || exit 1; done
+		line=$${etcd#v} && $(ETCD) PRIVYSEAL_ETCD_LINE=$${line%.*} $(GO) test -count=1 ./internal/etcd/... ./internal/etcdstore; } || exit 1; done
 	@echo "== tmkms and Horcrux, and privyseal in their place"
 	@cd test/peers && $(GO) vet ./... && $(GO) test -count=1 -timeout 60m ./...
 	@echo "== the witness, a YubiHSM, and privyseal inside the node, with every version"

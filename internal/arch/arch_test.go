@@ -78,6 +78,9 @@ var mayImport = map[string]string{
 	// One member of an etcd cluster; linked into the enclave.
 	"internal/etcd": "golang.org/x/net/http2/hpack google.golang.org/protobuf/encoding/protowire",
 
+	// A shared mark in all of them.
+	"internal/etcdstore": "internal/etcd internal/sharedmark internal/watermark",
+
 	// Across the wall of an enclave.
 	"internal/hostlink": "internal/secret internal/strictjson internal/watermark",
 	"internal/policy":   "internal/pubkey internal/watermark",

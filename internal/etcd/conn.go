@@ -67,19 +67,15 @@ type stream struct {
 // function it returns ends that; false: ctx has ended, and the connection with it.
 func (c *Conn) begin(ctx context.Context) func() bool {
 	c.frames = 0
-	until := time.Now().Add(maxCall)
-	if t, ok := ctx.Deadline(); ok && t.Before(until) {
-		until = t
-	}
-	c.conn.SetDeadline(until)
+	c.conn.SetDeadline(time.Now().Add(maxCall))
 	return context.AfterFunc(ctx, func() { c.conn.SetDeadline(time.Unix(1, 0)) })
 }
 
-// why returns the reason that an exchange ended: that ctx did, if so.
+// why returns the reason that an exchange ended: that of the context, if that did.
 func why(ctx context.Context, err error) error {
 	switch {
 	case ctx.Err() != nil && errors.Is(err, os.ErrDeadlineExceeded):
-		return ctx.Err()
+		return context.Cause(ctx)
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return context.DeadlineExceeded
 	}

@@ -23,11 +23,17 @@ const (
 	codeUnknown      = 2
 	codeArgument     = 3
 	CodePermission   = 7
-	CodeExhausted    = 8 // no space, or too many requests
+	codeExhausted    = 8 // no space, or too many requests
 	codePrecondition = 9
 	codeUnavailable  = 14
 	codeAuth         = 16
 )
+
+// NoSpace reports that the database is full: the member may have executed the request all
+// the same, and every member says so until an operator has made room.
+func (e *Error) NoSpace() bool {
+	return e.Code == codeExhausted && e.Message == "etcdserver: mvcc: database space exceeded"
+}
 
 func (e *Error) Error() string { return fmt.Sprintf("etcd: %s (code %d)", e.Message, e.Code) }
 
@@ -44,7 +50,7 @@ var refusals = map[Error]bool{
 	{codeArgument, "etcdserver: key is not provided"}:               true,
 	{codeArgument, "etcdserver: request is too large"}:              true,
 	{CodePermission, "etcdserver: permission denied"}:               true,
-	{CodeExhausted, "etcdserver: too many requests"}:                true,
+	{codeExhausted, "etcdserver: too many requests"}:                true,
 	{codePrecondition, "etcdserver: rpc not supported for learner"}: true,
 	{codePrecondition, "etcdserver: not capable"}:                   true, // it has just started
 	{codeUnavailable, "etcdserver: no leader"}:                      true, // that is what hasleader asks for
