@@ -163,10 +163,15 @@ func (s *Store) found() {
 }
 
 // Export ends the mark for all signers, and returns what it held. Again it returns the
-// same: the first one may have been cut off before anybody saw it.
+// same: the first one may have been cut off before anybody saw it. On another host than
+// that which ended it, it is ErrExported: two that go on from one export would sign against
+// each other.
 func Export(ctx context.Context, c Config) (watermark.Saved, error) {
 	s := New(c)
 	err := s.change(ctx, func(r *record) (bool, error) {
+		if r.exported && r.writer.floor != s.floor.writer {
+			return false, refuse(ErrExported, "another host exported it, at %v", r.mark)
+		}
 		changes := !r.exported
 		r.exported = true
 		return changes, nil
