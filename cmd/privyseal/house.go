@@ -2,6 +2,7 @@ package main
 
 import (
 	"privyseal/internal/home"
+	"privyseal/internal/ops/etcd"
 	"privyseal/internal/ops/file"
 	"privyseal/internal/ops/nitro"
 	"privyseal/internal/ops/soft"
@@ -21,6 +22,7 @@ func build() home.Build {
 		},
 		Stores: provider.Stores{
 			file.Store(),
+			etcd.Store(),
 		},
 	}
 }

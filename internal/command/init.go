@@ -61,9 +61,10 @@ A node's address is unix:///path, tcp://[node-id@]host:port or
 noise://peer-id@host:port; prefer unix on one host, noise (CometBFT v0.40) between
 hosts: over tcp neither side knows who the other is.
 
-An imported key needs one of three: --import-state with the state of its old
-signer, --fresh-state to confirm that it has never signed for this chain id, or
---after-height H, at and below which nothing is ever signed.
+An imported key needs one of four: --import-state with the state of its old
+signer, --fresh-state to confirm that it has never signed for this chain id,
+--after-height H, at and below which nothing is ever signed, or --join-state where
+signers of other hosts share its state.
 
 With --provider nitro the key is made inside an enclave of the image --eif, which
 is launched if it does not run yet, and leaves it only encrypted under the KMS key.
@@ -92,6 +93,7 @@ with --import-sealed or --import-kms; doc/nitro.md is the guide.`,
 	f.From.Add(a, cmd)
 	f.From.AddFile(cmd)
 	f.From.AddInitial(cmd)
+	cmd.Flags().BoolVar(&f.Join, "join-state", false, "share the state that signers of other hosts have, as in etcd")
 	cli.AddKeyType(cmd, &f.KeyType, "key-type", "type of the key, ed25519 if new")
 	cli.AddKeyForm(cmd, &f.Form)
 	f.addOwned(cmd, build)
@@ -111,6 +113,9 @@ func (f *initFlags) check(cmd *cobra.Command, a *provider.House) error {
 		if _, makes := e.Holder.(home.StateMaker); makes {
 			return cli.Usagef("--store %s: with provider %s the state begins in store %s", f.Store, f.Provider, a.Stores[0].Name)
 		}
+	}
+	if f.Join && f.Store == a.Stores[0].Name {
+		return cli.Usagef("--join-state goes with a store that several hosts share, as in --store etcd")
 	}
 	if err := f.Order.Check(); err != nil {
 		return err

@@ -102,7 +102,7 @@ func (k Kinds) names(of func(Kind) string) string {
 // laterProviders and laterStores are named in the design and are not in this build.
 var (
 	laterProviders = []string{"sgx", "pkcs11", "tpm", "sev", "tdx"}
-	laterStores    = []string{"etcd", "dynamodb"}
+	laterStores    = []string{"dynamodb"}
 )
 
 // ChangedTables returns the first names of those tables of providers and stores that are not the

@@ -41,6 +41,8 @@ type Chain struct {
 	Saved watermark.Saved // the state to begin with
 	// Foreign says that the state comes from elsewhere, through the gate.
 	Foreign bool
+	// Join says that the state is there, and is shared.
+	Join    bool
 	Listens []string // what its nodes listen on already, see migrate.Node
 
 	// SoftIdentity is a key to take over, nil for the home folder's own, which is
@@ -128,6 +130,9 @@ func (ch *Chain) Unfinished(in *Installer) (u Making, err error) {
 		u.Key = ch.Key
 	}
 	u.Begin(ch.Saved.Mark)
+	if ch.Join {
+		u.State = "" // nothing of it is taken back: what this host has seen of it stays true
+	}
 	u.PublicKey = json.RawMessage(ch.PublicKey().JSON())
 	if !ch.needsIdentity() {
 		return u, nil
@@ -171,6 +176,9 @@ func (in *Installer) saveKey(path string, key *soft.Key) error {
 }
 
 func (in *Installer) AddState(ch *Chain) error {
+	if ch.Join {
+		return in.joinState(ch.Chain, ch.PublicKey())
+	}
 	return in.MakeState(ch.Chain, ch.PublicKey(), ch.Saved, ch.Foreign)
 }
 

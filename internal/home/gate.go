@@ -70,6 +70,7 @@ const (
 	FromWord                  // a height that the operator has named
 	FromHere                  // the file in place, which was copied, restored or moved
 	FromNothing               // the word that the key never signed
+	FromShared                // a state that signers of other hosts have
 )
 
 // Incoming is a mark that is not the live one of its chain and key here.
@@ -146,7 +147,7 @@ func (g *Gate) Admit(in Incoming, here Here) error {
 // zero takes height 0 for what it is: nobody's knowledge that nothing was signed.
 func (g *Gate) zero(in Incoming, _ Here) error {
 	switch {
-	case g.Fresh:
+	case g.Fresh, in.Origin == FromShared: // which a signer may have made a moment ago
 		return nil
 	case in.Unsigned != "" && !in.Mark.IsZero():
 		return &Refusal{Err: errZero,
@@ -235,6 +236,8 @@ func (in *Incoming) claim() string {
 		return fmt.Sprintf("this key has never signed on %s, anywhere, and no other signer of it runs", in.Chain)
 	case FromWord:
 		return fmt.Sprintf("this key has signed nothing above height %d on %s, in any copy, and no other signer of it runs", in.Mark.Height, in.Chain)
+	case FromShared:
+		return fmt.Sprintf("this key has signed nothing newer on %s, and every signer of it shares this state", in.Chain)
 	}
 	return fmt.Sprintf("this key has signed nothing newer on %s, and no other signer of it runs", in.Chain)
 }

@@ -365,6 +365,19 @@ func (in *Installer) MakeState(ch config.Chain, public pubkey.Key, saved waterma
 	return nil
 }
 
+// joinState has this host share the state of a chain, which is there. A floor that is made
+// stays, whatever fails afterwards: a host that has seen a state does not forget it.
+func (in *Installer) joinState(ch config.Chain, public pubkey.Key) error {
+	if err := in.Undo.Folder(filepath.Dir(in.Abs(ch.State))); err != nil {
+		return err
+	}
+	state, err := in.House.Stores.StateIn(in.allTables(), in.Abs, ch, watermark.ID{ChainID: ch.ID, Key: public.ID()})
+	if err != nil {
+		return err
+	}
+	return JoinState(context.Background(), state)
+}
+
 // NeedsIdentity reports whether a node has to know who we are.
 func NeedsIdentity(nodes []config.Node) bool {
 	for _, n := range nodes {

@@ -56,7 +56,9 @@ type Order struct {
 	ImportKey string
 	// Taken says that the key is one that was there before, though no file of it is
 	// imported: it may have signed.
-	Taken   bool
+	Taken bool
+	// Join says that signers of other hosts have the state already, in the store of the chain.
+	Join    bool
 	From    Start
 	KeyType pubkey.Type // "" is not given
 	Form    keytext.Form
@@ -86,7 +88,12 @@ func (o *Order) Check() error {
 // process signs with.
 func (o *Order) CheckState() error {
 	given := o.From.Count()
+	if o.Join {
+		given++
+	}
 	switch {
+	case !o.old() && o.Join:
+		return cli.Usagef("--join-state goes with the key that the other signers have: nobody has the state of a new one")
 	case !o.old() && (o.From.File != "" || o.From.After != NotAfter):
 		return cli.Usagef("--import-state and --after-height go with --import-key: a new key has signed nothing")
 	case !o.old():
@@ -96,9 +103,9 @@ func (o *Order) CheckState() error {
 		if o.Taken {
 			which = "a key that is taken"
 		}
-		return cli.Usagef("%s may have signed before; add --import-state FILE with its state, --after-height H to sign nothing at or below a height, or --fresh-state if it has never signed for %s", which, o.ChainID)
+		return cli.Usagef("%s may have signed before; add --import-state FILE with its state, --after-height H to sign nothing at or below a height, --fresh-state if it has never signed for %s, or --join-state if the signers of other hosts share its state", which, o.ChainID)
 	case given > 1:
-		return cli.Usagef("give only one of --import-state, --fresh-state and --after-height")
+		return cli.Usagef("give only one of --import-state, --fresh-state, --after-height and --join-state")
 	}
 	return o.From.Check()
 }
@@ -195,11 +202,25 @@ func (o *Order) begin(cmd *cobra.Command, in *Installer, ch *Chain) (watermark.S
 		return watermark.Saved{Mark: o.From.mark()}, nil
 	}
 	ch.Foreign = true
+	if o.Join {
+		return o.join(cmd, in, ch)
+	}
 	var files []string
 	if o.ImportKey != "" {
 		files = []string{o.ImportKey}
 	}
 	return o.From.Admit(cmd, ch.Chain, ch.PublicKey(), in.Abs(ch.State), files...)
+}
+
+// join returns the state that the chain is to share, after it came through the gate.
+func (o *Order) join(cmd *cobra.Command, in *Installer, ch *Chain) (watermark.Saved, error) {
+	ch.Join = true
+	in.tables = NewTables([]*Chain{ch})
+	state, err := in.House.Stores.StateIn(in.allTables(), in.Abs, ch.Chain, watermark.ID{ChainID: ch.ID, Key: ch.PublicKey().ID()})
+	if err != nil {
+		return watermark.Saved{}, err
+	}
+	return AdmitShared(cmd, &o.From.Words, ch.Chain, state)
 }
 
 // CheckName finds what is wrong with --name.
@@ -259,7 +280,7 @@ func (f *Start) Add(a *provider.House, cmd *cobra.Command) {
 
 // stateWords are the flags that say what a key has signed, with whether they have a
 // value.
-var stateWords = map[string]bool{"--fresh-state": false, "--import-state": true, "--after-height": true, "--initial-height": true}
+var stateWords = map[string]bool{"--fresh-state": false, "--import-state": true, "--after-height": true, "--initial-height": true, "--join-state": false}
 
 // AddInitial adds --initial-height, for commands that make a state.
 func (f *Start) AddInitial(cmd *cobra.Command) {

@@ -40,6 +40,14 @@ type Mover interface {
 	Adopt(ctx context.Context) error
 }
 
+// Joiner is a [State] that several hosts share. One of them makes it, and each other one
+// joins it: what it keeps of the state itself is made then.
+type Joiner interface {
+	// Join makes what this host keeps, out of what is there: ErrMissing, ErrExported. On a host
+	// that has joined it changes nothing.
+	Join(ctx context.Context) error
+}
+
 // Info is what a store says about a state. What a store does not have is zero.
 type Info struct {
 	ID    watermark.ID
@@ -54,6 +62,9 @@ type Info struct {
 	// Instance names this very state, in hexadecimal, for as long as it exists.
 	Instance string
 
+	// Shared is of a state that several hosts share, nil of any other.
+	Shared *SharedInfo
+
 	// The following are of a state in a file.
 
 	Mode       fs.FileMode
@@ -62,6 +73,18 @@ type Info struct {
 	Bound bool
 	// Torn says that one copy of a record is bad, and that its twin is used.
 	Torn bool
+}
+
+// SharedInfo is what is known of a state that several hosts share.
+type SharedInfo struct {
+	// Writer and Own name, in hexadecimal, the host that wrote it last and this one: "" before
+	// it has joined.
+	Writer, Own string
+	// Index and Term are where the database stands, 0 where it has no such thing, and Members
+	// is how many it has.
+	Index, Term uint64
+	Members     int
+	Known       watermark.Mark // what this host has seen, without sign bytes
 }
 
 // Why a state is refused, whatever its store.
@@ -77,13 +100,15 @@ var (
 	ErrRestored = errors.New("the state was restored or changed by another program")
 	ErrExported = errors.New("the state was exported")
 	ErrBelow    = errors.New("the mark is below the one in the state")
+	ErrUnjoined = errors.New("this host has not joined the state")
+	ErrClone    = errors.New("another signer has the identity of this host")
 )
 
 // StateRefused reports whether a state, or a request to it, is refused until an operator
 // acts. Whoever has it locked may end by itself.
 func StateRefused(err error) bool {
 	for _, reason := range []error{
-		ErrMissing, ErrExists, ErrUnsafe, ErrDamaged, ErrForeign, ErrCopied, ErrRestored, ErrExported, ErrBelow,
+		ErrMissing, ErrExists, ErrUnsafe, ErrDamaged, ErrForeign, ErrCopied, ErrRestored, ErrExported, ErrBelow, ErrUnjoined, ErrClone,
 	} {
 		if errors.Is(err, reason) {
 			return true

@@ -19,10 +19,13 @@ func newAdopt(a *provider.House) *cobra.Command {
 		Use:   "adopt",
 		Short: "Accept a state that was copied, restored or moved",
 		Long: `Accept a state file that was copied here, restored from a backup, or whose machine
-changed its id. With it you confirm that this is the newest state of this key on this
+changed its id, or a shared state whose database was restored. With it you confirm that this is the newest state of this key on this
 chain, and that no other copy of it signs, here or elsewhere. If that is wrong, the
 validator signs twice and is slashed. When in doubt, move the file aside and use
 "privyseal state init --after-height H" instead.
+
+A shared state is adopted on each of its hosts, while every signer of the key is
+stopped: first on the host that has seen most, as "privyseal state show" prints it.
 
 It shows the mark and its age, and asks you to confirm; without a terminal, --yes
 confirms.`,
@@ -64,6 +67,9 @@ func adopt(a *provider.House, cmd *cobra.Command, c *config.Config, ch config.Ch
 	in := home.Incoming{
 		Chain: ch.Name, Mark: info.Newest.Mark, Origin: home.FromHere, Written: info.Newest.Time,
 		From: state.Where + ", a file that was copied, restored or moved",
+	}
+	if state.Shared {
+		in.From = state.Where + ", a database that was restored or changed"
 	}
 	if info.Saved.Mark.Less(info.Newest.Mark) {
 		in.From = fmt.Sprintf("this host, which knows a newer mark than %s, which is at %s", state.Where, home.MarkText(a.Providers.Shown(ch, info.Saved.Mark)))

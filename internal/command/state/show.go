@@ -74,7 +74,23 @@ type shown struct {
 	Bound      bool       `json:"bound"`
 	Exported   bool       `json:"exported"`
 	Torn       bool       `json:"torn"`
+	Shared     *seen      `json:"shared,omitempty"`
 	Problem    string     `json:"problem,omitempty"`
+}
+
+// seen is what a host has seen of a state that several hosts share.
+type seen struct {
+	Height int64  `json:"height"`
+	Round  int32  `json:"round"`
+	Step   string `json:"step"`
+	Own    bool   `json:"own"` // this host wrote what is there
+}
+
+func seenOf(s *provider.SharedInfo) *seen {
+	if s == nil || s.Own == "" {
+		return nil
+	}
+	return &seen{s.Known.Height, s.Known.Round, s.Known.Step.String(), s.Own == s.Writer}
 }
 
 func show(w io.Writer, path string, info provider.Info, asJSON bool) error {
@@ -83,7 +99,7 @@ func show(w io.Writer, path string, info provider.Info, asJSON bool) error {
 		ChainID: info.ID.ChainID, KeyID: info.ID.Key[:],
 		Height: m.Height, Round: m.Round, Step: m.Step.String(), Block: blockText(m), SignBytes: m.SignBytes,
 		File: path, Mode: fmt.Sprintf("%#o", info.Mode.Perm()), Filesystem: info.Filesystem,
-		Bound: info.Bound, Exported: info.Exported, Torn: info.Torn,
+		Bound: info.Bound, Exported: info.Exported, Torn: info.Torn, Shared: seenOf(info.Shared),
 	}
 	if info.ID.ChainID != "" {
 		s.WrittenAt = &info.Saved.Time
@@ -109,6 +125,9 @@ func show(w io.Writer, path string, info provider.Info, asJSON bool) error {
 			fmt.Fprintf(t, "block\t%s\n", s.Block)
 		}
 		fmt.Fprintf(t, "written\t%s\n", s.WrittenAt.Format(time.RFC3339))
+	}
+	if s.Shared != nil {
+		fmt.Fprintf(t, "this host\thas seen it at %s\n", home.MarkText(info.Shared.Known))
 	}
 	switch {
 	case info.Problem != nil:

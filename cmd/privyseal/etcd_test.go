@@ -1,0 +1,89 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"privyseal/internal/etcd/etcdtest"
+)
+
+// Every script is a story of hosts that share a state in an etcd cluster of its own. Each
+// home folder is a host: `host NAME` moves there.
+func TestEtcdScripts(t *testing.T) {
+	scripts, err := filepath.Glob("testdata/etcd/*.txtar")
+	if err != nil || len(scripts) == 0 {
+		t.Fatal(err)
+	}
+	for _, script := range scripts {
+		t.Run(strings.TrimSuffix(filepath.Base(script), ".txtar"), func(t *testing.T) { playEtcd(t, script) })
+	}
+}
+
+func playEtcd(t *testing.T, script string) {
+	w := &etcdWorld{t: t, c: etcdtest.Start(t, etcdtest.Options{}), snapshots: map[string]string{}}
+	testscript.Run(t, testscript.Params{
+		Files:               []string{script},
+		WorkdirRoot:         diskDir(t),
+		RequireExplicitExec: true,
+		Setup: func(env *testscript.Env) error {
+			env.Setenv("PRIVYSEAL_RUN", filepath.Join(env.WorkDir, "run"))
+			return w.setup(env)
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"exits": exits, "await": await, "replace": replace, "unlisten": unlisten, "cure": typeCure,
+			"host": host, "etcd": w.etcd,
+		},
+	})
+}
+
+// etcdWorld is the cluster of a script.
+type etcdWorld struct {
+	t         *testing.T
+	c         *etcdtest.Cluster
+	snapshots map[string]string
+}
+
+// setup puts the files of our user beside the script, and the flags that name the cluster
+// into $ETCD, as words for a shell.
+func (w *etcdWorld) setup(env *testscript.Env) error {
+	var err error
+	for name, from := range map[string]string{"ca.pem": w.c.Signer.CA, "client.pem": w.c.Signer.Certificate, "client.key": w.c.Signer.Key} {
+		text, readErr := os.ReadFile(from)
+		err = errors.Join(err, readErr, os.WriteFile(filepath.Join(env.WorkDir, name), text, 0o600))
+	}
+	for i, url := range w.c.Endpoints() {
+		env.Setenv(fmt.Sprintf("E%d", i+1), url)
+	}
+	return err
+}
+
+// host NAME goes on as another host: one that knows of no signer on the others.
+func host(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: host NAME")
+	}
+	ts.Setenv("PRIVYSEAL_RUN", ts.MkAbs("run-"+args[0]))
+}
+
+// etcd does something to the cluster: snapshot NAME, restore NAME, ctl ARGUMENT….
+func (w *etcdWorld) etcd(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: etcd snapshot|restore|ctl …")
+	}
+	switch args[0] {
+	case "snapshot":
+		w.snapshots[args[1]] = w.c.Snapshot(w.t)
+	case "restore":
+		w.c.Restore(w.t, w.snapshots[args[1]], etcdtest.Restored{})
+	case "ctl":
+		fmt.Fprint(ts.Stdout(), w.c.Ctl(w.t, args[1:]...))
+	default:
+		ts.Fatalf("etcd %s", args[0])
+	}
+}

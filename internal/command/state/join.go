@@ -1,0 +1,54 @@
+package state
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"privyseal/internal/cli"
+	"privyseal/internal/home"
+	"privyseal/internal/provider"
+)
+
+func newJoin(a *provider.House) *cobra.Command {
+	var chain cli.ChainFlag
+	var words home.Words
+	cmd := &cobra.Command{
+		Use:   "join",
+		Short: "Share a state that signers of other hosts have",
+		Long: `Have this host share the state of a chain that a signer of another host has made, as
+in etcd. From then on both sign, each for its own nodes, and whatever one of them has
+signed binds the other one too.
+
+It shows the mark, and asks you to confirm that the key has signed nothing newer and
+that every signer of it shares this state; without a terminal, --yes confirms. What
+this host has seen of the state is kept in a file beside the path that the chain has
+as its state, and nothing older is ever accepted here.`,
+		Args: cli.Arguments(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, ch, err := chain.Choose(a.App)
+			if err == nil {
+				err = a.CheckOwner()
+			}
+			if err != nil {
+				return err
+			}
+			state, _, err := home.StateOf(a, c, ch)
+			if err != nil {
+				return err
+			}
+			saved, err := home.AdmitShared(cmd, &words, ch, state)
+			if err == nil {
+				err = home.JoinState(cmd.Context(), state)
+			}
+			if err != nil {
+				return a.Providers.ExplainState(c, ch, err)
+			}
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: shares %s, at %s\n", ch.Name, state.Where, home.MarkText(a.Providers.Shown(ch, saved.Mark)))
+			return err
+		},
+	}
+	chain.Add(a.App, cmd)
+	words.Add(a, cmd)
+	return cmd
+}

@@ -1,0 +1,38 @@
+package home
+
+import (
+	"context"
+	"errors"
+
+	"github.com/spf13/cobra"
+
+	"privyseal/internal/cli"
+	"privyseal/internal/config"
+	"privyseal/internal/provider"
+	"privyseal/internal/watermark"
+)
+
+// AdmitShared takes a state that signers of other hosts have through the gate, for a host
+// that is to share it. One that this host shares already is let in as it is.
+func AdmitShared(cmd *cobra.Command, words *Words, ch config.Chain, state provider.Kept) (watermark.Saved, error) {
+	if _, joins := state.State.(provider.Joiner); !joins {
+		return watermark.Saved{}, cli.Actf("the state of chain %q is in a store that hosts do not share: %s", ch.Name, state.Where)
+	}
+	info, err := state.Inspect(cmd.Context())
+	switch {
+	case err != nil:
+		return watermark.Saved{}, err
+	case info.Problem == nil:
+		return info.Saved, nil
+	case !errors.Is(info.Problem, provider.ErrUnjoined):
+		return watermark.Saved{}, info.Problem
+	}
+	in := Incoming{Chain: ch.Name, Mark: info.Saved.Mark, Origin: FromShared, Written: info.Saved.Time, From: state.Where}
+	return info.Saved, words.Gate(cmd, ch, false).Admit(in, Here{})
+}
+
+// JoinState has this host share a state that came through the gate. It is the live one, so
+// that no witness has to say whether it may be used.
+func JoinState(ctx context.Context, state provider.Kept) error {
+	return state.State.(provider.Joiner).Join(ctx)
+}

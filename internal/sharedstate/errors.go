@@ -1,0 +1,100 @@
+package sharedstate
+
+import (
+	"errors"
+	"fmt"
+
+	"privyseal/internal/cure"
+	"privyseal/internal/filestore"
+	"privyseal/internal/provider"
+	"privyseal/internal/sharedmark"
+	"privyseal/internal/shell"
+)
+
+// reasons are what the operator's side branches on, and what a mark or a floor has for it.
+var reasons = []struct{ of, state error }{
+	{sharedmark.ErrMissing, provider.ErrMissing},
+	{sharedmark.ErrUnjoined, provider.ErrUnjoined},
+	{sharedmark.ErrExists, provider.ErrExists},
+	{sharedmark.ErrForeign, provider.ErrForeign},
+	{sharedmark.ErrDamaged, provider.ErrDamaged},
+	{sharedmark.ErrRestored, provider.ErrRestored},
+	{sharedmark.ErrExported, provider.ErrExported},
+	{sharedmark.ErrTwin, provider.ErrClone},
+	{sharedmark.ErrBelow, provider.ErrBelow},
+	{filestore.ErrLocked, provider.ErrLocked},
+	{filestore.ErrTwin, provider.ErrTwin},
+	{filestore.ErrUnsafe, provider.ErrUnsafe},
+	{filestore.ErrDamaged, provider.ErrDamaged},
+	{filestore.ErrForeign, provider.ErrForeign},
+	{filestore.ErrCopied, provider.ErrCopied},
+	{filestore.ErrRestored, provider.ErrRestored},
+	{filestore.ErrMissing, provider.ErrMissing},
+}
+
+// explain gives an error its reason and the next step. Others, as that nobody answers, pass.
+func (p place) explain(err error) error {
+	if err == nil {
+		return nil
+	}
+	if _, done := errors.AsType[*provider.StateError](err); done {
+		return err
+	}
+	for _, r := range reasons {
+		if errors.Is(err, r.of) {
+			return &provider.StateError{Reason: r.state, Err: p.inWords(err), Cure: p.next(err)}
+		}
+	}
+	return p.inWords(err)
+}
+
+// inWords says of which mark err is. An error of the floor's file has its path, and its cure
+// is for a file with a mark.
+func (p place) inWords(err error) error {
+	if e, ok := errors.AsType[*filestore.Error](err); ok {
+		own := *e
+		own.Cure = ""
+		return fmt.Errorf("what this host has seen of the shared mark: %w", &own)
+	}
+	return fmt.Errorf("%s: %w", p.where, err)
+}
+
+// place is whose error it is: a chain by its name, its home folder, the file of its floor,
+// and where the mark is.
+type place struct{ chain, home, floor, where string }
+
+// next says what to do about an error.
+func (p place) next(err error) string {
+	command := func(name string, words ...string) string {
+		return cure.Command(append([]string{"privyseal", "state", name, "--home", p.home, "--chain-id", p.chain}, words...)...)
+	}
+	again := fmt.Sprintf("`mv %s %s`, and then %s", shell.Word(p.floor), shell.Word(p.floor+".old"), command("join"))
+	own := "if no copy of this folder signs, and nothing was signed since this one was made: " + command("adopt")
+	for _, c := range []struct {
+		is   error
+		cure string
+	}{
+		{sharedmark.ErrMissing, "run " + command("init", "--fresh-state") + " if this key has never signed for this chain, " + command("import", "FILE") + " if its state was exported elsewhere, or else " +
+			command("init", "--after-height", "H") + " with a height H well above everything that the chain has reached"},
+		{sharedmark.ErrUnjoined, "share it with the signers that have it: " + command("join")},
+		{sharedmark.ErrExists, "look at it with " + command("show") + "; another host shares it with " + command("join") + ", or with --join-state as its chain is made"},
+		{sharedmark.ErrForeign, "give it a prefix of its own in the config, or correct chain id and key; nothing that another program wrote is overwritten"},
+		{sharedmark.ErrRestored, "if this is the database to go on with: end every signer of this key, see with " + command("show") + " on each host what it has seen, and then run, first on the host that has seen most and after it on each other one, " + command("adopt")},
+		{sharedmark.ErrExported, "bring it back with " + command("import", "FILE") + " from the host that has it now, or follow it to the store that it was moved to"},
+		{sharedmark.ErrTwin, "end one of the two signers for good; if both are to go on, run on the host that is a copy of the other, while its signer is stopped: " + again},
+		{filestore.ErrLocked, "stop the `privyseal start` that has it open, or wait for it with `privyseal start --standby`"},
+		{filestore.ErrTwin, "end the other `privyseal start`, of another home or a copy of this one, for good"},
+		{filestore.ErrCopied, own},
+		{filestore.ErrRestored, own},
+		{filestore.ErrDamaged, "if the database was not restored meanwhile: " + again},
+		{filestore.ErrForeign, "correct chain id, key or state in the config; if they are right: " + again},
+	} {
+		if errors.Is(err, c.is) {
+			return c.cure
+		}
+	}
+	if e, ok := errors.AsType[*filestore.Error](err); ok {
+		return e.Cure
+	}
+	return ""
+}

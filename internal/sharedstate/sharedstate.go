@@ -1,0 +1,213 @@
+// Package sharedstate is a state that several hosts share, as the operator's side meets it,
+// whichever database has it: a [provider.State] made of a shared mark
+// ([privyseal/internal/sharedmark]) and of the floor that this host keeps of it in a file.
+//
+// A store's room below internal/ops has the database; what a host knows, which error it is,
+// and what to do next are the same for all of them, and are here.
+package sharedstate
+
+import (
+	"context"
+	"errors"
+
+	"privyseal/internal/filestore"
+	"privyseal/internal/provider"
+	"privyseal/internal/sharedmark"
+	"privyseal/internal/watermark"
+)
+
+// floorSuffix is what the file of the floor has after the chain's key `state`.
+const floorSuffix = ".floor"
+
+// Shared is the state of one chain and key in a database.
+type Shared struct {
+	At provider.Place
+	ID watermark.ID
+	// Where names it for people. No secret is in it.
+	Where string
+	// Engine returns one that has no way to the value yet.
+	Engine func() sharedmark.Engine
+}
+
+// Kept returns the state as a store has it.
+func (s Shared) Kept() provider.Kept {
+	path := s.floorPath()
+	return provider.Kept{State: s, Where: s.Where, Shared: true, Files: []string{path, path + filestore.CompanionSuffix}}
+}
+
+func (s Shared) floorPath() string { return s.At.Path(s.At.Chain.State) + floorSuffix }
+
+// place is what an error says of it.
+func (s Shared) place() place {
+	return place{s.At.Chain.Name, s.At.Path("."), s.floorPath(), s.Where}
+}
+
+// floor says where the floor is. With the zero id it is only looked at.
+func (s Shared) floor() filestore.Config {
+	c := filestore.Config{Path: s.floorPath(), Host: filestore.HostFolders()}
+	if s.ID != (watermark.ID{}) {
+		c.ID = sharedmark.Config{ID: s.ID}.FloorID()
+	}
+	return c
+}
+
+// config returns what one use of the mark needs, without a floor.
+func (s Shared) config() (sharedmark.Config, error) {
+	if s.ID == (watermark.ID{}) {
+		return sharedmark.Config{}, errors.New("where it is depends on the public key of the chain, which cannot be read")
+	}
+	return sharedmark.Config{ID: s.ID, Engine: s.Engine()}, nil
+}
+
+// Open implements [provider.State]. Signers of other hosts have it open at the same time; the
+// floor is this one's alone.
+func (s Shared) Open(ctx context.Context, wait bool) (watermark.Store, error) {
+	floor := s.floor()
+	floor.Wait = wait
+	kept, err := filestore.Open(ctx, floor)
+	if errors.Is(err, filestore.ErrMissing) { // the database says which step is missing
+		info, err := s.Inspect(ctx)
+		if err == nil {
+			err = info.Problem
+		}
+		return nil, err
+	}
+	if err != nil {
+		return nil, s.place().explain(err)
+	}
+	c, err := s.config()
+	if err != nil {
+		kept.Close()
+		return nil, s.place().explain(err)
+	}
+	c.Floor = kept
+	return open{sharedmark.New(c), s}, nil
+}
+
+// open is an open state. What a start can fail with is explained.
+type open struct {
+	*sharedmark.Store
+	state Shared
+}
+
+// Load implements [watermark.Store].
+func (o open) Load(ctx context.Context) (watermark.Saved, error) {
+	saved, err := o.Store.Load(ctx)
+	return saved, o.state.place().explain(err)
+}
+
+// Inspect implements [provider.State].
+func (s Shared) Inspect(ctx context.Context) (provider.Info, error) {
+	floor, err := filestore.Inspect(s.floor())
+	missing := errors.Is(err, filestore.ErrMissing)
+	if err != nil && !missing {
+		return provider.Info{}, s.place().explain(err)
+	}
+	info, err := s.peek(ctx, floor.Saved.Mark)
+	if err != nil {
+		return info, err
+	}
+	if !missing && floor.Problem != nil {
+		info.Problem = s.place().explain(floor.Problem)
+		info.Ended = info.Ended || floor.Ended
+	}
+	return info, nil
+}
+
+// peek looks at what is in the database, as a host sees it whose floor is known.
+func (s Shared) peek(ctx context.Context, known watermark.Mark) (provider.Info, error) {
+	c, err := s.config()
+	if err != nil {
+		return provider.Info{}, s.place().explain(err)
+	}
+	defer c.Engine.Close()
+	in, err := sharedmark.Peek(ctx, c, known)
+	return provider.Info{
+		ID: in.ID, Saved: in.Saved, Exported: in.Exported, Newest: in.Newest, Ended: in.Ended, Instance: in.Lineage, Problem: s.place().explain(in.Problem),
+		Shared: &provider.SharedInfo{Writer: in.Writer, Own: in.Floor, Index: in.Position.Index, Term: in.Position.Term, Members: len(in.Position.Members), Known: in.Known},
+	}, s.place().explain(err)
+}
+
+// Create implements [provider.State]. Nothing is made on this host before the database was
+// seen to have no state.
+func (s Shared) Create(ctx context.Context, first watermark.Saved) error {
+	info, err := s.Inspect(ctx)
+	if err == nil && errors.Is(info.Problem, provider.ErrUnjoined) {
+		return s.place().explain(&sharedmark.Error{Op: "create", Err: sharedmark.ErrExists})
+	}
+	if err != nil && !errors.Is(err, provider.ErrMissing) {
+		return err
+	}
+	if err := s.makeFloor(); err != nil {
+		return err
+	}
+	return s.change(ctx, func(c sharedmark.Config) error { return sharedmark.Create(ctx, c, first) })
+}
+
+// makeFloor makes an empty floor where there is none.
+func (s Shared) makeFloor() error {
+	err := filestore.Create(s.floor(), watermark.Saved{})
+	if errors.Is(err, filestore.ErrExists) {
+		return nil
+	}
+	return s.place().explain(err)
+}
+
+// change has f work on the mark, while the floor is ours.
+func (s Shared) change(ctx context.Context, f func(sharedmark.Config) error) error {
+	floor, err := filestore.Open(ctx, s.floor())
+	if errors.Is(err, filestore.ErrMissing) {
+		err = &sharedmark.Error{Op: "change", Err: sharedmark.ErrUnjoined}
+	}
+	if err != nil {
+		return s.place().explain(err)
+	}
+	defer floor.Close()
+	c, err := s.config()
+	if err != nil {
+		return s.place().explain(err)
+	}
+	defer c.Engine.Close()
+	c.Floor = floor
+	return s.place().explain(f(c))
+}
+
+// Raise implements [provider.State].
+func (s Shared) Raise(ctx context.Context, to watermark.Saved) error {
+	return s.change(ctx, func(c sharedmark.Config) error { return sharedmark.Raise(ctx, c, to) })
+}
+
+// Export implements [provider.Mover].
+func (s Shared) Export(ctx context.Context) (saved watermark.Saved, err error) {
+	err = s.change(ctx, func(c sharedmark.Config) (err error) {
+		saved, err = sharedmark.Export(ctx, c)
+		return err
+	})
+	return saved, err
+}
+
+// Adopt implements [provider.Mover]: first the file of the floor, where that was copied or
+// restored, then the mark.
+func (s Shared) Adopt(ctx context.Context) error {
+	floor, err := filestore.Inspect(s.floor())
+	if err == nil && (errors.Is(floor.Problem, filestore.ErrCopied) || errors.Is(floor.Problem, filestore.ErrRestored)) {
+		err = filestore.Adopt(s.floor())
+	}
+	if err != nil && !errors.Is(err, filestore.ErrMissing) {
+		return s.place().explain(err)
+	}
+	return s.change(ctx, func(c sharedmark.Config) error { return sharedmark.Adopt(ctx, c) })
+}
+
+// Join implements [provider.Joiner].
+func (s Shared) Join(ctx context.Context) error {
+	if info, err := s.Inspect(ctx); err != nil {
+		return err
+	} else if !errors.Is(info.Problem, provider.ErrUnjoined) {
+		return info.Problem
+	}
+	if err := s.makeFloor(); err != nil {
+		return err
+	}
+	return s.change(ctx, func(c sharedmark.Config) error { return sharedmark.Join(ctx, c) })
+}
