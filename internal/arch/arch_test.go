@@ -43,6 +43,8 @@ var mayImport = map[string]string{
 	// Files that are whole or not there.
 	"internal/durable": "golang.org/x/sys/unix",
 	"internal/regular": "internal/cure",
+	// The note of a state that moves.
+	"internal/movenote": "internal/durable internal/regular internal/strictjson internal/watermark",
 
 	// Public keys, and keys: a room a provider.
 	"internal/bech32": "",
@@ -116,7 +118,7 @@ var mayImport = map[string]string{
 	"internal/cli":   "internal/config internal/cure internal/durable internal/pubkey internal/pubkey/keytext internal/shell internal/spelling github.com/spf13/cobra github.com/spf13/pflag",
 	"internal/oplog": "",
 	// The contract of those who hold keys; the rooms below internal/ops fulfil it.
-	"internal/provider": "internal/cli internal/config internal/cure internal/key/soft internal/key/soft/keyfile internal/pubkey internal/watermark github.com/spf13/pflag",
+	"internal/provider": "internal/cli internal/config internal/cure internal/key/soft internal/key/soft/keyfile internal/movenote internal/pubkey internal/watermark github.com/spf13/pflag",
 	"internal/monitor":  "internal/cure internal/witness internal/hostlink internal/oplog internal/privval internal/session internal/signer internal/watermark github.com/prometheus/client_golang/ github.com/prometheus/client_model/go",
 
 	"internal/ops/vault": "internal/cli internal/config internal/cure internal/home internal/key/soft internal/key/soft/keyfile internal/key/vault internal/oplog internal/provider internal/pubkey github.com/spf13/cobra " +
@@ -160,7 +162,7 @@ var mayImport = map[string]string{
 	"internal/command/check": "internal/cli internal/command/look internal/command/screen internal/command/status internal/config internal/cure internal/home internal/monitor " +
 		"internal/provider internal/pubkey internal/session internal/shell internal/watermark internal/witness github.com/spf13/cobra golang.org/x/sys/unix",
 
-	"internal/command/state": "internal/cli internal/config internal/home internal/privval internal/provider internal/pubkey internal/shell internal/watermark github.com/spf13/cobra",
+	"internal/command/state": "internal/cli internal/config internal/cure internal/durable internal/home internal/movenote internal/privval internal/provider internal/pubkey internal/shell internal/watermark github.com/spf13/cobra github.com/spf13/pflag",
 
 	"internal/ops/file": "internal/filestore internal/provider internal/shell internal/watermark",
 	// A state that several hosts share: what the rooms of such stores have in common.

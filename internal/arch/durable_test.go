@@ -15,7 +15,7 @@ import (
 var makers = map[string]string{
 	"internal/durable/durable.go":       "it is what the others use",
 	"internal/durable/durable_other.go": "and this, where the system is not Linux",
-	"internal/home/install.go":          "a note grows while an installation is made, and is locked",
+	"internal/durable/lock.go":          "and this, for notes, which are locked",
 	"internal/home/unfinished.go":       "a key that may be known is moved aside",
 }
 

@@ -161,29 +161,15 @@ func BeginNote(at Place) (*Note, error) {
 
 func (n *Note) path() string { return filepath.Join(n.Dir, NoteName) }
 
-func (n *Note) lock() error {
-	for {
-		f, err := os.OpenFile(n.path(), os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0o600)
-		if err != nil {
-			return err
-		}
-		if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-			f.Close()
-			return fmt.Errorf("another command is creating a chain in this home (%s is locked): %w", n.path(), err)
-		}
-		// Who held it before us may have removed it.
-		held, err1 := f.Stat()
-		there, err2 := os.Stat(n.path())
-		if err1 == nil && !held.Mode().IsRegular() {
-			f.Close()
-			return cli.Actf("%s is not a regular file, so privyseal did not make it; move it away", n.path())
-		}
-		if err1 == nil && err2 == nil && os.SameFile(held, there) {
-			n.file = f
-			return nil
-		}
-		f.Close()
+func (n *Note) lock() (err error) {
+	n.file, err = durable.Lock(n.path())
+	switch {
+	case errors.Is(err, durable.ErrLocked):
+		return fmt.Errorf("another command is creating a chain in this home (%s is locked)", n.path())
+	case errors.Is(err, durable.ErrIrregular):
+		return cli.Actf("%s is not a regular file, so privyseal did not make it; move it away", n.path())
 	}
+	return err
 }
 
 // Begin notes the mark that the state begins with.

@@ -2,10 +2,12 @@ package provider
 
 import (
 	"errors"
+	"fmt"
 
 	"privyseal/internal/cli"
 	"privyseal/internal/config"
 	"privyseal/internal/cure"
+	"privyseal/internal/movenote"
 	"privyseal/internal/watermark"
 )
 
@@ -37,10 +39,17 @@ func (t Table) InPlace(c *config.Config, ch config.Chain, m watermark.Mark) erro
 		cure.Command("privyseal", "state", "raise", "--home", c.Path("."), "--chain-id", ch.Name, "--after-height", "H"))
 }
 
-// ExplainState gives the error of a state that is lost the next step of a provider whose
-// states only the one who signs can make.
+// ExplainState gives an error of a state the next step that its store cannot know: of a
+// state that has ended on its way to another store, to go on; of one that is lost, that of a
+// provider whose states only the one who signs can make.
 func (t Table) ExplainState(c *config.Config, ch config.Chain, err error) error {
 	e, ok := errors.AsType[*StateError](err)
+	if ok && e.Reason == ErrExported {
+		if note, moving := movenote.Read(c.Path(ch.State)); moving {
+			return &StateError{e.Reason, fmt.Errorf("%w: its move to another store was cut off", e.Err), "go on with " +
+				cure.Command(append([]string{"privyseal", "state", "move", "--home", c.Path("."), "--chain-id", ch.Name}, note.Words()...)...)}
+		}
+	}
 	keeper, keeps := t.Keeper(ch)
 	if !ok || !keeps || e.Reason != ErrMissing && e.Reason != ErrDamaged {
 		return err

@@ -201,6 +201,16 @@ func (s Stores) Has(name string) bool {
 	return slices.ContainsFunc(s, func(store Store) bool { return store.Name == name })
 }
 
+// Table returns the first name of a store's tables, "" if it has none.
+func (s Stores) Table(name string) string {
+	for _, store := range s {
+		if store.Name == name {
+			return store.Kind.Table
+		}
+	}
+	return ""
+}
+
 // of returns the store of a chain.
 func (s Stores) of(ch config.Chain) (Store, error) {
 	for _, store := range s {

@@ -80,7 +80,7 @@ func (f *floor) encode() []byte {
 // decodeFloor reads a floor out of the mark that holds it. What it accepts encodes to the
 // same bytes.
 func decodeFloor(m watermark.Mark) (floor, error) {
-	if m.IsZero() {
+	if len(m.SignBytes) == 0 && m.Round == 0 && m.Step == 0 {
 		return floor{}, nil
 	}
 	b := m.SignBytes

@@ -37,8 +37,8 @@ type Config struct {
 	ID watermark.ID
 	// Engine has no way yet. The Store becomes its only user.
 	Engine Engine
-	// Floor keeps the floor of this host, under FloorID. A new one holds the zero mark:
-	// the host has not joined. The Store becomes its only user.
+	// Floor keeps the floor of this host, under FloorID. A new one holds a height alone,
+	// which is a counter that rises: the host has not joined. The Store becomes its only user.
 	Floor watermark.Store
 	// MAC authenticates the records. All signers of a mark have the same key, or none.
 	MAC *[32]byte

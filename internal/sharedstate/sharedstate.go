@@ -9,6 +9,7 @@ package sharedstate
 import (
 	"context"
 	"errors"
+	"time"
 
 	"privyseal/internal/filestore"
 	"privyseal/internal/provider"
@@ -144,9 +145,14 @@ func (s Shared) Create(ctx context.Context, first watermark.Saved) error {
 	return s.change(ctx, func(c sharedmark.Config) error { return sharedmark.Create(ctx, c, first) })
 }
 
-// makeFloor makes an empty floor where there is none.
+// makeFloor makes an empty floor where there is none. Where this host has had one since it was
+// booted, it remembers how far that was raised: a clock in milliseconds is above any count of
+// its writes.
 func (s Shared) makeFloor() error {
 	err := filestore.Create(s.floor(), watermark.Saved{})
+	if errors.Is(err, filestore.ErrBelow) {
+		err = filestore.Create(s.floor(), watermark.Saved{Mark: watermark.Mark{Height: time.Now().UnixMilli()}})
+	}
 	if errors.Is(err, filestore.ErrExists) {
 		return nil
 	}

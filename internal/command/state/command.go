@@ -12,5 +12,5 @@ import (
 
 func NewCommand(a *provider.House) *cobra.Command {
 	return cli.NewGroup("state", "Make, show and move the state that keeps a key from signing twice",
-		newInit(a), newRaise(a), newAdopt(a), newShow(a), newImport(a), newExport(a), newJoin(a))
+		newInit(a), newRaise(a), newAdopt(a), newShow(a), newImport(a), newExport(a), newJoin(a), newMove(a))
 }

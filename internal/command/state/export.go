@@ -9,7 +9,10 @@ import (
 	"github.com/spf13/cobra"
 
 	"privyseal/internal/cli"
+	"privyseal/internal/config"
+	"privyseal/internal/cure"
 	"privyseal/internal/home"
+	"privyseal/internal/movenote"
 	"privyseal/internal/provider"
 	"privyseal/internal/pubkey"
 	"privyseal/internal/shell"
@@ -35,7 +38,17 @@ first. If the output is lost, export again: it stays the same.`,
 			if err != nil {
 				return err
 			}
-			export := func() ([]byte, error) { return exported(cmd.Context(), c.Path(ch.State), ch.ID, state, key) }
+			held, err := hold(c, ch)
+			if err != nil {
+				return err
+			}
+			defer held.Release()
+			export := func() ([]byte, error) {
+				if err := unmoved(cmd.Context(), a, ch, state, held); err != nil {
+					return nil, err
+				}
+				return exported(cmd.Context(), c.Path(ch.State), ch.ID, state, key)
+			}
 			if out == "" {
 				data, err := export()
 				if err != nil {
@@ -58,6 +71,23 @@ first. If the output is lost, export again: it stays the same.`,
 	chain.Add(a.App, cmd)
 	cmd.Flags().StringVar(&out, "out", "", "file to make; nothing is overwritten")
 	return cmd
+}
+
+// unmoved refuses to hand a state to another host that has ended on its way to another store
+// of this one. A move that was cut off before that is off.
+func unmoved(ctx context.Context, a *provider.House, ch config.Chain, state provider.Kept, held *movenote.Held) error {
+	note, moving := held.Note()
+	if !moving {
+		return nil
+	}
+	info, err := state.Inspect(ctx)
+	switch {
+	case err != nil:
+		return err
+	case info.Exported:
+		return cure.Add(cli.Actf("the state of chain %q has ended on its way to another store, and the move was cut off", ch.Name), "go on with %s", movedBy(a, ch, note))
+	}
+	return held.Remove()
 }
 
 // exported ends the state and returns it.
