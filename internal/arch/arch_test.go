@@ -154,7 +154,7 @@ var mayImport = map[string]string{
 
 	"internal/command": "internal/cli internal/command/check internal/command/look internal/command/screen internal/command/state internal/command/status internal/command/verify " +
 		"internal/config internal/cure internal/daemon internal/home internal/key/soft internal/key/soft/keyfile internal/migrate " +
-		"internal/provider internal/pubkey internal/pubkey/keytext internal/shell internal/spelling internal/watermark internal/witness github.com/spf13/cobra github.com/spf13/pflag",
+		"internal/provider internal/pubkey internal/pubkey/keytext internal/session internal/shell internal/spelling internal/watermark internal/witness github.com/spf13/cobra github.com/spf13/pflag",
 
 	"internal/command/screen": "golang.org/x/sys/unix",
 	"internal/command/look":   "internal/config internal/cure internal/daemon internal/provider internal/witness",

@@ -174,7 +174,8 @@ func TestChooseChain(t *testing.T) {
 func tree() (root, leaf *cobra.Command) {
 	run := func(*cobra.Command, []string) error { return nil }
 	leaf = &cobra.Command{Use: "raise FILE", Args: Arguments("FILE"), RunE: run, PreRunE: NoEmptyFlags}
-	leaf.Flags().Int64("height", 0, "")
+	leaf.Flags().Int64("number", 0, "")
+	AddHeight(leaf, new(int64), "height", "")
 	leaf.Flags().String("chain-id", "", "")
 	leaf.Flags().StringArray("node", nil, "")
 	leaf.Flags().Bool("yes", false, "")
@@ -197,31 +198,37 @@ func tree() (root, leaf *cobra.Command) {
 
 func TestCommandLines(t *testing.T) {
 	for line, wrong := range map[string]string{
-		"state raise f":                      "",
-		"state raise":                        "FILE is missing\n`privyseal state raise FILE [flags]`",
-		"state raise f g":                    "unexpected argument \"g\"\nsee `privyseal state raise --help`",
-		"state show":                         "",
-		"state show f":                       "",
-		"state show f g":                     "unexpected argument \"g\"",
-		"state":                              "",
-		"state rais":                         "unknown command \"privyseal state rais\"\ndid you mean `privyseal state raise`? see `privyseal state --help`",
-		"state nothing":                      "unknown command \"privyseal state nothing\"\nsee `privyseal state --help`",
-		"help state":                         "",
-		"help state nothing":                 "unknown command \"privyseal state nothing\"",
-		"state raise f --chain-id=":          "--chain-id is empty\nleave it out",
-		"state raise f --chain-id x":         "",
-		"state raise f --node a --node=":     "--node is empty",
-		"state raise f --node a --node b":    "",
-		"state raise f --chainid x":          "unknown flag: --chainid\ndid you mean --chain-id? see `privyseal state raise --help`",
-		"state raise f --chain-ibx y":        "did you mean --chain-id? ",
-		"state raise f --chain x":            "unknown flag: --chain\ndid you mean --chain-id? see `privyseal state raise --help`",
-		"state raise f --of x":               "unknown flag: --of\ndid you mean --of-chain or --of-node? see `privyseal state raise --help`",
-		"state raise f --many x":             "unknown flag: --many\nsee `privyseal state raise --help`",
-		"state raise f --something":          "unknown flag: --something\nsee `privyseal state raise --help`",
-		"state raise f --height high":        "--height \"high\" is not a number\nsee",
-		"state raise f --yes=maybe":          "--yes \"maybe\" is not true or false",
-		"state raise f --wait long":          "--wait \"long\" is not a value",
-		"state raise f --height -- --height": "--height \"--\" is not a number",
+		"state raise f":                              "",
+		"state raise":                                "FILE is missing\n`privyseal state raise FILE [flags]`",
+		"state raise f g":                            "unexpected argument \"g\"\nsee `privyseal state raise --help`",
+		"state show":                                 "",
+		"state show f":                               "",
+		"state show f g":                             "unexpected argument \"g\"",
+		"state":                                      "",
+		"state rais":                                 "unknown command \"privyseal state rais\"\ndid you mean `privyseal state raise`? see `privyseal state --help`",
+		"state nothing":                              "unknown command \"privyseal state nothing\"\nsee `privyseal state --help`",
+		"help state":                                 "",
+		"help state nothing":                         "unknown command \"privyseal state nothing\"",
+		"state raise f --chain-id=":                  "--chain-id is empty\nleave it out",
+		"state raise f --chain-id x":                 "",
+		"state raise f --node a --node=":             "--node is empty",
+		"state raise f --node a --node b":            "",
+		"state raise f --chainid x":                  "unknown flag: --chainid\ndid you mean --chain-id? see `privyseal state raise --help`",
+		"state raise f --chain-ibx y":                "did you mean --chain-id? ",
+		"state raise f --chain x":                    "unknown flag: --chain\ndid you mean --chain-id? see `privyseal state raise --help`",
+		"state raise f --of x":                       "unknown flag: --of\ndid you mean --of-chain or --of-node? see `privyseal state raise --help`",
+		"state raise f --many x":                     "unknown flag: --many\nsee `privyseal state raise --help`",
+		"state raise f --something":                  "unknown flag: --something\nsee `privyseal state raise --help`",
+		"state raise f --number high":                "--number \"high\" is not a number\nsee",
+		"state raise f --height high":                "--height: \"high\" is not a height\nsee",
+		"state raise f --height 0":                   "--height: \"0\" is not a height",
+		"state raise f --height -5":                  "--height: \"-5\" is not a height",
+		"state raise f --height 1":                   "",
+		"state raise f --height 4611686018427387904": "",
+		"state raise f --height 4611686018427387905": "--height: \"4611686018427387905\" is not a height",
+		"state raise f --yes=maybe":                  "--yes \"maybe\" is not true or false",
+		"state raise f --wait long":                  "--wait \"long\" is not a value",
+		"state raise f --height -- --height":         "--height: \"--\" is not a height",
 	} {
 		root, _ := tree()
 		root.SetArgs(strings.Fields(line))

@@ -1,6 +1,9 @@
 package command
 
 import (
+	"fmt"
+	"strings"
+
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
@@ -8,6 +11,8 @@ import (
 	"privyseal/internal/config"
 	"privyseal/internal/home"
 	"privyseal/internal/provider"
+	"privyseal/internal/session"
+	"privyseal/internal/witness"
 )
 
 // addOwned adds the flags of all providers and stores, and notes whose each is.
@@ -43,6 +48,7 @@ func (f *initFlags) foreignFlag(cmd *cobra.Command) (err error) {
 // initFlags are the flags of `privyseal init`.
 type initFlags struct {
 	home.Order
+	nodes  []string              // [NAME=]ADDR
 	makers map[string]home.Maker // by provider
 	picks  map[string]cli.Pick   // by store
 	owners map[string]string     // whose a flag is that is not for all, as in "provider soft"
@@ -87,9 +93,9 @@ with --import-sealed or --import-kms; doc/nitro.md is the guide.`,
 	cmd.Flags().StringVar(&f.Store, "store", a.Stores[0].Name, "what keeps the state: "+a.Stores.Names())
 	cmd.Flags().StringVar(&f.ChainID, "chain-id", "", "chain to sign for")
 	cmd.Flags().StringVar(&f.Name, "name", "", "name of the chain here, for a second key of the same chain id (default: the id)")
-	cmd.Flags().StringArrayVar(&f.Addrs, "node", nil, "[NAME=]ADDR of a node; may be repeated")
+	cmd.Flags().StringArrayVar(&f.nodes, "node", nil, "[NAME=]ADDR of a node; may be repeated")
 	cmd.Flags().StringVar(&f.ImportKey, "import-key", "", "key file of another signer (default: make a new key)")
-	f.Witness.Add(cmd)
+	addWitness(cmd, &f.Witness)
 	f.From.Add(a, cmd)
 	f.From.AddFile(cmd)
 	f.From.AddInitial(cmd)
@@ -117,7 +123,7 @@ func (f *initFlags) check(cmd *cobra.Command, a *provider.House) error {
 	if f.Join && f.Store == a.Stores[0].Name {
 		return cli.Usagef("--join-state goes with a store that several hosts share, as in --store etcd")
 	}
-	if err := f.Order.Check(); err != nil {
+	if err := f.checkChain(); err != nil {
 		return err
 	}
 	if err := f.foreignFlag(cmd); err != nil {
@@ -126,7 +132,68 @@ func (f *initFlags) check(cmd *cobra.Command, a *provider.House) error {
 	if err := f.checkType(a.Providers); err != nil {
 		return err
 	}
-	return f.makers[f.Provider].Check(&f.Order)
+	if err := f.makers[f.Provider].Check(&f.Order); err != nil {
+		return err
+	}
+	return f.readNodes()
+}
+
+// checkChain finds what is wrong with what is said of the chain.
+func (f *initFlags) checkChain() error {
+	if f.ChainID == "" {
+		return cli.Usagef("--chain-id is missing: the chain_id in the node's genesis.json")
+	}
+	if err := config.CheckChainID(f.ChainID); err != nil {
+		return cli.Usagef("--chain-id: %w", err)
+	}
+	if err := checkFlags(f.Name, f.Witness); err != nil {
+		return err
+	}
+	if err := f.Form.Check(); err != nil {
+		return cli.Usage(err)
+	}
+	return nil
+}
+
+// checkFlags finds what is wrong with --name and --witness, of init and migrate alike.
+func checkFlags(name string, witnesses []string) error {
+	if name != "" {
+		if err := config.CheckName(name); err != nil {
+			return cli.Usagef("--name %w", err)
+		}
+	}
+	if err := witness.CheckAddrs(witnesses); err != nil {
+		return cli.Usagef("--witness: %w", err)
+	}
+	return nil
+}
+
+// readNodes reads the nodes.
+func (f *initFlags) readNodes() error {
+	if len(f.nodes) == 0 {
+		return cli.Usagef("--node is missing: the address at which the node waits for its signer, as in --node unix:///run/node/privval.sock")
+	}
+	names, addrs := map[string]bool{}, map[string]bool{}
+	for i, text := range f.nodes {
+		name := fmt.Sprintf("node%d", i+1)
+		// An = after a slash or colon is part of an address.
+		if before, after, found := strings.Cut(text, "="); found && !strings.ContainsAny(before, "/:") {
+			name, text = before, after
+		}
+		if !config.ValidName(name) {
+			return cli.Usagef("--node %.80q: the name is not %s", name, config.NameRule)
+		}
+		addr, err := session.ParseAddr(text)
+		if err != nil {
+			return cli.Usagef("--node %s: %w", name, err)
+		}
+		if names[name] || addrs[addr.String()] {
+			return cli.Usagef("--node %s=%s: duplicate name or address", name, text)
+		}
+		names[name], addrs[addr.String()] = true, true
+		f.Nodes = append(f.Nodes, config.Node{Name: name, Addr: addr.String()})
+	}
+	return nil
 }
 
 // checkType refuses a type of which the provider has no keys.

@@ -2,7 +2,6 @@ package command
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -71,7 +70,7 @@ otherwise.`,
 		}
 	}
 	t.Words.Add(a, cmd)
-	t.Witness.Add(cmd)
+	addWitness(cmd, &t.Witness)
 	cmd.Flags().StringVar(&t.Name, "name", "", "name of its only chain here, for a second key of the same chain id (default: the id)")
 	cmd.Flags().StringArrayVar(&t.Nodes, "node", nil, "address of a node that no config.yaml of Horcrux names; may be repeated")
 	cmd.Flags().BoolVar(&t.DryRun, "dry-run", false, "show what would be done, and write nothing")
@@ -114,7 +113,7 @@ func (t *migrateFlags) run(cmd *cobra.Command, a *provider.House, source string,
 	if len(t.Nodes) > 0 && source != "horcrux" {
 		return cli.Usagef("--node goes with horcrux; the nodes of %s are in its config", source)
 	}
-	if err := errors.Join(t.Witness.Check(), home.CheckName(t.Name)); err != nil {
+	if err := checkFlags(t.Name, t.Witness); err != nil {
 		return err
 	}
 	in, err := home.NewInstaller(a)
@@ -152,7 +151,7 @@ func (t *migrateFlags) takeAll(cmd *cobra.Command, in *home.Installer, old *migr
 			return err
 		}
 		defer chains[i].Wipe()
-		chains[i].Witness = t.Witness.Addrs
+		chains[i].Witness = t.Witness
 		if takeKey[i], err = t.takers.TakeKey(cmd.Context(), in, c, chains[i]); err != nil {
 			return err
 		}
@@ -177,7 +176,7 @@ func (t *migrateFlags) takeAll(cmd *cobra.Command, in *home.Installer, old *migr
 		}
 	}
 	home.PrintSteps(stdout, old.SwitchOff)
-	t.Witness.Note(stderr)
+	home.NoteWitness(stderr, t.Witness)
 	in.Next(stderr)
 	return nil
 }

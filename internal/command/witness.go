@@ -50,6 +50,11 @@ through a quarantine.`,
 	return cmd
 }
 
+// addWitness adds --witness of the commands that make a chain.
+func addWitness(cmd *cobra.Command, addrs *[]string) {
+	cmd.Flags().StringArrayVar(addrs, "witness", nil, "RPC address of a node, as in http://127.0.0.1:26657, which is watched for signatures of another signer; may be repeated")
+}
+
 // resumeChain takes the stop of a chain back, for a quarantine.
 func resumeChain(w io.Writer, a *provider.House, c *config.Config, ch config.Chain, yes bool) error {
 	state := c.Path(ch.State)

@@ -20,6 +20,14 @@ const NameRule = "1 to 50 of A-Z a-z 0-9 . _ - that do not start with a dot"
 // that of chain ids, beside which it appears in metrics and file names.
 func ValidName(s string) bool { return watermark.ValidChainID(s) }
 
+// CheckName says what is wrong with the name of a chain.
+func CheckName(name string) error {
+	if !ValidName(name) {
+		return fmt.Errorf("%.80q is not a name: %s", name, NameRule)
+	}
+	return nil
+}
+
 // CheckChainID says what is wrong with a chain id.
 func CheckChainID(id string) error {
 	if !watermark.ValidChainID(id) {

@@ -80,8 +80,10 @@ func (k checker) chain(i int) {
 	} else if err := CheckChainID(ch.ID); err != nil {
 		k.add(at(path, "id"), "id: %v", err)
 	}
-	if _, written := k.lines[at(path, "name")]; written && !ValidName(ch.Name) {
-		k.add(at(path, "name"), "name: %q is not a name: %s", ch.Name, NameRule)
+	if _, written := k.lines[at(path, "name")]; written {
+		if err := CheckName(ch.Name); err != nil {
+			k.add(at(path, "name"), "name: %v", err)
+		}
 	}
 	fail := func(key, format string, args ...any) {
 		k.add(at(path, key), "%s%s", where, fmt.Sprintf(format, args...))

@@ -3,7 +3,6 @@ package home
 import (
 	"fmt"
 	"io"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -13,10 +12,8 @@ import (
 	"privyseal/internal/provider"
 	"privyseal/internal/pubkey"
 	"privyseal/internal/pubkey/keytext"
-	"privyseal/internal/session"
 	"privyseal/internal/shell"
 	"privyseal/internal/watermark"
-	"privyseal/internal/witness"
 )
 
 // Maker is what a provider has of `privyseal init`.
@@ -51,8 +48,8 @@ type Order struct {
 	Pick      cli.Pick // of its table, nil: it has none
 	ChainID   string
 	Name      string
-	Addrs     []string // of the nodes, [NAME=]ADDR
-	Witness   WitnessFlag
+	Nodes     []config.Node
+	Witness   []string
 	ImportKey string
 	// Taken says that the key is one that was there before, though no file of it is
 	// imported: it may have signed.
@@ -62,26 +59,6 @@ type Order struct {
 	From    Start
 	KeyType pubkey.Type // "" is not given
 	Form    keytext.Form
-}
-
-// Check finds what is wrong with the command line alone, but for what its provider needs.
-func (o *Order) Check() error {
-	if o.ChainID == "" {
-		return cli.Usagef("--chain-id is missing: the chain_id in the node's genesis.json")
-	}
-	if err := config.CheckChainID(o.ChainID); err != nil {
-		return cli.Usagef("--chain-id: %w", err)
-	}
-	if err := CheckName(o.Name); err != nil {
-		return err
-	}
-	if err := o.Witness.Check(); err != nil {
-		return err
-	}
-	if err := o.Form.Check(); err != nil {
-		return cli.Usage(err)
-	}
-	return nil
 }
 
 // CheckState finds what is wrong with what is said of the state of a key that this
@@ -94,7 +71,7 @@ func (o *Order) CheckState() error {
 	switch {
 	case !o.old() && o.Join:
 		return cli.Usagef("--join-state goes with the key that the other signers have: nobody has the state of a new one")
-	case !o.old() && (o.From.File != "" || o.From.After != NotAfter):
+	case !o.old() && (o.From.File != "" || o.From.After != 0):
 		return cli.Usagef("--import-state and --after-height go with --import-key: a new key has signed nothing")
 	case !o.old():
 		o.From.Fresh = true
@@ -120,12 +97,9 @@ func (o *Order) Install(cmd *cobra.Command, a *provider.House, key func(in *Inst
 	stdout, stderr := cmd.OutOrStdout(), cmd.ErrOrStderr()
 	ch := &Chain{Chain: config.NewChain(o.ChainID, o.Name)}
 	defer ch.Wipe()
-	ch.Provider, ch.Witness = o.Provider, o.Witness.Addrs
+	ch.Provider, ch.Nodes, ch.Witness = o.Provider, o.Nodes, o.Witness
 	e, err := a.Providers.Of(ch.Chain)
 	if err != nil {
-		return err
-	}
-	if ch.Nodes, err = o.Nodes(); err != nil {
 		return err
 	}
 	in, err := NewInstaller(a)
@@ -167,7 +141,7 @@ func (o *Order) Install(cmd *cobra.Command, a *provider.House, key func(in *Inst
 	if o.ImportKey != "" {
 		cli.WarnPlaintext(stderr, o.ImportKey)
 	}
-	o.Witness.Note(stderr)
+	NoteWitness(stderr, o.Witness)
 	in.Next(stderr)
 	return nil
 }
@@ -223,58 +197,23 @@ func (o *Order) join(cmd *cobra.Command, in *Installer, ch *Chain) (watermark.Sa
 	return AdmitShared(cmd, &o.From.Words, ch.Chain, state)
 }
 
-// CheckName finds what is wrong with --name.
-func CheckName(name string) error {
-	if name != "" && !config.ValidName(name) {
-		return cli.Usagef("--name %.80q is not a name: %s", name, config.NameRule)
-	}
-	return nil
-}
-
-// Nodes returns the nodes.
-func (o *Order) Nodes() ([]config.Node, error) {
-	if len(o.Addrs) == 0 {
-		return nil, cli.Usagef("--node is missing: the address at which the node waits for its signer, as in --node unix:///run/node/privval.sock")
-	}
-	var nodes []config.Node
-	names, addrs := map[string]bool{}, map[string]bool{}
-	for i, text := range o.Addrs {
-		name := fmt.Sprintf("node%d", i+1)
-		// An = after a slash or colon is part of an address.
-		if before, after, found := strings.Cut(text, "="); found && !strings.ContainsAny(before, "/:") {
-			name, text = before, after
-		}
-		if !config.ValidName(name) {
-			return nil, cli.Usagef("--node %.80q: the name is not %s", name, config.NameRule)
-		}
-		addr, err := session.ParseAddr(text)
-		if err != nil {
-			return nil, cli.Usagef("--node %s: %w", name, err)
-		}
-		if names[name] || addrs[addr.String()] {
-			return nil, cli.Usagef("--node %s=%s: duplicate name or address", name, text)
-		}
-		names[name], addrs[addr.String()] = true, true
-		nodes = append(nodes, config.Node{Name: name, Addr: addr.String()})
-	}
-	return nodes, nil
-}
-
 // Start says what a state begins with.
 type Start struct {
 	Words
+	Said
+}
+
+// Said is what an operator has said of what a key has signed; the zero Said is nothing.
+type Said struct {
 	Fresh   bool
-	After   int64
+	After   int64  // 0 is not given
 	Initial int64  // the first height of a fresh state; 0 is not given
 	File    string // where --import-state is one of them
 }
 
-const NotAfter = -1
-
 func (f *Start) Add(a *provider.House, cmd *cobra.Command) {
-	fl := cmd.Flags()
-	fl.BoolVar(&f.Fresh, "fresh-state", false, "confirm that the key has never signed for this chain id, anywhere")
-	fl.Int64Var(&f.After, "after-height", NotAfter, "sign nothing at or below this height; choose one well above everything that the chain has reached")
+	cmd.Flags().BoolVar(&f.Fresh, "fresh-state", false, "confirm that the key has never signed for this chain id, anywhere")
+	cli.AddHeight(cmd, &f.After, "after-height", "sign nothing at or below this height; choose one well above everything that the chain has reached")
 	f.Words.Add(a, cmd)
 }
 
@@ -284,7 +223,7 @@ var stateWords = map[string]bool{"--fresh-state": false, "--import-state": true,
 
 // AddInitial adds --initial-height, for commands that make a state.
 func (f *Start) AddInitial(cmd *cobra.Command) {
-	cmd.Flags().Int64Var(&f.Initial, "initial-height", 0, "for a key that never signed and joins a running chain: sign nothing below this height")
+	cli.AddHeight(cmd, &f.Initial, "initial-height", "for a key that never signed and joins a running chain: sign nothing below this height")
 }
 
 // AddFile adds --import-state, for commands that take a key in.
@@ -297,7 +236,7 @@ func (f *Start) AddFile(cmd *cobra.Command) {
 // file that says "nothing", and the word that this is so, are one.
 func (f *Start) Count() int {
 	n := 0
-	for _, given := range []bool{f.Fresh || f.File != "", f.After != NotAfter} {
+	for _, given := range []bool{f.Fresh || f.File != "", f.After != 0} {
 		if given {
 			n++
 		}
@@ -305,15 +244,9 @@ func (f *Start) Count() int {
 	return n
 }
 
-// Check finds what is wrong with the numbers.
+// Check finds what does not go together.
 func (f *Start) Check() error {
-	const highest = 1 << 62 // what is above could not be reached by any chain
-	switch {
-	case f.After != NotAfter && (f.After < 1 || f.After > highest):
-		return cli.Usagef("--after-height %d is not a height", f.After)
-	case f.Initial < 0 || f.Initial > highest:
-		return cli.Usagef("--initial-height %d is not a height", f.Initial)
-	case f.Initial != 0 && (f.After != NotAfter || f.File != ""):
+	if f.Initial != 0 && (f.After != 0 || f.File != "") {
 		return cli.Usagef("--initial-height goes with --fresh-state, or with a new key")
 	}
 	return nil
@@ -392,26 +325,9 @@ func Beside(chainID string, key pubkey.Key, keyFiles []string) (list []Found) {
 	return list
 }
 
-// WitnessFlag is --witness of the commands that make a chain.
-type WitnessFlag struct{ Addrs []string }
-
-func (f *WitnessFlag) Add(cmd *cobra.Command) {
-	cmd.Flags().StringArrayVar(&f.Addrs, "witness", nil, "RPC address of a node, as in http://127.0.0.1:26657, which is watched for signatures of another signer; may be repeated")
-}
-
-// Check finds what is wrong with the flag alone.
-func (f *WitnessFlag) Check() error {
-	for _, addr := range f.Addrs {
-		if err := witness.CheckAddr(addr, nil); err != nil {
-			return cli.Usagef("--witness: %w", err)
-		}
-	}
-	return nil
-}
-
-// Note says what is missing without a witness.
-func (f *WitnessFlag) Note(w io.Writer) {
-	if len(f.Addrs) == 0 {
+// NoteWitness says what is missing without a witness.
+func NoteWitness(w io.Writer, witness []string) {
+	if len(witness) == 0 {
 		fmt.Fprintln(w, "note: "+NoWitness)
 	}
 }

@@ -156,7 +156,7 @@ func TestOrderOfAStore(t *testing.T) {
 		{"new", tables, nil},
 		{"there", nil, nil},
 	} {
-		o := &Order{Provider: "soft", Store: "drawer", ChainID: tt.id, Addrs: []string{"unix:///" + tt.id}, Form: keytext.Form{Format: "json"},
+		o := &Order{Provider: "soft", Store: "drawer", ChainID: tt.id, Nodes: []config.Node{{Name: "node1", Addr: "unix:///" + tt.id}}, Form: keytext.Form{Format: "json"},
 			Pick: func(*config.Config) (string, map[string]map[string]config.Section, error) {
 				return "top", tt.tables, tt.err
 			}}

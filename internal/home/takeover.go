@@ -89,7 +89,7 @@ func (ts Takers) TakeKey(ctx context.Context, in *Installer, c migrate.Chain, ch
 
 // TakeOver is what `privyseal migrate` was asked for, whoever has the key.
 type TakeOver struct {
-	Witness WitnessFlag
+	Witness []string
 	Words   Words
 	Name    string   // of its one chain here; "" is the id
 	Nodes   []string // that no config of the old signer names

@@ -42,6 +42,16 @@ func CheckAddr(addr string, nodes Nodes) error {
 	return nil
 }
 
+// CheckAddrs judges addresses, where nothing is known of nodes.
+func CheckAddrs(addrs []string) error {
+	for _, addr := range addrs {
+		if err := CheckAddr(addr, nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func parse(addr string) (*url.URL, error) {
 	for _, scheme := range []string{"unix:", "tcp://", "noise://", "/"} {
 		if strings.HasPrefix(addr, scheme) {

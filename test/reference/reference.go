@@ -191,7 +191,7 @@ func flag(f *pflag.Flag) string {
 // defaultOf returns "" where the zero value, or the flag's text, says it.
 func defaultOf(f *pflag.Flag) string {
 	switch f.DefValue {
-	case "false", "0", "0s", "[]", "-1":
+	case "false", "0", "0s", "[]":
 		return ""
 	}
 	return f.DefValue

@@ -16,7 +16,7 @@ import (
 
 func newRaise(a *provider.House) *cobra.Command {
 	var chain cli.ChainFlag
-	from := home.Start{After: home.NotAfter}
+	var from home.Start
 	cmd := &cobra.Command{
 		Use:   "raise --after-height H",
 		Short: "Sign nothing at or below a height",
@@ -34,11 +34,8 @@ lowers a state, and "privyseal start" must not be running. It is for
 		Args: cli.Arguments(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, ch, err := chain.Choose(a.App)
-			if err == nil && from.After == home.NotAfter {
+			if err == nil && from.After == 0 {
 				err = cli.Usagef("--after-height H is missing: the height at and below which nothing is ever signed")
-			}
-			if err == nil {
-				err = from.Check()
 			}
 			if err == nil {
 				err = a.CheckOwner()
@@ -53,7 +50,7 @@ lowers a state, and "privyseal start" must not be running. It is for
 		},
 	}
 	chain.Add(a.App, cmd)
-	cmd.Flags().Int64Var(&from.After, "after-height", home.NotAfter, "sign nothing at or below this height")
+	cli.AddHeight(cmd, &from.After, "after-height", "sign nothing at or below this height")
 	from.Words.Add(a, cmd)
 	return cmd
 }

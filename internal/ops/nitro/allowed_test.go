@@ -52,8 +52,8 @@ func TestDisallowed(t *testing.T) {
 
 // The flags of init that contradict each other are found before anything is launched.
 func TestMakerChecksItsFlags(t *testing.T) {
-	none := home.Start{After: home.NotAfter}
-	fresh := home.Start{After: home.NotAfter, Fresh: true}
+	none := home.Start{}
+	fresh := home.Start{Said: home.Said{Fresh: true}}
 	from := func(s home.Start, initial int64) home.Start { s.Initial = initial; return s }
 	for _, c := range []struct {
 		name  string
@@ -72,7 +72,7 @@ func TestMakerChecksItsFlags(t *testing.T) {
 		{"a sealed key with a type", Maker{importSealed: "f"}, home.Order{From: none, KeyType: "ed25519"}, "public key and state are in the sealed file"},
 		{"a ciphertext without its key", Maker{importKMS: "f"}, home.Order{From: fresh}, "--public-key KEY is missing"},
 		{"a ciphertext without a state", Maker{importKMS: "f", publicKey: "k"}, home.Order{From: none, ChainID: "c"}, "an imported key may have signed before"},
-		{"a ciphertext with two states", Maker{importKMS: "f", publicKey: "k"}, home.Order{From: home.Start{After: 7, Fresh: true}, ChainID: "c"}, "add one of --import-state"},
+		{"a ciphertext with two states", Maker{importKMS: "f", publicKey: "k"}, home.Order{From: home.Start{Said: home.Said{After: 7, Fresh: true}}, ChainID: "c"}, "add one of --import-state"},
 		{"a new key from a height", Maker{}, home.Order{From: from(none, 7)}, "--initial-height goes with --import-kms"},
 		{"a sealed key from a height", Maker{importSealed: "f"}, home.Order{From: from(none, 7)}, "--initial-height goes with --import-kms"},
 		{"a new key with a state", Maker{}, home.Order{From: fresh}, "a new key has signed nothing"},

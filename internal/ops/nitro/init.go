@@ -71,11 +71,7 @@ type wrappedKey struct {
 func (f *Maker) Make(cmd *cobra.Command, a *provider.House, i *home.Order) error {
 	ctx, stdout, stderr := cmd.Context(), cmd.OutOrStdout(), cmd.ErrOrStderr()
 	ch := newEnclaveChain(i.ChainID, i.Name)
-	ch.Witness = i.Witness.Addrs
-	var err error
-	if ch.Nodes, err = i.Nodes(); err != nil {
-		return err
-	}
+	ch.Nodes, ch.Witness = i.Nodes, i.Witness
 	in, err := home.NewInstaller(a)
 	if err != nil {
 		return err
@@ -149,24 +145,29 @@ func (f *Maker) printable(i *home.Order, imp *hostlink.Import) error {
 
 // check finds what is wrong with the command line alone.
 func (f *Maker) Check(i *home.Order) error {
-	state := i.From.Count()
+	isNew := f.importSealed == "" && f.importKMS == ""
+	state := i.From.Said
+	state.Initial = 0
+	given := state != (home.Said{})
 	switch {
 	case i.ImportKey != "":
 		return cli.Usagef("never bring a key file to an enclave's host: seal it with `privyseal key seal`, where it is, and give --import-sealed; doc/nitro.md says how")
 	case f.importSealed != "" && f.importKMS != "":
 		return cli.Usagef("give only one of --import-sealed and --import-kms")
-	case f.importSealed != "" && (state > 0 || f.publicKey != "" || i.KeyType != ""):
+	case f.importSealed != "" && (given || f.publicKey != "" || i.KeyType != ""):
 		return cli.Usagef("public key and state are in the sealed file; --import-state, --fresh-state, --after-height, --public-key and --key-type do not go with it")
 	case f.importKMS != "" && f.publicKey == "":
 		return cli.Usagef("--public-key KEY is missing: the public key of the key in --import-kms, which is the validator's, or what tmkms-light printed")
-	case f.importKMS != "" && state != 1:
+	case f.importKMS != "" && i.From.Count() != 1:
 		return cli.Usagef("an imported key may have signed before; add one of --import-state FILE with its state, --after-height H to sign nothing at or below a height, or --fresh-state if it has never signed for %s", i.ChainID)
-	case f.importSealed != "" && i.From.Initial != 0, f.importSealed == "" && f.importKMS == "" && i.From.Initial != 0:
+	case f.importKMS == "" && i.From.Initial != 0:
 		return cli.Usagef("--initial-height goes with --import-kms here: a new key of an enclave begins at the state_floor of the image's policy, and a sealed one where it was sealed")
-	case f.importSealed == "" && f.importKMS == "" && (state > 0 || f.publicKey != ""):
+	case isNew && (given || f.publicKey != ""):
 		return cli.Usagef("--import-state, --fresh-state, --after-height and --public-key go with --import-kms: a new key has signed nothing")
+	case f.importKMS != "":
+		return i.From.Check()
 	}
-	return i.From.Check()
+	return nil
 }
 
 // imported returns the request for an existing key, nil for a new one, and the

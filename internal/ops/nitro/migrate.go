@@ -72,7 +72,7 @@ func (f *Taker) Take(cmd *cobra.Command, in *home.Installer, old *migrate.Instal
 	if err != nil {
 		return err
 	}
-	ch.Witness = t.Witness.Addrs
+	ch.Witness = t.Witness
 	if t.DryRun {
 		fmt.Fprintf(stdout, "would write, in %s:\nchain %s\n  key    %s, %s, wrapped again, from %s\n  state  %s, at %s\n", in.Dir, ch.Name, ch.Key, key, c.KeyFile, ch.State, home.MarkText(c.Mark))
 		for _, n := range ch.Nodes {

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"privyseal/internal/cli"
+	"privyseal/internal/config"
 	"privyseal/internal/home"
 	"privyseal/internal/key/soft"
 	"privyseal/internal/key/soft/keyfile"
@@ -24,7 +25,7 @@ import (
 func (w *world) made(dir string, order home.Order, args ...string) (string, error) {
 	w.t.Helper()
 	house := &provider.House{App: &cli.App{HomeFlag: dir, Kinds: kinds}, Providers: provider.Table{Provider().Entry}, Stores: provider.Stores{file.Store()}}
-	order.Provider, order.ChainID, order.Addrs = "vault", "chain-1", []string{"unix:///run/node/privval.sock"}
+	order.Provider, order.ChainID, order.Nodes = "vault", "chain-1", []config.Node{{Name: "node1", Addr: "unix:///run/node/privval.sock"}}
 	var out bytes.Buffer
 	f := &Init{}
 	cmd := &cobra.Command{Use: "init", SilenceErrors: true, SilenceUsage: true}

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"privyseal/internal/cli"
+	"privyseal/internal/config"
 	"privyseal/internal/home"
 	"privyseal/internal/ops/file"
 	"privyseal/internal/ops/yubihsm/reach"
@@ -55,7 +56,7 @@ func (w *world) admin(more ...string) []string {
 func (w *world) init(order home.Order, args ...string) (string, error) {
 	w.T.Helper()
 	house := w.house()
-	order.Provider, order.Addrs = reach.Table, []string{"unix:///run/node/privval.sock"}
+	order.Provider, order.Nodes = reach.Table, []config.Node{{Name: "node1", Addr: "unix:///run/node/privval.sock"}}
 	if order.ChainID == "" {
 		order.ChainID = "chain-1"
 	}
