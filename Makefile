@@ -141,7 +141,7 @@ test-peers:
 # here.
 test-nitro: nitro-setup
 	@echo "== the enclave in QEMU"
-	@PRIVYSEAL_REQUIRE_NITRO=1 PRIVYSEAL_REQUIRE_NODES=1 PRIVYSEAL_HOSTILE=qemu $(GO) test -count=1 -p 1 -timeout 60m ./test/nitro/...
+	@$(ETCD) PRIVYSEAL_REQUIRE_NITRO=1 PRIVYSEAL_REQUIRE_NODES=1 PRIVYSEAL_HOSTILE=qemu $(GO) test -count=1 -p 1 -timeout 60m ./test/nitro/...
 
 # Our client of a YubiHSM, and the simulator behind it, on the USB of a machine in QEMU:
 # Debian's kernel plays both ends, and a real node makes blocks there.
@@ -169,6 +169,7 @@ demo-nitro: nitro-setup all
 nitro-setup:
 	@scripts/setup can-qemu
 	@scripts/setup nodes v0.38.26 v0.40.0
+	@scripts/setup etcd
 	@scripts/setup qemu
 	@scripts/setup qemu-nitro
 	@scripts/setup debian-kernel amd64

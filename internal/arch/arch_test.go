@@ -102,8 +102,8 @@ var mayImport = map[string]string{
 	"internal/key/nitrokms": "internal/awsjson internal/claims internal/secret internal/strictjson",
 	"internal/enclave": "internal/claims internal/hostlink internal/key/soft internal/oplog internal/policy internal/privval internal/pubkey " +
 		"internal/secret internal/session internal/sharedmark internal/signer internal/watermark",
-	"internal/enclave/nitro": "internal/claims internal/enclave internal/hostlink internal/key/nitrokms internal/nitro/nsm internal/policy " +
-		"internal/vsock golang.org/x/sys/unix",
+	"internal/enclave/nitro": "internal/claims internal/enclave internal/etcd internal/etcdstore internal/hostlink internal/key/nitrokms internal/nitro/nsm internal/policy " +
+		"internal/sharedmark internal/vsock golang.org/x/sys/unix",
 	"internal/nitrohost":    "internal/dial internal/hostlink internal/policy internal/secret internal/strictjson internal/vsock internal/watermark github.com/aws/aws-sdk-go-v2/",
 	"cmd/privyseal-enclave": "internal/enclave/nitro",
 
@@ -295,8 +295,8 @@ func names(entry, imp string) bool {
 // storeRooms are the stores, each with the rooms that may import it.
 var storeRooms = map[string][]string{
 	"internal/filestore":  {"internal/ops/file", "internal/sharedstate"}, // of a shared mark it keeps the floor
-	"internal/sharedmark": {"internal/sharedstate", "internal/etcdstore", "internal/ops/etcd", "internal/enclave"},
-	"internal/etcdstore":  {"internal/ops/etcd"},
+	"internal/sharedmark": {"internal/sharedstate", "internal/etcdstore", "internal/ops/etcd", "internal/enclave", "internal/enclave/nitro"},
+	"internal/etcdstore":  {"internal/ops/etcd", "internal/enclave/nitro"},
 }
 
 // A store is met through the contract, by all but its own room and what tests have of it.

@@ -182,7 +182,8 @@ func (p *pinned) medium() (m [16]byte) {
 // Ready implements [sharedmark.Engine].
 func (p *pinned) Ready(ctx context.Context) (sharedmark.Position, bool, error) {
 	at, fresh, err := p.Engine.Ready(ctx)
-	if err == nil && at.Medium != p.medium() {
+	if err == nil && fresh && at.Medium != p.medium() {
+		p.Engine.Close() // or the next call finds a way that nobody has looked at
 		return at, fresh, fmt.Errorf("%w: this is not the cluster of the measured policy, %x", sharedmark.ErrRefused, p.cluster)
 	}
 	return at, fresh, err

@@ -10,6 +10,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/hex"
 	"encoding/pem"
+	"errors"
 	"math/big"
 	"net"
 	"strings"
@@ -374,6 +375,24 @@ func TestPolicyOfEtcd(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// Each way leads to the cluster of the policy, also the one that is tried after a refusal.
+func TestPinned(t *testing.T) {
+	db := enginetest.NewDatabase()
+	p := &pinned{Engine: &enginetest.Memory{DB: db}, cluster: [8]byte{255}}
+	for range 3 {
+		if at, _, err := p.Ready(t.Context()); !errors.Is(err, sharedmark.ErrRefused) {
+			t.Errorf("another cluster: %+v, %v", at, err)
+		}
+	}
+	medium := (&etcd{db: db}).position(t).Medium
+	p.cluster = [8]byte(medium[:8])
+	for range 3 {
+		if _, _, err := p.Ready(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
 }
 
 // What a host gives for the client: members, a key, a certificate of that key.

@@ -9,14 +9,16 @@ package nitro
 import (
 	"context"
 	"crypto/sha256"
-	"errors"
 	"net"
 
 	"privyseal/internal/claims"
 	"privyseal/internal/enclave"
+	"privyseal/internal/etcd"
+	"privyseal/internal/etcdstore"
 	"privyseal/internal/hostlink"
 	"privyseal/internal/key/nitrokms"
 	"privyseal/internal/policy"
+	"privyseal/internal/sharedmark"
 )
 
 // Boot is what a booted enclave has. All fields are required.
@@ -35,9 +37,6 @@ func Run(ctx context.Context, b Boot) error {
 	if err != nil {
 		return err
 	}
-	if p.Etcd.Named() {
-		return errors.New("the measured policy has the marks in etcd, which this program cannot reach yet")
-	}
 	use, err := claims.Claims{Purpose: claims.PurposeKMS, KMSKey: p.KMSKey}.Encode()
 	if err != nil {
 		return err
@@ -54,7 +53,14 @@ func Run(ctx context.Context, b Boot) error {
 	}
 	return enclave.Run(ctx, enclave.Config{
 		Version: b.Version, Policy: p, Digest: sha256.Sum256(b.Policy), Attester: b.Module, Wrapper: kms, Cures: cures,
-		Listen: b.Listen, Dial: b.Dial,
+		Etcd: engine, Listen: b.Listen, Dial: b.Dial,
+	})
+}
+
+// engine returns how a mark in etcd is reached.
+func engine(m enclave.Members) sharedmark.Engine {
+	return etcdstore.New(etcdstore.Config{
+		Dialer: etcd.Dialer{Net: m.Dial, TLS: m.TLS}, Endpoints: m.Endpoints, Key: etcdstore.Key(m.Prefix, m.ID),
 	})
 }
 

@@ -97,21 +97,3 @@ func TestBadPolicy(t *testing.T) {
 		}
 	}
 }
-
-// A policy that has the marks in etcd is never run without: the host's records alone sign
-// nothing.
-func TestNoEtcdYet(t *testing.T) {
-	p, err := policy.ForAWS(keyARN, false)
-	if err != nil {
-		t.Fatal(err)
-	}
-	p.Etcd = policy.Etcd{CA: p.TLSRoots, ServerNames: []string{"etcd.test"}, ClusterID: "00000000000000ff", Prefix: "/privyseal"}
-	data, err := p.Encode()
-	if err != nil {
-		t.Fatal(err)
-	}
-	err = Run(t.Context(), Boot{Version: "test", Policy: data, Module: &module{}})
-	if err == nil || !strings.Contains(err.Error(), "cannot reach yet") {
-		t.Error(err)
-	}
-}

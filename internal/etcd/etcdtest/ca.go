@@ -86,6 +86,28 @@ func (ca *CA) Client(t testing.TB, name string, changes ...func(*x509.Certificat
 	return files
 }
 
+// Certify makes the certificate that a request, PEM, asks for, of a client whose key stays
+// where it is.
+func (ca *CA) Certify(t testing.TB, request []byte) []byte {
+	t.Helper()
+	block, rest := pem.Decode(request)
+	if block == nil || len(rest) > 0 {
+		t.Fatalf("%q is not a certificate request", request)
+	}
+	r, err := x509.ParseCertificateRequest(block.Bytes)
+	if err == nil {
+		err = r.CheckSignature()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	certificate, err := ca.sign(clientTemplate(r.Subject.CommonName), r.PublicKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return certificate
+}
+
 func clientTemplate(name string) *x509.Certificate {
 	return &x509.Certificate{Subject: pkix.Name{CommonName: name}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}
 }
@@ -110,13 +132,7 @@ func (ca *CA) issue(template *x509.Certificate, changes ...func(*x509.Certificat
 		return Files{}, err
 	}
 	ca.made++
-	template.SerialNumber = big.NewInt(time.Now().UnixNano())
-	template.NotBefore, template.NotAfter = time.Now().Add(-24*time.Hour), time.Now().Add(24*time.Hour)
-	template.KeyUsage = x509.KeyUsageDigitalSignature
-	for _, change := range changes {
-		change(template)
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, ca.cert, key.Public(), ca.key)
+	certificate, err := ca.sign(template, key.Public(), changes...)
 	if err != nil {
 		return Files{}, err
 	}
@@ -126,6 +142,18 @@ func (ca *CA) issue(template *x509.Certificate, changes ...func(*x509.Certificat
 	}
 	name := filepath.Join(ca.dir, fmt.Sprintf("%s-%d", template.Subject.CommonName, ca.made))
 	files := Files{CA: ca.File, Certificate: name + ".pem", Key: name + ".key"}
-	return files, errors.Join(os.WriteFile(files.Certificate, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o644),
+	return files, errors.Join(os.WriteFile(files.Certificate, certificate, 0o644),
 		os.WriteFile(files.Key, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: secret}), 0o600))
+}
+
+// sign makes a certificate of a key, PEM.
+func (ca *CA) sign(template *x509.Certificate, key any, changes ...func(*x509.Certificate)) ([]byte, error) {
+	template.SerialNumber = big.NewInt(time.Now().UnixNano())
+	template.NotBefore, template.NotAfter = time.Now().Add(-24*time.Hour), time.Now().Add(24*time.Hour)
+	template.KeyUsage = x509.KeyUsageDigitalSignature
+	for _, change := range changes {
+		change(template)
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, ca.cert, key, ca.key)
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), err
 }

@@ -205,7 +205,7 @@ func (m *Memory) Ready(ctx context.Context) (p sharedmark.Position, fresh bool, 
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.open {
-		return p, false, nil
+		return sharedmark.Position{}, false, nil
 	}
 	m.open, m.life = true, life
 	p.Members = slices.Clone(p.Members)

@@ -19,7 +19,7 @@ import (
 // host is the process around an enclave: what it does with each connection of the
 // enclave. As honest makes it, it is honest; tests change single ports.
 type host struct {
-	state, node, kms, log func(net.Conn)
+	state, node, kms, log, etcd func(net.Conn)
 
 	lines chan hostlink.Line
 
@@ -47,13 +47,18 @@ func newDisk(t *testing.T, vs ...*validator) *disk {
 // write puts a record on the disk, whatever stood there.
 func (d *disk) write(t *testing.T, v *validator, record []byte) {
 	t.Helper()
+	d.writeAt(t, v.id, record)
+}
+
+func (d *disk) writeAt(t *testing.T, id watermark.ID, record []byte) {
+	t.Helper()
 	m, err := hostlink.HostMark(record)
 	if err != nil {
 		t.Fatal(err)
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.keepers[v.id] = &hostlink.Keeper{ID: v.id, Store: storetest.NewFake(m)}
+	d.keepers[id] = &hostlink.Keeper{ID: id, Store: storetest.NewFake(m)}
 }
 
 // serve is the state port of an honest host.
@@ -87,6 +92,14 @@ func (w *world) honest(d *disk) *host {
 		<-h.done // until then the node has it
 	}
 	h.kms = func(conn net.Conn) { relay(conn, w.kms.Addr()) }
+	h.etcd = func(conn net.Conn) {
+		hello, err := hostlink.ReadEtcdHello(conn)
+		if err != nil || hostlink.AnswerNode(conn, nil) != nil {
+			return
+		}
+		w.etcd.carried.Add(1)
+		relay(conn, hello.Address)
+	}
 	h.log = func(conn net.Conn) {
 		hostlink.ReadLines(conn, func(l hostlink.Line) {
 			select {
@@ -112,6 +125,7 @@ func (h *host) dialled(chain string) chan net.Conn {
 func (h *host) take(port uint32, conn net.Conn) bool {
 	handle := map[uint32]func(net.Conn){
 		hostlink.StatePort: h.state, hostlink.NodePort: h.node, hostlink.KMSPort: h.kms, hostlink.LogPort: h.log,
+		hostlink.EtcdPort: h.etcd,
 	}[port]
 	h.mu.Lock()
 	defer h.mu.Unlock()

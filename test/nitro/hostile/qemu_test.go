@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"privyseal/internal/etcd/etcdtest"
 	"privyseal/internal/hostlink"
 	"privyseal/internal/vsock"
 	noderig "privyseal/test/e2e/rig"
@@ -26,7 +27,7 @@ var programs shipped.Programs
 
 func TestMain(m *testing.M) {
 	if !inQEMU {
-		os.Exit(m.Run())
+		os.Exit(etcdtest.Main(m))
 	}
 	_, qemuErr := rig.QEMU()
 	_, kernelErr := rig.Kernel()
@@ -43,7 +44,7 @@ func TestMain(m *testing.M) {
 	}
 	code := 1
 	if programs, err = shipped.Build(context.Background(), dir, ""); err == nil {
-		code = m.Run()
+		code = etcdtest.Main(m)
 	} else {
 		log.Print(err)
 	}
@@ -74,7 +75,7 @@ func (w *world) bootInQEMU(e *running) {
 	w.t.Cleanup(func() { os.RemoveAll(dir) })
 	image := w.buildImage(dir)
 	host := vsock.Host{CID: 16, Dir: dir}
-	for _, port := range []uint32{hostlink.StatePort, hostlink.NodePort, hostlink.KMSPort, hostlink.LogPort} {
+	for _, port := range []uint32{hostlink.StatePort, hostlink.NodePort, hostlink.KMSPort, hostlink.LogPort, hostlink.EtcdPort} {
 		l, err := host.Listen(port)
 		if err != nil {
 			w.t.Fatal(err)

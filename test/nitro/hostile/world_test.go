@@ -59,6 +59,7 @@ type world struct {
 	root   *rig.Root
 	kms    *rig.KMS
 	policy *policy.Policy // of the enclaves that boot from here on
+	etcd   *etcd          // where the marks are, nil: on the host
 
 	mu      sync.Mutex
 	images  []string        // PCR0 of each that may use the key, hex
@@ -230,7 +231,11 @@ func (e *running) boot(v *validator) hostlink.ChainStatus {
 
 func (e *running) bootWith(v *validator, wrapped []byte) hostlink.ChainStatus {
 	e.w.t.Helper()
-	reply, err := e.ask(bootRequest(v.chain, wrapped))
+	req := bootRequest(v.chain, wrapped)
+	if e.w.etcd != nil {
+		req.Boot.Etcd = &e.w.etcd.client
+	}
+	reply, err := e.ask(req)
 	if err != nil {
 		return hostlink.ChainStatus{Problem: err.Error()}
 	}
@@ -351,6 +356,9 @@ func (e *running) ledger(v *validator, height int64, signBytes, signature []byte
 	e.mu.Unlock()
 	if before != nil && !bytes.Equal(before, signBytes) {
 		e.w.t.Errorf("DOUBLE SIGN: %s, within one boot", at)
+	}
+	if e.w.etcd != nil {
+		e.w.etcd.ledger(e.w.t, at, signBytes)
 	}
 }
 
