@@ -207,7 +207,7 @@ func checkNames(names []string) error {
 func checkCluster(id string) error {
 	raw, err := hex.DecodeString(id)
 	if err != nil || len(raw) != 8 || strings.ToLower(id) != id || strings.Trim(id, "0") == "" {
-		return fmt.Errorf("%.40q is not the id of a cluster in 16 hex digits, as etcd logs it (cluster-id), and `etcdctl endpoint status --write-out=fields` prints it in decimal", id)
+		return fmt.Errorf("%.40q is not the id of a cluster in 16 hex digits, which `etcdctl member list --write-out=json --hex` has, as cluster_id", id)
 	}
 	return nil
 }

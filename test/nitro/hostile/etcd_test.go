@@ -3,6 +3,7 @@ package hostile
 import (
 	"bytes"
 	"crypto/tls"
+	"encoding/json"
 	"fmt"
 	"io"
 	"maps"
@@ -17,7 +18,6 @@ import (
 	"testing"
 	"time"
 
-	wire "privyseal/internal/etcd"
 	"privyseal/internal/etcd/etcdtest"
 	"privyseal/internal/hostlink"
 	"privyseal/internal/policy"
@@ -83,23 +83,21 @@ func policyOf(t *testing.T, c *etcdtest.Cluster) policy.Etcd {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return policy.Etcd{CA: string(ca), ServerNames: []string{at.Hostname()}, ClusterID: fmt.Sprintf("%016x", clusterID(t, c)), Prefix: c.Prefix()}
+	return policy.Etcd{CA: string(ca), ServerNames: []string{at.Hostname()}, ClusterID: clusterID(t, c), Prefix: c.Prefix()}
 }
 
-// clusterID asks a member.
-func clusterID(t *testing.T, c *etcdtest.Cluster) uint64 {
+// clusterID asks as `privyseal nitro image-policy --help` says.
+func clusterID(t *testing.T, c *etcdtest.Cluster) string {
 	t.Helper()
-	d := wire.Dialer{TLS: func() (*tls.Config, error) { return c.Root.Config() }}
-	conn, err := d.Dial(t.Context(), c.Endpoints()[0])
-	if err != nil {
+	var list struct {
+		Header struct {
+			ID string `json:"cluster_id"`
+		}
+	}
+	if err := json.Unmarshal([]byte(c.Ctl(t, "member", "list", "--write-out=json", "--hex")), &list); err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close()
-	s, err := conn.Status(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s.Header.Cluster
+	return strings.Repeat("0", 16-len(list.Header.ID)) + list.Header.ID
 }
 
 // identity has the enclave make a key that is no validator's.

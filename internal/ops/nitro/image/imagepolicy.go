@@ -24,6 +24,8 @@ type imagePolicyFlags struct {
 	chains, publicKeys, floors   []string
 	maxHeight                    int64
 	signBytes, rawBytes          bool
+	etcdCA                       string
+	etcd                         policy.Etcd
 }
 
 func NewImagePolicy() *cobra.Command {
@@ -39,6 +41,11 @@ The endpoint is AWS's public one in the key's region, or the FIPS one with --fip
 For a private (VPC) endpoint name it with --endpoint; the name in its certificate
 stays that of the public one unless --server-name says otherwise. The roots are
 Amazon Trust Services' unless --tls-roots names others.
+
+With --etcd-ca the marks of all chains are in an etcd cluster, in place of the states that
+the host keeps, and an enclave of this image asks no other one: whatever its host shows
+it, it signs nothing again that another enclave has signed. Then --etcd-server-name and
+--etcd-cluster-id are needed, too.
 
 What could never work is refused: an endpoint that is not host[:port], a name that no
 certificate has, an invalid chain id or public key, a --state-floor of a chain
@@ -75,8 +82,15 @@ that --chain leaves out, or not below --max-height.`,
 	fl.StringArrayVar(&f.floors, "state-floor", nil, "CHAIN=HEIGHT: nothing at or below it is signed, and a lost state may be replaced by a new one above it; may be repeated")
 	fl.BoolVar(&f.signBytes, "allow-sign-bytes", false, "let nodes have bytes of their choice signed (CometBFT v1, v2)")
 	fl.BoolVar(&f.rawBytes, "allow-raw-bytes", false, "the same for Celestia")
+	fl.StringVar(&f.etcdCA, "etcd-ca", "", "PEM file of the roots above the certificates of etcd's members")
+	fl.StringArrayVar(&f.etcd.ServerNames, "etcd-server-name", nil, "name or IP address that the certificate of a member has; one for all, or repeated")
+	fl.StringVar(&f.etcd.ClusterID, "etcd-cluster-id", "", "id of the cluster, in hex: cluster_id of \"etcdctl member list --write-out=json --hex\"")
+	fl.StringVar(&f.etcd.Prefix, "etcd-prefix", "", "what the names of our keys in etcd begin with (default "+defaultPrefix+")")
 	return cmd
 }
+
+// defaultPrefix is where the marks are in an etcd that others use, too.
+const defaultPrefix = "/privyseal"
 
 // byFlag names the flag of `privyseal nitro image-policy` in place of the key of
 // the file.
@@ -85,7 +99,7 @@ func byFlag(err error) error {
 	if !errors.As(err, &k) {
 		return err
 	}
-	flags := map[string]string{"kms_endpoint": "endpoint", "kms_server_name": "server-name", "chains": "chain", "public_keys": "public-key"}
+	flags := map[string]string{"kms_endpoint": "endpoint", "kms_server_name": "server-name", "chains": "chain", "public_keys": "public-key", "etcd_server_names": "etcd-server-name"}
 	return fmt.Errorf("--%s: %w", cmp.Or(flags[k.Key], strings.ReplaceAll(k.Key, "_", "-")), k.Err)
 }
 
@@ -111,22 +125,14 @@ func (f *imagePolicyFlags) policy() (*policy.Policy, error) {
 		p.KMSServerName = cmp.Or(p.KMSServerName, host)
 	}
 	p.KMSServerName = cmp.Or(f.serverName, p.KMSServerName)
-	// Both flags may name one file.
-	for _, root := range []struct {
-		flag, path string
-		to         *string
-	}{{"tls-roots", f.tlsRoots, &p.TLSRoots}, {"attestation-root", f.attestationRoot, &p.AttestationRoot}} {
-		if root.path == "" {
-			continue
-		}
-		data, err := cli.ReadBounded(root.path, policy.MaxSize)
-		if err != nil {
-			return nil, cli.OfFlag(root.flag, err)
-		}
-		*root.to = string(data)
-	}
 	p.Chains, p.MaxHeight = f.chains, f.maxHeight
 	p.AllowSignBytes, p.AllowRawBytes = f.signBytes, f.rawBytes
+	if err := f.inEtcd(p); err != nil {
+		return nil, err
+	}
+	if err := f.readRoots(p); err != nil {
+		return nil, err
+	}
 	for _, text := range f.publicKeys {
 		key, err := keytext.Parse(text)
 		if err != nil {
@@ -136,6 +142,44 @@ func (f *imagePolicyFlags) policy() (*policy.Policy, error) {
 	}
 	p.StateFloor, err = parseFloors(f.floors)
 	return p, err
+}
+
+// inEtcd takes over what says where the marks are.
+func (f *imagePolicyFlags) inEtcd(p *policy.Policy) error {
+	e := &f.etcd
+	switch named := e.ServerNames != nil || e.ClusterID != "" || e.Prefix != ""; {
+	case f.etcdCA == "" && named:
+		return cli.Usagef("--etcd-ca FILE is missing: whose certificates the members of etcd have")
+	case f.etcdCA == "":
+		return nil
+	case e.ServerNames == nil:
+		return cli.Usagef("--etcd-server-name NAME is missing: what the certificates of etcd's members have in them, a DNS name or an IP address")
+	case e.ClusterID == "":
+		return cli.Usagef("--etcd-cluster-id ID is missing: `etcdctl member list --write-out=json --hex` has it, as cluster_id")
+	}
+	p.Etcd = *e
+	p.Etcd.Prefix = cmp.Or(e.Prefix, defaultPrefix)
+	// etcd leaves out the zeros before it.
+	p.Etcd.ClusterID = strings.Repeat("0", max(0, 16-len(e.ClusterID))) + e.ClusterID
+	return nil
+}
+
+// readRoots reads the files of roots, of which several may be one.
+func (f *imagePolicyFlags) readRoots(p *policy.Policy) error {
+	for _, root := range []struct {
+		flag, path string
+		to         *string
+	}{{"tls-roots", f.tlsRoots, &p.TLSRoots}, {"attestation-root", f.attestationRoot, &p.AttestationRoot}, {"etcd-ca", f.etcdCA, &p.Etcd.CA}} {
+		if root.path == "" {
+			continue
+		}
+		data, err := cli.ReadBounded(root.path, policy.MaxSize)
+		if err != nil {
+			return cli.OfFlag(root.flag, err)
+		}
+		*root.to = string(data)
+	}
+	return nil
 }
 
 // withPort reads host[:port], where IPv6 may stand in brackets, and returns it with

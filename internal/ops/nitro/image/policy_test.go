@@ -1,8 +1,10 @@
 package image
 
 import (
+	"bytes"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -23,6 +25,57 @@ func TestImagePolicyOfOneRoot(t *testing.T) {
 	}
 	if p.TLSRoots != policy.AWSRoots() || p.AttestationRoot != policy.AWSRoots() {
 		t.Errorf("a root was dropped: %d and %d bytes", len(p.TLSRoots), len(p.AttestationRoot))
+	}
+}
+
+// What an image is to know of etcd is all there, or the missing flag is named.
+func TestImagePolicyOfEtcd(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "ca.pem")
+	if err := os.WriteFile(path, []byte(policy.AWSRoots()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	const ca, name, id = "--etcd-ca", "--etcd-server-name", "--etcd-cluster-id"
+	all := []string{ca, path, name, "etcd-1.example", name, "10.0.0.1", id, "cdf818194e3a8c32"}
+	for _, tt := range []struct {
+		args []string
+		want policy.Etcd
+		says string
+	}{
+		{nil, policy.Etcd{}, ""},
+		{all, policy.Etcd{ServerNames: []string{"etcd-1.example", "10.0.0.1"}, ClusterID: "cdf818194e3a8c32", Prefix: "/privyseal"}, ""},
+		{append(all[:6:6], id, "df818194e3a8c32", "--etcd-prefix", "/ours"), policy.Etcd{ServerNames: []string{"etcd-1.example", "10.0.0.1"}, ClusterID: "0df818194e3a8c32", Prefix: "/ours"}, ""},
+		{all[2:], policy.Etcd{}, ca + " FILE is missing"},
+		{[]string{"--etcd-prefix", "/privyseal"}, policy.Etcd{}, ca + " FILE is missing"},
+		{append(all[:2:2], id, "cdf818194e3a8c32"), policy.Etcd{}, name + " NAME is missing"},
+		{all[:6], policy.Etcd{}, id + " ID is missing"},
+		{append(all[:6:6], id, "14841639068965178418"), policy.Etcd{}, id + ": \"1484"},
+		{append(all[:4:4], name, "*.example", id, "1"), policy.Etcd{}, name + ": \"*.example\""},
+		{append(all[:8:8], "--etcd-prefix", "privyseal"), policy.Etcd{}, "--etcd-prefix: \"privyseal\""},
+		{append([]string{ca, path + ".none"}, all[2:]...), policy.Etcd{}, ca + ": open"},
+	} {
+		cmd := NewImagePolicy()
+		var out, said bytes.Buffer
+		cmd.SetOut(&out)
+		cmd.SetErr(&said)
+		cmd.SetArgs(append([]string{"--kms-key", "arn:aws:kms:eu-central-1:111122223333:key/1"}, tt.args...))
+		err := cmd.Execute()
+		if tt.says != "" {
+			if err == nil || !strings.Contains(err.Error(), tt.says) {
+				t.Errorf("%q: %v, not %q", tt.args, err, tt.says)
+			}
+			continue
+		}
+		if err != nil {
+			t.Errorf("%q: %v", tt.args, err)
+			continue
+		}
+		p, err := policy.Parse(out.Bytes())
+		if tt.want.ClusterID != "" {
+			tt.want.CA = policy.AWSRoots()
+		}
+		if err != nil || !reflect.DeepEqual(p.Etcd, tt.want) {
+			t.Errorf("%q: %+v, %v", tt.args, p, err)
+		}
 	}
 }
 

@@ -18,6 +18,10 @@ func permits(p *policy.Policy) []string {
 		"chains: " + listOr(p.Chains, "any that a wrapped key names"),
 		"public_keys: " + listOr(p.PublicKeys, "any that a wrapped key names"),
 	}
+	if p.Etcd.Named() {
+		list = append(list, "etcd: the marks of all chains are in the cluster "+p.Etcd.ClusterID+", below "+p.Etcd.Prefix+", whose members have the name "+strings.Join(p.Etcd.ServerNames, " or ")+
+			" in a certificate of the measured CA; nothing is signed with records of the host")
+	}
 	if p.MaxHeight > 0 {
 		list = append(list, fmt.Sprintf("max_height: nothing is signed above %d", p.MaxHeight))
 	}

@@ -89,12 +89,17 @@ func TestVerifySaysWhatThePolicyPermits(t *testing.T) {
 		"strict": {func(p *policy.Policy) {}, []string{
 			"  = kms_key: " + nitrotest.KeyARN + ", at kms.eu-central-1.amazonaws.com:443",
 			"  = chains: any that", "  = public_keys: any that",
-		}, []string{"allow_", "state_floor", "max_height"}},
+		}, []string{"allow_", "state_floor", "max_height", "etcd"}},
 		"raw signing and a floor": {func(p *policy.Policy) {
 			p.AllowSignBytes, p.AllowRawBytes, p.StateFloor = true, true, map[string]int64{"chain-1": 1}
 		}, []string{
 			"  = allow_sign_bytes: a node may have bytes of its own choice signed", "  = allow_raw_bytes: ",
 			"  = state_floor of chain-1: nothing is signed at or below 1; a lost state may be made again above it",
+		}, nil},
+		"etcd": {func(p *policy.Policy) {
+			p.Etcd = policy.Etcd{CA: p.TLSRoots, ServerNames: []string{"etcd-1.example", "10.0.0.1"}, ClusterID: "cdf818194e3a8c32", Prefix: "/privyseal"}
+		}, []string{
+			"  = etcd: the marks of all chains are in the cluster cdf818194e3a8c32, below /privyseal, whose members have the name etcd-1.example or 10.0.0.1 in a certificate of the measured CA; nothing is signed with records of the host\n",
 		}, nil},
 		"bounds": {func(p *policy.Policy) { p.Chains, p.MaxHeight = []string{"chain-1", "chain-2"}, 5 }, []string{
 			"  = chains: chain-1, chain-2\n", "  = max_height: nothing is signed above 5\n",

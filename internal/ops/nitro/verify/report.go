@@ -84,6 +84,9 @@ func (v *Verified) reportClaims(line func(format string, args ...any)) {
 	if c.Start != "" {
 		line("%-11s %s, where this boot began: below the mark of an earlier document, or equal to it with another tag, it proves that an old state was brought back", "start", c.Start)
 	}
+	if c.Store != "" {
+		line("%-11s etcd, %s: what the mark there descends from; where an earlier document has another, it was made or adopted again since", "store", c.Store)
+	}
 	if v.Statement.key.IsZero() {
 		if c.Key != "" {
 			line("public key  %s", c.Key)
@@ -135,10 +138,18 @@ func (v *Verified) proves() (list []string) {
 			list = append(list, fmt.Sprintf("it had signed up to %s, record %d, in boot %s", c.Mark, c.Seq, c.Boot))
 		}
 	}
+	if v.inEtcd() {
+		list = append(list, "the mark is in the etcd that the image's policy names: whatever the hosts of such enclaves bring back, none of them signs against another")
+	}
 	if v.nonce {
 		list = append(list, "the document was made after the nonce was chosen")
 	}
 	return list
+}
+
+// inEtcd reports whether an enclave of the expected image said that its mark is in etcd.
+func (v *Verified) inEtcd() bool {
+	return v.named && v.Statement.Ours && v.Statement.Claims.Store != ""
 }
 
 // provesNot returns what a reader could believe all the same.
@@ -170,7 +181,11 @@ func (v *Verified) provesNot() (list []string) {
 	} else if secret {
 		list = append(list, "that nobody has the material of the KMS key: `aws kms describe-key` says Origin AWS_KMS and MultiRegion false where AWS alone has it")
 	}
-	if key {
+	switch {
+	case key && v.inEtcd():
+		list = append(list, "that no enclave of an older image, without etcd, signs with the key: KMS must not admit one",
+			"that nobody set back that etcd: compare store and start over time")
+	case key:
 		list = append(list, "that no second enclave runs with an older state: compare boot, sequence and mark over time")
 	}
 	if v.Doc.PCRs[3] == nil || slices.Equal(v.Doc.PCRs[3], make([]byte, 48)) {

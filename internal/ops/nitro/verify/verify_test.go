@@ -113,6 +113,9 @@ func TestVerifyPurposes(t *testing.T) {
 		"created":   {claims.Claims{Purpose: claims.PurposeCreate, Boot: boot, Chain: "c", KeyType: "ed25519", Key: key, Origin: "generated", Seq: 5, Mark: "0/0/none"}, "+ the key was made inside that enclave", "its wrapped form says so"},
 		"new state": {claims.Claims{Purpose: claims.PurposeState, Boot: boot, Chain: "c", KeyType: "ed25519", Key: key, Origin: "generated", Seq: 5, Mark: "9/all/all"}, "made a new state for the key above", "+ the key was made inside"},
 		"imported":  {claims.Claims{Purpose: claims.PurposeCreate, Boot: boot, Chain: "c", KeyType: "ed25519", Key: key, Origin: "imported"}, "copies may exist", "made inside that enclave"},
+		"in etcd":   {claims.Claims{Purpose: claims.PurposeAttest, Boot: boot, Chain: "c", KeyType: "ed25519", Key: key, Origin: "generated", Seq: 5, Mark: "9/0/prevote", Store: "AAAAAAAAAAA"}, "+ the mark is in the etcd that the image's policy names", "that no second enclave runs"},
+		"set back":  {claims.Claims{Purpose: claims.PurposeAttest, Boot: boot, Chain: "c", KeyType: "ed25519", Key: key, Origin: "generated", Seq: 5, Mark: "9/0/prevote", Store: "AAAAAAAAAAA"}, "store       etcd, AAAAAAAAAAA: ", "+ the key was made inside"},
+		"on a host": {claims.Claims{Purpose: claims.PurposeAttest, Boot: boot, Chain: "c", KeyType: "ed25519", Key: key, Origin: "generated", Seq: 5, Mark: "9/0/prevote"}, "- that no second enclave runs with an older state", "etcd"},
 		"long":      {claims.Claims{Purpose: claims.PurposeAttest, Boot: boot, Chain: "c", KeyType: "ml_dsa_65", Key: claims.EncodeKey(make([]byte, 1952)), Origin: "generated"}, "public key  sha256:", "bech32"},
 	} {
 		data, err := tt.claims.Encode()
@@ -126,7 +129,7 @@ func TestVerifyPurposes(t *testing.T) {
 		}
 		// Without an image nothing is said about the key, whatever the document says.
 		v.named = false
-		if text := reported(t, v); strings.Contains(text, "+ an enclave of the expected image") || strings.Contains(text, "+ the key was made") {
+		if text := reported(t, v); strings.Contains(text, "+ an enclave of the expected image") || strings.Contains(text, "+ the key was made") || strings.Contains(text, "+ the mark is in") {
 			t.Errorf("%s, of any image:\n%s", name, text)
 		}
 	}
