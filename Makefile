@@ -113,7 +113,7 @@ interop:
 
 nodes:
 	@echo "== real nodes"
-	@$(OPENBAO) PRIVYSEAL_REQUIRE_NODES=1 $(GO) test -count=1 -timeout 60m ./test/e2e
+	@$(ETCD) $(OPENBAO) PRIVYSEAL_REQUIRE_NODES=1 $(GO) test -count=1 -timeout 60m ./test/e2e
 
 # Other signers' own programs sign a real chain, and privyseal takes over: tmkms, built by
 # cargo, and a cluster of Horcrux. tmkms does so on a simulated YubiHSM, too. The tests of
@@ -131,8 +131,8 @@ test-peers:
 		line=$${etcd#v} && $(ETCD) PRIVYSEAL_ETCD_LINE=$${line%.*} $(GO) test -count=1 ./internal/etcd/... ./internal/etcdstore; } || exit 1; done
 	@echo "== tmkms and Horcrux, and privyseal in their place"
 	@cd test/peers && $(GO) vet ./... && $(GO) test -count=1 -timeout 60m ./...
-	@echo "== the witness, a YubiHSM, and privyseal inside the node, with every version"
-	@PRIVYSEAL_REQUIRE_NODES=1 PRIVYSEAL_EVERY_VERSION=1 $(GO) test -count=1 -timeout 60m -run 'TestWitness|TestInProcess|YubiHSM' ./test/e2e
+	@echo "== the witness, a YubiHSM, and privyseal inside the node, with every version; a thousand blocks on several hosts"
+	@$(ETCD) PRIVYSEAL_REQUIRE_NODES=1 PRIVYSEAL_EVERY_VERSION=1 $(GO) test -count=1 -timeout 60m -run 'TestWitness|TestInProcess|YubiHSM|TestSeveralHosts' ./test/e2e
 .PHONY: test-peers
 
 # The real enclave image, booted in QEMU, with a security module and a KMS of the

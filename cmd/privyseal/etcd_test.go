@@ -1,10 +1,12 @@
 package main
 
 import (
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -21,7 +23,10 @@ func TestEtcdScripts(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, script := range scripts {
-		t.Run(strings.TrimSuffix(filepath.Base(script), ".txtar"), func(t *testing.T) { playEtcd(t, script) })
+		t.Run(strings.TrimSuffix(filepath.Base(script), ".txtar"), func(t *testing.T) {
+			t.Parallel()
+			playEtcd(t, script)
+		})
 	}
 }
 
@@ -53,12 +58,20 @@ type etcdWorld struct {
 // into $ETCD, as words for a shell.
 func (w *etcdWorld) setup(env *testscript.Env) error {
 	var err error
-	for name, from := range map[string]string{"ca.pem": w.c.Signer.CA, "client.pem": w.c.Signer.Certificate, "client.key": w.c.Signer.Key} {
+	ours := w.c.CA.Client(w.t, "signer", func(c *x509.Certificate) { c.NotAfter = c.NotAfter.AddDate(1, 0, 0) })
+	for name, from := range map[string]string{"ca.pem": ours.CA, "client.pem": ours.Certificate, "client.key": ours.Key} {
 		text, readErr := os.ReadFile(from)
 		err = errors.Join(err, readErr, os.WriteFile(filepath.Join(env.WorkDir, name), text, 0o600))
 	}
 	for i, url := range w.c.Endpoints() {
 		env.Setenv(fmt.Sprintf("E%d", i+1), url)
+	}
+	env.Setenv("OTHER_CA", etcdtest.NewCA(w.t).File)
+	for name, of := range map[string]etcdtest.Files{
+		"SHORT": w.c.Signer, "EXPIRED": w.c.CA.Client(w.t, "signer", etcdtest.Expired), "NOBODY": w.c.CA.Client(w.t, "nobody"),
+		"EARLY": w.c.CA.Client(w.t, "signer", func(c *x509.Certificate) { c.NotBefore = c.NotBefore.AddDate(0, 0, 2) }),
+	} {
+		env.Setenv(name, strings.TrimSuffix(of.Certificate, ".pem"))
 	}
 	return err
 }
@@ -71,7 +84,8 @@ func host(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Setenv("PRIVYSEAL_RUN", ts.MkAbs("run-"+args[0]))
 }
 
-// etcd does something to the cluster: snapshot NAME, restore NAME, ctl ARGUMENT….
+// etcd does something to the cluster: snapshot NAME, restore NAME, kill N, start N, plain
+// VARIABLE (starts one of one member, without TLS), put FILE-WITH-KEY VALUE, ctl ARGUMENT….
 func (w *etcdWorld) etcd(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
 		ts.Fatalf("usage: etcd snapshot|restore|ctl …")
@@ -81,6 +95,18 @@ func (w *etcdWorld) etcd(ts *testscript.TestScript, neg bool, args []string) {
 		w.snapshots[args[1]] = w.c.Snapshot(w.t)
 	case "restore":
 		w.c.Restore(w.t, w.snapshots[args[1]], etcdtest.Restored{})
+	case "kill", "start":
+		n, err := strconv.Atoi(args[1])
+		ts.Check(err)
+		if args[0] == "kill" {
+			w.c.Kill(n - 1)
+		} else {
+			w.c.Restart(w.t, n-1)
+		}
+	case "plain":
+		ts.Setenv(args[1], etcdtest.Start(w.t, etcdtest.Options{Members: 1, Plain: true}).Endpoints()[0])
+	case "put": // the key is in a file
+		w.c.Ctl(w.t, "put", strings.TrimSpace(ts.ReadFile(args[1])), args[2])
 	case "ctl":
 		fmt.Fprint(ts.Stdout(), w.c.Ctl(w.t, args[1:]...))
 	default:

@@ -179,6 +179,7 @@ func (s *Store) keepFloor(ctx context.Context) error {
 // insist calls f on one way after the other, each of which has passed the fence, until f
 // returns no error, or one that is final.
 func (s *Store) insist(ctx context.Context, f func() error) error {
+	var before error
 	for n, start := 1, s.now(); ; n++ {
 		err := s.reach(ctx)
 		if err == nil {
@@ -187,9 +188,13 @@ func (s *Store) insist(ctx context.Context, f func() error) error {
 		if _, final := errors.AsType[*fault](err); err == nil || final || errors.Is(err, ErrRefused) {
 			return err
 		}
+		if ctx.Err() != nil && before != nil {
+			return before // this try did not have its time; the one before says what is wrong
+		}
 		if ctx.Err() != nil || s.now().Sub(start) > patience {
 			return err
 		}
+		before = err
 		s.pause(ctx, n)
 	}
 }

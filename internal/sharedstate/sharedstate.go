@@ -97,8 +97,14 @@ func (o open) Load(ctx context.Context) (watermark.Saved, error) {
 	return saved, o.state.place().explain(err)
 }
 
+// lookPatience is for how long a database is asked by who only looks: more than most
+// elections take, and less than an operator waits for.
+const lookPatience = 2 * time.Second
+
 // Inspect implements [provider.State].
 func (s Shared) Inspect(ctx context.Context) (provider.Info, error) {
+	ctx, cancel := context.WithTimeout(ctx, lookPatience)
+	defer cancel()
 	floor, err := filestore.Inspect(s.floor())
 	missing := errors.Is(err, filestore.ErrMissing)
 	if err != nil && !missing {

@@ -4,7 +4,6 @@ import (
 	"github.com/spf13/pflag"
 
 	"privyseal/internal/cli"
-	"privyseal/internal/etcd"
 	"privyseal/internal/etcdstore"
 	"privyseal/internal/provider"
 	"privyseal/internal/sharedmark"
@@ -16,7 +15,7 @@ import (
 func Store() provider.Store {
 	return provider.Store{
 		Name: "etcd",
-		Kind: kind(),
+		Kind: kind(), Check: check,
 		State: func(at provider.Place, id watermark.ID) provider.Kept {
 			c := at.Section.(*cluster).at(at.Path)
 			return sharedstate.Shared{
@@ -31,16 +30,4 @@ func Store() provider.Store {
 			return flags.Pick
 		},
 	}
-}
-
-// engine returns the way to a mark.
-func (c *cluster) engine(id watermark.ID) *etcdstore.Engine {
-	return etcdstore.New(etcdstore.Config{Dialer: c.dialer(), Endpoints: c.Endpoints, Key: etcdstore.Key(c.Prefix, id), Try: c.Try.Duration})
-}
-
-func (c *cluster) dialer() etcd.Dialer {
-	if c.plain() {
-		return etcd.Dialer{}
-	}
-	return etcd.Dialer{TLS: c.tls}
 }

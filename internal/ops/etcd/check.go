@@ -1,0 +1,257 @@
+package etcd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"privyseal/internal/cure"
+	"privyseal/internal/etcd"
+	"privyseal/internal/provider"
+)
+
+const (
+	checkPatience = 3 * time.Second // for one member
+	slowTrip      = 50 * time.Millisecond
+	renewBefore   = 14 * 24 * time.Hour
+	// keptRevisions are more than a cluster keeps that compacts itself every hour.
+	keptRevisions = 500_000
+)
+
+// page is where the steps of an operator stand.
+const page = "doc/several-hosts.md has the steps"
+
+// check adds rows about each cluster of the config.
+func check(ctx context.Context, r *provider.Report) {
+	tables := r.Config.Tables[table]
+	for _, name := range slices.Sorted(maps.Keys(tables)) {
+		c := &checked{Report: r, cluster: tables[name].(*cluster).at(r.Config.Path), line: r.Config.Line(table, name), name: "etcd " + name}
+		c.all(ctx)
+	}
+}
+
+// checked is a cluster that is looked at.
+type checked struct {
+	*provider.Report
+	*cluster
+	line int
+	name string
+	seen []member
+	user string // by which etcd knows us; "" without TLS
+}
+
+// member is what one has said.
+type member struct {
+	endpoint string
+	conn     *etcd.Conn
+	etcd.Status
+	took time.Duration
+}
+
+func (c *checked) add(v provider.Verdict, next, format string, args ...any) {
+	c.Add(v, c.line, c.name, fmt.Sprintf(format, args...), next)
+}
+
+func (c *checked) all(ctx context.Context) {
+	if !c.plain() && !c.certificate() {
+		return
+	}
+	for _, e := range c.Endpoints {
+		c.member(ctx, e)
+	}
+	defer func() {
+		for _, m := range c.seen {
+			m.conn.Close()
+		}
+	}()
+	if len(c.seen) == 0 || !c.oneCluster() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, checkPatience)
+	defer cancel()
+	for _, look := range []func(context.Context, member){c.members, c.alarms, c.space, c.compaction, c.permissions} {
+		look(ctx, c.seen[0])
+	}
+}
+
+// certificate looks at ours, and reports whether it can be used.
+func (c *checked) certificate() bool {
+	config, err := c.tls()
+	if err != nil {
+		c.add(provider.Bad, "", "%v", err)
+		return false
+	}
+	own := config.Certificates[0].Leaf
+	c.user = own.Subject.CommonName
+	now, day := time.Now(), "2006-01-02 15:04 MST"
+	switch left := own.NotAfter.Sub(now); {
+	case now.Before(own.NotBefore):
+		c.add(provider.Bad, "look at the clock of this host with `date`", "our certificate %s is valid from %s on, and it is %s", c.CertificateFile, own.NotBefore.UTC().Format(day), now.UTC().Format(day))
+	case left < 0:
+		c.add(provider.Bad, "put a new one in its place; no restart is needed", "our certificate %s ended at %s", c.CertificateFile, own.NotAfter.UTC().Format(day))
+	case left < renewBefore:
+		c.add(provider.Unsure, "put a new one in its place; no restart is needed", "our certificate %s ends at %s", c.CertificateFile, own.NotAfter.UTC().Format(day))
+	default:
+		c.add(provider.Good, "", "our certificate, of user %q, is valid until %s", c.user, own.NotAfter.UTC().Format(day))
+	}
+	return true
+}
+
+// member connects to one, and asks it how it is.
+func (c *checked) member(ctx context.Context, endpoint string) {
+	ctx, cancel := context.WithTimeoutCause(ctx, checkPatience, fmt.Errorf("no answer within %v", checkPatience))
+	defer cancel()
+	d := c.dialer()
+	conn, err := d.Dial(ctx, endpoint)
+	if err != nil {
+		c.add(provider.Bad, "", "%v", err)
+		return
+	}
+	m := member{endpoint: endpoint, conn: conn}
+	for range 3 { // the first call has to warm up
+		start := time.Now()
+		if m.Status, err = conn.Status(ctx); err != nil {
+			conn.Close()
+			c.add(provider.Bad, "", "%v", err)
+			return
+		}
+		m.took = time.Since(start)
+	}
+	c.seen = append(c.seen, m)
+	c.add(c.judge(&m))
+}
+
+// judge returns the row of a member that answers.
+func (c *checked) judge(m *member) (v provider.Verdict, next, format string, arg any) {
+	role, wrong := "follower", ""
+	switch {
+	case m.Learner:
+		v, role, wrong = provider.Bad, "learner", "; it serves nobody: leave it out of the endpoints"
+	case m.Leader == 0:
+		v, role, wrong = provider.Bad, "without a leader", "; it cannot reach a majority of the others"
+	case m.took > slowTrip:
+		v, wrong = provider.Unsure, "; a member nearby is faster"
+	case fault(m.Version) != "":
+		v, wrong = provider.Unsure, "; "+fault(m.Version)
+	default:
+		v = provider.Good
+	}
+	if m.Leader == m.Header.Member {
+		role = "leader"
+	}
+	return v, "", "%s", fmt.Sprintf("%s: etcd %s, %s, %s, answers in %v%s", m.endpoint, m.Version, role, size(m.Size), m.took.Round(10*time.Microsecond), wrong)
+}
+
+// repaired is the first version of each line without faults that matter here: old values
+// served as the newest ones (etcd issue 20418), and data lost in a crash.
+var repaired = map[string]int{"3.4": 42, "3.5": 28, "3.6": 9}
+
+// fault says what is wrong with a version.
+func fault(version string) string {
+	var major, minor, patch int
+	if n, _ := fmt.Sscanf(version, "%d.%d.%d", &major, &minor, &patch); n < 3 {
+		return "its version is not known here"
+	}
+	line := fmt.Sprintf("%d.%d", major, minor)
+	if needs, known := repaired[line]; known && patch < needs {
+		return fmt.Sprintf("before %s.%d etcd can serve an old value as the newest one: update it", line, needs)
+	}
+	if major < 3 || major == 3 && minor < 4 {
+		return "it is too old: update it"
+	}
+	return ""
+}
+
+// size writes a number of bytes for people.
+func size(n uint64) string {
+	if n < 1<<20 {
+		return fmt.Sprintf("%d KiB", n>>10)
+	}
+	return fmt.Sprintf("%d MiB", n>>20)
+}
+
+// oneCluster refuses endpoints of several clusters.
+func (c *checked) oneCluster() bool {
+	for _, m := range c.seen[1:] {
+		if first := c.seen[0]; m.Header.Cluster != first.Header.Cluster {
+			c.add(provider.Bad, "leave one of them out of the endpoints", "%s is of cluster %016x, and %s of cluster %016x", first.endpoint, first.Header.Cluster, m.endpoint, m.Header.Cluster)
+			return false
+		}
+	}
+	return true
+}
+
+// members looks at how many there are.
+func (c *checked) members(ctx context.Context, m member) {
+	list, err := m.conn.Members(ctx)
+	if err != nil {
+		c.add(provider.Unsure, "", "who belongs to the cluster is not known: %v", err)
+		return
+	}
+	voters := 0
+	for _, of := range list.Members {
+		if !of.Learner {
+			voters++
+		}
+	}
+	switch {
+	case voters == 1:
+		c.add(provider.Unsure, "make it three members", "there is one member: if it or its disk is lost, nothing is signed any more")
+	case voters%2 == 0:
+		c.add(provider.Unsure, "make it three or five members", "there are %d members, which stand no more losses than %d", voters, voters-1)
+	case len(c.Endpoints) < voters:
+		c.add(provider.Unsure, "name them all in endpoints", "there are %d members, and %s here", voters, cure.Count(len(c.Endpoints), "endpoint"))
+	default:
+		c.add(provider.Good, "", "%d members, of which %d may be lost", voters, voters/2)
+	}
+}
+
+// alarms looks for those that stop every write.
+func (c *checked) alarms(ctx context.Context, m member) {
+	list, err := m.conn.Alarms(ctx)
+	if err != nil {
+		c.add(provider.Unsure, "", "whether there are alarms is not known: %v", err)
+		return
+	}
+	for _, a := range list.Alarms {
+		next := page
+		if a.Kind == "NOSPACE" {
+			next = "compact, defragment each member, and then disarm the alarm; " + page
+		}
+		c.add(provider.Bad, next, "member %016x has raised the alarm %s: nothing can be signed", a.Member, a.Kind)
+	}
+}
+
+// space looks at how full the database is. Before 3.6 a member does not say its quota.
+func (c *checked) space(_ context.Context, m member) {
+	if m.Quota > 0 && m.Size > m.Quota/10*8 {
+		c.add(provider.Unsure, "have etcd compact by itself, and defragment it; "+page, "the database has %s of at most %s: when it is full, nothing is signed", size(m.Size), size(m.Quota))
+	}
+}
+
+// compaction looks whether old values go.
+func (c *checked) compaction(ctx context.Context, m member) {
+	now := m.Header.Revision
+	if now <= keptRevisions {
+		return
+	}
+	_, err := m.conn.Range(ctx, c.Prefix+"/", now-keptRevisions)
+	if e, answered := errors.AsType[*etcd.Error](err); err == nil || !answered || !strings.Contains(e.Message, "compacted") {
+		c.add(provider.Unsure, "start etcd with --auto-compaction-retention=1h", "values of %d revisions ago are still kept: the database grows until it is full", keptRevisions)
+	}
+}
+
+// permissions looks at what etcd lets our user do.
+func (c *checked) permissions(ctx context.Context, m member) {
+	if c.user == "" {
+		c.add(provider.Unsure, "", "without TLS etcd knows no users: whoever reaches it may change the mark")
+		return
+	}
+	for _, f := range rights(ctx, m.conn, c.user, c.Prefix) {
+		c.add(f.verdict, f.next, "%s", f.text)
+	}
+}

@@ -1,0 +1,312 @@
+package e2e
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"privyseal/internal/etcd/etcdtest"
+	"privyseal/internal/key/yubihsm/yubihsmtest"
+	"privyseal/internal/pubkey"
+	"privyseal/test/e2e/rig"
+)
+
+// Three hosts of one validator of four, each with a signer, a YubiHSM and a node, share one
+// mark in etcd, while testdata/several-hosts.txt happens to them. The devices say what was
+// signed: never two messages at one place, and a precommit at each height. In `make
+// test-peers` there is more time between what happens, and it takes a thousand blocks.
+func TestSeveralHosts(t *testing.T) {
+	long := os.Getenv("PRIVYSEAL_EVERY_VERSION") == "1"
+	if !long {
+		t.Parallel()
+	}
+	h := newHosts(t, long)
+	text, err := os.ReadFile("testdata/several-hosts.txt")
+	check(t, err)
+	check(t, h.nodes[5].WaitHeight(h.ctx, 6))
+	first := h.height()
+	h.ledger.listens.Store(true)
+	for line := range strings.Lines(string(text)) {
+		h.do(strings.TrimSpace(line))
+	}
+	h.judge(first, h.height())
+}
+
+// hosts are those that share a mark.
+type hosts struct {
+	t       *testing.T
+	ctx     context.Context
+	dir     string
+	etcd    *etcdtest.Cluster
+	hurt    int // the member that something happened to
+	long    bool
+	ledger  *ledger
+	key     pubkey.Key
+	signers []*rig.Signer
+	nodes   []*rig.Node // ours, and those of the other validators
+}
+
+const hostsChain = "several-1"
+
+func newHosts(t *testing.T, long bool) *hosts {
+	t.Helper()
+	h := &hosts{t: t, long: long, ctx: within(t, 10*time.Minute), dir: newDir(t), etcd: etcdtest.Start(t, etcdtest.Options{}),
+		ledger: &ledger{oracle: oracle{signed: map[place][]byte{}}}}
+	nodes, err := rig.InitNetwork(h.ctx, "v0.38.26", filepath.Join(h.dir, "net"), 4, 2)
+	need(t, err)
+	// The first validator, and the two that are none, are the nodes of our key.
+	h.nodes = []*rig.Node{nodes[0], nodes[4], nodes[5], nodes[1], nodes[2], nodes[3]}
+	check(t, os.WriteFile(filepath.Join(h.dir, "password"), []byte("four"), 0o600))
+	var seed [32]byte
+	rand.Read(seed[:])
+	for i := range 3 {
+		h.addHost(i, sha256.Sum256(seed[:]))
+	}
+	var text []byte
+	h.key, text = showKey(h.ctx, t, h.signers[0])
+	for i, n := range h.nodes {
+		if long { // a commit waits for the slowest as long as the disks of this machine need
+			check(t, n.Configure("consensus", "timeout_commit", "150ms"))
+		}
+		check(t, n.EditGenesis(func(g *rig.Genesis) {
+			g.SetChainID(hostsChain)
+			g.SetValidator(0, text, string(h.key.Type()))
+			g.EnableVoteExtensions()
+		}))
+		if i < 3 {
+			startNode(t, n, "unix://"+h.socket(i))
+		} else {
+			startNode(t, n, "")
+		}
+	}
+	return h
+}
+
+func (h *hosts) socket(i int) string { return filepath.Join(h.dir, fmt.Sprint(i+1, ".sock")) }
+
+// addHost makes and starts a signer: the first one makes the state, the others join it.
+func (h *hosts) addHost(i int, secret [32]byte) {
+	h.t.Helper()
+	device := yubihsmtest.New(h.t, yubihsmtest.Options{Signs: h.ledger.made})
+	device.ProvisionAuth(h.t, signerAuth, "four", yubihsmtest.CanSignEdDSA)
+	device.Provision(h.t, yubihsmtest.Object{Type: yubihsmtest.AsymmetricKey, ID: 1, Algorithm: yubihsmtest.Ed25519, Capabilities: yubihsmtest.CanSignEdDSA}, secret[:])
+	// What a host remembers of its signers is another host's business.
+	own := filepath.Join(h.dir, fmt.Sprint("privyseal-", i+1))
+	check(h.t, os.WriteFile(own, fmt.Appendf(nil, "#!/bin/sh\nPRIVYSEAL_RUN=%s exec %s \"$@\"\n", own+"-run", program), 0o700))
+	args := []string{"--provider", "yubihsm", "--yubihsm-take", "--yubihsm-key-id", "1", "--yubihsm-auth-key", fmt.Sprint(signerAuth),
+		"--yubihsm-password-file", filepath.Join(h.dir, "password"), "--yubihsm-device", device.URL(), "--yes", "--store", "etcd",
+		"--etcd-ca-file", h.etcd.Signer.CA, "--etcd-certificate-file", h.etcd.Signer.Certificate, "--etcd-key-file", h.etcd.Signer.Key}
+	for n, urls := 0, h.etcd.Endpoints(); n < len(urls); n++ {
+		args = append(args, "--etcd-endpoints", urls[(i+n)%len(urls)]) // each has another member first
+	}
+	if i == 0 {
+		args = append(args, "--fresh-state")
+	} else {
+		args = append(args, "--join-state")
+	}
+	s, err := rig.InitSigner(h.ctx, own, filepath.Join(h.dir, fmt.Sprint("signer-", i+1)), hostsChain, []string{"unix://" + h.socket(i)}, args...)
+	check(h.t, err)
+	h.signers = append(h.signers, s)
+	startSigner(h.t, s)
+}
+
+// height is that of a validator that is not ours.
+func (h *hosts) height() int64 {
+	height, err := h.nodes[5].Height(h.ctx)
+	check(h.t, err)
+	return height
+}
+
+// await waits for blocks.
+func (h *hosts) await(more int64) {
+	h.t.Helper()
+	check(h.t, h.nodes[5].WaitHeight(h.ctx, h.height()+more))
+}
+
+// do does a line of the plan.
+func (h *hosts) do(line string) {
+	h.t.Helper()
+	if line == "" || strings.HasPrefix(line, "#") {
+		return
+	}
+	h.ledger.event(line)
+	words := strings.Fields(line)
+	if n, err := strconv.ParseInt(words[0], 10, 64); err == nil {
+		if h.long {
+			n *= 25
+		}
+		h.await(n)
+		return
+	}
+	last := words[len(words)-1]
+	switch {
+	case strings.Contains(line, "etcd"):
+		h.member(line, last)
+	case words[0] == "signer" && last == "killed":
+		s := h.signers[number(h.t, words[1])]
+		check(h.t, s.Signal(os.Kill))
+		<-s.Done()
+	case words[0] == "signer":
+		check(h.t, h.signers[number(h.t, words[1])].Start())
+	case words[0] == "node" && last == "killed":
+		n := h.nodes[number(h.t, words[1])]
+		check(h.t, n.Signal(os.Kill))
+		<-n.Done()
+	case words[0] == "node":
+		i := number(h.t, words[1])
+		check(h.t, h.nodes[i].StartUntilUp(h.ctx, "unix://"+h.socket(i)))
+	default:
+		h.t.Fatalf("what is %q?", line)
+	}
+}
+
+func number(t *testing.T, word string) int {
+	n, err := strconv.Atoi(word)
+	check(t, err)
+	return n - 1
+}
+
+// member does something to a member of etcd.
+func (h *hosts) member(line, last string) {
+	if last == "killed" || last == "hangs" {
+		if h.hurt = h.etcd.Leader(h.t); strings.Contains(line, "follower") {
+			h.hurt = h.etcd.Follower(h.t)
+		}
+	}
+	switch last {
+	case "killed":
+		h.etcd.Kill(h.hurt)
+	case "starts":
+		h.etcd.Restart(h.t, h.hurt)
+	case "hangs":
+		h.etcd.Pause(h.t, h.hurt)
+	default:
+		h.etcd.Continue(h.t, h.hurt)
+	}
+}
+
+// judge compares what was signed, and what the chain has of it, with what has to be.
+func (h *hosts) judge(first, last int64) {
+	h.t.Helper()
+	signed := countCommits(h.ctx, h.t, h.nodes[5], h.key, first+1, last)
+	// A vote waits for an election in etcd, and others make blocks meanwhile.
+	if total := last - first - 1; h.long && signed*100 < total*99 {
+		h.t.Errorf("our validator is in %d of %d commits", signed, total)
+	}
+	h.t.Logf("our validator is in %d of %d commits", signed, last-first-1)
+	for _, height := range h.ledger.judge(h.t, first+1, last) {
+		h.explain(height)
+	}
+}
+
+// explain logs what the signers said at a height.
+func (h *hosts) explain(height int64) {
+	for i, s := range h.signers {
+		log, err := os.ReadFile(s.Log)
+		check(h.t, err)
+		for line := range strings.Lines(string(log)) {
+			if strings.Contains(line, fmt.Sprintf(`"height":%d,`, height)) {
+				h.t.Logf("signer %d: %s", i+1, strings.TrimSpace(line))
+			}
+		}
+	}
+}
+
+// ledger knows each signature that a device has made, and when.
+type ledger struct {
+	oracle
+
+	mu     sync.Mutex
+	seen   map[place]bool
+	at     []time.Time // of the first signature at each place
+	events []event
+}
+
+type event struct {
+	what string
+	when time.Time
+}
+
+func (l *ledger) made(key uint16, message []byte) {
+	if p, ok := placeOf(message); ok && p.kind > 0 {
+		l.mu.Lock()
+		if l.seen == nil {
+			l.seen = map[place]bool{}
+		}
+		if !l.seen[p] {
+			l.seen[p] = true
+			l.at = append(l.at, time.Now())
+		}
+		l.mu.Unlock()
+	}
+	l.oracle.made(key, message)
+}
+
+func (l *ledger) event(what string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.events = append(l.events, event{what, time.Now()})
+}
+
+// judge fails on two messages at one place, and on heights without a precommit, which it
+// returns. A node that lags behind by an election sees the precommits of others before it
+// comes to its own prevote, and leaves that out.
+func (l *ledger) judge(t *testing.T, first, last int64) (missing []int64) {
+	t.Helper()
+	l.oracle.mu.Lock()
+	defer l.oracle.mu.Unlock()
+	if len(l.wrong) > 0 {
+		t.Errorf("%q", l.wrong)
+	}
+	steps := map[int64]uint64{}
+	for p := range l.signed {
+		steps[int64(p.height)] |= 1 << p.kind
+	}
+	prevotes := 0
+	for height := first; height < last; height++ {
+		if steps[height]&(1<<1) != 0 {
+			prevotes++
+		}
+		if steps[height]&(1<<2) == 0 {
+			t.Errorf("no precommit was signed at height %d", height)
+			missing = append(missing, height)
+		}
+	}
+	t.Logf("%d messages were signed, at %d of %d heights a prevote", len(l.signed), prevotes, last-first)
+	l.table(t)
+	return missing
+}
+
+// table logs the longest time without a signature at a new step after each event.
+func (l *ledger) table(t *testing.T) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	worst := map[string]time.Duration{}
+	for i, e := range l.events {
+		end := time.Now()
+		for _, next := range l.events[i+1:] {
+			if next.when.Sub(e.when) > 0 && !strings.HasSuffix(next.what, " more") {
+				end = next.when
+				break
+			}
+		}
+		before := e.when
+		for _, at := range l.at {
+			if at.After(e.when) && at.Before(end) {
+				worst[e.what] = max(worst[e.what], at.Sub(before))
+				before = at
+			}
+		}
+	}
+	for what, gap := range worst {
+		t.Logf("%-32s longest time without a new signature: %v", what, gap.Round(time.Millisecond))
+	}
+}
