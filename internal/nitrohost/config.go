@@ -24,9 +24,8 @@ type Config struct {
 	// policy, where it is not a service of this host.
 	KMS         policy.Endpoint
 	Credentials Source
-	// Etcd are the members, host:port, that the enclave is connected to; TLS ends inside.
-	// Optional: only an image whose policy names an etcd asks for them.
-	Etcd   []string
+	// Etcd is what an enclave needs whose policy names an etcd, and nil for others.
+	Etcd   *Etcd
 	Chains []Chain
 	// LogLevel is the enclave's: debug, info, warn or error.
 	LogLevel string
@@ -37,6 +36,15 @@ type Config struct {
 	// Up is called when an enclave was found or launched, and when it is gone.
 	// Optional.
 	Up func(bool)
+}
+
+// Etcd is how the enclave reaches the etcd that its policy names. TLS ends inside.
+type Etcd struct {
+	Endpoints []string // https://HOST:PORT
+	Key       []byte   // the client's, wrapped
+	// Certificate returns the client's certificate as it is now, PEM. It is asked often: a
+	// renewed one goes to the enclave soon.
+	Certificate func() ([]byte, error)
 }
 
 // Source finds credentials of AWS that may use the KMS key.
@@ -53,7 +61,9 @@ type Chain struct {
 	Nodes             []Node
 	// Store keeps the records of the enclave. Nobody else writes to it; closing it
 	// stays with the caller, after Run has returned.
-	Store    watermark.Store
+	Store watermark.Store
+	// StateID is what the enclave calls those records, if not ID.
+	StateID  watermark.ID
 	Observer Observer
 	// Closed says why the enclave may not reach its nodes now; nil: it may. A
 	// connection that stands ends when Cut is closed. Both are optional.

@@ -59,6 +59,9 @@ type talk struct {
 	boot     string    // of the enclave, its own
 	heard    time.Time // of the last answer
 	accepted bool      // it is ours
+
+	healthy     bool   // all could sign at some boot
+	certificate []byte // of the client of etcd, as the last boot had it
 }
 
 func (t *talk) run(ctx context.Context) (err error) {
@@ -132,6 +135,9 @@ func (t *talk) keep(ctx context.Context) error {
 			if err := t.hello(ctx); err != nil {
 				return err
 			}
+			if t.renewed() {
+				boot.Reset(0)
+			}
 			poll.Reset(t.poll)
 			soon = false
 		}
@@ -143,11 +149,14 @@ func (t *talk) keep(ctx context.Context) error {
 // signed later needs none.
 func (t *talk) bootAll(ctx context.Context) (healthy bool, err error) {
 	creds, missing := t.Credentials.Credentials(ctx)
+	req := t.request(creds)
+	if req.Etcd, err = t.bootEtcd(); err != nil {
+		return t.unchanged(err), nil
+	}
 	// Also without credentials: an enclave whose keys are open needs none.
-	reply, err := t.call(ctx, hostlink.Request{Boot: t.request(creds)})
+	reply, err := t.call(ctx, hostlink.Request{Boot: req})
 	if refused, ok := errors.AsType[*hostlink.RefusedError](err); ok {
-		t.refuse(errors.Join(refused, missing))
-		return false, nil
+		return t.unchanged(errors.Join(refused, missing)), nil
 	}
 	if err != nil || ctx.Err() != nil {
 		return false, errors.Join(err, ctx.Err())
@@ -167,7 +176,45 @@ func (t *talk) bootAll(ctx context.Context) (healthy bool, err error) {
 		}
 		t.tell(c, answers[id].KeyType, answers[id].Public, problem)
 	}
+	t.healthy = t.healthy || healthy
 	return healthy, nil
+}
+
+// unchanged reports why a boot came to nothing. It returns true if the enclave signs on with
+// what it had before.
+func (t *talk) unchanged(err error) bool {
+	if t.healthy {
+		t.once.warn(t.Log, "the enclave goes on with the certificate of etcd that it has", err)
+		return true
+	}
+	t.refuse(err)
+	return false
+}
+
+// bootEtcd returns what a boot says of etcd, with the certificate of now.
+func (t *talk) bootEtcd() (*hostlink.BootEtcd, error) {
+	if t.Etcd == nil {
+		return nil, nil
+	}
+	certificate, err := t.Etcd.Certificate()
+	if err != nil {
+		return nil, err
+	}
+	t.certificate = certificate
+	return &hostlink.BootEtcd{Endpoints: t.Etcd.Endpoints, Key: t.Etcd.Key, Certificate: certificate}, nil
+}
+
+// renewed reports whether there is another certificate than the last boot had. One that
+// cannot be read is not: it may be half written.
+func (t *talk) renewed() bool {
+	if t.Etcd == nil {
+		return false
+	}
+	now, err := t.Etcd.Certificate()
+	if err != nil {
+		t.once.warn(t.Log, "cannot read the client's certificate of etcd, going on with the last one", err)
+	}
+	return err == nil && !bytes.Equal(now, t.certificate)
 }
 
 // problemOf returns why the enclave cannot sign for a chain.

@@ -83,7 +83,11 @@ func newHost(c Config, p pace) (*Host, error) {
 			ch.nodes[cc.Nodes[i].Name] = &cc.Nodes[i]
 		}
 		h.chains[cc.ID.ChainID] = ch
-		h.states[cc.ID] = &hostlink.Keeper{ID: cc.ID, Store: cc.Store, Acked: cc.Observer.Acked}
+		state := cc.ID
+		if cc.StateID != (watermark.ID{}) {
+			state = cc.StateID
+		}
+		h.states[state] = &hostlink.Keeper{ID: state, Store: cc.Store, Acked: cc.Observer.Acked}
 	}
 	return h, nil
 }

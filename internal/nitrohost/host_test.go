@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -13,6 +14,7 @@ import (
 
 	"privyseal/internal/hostlink"
 	"privyseal/internal/secret"
+	"privyseal/internal/watermark"
 )
 
 const launchCall = "run-enclave --eif-path /images/our.eif --memory 64 --cpu-count 2 --enclave-name privyseal-main"
@@ -470,5 +472,102 @@ func TestDebugModeIsForRunOnly(t *testing.T) {
 	}
 	if err := l.Stop(t.Context(), e.ID); err == nil {
 		t.Error("stopped twice")
+	}
+}
+
+// A renewed certificate of etcd goes to the enclave soon; one that cannot be read, or that
+// the enclave does not take, leaves it alone. At the first boot both are why nothing is
+// signed.
+func TestCertificateIsRenewed(t *testing.T) {
+	m := newMachine(t)
+	boots := make(chan *hostlink.Boot, 100)
+	m.guestsAre(func(g *guest) {
+		g.boots = boots
+		g.answer = func(b *hostlink.Boot) hostlink.Reply {
+			if string(b.Etcd.Certificate) == "of another key" {
+				return hostlink.Reply{Error: "not one of the client key"}
+			}
+			return hostlink.Reply{Status: &hostlink.Status{Boot: g.bootID, Policy: g.policy[:],
+				Chains: []hostlink.ChainStatus{{ID: "chain-1", KeyType: "tendermint/PubKeyEd25519", Public: []byte{9}}}}}
+		}
+	})
+	var text atomic.Pointer[string]
+	read := make(chan string, 1<<16)
+	say := func(s string) { text.Store(&s) }
+	say("")
+	s := m.setup()
+	s.config.Etcd = &Etcd{Endpoints: []string{"https://10.0.0.1:2379"}, Key: []byte("wrapped"), Certificate: func() ([]byte, error) {
+		now := *text.Load()
+		read <- now
+		if now == "" {
+			return nil, errors.New("no certificate is there")
+		}
+		return []byte(now), nil
+	}}
+	until := func(want string) {
+		for now := range read {
+			if now == want {
+				return
+			}
+		}
+	}
+	booted := func(want string) {
+		t.Helper()
+		for range 3 { // at a poll, for the boot, and at the next poll
+			until(want)
+		}
+		if len(boots) == 0 {
+			t.Fatalf("not booted with %s", want)
+		}
+		b := <-boots
+		if b.Etcd == nil || string(b.Etcd.Certificate) != want || string(b.Etcd.Key) != "wrapped" || len(b.Etcd.Endpoints) != 1 {
+			t.Errorf("booted with %+v, not %s", b.Etcd, want)
+		}
+	}
+	s.run(t, quick)
+	s.w.says(t, "no certificate is there")
+	say("of another key")
+	s.w.says(t, "not one of the client key")
+	say("first")
+	s.w.signs(t)
+	for b := range boots {
+		if string(b.Etcd.Certificate) == "first" {
+			break
+		}
+	}
+	say("")
+	for range 3 {
+		until("")
+	}
+	say("of another key")
+	booted("of another key")
+	say("second")
+	booted("second")
+	for range 3 {
+		until("second")
+	}
+	s.w.mu.Lock()
+	defer s.w.mu.Unlock()
+	if last := s.w.status[len(s.w.status)-1]; !strings.HasPrefix(last, "signs with") || len(boots) > 0 {
+		t.Errorf("the status is %q, and there were %d more boots", last, len(boots))
+	}
+	if log := s.logs.String(); strings.Count(log, "goes on with the certificate of etcd that it has") != 1 || strings.Count(log, "going on with the last one") != 1 {
+		t.Errorf("the log:\n%s", log)
+	}
+}
+
+// A chain whose records the enclave calls otherwise, as those of a floor, has them under
+// that name, and under no other.
+func TestStateOfAnotherName(t *testing.T) {
+	m := newMachine(t)
+	s := m.setup()
+	floor := watermark.ID{ChainID: "chain-1", Key: [32]byte{6}}
+	s.config.Chains[0].StateID = floor
+	h, err := newHost(s.config, quick)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(h.states) != 1 || h.states[floor] == nil || h.states[floor].ID != floor {
+		t.Errorf("the states are %v", h.states)
 	}
 }

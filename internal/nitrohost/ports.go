@@ -39,7 +39,7 @@ func (h *Host) ports() []port {
 		{hostlink.KMSPort, maxKMS, h.kms},
 		{hostlink.LogPort, 4, h.logs},
 	}
-	if len(h.Etcd) > 0 {
+	if h.Etcd != nil {
 		ports = append(ports, port{hostlink.EtcdPort, 4 + 2*len(h.Chains), h.etcd})
 	}
 	return ports
@@ -172,32 +172,35 @@ func (n *Node) dial(ctx context.Context) (vsock.Conn, error) {
 	return c, nil
 }
 
-// etcd connects the enclave to a member of etcd that the config names.
 func (h *Host) etcd(ctx context.Context, conn vsock.Conn) {
+	h.ended("the enclave asks for a member of etcd", ProxyEtcd(ctx, conn, h.Etcd.Endpoints))
+}
+
+// ProxyEtcd connects the enclave to the member of etcd that it asks for, which has to be one
+// of the endpoints, and copies until both ends are done. Where a member cannot be reached,
+// the enclave is told, and goes to another one.
+func ProxyEtcd(ctx context.Context, conn vsock.Conn, endpoints []string) error {
 	conn.SetDeadline(time.Now().Add(helloTimeout))
 	hello, err := hostlink.ReadEtcdHello(conn)
 	if err != nil {
-		h.ended("malformed request of the enclave for a member of etcd", err)
-		return
+		return err
 	}
-	if !slices.Contains(h.Etcd, hello.Address) {
+	if !slices.Contains(endpoints, "https://"+hello.Address) {
 		err := fmt.Errorf("no member %.100q of etcd in the config", hello.Address)
-		h.ended("the enclave asks for a member of etcd that it was not given", err)
-		h.ended("", hostlink.AnswerNode(conn, err))
-		return
+		return errors.Join(err, hostlink.AnswerNode(conn, err))
 	}
 	outside, err := (&net.Dialer{Timeout: dial.Timeout}).DialContext(ctx, "tcp", hello.Address)
 	answerErr := hostlink.AnswerNode(conn, err)
 	if err != nil {
-		return // the enclave goes to another one, and reports
+		return answerErr
 	}
 	defer outside.Close()
 	if answerErr != nil {
-		return
+		return answerErr
 	}
 	conn.SetDeadline(time.Time{})
 	defer context.AfterFunc(ctx, func() { outside.Close() })()
-	h.ended("", vsock.Pipe(conn, outside.(*net.TCPConn)))
+	return vsock.Pipe(conn, outside.(*net.TCPConn))
 }
 
 // maxKMS is how many connections to KMS an enclave has at once: it keeps one

@@ -584,7 +584,10 @@ func TestMembersOfEtcd(t *testing.T) {
 	}()
 	m := newMachine(t)
 	s := m.setup()
-	s.config.Etcd = []string{member.Addr().String(), closed.Addr().String()}
+	s.config.Etcd = &Etcd{
+		Endpoints:   []string{"https://" + member.Addr().String(), "https://" + closed.Addr().String()},
+		Certificate: func() ([]byte, error) { return []byte("certificate"), nil },
+	}
 	g := m.launched(s)
 
 	conn := g.mustDial(hostlink.EtcdPort)
@@ -617,7 +620,7 @@ func TestPorts(t *testing.T) {
 	serves := func(c Config) bool {
 		return slices.ContainsFunc((&Host{Config: c}).ports(), func(p port) bool { return p.number == hostlink.EtcdPort })
 	}
-	if serves(Config{}) || !serves(Config{Etcd: []string{"127.0.0.1:2379"}}) {
+	if serves(Config{}) || !serves(Config{Etcd: &Etcd{}}) {
 		t.Error("the port of etcd is served without one, or not with one")
 	}
 }
