@@ -55,10 +55,11 @@ func (w *Guard) Signed(m watermark.Mark, sig []byte) {
 	}
 }
 
-// Begin notes the mark that was loaded.
-func (w *Guard) Begin(m watermark.Mark) {
+// Begin notes the mark that was loaded, and how a shared one is loaded again, nil for any
+// other.
+func (w *Guard) Begin(m watermark.Mark, load witness.Load) {
 	if watch := w.watch.Load(); watch != nil {
-		watch.Begin(m)
+		watch.Begin(m, load)
 	}
 }
 

@@ -102,7 +102,7 @@ func (d *Daemon) rewatch(ctx context.Context, c *chain) {
 	// First the swap, then the mark: what is signed between the two is known to one.
 	c.watch.Store(next)
 	c.unwatch()
-	c.Begin(c.signer.Last().Mark)
+	c.Begin(c.signer.Last().Mark, c.load())
 	c.Run(ctx)
 }
 

@@ -152,8 +152,7 @@ type Kept struct {
 	// removes them, if the state is as Create made it.
 	Files []string
 	// Shared says that signers of other hosts raise the mark too, all at the same time. Else
-	// the state is one signer's. A witness does not know such signers yet: it takes a block
-	// that one of them has signed for a proof of a duplicate, and ends the chain.
+	// the state is one signer's.
 	Shared bool
 }
 

@@ -2,28 +2,64 @@ package witness
 
 import (
 	"bytes"
+	"context"
+	"fmt"
 	"time"
 
 	"privyseal/internal/watermark"
 )
 
 // judge looks at the votes of our validator in a commit. final says that no vote
-// will be added to it.
-func (s *source) judge(c Commit, final bool) {
-	ours := 0
+// will be added to it. After an error the commit has to be judged again.
+func (s *source) judge(ctx context.Context, c Commit, final bool) error {
+	foreign := 0
 	for _, v := range c.Votes {
 		signBytes := c.signBytes(v)
 		if !s.w.c.Verify(signBytes, v.Signature) {
 			s.lie("claims a signature of ours that does not verify", c.Height)
 			continue
 		}
-		ours++
 		m := watermark.Mark{Height: c.Height, Round: c.Round, Step: watermark.StepPrecommit, SignBytes: signBytes}
-		s.w.judgeOne(m, v, s.addr)
+		if err := s.w.reach(ctx, m); err != nil {
+			return fmt.Errorf("cannot tell whose the signature of our key at height %d is: %w", c.Height, err)
+		}
+		if !s.w.judgeOne(m, v, s.addr) {
+			foreign++
+		}
 	}
 	if final {
-		s.w.looked(c.Height, ours == 0)
+		s.w.looked(c.Height, foreign == 0)
 	}
+	return nil
+}
+
+// loadTime bounds a look at a shared mark.
+const loadTime = time.Second
+
+// reach loads a shared mark where that may explain a precommit of our key: whoever shares it
+// raises it before he signs. The lock is not held meanwhile.
+func (w *Watch) reach(ctx context.Context, m watermark.Mark) error {
+	w.mu.Lock()
+	load := w.load
+	if _, found, _ := w.made.find(m); found || !w.newest.Less(m) {
+		load = nil
+	}
+	w.mu.Unlock()
+	if load == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, loadTime)
+	defer cancel()
+	now, err := load(ctx, m)
+	if err != nil {
+		return err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.newest.Less(now) {
+		w.newest = now
+	}
+	return nil
 }
 
 // looked notes a height whose final commit was looked at, and whether it is without us.
@@ -40,39 +76,65 @@ func (w *Watch) looked(height int64, without bool) {
 	}
 }
 
-// judgeOne judges a precommit that our key has signed.
-func (w *Watch) judgeOne(m watermark.Mark, v Vote, addr string) {
+// judgeOne judges a precommit that our key has signed, and reports whether a signer that
+// shares our mark has made it, since we began.
+func (w *Watch) judgeOne(m watermark.Mark, v Vote, addr string) (shared bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	var proves bool
 	var ours signed
 	if w.phase == quarantined && m.Height > w.startTip {
-		// Who signed before us may have been in the middle of the next height.
-		proves = m.Height > w.startTip+1 && !time.Unix(v.Timestamp.Seconds, 0).Before(w.begun.Add(-clockSlack))
+		if shared = w.accounted(m); !shared {
+			proves = w.isNew(m, time.Unix(v.Timestamp.Seconds, 0))
+		}
 	} else {
 		ours, proves = w.unexplained(m)
 	}
-	if !proves {
-		return
+	if proves {
+		w.stop(Proof{
+			ChainID: w.c.ChainID, Height: m.Height, Round: m.Round, Phase: w.phase.String(), SignBytes: m.SignBytes, Signature: v.Signature,
+			Ours: ours.mark.SignBytes, OursSignature: ours.sig, Witness: addr, Found: time.Now(),
+		})
 	}
-	w.stop(Proof{
-		ChainID: w.c.ChainID, Height: m.Height, Round: m.Round, Phase: w.phase.String(), SignBytes: m.SignBytes, Signature: v.Signature,
-		Ours: ours.mark.SignBytes, OursSignature: ours.sig, Witness: addr, Found: time.Now(),
-	})
+	return shared
+}
+
+// isNew reports whether a precommit in a quarantine was made after it began. Who signed
+// before us may have been in the middle of the next height; and below a shared mark, which
+// is above the chain that a slow witness shows, stands what others had made by then.
+func (w *Watch) isNew(m watermark.Mark, at time.Time) bool {
+	if w.load != nil && m.Less(w.mark) {
+		return at.After(w.begun.Add(clockSlack))
+	}
+	return m.Height > w.startTip+1 && !at.Before(w.begun.Add(-clockSlack))
+}
+
+// accounted reports whether a precommit is one by which the shared mark was raised since we
+// began, or what it was at then. Not all below the mark is: after an adoption that may be far
+// above the chain, and somebody else may be signing there.
+func (w *Watch) accounted(m watermark.Mark) bool {
+	switch {
+	case w.load == nil || m.Less(w.mark):
+		return false
+	case !w.mark.Less(m):
+		return bytes.Equal(w.mark.SignBytes, m.SignBytes)
+	}
+	return m.Less(w.newest) || !w.newest.Less(m) && bytes.Equal(w.newest.SignBytes, m.SignBytes)
 }
 
 // unexplained reports whether neither the mark that was loaded nor what was signed
 // since explains a precommit, and what we have signed there.
 func (w *Watch) unexplained(m watermark.Mark) (ours signed, yes bool) {
-	switch {
-	case m.Height < w.judgeFrom || m.Less(w.mark):
-		return signed{}, false // ours, as far as anybody can know
-	case !w.mark.Less(m): // at the mark
-		return signed{mark: w.mark}, len(w.mark.SignBytes) > 0 && !bytes.Equal(w.mark.SignBytes, m.SignBytes)
-	}
 	s, found, known := w.made.find(m)
-	if found {
+	switch {
+	case m.Height < w.judgeFrom:
+		return signed{}, false // ours, as far as anybody can know
+	case found && w.mark.Less(m):
 		return s, !bytes.Equal(s.mark.SignBytes, m.SignBytes)
+	case m.Less(w.newest):
+		return signed{}, false
+	case !w.newest.Less(m): // at the mark
+		return signed{mark: w.newest}, len(w.newest.SignBytes) > 0 && !bytes.Equal(w.newest.SignBytes, m.SignBytes)
 	}
 	return signed{}, known
 }

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"privyseal/internal/watermark"
 )
 
 // How many commits are looked at, at most: at the first look from the mark on, and of the
@@ -92,10 +94,13 @@ func (s *source) poll(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		s.judge(c, false)
+		if err := s.judge(ctx, c, false); err != nil {
+			return err
+		}
 		if err := s.lookBack(ctx, status.Height); err != nil {
 			return err
 		}
+		s.w.refresh(ctx, status.Height)
 		s.seen = status.Height
 		s.noteTip(status.Height, status.CatchingUp, c.BlockTime)
 		return nil
@@ -134,7 +139,9 @@ func (s *source) lookBack(ctx context.Context, tip int64) error {
 		if err != nil {
 			return err
 		}
-		s.judge(c, true)
+		if err := s.judge(ctx, c, true); err != nil {
+			return err
+		}
 	}
 	s.next = tip
 	return nil
@@ -161,6 +168,18 @@ func (s *source) noteTip(tip int64, catchingUp bool, blockTime time.Time) {
 	if !catchingUp && tip > w.expected {
 		w.expected, w.expectedAt = tip, at
 		w.publish()
+	}
+}
+
+// refresh loads a shared mark while requests are held back, before a tip is noted: if others
+// have brought it as far as the chain, nothing is left out after the start. Where that
+// fails, the older one makes us more careful.
+func (w *Watch) refresh(ctx context.Context, tip int64) {
+	w.mu.Lock()
+	held := w.phase == waiting || w.phase == quarantined
+	w.mu.Unlock()
+	if held {
+		w.reach(ctx, watermark.Mark{Height: tip})
 	}
 }
 

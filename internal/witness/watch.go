@@ -72,6 +72,8 @@ type Watch struct {
 	phase   phase
 	sources []*source
 	mark    watermark.Mark // as it was loaded
+	newest  watermark.Mark // of a shared one: as it was loaded last
+	load    Load           // nil: it is not shared
 	begun   time.Time
 	changed chan struct{} // closed when the bounds change while requests are held
 	// tip is the newest height of all witnesses, tipAt when it was new; expected is
@@ -207,7 +209,7 @@ func (w *Watch) open(warning string) {
 		// The height that the chain works on may have been signed, unless the mark
 		// has gone as far as the chain.
 		w.floor = w.tip
-		if w.mark.Height < w.tip {
+		if w.newest.Height < w.tip {
 			w.floor = w.tip + 1
 		}
 	}

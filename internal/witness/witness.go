@@ -5,6 +5,8 @@
 // A witness is not trusted. What counts is a signature of our key, which nobody can
 // forge, and a tip, which only makes us more careful: it says up to which height
 // nothing is signed after a start, and above which height nothing is signed at all.
+// Where signers of several hosts share the mark, what one of them has made is ours too: the
+// mark says so, which is loaded before anything is called a proof.
 // A witness can hide a signature, and can pretend a tip, which costs blocks after a
 // start; it cannot make us sign anything.
 //
@@ -53,13 +55,19 @@ func New(c Config) (*Watch, error) {
 	return w, nil
 }
 
-// Begin notes the mark that was loaded. The time of the start runs from here.
-func (w *Watch) Begin(mark watermark.Mark) {
+// Begin notes the mark that was loaded. The time of the start runs from here. Where other
+// signers share the mark, load returns one that is no older than the moment of the call;
+// elsewhere it is nil.
+func (w *Watch) Begin(mark watermark.Mark, load Load) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.mark, w.begun = mark, time.Now()
+	w.mark, w.newest, w.load, w.begun = mark, mark, load, time.Now()
 	w.publish()
 }
+
+// Load returns a shared mark as it is now, at least up to one that is asked for, if there is
+// any such. It may be called by several goroutines at once, and ends with ctx.
+type Load func(ctx context.Context, upTo watermark.Mark) (watermark.Mark, error)
 
 // Bounds returns what the witnesses let pass now. It never blocks.
 func (w *Watch) Bounds() watermark.Bounds { return *w.bounds.Load() }

@@ -163,6 +163,11 @@ func (b *lockedBuffer) String() string {
 
 func watch(t *testing.T, mark watermark.Mark, edit func(*Config), addrs ...string) *world {
 	t.Helper()
+	return watchShared(t, mark, nil, edit, addrs...)
+}
+
+func watchShared(t *testing.T, mark watermark.Mark, load Load, edit func(*Config), addrs ...string) *world {
+	t.Helper()
 	w := &world{t: t, proofs: make(chan Proof, 10), passed: make(chan struct{}, 10), log: &lockedBuffer{}}
 	c := Config{
 		ChainID: chainID, Addrs: addrs, Address: ourAddress, Verify: ourVerify,
@@ -180,7 +185,7 @@ func watch(t *testing.T, mark watermark.Mark, edit func(*Config), addrs ...strin
 	if b := w.Bounds(); b.Hold == "" {
 		t.Error("open before it runs")
 	}
-	w.Begin(mark)
+	w.Begin(mark, load)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() { defer close(done); w.Run(ctx) }()

@@ -103,6 +103,7 @@ func (h *hosts) addHost(i int, secret [32]byte) {
 	check(h.t, os.WriteFile(own, fmt.Appendf(nil, "#!/bin/sh\nPRIVYSEAL_RUN=%s exec %s \"$@\"\n", own+"-run", program), 0o700))
 	args := []string{"--provider", "yubihsm", "--yubihsm-take", "--yubihsm-key-id", "1", "--yubihsm-auth-key", fmt.Sprint(signerAuth),
 		"--yubihsm-password-file", filepath.Join(h.dir, "password"), "--yubihsm-device", device.URL(), "--yes", "--store", "etcd",
+		"--witness", "http://" + h.nodes[3].RPC, "--witness", "http://" + h.nodes[i].RPC,
 		"--etcd-ca-file", h.etcd.Signer.CA, "--etcd-certificate-file", h.etcd.Signer.Certificate, "--etcd-key-file", h.etcd.Signer.Key}
 	for n, urls := 0, h.etcd.Endpoints(); n < len(urls); n++ {
 		args = append(args, "--etcd-endpoints", urls[(i+n)%len(urls)]) // each has another member first

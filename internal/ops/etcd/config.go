@@ -52,10 +52,7 @@ var options = config.Options[cluster]{
 
 // kind is what a config has of etcd clusters.
 func kind() config.Kind {
-	return config.Kind{
-		Table: table, Noun: "an etcd cluster", Keys: options.Keys(), Decode: decode,
-		Refused: map[string]string{"witness": "is not for a state that several signers share: it does not know their signatures from those of somebody else"},
-	}
+	return config.Kind{Table: table, Noun: "an etcd cluster", Keys: options.Keys(), Decode: decode}
 }
 
 func decode(values map[string]any, fail func(key, wrong string)) config.Section {

@@ -96,7 +96,7 @@ func openNitroChain(ctx context.Context, d *daemon.Daemon, cc config.Chain, m *m
 		store.Close()
 		return nil, err
 	}
-	c.Begin(c.saved.Load().Mark)
+	c.Begin(c.saved.Load().Mark, nil)
 	c.store = store
 	return c, nil
 }

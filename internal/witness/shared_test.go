@@ -1,0 +1,164 @@
+package witness
+
+import (
+	"context"
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"privyseal/internal/watermark"
+)
+
+// store is a mark that others raise.
+type store struct {
+	mu     sync.Mutex
+	mark   watermark.Mark
+	broken bool
+	loads  int
+}
+
+func (s *store) load(ctx context.Context, upTo watermark.Mark) (watermark.Mark, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.loads++
+	if s.broken {
+		return watermark.Mark{}, errors.New("the store is broken on purpose")
+	}
+	return s.mark, nil
+}
+
+func (s *store) set(m watermark.Mark, broken bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.mark, s.broken = m, broken
+}
+
+// sharedStory is a watch whose mark others raise, and a chain.
+type sharedStory struct {
+	*world
+	t     *testing.T
+	n     *node
+	store *store
+	now   time.Time
+}
+
+// TestShared plays testdata/shared.txt.
+func TestShared(t *testing.T) {
+	text, err := os.ReadFile("testdata/shared.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	stories := strings.Split(string(text), "\nstory ")[1:]
+	for _, story := range stories {
+		name, lines, _ := strings.Cut(story, "\n")
+		t.Run(strings.ReplaceAll(name, "/", " "), func(t *testing.T) {
+			t.Parallel()
+			s := &sharedStory{t: t, store: &store{}, now: time.Now(), n: newNode(t, 0)}
+			for i, line := range strings.Split(lines, "\n") {
+				if words := strings.Fields(line); len(words) > 0 && words[0] != "#" {
+					s.do(fmt.Sprintf("line %d: %s", i+1, line), words)
+				}
+			}
+		})
+	}
+}
+
+// mark reads a mark: a height, and after a colon nil for a precommit of no block, floor for
+// a mark without bytes.
+func (s *sharedStory) mark(word string) watermark.Mark {
+	text, kind, _ := strings.Cut(word, ":")
+	height, err := strconv.ParseInt(text, 10, 64)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	switch {
+	case height == 0:
+		return watermark.Mark{}
+	case kind == "nil":
+		return precommit(height, 3, s.now)
+	case kind == "floor":
+		return watermark.Floor(height)
+	}
+	return precommit(height, 2, s.now)
+}
+
+func (s *sharedStory) do(where string, words []string) {
+	s.t.Helper()
+	number := func(i int) int64 {
+		n, err := strconv.ParseInt(words[i], 10, 64)
+		if err != nil {
+			s.t.Fatalf("%s: %v", where, err)
+		}
+		return n
+	}
+	switch words[0] {
+	case "chain": // HEIGHT
+		s.n.set(func(n *node) { n.tip = number(1) })
+	case "voted": // HEIGHT by a twin or anybody, before it begins
+		s.n.set(func(n *node) {
+			n.commits[number(1)] = []sigJSON{sign(ourKey, fmt.Sprintf("%X", ourAddress[:]), number(1), 2, s.now)}
+		})
+	case "start": // MARK [quarantine]
+		var edit func(*Config)
+		if len(words) > 2 {
+			edit = quarantine
+		}
+		if s.store.mark.IsZero() {
+			s.store.set(s.mark(words[1]), false)
+		}
+		s.world = watchShared(s.t, s.mark(words[1]), s.store.load, edit, s.n.URL)
+	case "store": // MARK [broken]
+		s.store.set(s.mark(words[1]), len(words) > 2)
+	case "signed": // MARK, by us
+		s.Signed(s.mark(words[1]), []byte("sig"))
+	case "block": // ours | nil | without | later, a block that the chain makes, and what is in it of our key
+		key, flag, at := ourKey, 2, s.now
+		switch words[1] {
+		case "nil":
+			flag = 3
+		case "without":
+			key, flag = ed25519.PrivateKey(nil), 0
+		case "later":
+			at = s.now.Add(time.Hour)
+		}
+		s.n.grow(1, key, flag, at)
+	case "signs": // above HEIGHT
+		if b := s.until(where, isOpen); b.Floor != number(2) {
+			s.t.Fatalf("%s: above %d", where, b.Floor)
+		}
+	case "waits":
+		s.quarantined()
+	case "passes":
+		<-s.passed
+		s.until(where, isOpen)
+	case "judged": // HEIGHT
+		s.tip(number(1))
+	case "stops": // HEIGHT
+		if p := s.found(number(1)); p.Height != number(1) {
+			s.t.Fatalf("%s: %+v", where, p)
+		}
+	case "fails": // until the witness says that the store fails
+		s.untilLog(where, "cannot tell whose the signature of our key")
+	case "loads": // N at most
+		if n := s.store.loads; int64(n) > number(1) {
+			s.t.Fatalf("%s: %d", where, n)
+		}
+	default:
+		s.t.Fatalf("what is %s?", where)
+	}
+}
+
+func (s *sharedStory) untilLog(where, text string) {
+	s.t.Helper()
+	for deadline := time.Now().Add(time.Minute); !strings.Contains(s.log.String(), text); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) || isStopped(s.Bounds()) {
+			s.t.Fatalf("%s: %s", where, s.log)
+		}
+	}
+}
