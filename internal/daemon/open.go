@@ -18,7 +18,6 @@ import (
 	"privyseal/internal/session"
 	"privyseal/internal/signer"
 	"privyseal/internal/watermark"
-	"privyseal/internal/witness"
 )
 
 // open loads the keys and states of all chains. A chain that fails is reported to
@@ -224,22 +223,6 @@ func (c *chain) openState(ctx context.Context, d *Daemon, standby bool) error {
 	c.Begin(s.Last().Mark, c.load())
 	c.monitor.Ready(ShownKey(pub, cc.Provider), s.Last)
 	return nil
-}
-
-// load returns how a witness loads the mark, nil where signers of other hosts do not share
-// it. What this one has seen already takes no turn from a signature.
-func (c *chain) load() witness.Load {
-	if !c.shared {
-		return nil
-	}
-	s := c.signer
-	return func(ctx context.Context, upTo watermark.Mark) (watermark.Mark, error) {
-		if last := s.Last().Mark; !last.Less(upTo) {
-			return last, nil
-		}
-		saved, err := s.Reload(ctx)
-		return saved.Mark, err
-	}
 }
 
 // pubKeyOf returns a public key as nodes are told it.

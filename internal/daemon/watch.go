@@ -11,6 +11,7 @@ import (
 	"privyseal/internal/cure"
 	"privyseal/internal/monitor"
 	"privyseal/internal/pubkey"
+	"privyseal/internal/watermark"
 	"privyseal/internal/witness"
 )
 
@@ -104,6 +105,22 @@ func (d *Daemon) rewatch(ctx context.Context, c *chain) {
 	c.unwatch()
 	c.Begin(c.signer.Last().Mark, c.load())
 	c.Run(ctx)
+}
+
+// load returns how a witness loads the mark, nil where signers of other hosts do not share
+// it. What this one has seen already takes no turn from a signature.
+func (c *chain) load() witness.Load {
+	if !c.shared {
+		return nil
+	}
+	s := c.signer
+	return func(ctx context.Context, upTo watermark.Mark) (watermark.Mark, error) {
+		if last := s.Last().Mark; !last.Less(upTo) {
+			return last, nil
+		}
+		saved, err := s.Reload(ctx)
+		return saved.Mark, err
+	}
 }
 
 // anotherSigner says what a proof means, and what has to be done. The mark has to be

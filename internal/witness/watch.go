@@ -1,6 +1,7 @@
 package witness
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -61,6 +62,10 @@ type Config struct {
 	Proved func(Proof)
 	Log    *slog.Logger
 }
+
+// Load returns a shared mark as it is now, at least up to one that is asked for, if there is
+// any such. It may be called by several goroutines at once, and ends with ctx.
+type Load func(ctx context.Context, upTo watermark.Mark) (watermark.Mark, error)
 
 // Watch watches one chain. Its methods are safe for concurrent use.
 type Watch struct {

@@ -65,10 +65,6 @@ func (w *Watch) Begin(mark watermark.Mark, load Load) {
 	w.publish()
 }
 
-// Load returns a shared mark as it is now, at least up to one that is asked for, if there is
-// any such. It may be called by several goroutines at once, and ends with ctx.
-type Load func(ctx context.Context, upTo watermark.Mark) (watermark.Mark, error)
-
 // Bounds returns what the witnesses let pass now. It never blocks.
 func (w *Watch) Bounds() watermark.Bounds { return *w.bounds.Load() }
 
