@@ -121,15 +121,18 @@ func (s *Signer) record(ctx context.Context, req watermark.Mark, e *Event, accep
 }
 
 // current sees to it that the mark is known, and known well enough to judge a request
-// for a height. Where others raise it too, what looks far ahead of the mark may be far
-// ahead of our memory of it: then it is loaded once a request, which asked notes.
+// for a height. Where others raise it too, what looks far ahead of the mark, or is more than
+// the bucket has, may be ahead of our memory of it alone: then it is loaded once a request,
+// which asked notes.
 func (s *Signer) current(ctx context.Context, height int64, asked *bool) error {
 	if !s.loaded {
 		if err := s.load(ctx); err != nil {
 			return err
 		}
 	}
-	if !s.c.Shared || *asked || height-s.last.Mark.Height <= 1 || s.bounds().Hold != "" {
+	b, last := s.bounds(), s.last.Mark
+	near := height-last.Height <= 1 && s.heights.Affords(last, height, b, time.Now())
+	if !s.c.Shared || *asked || near || b.Hold != "" {
 		return nil
 	}
 	*asked = true

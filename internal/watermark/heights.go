@@ -157,6 +157,11 @@ func (h *Heights) leap(last Mark, b Bounds, now time.Time) int64 {
 	return int64(h.levelAt(now))
 }
 
+// Affords reports whether a request may raise the height of last that far now.
+func (h *Heights) Affords(last Mark, height int64, b Bounds, now time.Time) bool {
+	return height-last.Height <= h.leap(last, b, now)
+}
+
 func (h *Heights) leapDetail(last, m Mark, allowed int64) string {
 	if last.IsZero() {
 		return fmt.Sprintf("the first height of a fresh state is at most %d", allowed)
