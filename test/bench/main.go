@@ -54,6 +54,7 @@ var sections = []struct {
 	{"yubihsm", (*bench).slow},
 	{"clients", (*bench).clients},
 	{"vault", (*bench).vault},
+	{"etcd", (*bench).etcd},
 }
 
 // names returns the names of all sections, as -only has them.

@@ -33,6 +33,16 @@ func atMost(bound float64, what string, measured samples, percent int, reference
 	}
 }
 
+// beside returns a row that compares a percentile, and asks for nothing.
+func beside(what string, measured samples, percent int, reference string, base samples) row {
+	r := atMost(0, what, measured, percent, reference, base)
+	r.bound, r.ok = "-", true
+	return r
+}
+
+// both returns p50 and p99.
+func both(s samples) string { return micros(s.p(50)) + " and " + micros(s.p(99)) }
+
 func printTable(w io.Writer, rows []row) error {
 	missed := 0
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
