@@ -55,6 +55,8 @@ var sections = []struct {
 	{"clients", (*bench).clients},
 	{"vault", (*bench).vault},
 	{"etcd", (*bench).etcd},
+	{"hosts", (*bench).hosts},
+	{"gaps", (*bench).gaps},
 }
 
 // names returns the names of all sections, as -only has them.

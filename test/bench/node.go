@@ -20,13 +20,20 @@ import (
 // and a precommit for a block at each height.
 type node struct {
 	chain  string
-	listen *net.UnixListener
+	listen listener
+	secure func(net.Conn) (net.Conn, error) // nil: it needs nothing
 	conn   net.Conn
 	r      *bufio.Reader
 	key    ed25519.PublicKey
 	decode func(payload []byte) (privval.Response, error)
 	height int64 // of the next vote
 	kind   privval.Kind
+}
+
+// listener is a net.UnixListener or a net.TCPListener.
+type listener interface {
+	net.Listener
+	SetDeadline(time.Time) error
 }
 
 // newNode listens on the socket of the chain.
@@ -43,6 +50,11 @@ func (n *node) accept() error {
 	conn, err := n.listen.Accept()
 	if err != nil {
 		return fmt.Errorf("the signer does not come: %w", err)
+	}
+	if n.secure != nil {
+		if conn, err = n.secure(conn); err != nil {
+			return err
+		}
 	}
 	n.conn, n.r = conn, bufio.NewReader(conn)
 	return nil
