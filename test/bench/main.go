@@ -57,6 +57,7 @@ var sections = []struct {
 	{"etcd", (*bench).etcd},
 	{"hosts", (*bench).hosts},
 	{"gaps", (*bench).gaps},
+	{"distance", (*bench).distance},
 }
 
 // names returns the names of all sections, as -only has them.

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync/atomic"
+	"time"
 )
 
 // Options say what cluster it is; the zero value is one of three members of the newest
@@ -19,6 +20,8 @@ type Options struct {
 	Line    string   // such as "3.6"; unless said that of PRIVYSEAL_ETCD_LINE, or the newest
 	Plain   bool     // neither TLS nor users
 	Flags   []string // of each member, beside ours; the last one counts
+	// Apart is how much later what one member sends another arrives; 0: at once.
+	Apart time.Duration
 }
 
 // Cluster is a cluster that runs until Stop. Members are numbered from 0.
@@ -33,6 +36,7 @@ type Cluster struct {
 	options   Options
 	token     string
 	members   []*member
+	links     []*longLink // to members from the others
 	prefixes  atomic.Int64
 }
 
@@ -64,9 +68,26 @@ func (c *Cluster) found() error {
 		if m.certificate, err = c.CA.server(c.host, "127.0.0.1"); err != nil {
 			return err
 		}
+		if err := c.reach(m); err != nil {
+			return err
+		}
 		c.members = append(c.members, m)
 	}
 	return c.run(c.all(), "--initial-cluster-state", "new")
+}
+
+// reach sets by what address the others reach a member.
+func (c *Cluster) reach(m *member) error {
+	m.reached = m.peer
+	if c.options.Apart == 0 {
+		return nil
+	}
+	l, err := newLink(c.host, m.peer, c.options.Apart)
+	if err == nil {
+		m.reached = l.addr()
+		c.links = append(c.links, l)
+	}
+	return err
 }
 
 func (c *Cluster) all() (list []int) {
@@ -118,7 +139,7 @@ func (c *Cluster) begin(i int, flags ...string) error {
 	m := c.members[i]
 	args := []string{"--name", m.name, "--data-dir", m.data(), "--log-outputs", "stderr", "--logger", "zap",
 		"--listen-client-urls", c.url(m.client), "--advertise-client-urls", c.url(m.client),
-		"--listen-peer-urls", c.url(m.peer), "--initial-advertise-peer-urls", c.url(m.peer),
+		"--listen-peer-urls", c.url(m.peer), "--initial-advertise-peer-urls", c.url(m.reached),
 		"--initial-cluster", c.initial(c.members), "--initial-cluster-token", c.token,
 		"--strict-reconfig-check=false", "--heartbeat-interval", "50", "--election-timeout", "500"}
 	if !c.options.Plain {
@@ -142,7 +163,7 @@ func (c *Cluster) url(hostport string) string {
 func (c *Cluster) initial(members []*member) string {
 	var list []string
 	for _, m := range members {
-		list = append(list, m.name+"="+c.url(m.peer))
+		list = append(list, m.name+"="+c.url(m.reached))
 	}
 	return strings.Join(list, ",")
 }
@@ -178,4 +199,8 @@ func (c *Cluster) Stop() {
 	for _, m := range c.members {
 		m.kill()
 	}
+	for _, l := range c.links {
+		l.close()
+	}
+	c.links = nil
 }

@@ -19,6 +19,7 @@ const patience = time.Minute
 // member is one etcd, which runs or does not.
 type member struct {
 	name, client, peer string // the last two are host:port
+	reached            string // by the others: peer, or what leads there
 	dir                string
 	certificate        Files
 

@@ -41,7 +41,7 @@ func (c *Cluster) Restore(t testing.TB, snapshot string, r Restored) {
 			t.Fatal(err)
 		}
 		args := []string{"snapshot", "restore", snapshot, "--name", m.name, "--data-dir", m.data(),
-			"--initial-cluster", c.initial(c.members), "--initial-cluster-token", c.token, "--initial-advertise-peer-urls", c.url(m.peer)}
+			"--initial-cluster", c.initial(c.members), "--initial-cluster-token", c.token, "--initial-advertise-peer-urls", c.url(m.reached)}
 		if r.Bump != 0 {
 			args = append(args, "--bump-revision", fmt.Sprint(r.Bump), "--mark-compacted")
 		}
@@ -126,7 +126,7 @@ func (c *Cluster) Join(t testing.TB, i int) {
 			peers = append(peers, other)
 		}
 	}
-	if _, err := c.ctl(up, "member", "add", m.name, "--peer-urls", c.url(m.peer)); err != nil {
+	if _, err := c.ctl(up, "member", "add", m.name, "--peer-urls", c.url(m.reached)); err != nil {
 		t.Fatal(err)
 	}
 	if err := c.run([]int{i}, "--initial-cluster-state", "existing", "--initial-cluster", c.initial(peers)); err != nil {
