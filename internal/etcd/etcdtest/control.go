@@ -59,6 +59,18 @@ func (c *Cluster) Continue(t testing.TB, i int) {
 	c.members[i].paused = false
 }
 
+// Away returns the URL of a member that is so far away: what is sent either way arrives
+// that much later. It is there until the test ends.
+func (c *Cluster) Away(t testing.TB, member int, oneWay time.Duration) string {
+	t.Helper()
+	l, err := newLink(c.host, c.members[member].client, oneWay)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(l.close)
+	return c.url(l.addr())
+}
+
 // until waits for what another program does and announces to nobody.
 func until(t testing.TB, what string, is func() bool) {
 	t.Helper()

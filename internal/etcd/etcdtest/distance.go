@@ -4,21 +4,8 @@ import (
 	"io"
 	"net"
 	"sync"
-	"testing"
 	"time"
 )
-
-// Away returns the URL of a member that is so far away: what is sent either way arrives
-// that much later. It is there until the test ends.
-func (c *Cluster) Away(t testing.TB, member int, oneWay time.Duration) string {
-	t.Helper()
-	l, err := newLink(c.host, c.members[member].client, oneWay)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(l.close)
-	return c.url(l.addr())
-}
 
 // longLink carries bytes to an address, and back, each after the same time.
 type longLink struct {
