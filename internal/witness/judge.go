@@ -21,6 +21,7 @@ func (s *source) judge(ctx context.Context, c Commit, final bool) error {
 		}
 		m := watermark.Mark{Height: c.Height, Round: c.Round, Step: watermark.StepPrecommit, SignBytes: signBytes}
 		if err := s.w.reach(ctx, m); err != nil {
+			s.w.unjudged(c.Height)
 			return fmt.Errorf("cannot tell whose the signature of our key at height %d is: %w", c.Height, err)
 		}
 		if !s.w.judgeOne(m, v, s.addr) {
@@ -56,10 +57,26 @@ func (w *Watch) reach(ctx context.Context, m watermark.Mark) error {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.newest.Less(now) {
-		w.newest = now
+	if !w.newest.Less(now) {
+		return nil
+	}
+	w.newest = now
+	if _, found, _ := w.made.find(now); !found && now.Step == watermark.StepPrecommit && len(now.SignBytes) > 0 {
+		w.made.add(now, nil) // by one of us: its bytes count also when the mark has gone on
 	}
 	return nil
+}
+
+// unjudged notes that a witness answers, that the chain goes on, and that a commit has to be
+// judged again: until then nothing of that ends a quarantine.
+func (w *Watch) unjudged(height int64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	now := time.Now()
+	w.unjudgedAt, w.answered, w.quietFrom, w.judgedAt = now, now, now, now
+	if height > w.tip {
+		w.tip, w.tipAt = height, now
+	}
 }
 
 // looked notes a height whose final commit was looked at, and whether it is without us.
@@ -103,23 +120,30 @@ func (w *Watch) judgeOne(m watermark.Mark, v Vote, addr string) (shared bool) {
 // before us may have been in the middle of the next height; and below a shared mark, which
 // is above the chain that a slow witness shows, stands what others had made by then.
 func (w *Watch) isNew(m watermark.Mark, at time.Time) bool {
-	if w.load != nil && m.Less(w.mark) {
+	switch {
+	case w.load != nil && m.Less(w.mark):
 		return at.After(w.begun.Add(clockSlack))
+	case w.load != nil && m.Less(w.newest) && len(w.newest.SignBytes) == 0:
+		return false // others may have signed it, before the mark was raised over it
 	}
 	return m.Height > w.startTip+1 && !at.Before(w.begun.Add(-clockSlack))
 }
 
 // accounted reports whether a precommit is one by which the shared mark was raised since we
-// began, or what it was at then. Not all below the mark is: after an adoption that may be far
-// above the chain, and somebody else may be signing there.
+// began, or what it was at then. Not all below the mark is: after an adoption, or where an
+// operator has raised it since, that may be far above the chain, and somebody else may be
+// signing there.
 func (w *Watch) accounted(m watermark.Mark) bool {
+	s, found, _ := w.made.find(m)
 	switch {
 	case w.load == nil || m.Less(w.mark):
 		return false
-	case !w.mark.Less(m):
+	case same(w.mark, m):
 		return bytes.Equal(w.mark.SignBytes, m.SignBytes)
+	case found:
+		return bytes.Equal(s.mark.SignBytes, m.SignBytes)
 	}
-	return m.Less(w.newest) || !w.newest.Less(m) && bytes.Equal(w.newest.SignBytes, m.SignBytes)
+	return m.Less(w.newest) && len(w.newest.SignBytes) > 0
 }
 
 // unexplained reports whether neither the mark that was loaded nor what was signed
@@ -129,15 +153,18 @@ func (w *Watch) unexplained(m watermark.Mark) (ours signed, yes bool) {
 	switch {
 	case m.Height < w.judgeFrom:
 		return signed{}, false // ours, as far as anybody can know
-	case found && w.mark.Less(m):
+	case same(w.mark, m):
+		return signed{mark: w.mark}, len(w.mark.SignBytes) > 0 && !bytes.Equal(w.mark.SignBytes, m.SignBytes)
+	case found:
 		return s, !bytes.Equal(s.mark.SignBytes, m.SignBytes)
-	case m.Less(w.newest):
+	case !w.newest.Less(m):
 		return signed{}, false
-	case !w.newest.Less(m): // at the mark
-		return signed{mark: w.newest}, len(w.newest.SignBytes) > 0 && !bytes.Equal(w.newest.SignBytes, m.SignBytes)
 	}
 	return signed{}, known
 }
+
+// same reports whether two marks are for one height, round and step.
+func same(a, b watermark.Mark) bool { return !a.Less(b) && !b.Less(a) }
 
 // lie counts a claim that is not true, and says so once in a while.
 func (s *source) lie(what string, height int64) {

@@ -13,7 +13,8 @@ import (
 // block a second, and far more than a witness lags.
 const memorySize = 256
 
-// memory holds the last precommits of this process.
+// memory holds the last precommits of this process, and those that it has found in a shared
+// mark.
 type memory struct {
 	mu     sync.Mutex
 	marks  [memorySize]signed

@@ -2,9 +2,9 @@ package witness
 
 import (
 	"context"
-	"crypto/ed25519"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"strconv"
 	"strings"
@@ -100,9 +100,14 @@ func (s *sharedStory) do(where string, words []string) {
 	switch words[0] {
 	case "chain": // HEIGHT
 		s.n.set(func(n *node) { n.tip = number(1) })
-	case "voted": // HEIGHT by a twin or anybody, before it begins
+	case "voted": // MARK by a twin or anybody, before it begins
 		s.n.set(func(n *node) {
-			n.commits[number(1)] = []sigJSON{sign(ourKey, fmt.Sprintf("%X", ourAddress[:]), number(1), 2, s.now)}
+			flag := 2
+			if strings.HasSuffix(words[1], ":nil") {
+				flag = 3
+			}
+			height := s.mark(words[1]).Height
+			n.commits[height] = []sigJSON{sign(ourKey, fmt.Sprintf("%X", ourAddress[:]), height, flag, s.now)}
 		})
 	case "start": // MARK [quarantine]
 		var edit func(*Config)
@@ -117,17 +122,12 @@ func (s *sharedStory) do(where string, words []string) {
 		s.store.set(s.mark(words[1]), len(words) > 2)
 	case "signed": // MARK, by us
 		s.Signed(s.mark(words[1]), []byte("sig"))
-	case "block": // ours | nil | without | later, a block that the chain makes, and what is in it of our key
-		key, flag, at := ourKey, 2, s.now
-		switch words[1] {
-		case "nil":
-			flag = 3
-		case "without":
-			key, flag = ed25519.PrivateKey(nil), 0
-		case "later":
-			at = s.now.Add(time.Hour)
-		}
-		s.n.grow(1, key, flag, at)
+	case "block": // blocks that the chain makes at once, and what is in them of our key
+		s.n.set(func(n *node) {
+			for _, word := range words[1:] {
+				s.block(n, word)
+			}
+		})
 	case "signs": // above HEIGHT
 		if b := s.until(where, isOpen); b.Floor != number(2) {
 			s.t.Fatalf("%s: above %d", where, b.Floor)
@@ -145,6 +145,23 @@ func (s *sharedStory) do(where string, words []string) {
 		}
 	case "fails": // until the witness says that the store fails
 		s.untilLog(where, "cannot tell whose the signature of our key")
+	case "clean": // N heights count for the quarantine
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if n := len(s.clean); int64(n) != number(1) {
+			s.t.Fatalf("%s: %d", where, n)
+		}
+	case "silent": // for so long that it would end any quarantine
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.quietFrom, s.judgedAt = s.quietFrom.Add(-time.Hour), s.judgedAt.Add(-time.Hour)
+		if s.step(time.Now()); s.phase != quarantined {
+			s.t.Fatalf("%s: %v", where, s.phase)
+		}
+	case "later": // so long after a commit could not be judged that this holds nothing up
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.unjudgedAt = s.unjudgedAt.Add(-maxPause)
 	case "loads": // N at most
 		if n := s.store.loads; int64(n) > number(1) {
 			s.t.Fatalf("%s: %d", where, n)
@@ -154,11 +171,62 @@ func (s *sharedStory) do(where string, words []string) {
 	}
 }
 
+// block makes a block: with a precommit of ours, for nil, dated in an hour (later), or
+// without.
+func (s *sharedStory) block(n *node, word string) {
+	n.tip++
+	flag, at := 2, s.now
+	switch word {
+	case "nil":
+		flag = 3
+	case "later":
+		at = s.now.Add(time.Hour)
+	case "without":
+		return
+	}
+	n.commits[n.tip] = []sigJSON{sign(ourKey, fmt.Sprintf("%X", ourAddress[:]), n.tip, flag, at)}
+}
+
 func (s *sharedStory) untilLog(where, text string) {
 	s.t.Helper()
 	for deadline := time.Now().Add(time.Minute); !strings.Contains(s.log.String(), text); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) || isStopped(s.Bounds()) {
 			s.t.Fatalf("%s: %s", where, s.log)
+		}
+	}
+}
+
+// A commit that cannot be judged, because a shared mark cannot be loaded, is no silence, no
+// blindness and no clean block, and its height counts for what is signed after a start.
+func TestUnjudged(t *testing.T) {
+	const clean, quiet, blind, alone = "others show clean blocks", "others show nothing new", "others show no commit", "nobody else answers"
+	for _, name := range []string{clean, quiet, blind, alone} {
+		w, err := New(Config{
+			ChainID: chainID, Addrs: []string{"http://127.0.0.1:1"}, Verify: ourVerify, Quarantine: true, Log: slog.New(slog.DiscardHandler),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		long := time.Now().Add(-time.Hour)
+		w.phase, w.judged, w.tip = quarantined, 100, 100
+		w.quietFrom, w.answered, w.judgedAt = long, long, long
+		w.unjudged(102)
+		now := w.unjudgedAt.Add(maxPause)
+		switch name {
+		case clean:
+			w.clean = map[int64]bool{101: true, 102: true, 103: true}
+			now = now.Add(-time.Nanosecond)
+		case quiet:
+			w.answered, w.judgedAt = now, now
+		case blind:
+			w.answered, w.quietFrom = now, now
+		}
+		if w.step(now); w.phase != quarantined {
+			t.Errorf("%s: %v %s", name, w.phase, w.warning)
+		}
+		w.unjudged(101)
+		if w.open(""); w.floor != 103 {
+			t.Errorf("%s: signs above %d, and the chain is at 102", name, w.floor)
 		}
 	}
 }

@@ -95,10 +95,12 @@ type Watch struct {
 	quietFrom time.Time      // since when no new block came
 	judgedAt  time.Time      // when the final commit of a new height was last looked at
 	judged    int64          // the highest one of these
-	startTip  int64
-	lies      int
-	proof     *Proof
-	warning   string
+	// unjudgedAt is when a shared mark could last not be loaded to judge a commit.
+	unjudgedAt time.Time
+	startTip   int64
+	lies       int
+	proof      *Proof
+	warning    string
 }
 
 type phase int
@@ -178,6 +180,8 @@ func (w *Watch) stepWaiting(now time.Time) {
 
 func (w *Watch) stepQuarantine(now time.Time) {
 	switch quiet := now.Sub(w.quietFrom); {
+	case now.Sub(w.unjudgedAt) < maxPause:
+		// It will be judged, again and again.
 	case len(w.clean) >= QuarantineBlocks:
 		w.pass(fmt.Sprintf("%d new blocks have no signature of ours", len(w.clean)))
 	case quiet >= quarantineSilence && now.Sub(w.answered) < maxPause:
