@@ -8,7 +8,7 @@ import (
 // A request takes a round trip to a member that is away; a write takes one more where the
 // members are apart.
 func TestDistance(t *testing.T) {
-	const oneWay = 100 * time.Millisecond
+	const oneWay = 50 * time.Millisecond
 	c := Start(t, Options{Apart: oneWay})
 	leader := c.Leader(t)
 	for url, least := range map[string]time.Duration{
