@@ -88,6 +88,9 @@ func openNitroChain(ctx context.Context, d *daemon.Daemon, cc config.Chain, m *m
 		}
 		c.Acked(last)
 	}
+	if err == nil {
+		err = watchable(cc, state)
+	}
 	if err != nil {
 		store.Close()
 		return nil, err
@@ -99,6 +102,16 @@ func openNitroChain(ctx context.Context, d *daemon.Daemon, cc config.Chain, m *m
 	c.Begin(c.saved.Load().Mark, nil)
 	c.store = store
 	return c, nil
+}
+
+// watchable refuses a witness where signers of other hosts raise the mark too. This host
+// cannot load it: it would take each block of theirs for a proof of a duplicate, and end the
+// chain.
+func watchable(cc config.Chain, state provider.Kept) error {
+	if !state.Shared || len(cc.Witness) == 0 {
+		return nil
+	}
+	return fmt.Errorf("cannot have a witness for chain %s: several signers share its state, %s, which only the enclave can read, so this host does not know their signatures from those of somebody else; take witness out of its [[chain]]", cc.ID, state.Where)
 }
 
 // Status implements nitrohost.Observer.
