@@ -4,6 +4,7 @@ import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"fmt"
+	mathrand "math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
@@ -41,13 +42,13 @@ func (h *harness) newHorcrux() *group {
 	run("create-ecies-shards", "--home", b.path("none"), "--shards", "3", "--out", b.dir)
 	config := []string{"config", "init", "--threshold", "2"}
 	for range 3 {
-		l := h.listen()
+		l := h.listen(quietPort)
 		config = append(config, "--cosigner", "tcp://"+l.Addr().String())
 		l.Close()
 	}
 	var list []*host
 	for i := range 3 {
-		l := h.listen()
+		l := h.listen(func() int { return 0 })
 		home := b.path(fmt.Sprintf("cosigner_%d", i+1))
 		run(append(config, "--home", home, "--node", "tcp://"+l.Addr().String())...)
 		list = append(list, &host{n: secureNode(horcruxChain, l), begin: func() (*process, error) {
@@ -60,10 +61,22 @@ func (h *harness) newHorcrux() *group {
 	return g
 }
 
-func (h *harness) listen() *net.TCPListener {
-	l, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
-	h.must(err)
-	return l
+// quietPort returns one from which no connection starts, so that a cosigner finds it free
+// when it comes back.
+func quietPort() int { return 10000 + mathrand.IntN(20000) }
+
+// listen listens on one of the ports, or a free one where that is 0.
+func (h *harness) listen(port func() int) *net.TCPListener {
+	var failed error
+	for range 20 {
+		l, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: port()})
+		if err == nil {
+			return l
+		}
+		failed = err
+	}
+	h.must(failed)
+	return nil
 }
 
 // secureNode returns a node that is reached by tcp.
