@@ -81,7 +81,8 @@ var mayImport = map[string]string{
 	"internal/etcd": "golang.org/x/net/http2/hpack google.golang.org/protobuf/encoding/protowire",
 
 	// A shared mark in all of them.
-	"internal/etcdstore": "internal/etcd internal/sharedmark internal/watermark",
+	"internal/etcdstore":   "internal/etcd internal/sharedmark internal/watermark",
+	"internal/dynamostore": "internal/awsjson internal/secret internal/sharedmark internal/strictjson internal/watermark",
 
 	// Across the wall of an enclave.
 	"internal/hostlink": "internal/secret internal/strictjson internal/watermark",
@@ -184,6 +185,7 @@ var mayImport = map[string]string{
 	"internal/terminal/terminaltest":       "golang.org/x/sys/unix",
 	"internal/key/nitrokms/kmstest":        "",
 	"internal/key/vault/vaulttest":         "",
+	"internal/dynamostore/dynamotest":      "",
 	"internal/etcd/etcdtest":               "golang.org/x/net/http2/hpack",
 	"internal/key/yubihsm/yubihsmtest":     "filippo.io/edwards25519 github.com/decred/dcrd/dcrec/secp256k1/v4 github.com/decred/dcrd/dcrec/secp256k1/v4/ecdsa",
 	"internal/ops/yubihsm/setup/setuptest": "internal/terminal/terminaltest",
@@ -295,7 +297,7 @@ func names(entry, imp string) bool {
 // storeRooms are the stores, each with the rooms that may import it.
 var storeRooms = map[string][]string{
 	"internal/filestore":  {"internal/ops/file", "internal/sharedstate"}, // of a shared mark it keeps the floor
-	"internal/sharedmark": {"internal/sharedstate", "internal/etcdstore", "internal/ops/etcd", "internal/enclave", "internal/enclave/nitro"},
+	"internal/sharedmark": {"internal/sharedstate", "internal/etcdstore", "internal/dynamostore", "internal/ops/etcd", "internal/enclave", "internal/enclave/nitro"},
 	"internal/etcdstore":  {"internal/ops/etcd", "internal/enclave/nitro"},
 }
 
