@@ -1,6 +1,7 @@
 package dynamostore_test
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -79,6 +80,25 @@ func TestLostAndUnknown(t *testing.T) {
 		got, won, err := e.Swap(t.Context(), old, []byte("second"))
 		if won || err != nil || string(got.Value) != "first" || got.Revision != now.Revision {
 			t.Error(old, got, won, err)
+		}
+	}
+}
+
+// A write whose answer does not come, or is none, may have been executed.
+func TestUnknownOutcomes(t *testing.T) {
+	for _, fault := range []dynamotest.Fault{{}, {Executed: true}, {Hang: true}, {Executed: true, Status: 200, Body: "{"}} {
+		fault.Op = "PutItem"
+		stub := dynamotest.New(t)
+		e := engine(t, onStub(stub))
+		if _, _, err := e.Ready(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		stub.Fail(fault)
+		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+		defer cancel()
+		_, won, err := e.Swap(ctx, sharedmark.At{}, []byte("new"))
+		if won || err == nil || errors.Is(err, sharedmark.ErrNotSent) || errors.Is(err, sharedmark.ErrRefused) || stub.Calls() != "DescribeTable PutItem" {
+			t.Error(fault, won, err)
 		}
 	}
 }
