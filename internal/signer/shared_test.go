@@ -142,7 +142,7 @@ func TestSharedBucket(t *testing.T) {
 	const burst, signers = 40, 3
 	for _, faults := range []bool{false, true} {
 		leaps, unspent := 0, 0
-		for seed := range uint64(60) {
+		for seed := range uint64(sharedWorlds) {
 			synctest.Test(t, func(t *testing.T) {
 				rng := rand.New(rand.NewPCG(seed, 3))
 				root := storetest.NewFake(readMark(t, []string{"10/0/precommit", "A", "t1"}))
@@ -195,7 +195,7 @@ func TestSharedBucket(t *testing.T) {
 // TestSharedGap: one height at most is skipped by each process, its first, whatever the
 // others do and whatever becomes of the store's calls.
 func TestSharedGap(t *testing.T) {
-	for seed := range uint64(60) {
+	for seed := range uint64(sharedWorlds) {
 		synctest.Test(t, func(t *testing.T) {
 			rng := rand.New(rand.NewPCG(seed, 4))
 			root := storetest.NewFake(readMark(t, []string{"10/0/precommit", "A", "t1"}))

@@ -136,7 +136,7 @@ func TestFaults(t *testing.T) {
 	}
 	n := commands(t, d, ours, s)
 	for name, fault := range faults {
-		for i := range n {
+		for i := 0; i < n; i += stride {
 			d.Reset()
 			d.Next(yubihsmtest.Any, append(make([]yubihsmtest.Fault, i), fault)...)
 			when := fmt.Sprintf("%s, command %d of %d", name, i+1, n)
@@ -185,7 +185,7 @@ func TestEachByte(t *testing.T) {
 	d, ours := at(t, yubihsmtest.Options{})
 	s := secretsOf(t, example)
 	n := commands(t, d, ours, s)
-	for i := range n {
+	for i := 0; i < n; i += stride {
 		for _, b := range []int{0, 3, 4, 11, -9} {
 			d.Reset()
 			d.Next(yubihsmtest.Any, append(make([]yubihsmtest.Fault, i), yubihsmtest.Flip(b))...)
@@ -201,7 +201,7 @@ func TestUnplugged(t *testing.T) {
 	d, ours := at(t, yubihsmtest.Options{})
 	s, wrong := secretsOf(t, example), secretsOf(t, other)
 	n := commands(t, d, ours, s)
-	for i := range n {
+	for i := 0; i < n; i += stride {
 		for name, fault := range map[string]yubihsmtest.Fault{"done": yubihsmtest.UnpluggedWithin(), "not done": yubihsmtest.Drop()} {
 			d.Reset()
 			d.Next(yubihsmtest.Any, append(make([]yubihsmtest.Fault, i), fault)...)
