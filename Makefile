@@ -16,6 +16,12 @@ LINT    := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 # another program.
 PACKAGES := ./aiakos/... ./cmd/... ./internal/... ./yubihsm/...
 
+# All tests and what they build are compiled the same way, and so once: without cgo, as the
+# programs are, and without the name of this folder, so that another clone finds it in the
+# cache. `check` has vetted them.
+GOFLAGS_TEST := GOFLAGS="$(strip $(shell $(GO) env GOFLAGS) -trimpath)"
+GO_TEST := CGO_ENABLED=0 $(GOFLAGS_TEST) $(GO) test -vet=off
+
 # Documents that AWS signed are beside the repository. Where they are there, no test
 # may skip them.
 VECTORS := $(wildcard ../shared/vectors/nitro)
@@ -68,10 +74,10 @@ check:
 	@echo "== gofmt, vet, staticcheck"
 	@test -z "$$(gofmt -l aiakos cmd internal test yubihsm)" || { gofmt -l aiakos cmd internal test yubihsm; echo "run gofmt -w on these"; exit 1; }
 	@$(GO) mod tidy -diff
-	@$(GO) vet ./...
-	@GOFLAGS=-mod=mod $(GO) run $(LINT) ./...
+	@CGO_ENABLED=0 $(GOFLAGS_TEST) $(GO) vet ./...
+	@CGO_ENABLED=0 GOFLAGS="-mod=mod -trimpath" $(GO) run $(LINT) ./...
 	@for os in linux/amd64 linux/arm64 darwin/arm64; do \
-		CGO_ENABLED=0 GOOS=$${os%/*} GOARCH=$${os#*/} $(GO) vet $(PACKAGES) || exit 1; done
+		CGO_ENABLED=0 $(GOFLAGS_TEST) GOOS=$${os%/*} GOARCH=$${os#*/} $(GO) vet $(PACKAGES) || exit 1; done
 	@$(GO) list -deps -f '{{if not .Standard}}{{.ImportPath}}{{end}}' ./cmd/privyseal-enclave | \
 		diff cmd/privyseal-enclave/packages.txt - || { echo "the measured program links other packages: if that is intended, run make packages"; exit 1; }
 
@@ -82,27 +88,29 @@ packages:
 
 unit:
 	@echo "== unit tests, vectors, fuzz seeds, scripts, crash tests"
-	@$(ETCD) $(OPENBAO) $(YUBIHSM) PRIVYSEAL_REQUIRE_PROMTOOL=$$(scripts/setup can-qemu 2>/dev/null && echo 1) PRIVYSEAL_REQUIRE_NODES=1 $(GO) test $(PACKAGES) ./test/crash/... ./test/nitro/hostile ./test/mutants ./test/yubihsm
+	@$(ETCD) $(OPENBAO) $(YUBIHSM) PRIVYSEAL_REQUIRE_PROMTOOL=$$(scripts/setup can-qemu 2>/dev/null && echo 1) PRIVYSEAL_REQUIRE_NODES=1 $(GO_TEST) $(PACKAGES) ./test/crash/... ./test/nitro/hostile ./test/mutants ./test/yubihsm
 
 # Each fault of the lists in test/mutants, put into the code, makes a test fail.
 # `make test` runs about a hundred of them, at each commit the next.
 mutants:
 	@echo "== mutants, all of them"
-	@$(ETCD) $(OPENBAO) $(YUBIHSM) PRIVYSEAL_REQUIRE_NODES=1 $(GO) run ./test/mutants
+	@$(ETCD) $(OPENBAO) $(YUBIHSM) PRIVYSEAL_REQUIRE_NODES=1 CGO_ENABLED=0 $(GOFLAGS_TEST) $(GO) run ./test/mutants
 mutants-share:
 	@echo "== mutants, the share of this commit"
-	@$(ETCD) $(OPENBAO) $(YUBIHSM) PRIVYSEAL_REQUIRE_NODES=1 $(GO) run ./test/mutants -share
+	@$(ETCD) $(OPENBAO) $(YUBIHSM) PRIVYSEAL_REQUIRE_NODES=1 CGO_ENABLED=0 $(GOFLAGS_TEST) $(GO) run ./test/mutants -share
 
 # The tests of etcdtest itself wait for other programs; the race detector sees it work for
-# those of internal/etcd.
+# those of internal/etcd. Those of SEQUENTIAL start no goroutine (TestWhatRaceLeavesOut).
+SEQUENTIAL := internal/arch internal/awspolicy internal/yubico
 race:
 	@echo "== race detector"
-	@CGO_ENABLED=1 $(ETCD) $(OPENBAO) $(YUBIHSM) PRIVYSEAL_REQUIRE_NODES=1 $(GO) test -race ./aiakos $$($(GO) list ./internal/... | grep -v '/etcdtest$$') ./test/nitro/hostile
+	@$(ETCD) $(OPENBAO) $(YUBIHSM) PRIVYSEAL_REQUIRE_NODES=1 CGO_ENABLED=1 $(GOFLAGS_TEST) $(GO) test -vet=off -race ./aiakos $$($(GO) list ./internal/... | grep -vxF $(patsubst %,-e privyseal/%,$(SEQUENTIAL) internal/etcd/etcdtest)) ./test/nitro/hostile
 
-# What operators do, in any order: 2,000 random stories, and those that are kept.
+# What operators do, in any order: 2,000 random stories, and those that are kept. -count=1:
+# they build the program, of which go test's cache knows nothing.
 operators:
 	@echo "== operators"
-	@$(GO) test -timeout 30m ./test/operator
+	@$(GO_TEST) -count=1 -timeout 30m ./test/operator
 .PHONY: operators
 
 # The modules of other programs check our bytes, and we theirs. Each is a Go
@@ -113,7 +121,7 @@ interop:
 
 nodes:
 	@echo "== real nodes"
-	@$(ETCD) $(OPENBAO) PRIVYSEAL_REQUIRE_NODES=1 $(GO) test -count=1 -timeout 60m ./test/e2e
+	@$(ETCD) $(OPENBAO) PRIVYSEAL_REQUIRE_NODES=1 $(GO_TEST) -count=1 -timeout 60m ./test/e2e
 
 # Other signers' own programs sign a real chain, and privyseal takes over: tmkms, built by
 # cargo, and a cluster of Horcrux. tmkms does so on a simulated YubiHSM, too. The tests of
@@ -141,7 +149,7 @@ test-peers:
 # here.
 test-nitro: nitro-setup
 	@echo "== the enclave in QEMU"
-	@$(ETCD) PRIVYSEAL_REQUIRE_NITRO=1 PRIVYSEAL_REQUIRE_NODES=1 PRIVYSEAL_HOSTILE=qemu $(GO) test -count=1 -p 1 -timeout 60m ./test/nitro/...
+	@$(ETCD) PRIVYSEAL_REQUIRE_NITRO=1 PRIVYSEAL_REQUIRE_NODES=1 PRIVYSEAL_HOSTILE=qemu $(GO_TEST) -count=1 -p 1 -timeout 60m ./test/nitro/...
 
 # Our client of a YubiHSM, and the simulator behind it, on the USB of a machine in QEMU:
 # Debian's kernel plays both ends, and a real node makes blocks there.

@@ -123,7 +123,7 @@ func copyTree(t *testing.T, tree string) {
 	if err := os.MkdirAll(tree, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	for _, top := range []string{"go.mod", "go.sum", "aiakos", "cmd", "doc", "internal", "yubihsm", "README.md", "SECURITY.md"} {
+	for _, top := range []string{"go.mod", "go.sum", "aiakos", "cmd", "doc", "internal", "yubihsm", "Makefile", "README.md", "SECURITY.md"} {
 		err := fs.WalkDir(root, top, func(name string, d fs.DirEntry, err error) error {
 			to := filepath.Join(tree, name)
 			isTest := strings.HasSuffix(name, "_test.go") && !strings.HasPrefix(name, "internal/arch/")
