@@ -155,6 +155,12 @@ func programs(line string) (bin, version string, err error) {
 	return bin, version, nil
 }
 
+// Program returns the path of a program of etcd's newest line, such as etcdctl: ErrMissing.
+func Program(name string) (string, error) {
+	bin, version, err := programs("")
+	return filepath.Join(bin, name+"-"+version), err
+}
+
 func isFile(path string) bool {
 	info, err := os.Stat(path)
 	return err == nil && info.Mode().IsRegular()
