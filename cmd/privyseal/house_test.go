@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// The README's table of providers is that of the build.
-func TestReadmeHasTheProviders(t *testing.T) {
+// The README's tables of providers and stores are those of the build.
+func TestReadmeHasTheHouse(t *testing.T) {
 	text, err := os.ReadFile("../../README.md")
 	if err != nil {
 		t.Fatal(err)
@@ -21,9 +21,12 @@ func TestReadmeHasTheProviders(t *testing.T) {
 	for _, e := range build().Providers {
 		built = append(built, e.Name)
 	}
+	for _, s := range build().Stores {
+		built = append(built, s.Name)
+	}
 	slices.Sort(named)
 	slices.Sort(built)
 	if !slices.Equal(named, built) {
-		t.Errorf("the README has the providers %q, the build %q", named, built)
+		t.Errorf("the README has the providers and stores %q, the build %q", named, built)
 	}
 }
