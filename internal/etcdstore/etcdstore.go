@@ -25,6 +25,11 @@ import (
 // a round trip to another continent, and less than a vote has time for.
 const DefaultTry = 200 * time.Millisecond
 
+// lookAgain is for how long a look at the cluster counts. Other members may be exchanged
+// one by one while a connection lasts. Who does not see that finds, when it ends, that most
+// of those it knew are gone, as after a restore.
+const lookAgain = 30 * time.Second
+
 // Config says where the value is. Endpoints and Key are required.
 type Config struct {
 	Dialer    etcd.Dialer
@@ -44,6 +49,8 @@ type Engine struct {
 	round round
 	conn  *etcd.Conn  // to the member at which round is; nil: none
 	who   etcd.Header // of that member, once it has answered
+	seen  time.Time   // when the last look on conn was
+	now   func() time.Time
 }
 
 var _ sharedmark.Engine = (*Engine)(nil)
@@ -53,26 +60,33 @@ func New(c Config) *Engine {
 	if c.Try == 0 {
 		c.Try = DefaultTry
 	}
-	return &Engine{c: c, round: round{known: make([]pace, len(c.Endpoints))}}
+	return &Engine{c: c, round: round{known: make([]pace, len(c.Endpoints))}, now: time.Now}
 }
 
 // Ready implements [sharedmark.Engine].
 func (e *Engine) Ready(ctx context.Context) (p sharedmark.Position, fresh bool, err error) {
-	if e.conn != nil {
+	if e.conn != nil && e.now().Sub(e.seen) < lookAgain {
 		return p, false, nil
 	}
-	err = e.try(ctx, func(ctx context.Context) (err error) {
-		e.conn, err = e.c.Dialer.Dial(ctx, e.c.Endpoints[e.round.at])
-		return err
-	})
+	if e.conn == nil {
+		err = e.connect(ctx)
+	}
 	if err == nil {
-		e.who = etcd.Header{}
 		p, err = e.look(ctx)
 	}
 	if err != nil {
 		return sharedmark.Position{}, false, e.leave(err)
 	}
+	e.seen = e.now()
 	return p, true, nil
+}
+
+func (e *Engine) connect(ctx context.Context) error {
+	e.who = etcd.Header{}
+	return e.try(ctx, func(ctx context.Context) (err error) {
+		e.conn, err = e.c.Dialer.Dial(ctx, e.c.Endpoints[e.round.at])
+		return err
+	})
 }
 
 // look returns where the cluster stands, as the member that was just reached sees it.

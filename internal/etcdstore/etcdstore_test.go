@@ -138,3 +138,26 @@ func TestRights(t *testing.T) {
 	}
 	t.Log(err)
 }
+
+// A look at the cluster does not count for ever, and another one is on the same connection.
+func TestLooksAgain(t *testing.T) {
+	c := etcdtest.Shared(t)
+	h := newHost(t, c.Signer, c.Prefix(), c.Endpoints()...)
+	connections := 0
+	h.c.Dialer.TLS = func() (*tls.Config, error) { connections++; return c.Signer.Config() }
+	h.c.Try = time.Minute
+	e := etcdstore.New(h.c)
+	defer e.Close()
+	now := time.Now()
+	e.SetClock(func() time.Time { return now })
+	for _, want := range []bool{true, false, true, false} {
+		p, fresh, err := e.Ready(t.Context())
+		if err != nil || fresh != want || fresh != (len(p.Members) == 3) {
+			t.Fatalf("%v after the start: %v, fresh %v, %v", now, p, fresh, err)
+		}
+		now = now.Add(20 * time.Second)
+	}
+	if connections != 1 {
+		t.Errorf("there were %d connections", connections)
+	}
+}

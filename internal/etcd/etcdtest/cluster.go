@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync/atomic"
+	"testing"
 	"time"
 )
 
@@ -46,6 +47,16 @@ func (c *Cluster) Endpoints() (urls []string) {
 		urls = append(urls, c.url(m.client))
 	}
 	return urls
+}
+
+// Server returns the certificate of a server at addresses, as the members have them.
+func (c *Cluster) Server(t testing.TB, hosts ...string) Files {
+	t.Helper()
+	files, err := c.CA.server(hosts...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return files
 }
 
 // found makes certificates and members, and starts them for the first time.

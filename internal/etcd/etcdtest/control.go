@@ -91,6 +91,18 @@ func (c *Cluster) Leader(t testing.TB) (leader int) {
 	return leader
 }
 
+// ID returns the id of a member that runs, in hex, as etcdctl takes it.
+func (c *Cluster) ID(t testing.TB, i int) string {
+	t.Helper()
+	for line := range strings.Lines(c.Ctl(t, "member", "list")) {
+		if fields := strings.Split(line, ", "); len(fields) > 2 && fields[2] == c.members[i].name {
+			return fields[0]
+		}
+	}
+	t.Fatalf("member %d is none", i)
+	return ""
+}
+
 // Follower returns a member that runs and does not lead.
 func (c *Cluster) Follower(t testing.TB) int {
 	t.Helper()

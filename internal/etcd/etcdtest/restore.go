@@ -111,8 +111,9 @@ func (c *Cluster) ForceNew(t testing.TB, i int) {
 	c.Restart(t, i)
 }
 
-// Join adds a dead member, without what it had, to those that run.
-func (c *Cluster) Join(t testing.TB, i int) {
+// Join adds a dead member, without what it had, to those that run. The flags are those of
+// `member add`, such as --learner.
+func (c *Cluster) Join(t testing.TB, i int, flags ...string) {
 	t.Helper()
 	m := c.members[i]
 	if err := os.RemoveAll(m.data()); err != nil {
@@ -126,7 +127,7 @@ func (c *Cluster) Join(t testing.TB, i int) {
 			peers = append(peers, other)
 		}
 	}
-	if _, err := c.ctl(up, "member", "add", m.name, "--peer-urls", c.url(m.reached)); err != nil {
+	if _, err := c.ctl(up, append([]string{"member", "add", m.name, "--peer-urls", c.url(m.reached)}, flags...)...); err != nil {
 		t.Fatal(err)
 	}
 	if err := c.run([]int{i}, "--initial-cluster-state", "existing", "--initial-cluster", c.initial(peers)); err != nil {
