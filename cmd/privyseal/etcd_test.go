@@ -4,8 +4,10 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -38,11 +40,11 @@ func playEtcd(t *testing.T, script string) {
 		RequireExplicitExec: true,
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("PRIVYSEAL_RUN", filepath.Join(env.WorkDir, "run"))
-			return w.setup(env)
+			return errors.Join(w.setup(env), writeNitroParts(env.WorkDir), nitroSetup(env.Setenv, env.Defer))
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": exits, "await": await, "replace": replace, "unlisten": unlisten, "cure": typeCure,
-			"host": host, "etcd": w.etcd,
+			"host": host, "etcd": w.etcd, "mode": mode,
 		},
 	})
 }
@@ -66,6 +68,12 @@ func (w *etcdWorld) setup(env *testscript.Env) error {
 	for i, url := range w.c.Endpoints() {
 		env.Setenv(fmt.Sprintf("E%d", i+1), url)
 	}
+	at, urlErr := url.Parse(w.c.Endpoints()[0])
+	if urlErr != nil {
+		return urlErr
+	}
+	env.Setenv("SERVER", at.Hostname())
+	env.Setenv("CLUSTER", regexp.MustCompile(`"cluster_id":"([0-9a-f]+)"`).FindStringSubmatch(w.c.Ctl(w.t, "member", "list", "--write-out=json", "--hex"))[1])
 	env.Setenv("OTHER_CA", etcdtest.NewCA(w.t).File)
 	for name, of := range map[string]etcdtest.Files{
 		"SHORT": w.c.Signer, "EXPIRED": w.c.CA.Client(w.t, "signer", etcdtest.Expired), "NOBODY": w.c.CA.Client(w.t, "nobody"),
@@ -85,7 +93,7 @@ func host(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 // etcd does something to the cluster: snapshot NAME, restore NAME, kill N, start N, plain
-// VARIABLE (starts one of one member, without TLS), put FILE-WITH-KEY VALUE, ctl ARGUMENT….
+// VARIABLE (starts one of one member, without TLS), put FILE-WITH-KEY VALUE, certify REQUEST FILE, ctl ARGUMENT….
 func (w *etcdWorld) etcd(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
 		ts.Fatalf("usage: etcd snapshot|restore|ctl …")
@@ -105,6 +113,8 @@ func (w *etcdWorld) etcd(ts *testscript.TestScript, neg bool, args []string) {
 		}
 	case "plain":
 		ts.Setenv(args[1], etcdtest.Start(w.t, etcdtest.Options{Members: 1, Plain: true}).Endpoints()[0])
+	case "certify": // a certificate request, to a file
+		ts.Check(os.WriteFile(ts.MkAbs(args[2]), w.c.CA.Certify(w.t, []byte(ts.ReadFile(args[1]))), 0o600))
 	case "put": // the key is in a file
 		w.c.Ctl(w.t, "put", strings.TrimSpace(ts.ReadFile(args[1])), args[2])
 	case "ctl":

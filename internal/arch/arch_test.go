@@ -136,9 +136,11 @@ var mayImport = map[string]string{
 	"internal/ops/yubihsm/verify":  "internal/cli internal/cure internal/home internal/pubkey internal/pubkey/keytext internal/yubico yubihsm github.com/spf13/cobra github.com/spf13/pflag",
 
 	"internal/ops/nitro": "internal/claims internal/cli internal/config internal/cure internal/daemon internal/eif internal/home internal/hostlink " +
-		"internal/key/nitrokms internal/key/soft internal/migrate internal/monitor internal/nitro internal/nitrohost internal/ops/nitro/image internal/ops/nitro/seal internal/ops/nitro/verify " +
-		"internal/policy internal/provider internal/pubkey internal/pubkey/keytext internal/regular internal/secret internal/session internal/shell internal/signer internal/vsock internal/watermark " +
+		"internal/key/nitrokms internal/key/soft internal/migrate internal/monitor internal/nitro internal/nitrohost internal/ops/nitro/image internal/ops/nitro/inetcd internal/ops/nitro/seal internal/ops/nitro/verify " +
+		"internal/policy internal/provider internal/pubkey internal/pubkey/keytext internal/regular internal/secret internal/session internal/sharedstate internal/shell internal/signer internal/vsock internal/watermark " +
 		"github.com/spf13/cobra github.com/spf13/pflag",
+
+	"internal/ops/nitro/inetcd": "internal/hostlink internal/nitrohost internal/policy internal/provider internal/regular internal/sharedmark internal/sharedstate internal/watermark",
 
 	"internal/ops/nitro/image": "internal/awspolicy internal/cli internal/config internal/cure internal/eif internal/key/nitrokms internal/policy internal/pubkey/keytext github.com/spf13/cobra " +
 		"github.com/spf13/pflag",
@@ -146,7 +148,7 @@ var mayImport = map[string]string{
 	"internal/ops/nitro/seal": "internal/claims internal/cli internal/config internal/home internal/hostlink internal/key/soft/keyfile internal/ops/nitro/verify " +
 		"internal/provider internal/pubkey internal/shell internal/watermark github.com/spf13/cobra",
 
-	"internal/ops/nitro/verify": "internal/awspolicy internal/claims internal/cli internal/eif internal/home internal/nitro internal/ops/nitro/image internal/policy " +
+	"internal/ops/nitro/verify": "internal/cure internal/hostlink internal/monitor internal/provider internal/awspolicy internal/claims internal/cli internal/eif internal/home internal/nitro internal/ops/nitro/image internal/policy " +
 		"internal/pubkey internal/pubkey/keytext internal/strictjson internal/watermark github.com/spf13/cobra",
 
 	"internal/ops/soft": "internal/config internal/home internal/key/soft internal/key/soft/keyfile internal/provider internal/pubkey",
@@ -297,7 +299,7 @@ func names(entry, imp string) bool {
 // storeRooms are the stores, each with the rooms that may import it.
 var storeRooms = map[string][]string{
 	"internal/filestore":  {"internal/ops/file", "internal/sharedstate"}, // of a shared mark it keeps the floor
-	"internal/sharedmark": {"internal/sharedstate", "internal/etcdstore", "internal/dynamostore", "internal/ops/etcd", "internal/enclave", "internal/enclave/nitro"},
+	"internal/sharedmark": {"internal/sharedstate", "internal/etcdstore", "internal/dynamostore", "internal/ops/etcd", "internal/enclave", "internal/enclave/nitro", "internal/ops/nitro/inetcd"},
 	"internal/etcdstore":  {"internal/ops/etcd", "internal/enclave/nitro"},
 }
 

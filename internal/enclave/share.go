@@ -90,8 +90,9 @@ func (e *enclave) newSharing(req *hostlink.Share, key *soft.Key, m *members) (*s
 	}
 	id := stateID(req.ChainID, key)
 	s := &sharing{e: e, id: id, mac: mac, floor: &carried{}}
-	// Above all numbers that an earlier floor of this host can have.
+	// Above all numbers and heights that an earlier floor of this host can have.
 	s.floor.saved.Version = uint64(time.Now().Unix()) << 20
+	s.floor.saved.Mark.Height = time.Now().UnixMilli()
 	if len(req.Floor) > 0 {
 		r, err := mac.Open(sharedmark.Config{ID: id}.FloorID(), req.Floor)
 		if err != nil {

@@ -36,7 +36,7 @@ func (b Build) House(dir string) *provider.House {
 	for i, p := range b.Providers {
 		table[i] = p.Entry
 	}
-	return &provider.House{App: &cli.App{HomeFlag: dir, Kinds: append(table.Kinds(), b.Stores.Kinds()...)}, Providers: table, Stores: b.Stores}
+	return &provider.House{App: &cli.App{HomeFlag: dir, Kinds: append(table.Kinds(), b.Stores.Kinds()...)}, Providers: table, Stores: b.Stores.ReachedBy(table)}
 }
 
 // StateMaker is a provider that makes the states of its chains itself.

@@ -18,7 +18,7 @@ func AdmitShared(cmd *cobra.Command, words *Words, ch config.Chain, state provid
 	if _, joins := state.State.(provider.Joiner); !joins {
 		return watermark.Saved{}, cli.Actf("the state of chain %q is in a store that hosts do not share: %s", ch.Name, state.Where)
 	}
-	info, err := state.Inspect(cmd.Context())
+	info, err := InspectShared(cmd.Context(), state)
 	switch {
 	case err != nil:
 		return watermark.Saved{}, err
@@ -29,6 +29,14 @@ func AdmitShared(cmd *cobra.Command, words *Words, ch config.Chain, state provid
 	}
 	in := Incoming{Chain: ch.Name, Mark: info.Saved.Mark, Origin: FromShared, Written: info.Saved.Time, From: state.Where}
 	return info.Saved, words.Gate(cmd, ch, false).Admit(in, Here{})
+}
+
+// InspectShared looks at what is there, and not only at what this host has seen of it.
+func InspectShared(ctx context.Context, state provider.Kept) (provider.Info, error) {
+	if asker, ok := state.State.(provider.Asker); ok {
+		return asker.Ask(ctx)
+	}
+	return state.Inspect(ctx)
 }
 
 // JoinState has this host share a state that came through the gate. It is the live one, so

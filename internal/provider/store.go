@@ -48,6 +48,12 @@ type Joiner interface {
 	Join(ctx context.Context) error
 }
 
+// Asker is a [Joiner] that keeps on this host what it has seen, and finds out only with effort
+// what is there: Inspect says the first.
+type Asker interface {
+	Ask(ctx context.Context) (Info, error)
+}
+
 // Info is what a store says about a state. What a store does not have is zero.
 type Info struct {
 	ID    watermark.ID
@@ -141,6 +147,49 @@ type Place struct {
 	Section config.Section
 	// Path returns where a path of the config is; that of "." is the home folder.
 	Path func(string) string
+	// Tables are all of the config, those that come with a new chain included.
+	Tables map[string]map[string]config.Section
+}
+
+// Members is how a database is reached by who signs elsewhere than in this process, and has
+// this host carry the bytes.
+type Members struct {
+	Endpoints        []string // https://HOST:PORT
+	Certificate, Key string   // paths; the key is as who signs has it
+}
+
+// Carried is a section of the config of a database that is reached like that.
+type Carried interface {
+	config.Section
+	Members(path func(string) string) Members
+}
+
+// Reacher is a [Holder] whose signers reach the state of a chain themselves, where hosts
+// share it.
+type Reacher interface {
+	// Reach returns the state as this host has it, in the place of what its store has. The
+	// section of the store is a [Carried].
+	Reach(at Place, id watermark.ID, kept Kept) Kept
+}
+
+// ReachedBy returns the stores, with the states of chains whose provider is a [Reacher] as
+// that has them.
+func (s Stores) ReachedBy(t Table) Stores {
+	all := slices.Clone(s)
+	for i, store := range s {
+		all[i].State = func(at Place, id watermark.ID) Kept {
+			kept := store.State(at, id)
+			if _, carried := at.Section.(Carried); !carried {
+				return kept
+			}
+			e, err := t.Of(at.Chain)
+			if r, ok := e.Holder.(Reacher); ok && err == nil {
+				return r.Reach(at, id, kept)
+			}
+			return kept
+		}
+	}
+	return all
 }
 
 // Kept is the state of a chain where its store keeps it.
@@ -233,7 +282,7 @@ func (s Stores) StateIn(tables map[string]map[string]config.Section, path func(s
 	if err != nil {
 		return Kept{}, err
 	}
-	at := Place{Chain: ch, Path: path}
+	at := Place{Chain: ch, Path: path, Tables: tables}
 	if table := store.Kind.Table; table != "" {
 		if at.Section = tables[table][ch.StoreTable]; at.Section == nil {
 			return Kept{}, fmt.Errorf("there is no [%s.%s]", table, ch.StoreTable)

@@ -107,6 +107,13 @@ func decodeFloor(m watermark.Mark) (floor, error) {
 	return f, nil
 }
 
+// Known returns the mark that a host has seen, without sign bytes, and whether it was exported
+// then, out of the mark that holds its floor.
+func Known(m watermark.Mark) (known watermark.Mark, exported bool, err error) {
+	f, err := decodeFloor(m)
+	return f.mark, f.exported, err
+}
+
 // fence returns ErrRestored if p shows that what is reached there is older than what this
 // host has seen, or another database.
 func (f *floor) fence(p Position) error {

@@ -360,7 +360,8 @@ func (k *inspection) checkState(ctx context.Context, i int, key pubkey.Key) {
 	if err := k.app.Providers.InPlace(k.Config, ch, info.Saved.Mark); err != nil {
 		k.Add(provider.Bad, line, what, err.Error(), "")
 	}
-	if keeper, ok := k.app.Providers.Keeper(ch); ok {
+	// What hosts share is no record of this one.
+	if keeper, ok := k.app.Providers.Keeper(ch); ok && !state.Shared {
 		keeper.CheckState(&k.Report, line, info.Saved.Mark)
 	}
 	if ahead := time.Until(info.Saved.Time); ahead > 5*time.Second {

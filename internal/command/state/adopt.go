@@ -49,7 +49,7 @@ func adopt(a *provider.House, cmd *cobra.Command, c *config.Config, ch config.Ch
 		return err
 	}
 	ctx := cmd.Context()
-	info, err := state.Inspect(ctx)
+	info, err := home.InspectShared(ctx, state)
 	if err != nil {
 		return a.Providers.ExplainState(c, ch, err)
 	}

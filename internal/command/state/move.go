@@ -207,7 +207,8 @@ func (m *move) goOn(err error) error {
 // find finds source and target.
 func (m *move) find() (err error) {
 	if e, _ := m.Providers.Of(m.ch); e.Holder != nil {
-		if _, keeps := m.Providers.Keeper(m.ch); keeps {
+		_, reaches := e.Holder.(provider.Reacher)
+		if _, keeps := m.Providers.Keeper(m.ch); keeps && !reaches {
 			return cli.Actf("the state of chain %q is made by %s, and does not move by this command", m.ch.Name, e.Writer)
 		}
 	}
@@ -240,7 +241,7 @@ func (m *move) find() (err error) {
 // lookAtSource refuses a state that is not in order, or that has ended and is not on its way
 // to this target.
 func (m *move) lookAtSource(ctx context.Context) error {
-	info, err := m.source.Inspect(ctx)
+	info, err := home.InspectShared(ctx, m.source)
 	if err == nil {
 		err = info.Problem
 	}
@@ -269,7 +270,7 @@ func (m *move) elsewhere(note movenote.Note) error {
 
 // lookAtTarget refuses a target that cannot take the state, before anything has ended.
 func (m *move) lookAtTarget(ctx context.Context) error {
-	info, err := m.target.Inspect(ctx)
+	info, err := home.InspectShared(ctx, m.target)
 	if err == nil {
 		err = info.Problem
 	}

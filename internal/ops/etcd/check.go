@@ -1,6 +1,7 @@
 package etcd
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"privyseal/internal/cure"
 	"privyseal/internal/etcd"
 	"privyseal/internal/provider"
+	"privyseal/internal/regular"
 )
 
 const (
@@ -57,6 +59,10 @@ func (c *checked) add(v provider.Verdict, next, format string, args ...any) {
 }
 
 func (c *checked) all(ctx context.Context) {
+	if !c.plain() && c.elsewhere() {
+		c.add(provider.Unsure, "", "%s is not a key in PEM but a wrapped one: only the enclave that has the key reaches the cluster", c.KeyFile)
+		return
+	}
 	if !c.plain() && !c.certificate() {
 		return
 	}
@@ -76,6 +82,12 @@ func (c *checked) all(ctx context.Context) {
 	for _, look := range []func(context.Context, member){c.members, c.alarms, c.space, c.compaction, c.permissions} {
 		look(ctx, c.seen[0])
 	}
+}
+
+// elsewhere reports whether the key is one that only others can open.
+func (c *checked) elsewhere() bool {
+	text, _, err := regular.ReadOurs(c.KeyFile, maxPEM)
+	return err == nil && len(text) > 0 && !bytes.Contains(text, []byte("-----BEGIN"))
 }
 
 // certificate looks at ours, and reports whether it can be used.

@@ -15,6 +15,7 @@ import (
 
 	"privyseal/internal/config"
 	"privyseal/internal/etcdstore"
+	"privyseal/internal/provider"
 )
 
 // table is the first name of [etcd.NAME], and the key by which a chain names one.
@@ -137,6 +138,12 @@ func (c *cluster) checkFiles(fail func(key, wrong string)) {
 			fail(f.key, "is missing: members and signers identify themselves by certificates")
 		}
 	}
+}
+
+// Members implements [provider.Carried].
+func (c *cluster) Members(path func(string) string) provider.Members {
+	at := c.at(path)
+	return provider.Members{Endpoints: at.Endpoints, Certificate: at.CertificateFile, Key: at.KeyFile}
 }
 
 func isLoopback(host string) bool {

@@ -6,6 +6,7 @@ import (
 
 	"privyseal/internal/nitrohost"
 	"privyseal/internal/ops/nitro/image"
+	"privyseal/internal/ops/nitro/inetcd"
 	"privyseal/internal/provider"
 )
 
@@ -46,7 +47,11 @@ func checkEnclave(r *provider.Report, name string) {
 		if key == nil {
 			continue
 		}
-		if why, cure := disallowed(p, ch.ID, key, identity); why != "" {
+		why, cure := disallowed(p, ch.ID, key, identity)
+		if why == "" {
+			why, cure = inetcd.Misplaced(p, ch.ID, ch.StoreTable != "")
+		}
+		if why != "" {
 			r.Add(provider.Bad, r.Config.Line("chain", i, "enclave"), what, why, cure)
 		}
 	}

@@ -69,28 +69,40 @@ func (f *enclaveFlags) open(ctx context.Context, a *provider.House, c *config.Co
 	if err != nil {
 		return nil, err
 	}
-	if err := (vsock.Host{Dir: e.config.Transport}).MayServe(); err != nil {
-		return nil, err
-	}
-	found, _, err := l.Ensure(ctx)
+	home, err := a.Home()
 	if err != nil {
 		return nil, err
 	}
+	return e, e.begin(ctx, l, home, kms, nil)
+}
+
+// begin launches the enclave, or finds it running, and connects to it; with kms as open does.
+// Where no signer of the home runs, it is connected to these members of etcd, too.
+func (e *enclaveLink) begin(ctx context.Context, l *nitrohost.Launcher, home string, kms bool, members []string) (err error) {
+	if err := (vsock.Host{Dir: e.config.Transport}).MayServe(); err != nil {
+		return err
+	}
+	found, _, err := l.Ensure(ctx)
+	if err != nil {
+		return err
+	}
 	link := vsock.Host{CID: found.CID, Dir: e.config.Transport}
-	if kms && !isRunning(ctx, a) {
-		if err := e.serveKMS(ctx, link); err != nil {
-			return nil, err
+	if kms && !isRunning(ctx, home) {
+		err = e.serveKMS(ctx, link)
+		if err == nil && members != nil {
+			err = e.serve(ctx, link, hostlink.EtcdPort, "etcd", func(ctx context.Context, c vsock.Conn) error { return nitrohost.ProxyEtcd(ctx, c, members) })
 		}
 	}
-	err = e.connect(ctx, link)
+	if err == nil {
+		err = e.connect(ctx, link)
+	}
 	if err == nil && kms {
 		e.credentials, err = credentialsOf(e).Credentials(ctx)
 	}
 	if err != nil {
 		e.close()
-		return nil, err
 	}
-	return e, nil
+	return err
 }
 
 // launcher returns the launcher of the enclave that the flags mean, and what its
@@ -167,28 +179,34 @@ func (e *enclaveLink) launcher() (*nitrohost.Launcher, error) {
 
 // isRunning reports whether a signer runs in the home folder, which then serves
 // the enclave's ports.
-func isRunning(ctx context.Context, a *provider.House) bool {
-	home, err := a.Home()
-	if err != nil {
-		return false
-	}
-	_, err = monitor.ReadSnapshot(ctx, home)
+func isRunning(ctx context.Context, home string) bool {
+	_, err := monitor.ReadSnapshot(ctx, home)
 	return err == nil
 }
 
-// serveKMS connects the enclave to KMS until stop.
+// serveKMS connects the enclave to KMS until stop. The enclave reports, with its cure, what
+// became of its call; why KMS was not reached it cannot know.
 func (e *enclaveLink) serveKMS(ctx context.Context, link vsock.Host) error {
-	l, err := link.Listen(hostlink.KMSPort)
+	return e.serve(ctx, link, hostlink.KMSPort, "KMS", func(ctx context.Context, c vsock.Conn) error {
+		return nitrohost.ProxyKMS(ctx, c, e.policy.Endpoint(), answerTimeout)
+	})
+}
+
+// serve has what the enclave dials handled until stop.
+func (e *enclaveLink) serve(ctx context.Context, link vsock.Host, port uint32, what string, handle func(context.Context, vsock.Conn) error) error {
+	l, err := link.Listen(port)
 	if err != nil {
 		if errors.Is(err, syscall.EADDRINUSE) {
 			err = fmt.Errorf("%w; is `privyseal start` of another home running on this instance?", err)
 		}
-		return fmt.Errorf("cannot connect the enclave to KMS: %w", err)
+		return fmt.Errorf("cannot connect the enclave to %s: %w", what, err)
 	}
 	ctx, cancel := context.WithCancel(ctx)
+	before := e.stop
 	e.stop = func() {
 		cancel()
 		l.Close()
+		before()
 	}
 	go func() {
 		for {
@@ -203,9 +221,7 @@ func (e *enclaveLink) serveKMS(ctx context.Context, link vsock.Host) error {
 			}
 			go func() {
 				defer c.Close()
-				// The enclave reports, with its cure, what became of its call; why KMS was not
-				// reached it cannot know.
-				if err := nitrohost.ProxyKMS(ctx, c, e.policy.Endpoint(), answerTimeout); err != nil && ctx.Err() == nil {
+				if err := handle(ctx, c); err != nil && ctx.Err() == nil {
 					e.kmsFailed(err)
 				}
 			}()

@@ -18,6 +18,7 @@ import (
 	"privyseal/internal/hostlink"
 	"privyseal/internal/monitor"
 	"privyseal/internal/nitrohost"
+	"privyseal/internal/ops/nitro/inetcd"
 	"privyseal/internal/policy"
 	"privyseal/internal/provider"
 	"privyseal/internal/pubkey"
@@ -36,6 +37,7 @@ type chain struct {
 	key, identity *wrapped // identity is nil where there is none
 	id            watermark.ID
 	store         watermark.Store
+	etcd          *nitrohost.Etcd                 // where the mark is there, and store the floor
 	saved         atomic.Pointer[watermark.Saved] // the last durable record
 	tell          func()                          // is called when it can sign, or cannot
 	settled       chan struct{}                   // closed when that was known for the first time
@@ -75,6 +77,11 @@ func openNitroChain(ctx context.Context, d *daemon.Daemon, cc config.Chain, m *m
 	state, err := d.Stores.State(d.Config, cc, c.id)
 	if err != nil {
 		return nil, err
+	}
+	if section, ok := d.Config.Tables[d.Stores.Table(cc.Store)][cc.StoreTable].(provider.Carried); ok {
+		if c.etcd, err = inetcd.Client(section.Members(d.Config.Path)); err != nil {
+			return nil, err
+		}
 	}
 	store, err := state.Open(ctx, standby)
 	if err != nil {
@@ -153,6 +160,9 @@ func (c *chain) checkPublic(keyType string, public []byte) (pubkey.Key, error) {
 
 // Acked implements nitrohost.Observer.
 func (c *chain) Acked(r hostlink.Record) {
+	if c.etcd != nil {
+		r.Mark = inetcd.Signed(r)
+	}
 	if c.Guard != nil {
 		c.Signed(r.Mark, nil) // it will be
 	}
@@ -262,7 +272,11 @@ func newNitroHost(d *daemon.Daemon, name string, chains []*chain) (*served, erro
 	for _, c := range chains {
 		chainErr := err
 		if err == nil {
-			if why, cure := disallowed(p, c.cfg.ID, c.key, c.identity); why != "" {
+			why, cure := disallowed(p, c.cfg.ID, c.key, c.identity)
+			if why == "" {
+				why, cure = inetcd.Misplaced(p, c.cfg.ID, c.etcd != nil)
+			}
+			if why != "" {
 				chainErr = errors.New(why + "; " + cure)
 			}
 		}
@@ -276,6 +290,7 @@ func newNitroHost(d *daemon.Daemon, name string, chains []*chain) (*served, erro
 			continue
 		}
 		hc.Chains = append(hc.Chains, hostChain)
+		hc.Etcd = cmp.Or(hc.Etcd, c.etcd) // the policy names one for all
 		h.chains = append(h.chains, c)
 	}
 	if len(h.chains) == 0 {
@@ -323,6 +338,9 @@ func (c *chain) forHost() (nitrohost.Chain, error) {
 	}
 	if c.identity != nil {
 		out.Identity = c.identity.data
+	}
+	if c.etcd != nil {
+		out.StateID = inetcd.FloorID(c.id)
 	}
 	for _, n := range c.cfg.Nodes {
 		addr, err := session.ParseAddr(n.Addr)

@@ -30,6 +30,10 @@ func (Holder) NewState(cmd *cobra.Command, a *provider.House, c *config.Config, 
 	if err != nil {
 		return err
 	}
+	if state.Shared {
+		return cli.Actf("the state of chain %q is in %s, and an enclave makes none there; a host that has not joined shares it with %s, and one that was restored comes back with %s",
+			ch.Name, state.Where, a.Command("state join --chain-id %s", ch.Name), a.Command("state adopt --chain-id %s", ch.Name))
+	}
 	path := c.Path(ch.State)
 	if _, err := state.Inspect(ctx); !errors.Is(err, provider.ErrMissing) {
 		return cli.Actf("there is a state at %s; look at it with %s, and move it aside if it is lost for good", path, a.Command("state show --chain-id %s", ch.Name))

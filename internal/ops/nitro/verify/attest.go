@@ -1,4 +1,4 @@
-package nitro
+package verify
 
 import (
 	"encoding/base64"
@@ -15,7 +15,8 @@ import (
 	"privyseal/internal/provider"
 )
 
-func newNitroAttestCommand(a *provider.House) *cobra.Command {
+// NewAttest returns the command that has a running enclave make a document.
+func NewAttest(a *provider.House) *cobra.Command {
 	var chain cli.ChainFlag
 	var nonce, out string
 	cmd := &cobra.Command{
