@@ -71,8 +71,8 @@ func (ch *Chain) Wipe() {
 func NewTables(chains []*Chain) map[string]map[string]config.Section {
 	tables := map[string]map[string]config.Section{}
 	for _, ch := range chains {
-		addTables(tables, ch.Tables)
-		addTables(tables, ch.StoreTables)
+		AddTables(tables, ch.Tables)
+		AddTables(tables, ch.StoreTables)
 	}
 	return tables
 }

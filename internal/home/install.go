@@ -236,8 +236,8 @@ func (n *Note) End() error {
 	return errors.Join(err, durable.SyncFolder(n.Dir), n.file.Close())
 }
 
-// addTables adds tables to others.
-func addTables(to, more map[string]map[string]config.Section) {
+// AddTables adds tables to others.
+func AddTables(to, more map[string]map[string]config.Section) {
 	for table, sections := range more {
 		if to[table] == nil {
 			to[table] = map[string]config.Section{}
@@ -250,9 +250,9 @@ func addTables(to, more map[string]map[string]config.Section) {
 func (in *Installer) allTables() map[string]map[string]config.Section {
 	all := map[string]map[string]config.Section{}
 	if in.Config != nil {
-		addTables(all, in.Config.Tables)
+		AddTables(all, in.Config.Tables)
 	}
-	addTables(all, in.tables)
+	AddTables(all, in.tables)
 	return all
 }
 

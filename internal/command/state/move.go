@@ -221,16 +221,8 @@ func (m *move) find() (err error) {
 		return err
 	}
 	tables := map[string]map[string]config.Section{}
-	for _, from := range []map[string]map[string]config.Section{m.c.Tables, m.added} {
-		for first, named := range from {
-			if tables[first] == nil {
-				tables[first] = map[string]config.Section{}
-			}
-			for name, s := range named {
-				tables[first][name] = s
-			}
-		}
-	}
+	home.AddTables(tables, m.c.Tables)
+	home.AddTables(tables, m.added)
 	if m.target, err = m.Stores.StateIn(tables, m.c.Path, m.to, m.id); err != nil {
 		return err
 	}
