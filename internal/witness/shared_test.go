@@ -135,8 +135,12 @@ func (s *sharedStory) do(where string, words []string) {
 	case "waits":
 		s.quarantined()
 	case "passes":
-		<-s.passed
 		s.until(where, isOpen)
+		select {
+		case <-s.passed: // before it opened
+		default:
+			s.t.Fatalf("%s: open, and not passed: %s", where, s.log)
+		}
 	case "judged": // HEIGHT
 		s.tip(number(1))
 	case "stops": // HEIGHT
