@@ -21,8 +21,9 @@ import (
 
 // Three hosts of one validator of four, each with a signer, a YubiHSM and a node, share one
 // mark in etcd, while testdata/several-hosts.txt happens to them. The devices say what was
-// signed: never two messages at one place, and a precommit at each height. In `make
-// test-peers` there is more time between what happens, and it takes a thousand blocks.
+// signed: never two messages at one place. In `make test-peers`, which has the machine for
+// itself, there is more time between what happens, it takes a thousand blocks, and a
+// precommit is signed at each height.
 func TestSeveralHosts(t *testing.T) {
 	long := os.Getenv("PRIVYSEAL_EVERY_VERSION") == "1"
 	if !long {
@@ -204,6 +205,9 @@ func (h *hosts) judge(first, last int64) {
 	}
 	h.t.Logf("our validator is in %d of %d commits", signed, last-first-1)
 	for _, height := range h.ledger.judge(h.t, first+1, last) {
+		if h.long {
+			h.t.Errorf("no precommit was signed at height %d", height)
+		}
 		h.explain(height)
 	}
 }
@@ -257,8 +261,7 @@ func (l *ledger) event(what string) {
 	l.events = append(l.events, event{what, time.Now()})
 }
 
-// judge fails on two messages at one place, and on heights without a precommit, which it
-// returns. A node that lags behind by an election sees the precommits of others before it
+// judge fails on two messages at one place, and returns the heights without a precommit. A node that lags behind by an election sees the precommits of others before it
 // comes to its own prevote, and leaves that out.
 func (l *ledger) judge(t *testing.T, first, last int64) (missing []int64) {
 	t.Helper()
@@ -277,7 +280,6 @@ func (l *ledger) judge(t *testing.T, first, last int64) (missing []int64) {
 			prevotes++
 		}
 		if steps[height]&(1<<2) == 0 {
-			t.Errorf("no precommit was signed at height %d", height)
 			missing = append(missing, height)
 		}
 	}
