@@ -188,15 +188,23 @@ func (s *Store) insist(ctx context.Context, f func() error) error {
 		if _, final := errors.AsType[*fault](err); err == nil || final || errors.Is(err, ErrRefused) {
 			return err
 		}
-		if ctx.Err() != nil && before != nil {
+		over := ended(ctx)
+		if over && before != nil {
 			return before // this try did not have its time; the one before says what is wrong
 		}
-		if ctx.Err() != nil || s.now().Sub(start) > patience {
+		if over || s.now().Sub(start) > patience {
 			return err
 		}
 		before = err
 		s.pause(ctx, n)
 	}
+}
+
+// ended reports whether a context has ended. A dial notices its deadline a moment before the
+// context itself does.
+func ended(ctx context.Context) bool {
+	until, bounded := ctx.Deadline()
+	return ctx.Err() != nil || bounded && !time.Now().Before(until)
 }
 
 // reach makes sure that there is a way to the value, on which the engine is not behind
