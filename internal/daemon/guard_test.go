@@ -15,3 +15,10 @@ func TestBoundsOutliveAWatch(t *testing.T) {
 		t.Errorf("%+v", b)
 	}
 }
+
+// A witness loads a mark that signers of other hosts raise, and no other one.
+func TestWhatAWitnessLoads(t *testing.T) {
+	if (&chain{}).load() != nil || (&chain{shared: true}).load() == nil {
+		t.Error("not the shared mark alone is loaded")
+	}
+}
