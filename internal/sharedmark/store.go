@@ -16,8 +16,8 @@
 // What is trusted: that the engine keeps its contract, and that whoever runs the database
 // does not set it back in a way that leaves no trace. With a MAC under a key that the
 // signers share, nobody else can make a mark; an old one is still authentic. What one
-// floor does not see is a database restored while its own host was off, if the database has
-// by then done more than the host had seen of it before.
+// floor does not see is a database restored while its own host was off or idle, if the
+// database has by then done more than the host had seen of it before.
 package sharedmark
 
 import (
