@@ -56,7 +56,7 @@ type chain struct {
 	identity ed25519.PrivateKey // nil without a node that asks for it
 	store    watermark.Store
 	signer   *signer.Signer // nil: it cannot sign
-	shared   bool           // signers of other hosts raise the mark too
+	state    provider.Kept  // what has the mark, with the signer
 	err      error          // why it cannot
 	*Guard                  // nil before the state is opened
 }

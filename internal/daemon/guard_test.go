@@ -1,6 +1,10 @@
 package daemon
 
-import "testing"
+import (
+	"testing"
+
+	"privyseal/internal/provider"
+)
 
 // What an earlier watch has found holds after a reload, also without a witness.
 func TestBoundsOutliveAWatch(t *testing.T) {
@@ -18,7 +22,7 @@ func TestBoundsOutliveAWatch(t *testing.T) {
 
 // A witness loads a mark that signers of other hosts raise, and no other one.
 func TestWhatAWitnessLoads(t *testing.T) {
-	if (&chain{}).load() != nil || (&chain{shared: true}).load() == nil {
+	if (&chain{}).load() != nil || (&chain{state: provider.Kept{Shared: true}}).load() == nil {
 		t.Error("not the shared mark alone is loaded")
 	}
 }

@@ -219,7 +219,7 @@ func (c *chain) openState(ctx context.Context, d *Daemon, standby bool) error {
 		store.Close()
 		return err
 	}
-	c.store, c.signer, c.shared = store, s, state.Shared
+	c.store, c.signer, c.state = store, s, state
 	c.Begin(s.Last().Mark, c.load())
 	c.monitor.Ready(ShownKey(pub, cc.Provider), s.Last)
 	return nil

@@ -108,18 +108,21 @@ func (d *Daemon) rewatch(ctx context.Context, c *chain) {
 }
 
 // load returns how a witness loads the mark, nil where signers of other hosts do not share
-// it. What this one has seen already takes no turn from a signature.
+// it. It looks by a way of its own: no signature waits for it.
 func (c *chain) load() witness.Load {
-	if !c.shared {
+	if !c.state.Shared {
 		return nil
 	}
-	s := c.signer
+	s, state := c.signer, c.state
 	return func(ctx context.Context, upTo watermark.Mark) (watermark.Mark, error) {
 		if last := s.Last().Mark; !last.Less(upTo) {
 			return last, nil
 		}
-		saved, err := s.Reload(ctx)
-		return saved.Mark, err
+		info, err := state.Inspect(ctx)
+		if err == nil {
+			err = info.Problem
+		}
+		return info.Saved.Mark, err
 	}
 }
 

@@ -56,64 +56,6 @@ func (h *hosts) host(name string) *player {
 	return h.of[name]
 }
 
-// TestReload: what the witness has loaded is what every request is judged by, in a turn
-// of its own, and a load that fails leaves nothing to judge by.
-func TestReload(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		root := storetest.NewFake(readMark(t, []string{"10/0/precommit", "A", "t1"}))
-		c, store := config(newTestKey()), root.Another()
-		c.Store, c.Shared = store, true
-		s := newSigner(t, c)
-		reload := func(want string, calls int) {
-			t.Helper()
-			before := store.Calls()
-			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-			defer cancel()
-			saved, err := s.Reload(ctx)
-			got := saved.Mark.String()
-			if err != nil {
-				got = err.Error()
-			} else if s.Last().Mark.String() != got {
-				t.Errorf("loaded %s, and the signer has %v", got, s.Last().Mark)
-			}
-			if !strings.Contains(got, want) || store.Calls()-before != calls {
-				t.Errorf("got %s with %d calls, want %s with %d", got, store.Calls()-before, want, calls)
-			}
-		}
-		reload("10/0/precommit", 1)
-		root.Put(readMark(t, []string{"15/0/prevote", "A", "t1"}))
-		reload("15/0/prevote", 1)
-		store.Script(storetest.SilentBefore)
-		reload("deadline exceeded", 1)
-		// The first load after a failure may bring what the failure had brought.
-		reload("15/0/prevote", 2)
-		root.Put(readMark(t, []string{"14/0/prevote", "A", "t1"}))
-		reload("the state went back", 1)
-		root.Put(readMark(t, []string{"15/0/prevote", "A", "t1"}))
-		if resp := ask(t, s, say(t, "16/0/prevote A t2")); resp.Signature == nil {
-			t.Errorf("the next height of the mark: %+v", resp)
-		}
-
-		key := newTestKey()
-		c.Key, c.Store = key, root.Another()
-		s = newSigner(t, c)
-		key.setScript([]string{"hangs"})
-		done := make(chan struct{})
-		go func() {
-			defer close(done)
-			ask(t, s, say(t, "17/0/prevote A t2"))
-		}()
-		synctest.Wait()
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-		defer cancel()
-		if _, err := s.Reload(ctx); signer.FaultOf(err) != signer.QueueFault {
-			t.Errorf("while a request has its turn: %v", err)
-		}
-		key.letGo()
-		<-done
-	})
-}
-
 // owner notes what its signer has written: calls come one after the other in the tests
 // that use it, so that what changes within one is this signer's.
 type owner struct {

@@ -162,22 +162,6 @@ func (s *Signer) load(ctx context.Context) error {
 	return nil
 }
 
-// Reload loads the mark as it is now, in a turn of its own: for who has to know what
-// other signers have done with a shared one.
-func (s *Signer) Reload(ctx context.Context) (watermark.Saved, error) {
-	if err := s.takeTurn(ctx, new(Event)); err != nil {
-		return watermark.Saved{}, err
-	}
-	defer s.endTurn()
-	if !s.loaded { // what comes first may be what a write had found
-		if err := s.load(ctx); err != nil {
-			return watermark.Saved{}, err
-		}
-	}
-	err := s.load(ctx)
-	return s.Last(), err
-}
-
 // moved notes that the mark was found above what we knew: by a write of ours whose
 // outcome was unknown, by another signer, or both. Of a mark that is shared we pay for
 // what we may have raised; what others do is theirs to bound.
