@@ -184,7 +184,7 @@ func (m *move) run(cmd *cobra.Command, words *home.Words) error {
 	if err := m.held.Write(m.note); err != nil {
 		return err
 	}
-	if m.saved, err = m.source.State.(provider.Mover).Export(ctx); err != nil {
+	if err := m.end(ctx); err != nil {
 		return m.Providers.ExplainState(m.c, m.ch, err)
 	}
 	if err := m.bring(ctx); err != nil {
@@ -300,6 +300,16 @@ func (m *move) admit(cmd *cobra.Command, words *home.Words, lines []string) erro
 	}
 	here := home.Here{Exported: m.there.mark, HasTombstone: m.there.ended}
 	return words.Gate(cmd, m.ch, true).Admit(in, here)
+}
+
+// end ends the source. Where another host has ended it meanwhile, it went there, and there is
+// no move of ours to go on with.
+func (m *move) end(ctx context.Context) (err error) {
+	m.saved, err = m.source.State.(provider.Mover).Export(ctx)
+	if errors.Is(err, provider.ErrExported) {
+		return errors.Join(m.held.Remove(), err)
+	}
+	return err
 }
 
 func (m *move) addTables() error {

@@ -1,13 +1,16 @@
 package state
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 
 	"github.com/spf13/cobra"
 
 	"privyseal/internal/cli"
 	"privyseal/internal/config"
+	"privyseal/internal/cure"
 	"privyseal/internal/home"
 	"privyseal/internal/provider"
 	"privyseal/internal/shell"
@@ -72,6 +75,11 @@ func raise(a *provider.House, cmd *cobra.Command, c *config.Config, ch config.Ch
 // it makes one if that is allowed.
 func bringIn(a *provider.House, cmd *cobra.Command, c *config.Config, ch config.Chain, state provider.Kept, words *home.Words, in home.Incoming, by home.Exporter, makes bool) error {
 	ctx, path := cmd.Context(), c.Path(ch.State)
+	release, err := unmoving(ctx, a, c, ch, state)
+	if err != nil {
+		return err
+	}
+	defer release()
 	info, err := state.Inspect(ctx)
 	missing := errors.Is(err, provider.ErrMissing)
 	if err != nil && !(missing && makes) {
@@ -113,4 +121,29 @@ func bringIn(a *provider.House, cmd *cobra.Command, c *config.Config, ch config.
 	}
 	_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: %s is at %s\n", ch.Name, state.Where, home.MarkText(a.Providers.Shown(ch, info.Saved.Mark)))
 	return err
+}
+
+// unmoving keeps a state from being moved, and refuses one that has ended on its way to another
+// store: brought back to life here, it would sign beside the one that may be live there.
+func unmoving(ctx context.Context, a *provider.House, c *config.Config, ch config.Chain, state provider.Kept) (release func(), err error) {
+	held, err := hold(c, ch)
+	if errors.Is(err, fs.ErrNotExist) { // the folder: there is no state, and no note
+		return func() {}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	note, moving := held.Note()
+	if !moving {
+		return held.Release, nil
+	}
+	info, err := home.InspectShared(ctx, state)
+	if err == nil && info.Exported {
+		err = cure.Add(cli.Actf("the state of chain %q has ended on its way to another store, and the move was cut off", ch.Name), "go on with %s", movedBy(a, ch, note))
+	}
+	if err != nil && !errors.Is(err, provider.ErrMissing) {
+		held.Release()
+		return nil, a.Providers.ExplainState(c, ch, err)
+	}
+	return held.Release, nil
 }
