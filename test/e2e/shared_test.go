@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -15,6 +16,7 @@ import (
 
 	"privyseal/internal/etcd/etcdtest"
 	"privyseal/internal/key/yubihsm/yubihsmtest"
+	"privyseal/internal/privval"
 	"privyseal/internal/pubkey"
 	"privyseal/test/e2e/rig"
 )
@@ -39,6 +41,39 @@ func TestSeveralHosts(t *testing.T) {
 		h.do(strings.TrimSpace(line))
 	}
 	h.judge(first, h.height())
+}
+
+// The ledger finds what the test is for.
+func TestLedger(t *testing.T) {
+	say := func(kind privval.Kind, height int64, round int32, block byte, nanos int32) []byte {
+		r := privval.Request{Kind: kind, ChainID: hostsChain, Height: height, Round: round, Timestamp: privval.Timestamp{Seconds: 1, Nanos: nanos}}
+		if block != 0 {
+			r.BlockID = privval.BlockID{Hash: bytes.Repeat([]byte{block}, 32), PartsTotal: 1, PartsHash: bytes.Repeat([]byte{block}, 32)}
+		}
+		return r.SignBytes()
+	}
+	first := say(privval.KindPrecommit, 5, 0, 1, 1)
+	for name, tt := range map[string]struct {
+		then  []byte
+		wrong bool
+	}{
+		"the same bytes":    {first, false},
+		"another block":     {say(privval.KindPrecommit, 5, 0, 2, 1), true},
+		"nil":               {say(privval.KindPrecommit, 5, 0, 0, 1), true},
+		"another timestamp": {say(privval.KindPrecommit, 5, 0, 1, 2), true},
+		"another round":     {say(privval.KindPrecommit, 5, 1, 2, 1), false},
+		"another height":    {say(privval.KindPrecommit, 6, 0, 2, 1), false},
+		"another step":      {say(privval.KindPrevote, 5, 0, 2, 1), false},
+		"no message":        {[]byte("x"), true},
+	} {
+		l := &ledger{oracle: oracle{signed: map[place][]byte{}}}
+		l.listens.Store(true)
+		l.made(1, first)
+		l.made(1, tt.then)
+		if (len(l.wrong) > 0) != tt.wrong {
+			t.Errorf("%s: %q", name, l.wrong)
+		}
+	}
 }
 
 // hosts are those that share a mark.
@@ -133,6 +168,16 @@ func (h *hosts) await(more int64) {
 	check(h.t, h.nodes[5].WaitHeight(h.ctx, h.height()+more))
 }
 
+// signsOn waits until a device has signed at a step where none had before.
+func (h *hosts) signsOn(before int) {
+	h.t.Helper()
+	for ; h.ledger.count() == before; time.Sleep(5 * time.Millisecond) {
+		if h.ctx.Err() != nil {
+			h.t.Fatal("nothing is signed any more")
+		}
+	}
+}
+
 // do does a line of the plan.
 func (h *hosts) do(line string) {
 	h.t.Helper()
@@ -145,7 +190,9 @@ func (h *hosts) do(line string) {
 		if h.long {
 			n *= 25
 		}
+		before := h.ledger.count()
 		h.await(n)
+		h.signsOn(before)
 		return
 	}
 	last := words[len(words)-1]
@@ -253,6 +300,13 @@ func (l *ledger) made(key uint16, message []byte) {
 		l.mu.Unlock()
 	}
 	l.oracle.made(key, message)
+}
+
+// count returns at how many places something was signed.
+func (l *ledger) count() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.at)
 }
 
 func (l *ledger) event(what string) {
