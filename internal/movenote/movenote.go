@@ -58,17 +58,30 @@ func parse(text []byte) (n Note, found bool) {
 }
 
 // Read returns the note of a state, for who only looks.
-func Read(state string) (Note, bool) {
-	text, _, err := regular.ReadOurs(pathOf(state), maxNote)
+func Read(state string) (Note, bool) { return readAt(pathOf(state)) }
+
+// movedOf returns where it lies that the last move was done.
+func movedOf(state string) string { return state + ".moved" }
+
+// Moved returns where the state of a chain went by its last move that was done. What is left
+// of it in any other store of this host has ended for that, and not for another host.
+func Moved(state string) (Note, bool) { return readAt(movedOf(state)) }
+
+func readAt(path string) (Note, bool) {
+	text, _, err := regular.ReadOurs(path, maxNote)
 	if err != nil {
 		return Note{}, false
 	}
 	return parse(text)
 }
 
+// Leads reports whether the note is of another store, or table, than a chain names.
+func (n Note) Leads(store, name string) bool { return n.Store != store || n.Name != name }
+
 // Held is the note of a state while a command has it: no other command then ends or moves
 // that state.
 type Held struct {
+	state   string
 	file    *os.File
 	removed bool
 }
@@ -79,7 +92,7 @@ func Hold(state string) (*Held, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Held{file: f}, nil
+	return &Held{state: state, file: f}, nil
 }
 
 // Note returns the note, if there is one.
@@ -107,6 +120,18 @@ func (h *Held) Write(n Note) error {
 		err = durable.SyncFolder(filepath.Dir(h.file.Name()))
 	}
 	return err
+}
+
+// Done notes durably that the move was done, and removes the note of it.
+func (h *Held) Done(n Note) error {
+	text, err := json.Marshal(n)
+	if err == nil {
+		err = durable.Replace(movedOf(h.state), append(text, '\n'), nil)
+	}
+	if err != nil {
+		return err
+	}
+	return h.Remove()
 }
 
 // Remove removes the note, durably.

@@ -66,6 +66,31 @@ func TestNote(t *testing.T) {
 	}
 }
 
+// A move that was done leaves where the state went, and no note.
+func TestDone(t *testing.T) {
+	state := filepath.Join(t.TempDir(), "mark")
+	n := Of(watermark.ID{ChainID: "c"}, "etcd", "etcd", "main")
+	for _, to := range []Note{n, Of(watermark.ID{ChainID: "c"}, "file", "", "")} {
+		held, err := Hold(state)
+		if err == nil {
+			err = errors.Join(held.Write(to), held.Done(to))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		held.Release()
+		if _, moving := Read(state); moving {
+			t.Error("the note is still there")
+		}
+		if got, moved := Moved(state); !moved || got != to {
+			t.Errorf("%v, %+v", moved, got)
+		}
+	}
+	if n.Leads("etcd", "main") || !n.Leads("etcd", "other") || !n.Leads("file", "") {
+		t.Error("another store is not the one that a chain names")
+	}
+}
+
 // What was cut off while it was written is no note.
 func TestTornNote(t *testing.T) {
 	state := filepath.Join(t.TempDir(), "mark")

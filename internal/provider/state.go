@@ -45,8 +45,12 @@ func (t Table) InPlace(c *config.Config, ch config.Chain, m watermark.Mark) erro
 func (t Table) ExplainState(c *config.Config, ch config.Chain, err error) error {
 	e, ok := errors.AsType[*StateError](err)
 	if ok && e.Reason == ErrExported {
-		if note, moving := movenote.Read(c.Path(ch.State)); moving {
-			return &StateError{e.Reason, fmt.Errorf("%w: its move to another store was cut off", e.Err), "go on with " +
+		note, moving := movenote.Read(c.Path(ch.State))
+		if !moving { // it was done, and the config was changed back since
+			note, moving = movenote.Moved(c.Path(ch.State))
+		}
+		if moving && note.Leads(ch.Store, ch.StoreTable) {
+			return &StateError{e.Reason, fmt.Errorf("%w: on its way to another store of this host", e.Err), "go on with " +
 				cure.Command(append([]string{"privyseal", "state", "move", "--home", c.Path("."), "--chain-id", ch.Name}, note.Words()...)...)}
 		}
 	}

@@ -44,7 +44,7 @@ first. If the output is lost, export again: it stays the same.`,
 			}
 			defer held.Release()
 			export := func() ([]byte, error) {
-				if err := unmoved(cmd.Context(), a, ch, state, held); err != nil {
+				if err := unmoved(cmd.Context(), a, c, ch, state, held); err != nil {
 					return nil, err
 				}
 				return exported(cmd.Context(), c.Path(ch.State), ch.ID, state, key)
@@ -74,9 +74,13 @@ first. If the output is lost, export again: it stays the same.`,
 }
 
 // unmoved refuses to hand a state to another host that has ended on its way to another store
-// of this one. A move that was cut off before that is off.
-func unmoved(ctx context.Context, a *provider.House, ch config.Chain, state provider.Kept, held *movenote.Held) error {
+// of this one, or has gone there. A move that was cut off before that is off.
+func unmoved(ctx context.Context, a *provider.House, c *config.Config, ch config.Chain, state provider.Kept, held *movenote.Held) error {
 	note, moving := held.Note()
+	if !moving {
+		note, moving = movenote.Moved(c.Path(ch.State))
+		moving = moving && note.Leads(ch.Store, ch.StoreTable)
+	}
 	if !moving {
 		return nil
 	}
@@ -85,7 +89,7 @@ func unmoved(ctx context.Context, a *provider.House, ch config.Chain, state prov
 	case err != nil:
 		return err
 	case info.Exported:
-		return cure.Add(cli.Actf("the state of chain %q has ended on its way to another store, and the move was cut off", ch.Name), "go on with %s", movedBy(a, ch, note))
+		return cure.Add(cli.Actf("the state of chain %q has ended on its way to another store of this host", ch.Name), "go on with %s", movedBy(a, ch, note))
 	}
 	return held.Remove()
 }

@@ -187,6 +187,9 @@ func (m *move) run(cmd *cobra.Command, words *home.Words) error {
 	if err := m.end(ctx); err != nil {
 		return m.Providers.ExplainState(m.c, m.ch, err)
 	}
+	if err := m.unchanged(ctx); err != nil {
+		return m.goOn(err)
+	}
 	if err := m.bring(ctx); err != nil {
 		return m.goOn(err)
 	}
@@ -238,6 +241,10 @@ func (m *move) lookAtSource(ctx context.Context) error {
 		err = info.Problem
 	}
 	note, moving := m.held.Note()
+	if !moving { // it was done, and the config was changed back since
+		note, moving = movenote.Moved(m.c.Path(m.ch.State))
+		moving = moving && note.Leads(m.ch.Store, m.ch.StoreTable)
+	}
 	if moving && errors.Is(err, provider.ErrExported) {
 		if note != m.note {
 			return m.elsewhere(note)
@@ -319,6 +326,20 @@ func (m *move) addTables() error {
 	return m.Kinds.Append(m.configPath(), m.added)
 }
 
+// unchanged refuses a target that has ended since the operator was asked: another host has
+// moved it, and raising it would bring it back to life.
+func (m *move) unchanged(ctx context.Context) error {
+	before := m.there
+	m.there = there{}
+	if err := m.lookAtTarget(ctx); err != nil {
+		return err
+	}
+	if m.there.ended && !before.ended {
+		return fmt.Errorf("it has ended meanwhile, at %s", home.MarkText(m.there.mark))
+	}
+	return nil
+}
+
 // bring makes the state at the target, or raises the one that is there. It may have been
 // brought by an earlier try, and have signed since.
 func (m *move) bring(ctx context.Context) error {
@@ -342,7 +363,7 @@ func (m *move) done(w io.Writer) error {
 	if note, moving := m.held.Note(); !moving || note != m.note {
 		return cli.Usagef("the state of chain %q is in %s already", m.ch.Name, m.target.Where)
 	}
-	if err := m.held.Remove(); err != nil {
+	if err := m.held.Done(m.note); err != nil {
 		return err
 	}
 	_, err := fmt.Fprintf(w, "%s: moved to %s\nnext: %s, then %s\n", m.ch.Name, m.target.Where, m.Command("check"), m.Command("start"))
