@@ -68,6 +68,9 @@ func (s Shared) Open(ctx context.Context, wait bool) (watermark.Store, error) {
 	kept, err := filestore.Open(ctx, floor)
 	if errors.Is(err, filestore.ErrMissing) { // the database says which step is missing
 		info, err := s.Inspect(ctx)
+		if err == nil && info.Problem == nil { // a join has come between
+			return s.Open(ctx, wait)
+		}
 		if err == nil {
 			err = info.Problem
 		}

@@ -79,7 +79,10 @@ func (c *checked) all(ctx context.Context) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, checkPatience)
 	defer cancel()
-	for _, look := range []func(context.Context, member){c.members, c.alarms, c.space, c.compaction, c.permissions} {
+	for _, m := range c.seen {
+		c.space(m)
+	}
+	for _, look := range []func(context.Context, member){c.members, c.alarms, c.compaction, c.permissions} {
 		look(ctx, c.seen[0])
 	}
 }
@@ -239,9 +242,9 @@ func (c *checked) alarms(ctx context.Context, m member) {
 }
 
 // space looks at how full the database is. Before 3.6 a member does not say its quota.
-func (c *checked) space(_ context.Context, m member) {
+func (c *checked) space(m member) {
 	if m.Quota > 0 && m.Size > m.Quota/10*8 {
-		c.add(provider.Unsure, "have etcd compact by itself, and defragment it; "+page, "the database has %s of at most %s: when it is full, nothing is signed", size(m.Size), size(m.Quota))
+		c.add(provider.Unsure, "have etcd compact by itself, and defragment it; "+page, "%s: the database has %s of at most %s: when it is full, nothing is signed", m.endpoint, size(m.Size), size(m.Quota))
 	}
 }
 
@@ -252,7 +255,11 @@ func (c *checked) compaction(ctx context.Context, m member) {
 		return
 	}
 	_, err := m.conn.Range(ctx, c.Prefix+"/", now-keptRevisions)
-	if e, answered := errors.AsType[*etcd.Error](err); err == nil || !answered || !strings.Contains(e.Message, "compacted") {
+	if e, answered := errors.AsType[*etcd.Error](err); answered && strings.Contains(e.Message, "compacted") {
+		return
+	} else if err != nil {
+		c.add(provider.Unsure, "", "whether old values are compacted is not known: %v", err)
+	} else {
 		c.add(provider.Unsure, "start etcd with --auto-compaction-retention=1h", "values of %d revisions ago are still kept: the database grows until it is full", keptRevisions)
 	}
 }
