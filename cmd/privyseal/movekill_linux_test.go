@@ -26,7 +26,7 @@ func TestMoveKilledInEveryCall(t *testing.T) {
 		if os.Getenv("PRIVYSEAL_REQUIRE_ETCD") == "1" {
 			t.Fatal(err)
 		}
-		t.Skip("strace is missing; Debian's package strace has it")
+		t.Skip("strace is missing; `scripts/setup debian` brings it")
 	}
 	c := etcdtest.Start(t, etcdtest.Options{})
 	flags := []string{"--etcd-ca-file", c.Signer.CA, "--etcd-certificate-file", c.Signer.Certificate, "--etcd-key-file", c.Signer.Key}

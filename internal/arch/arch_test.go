@@ -182,7 +182,7 @@ var mayImport = map[string]string{
 	"internal/ops/nitro/nitrotest":         "internal/eif internal/nitro internal/ops/nitro/image internal/policy github.com/fxamacker/cbor/v2",
 	"internal/command/screen/screentest":   "internal/command/screen github.com/google/go-cmp/cmp",
 	"internal/watermark/storetest":         "internal/watermark",
-	"internal/sharedmark/enginetest":       "internal/sharedmark",
+	"internal/sharedmark/enginetest":       "internal/filestore internal/filestore/filestoretest internal/sharedmark internal/watermark internal/watermark/storetest",
 	"internal/filestore/filestoretest":     "internal/filestore internal/watermark",
 	"internal/terminal/terminaltest":       "golang.org/x/sys/unix",
 	"internal/key/nitrokms/kmstest":        "",
@@ -298,7 +298,7 @@ func names(entry, imp string) bool {
 
 // storeRooms are the stores, each with the rooms that may import it.
 var storeRooms = map[string][]string{
-	"internal/filestore":  {"internal/ops/file", "internal/sharedstate"}, // of a shared mark it keeps the floor
+	"internal/filestore":  {"internal/ops/file", "internal/sharedstate", "internal/sharedmark/enginetest"}, // the last two: a floor
 	"internal/sharedmark": {"internal/sharedstate", "internal/etcdstore", "internal/dynamostore", "internal/ops/etcd", "internal/enclave", "internal/enclave/nitro", "internal/ops/nitro/inetcd"},
 	"internal/etcdstore":  {"internal/ops/etcd", "internal/enclave/nitro"},
 }

@@ -2,10 +2,8 @@ package dynamostore
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
-	"net"
 	"time"
 
 	"privyseal/internal/awsjson"
@@ -154,16 +152,12 @@ func skew(theirs, ours time.Time) string {
 // left.
 func failure(ctx context.Context, op string, err error, sent bool) *Error {
 	e := &Error{Op: op, Reason: ErrConnect, Detail: err.Error(), notSent: !sent}
-	var record tls.RecordHeaderError
-	var cert *tls.CertificateVerificationError
-	var alert *net.OpError // what crypto/tls makes of an alert, sent or received
-	var timeout net.Error
-	switch {
-	case errors.Is(err, awsjson.ErrHTTP):
+	switch awsjson.FailureOf(ctx, err) {
+	case awsjson.NotHTTP:
 		e.Reason = ErrAnswer
-	case errors.As(err, &cert), errors.As(err, &record), errors.As(err, &alert) && (alert.Op == "remote error" || alert.Op == "local error"):
+	case awsjson.NotTLS:
 		e.Reason = ErrTLS
-	case ctx.Err() != nil, errors.As(err, &timeout) && timeout.Timeout():
+	case awsjson.Late:
 		e.Detail = "no answer in time"
 	}
 	return e

@@ -1,105 +1,59 @@
 package etcdstore_test
 
 import (
-	"context"
 	"crypto/tls"
 	"errors"
 	"os"
-	"path/filepath"
 	"testing"
 	"time"
 
 	"privyseal/internal/etcd"
 	"privyseal/internal/etcd/etcdtest"
 	"privyseal/internal/etcdstore"
-	"privyseal/internal/filestore"
-	"privyseal/internal/filestore/filestoretest"
 	"privyseal/internal/sharedmark"
+	"privyseal/internal/sharedmark/enginetest"
 	"privyseal/internal/watermark"
-	"privyseal/internal/watermark/storetest"
 )
 
 func TestMain(m *testing.M) { os.Exit(etcdtest.Main(m)) }
 
 var id = watermark.ID{ChainID: "chain-1", Key: [32]byte{1, 2, 3}}
 
-// host is one of those that share a mark: how it reaches the cluster, and its floor.
+// host is one of those that share a mark, and how it reaches the cluster.
 type host struct {
-	t     *testing.T
-	c     etcdstore.Config
-	floor filestore.Config
+	*enginetest.Host
+	c etcdstore.Config
 }
 
-// newHost returns a host with a floor that has not joined.
+// newHost returns a host that has not joined.
 func newHost(t *testing.T, files etcdtest.Files, prefix string, endpoints ...string) *host {
 	t.Helper()
-	h := &host{t: t, c: etcdstore.Config{
+	h := &host{c: etcdstore.Config{
 		Dialer:    etcd.Dialer{TLS: func() (*tls.Config, error) { return files.Config() }},
 		Endpoints: endpoints,
 		Key:       etcdstore.Key(prefix, id),
 	}}
-	h.floor = filestore.Config{Path: filepath.Join(filestoretest.Folder(t), "state.floor"), ID: sharedmark.Config{ID: id}.FloorID()}
-	if err := filestore.Create(h.floor, watermark.Saved{}); err != nil {
-		t.Fatal(err)
-	}
+	h.Host = enginetest.NewHost(t, id, func() sharedmark.Engine { return etcdstore.New(h.c) })
 	return h
-}
-
-// config is for one use: of a signer, or of an operator's command.
-func (h *host) config() sharedmark.Config {
-	h.t.Helper()
-	floor, err := filestore.Open(h.t.Context(), h.floor)
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	return sharedmark.Config{ID: id, Engine: etcdstore.New(h.c), Floor: floor}
-}
-
-// do runs an operator's command.
-func (h *host) do(command func(context.Context, sharedmark.Config) error) error {
-	h.t.Helper()
-	c := h.config()
-	defer c.Floor.Close()
-	return command(h.t.Context(), c)
-}
-
-func (h *host) must(command func(context.Context, sharedmark.Config) error) *host {
-	h.t.Helper()
-	if err := h.do(command); err != nil {
-		h.t.Fatal(err)
-	}
-	return h
-}
-
-func (h *host) signer() *sharedmark.Store { return sharedmark.New(h.config()) }
-
-func create(ctx context.Context, c sharedmark.Config) error {
-	return sharedmark.Create(ctx, c, watermark.Saved{})
 }
 
 func TestSuite(t *testing.T) {
 	c := etcdtest.Shared(t)
-	storetest.Run(t, func(t *testing.T) watermark.Store {
-		return newHost(t, c.Signer, c.Prefix(), c.Endpoints()...).must(create).signer()
-	})
-	storetest.RunShared(t, func(t *testing.T) (a, b watermark.Store) {
+	enginetest.Suite(t, id, func(t *testing.T) func() sharedmark.Engine {
 		prefix := c.Prefix()
-		first := newHost(t, c.Signer, prefix, c.Endpoints()...).must(create)
-		second := newHost(t, c.Signer, prefix, c.Endpoints()...).must(sharedmark.Join)
-		return first.signer(), second.signer()
+		return func() sharedmark.Engine {
+			return etcdstore.New(etcdstore.Config{
+				Dialer:    etcd.Dialer{TLS: func() (*tls.Config, error) { return c.Signer.Config() }},
+				Endpoints: c.Endpoints(), Key: etcdstore.Key(prefix, id),
+			})
+		}
 	})
 }
 
 // raise replaces the mark by that of the next height.
 func raise(t *testing.T, s *sharedmark.Store) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	saved, err := s.Load(ctx)
-	if err == nil {
-		_, err = s.Replace(ctx, saved, watermark.Mark{Height: saved.Mark.Height + 1, Step: watermark.StepPrevote, SignBytes: []byte("vote")})
-	}
-	if err != nil {
+	if err := enginetest.Raise(t.Context(), s); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -107,8 +61,8 @@ func raise(t *testing.T, s *sharedmark.Store) {
 // A signer goes on when the member that it uses dies or hangs, whichever that is.
 func TestMembersThatFail(t *testing.T) {
 	c := etcdtest.Start(t, etcdtest.Options{})
-	h := newHost(t, c.Signer, c.Prefix(), c.Endpoints()...).must(create)
-	s := h.signer()
+	h := newHost(t, c.Signer, c.Prefix(), c.Endpoints()...).Must(enginetest.Create)
+	s := h.Signer()
 	defer s.Close()
 	raise(t, s)
 	for range 2 {
@@ -132,7 +86,7 @@ func TestMembersThatFail(t *testing.T) {
 func TestRights(t *testing.T) {
 	c := etcdtest.Shared(t)
 	h := newHost(t, c.Signer, "/others", c.Endpoints()...)
-	err := h.do(create)
+	err := h.Do(enginetest.Create)
 	if !errors.Is(err, sharedmark.ErrRefused) || !errors.Is(err, sharedmark.ErrNotSent) {
 		t.Fatal(err)
 	}

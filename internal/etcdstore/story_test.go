@@ -85,7 +85,7 @@ func (w *world) player(name string) *player {
 }
 
 func (w *world) use(p *player) (sharedmark.Config, error) {
-	floor, err := filestore.Open(w.t.Context(), p.floor)
+	floor, err := filestore.Open(w.t.Context(), p.Floor)
 	engine := etcdstore.New(p.c)
 	engine.SetClock(func() time.Time { return time.Now().Add(w.later) })
 	c := sharedmark.Config{ID: id, Engine: engine, Floor: floor}
@@ -187,7 +187,7 @@ func (w *world) do(name string, words []string) error {
 		return w.sign(ctx, name, p, words[1])
 	case "loses": // its floor
 		p.stop()
-		return os.Remove(p.floor.Path)
+		return os.Remove(p.Floor.Path)
 	case "tries":
 		p.c.Try, _ = time.ParseDuration(words[1])
 		return nil

@@ -2,10 +2,8 @@ package nitrokms
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
-	"net"
 	"strings"
 
 	"privyseal/internal/awsjson"
@@ -159,16 +157,12 @@ func refusal(a *awsjson.Answer, op string, c secret.AWS) *Error {
 // failure makes an error of a call that got no answer.
 func failure(ctx context.Context, op string, err error) *Error {
 	e := &Error{Op: op, Reason: errConnect, Message: err.Error()}
-	var record tls.RecordHeaderError
-	var cert *tls.CertificateVerificationError
-	var alert *net.OpError // what crypto/tls makes of an alert, sent or received
-	var timeout net.Error
-	switch {
-	case errors.Is(err, awsjson.ErrHTTP):
+	switch awsjson.FailureOf(ctx, err) {
+	case awsjson.NotHTTP:
 		e.Reason = errAnswer
-	case errors.As(err, &cert), errors.As(err, &record), errors.As(err, &alert) && (alert.Op == "remote error" || alert.Op == "local error"):
+	case awsjson.NotTLS:
 		e.Reason = errTLS
-	case ctx.Err() != nil, errors.As(err, &timeout) && timeout.Timeout():
+	case awsjson.Late:
 		e.Message = "no answer in time"
 	}
 	return e
