@@ -93,7 +93,7 @@ var mayImport = map[string]string{
 	// Attestation and images: those who verify and those who produce never import
 	// each other.
 	"internal/nitro":     "github.com/fxamacker/cbor/v2",
-	"internal/nitro/nsm": "github.com/fxamacker/cbor/v2 golang.org/x/sys/unix",
+	"internal/nitro/nsm": "golang.org/x/sys/unix",
 	"internal/yubico":    "",
 	"internal/eif":       "github.com/fxamacker/cbor/v2",
 	"internal/awspolicy": "internal/nitro internal/strictjson",

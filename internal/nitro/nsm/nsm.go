@@ -16,8 +16,6 @@ import (
 	"fmt"
 	"io"
 	"slices"
-
-	"github.com/fxamacker/cbor/v2"
 )
 
 // Limits in bytes. The first two are the driver's.
@@ -55,12 +53,6 @@ type Device struct {
 // Close releases the device.
 func (d *Device) Close() error { return d.closer.Close() }
 
-type attestation struct {
-	UserData  []byte `cbor:"user_data"`
-	Nonce     []byte `cbor:"nonce"`
-	PublicKey []byte `cbor:"public_key"`
-}
-
 // Attest returns a signed attestation document over the present registers. Each
 // field has at most MaxField bytes; nil leaves it out. KMS takes publicKey for
 // the key to encrypt its answer to, so nobody else may choose it.
@@ -70,17 +62,19 @@ func (d *Device) Attest(userData, nonce, publicKey []byte) ([]byte, error) {
 			return nil, fmt.Errorf("cannot ask for a document: a field has %d bytes, more than %d", len(f), MaxField)
 		}
 	}
-	var answer struct {
-		Document cbor.ByteString `cbor:"document"`
-	}
-	request := map[string]attestation{"Attestation": {userData, nonce, publicKey}}
-	if err := d.ask(request, "Attestation", &answer); err != nil {
+	request := appendHead(appendText(appendHead(nil, mapping, 1), "Attestation"), mapping, 3)
+	request = appendOctets(appendText(request, "user_data"), userData)
+	request = appendOctets(appendText(request, "nonce"), nonce)
+	request = appendOctets(appendText(request, "public_key"), publicKey)
+	var document []byte
+	err := d.ask(request, "Attestation", fields{"document": func(r *reader) { document = r.octets() }})
+	if err != nil {
 		return nil, fmt.Errorf("cannot get an attestation document: %w", err)
 	}
-	if answer.Document == "" {
+	if len(document) == 0 {
 		return nil, fmt.Errorf("cannot get an attestation document: %w: it is empty", errMalformed)
 	}
-	return []byte(answer.Document), nil
+	return document, nil
 }
 
 // PCR is a measurement register.
@@ -95,18 +89,21 @@ func (d *Device) DescribePCR(index int) (PCR, error) {
 	if index < 0 || index > 0xffff {
 		return PCR{}, fmt.Errorf("cannot read PCR%d: it does not exist", index)
 	}
-	var answer struct {
-		Lock *bool           `cbor:"lock"`
-		Data cbor.ByteString `cbor:"data"`
-	}
-	request := map[string]map[string]uint16{"DescribePCR": {"index": uint16(index)}}
-	if err := d.ask(request, "DescribePCR", &answer); err != nil {
+	request := appendHead(appendText(appendHead(nil, mapping, 1), "DescribePCR"), mapping, 1)
+	request = appendHead(appendText(request, "index"), number, uint16(index))
+	var pcr PCR
+	said := false
+	err := d.ask(request, "DescribePCR", fields{
+		"lock": func(r *reader) { pcr.Locked, said = r.bool(), true },
+		"data": func(r *reader) { pcr.Value = r.octets() },
+	})
+	if err != nil {
 		return PCR{}, fmt.Errorf("cannot read PCR%d: %w", index, err)
 	}
-	if n := len(answer.Data); answer.Lock == nil || n != 32 && n != 48 && n != 64 {
+	if n := len(pcr.Value); !said || n != 32 && n != 48 && n != 64 {
 		return PCR{}, fmt.Errorf("cannot read PCR%d: %w: %d bytes", index, errMalformed, n)
 	}
-	return PCR{Value: []byte(answer.Data), Locked: *answer.Lock}, nil
+	return pcr, nil
 }
 
 // Random returns n bytes of the module's entropy, at most MaxRandom.
@@ -116,36 +113,35 @@ func (d *Device) Random(n int) ([]byte, error) {
 	}
 	out := make([]byte, 0, n)
 	for len(out) < n {
-		var answer struct {
-			Random cbor.ByteString `cbor:"random"`
-		}
-		if err := d.ask("GetRandom", "GetRandom", &answer); err != nil {
+		var random []byte
+		err := d.ask(appendText(nil, "GetRandom"), "GetRandom", fields{"random": func(r *reader) { random = r.octets() }})
+		if err != nil {
 			return nil, fmt.Errorf("cannot get random bytes: %w", err)
 		}
-		if answer.Random == "" {
+		if len(random) == 0 {
 			return nil, fmt.Errorf("cannot get random bytes: %w: there are none", errMalformed)
 		}
-		out = append(out, answer.Random[:min(n-len(out), len(answer.Random))]...)
+		out = append(out, random[:min(n-len(out), len(random))]...)
 	}
 	return out, nil
 }
 
 // Description is what the module says of itself.
 type Description struct {
-	Major      uint16   `cbor:"version_major"`
-	Minor      uint16   `cbor:"version_minor"`
-	Patch      uint16   `cbor:"version_patch"`
-	ModuleID   string   `cbor:"module_id"` // i-…-enc…: instance and enclave
-	MaxPCRs    uint16   `cbor:"max_pcrs"`
-	LockedPCRs []uint16 `cbor:"locked_pcrs"`
-	Digest     string   `cbor:"digest"` // "SHA384"
+	Major      uint16
+	Minor      uint16
+	Patch      uint16
+	ModuleID   string // i-…-enc…: instance and enclave
+	MaxPCRs    uint16
+	LockedPCRs []uint16
+	Digest     string // "SHA384"
 }
 
 // Describe returns what the module says of itself. Fields that this version of
 // the API does not have are ignored here, since minor versions may add some.
 func (d *Device) Describe() (Description, error) {
 	var answer Description
-	if err := d.ask("DescribeNSM", "DescribeNSM", &answer); err != nil {
+	if err := d.ask(appendText(nil, "DescribeNSM"), "DescribeNSM", answer.fields()); err != nil {
 		return Description{}, fmt.Errorf("cannot ask the NSM what it is: %w", err)
 	}
 	if answer.ModuleID == "" || answer.Digest != "SHA384" || answer.MaxPCRs == 0 {
@@ -154,16 +150,31 @@ func (d *Device) Describe() (Description, error) {
 	return answer, nil
 }
 
+func (d *Description) fields() fields {
+	number := func(to *uint16) func(*reader) { return func(r *reader) { *to = r.uint16() } }
+	text := func(to *string) func(*reader) { return func(r *reader) { *to = r.text() } }
+	return fields{
+		"version_major": number(&d.Major), "version_minor": number(&d.Minor), "version_patch": number(&d.Patch),
+		"module_id": text(&d.ModuleID), "max_pcrs": number(&d.MaxPCRs), "digest": text(&d.Digest),
+		"locked_pcrs": func(r *reader) {
+			r.each(array, maxElements, func() { d.LockedPCRs = append(d.LockedPCRs, r.uint16()) })
+		},
+		newer: func(r *reader) { r.skip(0) },
+	}
+}
+
+// fields are those of an answer: how each is read.
+type fields map[string]func(*reader)
+
+// newer stands for every field without a name here. Without it such a field is an error.
+const newer = ""
+
 // ask sends a request and reads the answer, which has to be of the variant.
-func (d *Device) ask(request any, variant string, answer any) error {
-	encoded, err := cbor.Marshal(request)
-	if err != nil {
-		return fmt.Errorf("cannot encode the request: %w", err)
+func (d *Device) ask(request []byte, variant string, answer fields) error {
+	if len(request) > maxRequest {
+		return fmt.Errorf("the request has %d bytes, more than %d", len(request), maxRequest)
 	}
-	if len(encoded) > maxRequest {
-		return fmt.Errorf("the request has %d bytes, more than %d", len(encoded), maxRequest)
-	}
-	response, err := d.call(encoded)
+	response, err := d.call(request)
 	if err != nil {
 		return err
 	}
@@ -171,46 +182,47 @@ func (d *Device) ask(request any, variant string, answer any) error {
 }
 
 // decode reads a response: {variant: answer}, or {"Error": code}.
-func decode(response []byte, variant string, answer any) error {
+func decode(response []byte, variant string, answer fields) error {
 	if len(response) > maxResponse {
 		return fmt.Errorf("%w: %d bytes", errMalformed, len(response))
 	}
-	extra := cbor.ExtraDecErrorUnknownField
-	if variant == "DescribeNSM" {
-		extra = cbor.ExtraDecErrorNone
-	}
-	mode, err := cbor.DecOptions{
-		DupMapKey:         cbor.DupMapKeyEnforcedAPF,
-		ExtraReturnErrors: extra,
-		FieldNameMatching: cbor.FieldNameMatchingCaseSensitive,
-		TagsMd:            cbor.TagsForbidden,
-		MaxNestedLevels:   4,
-		MaxArrayElements:  64,
-		MaxMapPairs:       16,
-	}.DecMode()
-	if err != nil {
-		return err
-	}
-	var outer map[string]cbor.RawMessage
-	if err := mode.Unmarshal(response, &outer); err != nil {
-		return fmt.Errorf("%w: %w", errMalformed, err)
-	}
-	if len(outer) != 1 {
-		return fmt.Errorf("%w: %d variants", errMalformed, len(outer))
-	}
-	if raw, ok := outer["Error"]; ok {
-		var code string
-		if err := mode.Unmarshal(raw, &code); err != nil || !slices.Contains(errorCodes, code) {
-			return fmt.Errorf("%w: an error of no known kind", errMalformed)
+	r := &reader{rest: response}
+	var got []string
+	var code string
+	r.entries(func(name string) bool {
+		got = append(got, name)
+		switch name {
+		case "Error":
+			code = r.text()
+		case variant:
+			r.entries(func(name string) bool { return answer.read(r, name) })
+		default:
+			r.skip(0)
 		}
+		return true
+	})
+	switch {
+	case slices.Equal(got, []string{"Error"}) && (r.bad || !slices.Contains(errorCodes, code)):
+		return fmt.Errorf("%w: an error of no known kind", errMalformed)
+	case r.bad || len(r.rest) != 0:
+		return errMalformed
+	case len(got) != 1:
+		return fmt.Errorf("%w: %d variants", errMalformed, len(got))
+	case code != "":
 		return &Error{Code: code}
-	}
-	raw, ok := outer[variant]
-	if !ok {
+	case got[0] != variant:
 		return fmt.Errorf("%w: it is not an answer to %s", errMalformed, variant)
 	}
-	if err := mode.Unmarshal(raw, answer); err != nil {
-		return fmt.Errorf("%w: %w", errMalformed, err)
-	}
 	return nil
+}
+
+func (f fields) read(r *reader, name string) (known bool) {
+	field, known := f[name]
+	if !known {
+		field, known = f[newer]
+	}
+	if known {
+		field(r)
+	}
+	return known
 }
