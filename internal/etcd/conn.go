@@ -2,6 +2,7 @@ package etcd
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -71,15 +72,16 @@ func (c *Conn) begin(ctx context.Context) func() bool {
 	return context.AfterFunc(ctx, func() { c.conn.SetDeadline(time.Unix(1, 0)) })
 }
 
-// why returns the reason that an exchange ended: that of the context, if that did.
+// why returns the reason that an exchange ended: that of the context, if that did. A dial
+// notices a deadline a moment before its context does.
 func why(ctx context.Context, err error) error {
-	switch {
-	case ctx.Err() != nil && errors.Is(err, os.ErrDeadlineExceeded):
-		return context.Cause(ctx)
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		return context.DeadlineExceeded
+	if !errors.Is(err, os.ErrDeadlineExceeded) && !errors.Is(err, context.DeadlineExceeded) {
+		return err
 	}
-	return err
+	if until, bounded := ctx.Deadline(); bounded && !time.Now().Before(until) {
+		<-ctx.Done()
+	}
+	return cmp.Or(context.Cause(ctx), context.DeadlineExceeded)
 }
 
 // call sends a request and returns the message that answers it.

@@ -126,10 +126,13 @@ func (c *Conn) open(ctx context.Context) error {
 	settings := appendSetting(appendSetting(appendSetting(nil, settingPush, 0), settingWindow, window), settingHeaderList, maxHeaders)
 	c.out = appendFrame(append(c.out, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"...), frameSettings, 0, 0, settings)
 	c.out = appendWindow(c.out, window-defaultWindow)
-	if err := c.flush(); err != nil {
-		return err
-	}
+	unsent := c.flush()
+	// A member that has refused our certificate may have hung up before it had all of that:
+	// why it did is there to be read all the same.
 	f, err := c.read()
+	if err == nil {
+		err = unsent
+	}
 	if err == nil && (f.kind != frameSettings || f.has(flagAck)) {
 		err = errors.New("the server does not speak HTTP/2")
 	}

@@ -12,10 +12,12 @@ import (
 	"io"
 	"log"
 	"net"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -365,5 +367,69 @@ func TestOldTLS(t *testing.T) {
 			t.Errorf("%+v: %v, %v", config, c, err)
 		}
 		server.Close()
+	}
+}
+
+// deaf is a connection on which nothing more can be written once the member has said why it
+// hung up, as if that had come first.
+type deaf struct {
+	net.Conn
+	refused  chan struct{} // closed once it has
+	accepted int           // how many writes before that
+}
+
+func (d *deaf) Write(b []byte) (int, error) {
+	if d.accepted--; d.accepted < 0 {
+		<-d.refused
+		return 0, syscall.EPIPE
+	}
+	return d.Conn.Write(b)
+}
+
+// A member that refuses our certificate says why, also where it has hung up before we wrote
+// to it.
+func TestRefusedBeforeTheFirstWrite(t *testing.T) {
+	server := httptest.NewUnstartedServer(nil)
+	server.TLS = &tls.Config{NextProtos: []string{"h2"}, ClientAuth: tls.RequireAnyClientCert, VerifyConnection: func(tls.ConnectionState) error { return errors.New("a stranger") }}
+	server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	refused := make(chan struct{})
+	server.Config.ConnState = func(_ net.Conn, s http.ConnState) {
+		if s == http.StateClosed {
+			close(refused)
+		}
+	}
+	server.StartTLS()
+	defer server.Close()
+	roots := x509.NewCertPool()
+	roots.AddCert(server.Certificate())
+	d := Dialer{
+		TLS: func() (*tls.Config, error) {
+			return &tls.Config{RootCAs: roots, Certificates: server.TLS.Certificates}, nil
+		},
+		Net: func(ctx context.Context, hostport string) (net.Conn, error) {
+			conn, err := new(net.Dialer).DialContext(ctx, "tcp", hostport)
+			return &deaf{conn, refused, 2}, err // the two flights of the handshake
+		},
+	}
+	if _, err := d.Dial(t.Context(), server.URL); !errors.Is(err, ErrNotSent) || !strings.Contains(err.Error(), "bad certificate") {
+		t.Error(err)
+	}
+}
+
+// Whoever ends a wait, what is said is how long it was.
+func TestWhy(t *testing.T) {
+	late := errors.New("no answer within a moment")
+	ctx, cancel := context.WithTimeoutCause(t.Context(), time.Nanosecond, late)
+	defer cancel()
+	for _, err := range []error{os.ErrDeadlineExceeded, context.DeadlineExceeded, &net.OpError{Op: "dial", Err: context.DeadlineExceeded}} {
+		if got := why(ctx, err); got != late {
+			t.Errorf("%v: %v", err, got)
+		}
+		if got := why(t.Context(), err); got != context.DeadlineExceeded { // ours, of [maxCall]
+			t.Errorf("%v, by itself: %v", err, got)
+		}
+	}
+	if got := why(ctx, io.EOF); got != io.EOF {
+		t.Error(got)
 	}
 }

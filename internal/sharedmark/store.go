@@ -177,9 +177,11 @@ func (s *Store) keepFloor(ctx context.Context) error {
 }
 
 // insist calls f on one way after the other, each of which has passed the fence, until f
-// returns no error, or one that is final.
+// returns no error, or one that is final. If time is up, the error is the most telling one:
+// that a member did not answer in time says less than what another has answered, or the
+// same one before.
 func (s *Store) insist(ctx context.Context, f func() error) error {
-	var before error
+	var told error
 	for n, start := 1, s.now(); ; n++ {
 		err := s.reach(ctx)
 		if err == nil {
@@ -188,14 +190,13 @@ func (s *Store) insist(ctx context.Context, f func() error) error {
 		if _, final := errors.AsType[*fault](err); err == nil || final || errors.Is(err, ErrRefused) {
 			return err
 		}
-		over := ended(ctx)
-		if over && before != nil {
-			return before // this try did not have its time; the one before says what is wrong
+		over := ended(ctx) // then this try did not have its time
+		if told == nil || !over && !errors.Is(err, context.DeadlineExceeded) {
+			told = err
 		}
 		if over || s.now().Sub(start) > patience {
-			return err
+			return told
 		}
-		before = err
 		s.pause(ctx, n)
 	}
 }

@@ -3,6 +3,7 @@ package sharedmark_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -38,6 +39,57 @@ func TestPatience(t *testing.T) {
 	h.engine.Script()
 	if _, err := s.Load(t.Context()); err != nil {
 		t.Error(err)
+	}
+}
+
+// says is an engine that nobody reaches, and what each try of that says; the last one again.
+type says struct {
+	*enginetest.Memory
+	tries []error
+	calls int
+	last  func() // called with each try from the last one on
+}
+
+func (s *says) Ready(context.Context) (sharedmark.Position, bool, error) {
+	if s.calls++; s.calls >= len(s.tries) {
+		s.last()
+	}
+	return sharedmark.Position{}, false, s.tries[min(s.calls, len(s.tries))-1]
+}
+
+// When time is up, the error is not that somebody did not answer in time, if another try has
+// said more; and what a try says that ended with the caller's own time says least.
+func TestMostTelling(t *testing.T) {
+	late, later := fmt.Errorf("no answer: %w", context.DeadlineExceeded), fmt.Errorf("cut off: %w", context.DeadlineExceeded)
+	refused, stranger, cut := errors.New("connection refused"), errors.New("a stranger"), errors.New("cut off")
+	for _, tt := range []struct {
+		tries []error
+		ends  bool // the caller's time, with the last of them
+		want  error
+	}{
+		{[]error{stranger, late}, false, stranger},
+		{[]error{late, stranger, late}, false, stranger},
+		{[]error{refused, late, stranger, late}, false, stranger},
+		{[]error{late, later}, false, late},
+		{[]error{stranger, late, late}, true, stranger},
+		{[]error{late, stranger, cut}, true, stranger},
+		{[]error{late, later}, true, late},
+		{[]error{later}, true, later},
+	} {
+		h := inMemory(t, enginetest.NewDatabase()).must(create(watermark.Mark{}))
+		ctx, cancel := context.WithCancel(t.Context())
+		c := h.config()
+		c.Engine = &says{Memory: h.engine, tries: tt.tries, last: func() {
+			if tt.ends {
+				cancel()
+			}
+		}}
+		s := sharedmark.New(c)
+		(&clock{time.Unix(1000, 0)}).set(s)
+		if _, err := s.Load(ctx); !errors.Is(err, tt.want) {
+			t.Errorf("%v, ends %v: %v", tt.tries, tt.ends, err)
+		}
+		cancel()
 	}
 }
 
