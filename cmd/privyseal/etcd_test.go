@@ -77,7 +77,8 @@ func (w *etcdWorld) setup(env *testscript.Env) error {
 	env.Setenv("OTHER_CA", etcdtest.NewCA(w.t).File)
 	for name, of := range map[string]etcdtest.Files{
 		"SHORT": w.c.Signer, "EXPIRED": w.c.CA.Client(w.t, "signer", etcdtest.Expired), "NOBODY": w.c.CA.Client(w.t, "nobody"),
-		"EARLY": w.c.CA.Client(w.t, "signer", func(c *x509.Certificate) { c.NotBefore = c.NotBefore.AddDate(0, 0, 2) }),
+		"STRANGER": etcdtest.NewCA(w.t).Client(w.t, "signer"),
+		"EARLY":    w.c.CA.Client(w.t, "signer", etcdtest.Early),
 	} {
 		env.Setenv(name, strings.TrimSuffix(of.Certificate, ".pem"))
 	}
@@ -93,7 +94,8 @@ func host(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 // etcd does something to the cluster: snapshot NAME, restore NAME, kill N, start N, plain
-// VARIABLE (starts one of one member, without TLS), put FILE-WITH-KEY VALUE, certify REQUEST FILE, ctl ARGUMENT….
+// VARIABLE (starts one of one member, without TLS), put FILE-WITH-KEY VALUE, certify REQUEST
+// FILE, ctl ARGUMENT…, server KIND VARIABLE (etcdservers_test.go).
 func (w *etcdWorld) etcd(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
 		ts.Fatalf("usage: etcd snapshot|restore|ctl …")
@@ -117,6 +119,8 @@ func (w *etcdWorld) etcd(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Check(os.WriteFile(ts.MkAbs(args[2]), w.c.CA.Certify(w.t, []byte(ts.ReadFile(args[1]))), 0o600))
 	case "put": // the key is in a file
 		w.c.Ctl(w.t, "put", strings.TrimSpace(ts.ReadFile(args[1])), args[2])
+	case "server":
+		w.server(ts, args[1], args[2])
 	case "ctl":
 		fmt.Fprint(ts.Stdout(), w.c.Ctl(w.t, args[1:]...))
 	default:

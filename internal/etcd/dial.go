@@ -114,7 +114,7 @@ func (d *Dialer) secure(ctx context.Context, conn net.Conn, hostport string) (ne
 		return nil, err
 	}
 	if p := secured.ConnectionState().NegotiatedProtocol; p != "h2" {
-		return nil, errors.New("the server does not speak HTTP/2")
+		return nil, errProtocol
 	}
 	return secured, nil
 }
@@ -129,12 +129,9 @@ func (c *Conn) open(ctx context.Context) error {
 	unsent := c.flush()
 	// A member that has refused our certificate may have hung up before it had all of that:
 	// why it did is there to be read all the same.
-	f, err := c.read()
+	f, err := c.greeting()
 	if err == nil {
 		err = unsent
-	}
-	if err == nil && (f.kind != frameSettings || f.has(flagAck)) {
-		err = errors.New("the server does not speak HTTP/2")
 	}
 	if err == nil {
 		err = c.take(nil, f)
@@ -146,4 +143,23 @@ func (c *Conn) open(ctx context.Context) error {
 		err = ctx.Err()
 	}
 	return err
+}
+
+var errProtocol = errors.New("the server does not speak HTTP/2")
+
+// greeting reads the first frame of the member. Of what is none, such as the text of an older
+// HTTP, the length would be the first thing to be wrong.
+func (c *Conn) greeting() (frame, error) {
+	head, err := c.in.Peek(4)
+	if err == nil && head[3] != frameSettings {
+		err = errProtocol
+	}
+	if err != nil {
+		return frame{}, err
+	}
+	f, err := c.read()
+	if err == nil && f.has(flagAck) {
+		err = errProtocol
+	}
+	return f, err
 }

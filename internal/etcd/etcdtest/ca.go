@@ -67,7 +67,7 @@ func newCA(dir string) (*CA, error) {
 	}
 	ca := &CA{File: filepath.Join(dir, "ca.pem"), dir: dir, key: key}
 	ca.cert = &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "etcdtest"}, IsCA: true, BasicConstraintsValid: true,
-		NotBefore: time.Now().Add(-48 * time.Hour), NotAfter: time.Now().Add(48 * time.Hour), KeyUsage: x509.KeyUsageCertSign}
+		NotBefore: time.Now().Add(-48 * time.Hour), NotAfter: time.Now().AddDate(2, 0, 0), KeyUsage: x509.KeyUsageCertSign}
 	der, err := x509.CreateCertificate(rand.Reader, ca.cert, ca.cert, key.Public(), key)
 	if err != nil {
 		return nil, err
@@ -115,15 +115,21 @@ func clientTemplate(name string) *x509.Certificate {
 // Expired makes a certificate one that ended an hour ago.
 func Expired(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Hour) }
 
+// Early makes a certificate one that begins in a day.
+func Early(c *x509.Certificate) {
+	c.NotBefore, c.NotAfter = time.Now().AddDate(0, 0, 1), time.Now().AddDate(0, 0, 2)
+}
+
 // server makes a certificate of a member, by which it is a client of the others, too. It
-// has no common name: etcd would take that for a user's.
-func (ca *CA) server(hosts ...string) (Files, error) {
+// has no common name: etcd would take that for a user's. It is valid for a year.
+func (ca *CA) server(hosts []string, changes ...func(*x509.Certificate)) (Files, error) {
 	template := &x509.Certificate{DNSNames: []string{"localhost", "etcd.test"},
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}}
 	for _, host := range hosts {
 		template.IPAddresses = append(template.IPAddresses, net.ParseIP(host))
 	}
-	return ca.issue(template)
+	year := func(c *x509.Certificate) { c.NotAfter = c.NotAfter.AddDate(1, 0, 0) }
+	return ca.issue(template, append([]func(*x509.Certificate){year}, changes...)...)
 }
 
 func (ca *CA) issue(template *x509.Certificate, changes ...func(*x509.Certificate)) (Files, error) {

@@ -2,6 +2,7 @@ package etcdtest
 
 import (
 	"bytes"
+	"crypto/x509"
 	"fmt"
 	"math/rand/v2"
 	"net"
@@ -21,6 +22,8 @@ type Options struct {
 	Line    string   // such as "3.6"; unless said that of PRIVYSEAL_ETCD_LINE, or the newest
 	Plain   bool     // neither TLS nor users
 	Flags   []string // of each member, beside ours; the last one counts
+	// Certificate changes those of the members before they are signed.
+	Certificate []func(*x509.Certificate)
 	// Apart is how much later what one member sends another arrives; 0: at once.
 	Apart time.Duration
 }
@@ -49,10 +52,11 @@ func (c *Cluster) Endpoints() (urls []string) {
 	return urls
 }
 
-// Server returns the certificate of a server at addresses, as the members have them.
-func (c *Cluster) Server(t testing.TB, hosts ...string) Files {
+// Server returns the certificate of a server at an address, as the members have them.
+// Changes to the template are made before it is signed.
+func (c *Cluster) Server(t testing.TB, host string, changes ...func(*x509.Certificate)) Files {
 	t.Helper()
-	files, err := c.CA.server(hosts...)
+	files, err := c.CA.server([]string{host}, changes...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,7 +80,7 @@ func (c *Cluster) found() error {
 	c.members = nil
 	for i := range c.options.Members {
 		m := &member{name: fmt.Sprintf("member%d", i), client: ports[2*i], peer: ports[2*i+1], dir: dir, log: &tail{}}
-		if m.certificate, err = c.CA.server(c.host, "127.0.0.1"); err != nil {
+		if m.certificate, err = c.CA.server([]string{c.host, "127.0.0.1"}, c.options.Certificate...); err != nil {
 			return err
 		}
 		if err := c.reach(m); err != nil {

@@ -76,7 +76,7 @@ func (c *Cluster) Proxy(t testing.TB, member int, client Files) *Proxy {
 
 func (p *Proxy) secure(t testing.TB, c *Cluster, to string, client Files) {
 	t.Helper()
-	own, err := c.CA.server(c.host)
+	own, err := c.CA.server([]string{c.host})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -102,7 +102,7 @@ func (c *checked) certificate() bool {
 	}
 	own := config.Certificates[0].Leaf
 	c.user = own.Subject.CommonName
-	now, day := time.Now(), "2006-01-02 15:04 MST"
+	now := time.Now()
 	switch left := own.NotAfter.Sub(now); {
 	case now.Before(own.NotBefore):
 		c.add(provider.Bad, "look at the clock of this host with `date`", "our certificate %s is valid from %s on, and it is %s", c.CertificateFile, own.NotBefore.UTC().Format(day), now.UTC().Format(day))
@@ -123,7 +123,7 @@ func (c *checked) member(ctx context.Context, endpoint string) {
 	d := c.dialer()
 	conn, err := d.Dial(ctx, endpoint)
 	if err != nil {
-		c.add(provider.Bad, "", "%v", err)
+		c.add(provider.Bad, "", "%v", c.explain(err))
 		return
 	}
 	m := member{endpoint: endpoint, conn: conn}

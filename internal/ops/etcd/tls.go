@@ -7,10 +7,8 @@ import (
 
 	"privyseal/internal/cure"
 	"privyseal/internal/etcd"
-	"privyseal/internal/etcdstore"
 	"privyseal/internal/provider"
 	"privyseal/internal/regular"
-	"privyseal/internal/watermark"
 )
 
 // maxPEM is far above what a file of certificates has, in bytes.
@@ -59,11 +57,6 @@ func (c *cluster) own() (tls.Certificate, error) {
 		return pair, cure.Add(fmt.Errorf("%s and %s are no certificate and its key: %w", c.CertificateFile, c.KeyFile, err), "look at both with %s", cure.Command("openssl", "x509", "-noout", "-text", "-in", c.CertificateFile))
 	}
 	return pair, nil
-}
-
-// engine returns the way to a mark.
-func (c *cluster) engine(id watermark.ID) *etcdstore.Engine {
-	return etcdstore.New(etcdstore.Config{Dialer: c.dialer(), Endpoints: c.Endpoints, Key: etcdstore.Key(c.Prefix, id), Try: c.Try.Duration})
 }
 
 func (c *cluster) dialer() etcd.Dialer {

@@ -1,0 +1,92 @@
+package main
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"privyseal/internal/etcd/etcdtest"
+)
+
+// server starts what somebody takes for a member by mistake, and sets a variable to its
+// endpoint. It is there until the test ends.
+func (w *etcdWorld) server(ts *testscript.TestScript, kind, variable string) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	ts.Check(err)
+	w.t.Cleanup(func() { l.Close() })
+	at := l.Addr().String()
+	scheme := "https://"
+	switch kind {
+	case "silent": // takes connections, and says nothing
+	case "web", "plain": // the second one by https://
+		w.serve(l, nil)
+		if kind == "web" {
+			scheme = "http://"
+		}
+	case "untls": // a member with TLS, by http://
+		scheme, at = "http://", strings.TrimPrefix(w.c.Endpoints()[0], scheme)
+	case "tls", "h2":
+		protocol := map[string]string{"tls": "http/1.1", "h2": "h2"}[kind]
+		w.serve(l, w.config(ts, []string{protocol}))
+	case "early":
+		w.serve(l, w.config(ts, nil, etcdtest.Early))
+	case "expired":
+		w.serve(l, w.config(ts, nil, etcdtest.Expired))
+	case "elsewhere": // a member, by a name that its certificate does not have
+		l.Close()
+		l, err = net.Listen("tcp", "127.0.0.2:0")
+		ts.Check(err)
+		w.t.Cleanup(func() { l.Close() })
+		at = l.Addr().String()
+		go forward(l, strings.TrimPrefix(w.c.Endpoints()[0], scheme))
+	default:
+		ts.Fatalf("etcd server %s", kind)
+	}
+	ts.Setenv(variable, scheme+at)
+}
+
+func (w *etcdWorld) config(ts *testscript.TestScript, protocols []string, changes ...func(*x509.Certificate)) *tls.Config {
+	config, err := w.c.Server(w.t, "127.0.0.1", changes...).Config()
+	ts.Check(err)
+	config.NextProtos = protocols
+	return config
+}
+
+// serve has a web server on l, which has nothing.
+func (w *etcdWorld) serve(l net.Listener, config *tls.Config) {
+	server := httptest.NewUnstartedServer(http.NotFoundHandler())
+	server.Listener.Close()
+	server.Listener, server.TLS = l, config
+	server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	w.t.Cleanup(server.Close)
+	if config == nil {
+		server.Start()
+		return
+	}
+	server.EnableHTTP2 = config.NextProtos == nil || config.NextProtos[0] == "h2"
+	server.StartTLS()
+}
+
+// forward copies what comes on connections to l, and back.
+func forward(l net.Listener, to string) {
+	for {
+		client, err := l.Accept()
+		if err != nil {
+			return
+		}
+		member, err := net.Dial("tcp", to)
+		if err != nil {
+			client.Close()
+			continue
+		}
+		go func() { io.Copy(member, client); member.Close() }()
+		go func() { io.Copy(client, member); client.Close() }()
+	}
+}
