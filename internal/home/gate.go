@@ -190,6 +190,12 @@ func (g *Gate) tombstone(in Incoming, here Here) error {
 	if !here.HasTombstone || g.ExportUnused || here.Exported.Less(in.Mark) {
 		return nil
 	}
+	if in.Origin == FromHere {
+		return &Refusal{Err: errTombstone,
+			Text: fmt.Sprintf("%s: a state ended there at %s, and the one that comes is not above it, at %s; if the first was exported to another host, that host may have signed since",
+				in.Chain, g.text(here.Exported), g.text(in.Mark)),
+			Cures: []string{"if it was moved from there, and never exported to another host: " + g.again("--export-unused")}}
+	}
 	return &Refusal{Err: errTombstone,
 		Text: fmt.Sprintf("%s: the state was exported here at %s, and this is %s: %v; the host that imported it may have signed since",
 			in.Chain, g.text(here.Exported), g.text(in.Mark), errTombstone),
