@@ -17,8 +17,9 @@ import (
 	"privyseal/internal/etcd/etcdtest"
 )
 
-// Every script is a story of hosts that share a state in an etcd cluster of its own. Each
-// home folder is a host: `host NAME` moves there.
+// Every script is a story of hosts that share a state in an etcd cluster of its own: of three
+// members, or what its line "# cluster: members=N FLAG…" says. Each home folder is a host:
+// `host NAME` moves there.
 func TestEtcdScripts(t *testing.T) {
 	scripts, err := filepath.Glob("testdata/etcd/*.txtar")
 	if err != nil || len(scripts) == 0 {
@@ -33,7 +34,7 @@ func TestEtcdScripts(t *testing.T) {
 }
 
 func playEtcd(t *testing.T, script string) {
-	w := &etcdWorld{t: t, c: etcdtest.Start(t, etcdtest.Options{}), snapshots: map[string]string{}}
+	w := &etcdWorld{t: t, c: etcdtest.Start(t, clusterOf(t, script)), snapshots: map[string]string{}}
 	testscript.Run(t, testscript.Params{
 		Files:               []string{script},
 		WorkdirRoot:         diskDir(t),
@@ -47,6 +48,27 @@ func playEtcd(t *testing.T, script string) {
 			"host": host, "etcd": w.etcd, "mode": mode,
 		},
 	})
+}
+
+// clusterOf returns what cluster a script has.
+func clusterOf(t *testing.T, script string) (o etcdtest.Options) {
+	text, err := os.ReadFile(script)
+	if err != nil {
+		t.Fatal(err)
+	}
+	line, _, _ := strings.Cut(string(text), "\n")
+	words, is := strings.CutPrefix(line, "# cluster: ")
+	if !is {
+		return o
+	}
+	for word := range strings.FieldsSeq(words) {
+		if n, is := strings.CutPrefix(word, "members="); !is {
+			o.Flags = append(o.Flags, word)
+		} else if o.Members, err = strconv.Atoi(n); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return o
 }
 
 // etcdWorld is the cluster of a script.
@@ -85,6 +107,30 @@ func (w *etcdWorld) setup(env *testscript.Env) error {
 	return err
 }
 
+// cure types the commands of etcdctl in what was printed last.
+func (w *etcdWorld) cure(ts *testscript.TestScript, words []string) {
+	program, err := etcdtest.Program("etcdctl")
+	ts.Check(err)
+	commands := regexp.MustCompile("`(etcdctl [^`]+)`").FindAllStringSubmatch(ts.ReadFile("stdout")+ts.ReadFile("stderr"), -1)
+	if len(commands) == 0 {
+		ts.Fatalf("nothing to type in what was printed")
+	}
+	for name, value := range map[string]string{"ENDPOINTS": strings.Join(w.c.Endpoints(), ","), "CACERT": w.c.CA.File, "CERT": w.c.Root.Certificate, "KEY": w.c.Root.Key} {
+		ts.Setenv("ETCDCTL_"+name, value)
+	}
+	for _, c := range commands {
+		command := program + strings.TrimPrefix(c[1], "etcdctl")
+		for _, a := range words {
+			placeholder, value, _ := strings.Cut(a, "=")
+			command = regexp.MustCompile(`\b`+placeholder+`\b`).ReplaceAllLiteralString(command, value)
+		}
+		ts.Check(ts.Exec("sh", "-c", command))
+	}
+	for _, name := range []string{"ENDPOINTS", "CACERT", "CERT", "KEY"} {
+		ts.Setenv("ETCDCTL_"+name, "")
+	}
+}
+
 // host NAME goes on as another host: one that knows of no signer on the others.
 func host(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
@@ -95,9 +141,11 @@ func host(ts *testscript.TestScript, neg bool, args []string) {
 
 // etcd does something to the cluster: snapshot NAME, restore NAME, kill N, start N, plain
 // VARIABLE (starts one of one member, without TLS), put FILE-WITH-KEY VALUE, certify REQUEST
-// FILE, ctl ARGUMENT…, server KIND VARIABLE (etcdservers_test.go).
+// FILE, ctl ARGUMENT…, cure WORD=VALUE… (types the commands of etcdctl that were printed last,
+// as root, with words in their place), fill, learner N, server KIND VARIABLE
+// (etcdservers_test.go).
 func (w *etcdWorld) etcd(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) < 2 {
+	if neg || len(args) == 0 || len(args) == 1 && args[0] != "cure" && args[0] != "fill" {
 		ts.Fatalf("usage: etcd snapshot|restore|ctl …")
 	}
 	switch args[0] {
@@ -119,6 +167,17 @@ func (w *etcdWorld) etcd(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Check(os.WriteFile(ts.MkAbs(args[2]), w.c.CA.Certify(w.t, []byte(ts.ReadFile(args[1]))), 0o600))
 	case "put": // the key is in a file
 		w.c.Ctl(w.t, "put", strings.TrimSpace(ts.ReadFile(args[1])), args[2])
+	case "cure":
+		w.cure(ts, args[1:])
+	case "fill":
+		w.c.Fill(w.t)
+	case "learner": // instead of a voter
+		n, err := strconv.Atoi(args[1])
+		ts.Check(err)
+		id := w.c.ID(w.t, n-1)
+		w.c.Kill(n - 1)
+		w.c.Ctl(w.t, "--endpoints", w.c.Endpoints()[w.c.Leader(w.t)], "member", "remove", id)
+		w.c.Join(w.t, n-1, "--learner")
 	case "server":
 		w.server(ts, args[1], args[2])
 	case "ctl":

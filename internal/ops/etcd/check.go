@@ -31,7 +31,7 @@ const page = "doc/several-hosts.md has the steps"
 func check(ctx context.Context, r *provider.Report) {
 	tables := r.Config.Tables[table]
 	for _, name := range slices.Sorted(maps.Keys(tables)) {
-		c := &checked{Report: r, cluster: tables[name].(*cluster).at(r.Config.Path), line: r.Config.Line(table, name), name: "etcd " + name}
+		c := &checked{Report: r, cluster: tables[name].(*cluster).at(r.Config.Path), line: r.Config.Line(table, name), name: "etcd " + name, called: name}
 		c.all(ctx)
 	}
 }
@@ -40,10 +40,11 @@ func check(ctx context.Context, r *provider.Report) {
 type checked struct {
 	*provider.Report
 	*cluster
-	line int
-	name string
-	seen []member
-	user string // by which etcd knows us; "" without TLS
+	line   int
+	name   string // of its rows
+	called string // in the config
+	seen   []member
+	user   string // by which etcd knows us; "" without TLS
 }
 
 // member is what one has said.
@@ -270,7 +271,22 @@ func (c *checked) permissions(ctx context.Context, m member) {
 		c.add(provider.Unsure, "", "without TLS etcd knows no users: whoever reaches it may change the mark")
 		return
 	}
-	for _, f := range rights(ctx, m.conn, c.user, c.Prefix) {
+	held, err := rights(ctx, m.conn, c.user)
+	if err != nil {
+		c.add(provider.Unsure, "", "what user %q may do is not known, and maybe everybody may do everything: %v", c.user, err)
+		return
+	}
+	for _, f := range held.judge(c.user, c.Prefix, c.chains()) {
 		c.add(f.verdict, f.next, "%s", f.text)
 	}
+}
+
+// chains are those whose marks are in the cluster.
+func (c *checked) chains() (ids []string) {
+	for _, ch := range c.Config.Chains {
+		if ch.Store == table && ch.StoreTable == c.called {
+			ids = append(ids, ch.ID)
+		}
+	}
+	return ids
 }

@@ -1,17 +1,22 @@
 package etcd
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
+	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"privyseal/internal/etcd"
+	"privyseal/internal/provider"
 )
 
 func TestFaultsOfVersions(t *testing.T) {
@@ -24,28 +29,65 @@ func TestFaultsOfVersions(t *testing.T) {
 	}
 }
 
-// What a permission is for: all keys below /p/, and whether for any other.
-func TestRights(t *testing.T) {
-	for _, tt := range []struct {
-		key, end       string
-		covers, beyond bool
-	}{
-		{"/p/", "/p0", true, false},
-		{"/p/", "/p1", true, true},
-		{"/p/", "\x00", true, true},
-		{"/p", "/q", true, true},
-		{"/", "0", true, true},
-		{"\x00", "\x00", true, true},
-		{"/p/c-1/", "/p/c-10", false, false},
-		{"/p/c-1/00", "", false, false},
-		{"/p", "", false, true},
-		{"/pq/", "/pq0", false, true},
-		{"/o/", "/p/", false, true},
-	} {
-		p := etcd.Permission{Read: true, Write: true, Key: tt.key, End: tt.end}
-		if covers(p, "/p/") != tt.covers || beyond(p, "/p/") != tt.beyond {
-			t.Errorf("%s: covers all of it: %v, goes beyond it: %v", text(p), covers(p, "/p/"), beyond(p, "/p/"))
+// roles reads what a user has: ROLE MAY KEYS of a case of testdata/rights.txt.
+func (h *held) add(t *testing.T, words []string) {
+	t.Helper()
+	role := words[0]
+	if !slices.Contains(h.roles, role) {
+		h.roles = append(h.roles, role)
+	}
+	switch {
+	case len(words) == 1:
+	case words[1] == "?":
+		h.unknown = append(h.unknown, finding{provider.Unsure, fmt.Sprintf("role %q is not known", role), ""})
+	default:
+		p := etcd.Permission{Read: strings.Contains(words[1], "read"), Write: strings.Contains(words[1], "write"), Key: strings.ReplaceAll(words[2], "KEY", strings.Repeat("0", 64))}
+		if from, to, is := strings.Cut(p.Key, ".."); is {
+			p.Key, p.End = from, cmp.Or(to, "\x00")
+		} else if from, is := strings.CutSuffix(p.Key, "*"); is {
+			p.Key, p.End = from, from[:len(from)-1]+string(from[len(from)-1]+1)
 		}
+		h.perms = append(h.perms, permission{role, p})
+	}
+}
+
+// What the rights of a user are worth: testdata/rights.txt, to proof-read.
+func TestRights(t *testing.T) {
+	text, err := os.ReadFile("testdata/rights.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, text, _ = bytes.Cut(text, []byte("\ncase "))
+	for one := range strings.SplitSeq(string(text), "\ncase ") {
+		name, rest, _ := strings.Cut(one, "\n")
+		t.Run(name, func(t *testing.T) {
+			var h held
+			chains := []string{"c-1"}
+			var want []string
+			for line := range strings.Lines(rest) {
+				line, words := strings.TrimSpace(line), strings.Fields(line)
+				switch {
+				case len(words) == 0 || words[0] == "#":
+				case words[0] == "chains":
+					chains = words[1:]
+				case words[0] == "=":
+					want = append(want, strings.TrimPrefix(line, "= "))
+				default:
+					h.add(t, words)
+				}
+			}
+			var got []string
+			for _, f := range h.judge("u", "/p", chains) {
+				row := string(f.verdict) + " " + f.text
+				if f.next != "" {
+					row += " -> " + f.next
+				}
+				got = append(got, row)
+			}
+			if !slices.Equal(got, want) {
+				t.Errorf("got:\n%s\nnot:\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+			}
+		})
 	}
 }
 
