@@ -2,6 +2,7 @@ package signer_test
 
 import (
 	"context"
+	"fmt"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -171,6 +172,47 @@ func TestSharedGap(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestExtensionsOfTwins: nodes of several signers come with the same precommit and an
+// extension each. The vote is the one that is recorded, whoever asks; beside it each node
+// gets its own extension signed, and one whose vote is refused gets neither. So there may
+// be as many extensions as nodes beside one vote: none of them is a vote, and a commit has
+// only one.
+func TestExtensionsOfTwins(t *testing.T) {
+	root := storetest.NewFake(readMark(t, []string{"10/0/precommit", "A", "t1"}))
+	key := newTestKey()
+	var all [3]*signer.Signer
+	for i := range all {
+		c := config(key)
+		c.Store, c.Shared = root.Another(), true
+		all[i] = newSigner(t, c)
+	}
+	for _, round := range []string{"11/0", "11/1", "12/0"} {
+		first := say(t, round+"/precommit A t2")
+		for i, s := range all {
+			// Nothing was loaded since the last round: but for the first, each loses the race.
+			req := say(t, fmt.Sprintf("%s/precommit A t%d", round, 2+i))
+			req.Extension = fmt.Appendf(nil, "price %d", i)
+			resp := ask(t, s, req)
+			if !key.verify(first.SignBytes(), resp.Signature) {
+				t.Errorf("%s: signer %d has signed another vote", round, i)
+			}
+			checkSignature(t, "extension", key, req.ExtensionSignBytes(), resp.ExtensionSignature, true)
+		}
+	}
+	// Here each that comes second loses the race for another block, after its key has signed
+	// the extension.
+	for i, text := range []string{"13/0/precommit A t2", "13/0/precommit B t2", "13/0/precommit nil t2"} {
+		req := say(t, text)
+		if !req.BlockID.IsNil() {
+			req.Extension = fmt.Appendf(nil, "price %d", i)
+		}
+		resp := ask(t, all[i], req)
+		if wins := i == 0; wins != (resp.Refused == "") || wins != (resp.Signature != nil) || wins != (resp.ExtensionSignature != nil) {
+			t.Errorf("signer %d answers %+v", i, resp)
+		}
 	}
 }
 

@@ -1,29 +1,29 @@
 package e2e
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"privyseal/internal/etcd/etcdtest"
 	"privyseal/internal/key/yubihsm/yubihsmtest"
-	"privyseal/internal/privval"
 	"privyseal/internal/pubkey"
 	"privyseal/test/e2e/rig"
 )
 
 // Three hosts of one validator of four, each with a signer, a YubiHSM and a node, share one
 // mark in etcd, while testdata/several-hosts.txt happens to them. The devices say what was
-// signed: never two messages at one place. In `make test-peers`, which has the machine for
+// signed: never two messages at one place. What a node's application says beside a precommit
+// is never the same twice: each node has its own signed, beside the same precommit. In `make test-peers`, which has the machine for
 // itself, there is more time between what happens, it takes a thousand blocks, and a
 // precommit is signed at each height.
 func TestSeveralHosts(t *testing.T) {
@@ -40,40 +40,10 @@ func TestSeveralHosts(t *testing.T) {
 	for line := range strings.Lines(string(text)) {
 		h.do(strings.TrimSpace(line))
 	}
-	h.judge(first, h.height())
-}
-
-// The ledger finds what the test is for.
-func TestLedger(t *testing.T) {
-	say := func(kind privval.Kind, height int64, round int32, block byte, nanos int32) []byte {
-		r := privval.Request{Kind: kind, ChainID: hostsChain, Height: height, Round: round, Timestamp: privval.Timestamp{Seconds: 1, Nanos: nanos}}
-		if block != 0 {
-			r.BlockID = privval.BlockID{Hash: bytes.Repeat([]byte{block}, 32), PartsTotal: 1, PartsHash: bytes.Repeat([]byte{block}, 32)}
-		}
-		return r.SignBytes()
-	}
-	first := say(privval.KindPrecommit, 5, 0, 1, 1)
-	for name, tt := range map[string]struct {
-		then  []byte
-		wrong bool
-	}{
-		"the same bytes":    {first, false},
-		"another block":     {say(privval.KindPrecommit, 5, 0, 2, 1), true},
-		"nil":               {say(privval.KindPrecommit, 5, 0, 0, 1), true},
-		"another timestamp": {say(privval.KindPrecommit, 5, 0, 1, 2), true},
-		"another round":     {say(privval.KindPrecommit, 5, 1, 2, 1), false},
-		"another height":    {say(privval.KindPrecommit, 6, 0, 2, 1), false},
-		"another step":      {say(privval.KindPrevote, 5, 0, 2, 1), false},
-		"no message":        {[]byte("x"), true},
-	} {
-		l := &ledger{oracle: oracle{signed: map[place][]byte{}}}
-		l.listens.Store(true)
-		l.made(1, first)
-		l.made(1, tt.then)
-		if (len(l.wrong) > 0) != tt.wrong {
-			t.Errorf("%s: %q", name, l.wrong)
-		}
-	}
+	h.awaitExtensions()
+	last := h.height()
+	h.await(1) // then all applications have seen the last block
+	h.judge(first, last)
 }
 
 // hosts are those that share a mark.
@@ -88,6 +58,7 @@ type hosts struct {
 	key     pubkey.Key
 	signers []*rig.Signer
 	nodes   []*rig.Node // ours, and those of the other validators
+	apps    []*app      // of the nodes
 }
 
 const hostsChain = "several-1"
@@ -95,7 +66,7 @@ const hostsChain = "several-1"
 func newHosts(t *testing.T, long bool) *hosts {
 	t.Helper()
 	h := &hosts{t: t, long: long, ctx: within(t, 10*time.Minute), dir: newDir(t), etcd: etcdtest.Start(t, etcdtest.Options{}),
-		ledger: &ledger{oracle: oracle{signed: map[place][]byte{}}}}
+		ledger: newLedger()}
 	nodes, err := rig.InitNetwork(h.ctx, "v0.38.26", filepath.Join(h.dir, "net"), 4, 2)
 	need(t, err)
 	// The first validator, and the two that are none, are the nodes of our key.
@@ -112,6 +83,9 @@ func newHosts(t *testing.T, long bool) *hosts {
 		if long { // a commit waits for the slowest as long as the disks of this machine need
 			check(t, n.Configure("consensus", "timeout_commit", "150ms"))
 		}
+		var a *app
+		a, n.App = serveApp(t, h.dir, fmt.Sprint("app-", i+1))
+		h.apps = append(h.apps, a)
 		check(t, n.EditGenesis(func(g *rig.Genesis) {
 			g.SetChainID(hostsChain)
 			g.SetValidator(0, text, string(h.key.Type()))
@@ -178,6 +152,17 @@ func (h *hosts) signsOn(before int) {
 	}
 }
 
+// awaitExtensions waits until a block carries our extension, and two nodes had different ones
+// signed beside one precommit.
+func (h *hosts) awaitExtensions() {
+	h.t.Helper()
+	for ; len(h.carried()) == 0 || h.ledger.extendedTwice() == 0; h.await(1) {
+	}
+}
+
+// carried returns what blocks carry of our extensions, as a validator that is not ours saw it.
+func (h *hosts) carried() map[int64]extension { return h.apps[5].of(address(h.t, h.key)) }
+
 // do does a line of the plan.
 func (h *hosts) do(line string) {
 	h.t.Helper()
@@ -200,24 +185,24 @@ func (h *hosts) do(line string) {
 	case strings.Contains(line, "etcd"):
 		h.member(line, last)
 	case words[0] == "signer" && last == "killed":
-		s := h.signers[number(h.t, words[1])]
+		s := h.signers[index(h.t, words[1])]
 		check(h.t, s.Signal(os.Kill))
 		<-s.Done()
 	case words[0] == "signer":
-		check(h.t, h.signers[number(h.t, words[1])].Start())
+		check(h.t, h.signers[index(h.t, words[1])].Start())
 	case words[0] == "node" && last == "killed":
-		n := h.nodes[number(h.t, words[1])]
+		n := h.nodes[index(h.t, words[1])]
 		check(h.t, n.Signal(os.Kill))
 		<-n.Done()
 	case words[0] == "node":
-		i := number(h.t, words[1])
+		i := index(h.t, words[1])
 		check(h.t, h.nodes[i].StartUntilUp(h.ctx, "unix://"+h.socket(i)))
 	default:
 		h.t.Fatalf("what is %q?", line)
 	}
 }
 
-func number(t *testing.T, word string) int {
+func index(t *testing.T, word string) int {
 	n, err := strconv.Atoi(word)
 	check(t, err)
 	return n - 1
@@ -251,12 +236,34 @@ func (h *hosts) judge(first, last int64) {
 		h.t.Errorf("our validator is in %d of %d commits", signed, total)
 	}
 	h.t.Logf("our validator is in %d of %d commits", signed, last-first-1)
+	h.judgeExtensions(first, last, signed)
 	for _, height := range h.ledger.judge(h.t, first+1, last) {
 		if h.long {
 			h.t.Errorf("no precommit was signed at height %d", height)
 		}
 		h.explain(height)
 	}
+}
+
+// judgeExtensions compares the extensions that were signed with what our nodes said, and with
+// what blocks carry: one for each commit with a signature of ours.
+func (h *hosts) judgeExtensions(first, last, signed int64) {
+	h.t.Helper()
+	carried := h.carried()
+	maps.DeleteFunc(carried, func(height int64, _ extension) bool { return height <= first || height >= last })
+	wrong := h.ledger.judgeExtensions(h.key, carried, func(height int64, extension []byte) bool {
+		return slices.ContainsFunc(h.apps[:3], func(a *app) bool { return a.hasSaid(height, extension) })
+	})
+	for _, a := range h.apps {
+		wrong = append(wrong, a.refused()...)
+	}
+	if n := int64(len(carried)); n != signed {
+		wrong = append(wrong, fmt.Sprintf("%d extensions of ours in blocks, for %d commits with a signature of ours", n, signed))
+	}
+	if len(wrong) > 0 {
+		h.t.Errorf("%q", wrong)
+	}
+	h.t.Logf("beside %d precommits more than one extension was signed", h.ledger.extendedTwice())
 }
 
 // explain logs what the signers said at a height.
@@ -269,101 +276,5 @@ func (h *hosts) explain(height int64) {
 				h.t.Logf("signer %d: %s", i+1, strings.TrimSpace(line))
 			}
 		}
-	}
-}
-
-// ledger knows each signature that a device has made, and when.
-type ledger struct {
-	oracle
-
-	mu     sync.Mutex
-	seen   map[place]bool
-	at     []time.Time // of the first signature at each place
-	events []event
-}
-
-type event struct {
-	what string
-	when time.Time
-}
-
-func (l *ledger) made(key uint16, message []byte) {
-	if p, ok := placeOf(message); ok && p.kind > 0 {
-		l.mu.Lock()
-		if l.seen == nil {
-			l.seen = map[place]bool{}
-		}
-		if !l.seen[p] {
-			l.seen[p] = true
-			l.at = append(l.at, time.Now())
-		}
-		l.mu.Unlock()
-	}
-	l.oracle.made(key, message)
-}
-
-// count returns at how many places something was signed.
-func (l *ledger) count() int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return len(l.at)
-}
-
-func (l *ledger) event(what string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.events = append(l.events, event{what, time.Now()})
-}
-
-// judge fails on two messages at one place, and returns the heights without a precommit. A node that lags behind by an election sees the precommits of others before it
-// comes to its own prevote, and leaves that out.
-func (l *ledger) judge(t *testing.T, first, last int64) (missing []int64) {
-	t.Helper()
-	l.oracle.mu.Lock()
-	defer l.oracle.mu.Unlock()
-	if len(l.wrong) > 0 {
-		t.Errorf("%q", l.wrong)
-	}
-	steps := map[int64]uint64{}
-	for p := range l.signed {
-		steps[int64(p.height)] |= 1 << p.kind
-	}
-	prevotes := 0
-	for height := first; height < last; height++ {
-		if steps[height]&(1<<1) != 0 {
-			prevotes++
-		}
-		if steps[height]&(1<<2) == 0 {
-			missing = append(missing, height)
-		}
-	}
-	t.Logf("%d messages were signed, at %d of %d heights a prevote", len(l.signed), prevotes, last-first)
-	l.table(t)
-	return missing
-}
-
-// table logs the longest time without a signature at a new step after each event.
-func (l *ledger) table(t *testing.T) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	worst := map[string]time.Duration{}
-	for i, e := range l.events {
-		end := time.Now()
-		for _, next := range l.events[i+1:] {
-			if next.when.Sub(e.when) > 0 && !strings.HasSuffix(next.what, " more") {
-				end = next.when
-				break
-			}
-		}
-		before := e.when
-		for _, at := range l.at {
-			if at.After(e.when) && at.Before(end) {
-				worst[e.what] = max(worst[e.what], at.Sub(before))
-				before = at
-			}
-		}
-	}
-	for what, gap := range worst {
-		t.Logf("%-32s longest time without a new signature: %v", what, gap.Round(time.Millisecond))
 	}
 }

@@ -2,6 +2,7 @@ package rig
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -15,7 +16,7 @@ import (
 	"time"
 )
 
-// Node is a CometBFT node with its own kvstore app.
+// Node is a CometBFT node.
 type Node struct {
 	*Process // nil until Start
 
@@ -23,6 +24,7 @@ type Node struct {
 	Home    string
 	RPC     string // host:port
 	P2P     string // host:port
+	App     string // where its application listens; the node's own kvstore if empty
 
 	program string
 }
@@ -191,7 +193,7 @@ func (g *Genesis) params(section string) map[string]any {
 // Start starts the node. With privval it waits for a signer at that address,
 // for three seconds; with "" it signs with its own key file.
 func (n *Node) Start(privval string) error {
-	args := []string{"node", "--home", n.Home, "--proxy_app", "kvstore"}
+	args := []string{"node", "--home", n.Home, "--proxy_app", cmp.Or(n.App, "kvstore")}
 	if privval != "" {
 		args = append(args, "--priv_validator_laddr", privval)
 	}
