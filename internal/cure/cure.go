@@ -57,3 +57,11 @@ func Command(words ...string) string {
 	}
 	return "`" + strings.Join(quoted, " ") + "`"
 }
+
+// Size writes a number of bytes for people.
+func Size(n uint64) string {
+	if n < 1<<20 {
+		return fmt.Sprintf("%d KiB", n>>10)
+	}
+	return fmt.Sprintf("%d MiB", n>>20)
+}

@@ -14,6 +14,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 
 	"privyseal/internal/config"
 	"privyseal/internal/monitor"
@@ -30,8 +31,9 @@ type Daemon struct {
 	Home      string
 	Providers provider.Table
 	Stores    provider.Stores
-	kinds     config.Kinds   // of both
-	Config    *config.Config // what is in force
+	kinds     config.Kinds                  // of both
+	Config    *config.Config                // what is in force
+	looked    atomic.Pointer[config.Config] // the same, for who looks at databases
 	Log       *slog.Logger
 	setLevel  func(slog.Level)
 	Monitor   *monitor.Monitor

@@ -82,6 +82,7 @@ func (d *Daemon) reload(ctx context.Context, next loaded) {
 	}
 	plan := Diff(d.Config, next.config, d.dead)
 	d.Config = plan.Config
+	d.looked.Store(d.Config)
 	plan.Apply(ctx, d)
 	changes := "nothing"
 	if !plan.Empty() {

@@ -15,6 +15,8 @@ func (d *Daemon) serve(ctx context.Context, hangup <-chan os.Signal) error {
 	for _, c := range d.chains {
 		c.dial(ctx, c.cfg.Nodes)
 	}
+	d.looked.Store(d.Config)
+	go d.lookAtClusters(ctx)
 	tended := make(chan struct{})
 	go func() { defer close(tended); d.tend(ctx, hangup) }()
 	err := errors.Join(d.runServices(ctx), ended(ctx))

@@ -15,7 +15,7 @@ import (
 // New returns a monitor without chains.
 func New(log *slog.Logger, version string) *Monitor {
 	m := &Monitor{log: log, metrics: newMetrics(version), version: version, started: time.Now()}
-	m.metrics.registry.MustRegister(witnessCollector{m}, refusalCollector{m}, deviceCollector{m})
+	m.metrics.registry.MustRegister(witnessCollector{m}, refusalCollector{m}, deviceCollector{m}, clusterCollector{m})
 	return m
 }
 
@@ -81,7 +81,7 @@ func (m *Monitor) readMarks() {
 func (m *Monitor) Snapshot() Snapshot {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	s := Snapshot{Version: m.version, PID: os.Getpid(), Started: m.started, Ready: len(m.chains) > 0, Listeners: slices.Clone(m.listeners)}
+	s := Snapshot{Version: m.version, PID: os.Getpid(), Started: m.started, Ready: len(m.chains) > 0, Listeners: slices.Clone(m.listeners), Clusters: m.clusters}
 	for _, c := range m.chains {
 		cs := c.snapshot()
 		s.Chains = append(s.Chains, cs)

@@ -42,6 +42,7 @@ type Monitor struct {
 	chains []*Chain // in the order of the config
 
 	listeners []Listener
+	clusters  []Cluster // as they were seen last; the slice never changes
 }
 
 // Chain gathers what is reported about one chain.

@@ -17,6 +17,8 @@ type Snapshot struct {
 	Chains  []ChainSnapshot `json:"chains"`
 
 	Listeners []Listener `json:"listeners,omitempty"`
+	// Clusters are the databases in which chains have their marks.
+	Clusters []Cluster `json:"clusters,omitempty"`
 }
 
 // ChainSnapshot is the state of one chain.
@@ -95,6 +97,34 @@ type Device struct {
 	Audited   bool   `json:"log_audited,omitempty"`
 	Undrained string `json:"log_undrained,omitempty"`
 	Foreign   int    `json:"foreign_signatures,omitempty"`
+}
+
+// Cluster is how the members of a database with marks do, as this host saw it last. None of
+// it is a secret.
+type Cluster struct {
+	Store   string    `json:"store"`
+	Name    string    `json:"name"`
+	Looked  time.Time `json:"looked"`
+	Problem string    `json:"problem,omitempty"` // why nobody was asked
+	// Expires is when our certificate ends.
+	Expires time.Time       `json:"certificate_expires,omitzero"`
+	Voters  int             `json:"voters,omitempty"` // members that it has by its own account
+	Alarms  []string        `json:"alarms,omitempty"`
+	Members []ClusterMember `json:"members,omitempty"` // those that the config names
+}
+
+// ClusterMember is one of them.
+type ClusterMember struct {
+	Address string `json:"address"`
+	Failed  string `json:"failed,omitempty"` // why it does not serve, "" if it does
+	Version string `json:"version,omitempty"`
+	Leader  bool   `json:"leader"`
+	Led     bool   `json:"led"` // it knows a leader
+	// Took is the round trip of a question to it, in seconds.
+	Took    float64   `json:"took_seconds"`
+	Size    uint64    `json:"size"`            // of its database, in bytes
+	Quota   uint64    `json:"quota,omitempty"` // which that may reach
+	Expires time.Time `json:"certificate_expires,omitzero"`
 }
 
 // Listener is something beside the nodes that is listened on. That it fails stops no

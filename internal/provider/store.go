@@ -108,6 +108,7 @@ var (
 	ErrBelow    = errors.New("the mark is below the one in the state")
 	ErrUnjoined = errors.New("this host has not joined the state")
 	ErrClone    = errors.New("another signer has the identity of this host")
+	ErrAway     = errors.New("the database of the state does not answer")
 )
 
 // StateRefused reports whether a state, or a request to it, is refused until an operator
@@ -220,6 +221,9 @@ type Store struct {
 	// Check adds rows to `privyseal check`, about its own tables of the config and what they
 	// lead to; nil: there are none.
 	Check func(ctx context.Context, r *Report)
+	// Look asks each member of the database in one of its tables how it does, beside all signing,
+	// until ctx ends at the latest; nil: there are no members.
+	Look func(ctx context.Context, c *config.Config, name string) Cluster
 }
 
 // Stores is all stores of a build. A chain that names none has the first one.
@@ -267,6 +271,15 @@ func (s Stores) of(ch config.Chain) (Store, error) {
 		}
 	}
 	return Store{}, fmt.Errorf("store %q is not in this build", ch.Store)
+}
+
+// Look returns how the members of a chain's store are asked, nil where there are none.
+func (s Stores) Look(ch config.Chain) func(ctx context.Context, c *config.Config, name string) Cluster {
+	store, err := s.of(ch)
+	if err != nil {
+		return nil
+	}
+	return store.Look
 }
 
 // State returns the state of a chain of a config, and of a key. The config was checked, so

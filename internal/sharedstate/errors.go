@@ -32,7 +32,7 @@ var reasons = []struct{ of, state error }{
 	{filestore.ErrMissing, provider.ErrMissing},
 }
 
-// explain gives an error its reason and the next step. Others, as that nobody answers, pass.
+// explain gives an error its reason and the next step. Others, as that nobody answers, may pass.
 func (p place) explain(err error) error {
 	if err == nil {
 		return nil
@@ -45,7 +45,7 @@ func (p place) explain(err error) error {
 			return &provider.StateError{Reason: r.state, Err: p.inWords(err), Cure: p.next(err)}
 		}
 	}
-	return p.inWords(err)
+	return &provider.StateError{Reason: provider.ErrAway, Err: p.inWords(err)}
 }
 
 // inWords says of which mark err is. An error of the floor's file has its path, and its cure

@@ -32,6 +32,9 @@ func families() ([]*dto.MetricFamily, error) {
 	for k := privval.KindProposal; k <= privval.KindRawBytes; k++ {
 		c.Note(monitor.Outcome{Node: "node", Kind: k.String()})
 	}
+	m.Clusters([]monitor.Cluster{{Store: "etcd", Name: "main", Looked: time.Unix(1, 0), Expires: time.Unix(1, 0), Voters: 3, Members: []monitor.ClusterMember{
+		{Address: "https://m", Version: "3", Quota: 1, Expires: time.Unix(1, 0)},
+	}}})
 	m.Enclave("main")
 	m.LogLost(func() int64 { return 0 })
 	return m.Gather()
@@ -46,7 +49,7 @@ func metrics() (string, error) {
 		return "", err
 	}
 	var b strings.Builder
-	b.WriteString(head("Metrics", "What `/metrics` of `listen` serves, beside the `process_…` metrics of the\nPrometheus client. Names, labels and meanings never change.\n\nCounters start at 0 with the process, for every reason and kind. A chain whose `name` is not its id\nhas that name as the label `chain` beside `chain_id`. `privyseal_witness_…` and\n`privyseal_duplicate_signer` are there for a chain with a `witness`, `privyseal_device_…` for one whose key\nis on devices or servers, and `privyseal_enclave_…` for an enclave.\n\n| metric | type | labels | meaning |\n|---|---|---|---|"))
+	b.WriteString(head("Metrics", "What `/metrics` of `listen` serves, beside the `process_…` metrics of the\nPrometheus client. Names, labels and meanings never change.\n\nCounters start at 0 with the process, for every reason and kind. A chain whose `name` is not its id\nhas that name as the label `chain` beside `chain_id`. `privyseal_witness_…` and\n`privyseal_duplicate_signer` are there for a chain with a `witness`, `privyseal_device_…` for one whose key\nis on devices or servers, `privyseal_cluster_…` for a database with marks, as this host sees it every\n10 seconds, and `privyseal_enclave_…` for an enclave.\n\n| metric | type | labels | meaning |\n|---|---|---|---|"))
 	for _, f := range all {
 		if strings.HasPrefix(f.GetName(), "privyseal_") {
 			fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", f.GetName(), strings.ToLower(f.GetType().String()), labels(f), cell(f.GetHelp()))

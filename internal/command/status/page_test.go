@@ -53,6 +53,17 @@ func aSnapshot() monitor.Snapshot {
 			Name: "quantum-1", ID: "quantum-1", Ready: true, Provider: "soft", Step: "none",
 			PubKey: strings.Repeat("A", 2604), KeyType: "ml_dsa_65", Address: "00112233445566778899AABBCCDDEEFF00112233",
 		}},
+		Clusters: []monitor.Cluster{
+			{Store: "etcd", Name: "main", Looked: ago(4 * time.Second), Voters: 3, Members: []monitor.ClusterMember{
+				{Address: "https://10.0.0.1:2379", Version: "3.7.3", Led: true, Took: 0.00031, Size: 12 << 20, Quota: 2 << 30},
+				{Address: "https://10.0.0.2:2379", Version: "3.5.28", Leader: true, Led: true, Took: 0.0021, Size: 80 << 10},
+				{Address: "https://10.0.0.3:2379", Failed: "cannot connect to https://10.0.0.3:2379: no answer within 2s\nlook at it"},
+			}},
+			{Store: "etcd", Name: "old", Looked: ago(3 * time.Minute), Voters: 3, Alarms: []string{"NOSPACE of member 8e9e05c52164694d"}, Members: []monitor.ClusterMember{
+				{Address: "https://10.0.1.1:2379", Version: "3.6.9", Took: 0.00031, Size: 12 << 20},
+			}},
+			{Store: "etcd", Name: "enclaves", Problem: "client.key is not a key in PEM but a wrapped one: only the enclave that has the key reaches the cluster"},
+		},
 	}
 }
 

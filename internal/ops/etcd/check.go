@@ -1,7 +1,6 @@
 package etcd
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -13,7 +12,6 @@ import (
 	"privyseal/internal/cure"
 	"privyseal/internal/etcd"
 	"privyseal/internal/provider"
-	"privyseal/internal/regular"
 )
 
 const (
@@ -47,21 +45,13 @@ type checked struct {
 	user   string // by which etcd knows us; "" without TLS
 }
 
-// member is what one has said.
-type member struct {
-	endpoint string
-	conn     *etcd.Conn
-	etcd.Status
-	took time.Duration
-}
-
 func (c *checked) add(v provider.Verdict, next, format string, args ...any) {
 	c.Add(v, c.line, c.name, fmt.Sprintf(format, args...), next)
 }
 
 func (c *checked) all(ctx context.Context) {
-	if !c.plain() && c.elsewhere() {
-		c.add(provider.Unsure, "", "%s is not a key in PEM but a wrapped one: only the enclave that has the key reaches the cluster", c.KeyFile)
+	if why := c.unseen(); why != "" {
+		c.add(provider.Unsure, "", "%s", why)
 		return
 	}
 	if !c.plain() && !c.certificate() {
@@ -86,12 +76,6 @@ func (c *checked) all(ctx context.Context) {
 	for _, look := range []func(context.Context, member){c.members, c.alarms, c.compaction, c.permissions} {
 		look(ctx, c.seen[0])
 	}
-}
-
-// elsewhere reports whether the key is one that only others can open.
-func (c *checked) elsewhere() bool {
-	text, _, err := regular.ReadOurs(c.KeyFile, maxPEM)
-	return err == nil && len(text) > 0 && !bytes.Contains(text, []byte("-----BEGIN"))
 }
 
 // certificate looks at ours, and reports whether it can be used.
@@ -121,21 +105,10 @@ func (c *checked) certificate() bool {
 func (c *checked) member(ctx context.Context, endpoint string) {
 	ctx, cancel := context.WithTimeoutCause(ctx, checkPatience, fmt.Errorf("no answer within %v", checkPatience))
 	defer cancel()
-	d := c.dialer()
-	conn, err := d.Dial(ctx, endpoint)
+	m, err := c.ask(ctx, endpoint)
 	if err != nil {
-		c.add(provider.Bad, "", "%v", c.explain(err))
+		c.add(provider.Bad, "", "%v", err)
 		return
-	}
-	m := member{endpoint: endpoint, conn: conn}
-	for range 3 { // the first call has to warm up
-		start := time.Now()
-		if m.Status, err = conn.Status(ctx); err != nil {
-			conn.Close()
-			c.add(provider.Bad, "", "%v", err)
-			return
-		}
-		m.took = time.Since(start)
 	}
 	c.seen = append(c.seen, m)
 	c.add(c.judge(&m))
@@ -159,7 +132,7 @@ func (c *checked) judge(m *member) (v provider.Verdict, next, format string, arg
 	if m.Leader == m.Header.Member {
 		role = "leader"
 	}
-	return v, "", "%s", fmt.Sprintf("%s: etcd %s, %s, %s, answers in %v%s", m.endpoint, m.Version, role, size(m.Size), m.took.Round(10*time.Microsecond), wrong)
+	return v, "", "%s", fmt.Sprintf("%s: etcd %s, %s, %s, answers in %v%s", m.endpoint, m.Version, role, cure.Size(m.Size), m.took.Round(10*time.Microsecond), wrong)
 }
 
 // repaired is the first version of each line without faults that matter here: old values
@@ -182,14 +155,6 @@ func fault(version string) string {
 	return ""
 }
 
-// size writes a number of bytes for people.
-func size(n uint64) string {
-	if n < 1<<20 {
-		return fmt.Sprintf("%d KiB", n>>10)
-	}
-	return fmt.Sprintf("%d MiB", n>>20)
-}
-
 // oneCluster refuses endpoints of several clusters.
 func (c *checked) oneCluster() bool {
 	for _, m := range c.seen[1:] {
@@ -208,13 +173,7 @@ func (c *checked) members(ctx context.Context, m member) {
 		c.add(provider.Unsure, "", "who belongs to the cluster is not known: %v", err)
 		return
 	}
-	voters := 0
-	for _, of := range list.Members {
-		if !of.Learner {
-			voters++
-		}
-	}
-	switch {
+	switch voters := voters(list); {
 	case voters == 1:
 		c.add(provider.Unsure, "make it three members", "there is one member: if it or its disk is lost, nothing is signed any more")
 	case voters%2 == 0:
@@ -245,7 +204,7 @@ func (c *checked) alarms(ctx context.Context, m member) {
 // space looks at how full the database is. Before 3.6 a member does not say its quota.
 func (c *checked) space(m member) {
 	if m.Quota > 0 && m.Size > m.Quota/10*8 {
-		c.add(provider.Unsure, "have etcd compact by itself, and defragment it; "+page, "%s: the database has %s of at most %s: when it is full, nothing is signed", m.endpoint, size(m.Size), size(m.Quota))
+		c.add(provider.Unsure, "have etcd compact by itself, and defragment it; "+page, "%s: the database has %s of at most %s: when it is full, nothing is signed", m.endpoint, cure.Size(m.Size), cure.Size(m.Quota))
 	}
 }
 

@@ -15,7 +15,7 @@ import (
 func Store() provider.Store {
 	return provider.Store{
 		Name: "etcd",
-		Kind: kind(), Check: check,
+		Kind: kind(), Check: check, Look: look,
 		State: func(at provider.Place, id watermark.ID) provider.Kept {
 			c := at.Section.(*cluster).at(at.Path)
 			return sharedstate.Shared{

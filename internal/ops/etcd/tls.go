@@ -1,6 +1,7 @@
 package etcd
 
 import (
+	"bytes"
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
@@ -57,6 +58,12 @@ func (c *cluster) own() (tls.Certificate, error) {
 		return pair, cure.Add(fmt.Errorf("%s and %s are no certificate and its key: %w", c.CertificateFile, c.KeyFile, err), "look at both with %s", cure.Command("openssl", "x509", "-noout", "-text", "-in", c.CertificateFile))
 	}
 	return pair, nil
+}
+
+// elsewhere reports whether the key is one that only others can open.
+func (c *cluster) elsewhere() bool {
+	text, _, err := regular.ReadOurs(c.KeyFile, maxPEM)
+	return err == nil && len(text) > 0 && !bytes.Contains(text, []byte("-----BEGIN"))
 }
 
 func (c *cluster) dialer() etcd.Dialer {
