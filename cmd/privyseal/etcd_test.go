@@ -95,6 +95,7 @@ func (w *etcdWorld) setup(env *testscript.Env) error {
 		return urlErr
 	}
 	env.Setenv("SERVER", at.Hostname())
+	env.Setenv("ROOT", strings.TrimSuffix(w.c.Root.Certificate, ".pem"))
 	env.Setenv("CLUSTER", regexp.MustCompile(`"cluster_id":"([0-9a-f]+)"`).FindStringSubmatch(w.c.Ctl(w.t, "member", "list", "--write-out=json", "--hex"))[1])
 	env.Setenv("OTHER_CA", etcdtest.NewCA(w.t).File)
 	for name, of := range map[string]etcdtest.Files{
@@ -115,19 +116,17 @@ func (w *etcdWorld) cure(ts *testscript.TestScript, words []string) {
 	if len(commands) == 0 {
 		ts.Fatalf("nothing to type in what was printed")
 	}
-	for name, value := range map[string]string{"ENDPOINTS": strings.Join(w.c.Endpoints(), ","), "CACERT": w.c.CA.File, "CERT": w.c.Root.Certificate, "KEY": w.c.Root.Key} {
-		ts.Setenv("ETCDCTL_"+name, value)
-	}
+	flags := " --endpoints " + strings.Join(w.c.Endpoints(), ",") + " --cacert " + w.c.CA.File + " --cert " + w.c.Root.Certificate + " --key " + w.c.Root.Key
 	for _, c := range commands {
 		command := program + strings.TrimPrefix(c[1], "etcdctl")
+		if !strings.Contains(command, "--endpoints") { // those of who runs etcd
+			command += flags
+		}
 		for _, a := range words {
 			placeholder, value, _ := strings.Cut(a, "=")
 			command = regexp.MustCompile(`\b`+placeholder+`\b`).ReplaceAllLiteralString(command, value)
 		}
 		ts.Check(ts.Exec("sh", "-c", command))
-	}
-	for _, name := range []string{"ENDPOINTS", "CACERT", "CERT", "KEY"} {
-		ts.Setenv("ETCDCTL_"+name, "")
 	}
 }
 
@@ -142,7 +141,8 @@ func host(ts *testscript.TestScript, neg bool, args []string) {
 // etcd does something to the cluster: snapshot NAME, restore NAME, kill N, start N, plain
 // VARIABLE (starts one of one member, without TLS), put FILE-WITH-KEY VALUE, certify REQUEST
 // FILE, ctl ARGUMENT…, cure WORD=VALUE… (types the commands of etcdctl that were printed last,
-// as root, with words in their place), fill, learner N, server KIND VARIABLE
+// as root, with words in their place), fill [N] (with so many values, or until it
+// is full), learner N, server KIND VARIABLE
 // (etcdservers_test.go).
 func (w *etcdWorld) etcd(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) == 0 || len(args) == 1 && args[0] != "cure" && args[0] != "fill" {
@@ -170,7 +170,15 @@ func (w *etcdWorld) etcd(ts *testscript.TestScript, neg bool, args []string) {
 	case "cure":
 		w.cure(ts, args[1:])
 	case "fill":
-		w.c.Fill(w.t)
+		if len(args) == 1 {
+			w.c.Fill(w.t)
+			return
+		}
+		n, err := strconv.Atoi(args[1])
+		ts.Check(err)
+		for range n {
+			w.c.Ctl(w.t, "put", "/filling", strings.Repeat("x", 120<<10))
+		}
 	case "learner": // instead of a voter
 		n, err := strconv.Atoi(args[1])
 		ts.Check(err)

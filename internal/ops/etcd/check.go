@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -192,13 +193,30 @@ func (c *checked) alarms(ctx context.Context, m member) {
 		c.add(provider.Unsure, "", "whether there are alarms is not known: %v", err)
 		return
 	}
+	raised := map[string][]string{}
 	for _, a := range list.Alarms {
-		next := page
-		if a.Kind == "NOSPACE" {
-			next = "compact, defragment each member, and then disarm the alarm; " + page
-		}
-		c.add(provider.Bad, next, "member %016x has raised the alarm %s: nothing can be signed", a.Member, a.Kind)
+		raised[a.Kind] = append(raised[a.Kind], fmt.Sprintf("%016x", a.Member))
 	}
+	for _, kind := range slices.Sorted(maps.Keys(raised)) {
+		next := page
+		if kind == "NOSPACE" {
+			next = c.makeRoom(m.Header.Revision)
+		}
+		c.add(provider.Bad, next, "the alarm %s is raised, by member %s: nothing can be signed", kind, strings.Join(raised[kind], " and "))
+	}
+}
+
+// makeRoom returns the commands that an operator types where etcd has no space any more: to
+// forget all values before a revision, to give their space back, and to end the alarm.
+func (c *checked) makeRoom(revision uint64) string {
+	flags := []string{"etcdctl", "--endpoints", strings.Join(c.Endpoints, ",")}
+	as := ""
+	if !c.plain() {
+		flags = append(flags, "--cacert", c.CAFile, "--cert", "ROOT_CERTIFICATE", "--key", "ROOT_KEY")
+		as = ", with the certificate of etcd's user root"
+	}
+	command := func(words ...string) string { return cure.Command(slices.Concat(flags, words)...) }
+	return fmt.Sprintf("make room%s: %s, then %s, then %s", as, command("compaction", strconv.FormatUint(revision, 10), "--physical"), command("defrag"), command("alarm", "disarm"))
 }
 
 // space looks at how full the database is. Before 3.6 a member does not say its quota.
