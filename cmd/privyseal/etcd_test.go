@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
@@ -18,7 +19,7 @@ import (
 )
 
 // Every script is a story of hosts that share a state in an etcd cluster of its own: of three
-// members, or what its line "# cluster: members=N FLAG…" says. Each home folder is a host:
+// members, or what its line "# cluster: members=N days=N FLAG…" says; the days are those of the members' certificates. Each home folder is a host:
 // `host NAME` moves there.
 func TestEtcdScripts(t *testing.T) {
 	scripts, err := filepath.Glob("testdata/etcd/*.txtar")
@@ -62,10 +63,15 @@ func clusterOf(t *testing.T, script string) (o etcdtest.Options) {
 		return o
 	}
 	for word := range strings.FieldsSeq(words) {
-		if n, is := strings.CutPrefix(word, "members="); !is {
+		key, value, _ := strings.Cut(word, "=")
+		n, err := strconv.Atoi(value)
+		switch {
+		case key == "members" && err == nil:
+			o.Members = n
+		case key == "days" && err == nil:
+			o.Certificate = append(o.Certificate, func(c *x509.Certificate) { c.NotAfter = time.Now().AddDate(0, 0, n) })
+		default:
 			o.Flags = append(o.Flags, word)
-		} else if o.Members, err = strconv.Atoi(n); err != nil {
-			t.Fatal(err)
 		}
 	}
 	return o
@@ -142,7 +148,7 @@ func host(ts *testscript.TestScript, neg bool, args []string) {
 // VARIABLE (starts one of one member, without TLS), put FILE-WITH-KEY VALUE, certify REQUEST
 // FILE, ctl ARGUMENT…, cure WORD=VALUE… (types the commands of etcdctl that were printed last,
 // as root, with words in their place), fill [N] (with so many values, or until it
-// is full), learner N, server KIND VARIABLE
+// is full), learner N, renew N, server KIND VARIABLE
 // (etcdservers_test.go).
 func (w *etcdWorld) etcd(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) == 0 || len(args) == 1 && args[0] != "cure" && args[0] != "fill" {
@@ -179,6 +185,10 @@ func (w *etcdWorld) etcd(ts *testscript.TestScript, neg bool, args []string) {
 		for range n {
 			w.c.Ctl(w.t, "put", "/filling", strings.Repeat("x", 120<<10))
 		}
+	case "renew": // the certificate of a member
+		n, err := strconv.Atoi(args[1])
+		ts.Check(err)
+		w.c.Renew(w.t, n-1)
 	case "learner": // instead of a voter
 		n, err := strconv.Atoi(args[1])
 		ts.Check(err)

@@ -2,6 +2,7 @@ package etcdtest
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -177,6 +178,18 @@ func (c *Cluster) MakeRoom(t testing.TB) {
 	c.Compact(t)
 	c.Ctl(t, "defrag")
 	c.Ctl(t, "alarm", "disarm")
+}
+
+// Renew gives a member that runs another certificate, which is valid for a year.
+func (c *Cluster) Renew(t testing.TB, i int) {
+	t.Helper()
+	renewed, err := c.CA.server([]string{c.host, "127.0.0.1"})
+	if err == nil {
+		err = errors.Join(os.Rename(renewed.Key, c.members[i].certificate.Key), os.Rename(renewed.Certificate, c.members[i].certificate.Certificate))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 // Compact forgets all revisions but the newest.

@@ -19,6 +19,8 @@ const (
 	checkPatience = 3 * time.Second // for one member
 	slowTrip      = 50 * time.Millisecond
 	renewBefore   = 14 * 24 * time.Hour
+	// Those who renew the certificates of members are not always who runs a signer.
+	membersRenewBefore = 30 * 24 * time.Hour
 	// keptRevisions are more than a cluster keeps that compacts itself every hour.
 	keptRevisions = 500_000
 )
@@ -30,7 +32,7 @@ const page = "doc/several-hosts.md has the steps"
 func check(ctx context.Context, r *provider.Report) {
 	tables := r.Config.Tables[table]
 	for _, name := range slices.Sorted(maps.Keys(tables)) {
-		c := &checked{Report: r, cluster: tables[name].(*cluster).at(r.Config.Path), line: r.Config.Line(table, name), name: "etcd " + name, called: name}
+		c := &checked{Report: r, cluster: tables[name].(*cluster).at(r.Config.Path), line: r.Config.Line(table, name), name: "etcd " + name, called: name, kept: keptRevisions}
 		c.all(ctx)
 	}
 }
@@ -42,6 +44,7 @@ type checked struct {
 	line   int
 	name   string // of its rows
 	called string // in the config
+	kept   uint64 // revisions, of a cluster that compacts itself
 	seen   []member
 	user   string // by which etcd knows us; "" without TLS
 }
@@ -71,6 +74,7 @@ func (c *checked) all(ctx context.Context) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, checkPatience)
 	defer cancel()
+	c.certificates(time.Now())
 	for _, m := range c.seen {
 		c.space(m)
 	}
@@ -156,6 +160,26 @@ func fault(version string) string {
 	return ""
 }
 
+// certificates looks at those of the members. One that has ended is none that answers.
+func (c *checked) certificates(now time.Time) {
+	if c.plain() {
+		return
+	}
+	soonest, due := c.seen[0].expires, false
+	for _, m := range c.seen {
+		if m.expires.Before(soonest) {
+			soonest = m.expires
+		}
+		if m.expires.Sub(now) < membersRenewBefore {
+			due = true
+			c.add(provider.Unsure, "put a new one into its --cert-file; no restart is needed", "%s: its certificate ends at %s", m.endpoint, m.expires.UTC().Format(day))
+		}
+	}
+	if !due {
+		c.add(provider.Good, "", "the certificates of the members are valid until %s", soonest.UTC().Format(day))
+	}
+}
+
 // oneCluster refuses endpoints of several clusters.
 func (c *checked) oneCluster() bool {
 	for _, m := range c.seen[1:] {
@@ -229,16 +253,16 @@ func (c *checked) space(m member) {
 // compaction looks whether old values go.
 func (c *checked) compaction(ctx context.Context, m member) {
 	now := m.Header.Revision
-	if now <= keptRevisions {
+	if now <= c.kept {
 		return
 	}
-	_, err := m.conn.Range(ctx, c.Prefix+"/", now-keptRevisions)
+	_, err := m.conn.Range(ctx, c.Prefix+"/", now-c.kept)
 	if e, answered := errors.AsType[*etcd.Error](err); answered && strings.Contains(e.Message, "compacted") {
 		return
 	} else if err != nil {
 		c.add(provider.Unsure, "", "whether old values are compacted is not known: %v", err)
 	} else {
-		c.add(provider.Unsure, "start etcd with --auto-compaction-retention=1h", "values of %d revisions ago are still kept: the database grows until it is full", keptRevisions)
+		c.add(provider.Unsure, "start etcd with --auto-compaction-retention=1h", "values of %d revisions ago are still kept: the database grows until it is full", c.kept)
 	}
 }
 

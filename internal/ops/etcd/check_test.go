@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"privyseal/internal/etcd"
+	"privyseal/internal/etcd/etcdtest"
 	"privyseal/internal/provider"
 )
 
@@ -130,5 +131,45 @@ func TestAdvice(t *testing.T) {
 		if isRefusal(tt.err) != tt.ends {
 			t.Errorf("%v ends it: %v", tt.err, !tt.ends)
 		}
+	}
+}
+
+// A cluster that keeps old values is found, whatever it does else; one that compacts is fine.
+func TestCompaction(t *testing.T) {
+	c := etcdtest.Shared(t)
+	for range 4 {
+		c.Ctl(t, "put", "/filling", "x")
+	}
+	rows := func(prefix string, kept uint64) (list []string) {
+		d := etcd.Dialer{TLS: c.Signer.Config}
+		conn, err := d.Dial(t.Context(), c.Endpoints()[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		status, err := conn.Status(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		look := &checked{Report: &provider.Report{}, cluster: &cluster{Prefix: prefix}, kept: kept}
+		look.compaction(t.Context(), member{conn: conn, Status: status})
+		for _, row := range look.Rows {
+			list = append(list, string(row.Verdict)+" "+row.Text+" -> "+row.Cure)
+		}
+		return list
+	}
+	keeps := "-- values of 3 revisions ago are still kept: the database grows until it is full -> start etcd with --auto-compaction-retention=1h"
+	if got := rows("/privyseal", 3); !slices.Equal(got, []string{keeps}) {
+		t.Errorf("%q", got)
+	}
+	if got := rows("/privyseal", 1<<40); got != nil {
+		t.Errorf("where there were fewer: %q", got)
+	}
+	if got := rows("/others", 3); len(got) != 1 || !strings.Contains(got[0], "is not known: ") || !strings.Contains(got[0], "permission denied") {
+		t.Errorf("without rights: %q", got)
+	}
+	c.Compact(t)
+	if got := rows("/privyseal", 3); got != nil {
+		t.Errorf("compacted: %q", got)
 	}
 }
