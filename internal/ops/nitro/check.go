@@ -7,6 +7,7 @@ import (
 	"privyseal/internal/nitrohost"
 	"privyseal/internal/ops/nitro/image"
 	"privyseal/internal/ops/nitro/inetcd"
+	"privyseal/internal/ops/nitro/wrapped"
 	"privyseal/internal/provider"
 )
 
@@ -43,11 +44,11 @@ func checkEnclave(r *provider.Report, name string) {
 		if ch.Table != name {
 			continue
 		}
-		key, identity, _ := wrappedOf(r.Config, ch) // rows of their own say what is wrong with them
+		key, identity, _ := wrapped.Of(r.Config, ch) // rows of their own say what is wrong with them
 		if key == nil {
 			continue
 		}
-		why, cure := disallowed(p, ch.ID, key, identity)
+		why, cure := wrapped.Disallowed(p, ch.ID, key, identity)
 		if why == "" {
 			why, cure = inetcd.Misplaced(p, ch.ID, ch.StoreTable != "")
 		}

@@ -9,6 +9,7 @@ import (
 	"privyseal/internal/cli"
 	"privyseal/internal/home"
 	"privyseal/internal/hostlink"
+	"privyseal/internal/ops/nitro/wrapped"
 	"privyseal/internal/provider"
 )
 
@@ -34,7 +35,7 @@ of [etcd.NAME]. A renewed certificate needs no restart.`,
 			if err != nil {
 				return err
 			}
-			key, err := readWrapped(out, "")
+			key, err := wrapped.Read(out, "")
 			if err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return err
 			}
@@ -51,9 +52,9 @@ of [etcd.NAME]. A renewed certificate needs no restart.`,
 				if err != nil {
 					return err
 				}
-				key = &wrapped{data: made.Wrapped}
+				key = &wrapped.Key{Data: made.Wrapped}
 			}
-			reply, err := e.call(cmd.Context(), hostlink.Request{Certify: &hostlink.Certify{Key: key.data, Name: user, Credentials: hostlink.Credentials(e.credentials)}})
+			reply, err := e.call(cmd.Context(), hostlink.Request{Certify: &hostlink.Certify{Key: key.Data, Name: user, Credentials: hostlink.Credentials(e.credentials)}})
 			if err != nil {
 				return err
 			}

@@ -9,6 +9,7 @@ import (
 	"privyseal/internal/cli"
 	"privyseal/internal/config"
 	"privyseal/internal/hostlink"
+	"privyseal/internal/ops/nitro/wrapped"
 	"privyseal/internal/provider"
 	"privyseal/internal/pubkey"
 	"privyseal/internal/shell"
@@ -43,11 +44,11 @@ func (Holder) Identity(c *config.Config, ch config.Chain) (pubkey.Key, error) {
 }
 
 func publicOf(path, chainID string) (pubkey.Key, error) {
-	w, err := readWrapped(path, chainID)
+	w, err := wrapped.Read(path, chainID)
 	if err != nil {
 		return pubkey.Key{}, err
 	}
-	return w.public, nil
+	return w.PublicKey, nil
 }
 
 // Check implements [provider.Checker].
@@ -93,9 +94,9 @@ func (Holder) Lost(c *config.Config, ch config.Chain, damaged bool) string {
 		stop += " --enclave " + shell.Word(ch.Table)
 	}
 	values := "CHAIN=" + shell.Word(ch.ID)
-	if w, err := readWrapped(c.Path(ch.Key), ch.ID); err == nil {
+	if w, err := wrapped.Read(c.Path(ch.Key), ch.ID); err == nil {
 		values += " KEY=" + shell.Word(w.KeyARN)
-		values += " PUBKEY=" + shell.Word(w.public.Base64())
+		values += " PUBKEY=" + shell.Word(w.PublicKey.Base64())
 	}
 	begin := "put the file back if its disk still has it"
 	if damaged {

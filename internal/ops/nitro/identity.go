@@ -12,6 +12,7 @@ import (
 
 	"privyseal/internal/cli"
 	"privyseal/internal/home"
+	"privyseal/internal/ops/nitro/wrapped"
 	"privyseal/internal/provider"
 	"privyseal/internal/pubkey/keytext"
 )
@@ -50,9 +51,9 @@ func (f *enclaveFlags) runIdentity(ctx context.Context, a *provider.House, stdou
 	var e *enclaveLink
 	var identity wrappedKey
 	err = in.Noted(func(note *home.Note) error {
-		switch there, err := readWrapped(in.Abs(file), ""); {
+		switch there, err := wrapped.Read(in.Abs(file), ""); {
 		case err == nil:
-			return cli.Usagef("%s already exists, node id %s; add %s to the chain in %s", in.Abs(file), there.public.NodeID(), line, in.Path)
+			return cli.Usagef("%s already exists, node id %s; add %s to the chain in %s", in.Abs(file), there.PublicKey.NodeID(), line, in.Path)
 		case !errors.Is(err, fs.ErrNotExist):
 			return err
 		}

@@ -24,6 +24,7 @@ import (
 	"privyseal/internal/key/soft"
 	"privyseal/internal/ops/nitro/image"
 	"privyseal/internal/ops/nitro/seal"
+	"privyseal/internal/ops/nitro/wrapped"
 	"privyseal/internal/provider"
 	"privyseal/internal/pubkey"
 	"privyseal/internal/pubkey/keytext"
@@ -351,7 +352,7 @@ func wrappedIdentity(in *home.Installer) string {
 // readIdentity reads a wrapped identity, which the enclave has to be able to open;
 // without a file it is the zero wrappedKey.
 func (e *enclaveLink) readIdentity(path string) (w wrappedKey, err error) {
-	there, err := readWrapped(path, "")
+	there, err := wrapped.Read(path, "")
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return w, nil
@@ -360,7 +361,7 @@ func (e *enclaveLink) readIdentity(path string) (w wrappedKey, err error) {
 	case there.KeyARN != e.policy.KMSKey:
 		return w, cli.Actf("the identity %s is wrapped under %s, and the policy of the image names %s; give this enclave a home of its own", path, there.KeyARN, e.policy.KMSKey)
 	}
-	return wrappedKey{public: there.public}, nil
+	return wrappedKey{public: there.PublicKey}, nil
 }
 
 // documentPath is where the attestation document of a wrapped key is.
@@ -482,15 +483,15 @@ func pins(in *home.Installer, kmsKey, chainID string, keys ...pubkey.Key) string
 		add(&texts, "--public-key", key.Base64())
 	}
 	for _, other := range enclaveChains(in) {
-		if w, err := readWrapped(in.Config.Path(other.Key), other.ID); err == nil && w.KeyARN == kmsKey {
+		if w, err := wrapped.Read(in.Config.Path(other.Key), other.ID); err == nil && w.KeyARN == kmsKey {
 			add(&chains, "--chain-id", other.ID)
-			pin(w.public)
+			pin(w.PublicKey)
 		}
 		if other.Identity == "" {
 			continue
 		}
-		if w, err := readWrapped(in.Config.Path(other.Identity), ""); err == nil && w.KeyARN == kmsKey {
-			pin(w.public)
+		if w, err := wrapped.Read(in.Config.Path(other.Identity), ""); err == nil && w.KeyARN == kmsKey {
+			pin(w.PublicKey)
 		}
 	}
 	add(&chains, "--chain-id", chainID)

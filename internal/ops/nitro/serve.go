@@ -19,6 +19,7 @@ import (
 	"privyseal/internal/monitor"
 	"privyseal/internal/nitrohost"
 	"privyseal/internal/ops/nitro/inetcd"
+	"privyseal/internal/ops/nitro/wrapped"
 	"privyseal/internal/policy"
 	"privyseal/internal/provider"
 	"privyseal/internal/pubkey"
@@ -34,7 +35,7 @@ type chain struct {
 	monitor *monitor.Chain
 	nodes   map[string]*node
 
-	key, identity *wrapped // identity is nil where there is none
+	key, identity *wrapped.Key // identity is nil where there is none
 	id            watermark.ID
 	store         watermark.Store
 	etcd          *nitrohost.Etcd                 // where the mark is there, and store the floor
@@ -66,10 +67,10 @@ func openNitroChain(ctx context.Context, d *daemon.Daemon, cc config.Chain, m *m
 			m.Failed(err)
 		}
 	}()
-	if c.key, c.identity, err = wrappedOf(d.Config, cc); err != nil {
+	if c.key, c.identity, err = wrapped.Of(d.Config, cc); err != nil {
 		return nil, err
 	}
-	public := c.key.public
+	public := c.key.PublicKey
 	c.id = watermark.ID{ChainID: cc.ID, Key: public.ID()}
 	if err := d.Claim(c.id, cc.Name); err != nil {
 		return nil, err
@@ -272,7 +273,7 @@ func newNitroHost(d *daemon.Daemon, name string, chains []*chain) (*served, erro
 	for _, c := range chains {
 		chainErr := err
 		if err == nil {
-			why, cure := disallowed(p, c.cfg.ID, c.key, c.identity)
+			why, cure := wrapped.Disallowed(p, c.cfg.ID, c.key, c.identity)
 			if why == "" {
 				why, cure = inetcd.Misplaced(p, c.cfg.ID, c.etcd != nil)
 			}
@@ -332,12 +333,12 @@ func hostConfig(d *daemon.Daemon, name string) (hc nitrohost.Config, p *policy.P
 
 func (c *chain) forHost() (nitrohost.Chain, error) {
 	out := nitrohost.Chain{
-		ID: c.id, Wrapped: c.key.data, Store: c.store, Observer: c,
+		ID: c.id, Wrapped: c.key.Data, Store: c.store, Observer: c,
 		Closed: c.Closed, Cut: c.Cut,
 		HeightBurst: c.cfg.HeightBurst, HeightPerSecond: c.cfg.HeightPerSecond, Idle: c.cfg.Timeout.Duration,
 	}
 	if c.identity != nil {
-		out.Identity = c.identity.data
+		out.Identity = c.identity.Data
 	}
 	if c.etcd != nil {
 		out.StateID = inetcd.FloorID(c.id)

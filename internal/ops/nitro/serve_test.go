@@ -14,6 +14,7 @@ import (
 	"privyseal/internal/key/nitrokms"
 	"privyseal/internal/monitor"
 	"privyseal/internal/ops/nitro/nitrotest"
+	"privyseal/internal/ops/nitro/wrapped"
 	"privyseal/internal/provider"
 	"privyseal/internal/watermark"
 )
@@ -44,7 +45,7 @@ func TestAHostThatFailsLocksNothing(t *testing.T) {
 	for i, store := range stores { // both of one id
 		name := fmt.Sprint("chain-", i)
 		chains = append(chains, &chain{
-			cfg: config.Chain{ID: "chain", Name: name}, monitor: d.Monitor.AddChain(name, "chain"), key: &wrapped{Header: header},
+			cfg: config.Chain{ID: "chain", Name: name}, monitor: d.Monitor.AddChain(name, "chain"), key: &wrapped.Key{Header: header},
 			id: watermark.ID{ChainID: "chain"}, store: store, Guard: &daemon.Guard{},
 		})
 	}

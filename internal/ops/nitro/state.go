@@ -10,6 +10,7 @@ import (
 	"privyseal/internal/config"
 	"privyseal/internal/home"
 	"privyseal/internal/hostlink"
+	"privyseal/internal/ops/nitro/wrapped"
 	"privyseal/internal/provider"
 	"privyseal/internal/watermark"
 )
@@ -38,11 +39,11 @@ func (Holder) NewState(cmd *cobra.Command, a *provider.House, c *config.Config, 
 	if _, err := state.Inspect(ctx); !errors.Is(err, provider.ErrMissing) {
 		return cli.Actf("there is a state at %s; look at it with %s, and move it aside if it is lost for good", path, a.Command("state show --chain-id %s", ch.Name))
 	}
-	key, err := readWrapped(c.Path(ch.Key), ch.ID)
+	key, err := wrapped.Read(c.Path(ch.Key), ch.ID)
 	if err != nil {
 		return err
 	}
-	if _, err := from.Admit(cmd, ch, key.public, path); err != nil {
+	if _, err := from.Admit(cmd, ch, key.PublicKey, path); err != nil {
 		return err
 	}
 	f := &enclaveFlags{name: ch.Table}
@@ -51,7 +52,7 @@ func (Holder) NewState(cmd *cobra.Command, a *provider.House, c *config.Config, 
 		return err
 	}
 	defer e.close()
-	reply, err := e.call(ctx, hostlink.Request{NewState: &hostlink.NewState{ChainID: ch.ID, Wrapped: key.data, AfterHeight: from.After, Credentials: hostlink.Credentials(e.credentials)}})
+	reply, err := e.call(ctx, hostlink.Request{NewState: &hostlink.NewState{ChainID: ch.ID, Wrapped: key.Data, AfterHeight: from.After, Credentials: hostlink.Credentials(e.credentials)}})
 	if err != nil {
 		return err
 	}
