@@ -192,10 +192,9 @@ func (w *etcdWorld) etcd(ts *testscript.TestScript, neg bool, args []string) {
 	case "learner": // instead of a voter
 		n, err := strconv.Atoi(args[1])
 		ts.Check(err)
-		id := w.c.ID(w.t, n-1)
-		w.c.Kill(n - 1)
-		w.c.Ctl(w.t, "--endpoints", w.c.Endpoints()[w.c.Leader(w.t)], "member", "remove", id)
+		w.c.Remove(w.t, n-1)
 		w.c.Join(w.t, n-1, "--learner")
+		w.c.Await(w.t, n-1)
 	case "server":
 		w.server(ts, args[1], args[2])
 	case "ctl":

@@ -39,9 +39,9 @@ func (e *Error) Error() string { return fmt.Sprintf("etcd: %s (code %d)", e.Mess
 
 // refusals are the statuses with which a member refuses a transaction without having
 // executed it: before it proposes the request, or when it applies the request, but before
-// it executes it, which every member then does alike. They were seen on 3.7.3 or read in
-// the source of etcd 3.7; what else a member answers leaves the outcome unknown, which is
-// the safe side.
+// it executes it, which every member then does alike. Each was read in the sources of
+// 3.4.23, 3.5.35, 3.6.16 and 3.7.3; 3.6 changed two codes. What else a member answers leaves
+// the outcome unknown, which is the safe side.
 //
 // "etcdserver: mvcc: database space exceeded" is none: quotaApplierV3 executes the
 // transaction first and says so afterwards. Timeouts are none, nor is a leader that
@@ -53,6 +53,8 @@ var refusals = map[Error]bool{
 	{codeExhausted, "etcdserver: too many requests"}:                true,
 	{codePrecondition, "etcdserver: rpc not supported for learner"}: true,
 	{codePrecondition, "etcdserver: not capable"}:                   true, // it has just started
+	{codeUnavailable, "etcdserver: rpc not supported for learner"}:  true,
+	{codeUnavailable, "etcdserver: not capable"}:                    true,
 	{codeUnavailable, "etcdserver: no leader"}:                      true, // that is what hasleader asks for
 }
 

@@ -122,10 +122,20 @@ func (s *clusterState) restore(w *world, words []string) {
 		w.c.ForceNew(w.t, i)
 	case "join":
 		s.joins(w, member(w, rest[0]), rest[1:]...)
-	case "remove": // its own program learns of it, and ends
-		i := member(w, rest[0])
+	case "remove":
 		s.gone = true
-		w.c.Ctl(w.t, "--endpoints", w.c.Endpoints()[(i+1)%3], "member", "remove", w.c.ID(w.t, i))
+		w.c.Remove(w.t, member(w, rest[0]))
+	case "serves":
+		w.c.Await(w.t, member(w, rest[0]))
+	case "promote":
+		w.c.Promote(w.t, member(w, rest[0]))
+	case "exchange": // a member for one with another identity
+		for _, name := range rest {
+			i := member(w, name)
+			s.gone = true
+			w.c.Remove(w.t, i)
+			w.c.Join(w.t, i)
+		}
 	default:
 		w.t.Fatalf("a line that says %q", words)
 	}

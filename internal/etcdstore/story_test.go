@@ -258,11 +258,14 @@ func play(t *testing.T, c *etcdtest.Cluster, begin, lines string, blind bool) []
 	return w.oracle.found
 }
 
-// TestFaults plays what happens to members, certificates, disks and connections, and
-// TestRestores what happens when the cluster is set back, each on a cluster.
+// TestFaults plays what happens to members, certificates, disks and connections,
+// TestRestores what happens when the cluster is set back, and TestMembers what happens when
+// members come and go, each on a cluster.
 func TestFaults(t *testing.T) { stories(t, "testdata/faults.txt") }
 
 func TestRestores(t *testing.T) { stories(t, "testdata/restores.txt") }
+
+func TestMembers(t *testing.T) { stories(t, "testdata/members.txt") }
 
 // stories plays a file of stories on one cluster. The oracle must find nothing; where a
 // story says so, it must find a double sign as soon as no engine shows where the cluster

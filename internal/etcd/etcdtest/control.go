@@ -82,7 +82,8 @@ func until(t testing.TB, what string, is func() bool) {
 	}
 }
 
-// Leader waits until the members that run agree on a leader, and returns its number.
+// Leader waits until the members that serve clients agree on a leader, and returns its
+// number.
 func (c *Cluster) Leader(t testing.TB) (leader int) {
 	t.Helper()
 	until(t, "there is a leader", func() (found bool) {
@@ -90,18 +91,6 @@ func (c *Cluster) Leader(t testing.TB) (leader int) {
 		return found
 	})
 	return leader
-}
-
-// ID returns the id of a member that runs, in hex, as etcdctl takes it.
-func (c *Cluster) ID(t testing.TB, i int) string {
-	t.Helper()
-	for line := range strings.Lines(c.Ctl(t, "member", "list")) {
-		if fields := strings.Split(line, ", "); len(fields) > 2 && fields[2] == c.members[i].name {
-			return fields[0]
-		}
-	}
-	t.Fatalf("member %d is none", i)
-	return ""
 }
 
 // Follower returns a member that runs and does not lead.
@@ -118,12 +107,7 @@ func (c *Cluster) Follower(t testing.TB) int {
 }
 
 func (c *Cluster) leader() (int, bool) {
-	var up []string
-	for _, m := range c.members {
-		if m.runs() {
-			up = append(up, c.url(m.client))
-		}
-	}
+	up := c.serving(-1)
 	out, err := c.ctl(up, "endpoint", "status", "-w", "json")
 	var list []struct {
 		Endpoint string
@@ -151,6 +135,32 @@ func (c *Cluster) leader() (int, bool) {
 		}
 	}
 	return leads, leads >= 0
+}
+
+// serving returns the URLs of the members that serve clients, but for one.
+func (c *Cluster) serving(but int) (urls []string) {
+	for i, m := range c.members {
+		if i != but && m.serves() {
+			urls = append(urls, c.url(m.client))
+		}
+	}
+	return urls
+}
+
+// ID returns the id of a member, in hex, as etcdctl takes it.
+func (c *Cluster) ID(t testing.TB, i int) string {
+	t.Helper()
+	list, err := c.ctl(c.serving(-1), "member", "list")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(list) { // a name it has only once it serves clients
+		if fields := strings.Split(line, ", "); len(fields) > 3 && fields[3] == c.url(c.members[i].reached) {
+			return fields[0]
+		}
+	}
+	t.Fatalf("member %d is none", i)
+	return ""
 }
 
 // Fill writes values outside of /privyseal/ until etcd is out of space. Give it a small

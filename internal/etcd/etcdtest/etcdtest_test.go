@@ -93,6 +93,7 @@ func TestRestores(t *testing.T) {
 	for i := range 3 {
 		if i != first {
 			c.Join(t, i)
+			c.Await(t, i)
 		}
 	}
 	if value := c.value(t); value != "new" {

@@ -25,12 +25,26 @@ type member struct {
 
 	cmd    *exec.Cmd // nil: it is dead
 	paused bool
-	ready  chan struct{}
+	ready  chan struct{} // closed once it serves clients
+	led    chan struct{} // closed once it has a leader
 	ended  chan struct{}
 	log    *tail
 }
 
 func (m *member) runs() bool { return m.cmd != nil && !m.paused }
+
+func (m *member) serves() bool { return m.runs() && isClosed(m.ready) }
+
+func (m *member) hasEnded() bool { return isClosed(m.ended) }
+
+func isClosed(c chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
 
 func (m *member) data() string { return filepath.Join(m.dir, m.name) }
 
@@ -50,8 +64,8 @@ func (m *member) start(program string, args []string) error {
 		r.Close()
 		return err
 	}
-	m.cmd, m.log, m.ready, m.ended = cmd, &tail{}, make(chan struct{}), make(chan struct{})
-	go m.log.follow(r, m.ready)
+	m.cmd, m.log, m.ready, m.led, m.ended = cmd, &tail{}, make(chan struct{}), make(chan struct{}), make(chan struct{})
+	go m.log.follow(r, map[string]chan struct{}{"serving client traffic": m.ready, " elected leader ": m.led})
 	go func(ended chan struct{}) {
 		defer close(ended)
 		cmd.Wait()
@@ -60,14 +74,16 @@ func (m *member) start(program string, args []string) error {
 }
 
 // wait returns once the member serves clients, or an error if it ends before.
-func (m *member) wait() error {
+func (m *member) wait() error { return m.waitFor(m.ready, "serve clients") }
+
+func (m *member) waitFor(c chan struct{}, what string) error {
 	select {
-	case <-m.ready:
+	case <-c:
 		return nil
 	case <-m.ended:
 		return fmt.Errorf("%s ends:\n%s", m.name, m.log)
 	case <-time.After(patience):
-		return fmt.Errorf("%s does not serve clients within %v:\n%s", m.name, patience, m.log)
+		return fmt.Errorf("%s does not %s within %v:\n%s", m.name, what, patience, m.log)
 	}
 }
 
@@ -92,14 +108,17 @@ func (t *tail) String() string {
 	return strings.Join(t.lines, "\n")
 }
 
-func (t *tail) follow(r io.ReadCloser, ready chan struct{}) {
+// follow reads lines, and closes what waits for one with a text.
+func (t *tail) follow(r io.ReadCloser, awaited map[string]chan struct{}) {
 	defer r.Close()
 	lines := bufio.NewReaderSize(r, 64<<10)
 	for {
 		line, err := lines.ReadString('\n')
-		if ready != nil && strings.Contains(line, "serving client traffic") {
-			close(ready)
-			ready = nil
+		for text, c := range awaited {
+			if strings.Contains(line, text) {
+				close(c)
+				delete(awaited, text)
+			}
 		}
 		t.mu.Lock()
 		if line != "" {

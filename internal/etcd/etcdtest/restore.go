@@ -111,26 +111,68 @@ func (c *Cluster) ForceNew(t testing.TB, i int) {
 	c.Restart(t, i)
 }
 
-// Join adds a dead member, without what it had, to those that run. The flags are those of
-// `member add`, such as --learner.
+// Join adds a dead member, without what it had, to those that run. It follows the leader
+// then, and serves clients only seconds later: Await. The flags are those of `member add`,
+// such as --learner.
 func (c *Cluster) Join(t testing.TB, i int, flags ...string) {
 	t.Helper()
 	m := c.members[i]
 	if err := os.RemoveAll(m.data()); err != nil {
 		t.Fatal(err)
 	}
-	var up []string
 	peers := []*member{m}
 	for _, other := range c.members {
 		if other.runs() {
-			up = append(up, c.url(other.client))
 			peers = append(peers, other)
 		}
 	}
-	if _, err := c.ctl(up, append([]string{"member", "add", m.name, "--peer-urls", c.url(m.reached)}, flags...)...); err != nil {
+	if _, err := c.ctl(c.serving(i), append([]string{"member", "add", m.name, "--peer-urls", c.url(m.reached)}, flags...)...); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.run([]int{i}, "--initial-cluster-state", "existing", "--initial-cluster", c.initial(peers)); err != nil {
+	err := c.begin(i, "--initial-cluster-state", "existing", "--initial-cluster", c.initial(peers))
+	if err == nil {
+		err = m.waitFor(m.led, "have a leader")
+	}
+	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+// Await waits until members that have joined serve clients.
+func (c *Cluster) Await(t testing.TB, list ...int) {
+	t.Helper()
+	for _, i := range list {
+		if err := c.members[i].wait(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// Remove takes a member out of the cluster, for good: it ends by itself if it runs. The
+// others have to be a majority with it and without it, and have a leader afterwards.
+func (c *Cluster) Remove(t testing.TB, i int) {
+	t.Helper()
+	c.Leader(t) // without one etcd drops a change of members
+	m := c.members[i]
+	ran, others := m.runs(), c.serving(i)
+	id := c.ID(t, i)
+	if _, err := c.ctl(others, "member", "remove", id); err != nil {
+		t.Fatal(err)
+	}
+	if ran {
+		until(t, "the member that was removed has ended", m.hasEnded)
+	}
+	c.Kill(i)
+	c.Leader(t)
+}
+
+// Promote makes a voter of a learner, once that knows what the others know.
+func (c *Cluster) Promote(t testing.TB, i int) {
+	t.Helper()
+	others := c.serving(i)
+	id := c.ID(t, i)
+	until(t, "the learner is promoted", func() bool {
+		_, err := c.ctl(others, "member", "promote", id)
+		return err == nil
+	})
 }
