@@ -35,6 +35,9 @@ OPENBAO := PRIVYSEAL_REQUIRE_OPENBAO=$$(scripts/setup can-openbao 2>/dev/null &&
 # Nor etcd, which is built like the nodes.
 ETCD := PRIVYSEAL_REQUIRE_ETCD=1
 
+# Nor dynalite, which is a DynamoDB of others.
+DYNAMODB := PRIVYSEAL_REQUIRE_DYNAMODB=$$(scripts/setup can-dynamodb 2>/dev/null && echo 1)
+
 # Nor Yubico's programs, which judge our simulator of a YubiHSM 2.
 YUBIHSM := PRIVYSEAL_REQUIRE_YUBIHSM=$$(scripts/setup can-yubihsm 2>/dev/null && echo 1)
 
@@ -56,6 +59,7 @@ test: setup check unit mutants-share race operators interop nodes
 	@echo "make test: everything passed"
 	@scripts/setup can-qemu 2>&1 | sed 's/^setup: /make test: left out, the enclave in QEMU: /'
 	@scripts/setup can-openbao 2>&1 | sed 's/^setup: /make test: left out, keys on a Vault server: /'
+	@scripts/setup can-dynamodb 2>&1 | sed 's/^setup: /make test: left out, marks on a DynamoDB of others: /'
 	@scripts/setup can-yubihsm 2>&1 | sed 's/^setup: /make test: left out, what judges the simulated YubiHSM: /'
 ifeq ($(VECTORS),)
 	@echo "make test: left out, documents and envelopes that AWS made: ../shared/vectors/nitro is not there"
@@ -67,6 +71,7 @@ setup:
 	@scripts/setup promtool
 	@scripts/setup etcd
 	@scripts/setup openbao
+	@scripts/setup dynamodb
 	@scripts/setup yubihsm
 .PHONY: setup
 
@@ -88,23 +93,23 @@ packages:
 
 unit:
 	@echo "== unit tests, vectors, fuzz seeds, scripts, crash tests"
-	@$(ETCD) $(OPENBAO) $(YUBIHSM) PRIVYSEAL_REQUIRE_PROMTOOL=$$(scripts/setup can-qemu 2>/dev/null && echo 1) PRIVYSEAL_REQUIRE_NODES=1 $(GO_TEST) $(PACKAGES) ./test/crash/... ./test/nitro/hostile ./test/mutants ./test/yubihsm
+	@$(ETCD) $(OPENBAO) $(DYNAMODB) $(YUBIHSM) PRIVYSEAL_REQUIRE_PROMTOOL=$$(scripts/setup can-qemu 2>/dev/null && echo 1) PRIVYSEAL_REQUIRE_NODES=1 $(GO_TEST) $(PACKAGES) ./test/crash/... ./test/nitro/hostile ./test/mutants ./test/yubihsm
 
 # Each fault of the lists in test/mutants, put into the code, makes a test fail.
 # `make test` runs about a hundred of them, at each commit the next.
 mutants:
 	@echo "== mutants, all of them"
-	@$(ETCD) $(OPENBAO) $(YUBIHSM) PRIVYSEAL_REQUIRE_NODES=1 CGO_ENABLED=0 $(GOFLAGS_TEST) $(GO) run ./test/mutants
+	@$(ETCD) $(OPENBAO) $(DYNAMODB) $(YUBIHSM) PRIVYSEAL_REQUIRE_NODES=1 CGO_ENABLED=0 $(GOFLAGS_TEST) $(GO) run ./test/mutants
 mutants-share:
 	@echo "== mutants, the share of this commit"
-	@$(ETCD) $(OPENBAO) $(YUBIHSM) PRIVYSEAL_REQUIRE_NODES=1 CGO_ENABLED=0 $(GOFLAGS_TEST) $(GO) run ./test/mutants -share
+	@$(ETCD) $(OPENBAO) $(DYNAMODB) $(YUBIHSM) PRIVYSEAL_REQUIRE_NODES=1 CGO_ENABLED=0 $(GOFLAGS_TEST) $(GO) run ./test/mutants -share
 
 # The tests of etcdtest itself wait for other programs; the race detector sees it work for
 # those of internal/etcd. Those of SEQUENTIAL start no goroutine (TestWhatRaceLeavesOut).
 SEQUENTIAL := internal/arch internal/awspolicy internal/yubico
 race:
 	@echo "== race detector"
-	@$(ETCD) $(OPENBAO) $(YUBIHSM) PRIVYSEAL_REQUIRE_NODES=1 CGO_ENABLED=1 $(GOFLAGS_TEST) $(GO) test -vet=off -race ./aiakos $$($(GO) list ./internal/... | grep -vxF $(patsubst %,-e privyseal/%,$(SEQUENTIAL) internal/etcd/etcdtest)) ./test/nitro/hostile
+	@$(ETCD) $(OPENBAO) $(DYNAMODB) $(YUBIHSM) PRIVYSEAL_REQUIRE_NODES=1 CGO_ENABLED=1 $(GOFLAGS_TEST) $(GO) test -vet=off -race ./aiakos $$($(GO) list ./internal/... | grep -vxF $(patsubst %,-e privyseal/%,$(SEQUENTIAL) internal/etcd/etcdtest)) ./test/nitro/hostile
 
 # What operators do, in any order: 2,000 random stories, and those that are kept. -count=1:
 # they build the program, of which go test's cache knows nothing.
@@ -125,18 +130,21 @@ nodes:
 
 # Other signers' own programs sign a real chain, and privyseal takes over: tmkms, built by
 # cargo, and a cluster of Horcrux. tmkms does so on a simulated YubiHSM, too. The tests of
-# the witness, of a YubiHSM and of privyseal inside the node run with every version, and
-# those of etcd with its older lines. It is not part of `make test`, because it needs Rust
-# and builds for minutes; it has to be green before an issue that touches migrate, the wire,
-# etcd or the witness is called resolved.
+# the witness, of a YubiHSM and of privyseal inside the node run with every version, those
+# of etcd with its older lines, and those of DynamoDB on moto. It is not part of `make test`,
+# because it needs Rust and builds for minutes; it has to be green before an issue that
+# touches migrate, the wire, etcd, DynamoDB or the witness is called resolved.
 test-peers:
 	@scripts/setup nodes
 	@scripts/setup peers
 	@scripts/setup etcd-lines
+	@scripts/setup moto
 	@echo "== other lines of etcd"
 	@for etcd in $$(scripts/setup list-etcd | sed 1d); do \
 		[ ! -x "$$(scripts/setup bin)/etcd-$$etcd" ] || { echo "etcd $$etcd" && \
 		line=$${etcd#v} && $(ETCD) PRIVYSEAL_ETCD_LINE=$${line%.*} $(GO) test -count=1 ./internal/etcd/... ./internal/etcdstore; } || exit 1; done
+	@echo "== moto's DynamoDB"
+	@PRIVYSEAL_REQUIRE_MOTO=$$(scripts/setup can-moto 2>/dev/null && echo 1) $(GO) test -count=1 -run TestMoto ./internal/dynamostore
 	@echo "== tmkms and Horcrux, and privyseal in their place"
 	@cd test/peers && $(GO) vet ./... && $(GO) test -count=1 -timeout 60m ./...
 	@echo "== the witness, a YubiHSM, and privyseal inside the node, with every version; a thousand blocks on several hosts"
