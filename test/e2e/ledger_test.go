@@ -112,8 +112,9 @@ type ledger struct {
 }
 
 type event struct {
-	what string
-	when time.Time
+	what   string
+	when   time.Time
+	height int64
 }
 
 func newLedger() *ledger {
@@ -161,10 +162,33 @@ func (l *ledger) extendedTwice() (n int) {
 	return n
 }
 
-func (l *ledger) event(what string) {
+// event notes what happens, and the height of the chain.
+func (l *ledger) event(what string, height int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.events = append(l.events, event{what, time.Now()})
+	l.events = append(l.events, event{what, time.Now(), height})
+}
+
+// near returns what happened shortly before a height, and at it.
+func (l *ledger) near(height int64) (list []string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, e := range l.events {
+		if height-8 <= e.height && e.height <= height+1 {
+			list = append(list, fmt.Sprintf("%d: %s", e.height, e.what))
+		}
+	}
+	return list
+}
+
+// top returns the highest height at which something was signed.
+func (l *ledger) top() (height int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for p := range l.seen {
+		height = max(height, int64(p.height))
+	}
+	return height
 }
 
 // judgeExtensions returns what is wrong with the extensions: each that was signed has to be
@@ -241,24 +265,18 @@ func (l *ledger) judge(t *testing.T, first, last int64) (missing []int64) {
 func (l *ledger) table(t *testing.T) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	worst := map[string]time.Duration{}
 	for i, e := range l.events {
 		end := time.Now()
-		for _, next := range l.events[i+1:] {
-			if next.when.Sub(e.when) > 0 && !strings.HasSuffix(next.what, " more") {
-				end = next.when
-				break
-			}
+		if i+1 < len(l.events) {
+			end = l.events[i+1].when
 		}
-		before := e.when
+		before, worst := e.when, time.Duration(0)
 		for _, at := range l.at {
 			if at.After(e.when) && at.Before(end) {
-				worst[e.what] = max(worst[e.what], at.Sub(before))
+				worst = max(worst, at.Sub(before))
 				before = at
 			}
 		}
-	}
-	for what, gap := range worst {
-		t.Logf("%-32s longest time without a new signature: %v", what, gap.Round(time.Millisecond))
+		t.Logf("%5d: %-70s longest time without a new signature: %v", e.height, e.what, worst.Round(time.Millisecond))
 	}
 }

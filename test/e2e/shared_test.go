@@ -4,12 +4,12 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -23,23 +23,20 @@ import (
 // Three hosts of one validator of four, each with a signer, a YubiHSM and a node, share one
 // mark in etcd, while testdata/several-hosts.txt happens to them. The devices say what was
 // signed: never two messages at one place. What a node's application says beside a precommit
-// is never the same twice: each node has its own signed, beside the same precommit. In `make test-peers`, which has the machine for
-// itself, there is more time between what happens, it takes a thousand blocks, and a
-// precommit is signed at each height.
+// is never the same twice: each node has its own signed, beside the same precommit. No witness
+// takes one host for a stranger to another. In `make test-peers`, which has the machine for
+// itself, all of the plan happens twice, it takes a thousand blocks, and a precommit is signed
+// at each height.
 func TestSeveralHosts(t *testing.T) {
 	long := os.Getenv("PRIVYSEAL_EVERY_VERSION") == "1"
 	if !long {
 		t.Parallel()
 	}
 	h := newHosts(t, long)
-	text, err := os.ReadFile("testdata/several-hosts.txt")
-	check(t, err)
 	check(t, h.nodes[5].WaitHeight(h.ctx, 6))
 	first := h.height()
 	h.ledger.listens.Store(true)
-	for line := range strings.Lines(string(text)) {
-		h.do(strings.TrimSpace(line))
-	}
+	h.suffersAll()
 	h.awaitExtensions()
 	last := h.height()
 	h.await(1) // then all applications have seen the last block
@@ -52,20 +49,24 @@ type hosts struct {
 	ctx     context.Context
 	dir     string
 	etcd    *etcdtest.Cluster
-	hurt    int // the member that something happened to
 	long    bool
 	ledger  *ledger
 	key     pubkey.Key
 	signers []*rig.Signer
 	nodes   []*rig.Node // ours, and those of the other validators
 	apps    []*app      // of the nodes
+	ill     ills
+	dark    []span // where nobody could sign
 }
+
+// span is heights from one to before another.
+type span struct{ from, to int64 }
 
 const hostsChain = "several-1"
 
 func newHosts(t *testing.T, long bool) *hosts {
 	t.Helper()
-	h := &hosts{t: t, long: long, ctx: within(t, 10*time.Minute), dir: newDir(t), etcd: etcdtest.Start(t, etcdtest.Options{}),
+	h := &hosts{t: t, long: long, ctx: within(t, 10*time.Minute), ill: newIlls(), dir: newDir(t), etcd: etcdtest.Start(t, etcdtest.Options{}),
 		ledger: newLedger()}
 	nodes, err := rig.InitNetwork(h.ctx, "v0.38.26", filepath.Join(h.dir, "net"), 4, 2)
 	need(t, err)
@@ -80,8 +81,8 @@ func newHosts(t *testing.T, long bool) *hosts {
 	var text []byte
 	h.key, text = showKey(h.ctx, t, h.signers[0])
 	for i, n := range h.nodes {
-		if long { // a commit waits for the slowest as long as the disks of this machine need
-			check(t, n.Configure("consensus", "timeout_commit", "150ms"))
+		if long { // the pace of a fast chain
+			check(t, n.Configure("consensus", "timeout_commit", "700ms"))
 		}
 		var a *app
 		a, n.App = serveApp(t, h.dir, fmt.Sprint("app-", i+1))
@@ -142,16 +143,6 @@ func (h *hosts) await(more int64) {
 	check(h.t, h.nodes[5].WaitHeight(h.ctx, h.height()+more))
 }
 
-// signsOn waits until a device has signed at a step where none had before.
-func (h *hosts) signsOn(before int) {
-	h.t.Helper()
-	for ; h.ledger.count() == before; time.Sleep(5 * time.Millisecond) {
-		if h.ctx.Err() != nil {
-			h.t.Fatal("nothing is signed any more")
-		}
-	}
-}
-
 // awaitExtensions waits until a block carries our extension, and two nodes had different ones
 // signed beside one precommit.
 func (h *hosts) awaitExtensions() {
@@ -163,85 +154,58 @@ func (h *hosts) awaitExtensions() {
 // carried returns what blocks carry of our extensions, as a validator that is not ours saw it.
 func (h *hosts) carried() map[int64]extension { return h.apps[5].of(address(h.t, h.key)) }
 
-// do does a line of the plan.
-func (h *hosts) do(line string) {
-	h.t.Helper()
-	if line == "" || strings.HasPrefix(line, "#") {
-		return
-	}
-	h.ledger.event(line)
-	words := strings.Fields(line)
-	if n, err := strconv.ParseInt(words[0], 10, 64); err == nil {
-		if h.long {
-			n *= 25
-		}
-		before := h.ledger.count()
-		h.await(n)
-		h.signsOn(before)
-		return
-	}
-	last := words[len(words)-1]
-	switch {
-	case strings.Contains(line, "etcd"):
-		h.member(line, last)
-	case words[0] == "signer" && last == "killed":
-		s := h.signers[index(h.t, words[1])]
-		check(h.t, s.Signal(os.Kill))
-		<-s.Done()
-	case words[0] == "signer":
-		check(h.t, h.signers[index(h.t, words[1])].Start())
-	case words[0] == "node" && last == "killed":
-		n := h.nodes[index(h.t, words[1])]
-		check(h.t, n.Signal(os.Kill))
-		<-n.Done()
-	case words[0] == "node":
-		i := index(h.t, words[1])
-		check(h.t, h.nodes[i].StartUntilUp(h.ctx, "unix://"+h.socket(i)))
-	default:
-		h.t.Fatalf("what is %q?", line)
-	}
-}
-
-func index(t *testing.T, word string) int {
-	n, err := strconv.Atoi(word)
-	check(t, err)
-	return n - 1
-}
-
-// member does something to a member of etcd.
-func (h *hosts) member(line, last string) {
-	if last == "killed" || last == "hangs" {
-		if h.hurt = h.etcd.Leader(h.t); strings.Contains(line, "follower") {
-			h.hurt = h.etcd.Follower(h.t)
-		}
-	}
-	switch last {
-	case "killed":
-		h.etcd.Kill(h.hurt)
-	case "starts":
-		h.etcd.Restart(h.t, h.hurt)
-	case "hangs":
-		h.etcd.Pause(h.t, h.hurt)
-	default:
-		h.etcd.Continue(h.t, h.hurt)
-	}
+// isDark reports whether nobody could sign at a height.
+func (h *hosts) isDark(height int64) bool {
+	return slices.ContainsFunc(h.dark, func(s span) bool { return s.from <= height && height < s.to })
 }
 
 // judge compares what was signed, and what the chain has of it, with what has to be.
 func (h *hosts) judge(first, last int64) {
 	h.t.Helper()
 	signed := countCommits(h.ctx, h.t, h.nodes[5], h.key, first+1, last)
+	h.judgeExtensions(first, last, signed)
+	total := last - first - 1
+	for _, s := range h.dark {
+		total -= s.to - s.from
+		signed -= countCommits(h.ctx, h.t, h.nodes[5], h.key, s.from, s.to)
+	}
+	h.t.Logf("our validator is in %d of %d commits, and nobody could sign at %d heights", signed, total, last-first-1-total)
 	// A vote waits for an election in etcd, and others make blocks meanwhile.
-	if total := last - first - 1; h.long && signed*100 < total*99 {
+	if h.long && signed*100 < total*99 {
 		h.t.Errorf("our validator is in %d of %d commits", signed, total)
 	}
-	h.t.Logf("our validator is in %d of %d commits", signed, last-first-1)
-	h.judgeExtensions(first, last, signed)
 	for _, height := range h.ledger.judge(h.t, first+1, last) {
+		if h.isDark(height) {
+			continue
+		}
 		if h.long {
-			h.t.Errorf("no precommit was signed at height %d", height)
+			h.t.Errorf("no precommit was signed at height %d: %q", height, h.ledger.near(height))
 		}
 		h.explain(height)
+	}
+	for i, s := range h.signers {
+		h.noAlarm(i, s)
+	}
+}
+
+// noAlarm checks that a signer runs, and that no witness has alarmed it, at any time.
+func (h *hosts) noAlarm(i int, s *rig.Signer) {
+	h.t.Helper()
+	select {
+	case <-s.Done():
+		h.t.Errorf("signer %d has ended: %v", i+1, s.Err())
+	default:
+	}
+	proofs, err := os.ReadDir(filepath.Join(s.Home, "evidence"))
+	if err == nil && len(proofs) > 0 || err != nil && !errors.Is(err, os.ErrNotExist) {
+		h.t.Errorf("signer %d has %d proofs of another signer: %v", i+1, len(proofs), err)
+	}
+	log, err := os.ReadFile(s.Log)
+	check(h.t, err)
+	for line := range strings.Lines(string(log)) {
+		if strings.Contains(line, "ANOTHER SIGNER") || strings.Contains(line, "false claim") {
+			h.t.Errorf("signer %d says %s", i+1, line)
+		}
 	}
 }
 
