@@ -137,7 +137,7 @@ var mayImport = map[string]string{
 
 	"internal/ops/nitro": "internal/claims internal/cli internal/config internal/cure internal/daemon internal/eif internal/home internal/hostlink " +
 		"internal/key/nitrokms internal/key/soft internal/migrate internal/monitor internal/nitro internal/nitrohost internal/ops/nitro/image internal/ops/nitro/inetcd internal/ops/nitro/seal internal/ops/nitro/verify internal/ops/nitro/wrapped " +
-		"internal/policy internal/provider internal/pubkey internal/pubkey/keytext internal/secret internal/session internal/sharedstate internal/shell internal/signer internal/vsock internal/watermark " +
+		"internal/policy internal/provider internal/pubkey internal/pubkey/keytext internal/secret internal/session internal/sharedstate internal/shell internal/signer internal/vsock internal/watermark internal/witness " +
 		"github.com/spf13/cobra github.com/spf13/pflag",
 
 	"internal/ops/nitro/wrapped": "internal/cli internal/config internal/cure internal/key/nitrokms internal/policy internal/pubkey internal/regular internal/shell",

@@ -284,6 +284,9 @@ func (e *enclave) observe(chainID string, ev signer.Event) {
 	if !ev.Repeated {
 		out.Queue, out.Store, out.Sign, out.All = coarse(ev.Queue), coarse(ev.Store), coarse(ev.Sign), coarse(ev.All)
 	}
+	if ev.Err == nil && ev.Mark.Step == watermark.StepPrecommit && e.c.Policy.Etcd.Named() {
+		out.SignBytes = ev.Mark.SignBytes
+	}
 	if ev.Err != nil {
 		out.Error = clip(ev.Err.Error())
 	}

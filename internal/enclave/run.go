@@ -109,6 +109,8 @@ func (e *enclave) handle(ctx context.Context, raw hostlink.RawRequest) (reply ho
 		reply.Request, err = e.certify(requestCtx, req.Certify)
 	case req.Share != nil:
 		reply.Shared, err = e.share(requestCtx, req.Share)
+	case req.Look != nil:
+		reply.Looked, err = e.look(requestCtx, req.Look)
 	default:
 		err = errors.New("an empty request")
 	}

@@ -25,6 +25,7 @@ type Request struct {
 	NewState  *NewState  `json:"new_state,omitempty"`
 	Certify   *Certify   `json:"certify,omitempty"`
 	Share     *Share     `json:"share,omitempty"`
+	Look      *Look      `json:"look,omitempty"`
 }
 
 // Hello asks who is there.
@@ -175,6 +176,7 @@ type Reply struct {
 	Document []byte   `json:"document,omitempty"` // Attest, ImportKey
 	Request  []byte   `json:"request,omitempty"`  // Certify
 	Shared   *Shared  `json:"shared,omitempty"`   // Share
+	Looked   *Looked  `json:"looked,omitempty"`   // Look
 }
 
 // Status is what an enclave says of itself. None of it is attested.
@@ -229,7 +231,7 @@ func (raw RawRequest) Decode() (Request, error) {
 	}
 	set := 0
 	for _, is := range []bool{req.Hello != nil, req.Create != nil, req.ImportKey != nil, req.Import != nil,
-		req.Boot != nil, req.Attest != nil, req.NewState != nil, req.Certify != nil, req.Share != nil} {
+		req.Boot != nil, req.Attest != nil, req.NewState != nil, req.Certify != nil, req.Share != nil, req.Look != nil} {
 		if is {
 			set++
 		}
@@ -396,6 +398,23 @@ type Shared struct {
 	State   []byte `json:"state,omitempty"`   // sealed: of ShareExport
 	Mark    string `json:"mark"`              // that is in etcd now
 	Lineage string `json:"lineage,omitempty"` // of what is in etcd, in hex
+}
+
+// Look asks for the mark in etcd of a chain that the enclave signs for, at least up to the one
+// that it names: for a witness of the host, which has to know what other signers make.
+type Look struct {
+	ChainID string `json:"chain_id"`
+	Height  int64  `json:"height,omitempty"`
+	Round   int32  `json:"round,omitempty"`
+	Step    uint8  `json:"step,omitempty"`
+}
+
+// Looked answers Look. The sign bytes are those of a vote or proposal that the nodes make public.
+type Looked struct {
+	Height    int64  `json:"height,omitempty"`
+	Round     int32  `json:"round,omitempty"`
+	Step      uint8  `json:"step,omitempty"`
+	SignBytes []byte `json:"sign_bytes,omitempty"`
 }
 
 // EtcdHello is the first frame of a connection to EtcdPort: which member, as host:port. The

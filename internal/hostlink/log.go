@@ -41,6 +41,9 @@ type Event struct {
 	Repeated bool   `json:"repeated,omitempty"` // a recorded mark was signed again
 	Unknown  int    `json:"unknown,omitempty"`  // fields that were passed over
 	Nil      bool   `json:"nil,omitempty"`      // a vote for no block
+	// SignBytes are those of a precommit that was signed with a mark in etcd: the host has no
+	// record of it, and its witness has to know it from those of somebody else.
+	SignBytes []byte `json:"sign_bytes,omitempty"`
 
 	StoreErrors int `json:"store_errors,omitempty"` // how often the store failed
 

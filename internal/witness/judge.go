@@ -42,7 +42,7 @@ const loadTime = time.Second
 func (w *Watch) reach(ctx context.Context, m watermark.Mark) error {
 	w.mu.Lock()
 	load := w.load
-	if _, found, _ := w.made.find(m); found || !w.newest.Less(m) {
+	if _, found, _ := w.made.find(m); found || !w.newest.Less(m) && !w.bare(m) {
 		load = nil
 	}
 	w.mu.Unlock()
@@ -57,7 +57,7 @@ func (w *Watch) reach(ctx context.Context, m watermark.Mark) error {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if !w.newest.Less(now) {
+	if !w.newest.Less(now) && !(w.bare(now) && len(now.SignBytes) > 0) {
 		return nil
 	}
 	w.newest = now
@@ -65,6 +65,12 @@ func (w *Watch) reach(ctx context.Context, m watermark.Mark) error {
 		w.made.add(now, nil) // by one of us: its bytes count also when the mark has gone on
 	}
 	return nil
+}
+
+// bare reports whether the newest mark is at m, and its bytes are not known: it was loaded by
+// who cannot see them, as the host of an enclave.
+func (w *Watch) bare(m watermark.Mark) bool {
+	return len(w.newest.SignBytes) == 0 && same(w.newest, m)
 }
 
 // unjudged notes that a witness answers, that the chain goes on, and that a commit has to be
@@ -123,7 +129,7 @@ func (w *Watch) isNew(m watermark.Mark, at time.Time) bool {
 	switch {
 	case w.load != nil && m.Less(w.mark):
 		return at.After(w.begun.Add(clockSlack))
-	case w.load != nil && m.Less(w.newest) && len(w.newest.SignBytes) == 0:
+	case w.load != nil && !w.newest.Less(m) && len(w.newest.SignBytes) == 0:
 		return false // others may have signed it, before the mark was raised over it
 	}
 	return m.Height > w.startTip+1 && !at.Before(w.begun.Add(-clockSlack))
@@ -138,7 +144,7 @@ func (w *Watch) accounted(m watermark.Mark) bool {
 	switch {
 	case w.load == nil || m.Less(w.mark):
 		return false
-	case same(w.mark, m):
+	case same(w.mark, m) && len(w.mark.SignBytes) > 0:
 		return bytes.Equal(w.mark.SignBytes, m.SignBytes)
 	case found:
 		return bytes.Equal(s.mark.SignBytes, m.SignBytes)
@@ -153,8 +159,8 @@ func (w *Watch) unexplained(m watermark.Mark) (ours signed, yes bool) {
 	switch {
 	case m.Height < w.judgeFrom:
 		return signed{}, false // ours, as far as anybody can know
-	case same(w.mark, m):
-		return signed{mark: w.mark}, len(w.mark.SignBytes) > 0 && !bytes.Equal(w.mark.SignBytes, m.SignBytes)
+	case same(w.mark, m) && len(w.mark.SignBytes) > 0:
+		return signed{mark: w.mark}, !bytes.Equal(w.mark.SignBytes, m.SignBytes)
 	case found:
 		return s, !bytes.Equal(s.mark.SignBytes, m.SignBytes)
 	case !w.newest.Less(m):

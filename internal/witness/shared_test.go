@@ -70,7 +70,7 @@ func TestShared(t *testing.T) {
 }
 
 // mark reads a mark: a height, and after a colon nil for a precommit of no block, floor for
-// a mark without bytes.
+// a mark without bytes, bare for a precommit whose bytes are not known.
 func (s *sharedStory) mark(word string) watermark.Mark {
 	text, kind, _ := strings.Cut(word, ":")
 	height, err := strconv.ParseInt(text, 10, 64)
@@ -84,6 +84,10 @@ func (s *sharedStory) mark(word string) watermark.Mark {
 		return precommit(height, 3, s.now)
 	case kind == "floor":
 		return watermark.Floor(height)
+	case kind == "bare":
+		m := precommit(height, 2, s.now)
+		m.SignBytes = nil
+		return m
 	}
 	return precommit(height, 2, s.now)
 }

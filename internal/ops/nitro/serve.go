@@ -26,6 +26,7 @@ import (
 	"privyseal/internal/session"
 	"privyseal/internal/signer"
 	"privyseal/internal/watermark"
+	"privyseal/internal/witness"
 )
 
 // chain is one chain that an enclave signs for. It is the host's observer.
@@ -40,6 +41,7 @@ type chain struct {
 	store         watermark.Store
 	etcd          *nitrohost.Etcd                 // where the mark is there, and store the floor
 	saved         atomic.Pointer[watermark.Saved] // the last durable record
+	ask           inetcd.Ask                      // of the enclave's host
 	tell          func()                          // is called when it can sign, or cannot
 	settled       chan struct{}                   // closed when that was known for the first time
 	once          sync.Once
@@ -96,9 +98,6 @@ func openNitroChain(ctx context.Context, d *daemon.Daemon, cc config.Chain, m *m
 		}
 		c.Acked(last)
 	}
-	if err == nil {
-		err = watchable(cc, state)
-	}
 	if err != nil {
 		store.Close()
 		return nil, err
@@ -107,19 +106,20 @@ func openNitroChain(ctx context.Context, d *daemon.Daemon, cc config.Chain, m *m
 		store.Close()
 		return nil, err
 	}
-	c.Begin(c.saved.Load().Mark, nil)
+	c.Begin(c.saved.Load().Mark, c.load())
 	c.store = store
 	return c, nil
 }
 
-// watchable refuses a witness where signers of other hosts raise the mark too. This host
-// cannot load it: it would take each block of theirs for a proof of a duplicate, and end the
-// chain.
-func watchable(cc config.Chain, state provider.Kept) error {
-	if !state.Shared || len(cc.Witness) == 0 {
+// load returns how a witness loads a mark in etcd, which the enclave alone can read; nil for
+// one that is here.
+func (c *chain) load() witness.Load {
+	if c.etcd == nil {
 		return nil
 	}
-	return fmt.Errorf("cannot have a witness for chain %s: several signers share its state, %s, which only the enclave can read, so this host does not know their signatures from those of somebody else; take witness out of its [[chain]]", cc.ID, state.Where)
+	return func(ctx context.Context, upTo watermark.Mark) (watermark.Mark, error) {
+		return inetcd.Look(ctx, c.ask, c.cfg.ID, upTo)
+	}
 }
 
 // Status implements nitrohost.Observer.
@@ -162,9 +162,8 @@ func (c *chain) checkPublic(keyType string, public []byte) (pubkey.Key, error) {
 // Acked implements nitrohost.Observer.
 func (c *chain) Acked(r hostlink.Record) {
 	if c.etcd != nil {
-		r.Mark = inetcd.Signed(r)
-	}
-	if c.Guard != nil {
+		r.Mark = inetcd.Signed(r) // what is in it, Event knows
+	} else if c.Guard != nil {
 		c.Signed(r.Mark, nil) // it will be
 	}
 	c.saved.Store(&watermark.Saved{Mark: r.Mark, Version: r.Seq, Time: r.Time})
@@ -185,6 +184,10 @@ func (c *chain) Event(e hostlink.Event) {
 		o.Err = errors.New(cmp.Or(e.Error, e.Reason))
 	}
 	c.monitor.Note(o)
+	if len(e.SignBytes) > 0 && c.etcd != nil {
+		o.Mark.SignBytes = e.SignBytes
+		c.Signed(o.Mark, nil)
+	}
 	// The line that reported the connection may have been dropped.
 	if n := c.nodes[e.Node]; n != nil && !n.serving.Load() {
 		c.Node(e.Node, session.Serving.String(), nil)
@@ -302,6 +305,9 @@ func newNitroHost(d *daemon.Daemon, name string, chains []*chain) (*served, erro
 			c.fail(err)
 		}
 		return nil, errors.Join(failed, err)
+	}
+	for _, c := range h.chains {
+		c.ask = h.host.Ask
 	}
 	return h, failed
 }

@@ -15,7 +15,6 @@ import (
 	"privyseal/internal/monitor"
 	"privyseal/internal/ops/nitro/nitrotest"
 	"privyseal/internal/ops/nitro/wrapped"
-	"privyseal/internal/provider"
 	"privyseal/internal/watermark"
 )
 
@@ -55,24 +54,6 @@ func TestAHostThatFailsLocksNothing(t *testing.T) {
 	for i, store := range stores {
 		if !store.closed {
 			t.Errorf("the state of chain %d stays locked", i)
-		}
-	}
-}
-
-// A host that cannot load a shared mark watches no chain that signers of other hosts sign.
-func TestNoWitnessOfASharedMark(t *testing.T) {
-	for _, c := range []struct {
-		shared  bool
-		witness []string
-		refused bool
-	}{
-		{true, []string{"http://127.0.0.1:26657"}, true},
-		{true, nil, false},
-		{false, []string{"http://127.0.0.1:26657"}, false},
-	} {
-		err := watchable(config.Chain{ID: "c-1", Witness: c.witness}, provider.Kept{Shared: c.shared, Where: "etcd main"})
-		if (err != nil) != c.refused || c.refused && !strings.Contains(err.Error(), "take witness out") {
-			t.Errorf("%+v: %v", c, err)
 		}
 	}
 }

@@ -531,3 +531,54 @@ func (l *liar) ask(i int) {
 		l.top = max(l.top, height)
 	}
 }
+
+// A host that asks for the mark of now, as its witness does, hears where others have brought
+// it, and changes nothing by it, whatever it asks for: what is signed is decided as before.
+// While it withholds etcd it hears nothing new.
+func TestLookInEtcd(t *testing.T) {
+	t.Parallel()
+	w, e, v, first := inEtcd(t, etcdtest.Shared(t), nil)
+	twin := w.boot(w.honest(nil))
+	joined, err := twin.share(hostlink.ShareJoin, v, nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	looks := func(upTo hostlink.Look) (*hostlink.Looked, error) {
+		upTo.ChainID = v.chain
+		reply, err := twin.ask(hostlink.Request{Look: &upTo})
+		return reply.Looked, err
+	}
+	if m, err := looks(hostlink.Look{}); err == nil {
+		t.Errorf("of a chain that it does not sign for: %+v", m)
+	}
+	e.meet(w.honest(withFloor(t, v, first)))
+	d := withFloor(t, v, joined.Floor)
+	twin.meet(w.honest(d))
+	for _, one := range []*running{e, twin} {
+		if s := one.boot(v); s.Problem != "" {
+			t.Fatal(s.Problem)
+		}
+	}
+	n, other := e.node(v), twin.node(v)
+	n.signs(5, 1)
+	for _, upTo := range []hostlink.Look{{Height: 5}, {Height: 1 << 62, Round: 1 << 30, Step: 255}, {Height: 5, Round: -1}, {Height: -5}} {
+		m, err := looks(upTo)
+		if err != nil || upTo.Height > 0 && m.Height != 5 {
+			t.Errorf("up to %+v: %+v, %v", upTo, m, err)
+		}
+	}
+	other.refuses(5, 2)
+	other.signs(6, 2)
+	if m, err := looks(hostlink.Look{Height: 6}); err != nil || m.Height != 6 {
+		t.Errorf("of what it has itself: %+v, %v", m, err)
+	}
+
+	cut := w.honest(d)
+	cut.etcd = func(net.Conn) {}
+	twin.meet(cut)
+	if m, err := looks(hostlink.Look{Height: 7}); err == nil {
+		t.Errorf("while etcd is withheld: %+v", m)
+	}
+	twin.meet(w.honest(d))
+	twin.eventually(twin.node(v), 7, 2)
+}

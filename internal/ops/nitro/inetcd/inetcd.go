@@ -89,6 +89,22 @@ func Signed(r hostlink.Record) watermark.Mark {
 	return r.Mark
 }
 
+// Ask asks a running enclave for something.
+type Ask func(context.Context, hostlink.Request) (hostlink.Reply, error)
+
+// Look asks for the mark of a chain as etcd has it, at least up to one.
+func Look(ctx context.Context, ask Ask, chainID string, upTo watermark.Mark) (watermark.Mark, error) {
+	reply, err := ask(ctx, hostlink.Request{Look: &hostlink.Look{ChainID: chainID, Height: upTo.Height, Round: upTo.Round, Step: uint8(upTo.Step)}})
+	switch m := reply.Looked; {
+	case err != nil:
+		return watermark.Mark{}, err
+	case m == nil:
+		return watermark.Mark{}, errors.New("the enclave does not say where the mark is")
+	default:
+		return watermark.Mark{Height: m.Height, Round: m.Round, Step: watermark.Step(m.Step), SignBytes: m.SignBytes}, nil
+	}
+}
+
 // FloorID returns what the enclave calls the floor of a mark.
 func FloorID(id watermark.ID) watermark.ID { return sharedmark.Config{ID: id}.FloorID() }
 
