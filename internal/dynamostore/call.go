@@ -126,8 +126,8 @@ func (e *client) refused(a *awsjson.Answer, op string, c secret.AWS) error {
 	if errors.Is(err, ErrCredentials) || errors.Is(err, ErrExpired) {
 		e.c.Credentials.Refused(c)
 	}
-	if errors.Is(err, ErrUnavailable) || errors.Is(err, ErrNoTable) {
-		e.drop() // another server may know better; and another table may come
+	if errors.Is(err, ErrUnavailable) || errors.Is(err, ErrOther) || errors.Is(err, ErrNoTable) {
+		e.drop() // another server may know better; and the table may be another one
 	}
 	return err
 }

@@ -101,6 +101,8 @@ func (c Config) url() (*url.URL, error) {
 	switch {
 	case err != nil || u.Hostname() == "" || u.User != nil || u.Path != "" && u.Path != "/" || u.RawQuery != "" || u.Fragment != "":
 		return nil, errors.New("is not https://HOST or https://HOST:PORT, and nothing more")
+	case strings.HasPrefix(u.Scheme, "dax") || strings.Contains(u.Hostname(), ".dax-clusters."):
+		return nil, errors.New("is a DAX cluster, which answers from a cache: take DynamoDB itself")
 	case u.Scheme != "https" && u.Scheme != "http":
 		return nil, errors.New("does not begin with https://")
 	}

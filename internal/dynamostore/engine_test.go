@@ -36,7 +36,15 @@ func TestRefusals(t *testing.T) {
 		{503, "ServiceUnavailable", "internal failure", false, false},
 		{500, "AccessDeniedException", "internal failure", false, false}, // the status counts
 		{503, "ThrottlingException", "internal failure", false, false},
+		{302, "AccessDeniedException", "says nothing of what was done", false, false},
 		{400, "NeverHeardOf", "NeverHeardOf", false, false},
+		{400, "RequestAbortedException", "says nothing of what was done", false, false},
+		{408, "RequestTimeoutException", "says nothing of what was done", false, false},
+		{400, "ReplicatedWriteConflictException", "says nothing of what was done", false, false},
+		{400, "TransactionInProgressException", "says nothing of what was done", false, false},
+		{400, "ItemCollectionSizeLimitExceededException", "says nothing of what was done", false, false},
+		{400, "LimitExceededException", "says nothing of what was done", false, false},
+		{500, "InternalFailure", "internal failure", false, false},
 		{413, "", "HTTP status 413", false, false},
 		{500, "ConditionalCheckFailedException", "internal failure", false, false},
 	} {
@@ -46,7 +54,8 @@ func TestRefusals(t *testing.T) {
 			if _, _, err := e.Ready(t.Context()); err != nil {
 				t.Fatal(err)
 			}
-			body, err := json.Marshal(map[string]string{"__type": test.body, "message": "the token very-secret-token"})
+			body, err := json.Marshal(map[string]any{"__type": test.body, "message": "the token very-secret-token",
+				"ThrottlingReasons": []map[string]string{{"reason": "TableWriteKeyRangeThroughputExceeded", "resource": "arn:aws:dynamodb:eu-central-1:1:table/marks"}}})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -55,6 +64,11 @@ func TestRefusals(t *testing.T) {
 			if won || err == nil || errors.Is(err, sharedmark.ErrNotSent) != test.notSent || errors.Is(err, sharedmark.ErrRefused) != test.refused ||
 				!strings.Contains(err.Error(), test.says) || !strings.Contains(err.Error(), "REQ1") || strings.Contains(err.Error(), "very-secret") {
 				t.Error(won, err)
+			}
+			// Where nobody knows what was done, nor whether the table is the same, it is looked at.
+			unknown := !test.notSent || test.body == "ResourceNotFoundException"
+			if _, fresh, err := e.Ready(t.Context()); err != nil || fresh != unknown {
+				t.Error(fresh, err)
 			}
 			if now, won, err := e.Swap(t.Context(), sharedmark.At{}, []byte("new")); !won || err != nil || now.Revision != 1 {
 				t.Error(now, won, err)
@@ -157,6 +171,7 @@ func TestTables(t *testing.T) {
 		{"GlobalTableVersion", "2019.11.21", "global table"},
 		{"MultiRegionConsistency", "EVENTUAL", "global table"},
 		{"GlobalTableWitnesses", []map[string]string{{"RegionName": "us-east-1"}}, "global table"},
+		{"StreamSpecification", map[string]any{"StreamEnabled": true, "StreamViewType": "NEW_AND_OLD_IMAGES"}, "has a stream"},
 		{"RestoreSummary", map[string]any{"RestoreInProgress": true}, "still being restored"},
 		{"KeySchema", []map[string]string{{"AttributeName": "mark", "KeyType": "HASH"}, {"AttributeName": "x", "KeyType": "RANGE"}}, "another key"},
 		{"KeySchema", []map[string]string{{"AttributeName": "id", "KeyType": "HASH"}}, "another key"},
@@ -173,6 +188,7 @@ func TestTables(t *testing.T) {
 	}
 	stub := dynamotest.New(t)
 	stub.Describe("RestoreSummary", map[string]any{"RestoreInProgress": false})
+	stub.Describe("StreamSpecification", map[string]any{"StreamEnabled": false})
 	stub.Describe("TableStatus", "UPDATING")
 	if _, _, err := engine(t, onStub(stub)).Ready(t.Context()); err != nil {
 		t.Error(err)
@@ -231,13 +247,17 @@ func TestCredentials(t *testing.T) {
 
 func TestConfigs(t *testing.T) {
 	for want, change := range map[string]func(*dynamostore.Config){
-		"table is not":        func(c *dynamostore.Config) { c.Table = "a b" },
-		"region is not":       func(c *dynamostore.Config) { c.Region = "evil.example/" },
-		"table_id is not":     func(c *dynamostore.Config) { c.TableID = "a b" },
-		"try is not":          func(c *dynamostore.Config) { c.Try = time.Minute },
-		"endpoint is not":     func(c *dynamostore.Config) { c.Endpoint = "https://u:p@h" },
-		"endpoint does not":   func(c *dynamostore.Config) { c.Endpoint = "ftp://h" },
-		"endpoint has no TLS": func(c *dynamostore.Config) { c.Endpoint = "http://192.0.2.1:8000" },
+		"table is not":      func(c *dynamostore.Config) { c.Table = "a b" },
+		"region is not":     func(c *dynamostore.Config) { c.Region = "evil.example/" },
+		"table_id is not":   func(c *dynamostore.Config) { c.TableID = "a b" },
+		"try is not":        func(c *dynamostore.Config) { c.Try = time.Minute },
+		"endpoint is not":   func(c *dynamostore.Config) { c.Endpoint = "https://u:p@h" },
+		"endpoint does not": func(c *dynamostore.Config) { c.Endpoint = "ftp://h" },
+		"endpoint is a DAX": func(c *dynamostore.Config) {
+			c.Endpoint = "https://marks.l6fzcv.dax-clusters.eu-central-1.amazonaws.com:9111"
+		},
+		"is a DAX cluster, which answers from a cache": func(c *dynamostore.Config) { c.Endpoint = "daxs://marks.l6fzcv.clusters.example" },
+		"endpoint has no TLS":                          func(c *dynamostore.Config) { c.Endpoint = "http://192.0.2.1:8000" },
 	} {
 		c := at("", nil)
 		change(&c)

@@ -22,6 +22,7 @@ var (
 	ErrClock       = errors.New("the clock of this host is wrong, and AWS refuses what it signs")
 	ErrBusy        = errors.New("DynamoDB has had too many requests for the table's capacity")
 	ErrUnavailable = errors.New("DynamoDB has an internal failure")
+	ErrOther       = errors.New("DynamoDB refuses it in a way that says nothing of what was done")
 	ErrConnect     = errors.New("DynamoDB cannot be reached")
 	ErrTLS         = errors.New("the server that answers is not DynamoDB by its certificate")
 	ErrAnswer      = errors.New("the answer makes no sense")
@@ -73,9 +74,20 @@ type verdict struct {
 	final  bool
 }
 
-// byCode are AWS's names, of the DynamoDB API Reference ("Error handling", "Common Errors").
-// Of each of them AWS says that the request was rejected. Any other code may come after it
-// was executed, and so may one of these with a status of 500 or above.
+// byCode are AWS's names, of the DynamoDB Developer Guide ("Error handling"), the errors of
+// PutItem in its API Reference, and "Common Error Types". Of each of them AWS says that the
+// request was rejected: for what it is, for who sent it, or because there was no room for it.
+// Any other code may come after it was executed, and so may one of these with another status
+// than 4xx. Left out on purpose are
+//   - InternalServerError, InternalFailure, ServiceUnavailable: whoever stands before the
+//     table has had no answer from it;
+//   - RequestAbortedException, RequestTimeoutException (4xx): about the connection, not about
+//     what was done;
+//   - ReplicatedWriteConflictException: of tables in several regions, which we refuse;
+//   - TransactionInProgressException, IdempotentParameterMismatchException and
+//     TransactionCanceledException: of transactions, which we do not make;
+//   - ItemCollectionSizeLimitExceededException: of tables with a sort key, which we refuse;
+//   - LimitExceededException, ResourceInUseException: of changes to tables.
 var byCode = map[string]verdict{
 	"AccessDeniedException":                  {ErrDenied, true},
 	"AccessDenied":                           {ErrDenied, true},
@@ -119,10 +131,10 @@ func refusal(a *awsjson.Answer, op string, c secret.AWS, now time.Time) error {
 		e.Detail += ": " + r.Message
 	}
 	switch v, known := byCode[r.Code]; {
-	case known && a.Status < 500:
+	case known && a.Status/100 == 4:
 		e.Reason, e.notSent, e.final = v.reason, true, v.final
 	case a.Status < 500:
-		e.Reason = ErrRequest
+		e.Reason = ErrOther
 	}
 	if e.Reason == ErrCredentials && r.Late {
 		e.Reason, e.final = ErrClock, true

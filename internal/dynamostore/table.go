@@ -23,6 +23,9 @@ type table struct {
 	GlobalTableVersion     string
 	MultiRegionConsistency string
 	GlobalTableWitnesses   []json.RawMessage
+	// Replicas of the first version of global tables (2017.11.29) do not show at all, but
+	// AWS has none without a stream.
+	StreamSpecification *struct{ StreamEnabled bool }
 
 	RestoreSummary *struct {
 		RestoreInProgress bool
@@ -49,6 +52,8 @@ func (t *table) judge(c Config) error {
 		return refuse("is %s", awsjson.Printable(t.TableStatus, 60))
 	case len(t.Replicas) > 0 || t.GlobalTableVersion != "" || t.MultiRegionConsistency != "" || len(t.GlobalTableWitnesses) > 0:
 		return refuse("is a global table: what is written in one region is not yet in the others, and two signers would sign; take a table without replicas")
+	case t.StreamSpecification != nil && t.StreamSpecification.StreamEnabled:
+		return refuse("has a stream, and may have replicas in other regions that its description does not show (global tables of version 2017.11.29); take a table without a stream")
 	case t.RestoreSummary != nil && t.RestoreSummary.RestoreInProgress:
 		return refuse("is still being restored")
 	case len(t.KeySchema) != 1 || t.KeySchema[0].AttributeName != keyName || t.KeySchema[0].KeyType != "HASH" || !t.hasText(keyName):
