@@ -57,7 +57,7 @@ func storeOfInit(t *testing.T, dir string) {
 		{"home", "--store shelf --shelf other --shelf-folder b", ""},
 		{"home", "--shelf-folder b", "--shelf-folder goes with --store shelf"},
 		{"new", "--store shelf", "--shelf-folder is missing: there is no [shelf.main] in privyseal.toml yet"},
-		{"new", "--store shelves", `--store "shelves" is not in this build, which has file, shelf or etcd`},
+		{"new", "--store shelves", `--store "shelves" is not in this build, which has file, shelf, etcd or dynamodb`},
 		{"new", "--store shelf --shelf-folder b --provider nitro", "--store shelf: with provider nitro the state begins in store file"},
 	} {
 		chain := strings.ReplaceAll("chain"+tt.flags, " ", "")

@@ -2,6 +2,7 @@ package main
 
 import (
 	"privyseal/internal/home"
+	"privyseal/internal/ops/dynamodb"
 	"privyseal/internal/ops/etcd"
 	"privyseal/internal/ops/file"
 	"privyseal/internal/ops/nitro"
@@ -23,6 +24,7 @@ func build() home.Build {
 		Stores: provider.Stores{
 			file.Store(),
 			etcd.Store(),
+			dynamodb.Store(),
 		},
 	}
 }

@@ -49,7 +49,7 @@ func (f *TableFlags[T, S]) In(c *config.Config) (s S, added map[string]map[strin
 		switch flag := f.Flag(op.Name); {
 		case f.set(flag):
 			given = cmp.Or(given, flag)
-		case op.Required:
+		case op.Required && !op.FileOnly:
 			missing = cmp.Or(missing, flag)
 		}
 	}

@@ -346,13 +346,10 @@ func (d *document) written(path, kind string) string {
 }
 
 // absent says why a key that is not known may stand there all the same: it is of a provider
-// or store that this build lacks, or a slip for another one.
+// that this build lacks, or a slip for another one.
 func (d *document) absent(parent, name string) string {
 	if parent == "" && slices.Contains(laterProviders, name) {
 		return "; the provider is not in this build, which has " + d.kinds.providers()
-	}
-	if parent == "" && slices.Contains(laterStores, name) {
-		return "; the store is not in this build, which has " + d.kinds.stores()
 	}
 	return d.suggestion(parent, name)
 }

@@ -61,6 +61,24 @@ node = [ { addr = "unix:///n" } ]
 folder = "f"
 `
 
+// A key in a process of its own does not reach every store.
+func TestStoreThatIsReachedFromHereOnly(t *testing.T) {
+	kinds := withShelf()
+	for i := range kinds {
+		if kinds[i].Provider == "soft" {
+			kinds[i].Apart = "in a box"
+		}
+	}
+	if _, err := kinds.Parse("p", []byte(onShelf)); err != nil {
+		t.Fatal(err)
+	}
+	kinds[len(kinds)-1].HereOnly = true
+	_, err := kinds.Parse("p", []byte(onShelf))
+	if want := `p:6: chain "chain-1": store "shelf" is not reached by a chain that is in a box`; err == nil || err.Error() != want {
+		t.Errorf("%v, want %s", err, want)
+	}
+}
+
 func TestStoreOfAChain(t *testing.T) {
 	c, err := withShelf().Parse("/home/p/privyseal.toml", []byte(onShelf))
 	if err != nil {
@@ -108,14 +126,11 @@ func TestStoreOfAChain(t *testing.T) {
 
 // What is wrong with a store is one message, at its line.
 func TestWrongStores(t *testing.T) {
-	const node = "node = [ { addr = \"unix:///n\" } ]\n"
 	for _, tt := range []struct{ old, now, want string }{
 		{`"shelf"`, `"self"`, `6: chain "chain-1": unknown store "self"; this build has "file" and "shelf"`},
 		{`"shelf"`, `""`, `6: chain "chain-1": store is empty`},
 		{`"shelf"`, `7`, `6: chain.0.store: want a string in quotes`},
-		{"store = \"shelf\"\nshelf = \"left\"\nstate = \"s\"\n" + node, "store = \"dynamodb\"\ndynamodb = \"eu\"\nstate = \"s\"\n" + node + "[dynamodb.eu]\ntable = \"a\"\n",
-			`6: chain "chain-1": store "dynamodb" is not in this build; it has "file" and "shelf"`},
-		{"[shelf.left]\n", "[dynamodb.eu]\n[shelf.left]\n", `10: unknown key dynamodb; the store is not in this build, which has "file" and "shelf"`},
+		{"[shelf.left]\n", "[dynamodb.eu]\n[shelf.left]\n", `10: unknown key dynamodb`},
 		{"shelf = \"left\"\n", "", `2: chain "chain-1": shelf is missing: the name of a table [shelf.NAME]`},
 		{`"left"`, `"right"`, `7: chain "chain-1": there is no [shelf.right]`},
 		{"store = \"shelf\"\n", "", `6: chain "chain-1": shelf is for the store "shelf"`},

@@ -151,8 +151,6 @@ func (k checker) store(ch Chain, path string, fail func(key, format string, args
 	case !written || ch.Store != "" && k.kinds.store(ch.Store).Store != "":
 	case ch.Store == "":
 		fail("store", "store is empty")
-	case slices.Contains(laterStores, ch.Store):
-		fail("store", "store %q is not in this build; it has %s", ch.Store, k.kinds.stores())
 	default:
 		fail("store", "unknown store %q; this build has %s", ch.Store, k.kinds.stores())
 	}
@@ -171,6 +169,9 @@ func (k checker) own(i int, fail func(key, format string, args ...any)) {
 		if _, own := named[other.Table]; written && other.Table != "" && !own {
 			fail(other.Table, "%s is for the %s", other.Table, other.short())
 		}
+	}
+	if own[0].Apart != "" && own[1].HereOnly {
+		fail("store", "store %q is not reached by a chain that is %s", own[1].Store, own[0].Apart)
 	}
 	for _, kind := range own {
 		for _, key := range slices.Sorted(maps.Keys(kind.Refused)) {

@@ -43,7 +43,7 @@ func describe(ctx context.Context, e *client) (t table, err error) {
 // judge returns why no mark can be in a table, an [sharedmark.ErrRefused].
 func (t *table) judge(c Config) error {
 	refuse := func(format string, args ...any) error {
-		return fmt.Errorf("%w: table %s of %s %s", sharedmark.ErrRefused, c.Table, c.Region, fmt.Sprintf(format, args...))
+		return fmt.Errorf("%w: table %s of %s %w", sharedmark.ErrRefused, c.Table, c.Region, fmt.Errorf(format, args...))
 	}
 	switch {
 	case t.TableName != c.Table || !tableID.MatchString(t.TableId):
@@ -59,7 +59,7 @@ func (t *table) judge(c Config) error {
 	case len(t.KeySchema) != 1 || t.KeySchema[0].AttributeName != keyName || t.KeySchema[0].KeyType != "HASH" || !t.hasText(keyName):
 		return refuse("has another key: it has to have the partition key %q of type S, and no sort key", keyName)
 	case c.TableID != "" && c.TableID != t.TableId:
-		return refuse("has the TableId %s, and the config says %s: it was made again, or restored from a backup, and may be older than what the key has signed", t.TableId, c.TableID)
+		return refuse("has the TableId %s, and the config says %s: %w", t.TableId, c.TableID, ErrOtherTable)
 	}
 	return nil
 }

@@ -342,13 +342,26 @@ func (in *Installer) MakeState(ch config.Chain, public pubkey.Key, saved waterma
 	if err != nil {
 		return err
 	}
-	if err := state.Create(context.Background(), saved); err != nil {
-		return err
+	free := !slices.ContainsFunc(state.Files, exists)
+	err = state.Create(context.Background(), saved)
+	if err != nil && free {
+		// What this host keeps of a shared state is made before it. Where the database has
+		// refused the state itself, that is all that there is.
+		_, looked := state.Inspect(context.Background())
+		free = errors.Is(looked, provider.ErrMissing)
 	}
-	for _, file := range state.Files {
-		in.Undo.file(file)
+	if err == nil || free {
+		for _, file := range state.Files {
+			in.Undo.file(file)
+		}
 	}
-	return nil
+	return err
+}
+
+// exists reports whether there is anything at a path.
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return !errors.Is(err, fs.ErrNotExist)
 }
 
 // joinState has this host share the state of a chain, which is there. A floor that is made

@@ -19,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"privyseal/internal/awscredentials"
 	"privyseal/internal/hostlink"
 	"privyseal/internal/policy"
 	"privyseal/internal/secret"
@@ -483,7 +484,7 @@ func (w *witness) says(t *testing.T, text string) {
 
 // fixed are credentials that do not change.
 func fixed(expires time.Time) Source {
-	return Static{secret.AWS{AccessKeyID: "AKIA-TEST", SecretAccessKey: secret.New("s3cr3t-access"), SessionToken: secret.New("s3cr3t-session"), Expires: expires}}
+	return awscredentials.Static{Value: secret.AWS{AccessKeyID: "AKIA-TEST", SecretAccessKey: secret.New("s3cr3t-access"), SessionToken: secret.New("s3cr3t-session"), Expires: expires}}
 }
 
 // setup is a host for one chain on a machine, with what its tests look at.

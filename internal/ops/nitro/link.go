@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"time"
 
+	"privyseal/internal/awscredentials"
 	"privyseal/internal/claims"
 	"privyseal/internal/cli"
 	"privyseal/internal/config"
@@ -342,7 +343,7 @@ func policyDigest(p *policy.Policy) ([32]byte, error) {
 // credentialsOf returns where the credentials for an enclave come from.
 func credentialsOf(e *enclaveLink) nitrohost.Source {
 	if c := e.config.Credentials; c.AccessKeyID != "" {
-		return nitrohost.Static{Value: secret.AWS{AccessKeyID: c.AccessKeyID, SecretAccessKey: c.SecretAccessKey, SessionToken: c.SessionToken}}
+		return awscredentials.Static{Value: secret.AWS{AccessKeyID: c.AccessKeyID, SecretAccessKey: c.SecretAccessKey, SessionToken: c.SessionToken}}
 	}
-	return nitrohost.DefaultChain{Region: e.policy.Region()}
+	return awscredentials.Chain{Region: e.policy.Region(), Cure: "attach to the instance a role that the KMS key's policy names; or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY for this command, or [enclave.NAME.credentials] in the config if there is one"}
 }

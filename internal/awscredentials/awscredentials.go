@@ -1,4 +1,6 @@
-package nitrohost
+// Package awscredentials finds out who a process of this host is for AWS. What it returns is
+// secret, and is kept in memory only.
+package awscredentials
 
 import (
 	"context"
@@ -13,8 +15,8 @@ import (
 	"privyseal/internal/secret"
 )
 
-// credentialsTimeout bounds a look for credentials.
-const credentialsTimeout = 20 * time.Second
+// lookTimeout bounds a look for credentials.
+const lookTimeout = 20 * time.Second
 
 // Static are credentials that the config holds.
 type Static struct{ Value secret.AWS }
@@ -22,20 +24,21 @@ type Static struct{ Value secret.AWS }
 // Credentials returns them.
 func (s Static) Credentials(context.Context) (secret.AWS, error) { return s.Value, nil }
 
-// DefaultChain finds credentials as every AWS tool does: in the environment, the
+// Chain finds credentials as every AWS tool does: in the environment, the
 // shared files, a web identity, a container's or the instance's role, which is
 // asked by IMDSv2 only.
-type DefaultChain struct {
-	Region string // of the KMS key
+type Chain struct {
+	Region string // of the service that is called with them
+	Cure   string // what to do where there are none
 }
 
 // Credentials looks for credentials each time, so that what was rotated is found.
-func (d DefaultChain) Credentials(ctx context.Context) (secret.AWS, error) {
-	ctx, cancel := context.WithTimeout(ctx, credentialsTimeout)
+func (d Chain) Credentials(ctx context.Context) (secret.AWS, error) {
+	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()
 	found, err := d.retrieve(ctx)
 	if err != nil {
-		return secret.AWS{}, fmt.Errorf("cannot find AWS credentials: %w; attach to the instance a role that the KMS key's policy names; or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY for this command, or [enclave.NAME.credentials] in the config if there is one", err)
+		return secret.AWS{}, fmt.Errorf("cannot find AWS credentials: %w; %s", err, d.Cure)
 	}
 	c := secret.AWS{AccessKeyID: found.AccessKeyID, SecretAccessKey: secret.New(found.SecretAccessKey), SessionToken: secret.New(found.SessionToken)}
 	if found.CanExpire {
@@ -44,7 +47,7 @@ func (d DefaultChain) Credentials(ctx context.Context) (secret.AWS, error) {
 	return c, nil
 }
 
-func (d DefaultChain) retrieve(ctx context.Context) (aws.Credentials, error) {
+func (d Chain) retrieve(ctx context.Context) (aws.Credentials, error) {
 	// Once without credentials, for what the environment says about IMDS.
 	plain, err := config.LoadDefaultConfig(ctx, config.WithRegion(d.Region), config.WithCredentialsProvider(aws.AnonymousCredentials{}))
 	if err != nil {

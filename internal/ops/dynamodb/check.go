@@ -1,0 +1,66 @@
+package dynamodb
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"privyseal/internal/dynamostore"
+	"privyseal/internal/provider"
+	"privyseal/internal/watermark"
+)
+
+const (
+	checkPatience = 5 * time.Second
+	slowTrip      = 100 * time.Millisecond
+)
+
+// check adds rows about each table of the config.
+func check(ctx context.Context, r *provider.Report) {
+	tables := r.Config.Tables[name]
+	for _, n := range slices.Sorted(maps.Keys(tables)) {
+		c := checked{Report: r, table: tables[n].(*table), line: r.Config.Line(name, n), name: name + " " + n}
+		c.all(ctx)
+	}
+}
+
+// checked is a table that is looked at.
+type checked struct {
+	*provider.Report
+	*table
+	line int
+	name string
+}
+
+func (c checked) add(v provider.Verdict, next, format string, args ...any) {
+	c.Add(v, c.line, c.name, fmt.Sprintf(format, args...), next)
+}
+
+func (c checked) all(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, checkPatience)
+	defer cancel()
+	of := c.of(watermark.ID{ChainID: "check"}) // no chain's mark
+	of.Try = dynamostore.MaxTry
+	seen, err := dynamostore.Look(ctx, of)
+	if err != nil {
+		c.add(provider.Bad, "", "%v", c.explain(err))
+		return
+	}
+	took := seen.Took.Round(100 * time.Microsecond)
+	switch {
+	case seen.Took > c.Try.Duration:
+		c.add(provider.Bad, "take a region nearby, or raise `try` in the config", "table %s of %s answers in %v, and `try` is %v", c.Table, c.Region, took, c.Try.Duration)
+	case seen.Took > slowTrip:
+		c.add(provider.Unsure, "", "table %s of %s answers in %v; a region nearby is faster", c.Table, c.Region, took)
+	default:
+		c.add(provider.Good, "", "table %s of %s answers in %v", c.Table, c.Region, took)
+	}
+	if c.TableID == "" {
+		c.add(provider.Unsure, fmt.Sprintf("add table_id = %q to the config", seen.ID), "the config does not say which table of this name it is: a host that joins later could be given a restored one")
+	}
+	if !seen.Protected {
+		c.add(provider.Unsure, fmt.Sprintf("`aws dynamodb update-table --region %s --table-name %s --deletion-protection-enabled`", c.Region, c.Table), "the table can be deleted by one wrong command; every signer would end")
+	}
+}
