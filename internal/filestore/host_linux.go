@@ -148,6 +148,17 @@ func (c *Config) peekHost(sys *system, owner uint32) []record {
 	return c.readHost(sys, files, owner)
 }
 
+// Remembered returns the highest mark of a chain and key that the host knows since it was
+// booted, also where the file is gone, or the zero mark.
+func Remembered(c Config) (m watermark.Mark) {
+	for _, r := range c.peekHost(kernel(), uint32(os.Geteuid())) {
+		if m.Less(r.mark) {
+			m = r.mark
+		}
+	}
+	return m
+}
+
 // notBelowHost returns ErrBelow if the host knows a mark above m.
 func (c *Config) notBelowHost(known []record, m watermark.Mark) error {
 	for i := range known {

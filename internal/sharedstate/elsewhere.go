@@ -121,7 +121,11 @@ func (e Elsewhere) Ask(ctx context.Context) (provider.Info, error) {
 	if err != nil && !unjoined {
 		return info, e.explain("look at", err)
 	}
-	done, err := e.Signer.Share(ctx, ToJoin, nil, floor.Saved.Mark.SignBytes)
+	seen := floor.Saved.Mark
+	if len(seen.SignBytes) == 0 {
+		seen = filestore.Remembered(e.floor())
+	}
+	done, err := e.Signer.Share(ctx, ToJoin, nil, seen.SignBytes)
 	if err = e.explain("look at", err); provider.StateRefused(err) {
 		info.Problem = err
 		return info, nil
@@ -175,21 +179,39 @@ func (e Elsewhere) change(ctx context.Context, do string, state []byte) (done Do
 	var old watermark.Saved
 	floor, err := filestore.Open(ctx, e.floor())
 	missing := errors.Is(err, filestore.ErrMissing)
-	if err == nil {
+	switch {
+	case missing && (do == ToJoin || do == ToAdopt): // what the host remembers counts
+		old.Mark, err = filestore.Remembered(e.floor()), nil
+	case missing:
+		err = nil
+	case err == nil:
 		defer floor.Close()
 		old, err = floor.Load(ctx)
 	}
-	if err != nil && !missing {
-		return done, e.explain(do, err)
+	if err == nil {
+		done, err = e.Signer.Share(ctx, do, state, old.Mark.SignBytes)
 	}
-	if done, err = e.Signer.Share(ctx, do, state, old.Mark.SignBytes); err != nil {
-		return done, e.explain(do, err)
-	}
-	switch {
-	case missing:
-		err = filestore.Create(e.floor(), watermark.Saved{Mark: done.Floor})
-	case old.Mark.Less(done.Floor):
+	if err == nil && missing {
+		err = e.begin(ctx, do, &done)
+	} else if err == nil && old.Mark.Less(done.Floor) {
 		_, err = floor.Replace(ctx, old, done.Floor)
 	}
 	return done, e.explain(do, err)
+}
+
+// begin makes the file of a floor. A host that joins comes with a new identity, whatever it
+// remembers, unless the clock by which that floor counts has gone back.
+func (e Elsewhere) begin(ctx context.Context, do string, done *Done) error {
+	if do == ToJoin && len(filestore.Remembered(e.floor()).SignBytes) > 0 {
+		again, err := e.Signer.Share(ctx, do, nil, nil)
+		if err != nil {
+			return err
+		}
+		err = filestore.Create(e.floor(), watermark.Saved{Mark: again.Floor})
+		if !errors.Is(err, filestore.ErrBelow) {
+			*done = again
+			return err
+		}
+	}
+	return filestore.Create(e.floor(), watermark.Saved{Mark: done.Floor})
 }

@@ -9,6 +9,7 @@ package sharedstate
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"privyseal/internal/filestore"
@@ -117,11 +118,31 @@ func (s Shared) Inspect(ctx context.Context) (provider.Info, error) {
 	if err != nil {
 		return info, err
 	}
+	if missing && errors.Is(info.Problem, provider.ErrUnjoined) {
+		return s.recall(ctx, info)
+	}
 	if !missing && floor.Problem != nil {
 		info.Problem = s.place().explain(floor.Problem)
 		info.Ended = info.Ended || floor.Ended
 	}
 	return info, nil
+}
+
+// recall looks, for a host whose floor is gone, by what it remembers of it since it was
+// booted. Where that is not newer than what is there, it is as unjoined as it seemed.
+func (s Shared) recall(ctx context.Context, unjoined provider.Info) (provider.Info, error) {
+	seen := filestore.Remembered(s.floor())
+	if len(seen.SignBytes) == 0 {
+		return unjoined, nil
+	}
+	info, err := s.peek(ctx, seen)
+	if why, ok := errors.AsType[*provider.StateError](info.Problem); ok && why.Reason == provider.ErrRestored {
+		info.Problem = &provider.StateError{Reason: why.Reason, Err: fmt.Errorf("%w; the floor of this host is gone, and this is what it remembers since it was booted", why.Err),
+			Cure: why.Cure + "; only after a reset of a test chain, which begins again under the same id, reboot this host first, so that it forgets"}
+		return info, nil
+	}
+	unjoined.Shared.Known = info.Shared.Known
+	return unjoined, err
 }
 
 // peek looks at what is in the database, as a host sees it whose floor is known.
@@ -155,12 +176,12 @@ func (s Shared) Create(ctx context.Context, first watermark.Saved) error {
 }
 
 // makeFloor makes an empty floor where there is none. Where this host has had one since it was
-// booted, it remembers how far that was raised: a clock in milliseconds is above any count of
-// its writes.
+// booted, it remembers how far that was raised, and the new one begins above it.
 func (s Shared) makeFloor() error {
 	err := filestore.Create(s.floor(), watermark.Saved{})
 	if errors.Is(err, filestore.ErrBelow) {
-		err = filestore.Create(s.floor(), watermark.Saved{Mark: watermark.Mark{Height: time.Now().UnixMilli()}})
+		next := watermark.Mark{Height: filestore.Remembered(s.floor()).Height + 1}
+		err = filestore.Create(s.floor(), watermark.Saved{Mark: next})
 	}
 	if errors.Is(err, filestore.ErrExists) {
 		return nil
@@ -202,10 +223,12 @@ func (s Shared) Export(ctx context.Context) (saved watermark.Saved, err error) {
 }
 
 // Adopt implements [provider.Mover]: first the file of the floor, where that was copied or
-// restored, then the mark.
+// restored, then the mark. Where the file is gone, it is what the host remembers of it.
 func (s Shared) Adopt(ctx context.Context) error {
 	floor, err := filestore.Inspect(s.floor())
-	if err == nil && (errors.Is(floor.Problem, filestore.ErrCopied) || errors.Is(floor.Problem, filestore.ErrRestored)) {
+	if seen := filestore.Remembered(s.floor()); errors.Is(err, filestore.ErrMissing) && len(seen.SignBytes) > 0 {
+		err = filestore.Create(s.floor(), watermark.Saved{Mark: seen})
+	} else if err == nil && (errors.Is(floor.Problem, filestore.ErrCopied) || errors.Is(floor.Problem, filestore.ErrRestored)) {
 		err = filestore.Adopt(s.floor())
 	}
 	if err != nil && !errors.Is(err, filestore.ErrMissing) {

@@ -1,0 +1,251 @@
+package sharedstate
+
+import (
+	"bytes"
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"testing"
+
+	"privyseal/internal/config"
+	"privyseal/internal/filestore"
+	"privyseal/internal/filestore/filestoretest"
+	"privyseal/internal/provider"
+	"privyseal/internal/sharedmark"
+	"privyseal/internal/sharedmark/enginetest"
+	"privyseal/internal/watermark"
+)
+
+var id = watermark.ID{ChainID: "chain-1", Key: [32]byte{1, 2, 3}}
+
+// state is what provider.State and its Mover and Joiner are to an operator.
+type state interface {
+	provider.State
+	provider.Mover
+	provider.Joiner
+}
+
+// host is one with a home of its own, and a memory of what was since it was booted.
+type host struct {
+	t         *testing.T
+	db        *enginetest.Database
+	home, run string
+	elsewhere bool
+	now       int64 // by the clock elsewhere
+}
+
+func newHost(t *testing.T, db *enginetest.Database, elsewhere bool) *host {
+	t.Helper()
+	h := &host{t: t, db: db, home: filestoretest.Folder(t), elsewhere: elsewhere, now: 1000}
+	h.boots()
+	return h
+}
+
+// boots forgets what is in memory.
+func (h *host) boots() { h.run = h.t.TempDir() }
+
+// shared returns the state of this host, until that of another host is asked for.
+func (h *host) shared() Shared {
+	h.t.Setenv("PRIVYSEAL_RUN", h.run)
+	at := provider.Place{Chain: config.Chain{Name: "chain-1", State: "state"}, Path: func(path string) string { return filepath.Join(h.home, path) }}
+	return Shared{At: at, ID: id, Where: "memory", Engine: func() sharedmark.Engine { return &enginetest.Memory{DB: h.db} }}
+}
+
+func (h *host) state() state {
+	s := h.shared()
+	if h.elsewhere {
+		return Elsewhere{s, enclave{s, h.now}}
+	}
+	return s
+}
+
+func (h *host) losesFloor() {
+	h.t.Helper()
+	for _, f := range []string{".floor", ".floor" + filestore.CompanionSuffix} {
+		if err := os.Remove(filepath.Join(h.home, "state"+f)); err != nil {
+			h.t.Fatal(err)
+		}
+	}
+}
+
+// raises has a signer of this host raise the mark to a height.
+func (h *host) raises(height int64) {
+	h.t.Helper()
+	if e, ok := h.state().(Elsewhere); ok {
+		_, err := e.change(h.t.Context(), strconv.FormatInt(height, 10), nil)
+		h.must(err)
+		return
+	}
+	s, err := h.state().Open(h.t.Context(), false)
+	h.must(err)
+	defer s.Close()
+	h.must(raise(h.t.Context(), s, height))
+}
+
+func raise(ctx context.Context, s watermark.Store, height int64) error {
+	saved, err := s.Load(ctx)
+	if err == nil {
+		_, err = s.Replace(ctx, saved, watermark.Mark{Height: height, Step: watermark.StepPrevote, SignBytes: []byte("vote")})
+	}
+	return err
+}
+
+func (h *host) must(err error) {
+	h.t.Helper()
+	if err != nil {
+		h.t.Fatal(err)
+	}
+}
+
+func (h *host) refused(reason, err error) {
+	h.t.Helper()
+	if !errors.Is(err, reason) {
+		h.t.Fatalf("%v, want %v", err, reason)
+	}
+	h.t.Log(err)
+}
+
+// problem is why the state is not used on this host.
+func (h *host) problem() (provider.Info, error) {
+	h.t.Helper()
+	var info provider.Info
+	var err error
+	if asker, ok := h.state().(provider.Asker); ok {
+		info, err = asker.Ask(h.t.Context())
+	} else {
+		info, err = h.state().Inspect(h.t.Context())
+	}
+	h.must(err)
+	return info, info.Problem
+}
+
+// enclave stands for a signer elsewhere, whose seal is none. Its new floors count from now.
+type enclave struct {
+	s   Shared
+	now int64
+}
+
+// carried is a floor that comes with a request.
+type carried struct{ saved watermark.Saved }
+
+func (c *carried) Load(context.Context) (watermark.Saved, error) { return c.saved, nil }
+
+func (c *carried) Replace(_ context.Context, _ watermark.Saved, m watermark.Mark) (watermark.Saved, error) {
+	c.saved.Mark, c.saved.Version = m, c.saved.Version+1
+	return c.saved, nil
+}
+
+func (c *carried) Close() error { return nil }
+
+// sealed is a floor as this host keeps it: in the place of the sign bytes is a whole mark.
+func sealed(m watermark.Mark) watermark.Mark {
+	m.SignBytes = fmt.Appendf(nil, "%d %s", m.Height, m.SignBytes)
+	return m
+}
+
+func unsealed(b []byte) watermark.Mark {
+	count, floor, _ := bytes.Cut(b, []byte(" "))
+	n, _ := strconv.ParseInt(string(count), 10, 64)
+	return watermark.Mark{Height: n, Step: watermark.StepPrecommit, SignBytes: floor}
+}
+
+func (e enclave) Share(ctx context.Context, do string, _, floor []byte) (done Done, err error) {
+	c, err := e.s.config()
+	if err != nil {
+		return done, err
+	}
+	kept := &carried{watermark.Saved{Mark: watermark.Mark{Height: e.now}}}
+	if floor != nil {
+		kept.saved.Mark = unsealed(floor)
+	}
+	c.Floor = kept
+	switch do {
+	case ToCreate:
+		err = sharedmark.Create(ctx, c, watermark.Saved{})
+	case ToJoin:
+		err = sharedmark.Join(ctx, c)
+	case ToAdopt:
+		err = sharedmark.Adopt(ctx, c)
+	default:
+		height, _ := strconv.ParseInt(do, 10, 64)
+		err = raise(ctx, sharedmark.New(c), height)
+	}
+	return Done{Floor: sealed(kept.saved.Mark)}, err
+}
+
+func (e enclave) Known(floor watermark.Mark) (watermark.Mark, bool, error) {
+	return sharedmark.Known(unsealed(floor.SignBytes))
+}
+
+// A host whose floor is gone remembers until it is booted again what it has seen: it joins
+// nothing older than that.
+func TestJoinsNothingOlder(t *testing.T) {
+	for _, elsewhere := range []bool{false, true} {
+		db := enginetest.NewDatabase()
+		a, b := newHost(t, db, elsewhere), newHost(t, db, elsewhere)
+		a.must(a.state().Create(t.Context(), watermark.Saved{}))
+		b.must(b.state().Join(t.Context()))
+		backup := db.Snapshot()
+		b.raises(42)
+		b.losesFloor()
+		db.Restore(backup, nil)
+		info, err := b.problem()
+		b.refused(provider.ErrRestored, err)
+		if !elsewhere && info.Shared.Known.Height != 42 {
+			t.Errorf("it has seen %v", info.Shared.Known)
+		}
+		b.refused(provider.ErrRestored, b.state().Join(t.Context()))
+		if _, err = b.state().Open(t.Context(), false); !elsewhere {
+			b.refused(provider.ErrRestored, err)
+		}
+		b.must(b.state().Adopt(t.Context()))
+		if info, err := b.problem(); err != nil || info.Saved.Mark.Height != 42 {
+			t.Errorf("after it was adopted: %v, %v", info.Saved.Mark, err)
+		}
+
+		// A boot later it has the operator's word alone.
+		b.losesFloor()
+		b.boots()
+		db.Restore(backup, nil)
+		b.must(b.state().Join(t.Context()))
+	}
+}
+
+// A host whose floor is gone joins again, as another signer. The count of floors that it
+// remembers may be anything: an enclave counts by a clock, which may have gone back, and
+// then the host keeps what it was.
+func TestJoinsAgain(t *testing.T) {
+	for _, elsewhere := range []bool{false, true} {
+		db := enginetest.NewDatabase()
+		h := newHost(t, db, elsewhere)
+		h.must(h.state().Create(t.Context(), watermark.Saved{}))
+		for height, now := range []int64{0, 2000, 1000} {
+			before := h.writer()
+			h.now = now
+			h.raises(int64(height + 1))
+			h.losesFloor()
+			_, err := h.problem()
+			h.refused(provider.ErrUnjoined, err)
+			h.must(h.state().Join(t.Context()))
+			if kept := elsewhere && now < 2000; (h.writer() == before) != kept {
+				t.Errorf("elsewhere %v, at %d: the floor is that of signer %s, and was of %s", elsewhere, now, h.writer(), before)
+			}
+		}
+	}
+}
+
+// writer is the identity of this host, out of its floor.
+func (h *host) writer() string {
+	h.t.Helper()
+	info, err := filestore.Inspect(h.shared().floor())
+	h.must(err)
+	floor := info.Saved.Mark
+	if h.elsewhere {
+		floor = unsealed(floor.SignBytes)
+	}
+	return hex.EncodeToString(floor.SignBytes[2:10])
+}
