@@ -145,10 +145,10 @@ func host(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 // etcd does something to the cluster: snapshot NAME, restore NAME, kill N, start N, plain
-// VARIABLE (starts one of one member, without TLS), put FILE-WITH-KEY VALUE, certify REQUEST
-// FILE, ctl ARGUMENT…, cure WORD=VALUE… (types the commands of etcdctl that were printed last,
-// as root, with words in their place), fill [N] (with so many values, or until it
-// is full), learner N, renew N, server KIND VARIABLE
+// VARIABLE (starts one of one member, without TLS), put FILE-WITH-KEY VALUE, copy
+// FILE-WITH-KEY KEY, certify REQUEST FILE, ctl ARGUMENT…, cure WORD=VALUE… (types the commands
+// of etcdctl that were printed last, as root, with words in their place), fill [N] (with so
+// many values, or until it is full), learner N, renew N, server KIND VARIABLE
 // (etcdservers_test.go).
 func (w *etcdWorld) etcd(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) == 0 || len(args) == 1 && args[0] != "cure" && args[0] != "fill" {
@@ -171,6 +171,12 @@ func (w *etcdWorld) etcd(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Setenv(args[1], etcdtest.Start(w.t, etcdtest.Options{Members: 1, Plain: true}).Endpoints()[0])
 	case "certify": // a certificate request, to a file
 		ts.Check(os.WriteFile(ts.MkAbs(args[2]), w.c.CA.Certify(w.t, []byte(ts.ReadFile(args[1]))), 0o600))
+	case "copy": // the key is in a file, that of the copy in another one, or said
+		to := args[2]
+		if text, err := os.ReadFile(ts.MkAbs(to)); err == nil {
+			to = strings.TrimSpace(string(text))
+		}
+		w.copy(ts, strings.TrimSpace(ts.ReadFile(args[1])), to)
 	case "put": // the key is in a file
 		w.c.Ctl(w.t, "put", strings.TrimSpace(ts.ReadFile(args[1])), args[2])
 	case "cure":

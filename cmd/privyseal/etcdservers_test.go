@@ -12,6 +12,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"privyseal/internal/etcd"
 	"privyseal/internal/etcd/etcdtest"
 )
 
@@ -88,5 +89,20 @@ func forward(l net.Listener, to string) {
 		}
 		go func() { io.Copy(member, client); member.Close() }()
 		go func() { io.Copy(client, member); client.Close() }()
+	}
+}
+
+// copy puts the value of one key there as that of another.
+func (w *etcdWorld) copy(ts *testscript.TestScript, from, to string) {
+	d := etcd.Dialer{TLS: w.c.Root.Config}
+	conn, err := d.Dial(w.t.Context(), w.c.Endpoints()[0])
+	ts.Check(err)
+	defer conn.Close()
+	r, err := conn.Range(w.t.Context(), from, 0)
+	ts.Check(err)
+	won, err := conn.Txn(w.t.Context(), etcd.Txn{Key: to, New: r.Value.Bytes})
+	ts.Check(err)
+	if !won.Won || r.Value.Bytes == nil {
+		ts.Fatalf("%s is there, or %s is not", to, from)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -33,6 +34,9 @@ func TestMoveKilledInEveryCall(t *testing.T) {
 	for _, url := range c.Endpoints() {
 		flags = append(flags, "--etcd-endpoints", url)
 	}
+	at := func(home string) []string { // below a prefix, a chain has one key
+		return append(slices.Clone(flags), "--etcd-prefix", "/privyseal/"+filepath.Base(filepath.Dir(home))+"/"+filepath.Base(home))
+	}
 	for _, tt := range []struct {
 		name, to string
 		begin    func(t *testing.T, home string)
@@ -42,15 +46,15 @@ func TestMoveKilledInEveryCall(t *testing.T) {
 			types(t, home, "init", "--node", "unix:///n")
 			here := os.Getenv("PRIVYSEAL_RUN")
 			t.Setenv("PRIVYSEAL_RUN", home+"-run") // another host
-			types(t, home+"-other", append([]string{"init", "--node", "unix:///n", "--import-key", home + "/keys/c-1.key", "--after-height", "3", "--yes", "--store", "etcd"}, flags...)...)
+			types(t, home+"-other", append([]string{"init", "--node", "unix:///n", "--import-key", home + "/keys/c-1.key", "--after-height", "3", "--yes", "--store", "etcd"}, at(home)...)...)
 			t.Setenv("PRIVYSEAL_RUN", here)
 		}},
 		{"to a file", "file", func(t *testing.T, home string) {
-			types(t, home, append([]string{"init", "--node", "unix:///n", "--store", "etcd"}, flags...)...)
+			types(t, home, append([]string{"init", "--node", "unix:///n", "--store", "etcd"}, at(home)...)...)
 		}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			m := &killedMove{t: t, dir: diskDir(t), to: tt.to, flags: flags, begin: tt.begin}
+			m := &killedMove{t: t, dir: diskDir(t), to: tt.to, flags: at, begin: tt.begin}
 			for _, call := range []string{"fsync", "fdatasync", "renameat", "linkat", "unlinkat", "write"} {
 				step := 1
 				if call == "write" { // most of which are of TLS and of the runtime
@@ -80,7 +84,7 @@ func types(t *testing.T, home string, args ...string) {
 type killedMove struct {
 	t            *testing.T
 	dir, to      string
-	flags        []string
+	flags        func(home string) []string
 	begin        func(t *testing.T, home string)
 	homes        int
 	cut, between int
@@ -116,7 +120,7 @@ func (m *killedMove) killed(name string, n int) bool {
 func (m *killedMove) words(home string) []string {
 	words := []string{"state", "move", "--to", m.to, "--yes"}
 	if _, there := loadHome(m.t, home).Tables["etcd"]["main"]; m.to == "etcd" && !there {
-		words = append(words, m.flags...)
+		words = append(words, m.flags(home)...)
 	}
 	return words
 }

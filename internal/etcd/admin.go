@@ -2,7 +2,9 @@ package etcd
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"strings"
 )
 
 // Member is a member of the cluster.
@@ -77,6 +79,52 @@ func (a *Alarms) decode(b []byte) error {
 	return list("alarms", b, &a.Header, &a.Alarms, (*Alarm).decode)
 }
 
+// Keys is the answer to the question which keys there are below a prefix.
+type Keys struct {
+	Header Header
+	Names  []string
+	More   bool // than were asked for
+}
+
+// appendKeys appends a RangeRequest for the names of at most limit keys that begin with a
+// prefix, which ends with a slash.
+func appendKeys(b []byte, prefix string, limit uint64) []byte {
+	b = appendBytes(b, 1, []byte(prefix))
+	b = appendBytes(b, 2, []byte(strings.TrimSuffix(prefix, "/")+"0")) // which is what follows "/"
+	b = appendNumber(b, 3, limit)
+	return appendNumber(b, 8, 1) // no values
+}
+
+func (k *Keys) decode(prefix string, limit uint64, b []byte) error {
+	err := walk("keys", b, shape{numbers: bits(3), bytes: bits(1, 2), repeated: bits(2)}, func(field int, n uint64, data []byte) error {
+		switch field {
+		case 1:
+			return k.Header.decode(data)
+		case 2:
+			return k.name(prefix, data)
+		}
+		return setBool(&k.More, n)
+	})
+	if err == nil && uint64(len(k.Names)) > limit {
+		err = errors.New("more keys than were asked for")
+	}
+	return err
+}
+
+// name reads the name of a KeyValue without its value.
+func (k *Keys) name(prefix string, b []byte) error {
+	return walk("key", b, shape{bytes: bits(1, 5)}, func(field int, _ uint64, data []byte) error {
+		if field == 5 {
+			return errors.New("a value that nobody asked for")
+		}
+		if !strings.HasPrefix(string(data), prefix) {
+			return errors.New("a key without the prefix")
+		}
+		k.Names = append(k.Names, string(data))
+		return nil
+	})
+}
+
 // User is what a user of the cluster may be.
 type User struct {
 	Header Header
@@ -138,6 +186,14 @@ func list[T any](what string, b []byte, h *Header, items *[]T, decode func(*T, [
 		*items = append(*items, item)
 		return err
 	})
+}
+
+// Keys asks which keys there are below a prefix, which ends with a slash: at most limit, by
+// their names.
+func (c *Conn) Keys(ctx context.Context, prefix string, limit uint64) (Keys, error) {
+	var k Keys
+	err := c.ask(ctx, "KV/Range", true, appendKeys(nil, prefix, limit), &k.Header, func(b []byte) error { return k.decode(prefix, limit, b) })
+	return k, err
 }
 
 // Members asks the member who belongs to the cluster, as far as it knows: it answers by

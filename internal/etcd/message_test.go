@@ -53,6 +53,7 @@ var requests = map[string][]byte{
 	"request/txn create":  Txn{Key: vectorKey, New: vectorNext}.append(nil),
 	"request/txn replace": Txn{Key: vectorKey, Old: vectorOld, Revision: 1 << 40, New: vectorNext}.append(nil),
 	"request/txn empty":   Txn{Key: vectorKey, Revision: 1 << 40}.append(nil),
+	"request/keys of 10":  appendKeys(nil, "/privyseal/", 10),
 	"request/status":      nil,
 	"request/members":     nil,
 	"request/alarms":      nil,
@@ -73,6 +74,10 @@ func decoded(kind string, b []byte) (string, error) {
 		var r Range
 		err := r.decode(vectorKey, b)
 		return header(r.Header) + " " + value(r.Value), err
+	case "answer/keys":
+		var k Keys
+		err := k.decode("/privyseal/", 3, b)
+		return fmt.Sprintf("%s %q more=%v", header(k.Header), k.Names, k.More), err
 	case "answer/txn":
 		var r TxnResult
 		err := r.decode(vectorKey, b)
@@ -158,6 +163,16 @@ func TestWrongMessages(t *testing.T) {
 		"cut off":      field(1, ids)[:3],
 	} {
 		if text, err := decoded("answer/range", b); err == nil {
+			t.Errorf("%s: %s", name, text)
+		}
+	}
+	named := func(key string, more ...byte) []byte { return field(2, append(field(1, []byte(key)), more...)) }
+	for name, b := range map[string][]byte{
+		"another's key": named("/other/a"),
+		"a value":       named("/privyseal/a", field(5, []byte("/privyseal/v"))...),
+		"too many keys": bytes.Repeat(named("/privyseal/a"), 4),
+	} {
+		if text, err := decoded("answer/keys", append(field(1, ids), b...)); err == nil {
 			t.Errorf("%s: %s", name, text)
 		}
 	}

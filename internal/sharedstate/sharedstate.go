@@ -7,6 +7,7 @@
 package sharedstate
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -29,6 +30,9 @@ type Shared struct {
 	Where string
 	// Engine returns one that has no way to the value yet.
 	Engine func() sharedmark.Engine
+	// Survey says why this host should not begin to use the mark, or make it, such as that
+	// another key has one for the chain there. nil: there is nothing to be seen.
+	Survey func(ctx context.Context) error
 }
 
 // Kept returns the state as a store has it.
@@ -153,10 +157,20 @@ func (s Shared) peek(ctx context.Context, known watermark.Mark) (provider.Info, 
 	}
 	defer c.Engine.Close()
 	in, err := sharedmark.Peek(ctx, c, known)
+	if errors.Is(err, sharedmark.ErrMissing) {
+		err = cmp.Or(s.survey(ctx), err)
+	}
 	return provider.Info{
 		ID: in.ID, Saved: in.Saved, Exported: in.Exported, Newest: in.Newest, Ended: in.Ended, Instance: in.Lineage, Problem: s.place().explain(in.Problem),
 		Shared: &provider.SharedInfo{Writer: in.Writer, Own: in.Floor, Index: in.Position.Index, Term: in.Position.Term, Members: len(in.Position.Members), Known: in.Known},
 	}, s.place().explain(err)
+}
+
+func (s Shared) survey(ctx context.Context) error {
+	if s.Survey == nil {
+		return nil
+	}
+	return s.Survey(ctx)
 }
 
 // Create implements [provider.State]. Nothing is made on this host before the database was
@@ -243,6 +257,9 @@ func (s Shared) Join(ctx context.Context) error {
 		return err
 	} else if !errors.Is(info.Problem, provider.ErrUnjoined) {
 		return info.Problem
+	}
+	if err := s.survey(ctx); err != nil {
+		return s.place().explain(err)
 	}
 	if err := s.makeFloor(); err != nil {
 		return err

@@ -78,7 +78,7 @@ func (c *checked) all(ctx context.Context) {
 	for _, m := range c.seen {
 		c.space(m)
 	}
-	for _, look := range []func(context.Context, member){c.members, c.alarms, c.compaction, c.permissions} {
+	for _, look := range []func(context.Context, member){c.members, c.alarms, c.compaction, c.others, c.permissions} {
 		look(ctx, c.seen[0])
 	}
 }
@@ -182,13 +182,11 @@ func (c *checked) certificates(now time.Time) {
 
 // oneCluster refuses endpoints of several clusters.
 func (c *checked) oneCluster() bool {
-	for _, m := range c.seen[1:] {
-		if first := c.seen[0]; m.Header.Cluster != first.Header.Cluster {
-			c.add(provider.Bad, "leave one of them out of the endpoints", "%s is of cluster %016x, and %s of cluster %016x", first.endpoint, first.Header.Cluster, m.endpoint, m.Header.Cluster)
-			return false
-		}
+	err := oneCluster(c.seen)
+	if err != nil {
+		c.add(provider.Bad, leaveOut, "%v", err)
 	}
-	return true
+	return err == nil
 }
 
 // members looks at how many there are.
@@ -263,6 +261,20 @@ func (c *checked) compaction(ctx context.Context, m member) {
 		c.add(provider.Unsure, "", "whether old values are compacted is not known: %v", err)
 	} else {
 		c.add(provider.Unsure, "start etcd with --auto-compaction-retention=1h", "values of %d revisions ago are still kept: the database grows until it is full", c.kept)
+	}
+}
+
+// others looks who else has keys below the prefix. Where the rights are too few, that is a row
+// of permissions.
+func (c *checked) others(ctx context.Context, m member) {
+	for _, chain := range c.chains() {
+		below, err := c.below(ctx, m.conn, chain)
+		if err == nil && len(below.marks) > 1 {
+			c.add(provider.Unsure, "see which of them this one is with "+cure.Command("privyseal", "state", "show", "--home", c.Config.Path("."))+", and give each validator a prefix of its own", "%d keys have a mark for %s: two validators, or a signer with a wrong key: %s", len(below.marks), chain, strings.Join(below.marks, " and "))
+		}
+		if err == nil && len(below.foreign) > 0 {
+			c.add(provider.Unsure, "give privyseal a prefix of its own", "another program has keys below %s/, such as %q", c.Prefix, below.foreign[0])
+		}
 	}
 }
 

@@ -1,6 +1,8 @@
 package etcd
 
 import (
+	"context"
+
 	"github.com/spf13/pflag"
 
 	"privyseal/internal/cli"
@@ -22,6 +24,7 @@ func Store() provider.Store {
 				At: at, ID: id,
 				Where:  "etcd " + at.StoreTable + ", " + etcdstore.Key(c.Prefix, id),
 				Engine: func() sharedmark.Engine { return c.engine(id) },
+				Survey: func(ctx context.Context) error { return c.survey(ctx, id) },
 			}.Kept()
 		},
 		Flags: func(fl *pflag.FlagSet) cli.Pick {

@@ -68,6 +68,7 @@ func requests() {
 		Success: []*pb.RequestOp{put(next)}, Failure: []*pb.RequestOp{get}}, "replace")
 	line("request/txn", &pb.TxnRequest{Compare: []*pb.Compare{revision(pb.Compare_MOD, 1<<40), value("")},
 		Success: []*pb.RequestOp{put("")}, Failure: []*pb.RequestOp{get}}, "empty")
+	line("request/keys", &pb.RangeRequest{Key: []byte("/privyseal/"), RangeEnd: []byte("/privyseal0"), Limit: 10, KeysOnly: true}, "of 10")
 	line("request/status", &pb.StatusRequest{})
 	line("request/members", &pb.MemberListRequest{})
 	line("request/alarms", &pb.AlarmRequest{Action: pb.AlarmRequest_GET})
@@ -85,6 +86,10 @@ func values() {
 	line("answer/range", &pb.RangeResponse{Header: header}, head, "value= created=0 modified=0")
 	line("answer/range", &pb.RangeResponse{Header: header, Count: 1, Kvs: []*mvccpb.KeyValue{{Key: []byte(key), CreateRevision: 2, ModRevision: 2, Version: 1}}},
 		head, "value= created=2 modified=2")
+	line("answer/keys", &pb.RangeResponse{Header: header, More: true, Count: 7, Kvs: []*mvccpb.KeyValue{
+		{Key: []byte("/privyseal/a"), CreateRevision: 2, ModRevision: 3, Version: 1}, {Key: []byte("/privyseal/b"), CreateRevision: 4, ModRevision: 4, Version: 1}}},
+		head, `["/privyseal/a" "/privyseal/b"] more=true`)
+	line("answer/keys", &pb.RangeResponse{Header: header}, head, "[] more=false")
 	put := &pb.ResponseOp{Response: &pb.ResponseOp_ResponsePut{ResponsePut: &pb.PutResponse{Header: &pb.ResponseHeader{Revision: 1 << 40}}}}
 	line("answer/txn", &pb.TxnResponse{Header: header, Succeeded: true, Responses: []*pb.ResponseOp{put}}, head, "won=true value= created=0 modified=0")
 	line("answer/txn", &pb.TxnResponse{Header: header, Responses: []*pb.ResponseOp{inTxn}}, head, "won=false", value)
