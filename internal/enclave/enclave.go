@@ -62,8 +62,9 @@ type Cures struct {
 
 // Members is how the mark of a chain is reached in the etcd of the policy.
 type Members struct {
-	Endpoints []string // https://HOST:PORT
-	Prefix    string   // of keys
+	Endpoints []string      // https://HOST:PORT
+	Try       time.Duration // for one of them; 0: the standard one
+	Prefix    string        // of keys
 	ID        watermark.ID
 	// Dial connects to HOST:PORT by way of the host. TLS is asked for each connection, and
 	// what it returns says whether the other end is the etcd of the policy.
@@ -137,6 +138,7 @@ type chain struct {
 // certificate of the client; whose etcd it is, TLS decides in here.
 type members struct {
 	endpoints []string
+	try       time.Duration
 	wrapped   []byte
 	key       ed25519.PrivateKey
 

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"time"
 
@@ -47,9 +48,21 @@ func (e *enclave) takeMembers(ctx context.Context, b *hostlink.BootEtcd, creds h
 		now.mu.Lock()
 		now.certificate = certificate
 		now.mu.Unlock()
+		if !slices.Equal(now.endpoints, b.Endpoints) || now.try != tryOf(b) {
+			e.log.Warn("other endpoints of etcd, or another try, count when the enclave is restarted: " + e.c.Cures.Restart)
+		}
 	}
 	e.members = now
 	return nil
+}
+
+// tryOf returns for how long a member is waited for. The host could hold up each call as well;
+// here it is kept from doing so by mistake.
+func tryOf(b *hostlink.BootEtcd) time.Duration {
+	if b.Try == 0 {
+		return 0
+	}
+	return min(max(b.Try, hostlink.MinTry), hostlink.MaxTry)
 }
 
 // openMembers opens the key of the client.
@@ -70,7 +83,7 @@ func (e *enclave) openMembers(ctx context.Context, b *hostlink.BootEtcd, creds h
 	if err != nil {
 		return nil, err
 	}
-	return &members{endpoints: b.Endpoints, wrapped: b.Key, key: key, certificate: certificate}, nil
+	return &members{endpoints: b.Endpoints, try: tryOf(b), wrapped: b.Key, key: key, certificate: certificate}, nil
 }
 
 // openClient opens the key of a client, which is wrapped as an identity is.
@@ -142,7 +155,7 @@ func (e *enclave) shared(chainID string, key *soft.Key, m *members, floor waterm
 	p := &e.c.Policy.Etcd
 	id := stateID(chainID, key)
 	engine := e.c.Etcd(Members{
-		Endpoints: m.endpoints, Prefix: p.Prefix, ID: id, Dial: e.dialMember,
+		Endpoints: m.endpoints, Try: m.try, Prefix: p.Prefix, ID: id, Dial: e.dialMember,
 		TLS: func() (*tls.Config, error) { return m.config(p), nil },
 	})
 	return sharedmark.Config{ID: id, Engine: &pinned{engine, p.Cluster()}, Floor: floor, MAC: &mac}, nil

@@ -453,6 +453,43 @@ func TestClientOfEtcd(t *testing.T) {
 	}
 }
 
+// How long a member is waited for is the host's to give, within bounds; where the enclave
+// reaches etcd already, it says when other members or another time will count.
+func TestTryOfEtcd(t *testing.T) {
+	w, d := inEtcd(t, nil)
+	c := w.create("chain-1")
+	for try, want := range map[time.Duration]time.Duration{
+		0: 0, 1: 150 * time.Millisecond, 200 * time.Millisecond: 200 * time.Millisecond, time.Hour: 300 * time.Millisecond, -1: 150 * time.Millisecond,
+	} {
+		d.file.Try = try
+		w.mustShare(hostlink.ShareCreate, c, c.Record, nil)
+		if d.members.Try != want {
+			t.Errorf("a try of %v: %v, not %v", try, d.members.Try, want)
+		}
+	}
+	d.file.Try = 0
+	w.floors(c, w.mustShare(hostlink.ShareCreate, c, c.Record, nil).Floor)
+	w.bootShared(c, "a")
+	w.bootShared(c, "a")
+	d.file.Try = 200 * time.Millisecond
+	w.bootShared(c, "a")
+	d.file.Try, d.file.Endpoints = 0, []string{"https://10.0.0.2:2379"}
+	w.bootShared(c, "a")
+	w.share("nothing", c, nil, nil)
+	said := 0
+	for text := ""; !strings.HasPrefix(text, "refused a request"); {
+		if l := <-w.lines; l.Log != nil {
+			text = l.Log.Message
+		}
+		if strings.Contains(text, "restarted: `restart`") {
+			said++
+		}
+	}
+	if said != 2 {
+		t.Errorf("said %d times", said)
+	}
+}
+
 // The request that a CA signs is of the key that stays inside.
 func TestCertify(t *testing.T) {
 	w, d := inEtcd(t, nil)

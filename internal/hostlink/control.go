@@ -343,6 +343,9 @@ func AnswerNode(w io.Writer, err error) error {
 // give: TLS ends inside, and says whether it is that etcd.
 type BootEtcd struct {
 	Endpoints []string `json:"endpoints"` // https://HOST:PORT, 1 to MaxEndpoints
+	// Try is how long one member is waited for, 0 for the standard one. The enclave brings it
+	// between MinTry and MaxTry.
+	Try time.Duration `json:"try,omitempty"`
 	// Key is the client's key, wrapped as an identity is, and Certificate the one of it, PEM,
 	// with those between it and the CA after it.
 	Key         []byte `json:"key"`
@@ -354,6 +357,8 @@ const (
 	MaxEndpoints   = 16
 	MaxEndpoint    = 300      // bytes of an endpoint
 	MaxCertificate = 16 << 10 // bytes of Certificate
+
+	MinTry, MaxTry = 150 * time.Millisecond, 300 * time.Millisecond
 )
 
 // Certify asks for a certificate request, PEM, of the client's key, which is wrapped as an

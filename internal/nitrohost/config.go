@@ -40,8 +40,9 @@ type Config struct {
 
 // Etcd is how the enclave reaches the etcd that its policy names. TLS ends inside.
 type Etcd struct {
-	Endpoints []string // https://HOST:PORT
-	Key       []byte   // the client's, wrapped
+	Endpoints []string      // https://HOST:PORT
+	Try       time.Duration // for one of them
+	Key       []byte        // the client's, wrapped
 	// Certificate returns the client's certificate as it is now, PEM. It is asked often: a
 	// renewed one goes to the enclave soon.
 	Certificate func() ([]byte, error)

@@ -201,7 +201,7 @@ func (t *talk) bootEtcd() (*hostlink.BootEtcd, error) {
 		return nil, err
 	}
 	t.certificate = certificate
-	return &hostlink.BootEtcd{Endpoints: t.Etcd.Endpoints, Key: t.Etcd.Key, Certificate: certificate}, nil
+	return &hostlink.BootEtcd{Endpoints: t.Etcd.Endpoints, Try: t.Etcd.Try, Key: t.Etcd.Key, Certificate: certificate}, nil
 }
 
 // renewed reports whether there is another certificate than the last boot had. One that

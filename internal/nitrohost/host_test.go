@@ -496,7 +496,7 @@ func TestCertificateIsRenewed(t *testing.T) {
 	say := func(s string) { text.Store(&s) }
 	say("")
 	s := m.setup()
-	s.config.Etcd = &Etcd{Endpoints: []string{"https://10.0.0.1:2379"}, Key: []byte("wrapped"), Certificate: func() ([]byte, error) {
+	s.config.Etcd = &Etcd{Endpoints: []string{"https://10.0.0.1:2379"}, Try: time.Millisecond, Key: []byte("wrapped"), Certificate: func() ([]byte, error) {
 		now := *text.Load()
 		read <- now
 		if now == "" {
@@ -520,7 +520,7 @@ func TestCertificateIsRenewed(t *testing.T) {
 			t.Fatalf("not booted with %s", want)
 		}
 		b := <-boots
-		if b.Etcd == nil || string(b.Etcd.Certificate) != want || string(b.Etcd.Key) != "wrapped" || len(b.Etcd.Endpoints) != 1 {
+		if b.Etcd == nil || string(b.Etcd.Certificate) != want || string(b.Etcd.Key) != "wrapped" || len(b.Etcd.Endpoints) != 1 || b.Etcd.Try != time.Millisecond {
 			t.Errorf("booted with %+v, not %s", b.Etcd, want)
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
+	"time"
 
 	"github.com/spf13/pflag"
 
@@ -155,8 +156,9 @@ type Place struct {
 // Members is how a database is reached by who signs elsewhere than in this process, and has
 // this host carry the bytes.
 type Members struct {
-	Endpoints        []string // https://HOST:PORT
-	Certificate, Key string   // paths; the key is as who signs has it
+	Endpoints        []string      // https://HOST:PORT
+	Try              time.Duration // for one of them
+	Certificate, Key string        // paths; the key is as who signs has it
 }
 
 // Carried is a section of the config of a database that is reached like that.

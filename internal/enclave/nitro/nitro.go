@@ -60,7 +60,7 @@ func Run(ctx context.Context, b Boot) error {
 // engine returns how a mark in etcd is reached.
 func engine(m enclave.Members) sharedmark.Engine {
 	return etcdstore.New(etcdstore.Config{
-		Dialer: etcd.Dialer{Net: m.Dial, TLS: m.TLS}, Endpoints: m.Endpoints, Key: etcdstore.Key(m.Prefix, m.ID),
+		Dialer: etcd.Dialer{Net: m.Dial, TLS: m.TLS}, Endpoints: m.Endpoints, Try: m.Try, Key: etcdstore.Key(m.Prefix, m.ID),
 	})
 }
 

@@ -48,7 +48,7 @@ var options = config.Options[cluster]{
 	{Name: "key_file", Of: func(c *cluster) any { return &c.KeyFile }, Path: true, Comment: "PEM file of its key, mode 0600"},
 	{Name: "prefix", Of: func(c *cluster) any { return &c.Prefix }, Standard: defaultPrefix, Example: defaultPrefix, Comment: "of our keys: PREFIX/CHAIN/KEY; our user needs no rights beyond it"},
 	{Name: "allow_plain_http", Of: func(c *cluster) any { return &c.AllowPlainHTTP }, Comment: "accept http:// beyond loopback: anybody on the network path can stop the signer, or have it sign twice"},
-	{Name: "try", Of: func(c *cluster) any { return &c.Try }, Standard: etcdstore.DefaultTry.String(), Example: etcdstore.DefaultTry.String(), Comment: "how long one member is waited for, 100ms to 1s; then the next one is asked"},
+	{Name: "try", Of: func(c *cluster) any { return &c.Try }, Standard: etcdstore.DefaultTry.String(), Example: etcdstore.DefaultTry.String(), Comment: "how long one member is waited for, 100ms to 1s; then the next one is asked", More: "Signers in enclaves take 150ms to 300ms, and what is beyond for the nearest."},
 }
 
 // kind is what a config has of etcd clusters.
@@ -143,7 +143,7 @@ func (c *cluster) checkFiles(fail func(key, wrong string)) {
 // Members implements [provider.Carried].
 func (c *cluster) Members(path func(string) string) provider.Members {
 	at := c.at(path)
-	return provider.Members{Endpoints: at.Endpoints, Certificate: at.CertificateFile, Key: at.KeyFile}
+	return provider.Members{Endpoints: at.Endpoints, Try: at.Try.Duration, Certificate: at.CertificateFile, Key: at.KeyFile}
 }
 
 func isLoopback(host string) bool {

@@ -56,7 +56,7 @@ func (s Signer) Share(ctx context.Context, do string, state, floor []byte) (done
 	defer e.Close()
 	out, err := e.Ask(ctx, &hostlink.Share{
 		Do: do, ChainID: s.ChainID, Wrapped: key, State: state, Floor: floor, AfterHeight: e.Floor(s.ChainID),
-		Etcd: hostlink.BootEtcd{Endpoints: client.Endpoints, Key: client.Key, Certificate: certificate},
+		Etcd: hostlink.BootEtcd{Endpoints: client.Endpoints, Try: client.Try, Key: client.Key, Certificate: certificate},
 	})
 	if err != nil {
 		return done, err
@@ -114,7 +114,7 @@ func Client(m provider.Members) (*nitrohost.Etcd, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &nitrohost.Etcd{Endpoints: m.Endpoints, Key: key, Certificate: func() ([]byte, error) { return certificate(m.Certificate) }}, nil
+	return &nitrohost.Etcd{Endpoints: m.Endpoints, Try: m.Try, Key: key, Certificate: func() ([]byte, error) { return certificate(m.Certificate) }}, nil
 }
 
 // Misplaced says that an enclave with this policy looks for the mark of a chain elsewhere
