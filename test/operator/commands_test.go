@@ -106,6 +106,9 @@ func export(w *world, h *home, args []string) error {
 	}
 	if w.last.status == 0 {
 		h.sound = false
+		if h.shares() {
+			w.sharers(h, func(o *home) { o.sound = false; w.oracle.ended(o.name) })
+		}
 		w.unsettle(h) // whoever takes the export in may sign what another home here is asked for
 		w.oracle.ended(h.name)
 		w.lastExport = file
@@ -204,7 +207,7 @@ func nodeSigns(w *world, args []string) error {
 
 var printedCommand = regexp.MustCompile("`(privyseal [^`]*)`")
 
-var bringsToLife = regexp.MustCompile(`privyseal (init|state (init|adopt|import|raise)|migrate) `)
+var bringsToLife = regexp.MustCompile(`privyseal (init|state (init|adopt|import|raise|join|move)|migrate) `)
 
 var installs = regexp.MustCompile(`privyseal (init|migrate) `)
 

@@ -23,13 +23,14 @@ const filePVName = "node"
 // CometBFT's, and so is the rule.
 type filePV struct {
 	home  string
+	key   ed25519.PrivateKey
 	state position
 	bytes []byte // the sign bytes at state
 }
 
 // makeFilePV makes the home of a node, with the key of the world.
 func (w *world) makeFilePV() error {
-	w.filePV.home = filepath.Join(w.dir, filePVName)
+	w.filePV.home, w.filePV.key = filepath.Join(w.dir, filePVName), w.key
 	public := w.key.Public().(ed25519.PublicKey)
 	key, err := pubkey.New(pubkey.Ed25519, public)
 	if err != nil {
@@ -66,7 +67,7 @@ func (f *filePV) save() error {
 	state := map[string]any{"height": strconv.FormatInt(f.state.height, 10), "round": f.state.round, "step": f.state.step}
 	if len(f.bytes) > 0 {
 		state["signbytes"] = strings.ToUpper(hex.EncodeToString(f.bytes))
-		state["signature"] = base64.StdEncoding.EncodeToString(make([]byte, 64))
+		state["signature"] = base64.StdEncoding.EncodeToString(ed25519.Sign(f.key, f.bytes))
 	}
 	data, err := json.MarshalIndent(state, "", "  ")
 	if err != nil {

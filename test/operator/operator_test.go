@@ -24,6 +24,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"privyseal/internal/etcd/etcdtest"
 )
 
 var (
@@ -31,6 +33,7 @@ var (
 	seed    = flag.Uint64("seed", 0, "the first seed; 0 takes the stories that are always the same")
 	all     = flag.Bool("all", false, "go on after a story that fails")
 	length  = flag.Int("length", 14, "steps in a random story")
+	inEtcd  = flag.Int("etcd", 40, "how many random stories of hosts that share a state in etcd")
 )
 
 // program is the privyseal under test; it is built if none is given.
@@ -51,7 +54,7 @@ func TestMain(m *testing.M) {
 	if err != nil {
 		log.Fatal(err)
 	}
-	code := m.Run()
+	code := etcdtest.Main(m)
 	os.RemoveAll(dir)
 	os.Exit(code)
 }
@@ -73,6 +76,18 @@ func TestRandom(t *testing.T) {
 	if testing.Short() {
 		*stories = min(*stories, 400)
 	}
+	tellMany(t, *stories, "stories", nil)
+}
+
+// TestRandomInEtcd tells stories of hosts that share a state.
+func TestRandomInEtcd(t *testing.T) {
+	if *inEtcd > 0 {
+		tellMany(t, *inEtcd, "etcd", etcdtest.Shared(t))
+	}
+}
+
+// tellMany tells so many random stories; which is the flag that says how many.
+func tellMany(t *testing.T, many int, which string, c *etcdtest.Cluster) {
 	var next atomic.Int64
 	var group sync.WaitGroup
 	var steps, excused, signed atomic.Int64
@@ -81,35 +96,35 @@ func TestRandom(t *testing.T) {
 		group.Go(func() {
 			for *all || !t.Failed() {
 				n := next.Add(1)
-				if n > int64(*stories) {
+				if n > int64(many) {
 					return
 				}
-				w, err := random(t, *seed+uint64(n))
+				w, err := random(t, *seed+uint64(n), c)
 				steps.Add(int64(len(w.log)))
 				signed.Add(int64(len(w.oracle.order)))
 				if w.oracle.excuse != "" {
 					excused.Add(1)
 				}
 				if err != nil {
-					short := shrink(t, w.log, err.Error())
-					t.Errorf("story %d (-seed %d -stories 1): %v\nin short:\n\n%s", n, *seed+uint64(n)-1, err, strings.Join(short, "\n"))
+					short := shrink(t, c, w.log, err.Error())
+					t.Errorf("story %d (-seed %d -%s 1): %v\nin short:\n\n%s", n, *seed+uint64(n)-1, which, err, strings.Join(short, "\n"))
 				}
 			}
 		})
 	}
 	group.Wait()
-	t.Logf("%d stories, %d steps, %d positions signed, a false word in %d, in %s", *stories, steps.Load(), signed.Load(), excused.Load(), time.Since(start).Round(time.Second))
+	t.Logf("%d stories, %d steps, %d positions signed, a false word in %d, in %s", many, steps.Load(), signed.Load(), excused.Load(), time.Since(start).Round(time.Second))
 }
 
 // random tells the story of a seed, up to the first thing that must not be.
-func random(t *testing.T, seed uint64) (*world, error) {
+func random(t *testing.T, seed uint64, c *etcdtest.Cluster) (*world, error) {
 	r := rand.New(rand.NewPCG(seed, 0))
-	w, err := newWorld(newDir(t))
+	w, err := newWorld(newDir(t), c)
 	if err != nil {
 		return w, err
 	}
 	defer w.close()
-	if err := w.tell(first(r)); err != nil {
+	if err := w.tell(first(w, r)); err != nil {
 		return w, err
 	}
 	for range *length {
@@ -117,7 +132,7 @@ func random(t *testing.T, seed uint64) (*world, error) {
 			return w, err
 		}
 	}
-	return w, w.tell(last())
+	return w, w.tell(last(w))
 }
 
 // tell does the steps of a story.
@@ -132,10 +147,10 @@ func (w *world) tell(lines []string) error {
 
 // shrink returns a part of a story that fails as the whole does, from which no
 // step can be left out.
-func shrink(t *testing.T, lines []string, why string) []string {
+func shrink(t *testing.T, c *etcdtest.Cluster, lines []string, why string) []string {
 	for i := len(lines) - 2; i > 0; i-- {
 		fewer := slices.Delete(slices.Clone(lines), i, i+1)
-		w, err := newWorld(newDir(t))
+		w, err := newWorld(newDir(t), c)
 		if err == nil {
 			err = w.tell(fewer)
 		}
@@ -169,7 +184,11 @@ func TestStories(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			w, err := newWorld(newDir(t))
+			var c *etcdtest.Cluster
+			if strings.Contains(string(text), "\nbegin shared") || strings.Contains(string(text), "\nmoveto") {
+				c = etcdtest.Shared(t)
+			}
+			w, err := newWorld(newDir(t), c)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -29,6 +29,11 @@ type oracle struct {
 	// knows until it is booted.
 	unheeded map[string]word
 
+	// setBack says that the shared state was set back, beside privyseal. A home that has
+	// signed more still knows that: reached is how far.
+	setBack bool
+	reached map[string]position
+
 	// excuse is the false word because of which two signatures may conflict now, or
 	// empty.
 	excuse string
@@ -68,7 +73,7 @@ type word struct {
 }
 
 func newOracle(chainID string) *oracle {
-	return &oracle{chainID: chainID, signed: map[position]release{}, live: map[string]bool{}, denied: map[string]word{}, unheeded: map[string]word{}}
+	return &oracle{chainID: chainID, signed: map[position]release{}, live: map[string]bool{}, denied: map[string]word{}, unheeded: map[string]word{}, reached: map[string]position{}}
 }
 
 // top returns the highest position that was signed.
@@ -112,6 +117,11 @@ func (o *oracle) released(copy copyOf, at position, content []byte) error {
 	if w, denied := o.denied[copy.name]; denied {
 		o.unheeded[copy.name] = w
 	}
+	o.live[copy.name] = o.live[copy.name] || copy.shared
+	known := o.reached[copy.name]
+	if known.compare(at) < 0 {
+		o.reached[copy.name] = at
+	}
 	before, twice := o.signed[at]
 	if !twice {
 		if top := o.top().height; at.height > top+leap {
@@ -125,13 +135,17 @@ func (o *oracle) released(copy copyOf, at position, content []byte) error {
 	if bytes.Equal(before.content, content) || o.excuse != "" {
 		return nil
 	}
+	if o.setBack && copy.shared && known.compare(at) < 0 {
+		o.excuse = "the shared state was set back, and " + copy.name + " had not seen more"
+		return nil
+	}
 	return fmt.Errorf("DOUBLE SIGN at %v: %s signed one block there, and now %s another one, and nobody has said anything false", at, before.by, copy.name)
 }
 
 // What privyseal has to say to an operator who is asked for his word.
 var (
 	saysNothingNewer = regexp.MustCompile(`(?i)newer|never signed|has not signed|signed nothing|has not reached|above`)
-	saysNoOther      = regexp.MustCompile(`(?i)no other|not sign any ?more|any more|elsewhere`)
+	saysNoOther      = regexp.MustCompile(`(?i)no other|not sign any ?more|any more|elsewhere|every signer of it`)
 )
 
 // gave records a word that privyseal has taken, for a copy whose mark it now is.
@@ -139,8 +153,9 @@ func (o *oracle) gave(w word, mark position, copies []copyOf) error {
 	o.live[w.about] = true
 	delete(o.denied, w.about)
 	delete(o.unheeded, w.about)
+	i := slices.IndexFunc(copies, func(c copyOf) bool { return c.name == w.about })
 	for _, c := range copies {
-		if c.name != w.about && o.live[c.name] {
+		if c.name != w.about && o.live[c.name] && !(c.shared && copies[i].shared) {
 			w.boot = c.boot
 			o.denied[c.name] = w
 		}

@@ -21,7 +21,7 @@ func pick[T any](r *rand.Rand, of ...T) T { return of[r.IntN(len(of))] }
 // anyHome returns a home, mostly one that exists.
 func anyHome(w *world, r *rand.Rand) string {
 	for range 4 {
-		name := pick(r, "a1", "a1", "a2", "b1")
+		name := pick(r, append([]string{"a1"}, w.names...)...)
 		if w.homes[name].exists() {
 			return name
 		}
@@ -30,17 +30,17 @@ func anyHome(w *world, r *rand.Rand) string {
 }
 
 func anyRunning(w *world, r *rand.Rand) string {
-	for _, i := range r.Perm(3) {
-		if name := [...]string{"a1", "a2", "b1"}[i]; w.homes[name].signer != nil {
+	for _, i := range r.Perm(len(w.names)) {
+		if name := w.names[i]; w.homes[name].signer != nil {
 			return name
 		}
 	}
 	return anyHome(w, r)
 }
 
-func other(r *rand.Rand, name string) string {
+func other(w *world, r *rand.Rand, name string) string {
 	for {
-		if o := pick(r, "a1", "a2", "b1"); o != name {
+		if o := pick(r, w.names...); o != name {
 			return o
 		}
 	}
@@ -92,7 +92,7 @@ var choices = []choice{
 	{4, func(w *world, r *rand.Rand) string { return "export " + anyHome(w, r) + " " + pick(r, "f", "g") }},
 	{1, func(w *world, r *rand.Rand) string { return "check " + anyHome(w, r) }},
 	{6, func(w *world, r *rand.Rand) string { return "save " + anyHome(w, r) + " " + pick(r, "k", "l") }},
-	{1, func(w *world, r *rand.Rand) string { h := anyHome(w, r); return "move " + h + " " + other(r, h) }},
+	{1, func(w *world, r *rand.Rand) string { h := anyHome(w, r); return "move " + h + " " + other(w, r, h) }},
 	{1, func(w *world, r *rand.Rand) string { return "chown " + anyHome(w, r) }},
 
 	{5, func(w *world, r *rand.Rand) string { return "adopt " + anyHome(w, r) + anyWord(r) }},
@@ -126,7 +126,7 @@ var choices = []choice{
 		}
 		return fmt.Sprintf("put %s %s %s %s", anyHome(w, r), pick(r, "k", "l"), what, pick(r, slices.Sorted(maps.Keys(ways))...))
 	}},
-	{4, func(w *world, r *rand.Rand) string { h := anyHome(w, r); return "copy " + h + " " + other(r, h) }},
+	{4, func(w *world, r *rand.Rand) string { h := anyHome(w, r); return "copy " + h + " " + other(w, r, h) }},
 	{4, func(w *world, r *rand.Rand) string {
 		if w.homes["a1"].volume {
 			return "clone a1 a2"
@@ -142,6 +142,10 @@ var choices = []choice{
 
 // next returns a random step.
 func next(w *world, r *rand.Rand) string {
+	choices := choices
+	if w.shared != nil {
+		choices = sharedChoices
+	}
 	sum := 0
 	for _, c := range choices {
 		sum += c.weight
@@ -156,7 +160,10 @@ func next(w *world, r *rand.Rand) string {
 }
 
 // first returns how a random story begins.
-func first(r *rand.Rand) []string {
+func first(w *world, r *rand.Rand) []string {
+	if w.shared != nil {
+		return firstShared(r)
+	}
 	begin := pick(r, "begin imported a1", "begin imported a1", "begin new a1", fmt.Sprintf("begin migrated a1 %d", 1+r.IntN(20)))
 	if canMount() && r.IntN(40) == 0 {
 		return []string{"volume a1", begin, "start a1"}
@@ -166,8 +173,8 @@ func first(r *rand.Rand) []string {
 
 // last returns how a random story ends: what has to sign does, and each home gets
 // its chance to sign twice.
-func last() (lines []string) {
-	for _, name := range []string{"a1", "a2", "b1"} {
+func last(w *world) (lines []string) {
+	for _, name := range w.names {
 		lines = append(lines, "must "+name, "start "+name, "fork "+name, "kill "+name)
 	}
 	return lines

@@ -60,7 +60,7 @@ func put(w *world, h *home, args []string) error {
 	from, to, ways := w.backup(args[0]), h.dir, waysOfFolder
 	switch args[1] {
 	case "file":
-		from, to, ways = filepath.Join(from, "state", chainID+".mark"), h.state(), waysOfFile
+		from, to, ways = filepath.Join(from, "state", h.kept()), h.state(), waysOfFile
 	case "folder":
 		from, to = filepath.Join(from, "state"), filepath.Join(to, "state")
 	}
@@ -74,7 +74,7 @@ func put(w *world, h *home, args []string) error {
 	if _, err := exec.LookPath("rsync"); err != nil && args[2] == "rsync" {
 		return nil
 	}
-	saved := filepath.Join(w.backup(args[0]), "state", chainID+".mark")
+	saved := filepath.Join(w.backup(args[0]), "state", h.kept())
 	h.sound, h.hasty = false, time.Since(w.saved[args[0]]) < tooSoon || ahead(saved)
 	if err := w.shell(h.name[0], way, from, to); err != nil {
 		return err

@@ -47,6 +47,13 @@ var verbs = map[string]func(w *world, args []string) error{
 	"obey":    obey,            // N: type the Nth command that was printed last
 	"check":   onHome(func(w *world, h *home, _ []string) error { return w.privyseal(h, "check") }),
 
+	// A state in etcd.
+	"found":  onHome(found),  // fresh | after HEIGHT
+	"join":   onHome(join),   // also with a home that is new
+	"moveto": onHome(moveTo), // etcd | file [N: kill it after N thousandths of its time]
+	"keep":   keep,           // NAME: remember what is in etcd
+	"back":   putBack,        // NAME: and put it there again
+
 	// The operator's shell.
 	"save":   onHome(save),   // NAME
 	"put":    onHome(put),    // NAME file|folder|home HOW
@@ -131,6 +138,9 @@ func begin(w *world, args []string) error {
 	w.oracle.key = publicOf(w.key)
 	if err := w.makeFilePV(); err != nil {
 		return err
+	}
+	if args[0] == "shared" {
+		return found(w, h, []string{"fresh"})
 	}
 	if args[0] == "imported" {
 		return install(w, h, []string{"fresh"})

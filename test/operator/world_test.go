@@ -14,6 +14,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"privyseal/internal/etcd/etcdtest"
 )
 
 const chainID = "chain-1"
@@ -30,6 +32,8 @@ type world struct {
 	key    ed25519.PrivateKey // nil: privyseal made it, and there is no other copy
 	filePV filePV
 	oracle *oracle
+	names  []string // of the homes
+	shared *shared  // nil: each home keeps its state in a file
 
 	last       outcome // of the last program that the story ran
 	lastSaid   string  // what privyseal printed last that has a command in it
@@ -67,19 +71,26 @@ type outcome struct {
 	output string // standard output, then standard error
 }
 
-// copyOf names a copy of the state, and where it is.
+// copyOf names a copy of the state, and where it is. What is shared is in etcd.
 type copyOf struct {
-	name string
-	host byte
-	boot int
+	name   string
+	host   byte
+	boot   int
+	shared bool
 }
 
-func newWorld(dir string) (*world, error) {
+// newWorld makes a world. With a cluster it has a third host, with a home c1, and the homes may
+// have their state in etcd.
+func newWorld(dir string, c *etcdtest.Cluster) (*world, error) {
 	w := &world{
 		dir: dir, homes: map[string]*home{}, boots: map[byte]int{}, saved: map[string]time.Time{},
-		oracle: newOracle(chainID),
+		oracle: newOracle(chainID), names: []string{"a1", "a2", "b1"},
 	}
-	for _, name := range []string{"a1", "a2", "b1"} {
+	if c != nil {
+		w.names = append(w.names, "c1")
+		w.shared = &shared{c: c, prefix: c.Prefix(), kept: map[string][]byte{}}
+	}
+	for _, name := range w.names {
 		h := &home{name: name, dir: filepath.Join(dir, name)}
 		if err := os.MkdirAll(w.runDir(name[0]), 0o700); err != nil {
 			return nil, err
@@ -107,14 +118,27 @@ func (w *world) close() {
 
 func (w *world) runDir(host byte) string   { return filepath.Join(w.dir, "run-"+string(host)) }
 func (w *world) socket(home string) string { return filepath.Join(w.dir, home+".sock") }
-func (h *home) state() string              { return filepath.Join(h.dir, "state", chainID+".mark") }
+
+// kept is the file that a home keeps in a folder of states: the state, or what its host has
+// seen of one in etcd.
+func (h *home) kept() string {
+	if h.shares() {
+		return chainID + ".mark.floor"
+	}
+	return chainID + ".mark"
+}
+
+func (h *home) state() string { return filepath.Join(h.dir, "state", h.kept()) }
 
 func (h *home) exists() bool {
 	_, err := os.Stat(filepath.Join(h.dir, "privyseal.toml"))
 	return err == nil
 }
 
-func (w *world) copyOf(name string) copyOf { return copyOf{name, name[0], w.boots[name[0]]} }
+func (w *world) copyOf(name string) copyOf {
+	h := w.homes[name]
+	return copyOf{name, name[0], w.boots[name[0]], h != nil && h.shares()}
+}
 
 // copies returns every copy of the state that there can be.
 func (w *world) copies() (all []copyOf) {

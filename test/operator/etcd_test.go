@@ -1,0 +1,239 @@
+package operator
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"privyseal/internal/etcd"
+	"privyseal/internal/etcd/etcdtest"
+)
+
+// Stories in which hosts share a state in etcd. All of them happen in one cluster, each
+// below a prefix of its own.
+
+// shared is the part of the cluster that a story has.
+type shared struct {
+	c      *etcdtest.Cluster
+	prefix string
+	kept   map[string][]byte // values that were there once, by the story's names
+}
+
+// flags name the cluster, for a home whose config does not.
+func (s *shared) flags() (flags []string) {
+	for _, e := range s.c.Endpoints() {
+		flags = append(flags, "--etcd-endpoints", e)
+	}
+	of := s.c.Signer
+	return append(flags, "--etcd-ca-file", of.CA, "--etcd-certificate-file", of.Certificate, "--etcd-key-file", of.Key, "--etcd-prefix", s.prefix)
+}
+
+// shares reports whether a home's state is in etcd, by its config.
+func (h *home) shares() bool { return strings.Contains(h.config(), "\nstore = \"etcd\"\n") }
+
+func (h *home) config() string {
+	text, _ := os.ReadFile(filepath.Join(h.dir, "privyseal.toml"))
+	return string(text)
+}
+
+func (h *home) store() string {
+	if h.shares() {
+		return "etcd"
+	}
+	return "file"
+}
+
+// sharers calls do for every other home whose state is in etcd.
+func (w *world) sharers(but *home, do func(*home)) {
+	for _, h := range w.homes {
+		if h != but && h.shares() {
+			do(h)
+		}
+	}
+}
+
+// found makes the state in etcd, with the key that was imported into a home of its own.
+func found(w *world, h *home, args []string) error {
+	if h.exists() || w.key == nil || w.shared == nil {
+		return nil
+	}
+	line := append(w.importKey(h), append([]string{"--store", "etcd"}, w.shared.flags()...)...)
+	if err := w.command(h, args[min(len(args), 1):], append(line, beginning(args)...)...); err != nil {
+		return err
+	}
+	return w.settled(h)
+}
+
+// join has a home share the state: one that is new, or one whose config names it already.
+func join(w *world, h *home, words []string) error {
+	if w.key == nil || w.shared == nil {
+		return nil
+	}
+	if h.exists() {
+		return w.command(h, words, "state", "join")
+	}
+	line := append(w.importKey(h), append([]string{"--store", "etcd", "--join-state"}, w.shared.flags()...)...)
+	if err := w.command(h, words, line...); err != nil {
+		return err
+	}
+	return w.settled(h)
+}
+
+func (w *world) importKey(h *home) []string {
+	return []string{"init", "--chain-id", chainID, "--node", "unix://" + w.socket(h.name), "--import-key", w.filePV.keyFile()}
+}
+
+// moveTo moves the state of a home to another store: STORE, and for a number of thousandths
+// of three `state show`, after which the command is killed, and typed again.
+func moveTo(w *world, h *home, args []string) error {
+	if !h.exists() || w.shared == nil {
+		return nil
+	}
+	from, sound := h.store(), h.sound && h.signer == nil && !w.runsOn(h.name[0])
+	line := []string{"state", "move", "--to", args[0]}
+	if args[0] == "etcd" && !strings.Contains(h.config(), "[etcd.main]") {
+		line = append(line, w.shared.flags()...)
+	}
+	about := ""
+	if len(args) > 1 {
+		thousandths, err := strconv.Atoi(args[1])
+		if err != nil {
+			return err
+		}
+		if about, err = w.cutOff(h, line, thousandths); err != nil {
+			return err
+		}
+		if w.last.status != 0 && strings.Contains(h.config(), "[etcd.main]") {
+			line = line[:4]
+		}
+	}
+	if w.last.args == nil || w.last.status != 0 {
+		if err := w.commandAfter(about, h, []string{"--export-unused"}, line...); err != nil {
+			return err
+		}
+	}
+	if h.store() == args[0] && from != args[0] {
+		w.movedTo(h, from)
+		return w.alive(h, true, about+w.last.output)
+	}
+	if sound && from != args[0] {
+		return fmt.Errorf("%s: nothing was done to it, and its state does not move to %s:\n%s", h.name, args[0], w.last.output)
+	}
+	return nil
+}
+
+// movedTo notes that the state of a home went to another store than from.
+func (w *world) movedTo(h *home, from string) {
+	w.last.status = 0
+	if from == "etcd" {
+		w.sharers(h, func(o *home) { o.sound = false; w.oracle.ended(o.name) })
+	}
+}
+
+// cutOff types a command without a word and, if it wants one, with --yes, and kills it. It
+// returns what was printed before.
+func (w *world) cutOff(h *home, line []string, thousandths int) (about string, err error) {
+	began := time.Now()
+	if err := w.privyseal(h, "state", "show"); err != nil {
+		return "", err
+	}
+	after := 3 * time.Since(began) * time.Duration(thousandths) / 1000
+	if err := w.privyseal(h, line...); err != nil || w.last.status != statusAct {
+		return "", err
+	}
+	about = w.last.output
+	args := append(slices.Clone(line), "--yes", "--export-unused", "--home", h.dir)
+	cmd := exec.Command(program, args...)
+	cmd.Dir, cmd.Env = w.dir, w.environ(h.name[0])
+	var output bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &output, &output
+	if err := cmd.Start(); err != nil {
+		return "", err
+	}
+	timer := time.AfterFunc(after, func() { cmd.Process.Signal(syscall.SIGKILL) })
+	err = cmd.Wait()
+	timer.Stop()
+	return about + output.String(), w.ended(args, cmd, err, output.String())
+}
+
+// The key in etcd, as root of the cluster sees it.
+
+// keep remembers what is there, under a name; back puts it there again, as somebody does who
+// has a dump of the values.
+func keep(w *world, args []string) error {
+	return w.value(func(ctx context.Context, c *etcd.Conn, key string, now etcd.Range) error {
+		if now.Value.Modified != 0 {
+			w.shared.kept[args[0]] = now.Value.Bytes
+		}
+		return nil
+	})
+}
+
+func putBack(w *world, args []string) error {
+	if w.shared == nil || w.shared.kept[args[0]] == nil {
+		return nil
+	}
+	return w.value(func(ctx context.Context, c *etcd.Conn, key string, now etcd.Range) error {
+		if bytes.Equal(now.Value.Bytes, w.shared.kept[args[0]]) {
+			return nil
+		}
+		_, err := c.Txn(ctx, etcd.Txn{Key: key, Old: now.Value.Bytes, Revision: now.Value.Modified, New: w.shared.kept[args[0]]})
+		w.oracle.setBack = true
+		for _, h := range w.homes {
+			h.sound = false
+		}
+		return err
+	})
+}
+
+var etcdKey = regexp.MustCompile(`etcd main, (/\S+)`)
+
+// value reads the value of the story's key, and hands it to do.
+func (w *world) value(do func(ctx context.Context, c *etcd.Conn, key string, now etcd.Range) error) error {
+	if w.shared == nil {
+		return nil
+	}
+	before := w.last
+	defer func() { w.last = before }()
+	for _, name := range w.names {
+		h := w.homes[name]
+		if !h.shares() {
+			continue
+		}
+		if err := w.privyseal(h, "state", "show"); err != nil {
+			return err
+		}
+		found := etcdKey.FindStringSubmatch(w.last.output)
+		if found == nil {
+			continue
+		}
+		return w.shared.asRoot(func(ctx context.Context, c *etcd.Conn) error {
+			now, err := c.Range(ctx, found[1], 0)
+			if err != nil {
+				return err
+			}
+			return do(ctx, c, found[1], now)
+		})
+	}
+	return nil
+}
+
+func (s *shared) asRoot(do func(context.Context, *etcd.Conn) error) error {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	c, err := (&etcd.Dialer{TLS: s.c.Root.Config}).Dial(ctx, s.c.Endpoints()[0])
+	if err != nil {
+		return err
+	}
+	return errors.Join(do(ctx, c), c.Close())
+}
