@@ -111,11 +111,12 @@ race:
 	@echo "== race detector"
 	@$(ETCD) $(OPENBAO) $(DYNAMODB) $(YUBIHSM) PRIVYSEAL_REQUIRE_NODES=1 CGO_ENABLED=1 $(GOFLAGS_TEST) $(GO) test -vet=off -race ./aiakos $$($(GO) list ./internal/... | grep -vxF $(patsubst %,-e privyseal/%,$(SEQUENTIAL) internal/etcd/etcdtest)) ./test/nitro/hostile
 
-# What operators do, in any order: 2,000 random stories, and those that are kept. -count=1:
-# they build the program, of which go test's cache knows nothing.
+# What operators do, in any order: 1,800 random stories of states in files, 30 of hosts that
+# share one in etcd, and those that are kept. -count=1: they build the program, of which go
+# test's cache knows nothing.
 operators:
 	@echo "== operators"
-	@$(GO_TEST) -count=1 -timeout 30m ./test/operator
+	@$(ETCD) $(GO_TEST) -count=1 -timeout 30m ./test/operator
 .PHONY: operators
 
 # The modules of other programs check our bytes, and we theirs. Each is a Go
@@ -131,9 +132,10 @@ nodes:
 # Other signers' own programs sign a real chain, and privyseal takes over: tmkms, built by
 # cargo, and a cluster of Horcrux. tmkms does so on a simulated YubiHSM, too. The tests of
 # the witness, of a YubiHSM and of privyseal inside the node run with every version, those
-# of etcd with its older lines, and those of DynamoDB on moto. It is not part of `make test`,
-# because it needs Rust and builds for minutes; it has to be green before an issue that
-# touches migrate, the wire, etcd, DynamoDB or the witness is called resolved.
+# of etcd with its older lines, and those of DynamoDB on moto; and a thousand random lives of
+# hosts that share a state in etcd. It is not part of `make test`, because it needs Rust and
+# builds for minutes; it has to be green before an issue that touches migrate, the wire, etcd,
+# DynamoDB or the witness is called resolved.
 test-peers:
 	@scripts/setup nodes
 	@scripts/setup peers
@@ -145,6 +147,8 @@ test-peers:
 		line=$${etcd#v} && $(ETCD) PRIVYSEAL_ETCD_LINE=$${line%.*} $(GO) test -count=1 ./internal/etcd/... ./internal/etcdstore; } || exit 1; done
 	@echo "== moto's DynamoDB"
 	@PRIVYSEAL_REQUIRE_MOTO=$$(scripts/setup can-moto 2>/dev/null && echo 1) $(GO) test -count=1 -run TestMoto ./internal/dynamostore
+	@echo "== operators of hosts that share a state, for longer"
+	@$(ETCD) $(GO) test -count=1 -timeout 60m -run TestRandomInEtcd ./test/operator -etcd 1000 -length 25
 	@echo "== tmkms and Horcrux, and privyseal in their place"
 	@cd test/peers && $(GO) vet ./... && $(GO) test -count=1 -timeout 60m ./...
 	@echo "== the witness, a YubiHSM, and privyseal inside the node, with every version; a thousand blocks on several hosts"

@@ -68,7 +68,7 @@ func found(w *world, h *home, args []string) error {
 		return nil
 	}
 	line := append(w.importKey(h), append([]string{"--store", "etcd"}, w.shared.flags()...)...)
-	if err := w.command(h, args[min(len(args), 1):], append(line, beginning(args)...)...); err != nil {
+	if err := w.command(h, nil, append(line, beginning(args)...)...); err != nil {
 		return err
 	}
 	return w.settled(h)
@@ -134,7 +134,7 @@ func moveTo(w *world, h *home, args []string) error {
 
 // movedTo notes that the state of a home went to another store than from.
 func (w *world) movedTo(h *home, from string) {
-	w.last.status = 0
+	w.last.status = 0 // a kill may have come after all was done
 	if from == "etcd" {
 		w.sharers(h, func(o *home) { o.sound = false; w.oracle.ended(o.name) })
 	}

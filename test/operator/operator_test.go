@@ -29,11 +29,11 @@ import (
 )
 
 var (
-	stories = flag.Int("stories", 2000, "how many random stories")
+	stories = flag.Int("stories", 1800, "how many random stories of files")
 	seed    = flag.Uint64("seed", 0, "the first seed; 0 takes the stories that are always the same")
 	all     = flag.Bool("all", false, "go on after a story that fails")
 	length  = flag.Int("length", 14, "steps in a random story")
-	inEtcd  = flag.Int("etcd", 40, "how many random stories of hosts that share a state in etcd")
+	inEtcd  = flag.Int("etcd", 30, "how many random stories of hosts that share a state in etcd")
 )
 
 // program is the privyseal under test; it is built if none is given.
