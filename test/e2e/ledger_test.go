@@ -233,16 +233,22 @@ func body(message []byte) []byte {
 	return inside
 }
 
-// judge fails on two messages at one place, and returns the heights without a precommit. A
-// node that lags behind by an election sees the precommits of others before it comes to its
-// own prevote, and leaves that out.
-func (l *ledger) judge(t *testing.T, first, last int64) (missing []int64) {
+// conflicts fails on two messages at one place.
+func (l *ledger) conflicts(t *testing.T) {
 	t.Helper()
 	l.oracle.mu.Lock()
 	defer l.oracle.mu.Unlock()
 	if len(l.wrong) > 0 {
 		t.Errorf("%q", l.wrong)
 	}
+}
+
+// judge returns the heights without a precommit. A node that lags behind by an election sees
+// the precommits of others before it comes to its own prevote, and leaves that out.
+func (l *ledger) judge(t *testing.T, first, last int64) (missing []int64) {
+	t.Helper()
+	l.oracle.mu.Lock()
+	defer l.oracle.mu.Unlock()
 	steps := map[int64]uint64{}
 	for p := range l.signed {
 		steps[int64(p.height)] |= 1 << p.kind

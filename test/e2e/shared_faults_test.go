@@ -60,6 +60,7 @@ func (h *hosts) suffers(line string) {
 	for range rand.N(4) { // between two blocks, or amid the votes for one
 		h.signsMore(h.ledger.count())
 	}
+	h.signersRun()
 	from := h.height()
 	h.ledger.event(line, from)
 	isDark := false
@@ -126,8 +127,24 @@ func (h *hosts) signsNothing() {
 func (h *hosts) until(what string, is func() bool) {
 	h.t.Helper()
 	for ; !is(); time.Sleep(5 * time.Millisecond) {
+		h.signersRun()
 		if h.ctx.Err() != nil {
 			h.t.Fatalf("it is not true that %s", what)
+		}
+	}
+}
+
+// signersRun checks that the signers run which were not killed: one that a witness alarms ends.
+func (h *hosts) signersRun() {
+	h.t.Helper()
+	for i, s := range h.signers {
+		if hangs, isIll := h.ill.signers[i]; isIll && !hangs {
+			continue
+		}
+		select {
+		case <-s.Done():
+			h.t.Fatalf("signer %d has ended: %v\n%s", i+1, s.Err(), s.Tail(3))
+		default:
 		}
 	}
 }

@@ -35,7 +35,6 @@ func TestSeveralHosts(t *testing.T) {
 	h := newHosts(t, long)
 	check(t, h.nodes[5].WaitHeight(h.ctx, 6))
 	first := h.height()
-	h.ledger.listens.Store(true)
 	h.suffersAll()
 	h.awaitExtensions()
 	last := h.height()
@@ -68,6 +67,7 @@ func newHosts(t *testing.T, long bool) *hosts {
 	t.Helper()
 	h := &hosts{t: t, long: long, ctx: within(t, 10*time.Minute), ill: newIlls(), dir: newDir(t), etcd: etcdtest.Start(t, etcdtest.Options{}),
 		ledger: newLedger()}
+	t.Cleanup(func() { h.ledger.conflicts(t) })
 	nodes, err := rig.InitNetwork(h.ctx, "v0.38.26", filepath.Join(h.dir, "net"), 4, 2)
 	need(t, err)
 	// The first validator, and the two that are none, are the nodes of our key.
@@ -78,6 +78,7 @@ func newHosts(t *testing.T, long bool) *hosts {
 	for i := range 3 {
 		h.addHost(i, sha256.Sum256(seed[:]))
 	}
+	h.ledger.listens.Store(true) // the devices were tried out
 	var text []byte
 	h.key, text = showKey(h.ctx, t, h.signers[0])
 	for i, n := range h.nodes {
@@ -186,16 +187,12 @@ func (h *hosts) judge(first, last int64) {
 	for i, s := range h.signers {
 		h.noAlarm(i, s)
 	}
+	h.signersRun()
 }
 
-// noAlarm checks that a signer runs, and that no witness has alarmed it, at any time.
+// noAlarm checks that no witness has alarmed a signer, at any time.
 func (h *hosts) noAlarm(i int, s *rig.Signer) {
 	h.t.Helper()
-	select {
-	case <-s.Done():
-		h.t.Errorf("signer %d has ended: %v", i+1, s.Err())
-	default:
-	}
 	proofs, err := os.ReadDir(filepath.Join(s.Home, "evidence"))
 	if err == nil && len(proofs) > 0 || err != nil && !errors.Is(err, os.ErrNotExist) {
 		h.t.Errorf("signer %d has %d proofs of another signer: %v", i+1, len(proofs), err)
