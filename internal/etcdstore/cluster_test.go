@@ -113,8 +113,13 @@ func (s *clusterState) restore(w *world, words []string) {
 		}
 		w.c.Restore(w.t, s.snapshot, r)
 	case "copy":
-		s.disks = w.c.Copy(w.t, 0, 1, 2)
+		var list []int
+		for _, name := range rest {
+			list = append(list, member(w, name))
+		}
+		s.disks = w.c.Copy(w.t, list...)
 	case "putback":
+		s.gone = true
 		w.c.PutBack(w.t, s.disks)
 	case "force":
 		i := member(w, rest[0])
@@ -125,6 +130,8 @@ func (s *clusterState) restore(w *world, words []string) {
 	case "remove":
 		s.gone = true
 		w.c.Remove(w.t, member(w, rest[0]))
+	case "elects":
+		w.c.Leader(w.t)
 	case "serves":
 		w.c.Await(w.t, member(w, rest[0]))
 	case "promote":
@@ -208,6 +215,8 @@ func (w *world) endpoints(words []string) (list []string) {
 		switch word {
 		case "balancer":
 			list = append(list, balancer(w.t, w.c.Endpoints(), unlimited))
+		case "foreign":
+			list = append(list, w.foreign().Endpoints()[0])
 		case "torn":
 			list = append(list, balancer(w.t, w.c.Endpoints(), torn))
 		case "spreader":
@@ -224,6 +233,14 @@ func (w *world) endpoints(words []string) (list []string) {
 		}
 	}
 	return list
+}
+
+// foreign is another cluster, whose certificates are of the same authority.
+func (w *world) foreign() *etcdtest.Cluster {
+	if w.other == nil {
+		w.other = etcdtest.Start(w.t, etcdtest.Options{Members: 1, CA: w.c.CA})
+	}
+	return w.other
 }
 
 // shows gives a host another certificate, which counts from its next connection on.

@@ -65,7 +65,7 @@ func New(c Config) *Engine {
 
 // Ready implements [sharedmark.Engine].
 func (e *Engine) Ready(ctx context.Context) (p sharedmark.Position, fresh bool, err error) {
-	if e.conn != nil && e.now().Sub(e.seen) < lookAgain {
+	if since := e.now().Sub(e.seen); e.conn != nil && since >= 0 && since < lookAgain {
 		return p, false, nil
 	}
 	if e.conn == nil {

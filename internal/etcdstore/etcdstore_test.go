@@ -104,12 +104,15 @@ func TestLooksAgain(t *testing.T) {
 	defer e.Close()
 	now := time.Now()
 	e.SetClock(func() time.Time { return now })
-	for _, want := range []bool{true, false, true, false} {
+	for _, step := range []struct {
+		after time.Duration
+		fresh bool
+	}{{0, true}, {20 * time.Second, false}, {20 * time.Second, true}, {20 * time.Second, false}, {-24 * time.Hour, true}} {
+		now = now.Add(step.after)
 		p, fresh, err := e.Ready(t.Context())
-		if err != nil || fresh != want || fresh != (len(p.Members) == 3) {
-			t.Fatalf("%v after the start: %v, fresh %v, %v", now, p, fresh, err)
+		if err != nil || fresh != step.fresh || fresh != (len(p.Members) == 3) {
+			t.Fatalf("%v after the one before: %v, fresh %v, %v", step.after, p, fresh, err)
 		}
-		now = now.Add(20 * time.Second)
 	}
 	if connections != 1 {
 		t.Errorf("there were %d connections", connections)

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"privyseal/internal/sharedmark"
 	"privyseal/internal/sharedmark/enginetest"
@@ -32,6 +33,7 @@ type player struct {
 	open   *enginetest.Memory // of the signer
 	last   watermark.Saved    // that the signer knows
 	fate   []enginetest.Outcome
+	clock  time.Duration // by how much that of the host is wrong
 }
 
 // world is what a story happens to.
@@ -83,6 +85,7 @@ func at(height string) watermark.Mark {
 func (p *player) load(ctx context.Context) (watermark.Mark, error) {
 	if p.signer == nil {
 		p.signer = sharedmark.New(p.config())
+		p.signer.SetClock(func() time.Time { return time.Now().Round(0).Add(p.clock) }, sharedmark.Pause)
 		p.open = p.engine
 	}
 	var err error
@@ -129,6 +132,8 @@ func (w *world) change(p *player, words []string) bool {
 	switch words[0] {
 	case "stop": // as kill -9 does
 		p.signer = nil
+	case "clock": // steps
+		p.clock, _ = time.ParseDuration(words[1])
 	case "cut":
 		p.open.Cut()
 	case "copies": // the floor of another host

@@ -21,6 +21,7 @@ type Options struct {
 	Members int      // 3, unless said
 	Line    string   // such as "3.6"; unless said that of PRIVYSEAL_ETCD_LINE, or the newest
 	Plain   bool     // neither TLS nor users
+	CA      *CA      // whose certificates all have; unless said one of its own
 	Flags   []string // of each member, beside ours; the last one counts
 	// Certificate changes those of the members before they are signed.
 	Certificate []func(*x509.Certificate)
@@ -72,6 +73,9 @@ func (c *Cluster) found() error {
 	}
 	ports, err := c.ports(2 * c.options.Members)
 	if err == nil {
+		c.CA = c.options.CA
+	}
+	if err == nil && c.CA == nil {
 		c.CA, err = newCA(dir)
 	}
 	if err != nil {

@@ -33,7 +33,7 @@ type member struct {
 
 func (m *member) runs() bool { return m.cmd != nil && !m.paused }
 
-func (m *member) serves() bool { return m.runs() && isClosed(m.ready) }
+func (m *member) serves() bool { return m.runs() && isClosed(m.ready) && !m.hasEnded() }
 
 func (m *member) hasEnded() bool { return isClosed(m.ended) }
 
