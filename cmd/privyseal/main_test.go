@@ -16,6 +16,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -132,10 +133,16 @@ func diskDir(t *testing.T) string {
 	return filestoretest.Folder(t)
 }
 
-// cure [PLACEHOLDER=VALUE…] types the last command that is in backticks in what the
-// last one has printed, its placeholders replaced, as an operator pastes it.
+// cure [with=WORDS] [PLACEHOLDER=VALUE…] types the last command (that has these words) that is
+// in backticks in what the last one has printed, its placeholders replaced, as an operator
+// pastes it.
 func typeCure(ts *testscript.TestScript, neg bool, args []string) {
 	commands := regexp.MustCompile("`([^`]+)`").FindAllStringSubmatch(ts.ReadFile("stdout")+ts.ReadFile("stderr"), -1)
+	if len(args) > 0 && strings.HasPrefix(args[0], "with=") {
+		words := strings.TrimPrefix(args[0], "with=")
+		commands = slices.DeleteFunc(commands, func(c []string) bool { return !strings.Contains(c[1], words) })
+		args = args[1:]
+	}
 	if len(commands) == 0 {
 		ts.Fatalf("nothing to type in what was printed")
 	}

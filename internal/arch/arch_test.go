@@ -143,7 +143,7 @@ var mayImport = map[string]string{
 
 	"internal/ops/nitro/wrapped": "internal/cli internal/config internal/cure internal/key/nitrokms internal/policy internal/pubkey internal/regular internal/shell",
 
-	"internal/ops/nitro/inetcd": "internal/hostlink internal/nitrohost internal/policy internal/provider internal/regular internal/sharedmark internal/sharedstate internal/watermark",
+	"internal/ops/nitro/inetcd": "internal/hostlink internal/nitrohost internal/policy internal/provider internal/regular internal/sharedmark internal/sharedstate internal/shell internal/watermark",
 
 	"internal/ops/nitro/image": "internal/awspolicy internal/cli internal/config internal/cure internal/eif internal/key/nitrokms internal/policy internal/pubkey/keytext github.com/spf13/cobra " +
 		"github.com/spf13/pflag",

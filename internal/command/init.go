@@ -9,6 +9,7 @@ import (
 
 	"privyseal/internal/cli"
 	"privyseal/internal/config"
+	"privyseal/internal/cure"
 	"privyseal/internal/home"
 	"privyseal/internal/provider"
 	"privyseal/internal/session"
@@ -117,7 +118,11 @@ func (f *initFlags) check(cmd *cobra.Command, a *provider.House) error {
 	if f.Store != a.Stores[0].Name {
 		e, _ := a.Providers.Of(config.Chain{Provider: f.Provider})
 		if _, makes := e.Holder.(home.StateMaker); makes {
-			return cli.Usagef("--store %s: with provider %s the state begins in store %s", f.Store, f.Provider, a.Stores[0].Name)
+			err := cli.Usagef("--store %s: with provider %s the state begins in store %s", f.Store, f.Provider, a.Stores[0].Name)
+			if _, reaches := e.Holder.(provider.Reacher); reaches {
+				return cure.Add(err, "make the chain without --store; then its state moves: %s", a.Command("state move --to %s", f.Store))
+			}
+			return err
 		}
 	}
 	if f.Join && f.Store == a.Stores[0].Name {

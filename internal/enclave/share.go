@@ -187,7 +187,9 @@ func (s *sharing) adopt(ctx context.Context, after int64) error {
 func (s *sharing) answer(ctx context.Context, out *hostlink.Shared) (*hostlink.Shared, error) {
 	err := s.do(func(c sharedmark.Config) error {
 		info, err := sharedmark.Peek(ctx, c, s.floor.saved.Mark)
-		out.Mark, out.Lineage = info.Saved.Mark.String(), info.Lineage
+		m := info.Saved.Mark
+		out.Mark, out.Lineage = m.String(), info.Lineage
+		out.At = hostlink.Looked{Height: m.Height, Round: m.Round, Step: uint8(m.Step)}
 		return err
 	})
 	if err != nil {

@@ -402,6 +402,7 @@ type Shared struct {
 	Floor   []byte `json:"floor"`             // sealed: what this host keeps from here on
 	State   []byte `json:"state,omitempty"`   // sealed: of ShareExport
 	Mark    string `json:"mark"`              // that is in etcd now
+	At      Looked `json:"at"`                // the same, without sign bytes
 	Lineage string `json:"lineage,omitempty"` // of what is in etcd, in hex
 }
 

@@ -40,6 +40,7 @@ const (
 type Done struct {
 	Floor watermark.Mark  // that this host keeps from here on
 	State watermark.Saved // of ToExport
+	Now   watermark.Mark  // where the mark is, without sign bytes
 }
 
 // Kept returns the state as a store has it.
@@ -134,6 +135,9 @@ func (e Elsewhere) Ask(ctx context.Context) (provider.Info, error) {
 		return info, err
 	}
 	now, err := e.info(watermark.Saved{Mark: done.Floor})
+	if now.Saved.Mark.Less(done.Now) { // others have raised it, above what this host has seen
+		now.Saved.Mark, now.Newest.Mark = done.Now, done.Now
+	}
 	if unjoined {
 		now.Problem = info.Problem
 	}

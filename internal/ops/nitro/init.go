@@ -23,6 +23,7 @@ import (
 	"privyseal/internal/key/nitrokms"
 	"privyseal/internal/key/soft"
 	"privyseal/internal/ops/nitro/image"
+	"privyseal/internal/ops/nitro/inetcd"
 	"privyseal/internal/ops/nitro/seal"
 	"privyseal/internal/ops/nitro/wrapped"
 	"privyseal/internal/provider"
@@ -116,6 +117,9 @@ func (f *Maker) Make(cmd *cobra.Command, a *provider.House, i *home.Order) error
 	}
 	if f.importSealed != "" {
 		fmt.Fprintf(stderr, "the key is still in plain text where it was sealed; once its old signer is off for good, `shred -u` it there. %s is no longer needed\n", f.importSealed)
+	}
+	if e.policy.Etcd.Named() {
+		fmt.Fprintln(stderr, inetcd.ToMove(a, in.Abs("keys/etcd.wrapped"), ch.Name))
 	}
 	in.Next(stderr)
 	return nil

@@ -15,6 +15,7 @@ import (
 	"privyseal/internal/regular"
 	"privyseal/internal/sharedmark"
 	"privyseal/internal/sharedstate"
+	"privyseal/internal/shell"
 	"privyseal/internal/watermark"
 )
 
@@ -64,6 +65,7 @@ func (s Signer) Share(ctx context.Context, do string, state, floor []byte) (done
 	if done.Floor, err = hostlink.HostMark(out.Floor); err != nil {
 		return done, fmt.Errorf("the enclave sent no floor: %w", err)
 	}
+	done.Now = watermark.Mark{Height: out.At.Height, Round: out.At.Round, Step: watermark.Step(out.At.Step)}
 	if do == sharedstate.ToExport {
 		if done.State.Mark, err = hostlink.HostMark(out.State); err != nil {
 			err = fmt.Errorf("the enclave sent no state: %w", err)
@@ -127,6 +129,13 @@ func Misplaced(p *policy.Policy, chainID string, inEtcd bool) (why, cure string)
 		return "the state of chain " + chainID + " is in a database, and the policy of the image names none", "build an image whose policy does: `privyseal nitro image-policy --etcd-ca FILE …`"
 	}
 	return "", ""
+}
+
+// ToMove says how the state of a new chain comes into the etcd that the image's policy names.
+func ToMove(a *provider.House, key, chain string) string {
+	return fmt.Sprintf("the policy of the image has the marks in etcd, and it signs once this one is there: have the CA of etcd's clients sign what %s prints, with NAME the user in etcd, and then move the state: %s",
+		a.Command("nitro etcd-client --user NAME --out %s", shell.Word(key)),
+		a.Command("state move --chain-id %s --to etcd --etcd-endpoints ENDPOINT --etcd-ca-file CA --etcd-certificate-file CERTIFICATE --etcd-key-file %s", shell.Word(chain), shell.Word(key)))
 }
 
 func read(path string) ([]byte, error) {
