@@ -165,16 +165,28 @@ func (e enclave) Share(ctx context.Context, do string, _, floor []byte) (done Do
 	c.Floor = kept
 	switch do {
 	case ToCreate:
-		err = sharedmark.Create(ctx, c, watermark.Saved{})
+		if err = sharedmark.Create(ctx, c, watermark.Saved{}); errors.Is(err, sharedmark.ErrExists) {
+			c.Engine = e.s.Engine()
+			err = sharedmark.Join(ctx, c)
+		}
 	case ToJoin:
 		err = sharedmark.Join(ctx, c)
 	case ToAdopt:
 		err = sharedmark.Adopt(ctx, c)
+	case ToExport:
+		done.State, err = sharedmark.Export(ctx, c)
 	default:
 		height, _ := strconv.ParseInt(do, 10, 64)
 		err = raise(ctx, sharedmark.New(c), height)
 	}
-	return Done{Floor: sealed(kept.saved.Mark)}, err
+	if err != nil {
+		return Done{}, err
+	}
+	c.Engine = e.s.Engine()
+	info, err := sharedmark.Peek(ctx, c, kept.saved.Mark)
+	done.Floor, done.Now = sealed(kept.saved.Mark), info.Saved.Mark
+	done.Now.SignBytes = nil
+	return done, err
 }
 
 func (e enclave) Known(floor watermark.Mark) (watermark.Mark, bool, error) {
