@@ -34,7 +34,7 @@ type Info struct {
 // Peek reads the mark and changes nothing, whoever has it open. known is the mark that the
 // store of this host's floor holds, or the zero mark; c.Floor is not used. What is wrong
 // with what is there stands in Info.Problem; the error, an *[Error], says that there is
-// nothing to be seen.
+// nothing to be seen. With ErrRestored, Newest is what this host knows.
 func Peek(ctx context.Context, c Config, known watermark.Mark) (Info, error) {
 	s := New(c)
 	s.trusts, s.known = true, true
@@ -56,6 +56,10 @@ func (s *Store) peek(ctx context.Context, known watermark.Mark) (info Info, err 
 		info.Floor = hex.EncodeToString(f.writer[:])
 	}
 	r, problem := s.open(at)
+	if at.Value == nil && !f.isEmpty() && !f.pending {
+		next := s.adopted(r, problem)
+		info.Newest, info.Ended = next.saved(), next.exported
+	}
 	if at.Value == nil || r.seq == 0 {
 		return info, cmp.Or(problem, f.fence(s.reached))
 	}

@@ -120,6 +120,7 @@ func (s Shared) Inspect(ctx context.Context) (provider.Info, error) {
 	}
 	info, err := s.peek(ctx, floor.Saved.Mark)
 	if err != nil {
+		info.Ended = info.Ended || floor.Ended
 		return info, err
 	}
 	if missing && errors.Is(info.Problem, provider.ErrUnjoined) {

@@ -50,6 +50,11 @@ func adopt(a *provider.House, cmd *cobra.Command, c *config.Config, ch config.Ch
 	}
 	ctx := cmd.Context()
 	info, err := home.InspectShared(ctx, state)
+	// There is none, and this host knows of one.
+	gone := errors.Is(err, provider.ErrRestored) && info.Shared != nil && info.Shared.Own != ""
+	if gone {
+		info.Problem, err = err, nil
+	}
 	if err != nil {
 		return a.Providers.ExplainState(c, ch, err)
 	}
@@ -71,7 +76,10 @@ func adopt(a *provider.House, cmd *cobra.Command, c *config.Config, ch config.Ch
 	if state.Shared {
 		in.From = state.Where + ", a database that was restored or changed"
 	}
-	if info.Saved.Mark.Less(info.Newest.Mark) {
+	switch {
+	case gone:
+		in.From = "this host: there is no mark in " + state.Where
+	case info.Saved.Mark.Less(info.Newest.Mark):
 		in.From = fmt.Sprintf("this host, which knows a newer mark than %s, which is at %s", state.Where, home.MarkText(a.Providers.Shown(ch, info.Saved.Mark)))
 	}
 	// A copy of a state that never signed is a fresh state; whoever adopts it says so.

@@ -54,7 +54,7 @@ type Other struct {
 func Dynalite(t testing.TB) *Other {
 	t.Helper()
 	folder := find(t, dynalite, "scripts/setup dynamodb", os.Getenv("PRIVYSEAL_REQUIRE_DYNAMODB") == "1")
-	return run(t, exec.Command("node", "-e", runDynalite, filepath.Join(folder, "node_modules", "dynalite")))
+	return run(t, exec.Command(filepath.Join(folder, "node"), "-e", runDynalite, filepath.Join(folder, "node_modules", "dynalite")))
 }
 
 // Moto starts one in Python, where PRIVYSEAL_REQUIRE_MOTO is 1, as in `make test-peers`; else

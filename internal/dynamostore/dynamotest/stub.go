@@ -91,11 +91,12 @@ func (s *Stub) Backup() map[string]Item {
 	return maps.Clone(s.items)
 }
 
-// Restore puts items in the place of those that are there.
+// Restore puts items in the place of those that are there; nil: none.
 func (s *Stub) Restore(items map[string]Item) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.items = maps.Clone(items)
+	s.items = map[string]Item{}
+	maps.Copy(s.items, items)
 }
 
 // Calls returns the operations since the last time, in order.
