@@ -175,6 +175,18 @@ type Reacher interface {
 	Reach(at Place, id watermark.ID, kept Kept) Kept
 }
 
+// Unreached returns an error where signers reach the state of a chain themselves, as a
+// [Reacher] says, and cannot reach this one, which hosts share.
+func (t Table) Unreached(ch config.Chain, kept Kept) error {
+	e, _ := t.Of(ch)
+	_, reaches := e.Holder.(Reacher)
+	_, asked := kept.State.(Asker)
+	if !reaches || !kept.Shared || asked {
+		return nil
+	}
+	return cli.Actf("the state of chain %q cannot be in %s: %s does not reach that; keep it in a file or in etcd", ch.Name, kept.Where, e.Writer)
+}
+
 // ReachedBy returns the stores, with the states of chains whose provider is a [Reacher] as
 // that has them.
 func (s Stores) ReachedBy(t Table) Stores {

@@ -226,7 +226,10 @@ func (m *move) find() (err error) {
 	tables := map[string]map[string]config.Section{}
 	home.AddTables(tables, m.c.Tables)
 	home.AddTables(tables, m.added)
-	if m.target, err = m.Stores.StateIn(tables, m.c.Path, m.to, m.id); err != nil {
+	if m.target, err = m.Stores.StateIn(tables, m.c.Path, m.to, m.id); err == nil {
+		err = m.Providers.Unreached(m.to, m.target)
+	}
+	if err != nil {
 		return err
 	}
 	m.note = movenote.Of(m.id, m.to.Store, m.Stores.Table(m.to.Store), m.to.StoreTable)

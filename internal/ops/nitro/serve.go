@@ -78,6 +78,9 @@ func openNitroChain(ctx context.Context, d *daemon.Daemon, cc config.Chain, m *m
 		return nil, err
 	}
 	state, err := d.Stores.State(d.Config, cc, c.id)
+	if err == nil {
+		err = d.Providers.Unreached(cc, state)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -15,6 +15,8 @@ import (
 	"privyseal/internal/monitor"
 	"privyseal/internal/ops/nitro/nitrotest"
 	"privyseal/internal/ops/nitro/wrapped"
+	"privyseal/internal/provider"
+	"privyseal/internal/sharedstate"
 	"privyseal/internal/watermark"
 )
 
@@ -54,6 +56,23 @@ func TestAHostThatFailsLocksNothing(t *testing.T) {
 	for i, store := range stores {
 		if !store.closed {
 			t.Errorf("the state of chain %d stays locked", i)
+		}
+	}
+}
+
+// An enclave reaches a state that hosts share only where it is asked for it.
+func TestUnreached(t *testing.T) {
+	table, ch := provider.Table{entry()}, config.Chain{Name: "c-1", Provider: providerName}
+	for _, c := range []struct {
+		kept    provider.Kept
+		refused bool
+	}{
+		{provider.Kept{Shared: true, Where: "a table"}, true},
+		{provider.Kept{Where: "a file"}, false},
+		{provider.Kept{Shared: true, State: sharedstate.Elsewhere{}}, false},
+	} {
+		if err := table.Unreached(ch, c.kept); (err != nil) != c.refused {
+			t.Errorf("%+v: %v", c.kept, err)
 		}
 	}
 }
