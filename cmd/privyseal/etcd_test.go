@@ -146,7 +146,7 @@ func host(ts *testscript.TestScript, neg bool, args []string) {
 
 // etcd does something to the cluster: snapshot NAME, restore NAME, kill N, start N, plain
 // VARIABLE (starts one of one member, without TLS), put FILE-WITH-KEY VALUE, copy
-// FILE-WITH-KEY KEY, certify REQUEST FILE, ctl ARGUMENT…, cure WORD=VALUE… (types the commands
+// FILE-WITH-KEY KEY, del FILE-WITH-KEY, damage FILE-WITH-KEY, clone FLOOR FLOOR, certify REQUEST FILE, ctl ARGUMENT…, cure WORD=VALUE… (types the commands
 // of etcdctl that were printed last, as root, with words in their place), fill [N] (with so
 // many values, or until it is full), learner N, renew N, server KIND VARIABLE
 // (etcdservers_test.go).
@@ -177,6 +177,12 @@ func (w *etcdWorld) etcd(ts *testscript.TestScript, neg bool, args []string) {
 			to = strings.TrimSpace(string(text))
 		}
 		w.copy(ts, strings.TrimSpace(ts.ReadFile(args[1])), to)
+	case "clone":
+		w.clone(ts, args[1], args[2])
+	case "damage": // the key is in a file
+		w.damage(ts, strings.TrimSpace(ts.ReadFile(args[1])))
+	case "del": // the key is in a file
+		w.c.Ctl(w.t, "del", strings.TrimSpace(ts.ReadFile(args[1])))
 	case "put": // the key is in a file
 		w.c.Ctl(w.t, "put", strings.TrimSpace(ts.ReadFile(args[1])), args[2])
 	case "cure":

@@ -8,12 +8,14 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"privyseal/internal/etcd"
 	"privyseal/internal/etcd/etcdtest"
+	"privyseal/internal/filestore"
 )
 
 // server starts what somebody takes for a member by mistake, and sets a variable to its
@@ -90,6 +92,27 @@ func forward(l net.Listener, to string) {
 		go func() { io.Copy(member, client); member.Close() }()
 		go func() { io.Copy(client, member); client.Close() }()
 	}
+}
+
+// clone makes the floor of another host that of one, as the clone of a machine has it.
+func (w *etcdWorld) clone(ts *testscript.TestScript, from, to string) {
+	info, err := filestore.Inspect(filestore.Config{Path: ts.MkAbs(from)})
+	ts.Check(err)
+	ts.Check(filestore.Create(filestore.Config{Path: ts.MkAbs(to), ID: info.ID, Host: []string{ts.Getenv("PRIVYSEAL_RUN")}}, info.Saved))
+}
+
+// damage changes a byte of the value of a key.
+func (w *etcdWorld) damage(ts *testscript.TestScript, key string) {
+	d := etcd.Dialer{TLS: w.c.Root.Config}
+	conn, err := d.Dial(w.t.Context(), w.c.Endpoints()[0])
+	ts.Check(err)
+	defer conn.Close()
+	r, err := conn.Range(w.t.Context(), key, 0)
+	ts.Check(err)
+	wrong := slices.Clone(r.Value.Bytes)
+	wrong[len(wrong)-1] ^= 1
+	_, err = conn.Txn(w.t.Context(), etcd.Txn{Key: key, Old: r.Value.Bytes, Revision: r.Value.Modified, New: wrong})
+	ts.Check(err)
 }
 
 // copy puts the value of one key there as that of another.

@@ -70,16 +70,18 @@ func (p place) next(err error) string {
 	}
 	again := fmt.Sprintf("`mv %s %s`, and then %s", shell.Word(p.floor), shell.Word(p.floor+".old"), command("join"))
 	own := "if no copy of this folder signs, and nothing was signed since this one was made: " + command("adopt")
+	adopt := "see with " + command("show") + " on each host what it has seen, and then run, first on the host that has seen most and after it on each other one, " + command("adopt")
 	for _, c := range []struct {
 		is   error
 		cure string
 	}{
+		{sharedmark.ErrDamaged, "find out what wrote there; then end every signer of this key, delete it from the database, " + adopt},
 		{sharedmark.ErrMissing, "run " + command("init", "--fresh-state") + " if this key has never signed for this chain, " + command("import", "FILE") + " if its state was exported elsewhere, or else " +
 			command("init", "--after-height", "H") + " with a height H well above everything that the chain has reached"},
 		{sharedmark.ErrUnjoined, "share it with the signers that have it: " + command("join")},
 		{sharedmark.ErrExists, "look at it with " + command("show") + "; another host shares it with " + command("join") + ", or with --join-state as its chain is made"},
 		{sharedmark.ErrForeign, "give it a prefix of its own in the config, or correct chain id and key; nothing that another program wrote is overwritten"},
-		{sharedmark.ErrRestored, "if this is the database to go on with: end every signer of this key, see with " + command("show") + " on each host what it has seen, and then run, first on the host that has seen most and after it on each other one, " + command("adopt")},
+		{sharedmark.ErrRestored, "if this is the database to go on with: end every signer of this key, " + adopt},
 		{sharedmark.ErrExported, "bring it back with " + command("import", "FILE") + " from the host that has it now, or follow it to the store that it was moved to"},
 		{sharedmark.ErrTwin, "end one of the two signers for good; if both are to go on, run on the host that is a copy of the other, while its signer is stopped: " + again},
 		{filestore.ErrLocked, "stop the `privyseal start` that has it open, or wait for it with `privyseal start --standby`"},
