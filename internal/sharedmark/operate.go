@@ -76,6 +76,9 @@ func (s *Store) peek(ctx context.Context, known watermark.Mark) (info Info, err 
 
 // judge returns why Load would refuse r.
 func (s *Store) judge(r *record, at At) error {
+	if s.floor.isEmpty() && r.exported {
+		return refuse(ErrExported, "it was at %v", r.mark)
+	}
 	if s.floor.isEmpty() {
 		return refuse(ErrUnjoined, "it is at %v", r.mark)
 	}
@@ -188,7 +191,7 @@ func Export(ctx context.Context, c Config) (watermark.Saved, error) {
 
 // Raise moves the mark up to one from elsewhere, written at to.Time (the zero time is now;
 // the version is ignored). It never lowers: ErrBelow. It brings an exported one back to
-// life, with a mark at or above it.
+// life, with a mark at or above it, also for a host that has not joined: it does so with that.
 //
 // Two marks of the same height, round and step with different sign bytes become one
 // without any, so that neither is signed again.
@@ -196,6 +199,9 @@ func Raise(ctx context.Context, c Config, to watermark.Saved) error {
 	s := New(c)
 	if to.Time.IsZero() {
 		to.Time = s.now()
+	}
+	if err := s.joinEnded(ctx, to.Mark); err != nil {
+		return explain("raise", err)
 	}
 	return explain("raise", s.change(ctx, func(r *record) (bool, error) {
 		switch {
@@ -209,6 +215,28 @@ func Raise(ctx context.Context, c Config, to watermark.Saved) error {
 		r.mark, r.exported = joined(to.Mark, r.mark), false
 		return true, nil
 	}))
+}
+
+// joinEnded makes the floor of a host that has none out of an exported mark, which one at to
+// or above it may bring back to life.
+func (s *Store) joinEnded(ctx context.Context, to watermark.Mark) error {
+	if err := s.openFloor(ctx); err != nil || !s.floor.isEmpty() {
+		return err
+	}
+	s.trusts = true // as who joins
+	at, err := s.read(ctx)
+	if err != nil {
+		return err
+	}
+	r, err := s.open(at)
+	switch {
+	case err != nil || !r.exported:
+		return err // who changes it says that this host has to join
+	case to.Less(r.mark):
+		return refuse(ErrBelow, "%v, the mark is at %v", to, r.mark)
+	}
+	s.found()
+	return s.settle(ctx, r, at)
 }
 
 // change lets f change the record, whatever signers do meanwhile.

@@ -123,7 +123,7 @@ func (s Shared) Inspect(ctx context.Context) (provider.Info, error) {
 		info.Ended = info.Ended || floor.Ended
 		return info, err
 	}
-	if missing && errors.Is(info.Problem, provider.ErrUnjoined) {
+	if missing && (errors.Is(info.Problem, provider.ErrUnjoined) || errors.Is(info.Problem, provider.ErrExported)) {
 		return s.recall(ctx, info)
 	}
 	if !missing && floor.Problem != nil {
@@ -178,7 +178,7 @@ func (s Shared) survey(ctx context.Context) error {
 // seen to have no state.
 func (s Shared) Create(ctx context.Context, first watermark.Saved) error {
 	info, err := s.Inspect(ctx)
-	if err == nil && errors.Is(info.Problem, provider.ErrUnjoined) {
+	if err == nil && info.Shared.Own == "" {
 		return s.place().explain(&sharedmark.Error{Op: "create", Err: sharedmark.ErrExists})
 	}
 	if err != nil && !errors.Is(err, provider.ErrMissing) {
@@ -223,8 +223,14 @@ func (s Shared) change(ctx context.Context, f func(sharedmark.Config) error) err
 	return s.place().explain(f(c))
 }
 
-// Raise implements [provider.State].
+// Raise implements [provider.State]. What another host has exported is brought back to life
+// also here, where nobody has joined it.
 func (s Shared) Raise(ctx context.Context, to watermark.Saved) error {
+	if info, err := s.Inspect(ctx); err == nil && info.Shared.Own == "" && errors.Is(info.Problem, provider.ErrExported) && !to.Mark.Less(info.Saved.Mark) {
+		if err := s.makeFloor(); err != nil {
+			return err
+		}
+	}
 	return s.change(ctx, func(c sharedmark.Config) error { return sharedmark.Raise(ctx, c, to) })
 }
 

@@ -261,3 +261,22 @@ func (h *host) writer() string {
 	}
 	return hex.EncodeToString(floor.SignBytes[2:10])
 }
+
+// What one host has exported lives again on another one that has never joined, at or above it.
+func TestEndedElsewhere(t *testing.T) {
+	db := enginetest.NewDatabase()
+	a, b := newHost(t, db, false), newHost(t, db, false)
+	a.must(a.state().Create(t.Context(), watermark.Saved{}))
+	a.raises(5)
+	_, err := a.shared().Export(t.Context())
+	a.must(err)
+	_, err = b.problem()
+	b.refused(provider.ErrExported, err)
+	b.refused(provider.ErrExported, b.state().Join(t.Context()))
+	b.refused(provider.ErrExists, b.state().Create(t.Context(), watermark.Saved{}))
+	b.refused(provider.ErrUnjoined, b.state().Raise(t.Context(), watermark.Saved{Mark: watermark.Mark{Height: 4}}))
+	b.must(b.state().Raise(t.Context(), watermark.Saved{Mark: watermark.Mark{Height: 6}}))
+	if info, err := b.problem(); err != nil || info.Saved.Mark.Height != 6 {
+		t.Errorf("it is at %v: %v", info.Saved.Mark, err)
+	}
+}

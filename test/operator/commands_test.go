@@ -221,6 +221,11 @@ func obey(w *world, args []string) error {
 		return err
 	}
 	line := found[n%len(found)][1]
+	return typePrinted(w, line)
+}
+
+// typePrinted types one printed command.
+func typePrinted(w *world, line string) error {
 	h := w.named(line)
 	if h == nil || strings.Contains(line, "--help") {
 		return nil
@@ -231,9 +236,12 @@ func obey(w *world, args []string) error {
 	line = strings.ReplaceAll(line, "--after-height H", fmt.Sprintf("--after-height %d", w.oracle.top().height+10))
 	line = strings.ReplaceAll(line, "--initial-height H", fmt.Sprintf("--initial-height %d", w.oracle.top().height+1))
 	line = strings.ReplaceAll(line, " FILE", " "+w.lastExport)
-	about := w.lastSaid
+	about, from := w.lastSaid, h.store()
 	if err := w.run(h.name[0], "sh", "-c", line); err != nil {
 		return err
+	}
+	if from != h.store() {
+		w.movedTo(h, from)
 	}
 	given := strings.Contains(line, "--yes") || strings.Contains(line, "--after-height") || strings.Contains(line, "--fresh-state")
 	if !bringsToLife.MatchString(line) {
@@ -250,7 +258,7 @@ func obey(w *world, args []string) error {
 // named returns the home that a command line names, nil if it names none.
 func (w *world) named(line string) *home {
 	for _, h := range w.homes {
-		if strings.Contains(line+" ", h.dir+" ") {
+		if strings.Contains(line+" ", h.dir+" ") || strings.Contains(line, h.dir+"/state/") {
 			return h
 		}
 	}

@@ -124,6 +124,7 @@ func moveTo(w *world, h *home, args []string) error {
 	}
 	if h.store() == args[0] && from != args[0] {
 		w.movedTo(h, from)
+		w.last.status = 0 // a kill may have come after all was done
 		return w.alive(h, true, about+w.last.output)
 	}
 	if sound && from != args[0] {
@@ -134,7 +135,6 @@ func moveTo(w *world, h *home, args []string) error {
 
 // movedTo notes that the state of a home went to another store than from.
 func (w *world) movedTo(h *home, from string) {
-	w.last.status = 0 // a kill may have come after all was done
 	if from == "etcd" {
 		w.sharers(h, func(o *home) { o.sound = false; w.oracle.ended(o.name) })
 	}
@@ -236,4 +236,67 @@ func (s *shared) asRoot(do func(context.Context, *etcd.Conn) error) error {
 		return err
 	}
 	return errors.Join(do(ctx, c), c.Close())
+}
+
+// printed are the commands of a shell that a text has in it.
+var printed = regexp.MustCompile("`((?:privyseal|mv) [^`]*)`")
+
+// wayOn types what is printed, true words with it, until the home signs: whatever was done,
+// there is a way on.
+func wayOn(w *world, h *home, _ []string) error {
+	if !h.exists() {
+		return nil
+	}
+	for _, other := range w.homes {
+		if err := w.end(other, syscall.SIGTERM); err != nil {
+			return err
+		}
+	}
+	typed := map[string]bool{}
+	var history []string
+	for {
+		if err := w.start(h); err != nil {
+			return err
+		}
+		history = append(history, w.last.output)
+		if w.last.status == 0 {
+			return w.signsOn(h)
+		}
+		for w.last.status != 0 {
+			line := w.untyped(h, typed)
+			if line == "" {
+				return fmt.Errorf("%s: there is no way on:\n%s", h.name, strings.Join(history, "\n"))
+			}
+			typed[line] = true
+			if err := typePrinted(w, line); err != nil {
+				return err
+			}
+			history = append(history, "$ "+line, w.last.output)
+		}
+	}
+}
+
+// untyped returns a command that was printed last, for a home, and was not typed yet.
+func (w *world) untyped(h *home, typed map[string]bool) string {
+	for _, found := range printed.FindAllStringSubmatch(w.last.output, -1) {
+		line := found[1]
+		if !typed[line] && w.named(line) == h && !strings.HasPrefix(line, "privyseal start") && !strings.Contains(line, "--help") &&
+			(w.lastExport != "" || !strings.Contains(line, " FILE")) {
+			return line
+		}
+	}
+	return ""
+}
+
+// signsOn says that a signer that runs signs above all that was signed.
+func (w *world) signsOn(h *home) error {
+	mark, err := w.mark(h)
+	if err != nil {
+		return err
+	}
+	signed, err := w.ask(h, "prevote", max(mark.height, w.oracle.top().height)+1, 0, "on")
+	if err == nil && !signed {
+		err = fmt.Errorf("%s: it starts, it is at %v, and it does not sign the next height:\n%s", h.name, mark, w.last.output)
+	}
+	return err
 }

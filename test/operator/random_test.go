@@ -176,6 +176,9 @@ func first(w *world, r *rand.Rand) []string {
 func last(w *world) (lines []string) {
 	for _, name := range w.names {
 		lines = append(lines, "must "+name, "start "+name, "fork "+name, "kill "+name)
+		if w.shared != nil {
+			lines = append(lines, "wayon "+name)
+		}
 	}
 	return lines
 }

@@ -102,7 +102,8 @@ func copied(w *world, h *home, args []string) error {
 		return nil
 	}
 	to.sound = false
-	if err := w.shell(h.name[0], "cp -a %s %s", h.dir, to.dir); err != nil {
+	// What an init that was refused has left there is in the way.
+	if err := w.shell(h.name[0], "rm -rf %[2]s && cp -a %[1]s %[2]s", h.dir, to.dir); err != nil {
 		return err
 	}
 	return w.addressed(to)
