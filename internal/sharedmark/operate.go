@@ -200,7 +200,7 @@ func Raise(ctx context.Context, c Config, to watermark.Saved) error {
 	if to.Time.IsZero() {
 		to.Time = s.now()
 	}
-	if err := s.joinEnded(ctx, to.Mark); err != nil {
+	if err := s.joinEnded(ctx); err != nil {
 		return explain("raise", err)
 	}
 	return explain("raise", s.change(ctx, func(r *record) (bool, error) {
@@ -217,9 +217,9 @@ func Raise(ctx context.Context, c Config, to watermark.Saved) error {
 	}))
 }
 
-// joinEnded makes the floor of a host that has none out of an exported mark, which one at to
+// joinEnded makes the floor of a host that has none out of an exported mark, which one at
 // or above it may bring back to life.
-func (s *Store) joinEnded(ctx context.Context, to watermark.Mark) error {
+func (s *Store) joinEnded(ctx context.Context) error {
 	if err := s.openFloor(ctx); err != nil || !s.floor.isEmpty() {
 		return err
 	}
@@ -229,11 +229,8 @@ func (s *Store) joinEnded(ctx context.Context, to watermark.Mark) error {
 		return err
 	}
 	r, err := s.open(at)
-	switch {
-	case err != nil || !r.exported:
+	if err != nil || !r.exported {
 		return err // who changes it says that this host has to join
-	case to.Less(r.mark):
-		return refuse(ErrBelow, "%v, the mark is at %v", to, r.mark)
 	}
 	s.found()
 	return s.settle(ctx, r, at)
