@@ -29,11 +29,11 @@ import (
 )
 
 var (
-	stories = flag.Int("stories", 1800, "how many random stories of files")
-	seed    = flag.Uint64("seed", 0, "the first seed; 0 takes the stories that are always the same")
-	all     = flag.Bool("all", false, "go on after a story that fails")
-	length  = flag.Int("length", 14, "steps in a random story")
-	inEtcd  = flag.Int("etcd", 30, "how many random stories of hosts that share a state in etcd")
+	stories     = flag.Int("stories", 1800, "how many random stories of files")
+	seed        = flag.Uint64("seed", 0, "the first seed; 0 takes the stories that are always the same")
+	all         = flag.Bool("all", false, "go on after a story that fails")
+	length      = flag.Int("length", 14, "steps in a random story")
+	etcdStories = flag.Int("etcd", 30, "how many random stories of hosts that share a state in etcd")
 )
 
 // program is the privyseal under test; it is built if none is given.
@@ -81,8 +81,8 @@ func TestRandom(t *testing.T) {
 
 // TestRandomInEtcd tells stories of hosts that share a state.
 func TestRandomInEtcd(t *testing.T) {
-	if *inEtcd > 0 {
-		tellMany(t, *inEtcd, "etcd", etcdtest.Shared(t))
+	if *etcdStories > 0 {
+		tellMany(t, *etcdStories, "etcd", etcdtest.Shared(t))
 	}
 }
 
@@ -185,7 +185,7 @@ func TestStories(t *testing.T) {
 				t.Fatal(err)
 			}
 			var c *etcdtest.Cluster
-			if strings.Contains(string(text), "\nbegin shared") || strings.Contains(string(text), "\nmoveto") {
+			if inEtcdStory.Match(text) {
 				c = etcdtest.Shared(t)
 			}
 			w, err := newWorld(newDir(t), c)
@@ -204,6 +204,9 @@ func TestStories(t *testing.T) {
 		})
 	}
 }
+
+// inEtcdStory finds the steps that need a cluster.
+var inEtcdStory = regexp.MustCompile(`(?m)^(begin shared|moveto|join) `)
 
 // newDir returns a folder on a file system that may hold state; its path is short
 // enough for sockets.
