@@ -262,6 +262,11 @@ func (s Stores) Names() string {
 	return list(names)
 }
 
+// HereOnly reports whether a store is reached from this process alone.
+func (s Stores) HereOnly(name string) bool {
+	return slices.ContainsFunc(s, func(store Store) bool { return store.Name == name && store.Kind.HereOnly })
+}
+
 // Has reports whether there is a store of a name.
 func (s Stores) Has(name string) bool {
 	return slices.ContainsFunc(s, func(store Store) bool { return store.Name == name })
