@@ -22,7 +22,11 @@ const (
 // No signer waits for it, nor the end of the process.
 func (d *Daemon) lookAtClusters(ctx context.Context) {
 	for {
-		d.Monitor.Clusters(d.clusters(ctx, d.looked.Load()))
+		found := d.clusters(ctx, d.looked.Load())
+		if ctx.Err() != nil {
+			return // what the end cut off says nothing of a member
+		}
+		d.Monitor.Clusters(found)
 		select {
 		case <-ctx.Done():
 			return

@@ -54,7 +54,7 @@ func clusterDesc(name, help string, more ...string) *prometheus.Desc {
 var (
 	clusterLooked  = clusterDesc("looked_timestamp_seconds", "Unix time at which this host last asked the members of a database with marks.")
 	clusterVoters  = clusterDesc("voters", "Members that the database has by its own account; absent where nobody said.")
-	clusterAlarms  = clusterDesc("alarms", "Alarms that the database has raised; with one it does not write, and nothing is signed.")
+	clusterAlarms  = clusterDesc("alarms", "Alarms that the database has raised; with one it does not write, and nothing is signed. Absent where nobody said.")
 	clusterExpires = clusterDesc("certificate_expiry_timestamp_seconds", "Unix time at which our certificate for the database ends.")
 
 	memberUp      = clusterDesc("member_up", "1 if a member serves, 0 if it did not answer or is a learner.", "member")
@@ -98,6 +98,8 @@ func (c Cluster) collect(out chan<- prometheus.Metric) {
 	send(clusterLooked, unixSeconds(c.Looked))
 	if c.Voters > 0 {
 		send(clusterVoters, float64(c.Voters))
+	}
+	if c.Alarms != nil {
 		send(clusterAlarms, float64(len(c.Alarms)))
 	}
 	if !c.Expires.IsZero() {

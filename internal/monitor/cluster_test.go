@@ -26,6 +26,8 @@ func TestClusterMetrics(t *testing.T) {
 			{Address: "https://c", Failed: "gone"},
 		}},
 		{Store: "etcd", Name: "enclaves", Looked: at(1000), Problem: "the key is wrapped"},
+		{Store: "etcd", Name: "quiet", Looked: at(1001), Alarms: []string{}},
+		{Store: "etcd", Name: "torn", Looked: at(1002), Voters: 5},
 	})
 	got := map[string]string{}
 	for name, value := range series(t, m) {
@@ -34,6 +36,10 @@ func TestClusterMetrics(t *testing.T) {
 		}
 	}
 	want := map[string]string{
+		`looked_timestamp_seconds{cluster="quiet"}`:                                      "1001",
+		`alarms{cluster="quiet"}`:                                                        "0",
+		`looked_timestamp_seconds{cluster="torn"}`:                                       "1002",
+		`voters{cluster="torn"}`:                                                         "5",
 		`looked_timestamp_seconds{cluster="main"}`:                                       "1000",
 		`voters{cluster="main"}`:                                                         "3",
 		`alarms{cluster="main"}`:                                                         "1",

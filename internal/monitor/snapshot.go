@@ -108,8 +108,8 @@ type Cluster struct {
 	Problem string    `json:"problem,omitempty"` // why nobody was asked
 	// Expires is when our certificate ends.
 	Expires time.Time       `json:"certificate_expires,omitzero"`
-	Voters  int             `json:"voters,omitempty"` // members that it has by its own account
-	Alarms  []string        `json:"alarms,omitempty"`
+	Voters  int             `json:"voters,omitempty"`  // members that it has by its own account
+	Alarms  []string        `json:"alarms,omitempty"`  // nil also where nobody said
 	Members []ClusterMember `json:"members,omitempty"` // those that the config names
 }
 

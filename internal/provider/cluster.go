@@ -12,7 +12,8 @@ type Cluster struct {
 	Expires time.Time
 	// Voters is how many members the database has by its own account, 0 if nobody said.
 	Voters int
-	// Alarms are those that the database has raised, by which it stops to write.
+	// Alarms are those that the database has raised, by which it stops to write; nil if nobody
+	// said whether there are any.
 	Alarms  []string
 	Members []ClusterMember // in the order of the config
 }

@@ -32,7 +32,7 @@ func families() ([]*dto.MetricFamily, error) {
 	for k := privval.KindProposal; k <= privval.KindRawBytes; k++ {
 		c.Note(monitor.Outcome{Node: "node", Kind: k.String()})
 	}
-	m.Clusters([]monitor.Cluster{{Store: "etcd", Name: "main", Looked: time.Unix(1, 0), Expires: time.Unix(1, 0), Voters: 3, Members: []monitor.ClusterMember{
+	m.Clusters([]monitor.Cluster{{Store: "etcd", Name: "main", Looked: time.Unix(1, 0), Expires: time.Unix(1, 0), Voters: 3, Alarms: []string{}, Members: []monitor.ClusterMember{
 		{Address: "https://m", Version: "3", Quota: 1, Expires: time.Unix(1, 0)},
 	}}})
 	m.Enclave("main")

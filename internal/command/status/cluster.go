@@ -16,7 +16,7 @@ const stale = time.Minute
 // clusterRows returns what there is to say of a database with marks.
 func clusterRows(c monitor.Cluster, now time.Time) (rows []pageRow) {
 	if c.Problem != "" {
-		return []pageRow{{label: "members", word: "not seen", text: strings.ReplaceAll(c.Problem, "\n", "; "), tone: screen.Doubt}}
+		return []pageRow{{label: "members", word: "not seen:", text: strings.ReplaceAll(c.Problem, "\n", "; "), tone: screen.Doubt}}
 	}
 	if now.Sub(c.Looked) > stale {
 		rows = append(rows, pageRow{label: "members", word: "last seen", text: Age(c.Looked, now) + " ago", tone: screen.Doubt})

@@ -55,7 +55,8 @@ func (c *cluster) ask(ctx context.Context, endpoint string) (member, error) {
 	return m, nil
 }
 
-// lookPatience bounds a look at one member. One that is slower serves no signer.
+// lookPatience bounds a look at one member, and what one of them is asked of all. Who is
+// slower serves no signer.
 const lookPatience = 2 * time.Second
 
 // look implements Look of [provider.Store].
@@ -71,12 +72,9 @@ func look(ctx context.Context, c *config.Config, name string) provider.Cluster {
 		return seen
 	}
 	if !at.plain() {
-		own, err := at.own()
-		if err != nil {
-			seen.Problem = err.Error()
-			return seen
-		}
-		seen.Expires = own.Leaf.NotAfter
+		if own, err := at.own(); err == nil {
+			seen.Expires = own.Leaf.NotAfter
+		} // else no member is reached, and each says why
 	}
 	at.lookAt(ctx, &seen)
 	return seen
@@ -92,14 +90,9 @@ func (c *cluster) unseen() string {
 
 // lookAt asks all members at the same time, and one of them for the rest.
 func (c *cluster) lookAt(ctx context.Context, seen *provider.Cluster) {
-	ctx, cancel := context.WithTimeoutCause(ctx, lookPatience, fmt.Errorf("no answer within %v", lookPatience))
+	asked, failed := c.askEach(ctx)
+	ctx, cancel := context.WithTimeout(ctx, lookPatience)
 	defer cancel()
-	asked, failed := make([]member, len(c.Endpoints)), make([]error, len(c.Endpoints))
-	var group sync.WaitGroup
-	for i, e := range c.Endpoints {
-		group.Go(func() { asked[i], failed[i] = c.ask(ctx, e) })
-	}
-	group.Wait()
 	for i, m := range asked {
 		if failed[i] == nil {
 			if seen.Voters == 0 {
@@ -109,6 +102,19 @@ func (c *cluster) lookAt(ctx context.Context, seen *provider.Cluster) {
 		}
 		seen.Members = append(seen.Members, m.shown(failed[i]))
 	}
+}
+
+// askEach asks each member. One that hangs takes all of its time, and none of others'.
+func (c *cluster) askEach(ctx context.Context) (asked []member, failed []error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, lookPatience, fmt.Errorf("no answer within %v", lookPatience))
+	defer cancel()
+	asked, failed = make([]member, len(c.Endpoints)), make([]error, len(c.Endpoints))
+	var group sync.WaitGroup
+	for i, e := range c.Endpoints {
+		group.Go(func() { asked[i], failed[i] = c.ask(ctx, e) })
+	}
+	group.Wait()
+	return asked, failed
 }
 
 // shown returns a member as metrics have it. A learner serves nobody.
@@ -132,6 +138,7 @@ func (m *member) tell(ctx context.Context, seen *provider.Cluster) {
 		seen.Voters = voters(list)
 	}
 	if list, err := m.conn.Alarms(ctx); err == nil {
+		seen.Alarms = []string{}
 		for _, a := range list.Alarms {
 			seen.Alarms = append(seen.Alarms, fmt.Sprintf("%s of member %016x", a.Kind, a.Member))
 		}
