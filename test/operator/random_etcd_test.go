@@ -50,6 +50,9 @@ var sharedChoices = []choice{
 	{1, func(w *world, r *rand.Rand) string {
 		return fmt.Sprintf("found %s after %d", pick(r, w.names...), afterHeight(w, r))
 	}},
+	{6, func(w *world, r *rand.Rand) string {
+		return fmt.Sprintf("install %s state %s", pick(r, w.names...), pick(r, "f", "g")) + anyWord(r)
+	}},
 	{1, func(w *world, r *rand.Rand) string { return "out " + anyHome(w, r) }},
 	{1, func(w *world, r *rand.Rand) string { return fmt.Sprintf("node %d z", w.oracle.top().height+1) }},
 	{8, func(w *world, r *rand.Rand) string { return fmt.Sprintf("obey %d", r.IntN(4)) }},
@@ -71,6 +74,6 @@ var sharedChoices = []choice{
 
 // firstShared returns how such a story begins: in etcd, or in a file that moves there.
 func firstShared(r *rand.Rand) []string {
-	begin := pick(r, "begin shared a1", "begin shared a1", "begin imported a1; moveto a1 etcd", fmt.Sprintf("begin migrated a1 %d; start a1; kill a1; moveto a1 etcd", 1+r.IntN(20)))
+	begin := pick(r, "begin shared a1", "begin shared a1", "begin imported a1; start a1; sign a1 1 x; stop a1; save a1 k; moveto a1 etcd", fmt.Sprintf("begin migrated a1 %d; start a1; kill a1; moveto a1 etcd", 1+r.IntN(20)))
 	return append(strings.Split(begin, "; "), "start a1", "join b1", "start b1")
 }
