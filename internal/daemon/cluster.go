@@ -16,6 +16,10 @@ const (
 	lookPeriod = 10 * time.Second
 	// lookPatience bounds one look.
 	lookPatience = 5 * time.Second
+	// checkPeriod is how often the rows of `privyseal check` about databases are looked at. Some
+	// of its questions, as those about rights, are work for all members.
+	checkPeriod   = 10 * time.Minute
+	checkPatience = time.Minute
 )
 
 // lookAtClusters asks the members of all databases with marks how they do, until ctx ends.
@@ -33,6 +37,50 @@ func (d *Daemon) lookAtClusters(ctx context.Context) {
 		case <-time.After(lookPeriod):
 		}
 	}
+}
+
+// checkClusters checks the databases with marks now and then, as `privyseal check` does, until
+// ctx ends.
+func (d *Daemon) checkClusters(ctx context.Context) {
+	for {
+		found := d.findings(ctx, d.looked.Load())
+		if ended := ctx.Err(); ended == nil { // what the end cuts off is no finding
+			d.Monitor.Findings(found)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(checkPeriod):
+		}
+	}
+}
+
+// findings checks once the databases of those stores that a chain of a config names.
+func (d *Daemon) findings(ctx context.Context, c *config.Config) (all []monitor.Findings) {
+	ctx, cancel := context.WithTimeout(ctx, checkPatience)
+	defer cancel()
+	for _, s := range d.Stores {
+		named := func(ch config.Chain) bool { return ch.Store == s.Name }
+		if s.Check == nil || !slices.ContainsFunc(c.Chains, named) {
+			continue
+		}
+		r := &provider.Report{Config: c}
+		s.Check(ctx, r)
+		for name := range c.Tables[s.Kind.Table] {
+			one := monitor.Findings{Store: s.Name, Name: name}
+			for _, row := range r.Rows {
+				switch {
+				case row.Check != s.Name+" "+name:
+				case row.Verdict == provider.Bad:
+					one.Failed++
+				case row.Verdict == provider.Unsure:
+					one.Doubtful++
+				}
+			}
+			all = append(all, one)
+		}
+	}
+	return all
 }
 
 // clusters looks once at each database in which a chain of a config has its mark.

@@ -17,6 +17,7 @@ func (d *Daemon) serve(ctx context.Context, hangup <-chan os.Signal) error {
 	}
 	d.looked.Store(d.Config)
 	go d.lookAtClusters(ctx)
+	go d.checkClusters(ctx)
 	tended := make(chan struct{})
 	go func() { defer close(tended); d.tend(ctx, hangup) }()
 	err := errors.Join(d.runServices(ctx), ended(ctx))

@@ -101,6 +101,7 @@ func served(t *testing.T) map[string][]string {
 	})
 	c.Devices(func() []Device { return []Device{{Address: "usb://1", LogSize: 62, Audited: true}} })
 	m.Clusters([]Cluster{{Store: "etcd", Name: "main", Looked: time.Unix(1, 0), Expires: time.Unix(1, 0), Voters: 3, Alarms: []string{}, Members: []ClusterMember{{Address: "https://m", Version: "3", Quota: 1, Expires: time.Unix(1, 0)}}}})
+	m.Findings([]Findings{{Store: "etcd", Name: "main"}})
 	c.Observe(signedEvent(7))
 	families, err := m.Gather()
 	if err != nil {

@@ -47,6 +47,21 @@ func (m *Monitor) sayCluster(old, now Cluster) {
 	}
 }
 
+// Findings sets what a check of the databases has found, and says in the log where it is more
+// than it was.
+func (m *Monitor) Findings(now []Findings) {
+	m.mu.Lock()
+	before := m.findings
+	m.findings = now
+	m.mu.Unlock()
+	for _, f := range now {
+		worse := func(b Findings) bool { return b.Store == f.Store && b.Name == f.Name && b.Failed >= f.Failed }
+		if f.Failed > 0 && !slices.ContainsFunc(before, worse) {
+			m.log.Warn("something is wrong with a database: see `privyseal check`", "database", f.Store+" "+f.Name, "findings", f.Failed)
+		}
+	}
+}
+
 func clusterDesc(name, help string, more ...string) *prometheus.Desc {
 	return prometheus.NewDesc("privyseal_cluster_"+name, help, append([]string{"store", "cluster"}, more...), nil)
 }
@@ -56,6 +71,8 @@ var (
 	clusterVoters  = clusterDesc("voters", "Members that the database has by its own account; absent where nobody said.")
 	clusterAlarms  = clusterDesc("alarms", "Alarms that the database has raised; with one it does not write, and nothing is signed. Absent where nobody said.")
 	clusterExpires = clusterDesc("certificate_expiry_timestamp_seconds", "Unix time at which our certificate for the database ends.")
+
+	clusterFindings = clusterDesc("findings", "Rows of `privyseal check` about the database that fail, or are in doubt, as of the last ten minutes.", "verdict")
 
 	memberUp      = clusterDesc("member_up", "1 if a member serves, 0 if it did not answer or is a learner.", "member")
 	memberLed     = clusterDesc("member_has_leader", "1 if the member knows a leader, 0 if it has lost the majority.", "member")
@@ -72,7 +89,7 @@ type clusterCollector struct{ m *Monitor }
 
 // Describe implements prometheus.Collector.
 func (c clusterCollector) Describe(out chan<- *prometheus.Desc) {
-	for _, desc := range []*prometheus.Desc{clusterLooked, clusterVoters, clusterAlarms, clusterExpires,
+	for _, desc := range []*prometheus.Desc{clusterLooked, clusterVoters, clusterAlarms, clusterExpires, clusterFindings,
 		memberUp, memberLed, memberLeads, memberTook, memberSize, memberQuota, memberExpires, memberInfo} {
 		out <- desc
 	}
@@ -81,8 +98,12 @@ func (c clusterCollector) Describe(out chan<- *prometheus.Desc) {
 // Collect implements prometheus.Collector.
 func (c clusterCollector) Collect(out chan<- prometheus.Metric) {
 	c.m.mu.Lock()
-	clusters := c.m.clusters
+	clusters, findings := c.m.clusters, c.m.findings
 	c.m.mu.Unlock()
+	for _, f := range findings {
+		out <- prometheus.MustNewConstMetric(clusterFindings, prometheus.GaugeValue, float64(f.Failed), f.Store, f.Name, "fail")
+		out <- prometheus.MustNewConstMetric(clusterFindings, prometheus.GaugeValue, float64(f.Doubtful), f.Store, f.Name, "doubt")
+	}
 	for _, one := range clusters {
 		one.collect(out)
 	}

@@ -29,6 +29,7 @@ func TestClusterMetrics(t *testing.T) {
 		{Store: "etcd", Name: "quiet", Looked: at(1001), Alarms: []string{}},
 		{Store: "etcd", Name: "torn", Looked: at(1002), Voters: 5},
 	})
+	m.Findings([]Findings{{Store: "etcd", Name: "main", Failed: 2, Doubtful: 1}})
 	got := map[string]string{}
 	for name, value := range series(t, m) {
 		if _, was := before[name]; !was {
@@ -41,6 +42,8 @@ func TestClusterMetrics(t *testing.T) {
 		`looked_timestamp_seconds{cluster="torn"}`:                                       "1002",
 		`voters{cluster="torn"}`:                                                         "5",
 		`looked_timestamp_seconds{cluster="main"}`:                                       "1000",
+		`findings{cluster="main",verdict="fail"}`:                                        "2",
+		`findings{cluster="main",verdict="doubt"}`:                                       "1",
 		`voters{cluster="main"}`:                                                         "3",
 		`alarms{cluster="main"}`:                                                         "1",
 		`certificate_expiry_timestamp_seconds{cluster="main"}`:                           "2000",
@@ -64,6 +67,7 @@ func TestClusterMetrics(t *testing.T) {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 	m.Clusters(nil)
+	m.Findings(nil)
 	for _, name := range slices.Sorted(maps.Keys(series(t, m))) {
 		if strings.Contains(name, "cluster") {
 			t.Errorf("%s is still there", name)
@@ -82,6 +86,9 @@ func TestClusterIsSaidOnce(t *testing.T) {
 	for _, now := range [][]Cluster{look(""), look("gone"), look("no answer"), look("", "NOSPACE"), look("", "NOSPACE"), unseen, unseen} {
 		m.Clusters(now)
 	}
+	for _, failed := range []int{0, 2, 2, 1, 0} {
+		m.Findings([]Findings{{Store: "etcd", Name: "main", Failed: failed, Doubtful: 1}})
+	}
 	var got []string
 	for line := range strings.Lines(log.String()) {
 		_, text, _ := strings.Cut(strings.TrimSpace(line), " level=")
@@ -92,6 +99,7 @@ func TestClusterIsSaidOnce(t *testing.T) {
 		`ERROR msg="a database with marks has raised an alarm" database="etcd main" alarm=NOSPACE`,
 		`INFO msg="a member of a database serves again" database="etcd main" member=https://a`,
 		`INFO msg="the members of a database are not looked at" database="etcd main" why="the key is wrapped"`,
+		"WARN msg=\"something is wrong with a database: see `privyseal check`\" database=\"etcd main\" findings=2",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)

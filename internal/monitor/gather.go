@@ -81,7 +81,7 @@ func (m *Monitor) readMarks() {
 func (m *Monitor) Snapshot() Snapshot {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	s := Snapshot{Version: m.version, PID: os.Getpid(), Started: m.started, Ready: len(m.chains) > 0, Listeners: slices.Clone(m.listeners), Clusters: m.clusters}
+	s := Snapshot{Version: m.version, PID: os.Getpid(), Started: m.started, Ready: len(m.chains) > 0, Listeners: slices.Clone(m.listeners), Clusters: m.clusters, Findings: m.findings}
 	for _, c := range m.chains {
 		cs := c.snapshot()
 		s.Chains = append(s.Chains, cs)

@@ -42,7 +42,8 @@ type Monitor struct {
 	chains []*Chain // in the order of the config
 
 	listeners []Listener
-	clusters  []Cluster // as they were seen last; the slice never changes
+	clusters  []Cluster  // as they were seen last; the slice never changes
+	findings  []Findings // likewise
 }
 
 // Chain gathers what is reported about one chain.

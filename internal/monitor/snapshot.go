@@ -19,6 +19,8 @@ type Snapshot struct {
 	Listeners []Listener `json:"listeners,omitempty"`
 	// Clusters are the databases in which chains have their marks.
 	Clusters []Cluster `json:"clusters,omitempty"`
+	// Findings are what a check of these has found, some minutes ago at most.
+	Findings []Findings `json:"findings,omitempty"`
 }
 
 // ChainSnapshot is the state of one chain.
@@ -111,6 +113,15 @@ type Cluster struct {
 	Voters  int             `json:"voters,omitempty"`  // members that it has by its own account
 	Alarms  []string        `json:"alarms,omitempty"`  // nil also where nobody said
 	Members []ClusterMember `json:"members,omitempty"` // those that the config names
+}
+
+// Findings counts what `privyseal check` has found to be wrong with a database, and what is
+// in doubt.
+type Findings struct {
+	Store    string `json:"store"`
+	Name     string `json:"name"`
+	Failed   int    `json:"failed"`
+	Doubtful int    `json:"doubtful"`
 }
 
 // ClusterMember is one of them.

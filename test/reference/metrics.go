@@ -35,13 +35,14 @@ func families() ([]*dto.MetricFamily, error) {
 	m.Clusters([]monitor.Cluster{{Store: "etcd", Name: "main", Looked: time.Unix(1, 0), Expires: time.Unix(1, 0), Voters: 3, Alarms: []string{}, Members: []monitor.ClusterMember{
 		{Address: "https://m", Version: "3", Quota: 1, Expires: time.Unix(1, 0)},
 	}}})
+	m.Findings([]monitor.Findings{{Store: "etcd", Name: "main"}})
 	m.Enclave("main")
 	m.LogLost(func() int64 { return 0 })
 	return m.Gather()
 }
 
 // closed are the labels whose values are a list that never changes.
-var closed = []string{"kind", "stage", "state", "listener"}
+var closed = []string{"kind", "stage", "state", "listener", "verdict"}
 
 func metrics() (string, error) {
 	all, err := families()

@@ -33,6 +33,16 @@ func clusterRows(c monitor.Cluster, now time.Time) (rows []pageRow) {
 	return rows
 }
 
+// findingRows returns whether `privyseal check` has more to say of a database.
+func findingRows(c monitor.Cluster, all []monitor.Findings) (rows []pageRow) {
+	for _, f := range all {
+		if f.Store == c.Store && f.Name == c.Name && f.Failed > 0 {
+			rows = append(rows, pageRow{label: "check", word: "failed:", text: "privyseal check has " + cure.Count(f.Failed, "finding"), tone: screen.Alarm})
+		}
+	}
+	return rows
+}
+
 func memberRow(store string, m monitor.ClusterMember) pageRow {
 	if m.Failed != "" {
 		text := strings.ReplaceAll(m.Failed, "\n", "; ")

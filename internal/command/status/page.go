@@ -36,7 +36,7 @@ func page(s screen.Screen, snapshot monitor.Snapshot, now time.Time) string {
 	}
 	for _, c := range snapshot.Clusters {
 		fmt.Fprintf(&b, "\n%s\n", s.Paint(screen.Strong, screen.Printable(c.Store+" "+c.Name)))
-		putRows(s, &b, clusterRows(c, now))
+		putRows(s, &b, append(clusterRows(c, now), findingRows(c, snapshot.Findings)...))
 	}
 	return b.String()
 }

@@ -53,6 +53,7 @@ func aSnapshot() monitor.Snapshot {
 			Name: "quantum-1", ID: "quantum-1", Ready: true, Provider: "soft", Step: "none",
 			PubKey: strings.Repeat("A", 2604), KeyType: "ml_dsa_65", Address: "00112233445566778899AABBCCDDEEFF00112233",
 		}},
+		Findings: []monitor.Findings{{Store: "etcd", Name: "old", Failed: 2, Doubtful: 3}, {Store: "etcd", Name: "main", Doubtful: 1}},
 		Clusters: []monitor.Cluster{
 			{Store: "etcd", Name: "main", Looked: ago(4 * time.Second), Voters: 3, Members: []monitor.ClusterMember{
 				{Address: "https://10.0.0.1:2379", Version: "3.7.3", Led: true, Took: 0.00031, Size: 12 << 20, Quota: 2 << 30},
