@@ -148,7 +148,7 @@ test-peers:
 	@echo "== moto's DynamoDB"
 	@PRIVYSEAL_REQUIRE_MOTO=$$(scripts/setup can-moto 2>/dev/null && echo 1) $(GO) test -count=1 -run TestMoto ./internal/dynamostore
 	@echo "== operators of hosts that share a state, for longer"
-	@$(ETCD) $(GO) test -count=1 -timeout 60m -run TestRandomInEtcd ./test/operator -etcd 1000 -length 25
+	@$(ETCD) $(GO) test -count=1 -timeout 60m -run TestRandomInEtcd ./test/operator -etcd 300 -length 25
 	@echo "== tmkms and Horcrux, and privyseal in their place"
 	@cd test/peers && $(GO) vet ./... && $(GO) test -count=1 -timeout 60m ./...
 	@echo "== the witness, a YubiHSM, and privyseal inside the node, with every version; a thousand blocks on several hosts"

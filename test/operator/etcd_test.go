@@ -99,6 +99,7 @@ func moveTo(w *world, h *home, args []string) error {
 	if !h.exists() || w.shared == nil {
 		return nil
 	}
+	h.before = h.config()
 	from, sound := h.store(), h.sound && h.signer == nil && !w.runsOn(h.name[0])
 	line := []string{"state", "move", "--to", args[0]}
 	if args[0] == "etcd" && !strings.Contains(h.config(), "[etcd.main]") {
@@ -131,6 +132,26 @@ func moveTo(w *world, h *home, args []string) error {
 		return fmt.Errorf("%s: nothing was done to it, and its state does not move to %s:\n%s", h.name, args[0], w.last.output)
 	}
 	return nil
+}
+
+// inEtcd are the lines of a chain whose state is in etcd.
+var inEtcd = regexp.MustCompile(`(?m)^(store|etcd) = .*\n`)
+
+// oldConfig changes the config of a home back by hand, so that its chain names the store that
+// the state had before it moved. The table of the database stays.
+func oldConfig(w *world, h *home, _ []string) error {
+	if !h.exists() || h.before == "" {
+		return nil
+	}
+	config := h.before
+	if h.shares() {
+		config = inEtcd.ReplaceAllString(h.config(), "")
+	}
+	if config == h.config() {
+		return nil
+	}
+	h.sound, w.byHand = false, true
+	return os.WriteFile(filepath.Join(h.dir, "privyseal.toml"), []byte(config), 0o600)
 }
 
 // movedTo notes that the state of a home went to another store than from.
@@ -239,12 +260,12 @@ func (s *shared) asRoot(do func(context.Context, *etcd.Conn) error) error {
 }
 
 // printed are the commands of a shell that a text has in it.
-var printed = regexp.MustCompile("`((?:privyseal|mv) [^`]*)`")
+var printed = regexp.MustCompile("`((?:privyseal|mv|chmod) [^`]*)`")
 
 // wayOn types what is printed, true words with it, until the home signs: whatever was done,
 // there is a way on.
 func wayOn(w *world, h *home, _ []string) error {
-	if !h.exists() {
+	if !h.exists() || w.byHand {
 		return nil
 	}
 	for _, other := range w.homes {
@@ -264,8 +285,8 @@ func wayOn(w *world, h *home, _ []string) error {
 		}
 		for w.last.status != 0 {
 			line := w.untyped(h, typed)
-			if line == "" && strings.Contains(w.last.output, "lives elsewhere") {
-				return nil // the way is there
+			if line == "" && (strings.Contains(w.last.output, "lives elsewhere") || strings.Contains(w.last.output, "there is no [etcd.main]")) {
+				return nil // the way is there, or where the config of after the move is
 			}
 			if line == "" {
 				return fmt.Errorf("%s: there is no way on:\n%s", h.name, strings.Join(history, "\n"))

@@ -69,6 +69,7 @@ type word struct {
 	step   string // the step in which it was given
 	about  string // the copy of the state that it is about
 	boot   int    // how often the host of the denied copy was booted then
+	shared bool   // whether the state of the copy that it is about is in etcd
 	output string // what privyseal printed when it asked for the word and took it
 }
 
@@ -109,7 +110,9 @@ func (o *oracle) answered(copy copyOf, req privval.Request, resp privval.Respons
 
 // released records a signature of a copy of the state.
 func (o *oracle) released(copy copyOf, at position, content []byte) error {
-	if w, denied := o.denied[copy.name]; denied && (copy.host != w.about[0] || copy.boot != w.boot) {
+	// A host sees by itself that another state of the key signs there, until it is booted; not
+	// if one of the two is in etcd and the other one in a file.
+	if w, denied := o.denied[copy.name]; denied && (copy.host != w.about[0] || copy.boot != w.boot || copy.shared != w.shared) {
 		if err := o.lie(w, fmt.Sprintf("that no other copy signs was false: %s does", copy.name), saysNoOther); err != nil {
 			return err
 		}
@@ -156,7 +159,7 @@ func (o *oracle) gave(w word, mark position, copies []copyOf) error {
 	i := slices.IndexFunc(copies, func(c copyOf) bool { return c.name == w.about })
 	for _, c := range copies {
 		if c.name != w.about && o.live[c.name] && !(c.shared && copies[i].shared) {
-			w.boot = c.boot
+			w.boot, w.shared = c.boot, copies[i].shared
 			o.denied[c.name] = w
 		}
 	}

@@ -51,9 +51,10 @@ var verbs = map[string]func(w *world, args []string) error{
 	"found":  onHome(found),  // fresh | after HEIGHT
 	"join":   onHome(join),   // also with a home that is new
 	"moveto": onHome(moveTo), // etcd | file [N: kill it after N thousandths of its time]
-	"wayon":  onHome(wayOn),  // it signs again, by the commands that are printed
-	"keep":   keep,           // NAME: remember what is in etcd
-	"back":   putBack,        // NAME: and put it there again
+	"config": onHome(oldConfig),
+	"wayon":  onHome(wayOn), // it signs again, by the commands that are printed
+	"keep":   keep,          // NAME: remember what is in etcd
+	"back":   putBack,       // NAME: and put it there again
 
 	// The operator's shell.
 	"save":   onHome(save),   // NAME

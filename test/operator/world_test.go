@@ -26,6 +26,7 @@ const chainID = "chain-1"
 // Two hosts are two folders of host records (PRIVYSEAL_RUN), for that is all that
 // one machine can show of two. A reboot empties such a folder.
 type world struct {
+	byHand bool // somebody has changed a config, and has to change it again to go on
 	dir    string
 	homes  map[string]*home
 	boots  map[byte]int
@@ -58,6 +59,8 @@ type home struct {
 	flips int  // bits that were turned since the last start
 
 	forgotten bool // its host was booted since the last start
+
+	before string // its config, as it was before its state moved; "": it never did
 
 	// sound says that nothing was done to the home that could make a careful signer
 	// refuse: it has to sign.
