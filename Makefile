@@ -132,7 +132,7 @@ nodes:
 # Other signers' own programs sign a real chain, and privyseal takes over: tmkms, built by
 # cargo, and a cluster of Horcrux. tmkms does so on a simulated YubiHSM, too. The tests of
 # the witness, of a YubiHSM and of privyseal inside the node run with every version, those
-# of etcd with its older lines, and those of DynamoDB on moto; and a thousand random lives of
+# of etcd with its older lines, and those of DynamoDB on moto; and a few hundred random lives of
 # hosts that share a state in etcd. It is not part of `make test`, because it needs Rust and
 # builds for minutes; it has to be green before an issue that touches migrate, the wire, etcd,
 # DynamoDB or the witness is called resolved.

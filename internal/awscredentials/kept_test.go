@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -15,18 +16,30 @@ import (
 // role hands out credentials of an hour, numbered.
 type role struct {
 	asked atomic.Int64
-	slow  time.Duration
-	err   error
+
+	mu   sync.Mutex
+	slow time.Duration
+	err  error
+}
+
+// is changes how it answers from now on.
+func (r *role) is(slow time.Duration, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.slow, r.err = slow, err
 }
 
 func (r *role) Credentials(ctx context.Context) (secret.AWS, error) {
 	n := r.asked.Add(1)
+	r.mu.Lock()
+	slow, err := r.slow, r.err
+	r.mu.Unlock()
 	select {
-	case <-time.After(r.slow):
+	case <-time.After(slow):
 	case <-ctx.Done():
 		return secret.AWS{}, ctx.Err()
 	}
-	return secret.AWS{AccessKeyID: fmt.Sprint("AKIA-", n), SessionToken: secret.New(fmt.Sprint(n)), Expires: time.Now().Add(time.Hour)}, r.err
+	return secret.AWS{AccessKeyID: fmt.Sprint("AKIA-", n), SessionToken: secret.New(fmt.Sprint(n)), Expires: time.Now().Add(time.Hour)}, err
 }
 
 func TestKept(t *testing.T) {
@@ -56,23 +69,24 @@ func TestKept(t *testing.T) {
 
 		// Slept through the end, as a machine does that is suspended: the old ones are not used.
 		at(5*time.Hour, time.Second, "AKIA-4")
-		r.err = errors.New("no role any more")
+		gone := errors.New("no role any more")
+		r.is(time.Second, gone)
 		at(5*time.Hour+56*time.Minute, 0, "AKIA-4")
 		at(5*time.Hour+59*time.Minute, 0, "AKIA-4")
 		time.Sleep(time.Hour)
-		if c, err := k.Credentials(t.Context()); !errors.Is(err, r.err) || c.AccessKeyID == "AKIA-4" {
+		if c, err := k.Credentials(t.Context()); !errors.Is(err, gone) || c.AccessKeyID == "AKIA-4" {
 			t.Errorf("after their end: %+v, %v", c, err)
 		}
 
 		// A source that hangs is waited for as long as a call has time, and given up.
-		r.err, r.slow = nil, time.Hour
+		r.is(time.Hour, nil)
 		ctx, cancel := context.WithTimeout(t.Context(), 400*time.Millisecond)
 		defer cancel()
 		if _, err := k.Credentials(ctx); !errors.Is(err, context.DeadlineExceeded) {
 			t.Error(err)
 		}
 		time.Sleep(lookTimeout)
-		r.slow = 0
+		r.is(0, nil)
 		if _, err := k.Credentials(t.Context()); err != nil {
 			t.Error(err)
 		}
