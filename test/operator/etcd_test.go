@@ -306,10 +306,11 @@ func wayOn(w *world, h *home, _ []string) error {
 
 // untyped returns a command that was printed last, for a home, and was not typed yet.
 func (w *world) untyped(h *home, typed map[string]bool) string {
+	_, noExport := os.Stat(w.lastExport)
 	for _, found := range printed.FindAllStringSubmatch(w.last.output, -1) {
 		line := found[1]
 		if !typed[line] && w.named(line) == h && !strings.HasPrefix(line, "privyseal start") && !strings.Contains(line, "--help") &&
-			(w.lastExport != "" || !strings.Contains(line, " FILE")) {
+			(noExport == nil || !strings.Contains(line, " FILE")) {
 			return line
 		}
 	}
