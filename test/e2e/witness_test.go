@@ -265,7 +265,7 @@ func (n *witnessed) alarm() {
 		first--
 	}
 	n.t.Logf("the first commit with the second signer is that of %d, it was proved at %d, and the chain was at %d", first, at, tip)
-	if at <= h+10 { // how soon after the first commit depends on the machine
+	if at <= h+10 || at-first > 2 {
 		n.t.Errorf("proved at %d; the second signer signs from %d on, and is in the commit of %d", at, h+11, first)
 	}
 	// For good: a restart does not forget it.

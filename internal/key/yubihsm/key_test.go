@@ -194,12 +194,22 @@ func TestBackAtOnce(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, 1, patient)
-			away.goes(w.dev[0])
-			for range maxAbandoned + 1 {
-				w.fails("it is away")
+			goesAndComes := func() {
+				for range maxAbandoned + 1 {
+					w.fails("it is away")
+				}
+				away.comes(w.dev[0])
+				w.signs("it is back")
+				away.goes(w.dev[0])
 			}
-			away.comes(w.dev[0])
-			w.signs("it is back")
+			away.goes(w.dev[0])
+			w.fails("with the session that was open")
+			w.halfMinute()
+			// Whoever looks for it without a session leaves none there: it may go as often as if
+			// nobody had. Each time costs the session that was open then.
+			for range maxAbandoned {
+				goesAndComes()
+			}
 		})
 	}
 }
