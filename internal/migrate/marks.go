@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"math"
 	"strconv"
+	"unicode/utf8"
 
 	"privyseal/internal/privval"
 	"privyseal/internal/pubkey"
@@ -324,11 +325,12 @@ func parseCombined(c *Chain, data []byte) (watermark.Mark, error) {
 }
 
 // KeyFileMark returns what a key file itself says of what its key has signed: the
-// old priv_validator.json does, other key files do not and give the zero mark.
+// old priv_validator.json does, other key files do not and give the zero mark. So does
+// what is no text: a ciphertext may begin with any byte.
 func KeyFileMark(data []byte) (watermark.Mark, error) {
 	var fields map[string]json.RawMessage
 	text := bytes.TrimSpace(data)
-	if len(text) == 0 || text[0] != '{' {
+	if len(text) == 0 || text[0] != '{' || !utf8.Valid(text) {
 		return watermark.Mark{}, nil
 	}
 	if err := strictjson.Unmarshal(text, &fields); err != nil {

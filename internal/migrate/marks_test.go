@@ -136,6 +136,7 @@ func TestKeyFileMark(t *testing.T) {
 		`{"address":"","last_height":0,"last_round":0,"last_step":0,"priv_key":{}}`:          0,
 		`{"priv_key":{}}`: 0, "nWGxne/9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A=": 0, "": 0,
 		`{"last_height":"5","last_height":"0"}`: -1, `{"last_height":"x"}`: -1, `{"last_height":"5"}`: -1, `{"`: -1,
+		"{\xff": 0, "\n{\x00\x85\xb6": 0, // a ciphertext that begins like JSON
 	} {
 		m, err := KeyFileMark([]byte(text))
 		if (err != nil) != (want < 0) || err == nil && m.Height != want {
