@@ -54,11 +54,12 @@ func (w *dynamoWorld) setup(env *testscript.Env) error {
 }
 
 // dynamodb does something to the table: describe FIELD JSON, fail OPERATION STATUS CODE (the
-// next call of it, which is not executed), lose OPERATION (its answer, once it was executed),
-// backup NAME, restore NAME.
+// next call of it, which is not executed), answer OPERATION STATUS BODY (likewise), deny
+// OPERATION… (from now on these, and no others), lose OPERATION (its answer, once it was
+// executed), backup NAME, restore NAME.
 func (w *dynamoWorld) dynamodb(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
-		ts.Fatalf("usage: dynamodb describe|fail|lose|backup|restore …")
+		ts.Fatalf("usage: dynamodb describe|fail|answer|deny|lose|backup|restore …")
 	}
 	switch args[0] {
 	case "describe":
@@ -71,6 +72,12 @@ func (w *dynamoWorld) dynamodb(ts *testscript.TestScript, neg bool, args []strin
 		body, err := json.Marshal(map[string]string{"__type": args[3], "message": "as the script says"})
 		ts.Check(err)
 		w.stub.Fail(dynamotest.Fault{Op: args[1], Status: status, Body: string(body)})
+	case "answer":
+		status, err := strconv.Atoi(args[2])
+		ts.Check(err)
+		w.stub.Fail(dynamotest.Fault{Op: args[1], Status: status, Body: args[3]})
+	case "deny":
+		w.stub.Deny(args[1:]...)
 	case "lose":
 		w.stub.Fail(dynamotest.Fault{Op: args[1], Executed: true})
 	case "backup":

@@ -38,6 +38,7 @@ func onOther(t *testing.T, o *dynamotest.Other) {
 	})
 	t.Run("answers are lost", func(t *testing.T) { answersAreLost(t, o, fresh(t)) })
 	t.Run("refusals", func(t *testing.T) { refusals(t, o, fresh(t)) })
+	t.Run("looks", func(t *testing.T) { looks(t, fresh(t)) })
 	t.Run("another table", func(t *testing.T) { anotherTable(t, o, fresh(t)) })
 }
 

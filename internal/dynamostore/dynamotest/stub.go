@@ -12,6 +12,7 @@ import (
 	"maps"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -43,6 +44,7 @@ type Stub struct {
 	table  map[string]any // what DescribeTable says
 	items  map[string]Item
 	faults []Fault
+	denied []string // operations
 	calls  []string
 }
 
@@ -72,6 +74,13 @@ func (s *Stub) Fail(list ...Fault) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.faults = append(s.faults, list...)
+}
+
+// Deny has AWS allow no operation of these from now on, and all others.
+func (s *Stub) Deny(operations ...string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.denied = operations
 }
 
 // Describe changes what DescribeTable says. A nil value takes a field out.
@@ -153,6 +162,9 @@ func (s *Stub) begin(op string) *Fault {
 			s.faults = append(s.faults[:i:i], s.faults[i+1:]...)
 			return &f
 		}
+	}
+	if slices.Contains(s.denied, op) {
+		return &Fault{Status: http.StatusBadRequest, Body: `{"__type":"com.amazon.coral.service#AccessDeniedException","message":"not authorized to perform: dynamodb:` + op + `"}`}
 	}
 	return nil
 }

@@ -48,6 +48,22 @@ func (c checked) all(ctx context.Context) {
 		c.add(provider.Bad, "", "%v", c.explain(err))
 		return
 	}
+	for _, denied := range seen.Denied {
+		c.add(provider.Bad, fmt.Sprintf("the role of this host needs dynamodb:%s for this table: %s has the policy", denied.Op, page), "%v", denied)
+	}
+	if len(seen.Denied) == 0 {
+		c.answers(seen)
+	}
+	if c.TableID == "" && seen.ID != "" {
+		c.add(provider.Unsure, fmt.Sprintf("add table_id = %q to the config", seen.ID), "the config does not say which table of this name it is: a host that joins later could be given a restored one")
+	}
+	if !seen.Protected && seen.ID != "" {
+		c.add(provider.Unsure, fmt.Sprintf("`aws dynamodb update-table --region %s --table-name %s --deletion-protection-enabled`", c.Region, c.Table), "the table can be deleted by one wrong command; every signer would end")
+	}
+}
+
+// answers adds a row about a table that this role may read and write.
+func (c checked) answers(seen dynamostore.Seen) {
 	took := seen.Took.Round(100 * time.Microsecond)
 	switch {
 	case seen.Took > c.Try.Duration:
@@ -55,12 +71,6 @@ func (c checked) all(ctx context.Context) {
 	case seen.Took > slowTrip:
 		c.add(provider.Unsure, "", "table %s of %s answers in %v; a region nearby is faster", c.Table, c.Region, took)
 	default:
-		c.add(provider.Good, "", "table %s of %s answers in %v", c.Table, c.Region, took)
-	}
-	if c.TableID == "" {
-		c.add(provider.Unsure, fmt.Sprintf("add table_id = %q to the config", seen.ID), "the config does not say which table of this name it is: a host that joins later could be given a restored one")
-	}
-	if !seen.Protected {
-		c.add(provider.Unsure, fmt.Sprintf("`aws dynamodb update-table --region %s --table-name %s --deletion-protection-enabled`", c.Region, c.Table), "the table can be deleted by one wrong command; every signer would end")
+		c.add(provider.Good, "", "table %s of %s answers in %v, and this role may read and write it", c.Table, c.Region, took)
 	}
 }
