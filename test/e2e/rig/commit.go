@@ -32,23 +32,37 @@ type CommitSignature struct {
 	Signature []byte    `json:"signature"`
 }
 
-// forBlock is the flag of a precommit for the block, not absent and not nil.
-const forBlock = 2
+// Flags of a precommit. There is a third one, of a vote that is absent.
+const (
+	forBlock = 2
+	forNil   = 3
+)
 
 // SignatureOf returns the signature of the validator with that address (upper
-// case hex) and the bytes it has to be over; ok is false if it did not sign.
+// case hex) and the bytes it has to be over; ok is false if it did not sign for
+// the block.
 func (c *Commit) SignatureOf(address string) (signBytes, signature []byte, ok bool) {
+	return c.voteOf(address, forBlock)
+}
+
+// NilOf returns the same of a vote for nil.
+func (c *Commit) NilOf(address string) (signBytes, signature []byte, ok bool) {
+	return c.voteOf(address, forNil)
+}
+
+func (c *Commit) voteOf(address string, flag int) (signBytes, signature []byte, ok bool) {
 	for _, s := range c.Signatures {
-		if s.Flag == forBlock && s.Address.String() == address {
-			return c.signBytes(s.Timestamp), s.Signature, true
+		if s.Flag == flag && s.Address.String() == address {
+			return c.signBytes(flag, s.Timestamp), s.Signature, true
 		}
 	}
 	return nil, nil, false
 }
 
-// signBytes encodes the CanonicalVote of a precommit for the block
-// (proto/tendermint/types/canonical.proto), its length in front.
-func (c *Commit) signBytes(at time.Time) []byte {
+// signBytes encodes the CanonicalVote of a precommit
+// (proto/tendermint/types/canonical.proto), its length in front. One for nil has
+// no block.
+func (c *Commit) signBytes(flag int, at time.Time) []byte {
 	parts := appendBytes(appendVarint(nil, 1, uint64(c.BlockID.Parts.Total)), 2, c.BlockID.Parts.Hash)
 	block := appendBytes(appendBytes(nil, 1, c.BlockID.Hash), 2, parts)
 	stamp := appendVarint(appendVarint(nil, 1, uint64(at.Unix())), 2, uint64(at.Nanosecond()))
@@ -56,7 +70,9 @@ func (c *Commit) signBytes(at time.Time) []byte {
 	vote := appendVarint(nil, 1, 2) // precommit
 	vote = appendFixed(vote, 2, c.Height)
 	vote = appendFixed(vote, 3, int64(c.Round))
-	vote = appendBytes(vote, 4, block)
+	if flag == forBlock {
+		vote = appendBytes(vote, 4, block)
+	}
 	vote = appendBytes(vote, 5, stamp)
 	vote = appendBytes(vote, 6, []byte(c.ChainID))
 	return append(binary.AppendUvarint(nil, uint64(len(vote))), vote...)
