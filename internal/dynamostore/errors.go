@@ -27,7 +27,7 @@ var (
 	ErrTLS         = errors.New("the server that answers is not DynamoDB by its certificate")
 	ErrAnswer      = errors.New("the answer makes no sense")
 	// ErrOtherTable comes without an *[Error].
-	ErrOtherTable = errors.New("it was made again, or restored from a backup, and may be older than what the key has signed")
+	ErrOtherTable = sharedmark.ErrOther
 )
 
 // Error is a call of DynamoDB that failed. It is a [sharedmark.ErrNotSent] if nothing was

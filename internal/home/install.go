@@ -38,6 +38,7 @@ type Installer struct {
 	Undo   Undo
 	tables map[string]map[string]config.Section // that come with the chains
 	kept   []string                             // what was moved aside, see home.NoteName
+	pins   []string                             // what there is to say of databases that are pinned
 }
 
 // NewInstaller looks at what is there.
@@ -342,6 +343,9 @@ func (in *Installer) MakeState(ch config.Chain, public pubkey.Key, saved waterma
 	if err != nil {
 		return err
 	}
+	if err := in.prepare(ch, state); err != nil {
+		return err
+	}
 	free := !slices.ContainsFunc(state.Files, exists)
 	err = state.Create(context.Background(), saved)
 	if err != nil && free {
@@ -354,6 +358,17 @@ func (in *Installer) MakeState(ch config.Chain, public pubkey.Key, saved waterma
 		for _, file := range state.Files {
 			in.Undo.file(file)
 		}
+	}
+	return err
+}
+
+// prepare has a database accept the state of a chain, before it begins there.
+func (in *Installer) prepare(ch config.Chain, state provider.Kept) error {
+	pin, err := Prepare(context.Background(), state)
+	if pin != "" {
+		table := in.House.Stores.Table(ch.Store)
+		_, comes := in.tables[table][ch.StoreTable]
+		in.pins = append(in.pins, PinNote(table, ch, pin, comes))
 	}
 	return err
 }
@@ -498,6 +513,9 @@ func (in *Installer) wrote(w io.Writer) {
 		if info, err := os.Lstat(path); err == nil && info.Mode().IsRegular() {
 			fmt.Fprintf(w, "  %s\n", path)
 		}
+	}
+	for _, pin := range in.pins {
+		fmt.Fprintln(w, pin)
 	}
 	for _, path := range in.kept {
 		fmt.Fprintf(w, "kept %s: an interrupted command created it, and nothing uses it\n", path)

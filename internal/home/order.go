@@ -191,6 +191,9 @@ func (o *Order) join(cmd *cobra.Command, in *Installer, ch *Chain) (watermark.Sa
 	ch.Join = true
 	in.tables = NewTables([]*Chain{ch})
 	state, err := in.House.Stores.StateIn(in.allTables(), in.Abs, ch.Chain, watermark.ID{ChainID: ch.ID, Key: ch.PublicKey().ID()})
+	if err == nil {
+		err = in.prepare(ch.Chain, state)
+	}
 	if err != nil {
 		return watermark.Saved{}, err
 	}

@@ -39,6 +39,25 @@ func InspectShared(ctx context.Context, state provider.Kept) (provider.Info, err
 	return state.Inspect(ctx)
 }
 
+// Prepare has a database accept a state before it begins there, or is joined. pin is the line
+// by which the config says which database that is, "" if it has it, or there is none.
+func Prepare(ctx context.Context, state provider.Kept) (pin string, err error) {
+	if state.Prepare == nil {
+		return "", nil
+	}
+	return state.Prepare(ctx)
+}
+
+// PinNote is what an operator reads of a pin: whether it is in the table of the chain's store
+// already, as in one that comes with the chain.
+func PinNote(table string, ch config.Chain, pin string, written bool) string {
+	at := "[" + table + "." + ch.StoreTable + "]"
+	if written {
+		return "note: " + at + " in the config has " + pin + ": another one of the same name is refused; each other host needs the same line"
+	}
+	return "note: add " + pin + " to " + at + " in the config: then another one of the same name is refused"
+}
+
 // JoinState has this host share a state that came through the gate. It is the live one, so
 // that no witness has to say whether it may be used.
 func JoinState(ctx context.Context, state provider.Kept) error {

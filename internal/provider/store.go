@@ -218,6 +218,11 @@ type Kept struct {
 	// Shared says that signers of other hosts raise the mark too, all at the same time. Else
 	// the state is one signer's.
 	Shared bool
+	// Prepare finds out, before a state begins there, whether this host may do all that a
+	// signer does, and which database it is: this process accepts no other one from then on.
+	// pin is the line by which the config says so too, "" if it has it. nil: there is nothing
+	// to be found out.
+	Prepare func(ctx context.Context) (pin string, err error)
 }
 
 // Store is one store of this build.

@@ -25,6 +25,8 @@ var (
 	ErrNotSent = errors.New("it was not written")
 	// ErrRefused says that every way would give the same answer.
 	ErrRefused = errors.New("it was refused")
+	// ErrOther says that it is another database than the config pins.
+	ErrOther = errors.New("it was made again, or restored from a backup, and may be older than what the key has signed")
 )
 
 var (

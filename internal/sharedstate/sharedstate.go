@@ -33,12 +33,24 @@ type Shared struct {
 	// Survey says why this host should not begin to use the mark, or make it, such as that
 	// another key has one for the chain there. nil: there is nothing to be seen.
 	Survey func(ctx context.Context) error
+	// Prepare is that of a [provider.Kept], which explains its errors.
+	Prepare func(ctx context.Context) (pin string, err error)
 }
 
 // Kept returns the state as a store has it.
 func (s Shared) Kept() provider.Kept {
 	path := s.floorPath()
-	return provider.Kept{State: s, Where: s.Where, Shared: true, Files: []string{path, path + filestore.CompanionSuffix}}
+	kept := provider.Kept{State: s, Where: s.Where, Shared: true, Files: []string{path, path + filestore.CompanionSuffix}}
+	if s.Prepare != nil {
+		kept.Prepare = func(ctx context.Context) (string, error) {
+			pin, err := s.Prepare(ctx)
+			if errors.Is(err, sharedmark.ErrOther) { // nothing of this host is in it, or in the other one
+				return "", &provider.StateError{Reason: provider.ErrRestored, Err: s.place().inWords(err), Cure: "if this is the one that is meant, correct its id"}
+			}
+			return pin, s.place().explain(err)
+		}
+	}
+	return kept
 }
 
 func (s Shared) floorPath() string { return s.At.Path(s.At.Chain.State) + floorSuffix }

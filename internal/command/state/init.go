@@ -79,12 +79,17 @@ func create(a *provider.House, cmd *cobra.Command, c *config.Config, ch config.C
 	if err != nil {
 		return err
 	}
+	pin, err := home.Prepare(cmd.Context(), state)
+	if err != nil {
+		return a.Providers.ExplainState(c, ch, err)
+	}
 	if err := home.Quarantine(path, "the state was made by state init"); err != nil {
 		return err
 	}
 	if err := state.Create(cmd.Context(), saved); err != nil {
 		return a.Providers.ExplainState(c, ch, err)
 	}
+	notePin(a, cmd, ch, pin)
 	_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: made %s, at %s\n", ch.Name, state.Where, home.MarkText(saved.Mark))
 	return err
 }

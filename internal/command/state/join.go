@@ -6,6 +6,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"privyseal/internal/cli"
+	"privyseal/internal/config"
 	"privyseal/internal/home"
 	"privyseal/internal/provider"
 )
@@ -37,6 +38,10 @@ as its state, and nothing older is ever accepted here.`,
 			if err != nil {
 				return err
 			}
+			pin, err := home.Prepare(cmd.Context(), state)
+			if err != nil {
+				return a.Providers.ExplainState(c, ch, err)
+			}
 			saved, err := home.AdmitShared(cmd, &words, ch, state)
 			if err == nil {
 				err = home.JoinState(cmd.Context(), state)
@@ -44,6 +49,7 @@ as its state, and nothing older is ever accepted here.`,
 			if err != nil {
 				return a.Providers.ExplainState(c, ch, err)
 			}
+			notePin(a, cmd, ch, pin)
 			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: shares %s, at %s\n", ch.Name, state.Where, home.MarkText(a.Providers.Shown(ch, saved.Mark)))
 			return err
 		},
@@ -51,4 +57,11 @@ as its state, and nothing older is ever accepted here.`,
 	chain.Add(a.App, cmd)
 	words.Add(a, cmd)
 	return cmd
+}
+
+// notePin says what the config lacks of a database that was pinned.
+func notePin(a *provider.House, cmd *cobra.Command, ch config.Chain, pin string) {
+	if pin != "" {
+		fmt.Fprintln(cmd.ErrOrStderr(), home.PinNote(a.Stores.Table(ch.Store), ch, pin, false))
+	}
 }

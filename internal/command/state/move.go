@@ -143,6 +143,7 @@ type move struct {
 	id             watermark.ID
 	source, target provider.Kept
 	saved          watermark.Saved // what the source holds
+	pin            string          // what the config lacks of the target
 	there          there
 }
 
@@ -162,14 +163,14 @@ func (m *move) run(cmd *cobra.Command, words *home.Words) error {
 	if m.ch.Store == m.to.Store && m.ch.StoreTable == m.to.StoreTable {
 		return m.done(cmd.OutOrStdout())
 	}
-	edit, err := m.Kinds.SetStore(m.configPath(), m.added, m.to)
-	if err != nil {
-		return cli.BadConfig(err)
-	}
-	for _, look := range []func(context.Context) error{m.lookAtSource, m.lookAtTarget} {
+	for _, look := range []func(context.Context) error{m.lookAtSource, m.prepare, m.lookAtTarget} {
 		if err := look(ctx); err != nil {
 			return err
 		}
+	}
+	edit, err := m.Kinds.SetStore(m.configPath(), m.added, m.to)
+	if err != nil {
+		return cli.BadConfig(err)
 	}
 	if err := m.admit(cmd, words, edit.Lines); err != nil {
 		return err
@@ -196,6 +197,7 @@ func (m *move) run(cmd *cobra.Command, words *home.Words) error {
 	if err := edit.Write(); err != nil {
 		return m.goOn(err)
 	}
+	notePin(m.House, cmd, m.to, m.pin)
 	return m.done(cmd.OutOrStdout())
 }
 
@@ -286,15 +288,33 @@ func (m *move) lookAtTarget(ctx context.Context) error {
 	case errors.Is(err, provider.ErrExported):
 		m.there.ended = true
 	default:
-		if e, ok := errors.AsType[*provider.StateError](err); ok {
-			err = e.Err // its next step is for a chain that is there
-		}
-		return cli.Actf("the state of chain %q cannot go there: %w", m.ch.Name, err)
+		return m.refused(err)
 	}
 	if m.there.ended && m.saved.Mark.Less(m.there.mark) {
 		return cli.Actf("the state of chain %q cannot go there: %s ended at %s, above this one, which is at %s", m.ch.Name, m.target.Where, home.MarkText(m.there.mark), home.MarkText(m.saved.Mark))
 	}
 	return nil
+}
+
+// prepare refuses a target in which no signer of this host could write, while the source is
+// alive. What is learned of it goes into the config with a table that is added.
+func (m *move) prepare(ctx context.Context) error {
+	pin, err := home.Prepare(ctx, m.target)
+	if err != nil {
+		return m.refused(err)
+	}
+	if len(m.added) == 0 {
+		m.pin = pin
+	}
+	return nil
+}
+
+// refused says that the target cannot take the state.
+func (m *move) refused(err error) error {
+	if e, ok := errors.AsType[*provider.StateError](err); ok {
+		err = e.Err // its next step is for a chain that is there
+	}
+	return cli.Actf("the state of chain %q cannot go there: %w", m.ch.Name, err)
 }
 
 // admit takes the mark through the gate.

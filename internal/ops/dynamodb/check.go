@@ -2,6 +2,7 @@ package dynamodb
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -9,13 +10,10 @@ import (
 
 	"privyseal/internal/dynamostore"
 	"privyseal/internal/provider"
-	"privyseal/internal/watermark"
 )
 
-const (
-	checkPatience = 5 * time.Second
-	slowTrip      = 100 * time.Millisecond
-)
+// slowTrip is more than a region nearby needs for a read.
+const slowTrip = 100 * time.Millisecond
 
 // check adds rows about each table of the config.
 func check(ctx context.Context, r *provider.Report) {
@@ -39,11 +37,11 @@ func (c checked) add(v provider.Verdict, next, format string, args ...any) {
 }
 
 func (c checked) all(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, checkPatience)
-	defer cancel()
-	of := c.of(watermark.ID{ChainID: "check"}) // no chain's mark
-	of.Try = dynamostore.MaxTry
-	seen, err := dynamostore.Look(ctx, of)
+	seen, err := c.look(ctx)
+	if errors.Is(err, dynamostore.ErrOtherTable) {
+		c.add(provider.Bad, "what to do is in "+page+", \"The table was restored\"", "%v", err)
+		return
+	}
 	if err != nil {
 		c.add(provider.Bad, "", "%v", c.explain(err))
 		return
@@ -55,7 +53,7 @@ func (c checked) all(ctx context.Context) {
 		c.answers(seen)
 	}
 	if c.TableID == "" && seen.ID != "" {
-		c.add(provider.Unsure, fmt.Sprintf("add table_id = %q to the config", seen.ID), "the config does not say which table of this name it is: a host that joins later could be given a restored one")
+		c.add(provider.Unsure, "add "+pin(seen.ID)+" to the config", "the config does not say which table of this name it is: a host that joins later could be given a restored one")
 	}
 	if !seen.Protected && seen.ID != "" {
 		c.add(provider.Unsure, fmt.Sprintf("`aws dynamodb update-table --region %s --table-name %s --deletion-protection-enabled`", c.Region, c.Table), "the table can be deleted by one wrong command; every signer would end")

@@ -22,7 +22,7 @@ func Store() provider.Store {
 			return sharedstate.Shared{
 				At: at, ID: id,
 				Where:  "dynamodb " + at.StoreTable + ", table " + t.Table + " of " + t.Region + ", " + id.ChainID + "/" + hex.EncodeToString(id.Key[:]),
-				Engine: func() sharedmark.Engine { return t.engine(id) },
+				Engine: func() sharedmark.Engine { return t.engine(id) }, Prepare: t.prepare,
 			}.Kept()
 		},
 		Flags: func(fl *pflag.FlagSet) cli.Pick {

@@ -3,6 +3,8 @@ package dynamodb
 import (
 	"context"
 	"errors"
+	"fmt"
+	"time"
 
 	"privyseal/internal/cure"
 	"privyseal/internal/dynamostore"
@@ -55,6 +57,37 @@ func (w way) Swap(ctx context.Context, old sharedmark.At, value []byte) (sharedm
 	return now, won, w.of.explain(err)
 }
 
+// lookPatience is how long a table is looked at by who only looks.
+const lookPatience = 5 * time.Second
+
+// look looks at the table and at what this role may do there, and changes nothing.
+func (t *table) look(ctx context.Context) (dynamostore.Seen, error) {
+	ctx, cancel := context.WithTimeout(ctx, lookPatience)
+	defer cancel()
+	of := t.of(watermark.ID{ChainID: "check"}) // no chain's mark
+	of.Try = dynamostore.MaxTry
+	return dynamostore.Look(ctx, of)
+}
+
+// pin is the line of the config by which no table but one is accepted.
+func pin(id string) string { return fmt.Sprintf("table_id = %q", id) }
+
+// prepare finds out whether a signer of this role can have its mark in the table, and pins
+// which table that is.
+func (t *table) prepare(ctx context.Context) (line string, err error) {
+	seen, err := t.look(ctx)
+	if err == nil && len(seen.Denied) > 0 {
+		err = seen.Denied[0]
+	}
+	if err != nil {
+		return "", t.explain(err)
+	}
+	if t.TableID == "" {
+		t.TableID, line = seen.ID, pin(seen.ID)
+	}
+	return line, nil
+}
+
 // page is where the steps of an operator stand.
 const page = "doc/dynamodb.md"
 
@@ -68,8 +101,6 @@ func (t *table) explain(err error) error {
 		next = "correct table, region or account; or make it, as in " + page
 	case errors.Is(err, dynamostore.ErrExpired), errors.Is(err, dynamostore.ErrCredentials):
 		next = noRole
-	case errors.Is(err, dynamostore.ErrOtherTable):
-		next = "if it is the one to go on with: end every signer of this key, take its id into the config of each host, and go on as in " + page + ", \"The table was restored\""
 	case errors.Is(err, dynamostore.ErrClock):
 		next = "look at the clock of this host with `date`"
 	case errors.Is(err, dynamostore.ErrTLS):
