@@ -380,10 +380,17 @@ const (
 // its sync, beside the state file.
 func (k *inspection) checkDisk(dir string) {
 	took, err := measureSync(dir)
+	if err != nil {
+		k.Add(provider.Bad, 0, "disk", "cannot write in "+dir+": "+err.Error(), "`df "+shell.Word(dir)+"`, and run check as the user that the signer runs as")
+		return
+	}
+	k.addDisk(dir, took)
+}
+
+// addDisk adds the row of a disk that takes so long.
+func (k *inspection) addDisk(dir string, took time.Duration) {
 	text := fmt.Sprintf("%s takes %s for a durable write", dir, took.Round(10*time.Microsecond))
 	switch {
-	case err != nil:
-		k.Add(provider.Bad, 0, "disk", "cannot write in "+dir+": "+err.Error(), "`df "+shell.Word(dir)+"`, and run check as the user that the signer runs as")
 	case took > hopelessSync:
 		k.Add(provider.Bad, 0, "disk", text+"; votes will be late", "move the key `state` to a local SSD: `privyseal state export`, then import")
 	case took > slowSync:

@@ -3,6 +3,7 @@ package check
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"privyseal/internal/command/screen/screentest"
 	"privyseal/internal/provider"
@@ -39,4 +40,25 @@ func TestCheckPages(t *testing.T) {
 		t.Fatal(err)
 	}
 	screentest.Golden(t, "check.json", b.String())
+}
+
+// How long a durable write may take.
+func TestDisk(t *testing.T) {
+	const write = "/s takes 20ms for a durable write"
+	for _, tt := range []struct {
+		took time.Duration
+		want string
+	}{
+		{420 * time.Microsecond, "ok /s takes 420µs for a durable write -> "},
+		{20 * time.Millisecond, "ok " + write + " -> "},
+		{20*time.Millisecond + 1, "-- " + write + "; an SSD takes under a millisecond -> "},
+		{time.Second, "-- /s takes 1s for a durable write; an SSD takes under a millisecond -> "},
+		{time.Second + 1, "FAIL /s takes 1s for a durable write; votes will be late -> move the key `state` to a local SSD: `privyseal state export`, then import"},
+	} {
+		k := &inspection{}
+		k.addDisk("/s", tt.took)
+		if row := k.Rows[0]; len(k.Rows) != 1 || row.Check != "disk" || string(row.Verdict)+" "+row.Text+" -> "+row.Cure != tt.want {
+			t.Errorf("%v: %+v, want %s", tt.took, k.Rows, tt.want)
+		}
+	}
 }
