@@ -30,6 +30,34 @@ func TestFaultsOfVersions(t *testing.T) {
 	}
 }
 
+// What a member says of itself has a verdict, as has how long it takes to say it.
+func TestJudge(t *testing.T) {
+	good := etcd.Status{Header: etcd.Header{Member: 7}, Version: "3.6.9", Leader: 8, Size: 12 << 20}
+	for name, tt := range map[string]struct {
+		change func(*member)
+		want   string
+	}{
+		"good":       {func(*member) {}, "ok m: etcd 3.6.9, follower, 12 MiB, answers in 1ms"},
+		"the leader": {func(m *member) { m.Leader = 7 }, "ok m: etcd 3.6.9, leader, 12 MiB, answers in 1ms"},
+		"far":        {func(m *member) { m.took = 50 * time.Millisecond }, "ok m: etcd 3.6.9, follower, 12 MiB, answers in 50ms"},
+		"too far": {func(m *member) { m.took = 50*time.Millisecond + 1 },
+			"-- m: etcd 3.6.9, follower, 12 MiB, answers in 50ms; a member nearby is faster"},
+		"old": {func(m *member) { m.Version = "3.6.8" },
+			"-- m: etcd 3.6.8, follower, 12 MiB, answers in 1ms; before 3.6.9 etcd can serve an old value as the newest one: update it"},
+		"learner": {func(m *member) { m.Learner, m.took = true, time.Second },
+			"FAIL m: etcd 3.6.9, learner, 12 MiB, answers in 1s; it serves nobody: leave it out of the endpoints"},
+		"alone": {func(m *member) { m.Leader, m.took = 0, time.Second },
+			"FAIL m: etcd 3.6.9, without a leader, 12 MiB, answers in 1s; it cannot reach a majority of the others"},
+	} {
+		m := member{endpoint: "m", Status: good, took: time.Millisecond}
+		tt.change(&m)
+		v, next, format, arg := (&checked{}).judge(&m)
+		if got := fmt.Sprintf("%s "+format+"%s", v, arg, next); got != tt.want {
+			t.Errorf("%s: %s, not %s", name, got, tt.want)
+		}
+	}
+}
+
 // roles reads what a user has: ROLE MAY KEYS of a case of testdata/rights.txt.
 func (h *held) add(t *testing.T, words []string) {
 	t.Helper()
