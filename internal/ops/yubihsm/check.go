@@ -91,11 +91,16 @@ func (in inspection) key(ctx context.Context, ch config.Chain) {
 		in.add(provider.Bad, "", "%v", err)
 		return
 	}
+	in.signs(r.ID, took)
+}
+
+// signs adds the row of a key that signs, and takes so long.
+func (in inspection) signs(id uint16, took time.Duration) {
 	verdict := provider.Good
 	if took > slowSignature {
 		verdict = provider.Unsure
 	}
-	in.add(verdict, "", "%s signs with key 0x%04x in %v: %s", in.address, r.ID, took.Round(100*time.Microsecond), allows(took))
+	in.add(verdict, "", "%s signs with key 0x%04x in %v: %s", in.address, id, took.Round(100*time.Microsecond), allows(took))
 }
 
 // allows says what chain speed signatures allow that take so long.

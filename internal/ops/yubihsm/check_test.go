@@ -9,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"privyseal/internal/config"
 	"privyseal/internal/key/yubihsm"
@@ -64,6 +65,22 @@ func (w *world) has(want ...string) {
 	for i, pattern := range want {
 		if !regexp.MustCompile(pattern).MatchString(rows[i]) {
 			w.T.Errorf("%q is not %s", rows[i], pattern)
+		}
+	}
+}
+
+// How long a device may take to sign.
+func TestSlowDevice(t *testing.T) {
+	for took, want := range map[time.Duration]string{
+		140 * time.Millisecond:   "ok c-1 usb://1 signs with key 0x0107 in 140ms: all chains of the device together can have a block every 0.28s, and with vote extensions every 0.42s -> ",
+		300 * time.Millisecond:   "ok c-1 usb://1 signs with key 0x0107 in 300ms: all chains of the device together can have a block every 0.6s, and with vote extensions every 0.9s -> ",
+		300*time.Millisecond + 1: "-- c-1 usb://1 signs with key 0x0107 in 300ms: all chains of the device together can have a block every 0.6s, and with vote extensions every 0.9s -> ",
+	} {
+		r := &provider.Report{Chain: "c-1"}
+		inspection{Report: r, address: "usb://1"}.signs(0x107, took)
+		row := r.Rows[0]
+		if got := fmt.Sprintf("%s %s %s -> %s", row.Verdict, row.Chain, row.Text, row.Cure); got != want {
+			t.Errorf("%v: %s, not %s", took, got, want)
 		}
 	}
 }
