@@ -48,9 +48,17 @@ func TestStandby(t *testing.T) {
 		}
 		standby := startSigner(t, home, "--standby")
 		// The end of a connection is the end of the signer; the kill lands
-		// anywhere between two of its system calls.
-		time.AfterFunc(time.Duration(turn%20)*time.Millisecond, func() { active.cmd.Process.Kill() })
-		if err := node.ask(conn); err != nil {
+		// anywhere between two of its system calls. How long the first answer
+		// takes is up to the machine, so most turns count from there.
+		kill := func() {
+			time.AfterFunc(time.Duration(turn%20)*time.Millisecond, func() { active.cmd.Process.Kill() })
+		}
+		answered := kill
+		if turn%4 == 3 {
+			kill()
+			answered = func() {}
+		}
+		if err := node.ask(conn, answered); err != nil {
 			t.Fatalf("turn %d: %v", turn, err)
 		}
 		conn.Close()
@@ -73,7 +81,8 @@ type hostileNode struct {
 	refused  int
 }
 
-func (n *hostileNode) ask(conn net.Conn) error {
+// ask calls answered once, after the first answer.
+func (n *hostileNode) ask(conn net.Conn, answered func()) error {
 	conn.SetDeadline(time.Now().Add(patience))
 	r := bufio.NewReader(conn)
 	n.block++
@@ -100,6 +109,8 @@ func (n *hostileNode) ask(conn net.Conn) error {
 			n.released[hrs] = n.block
 		}
 		n.height++
+		answered()
+		answered = func() {}
 	}
 }
 
