@@ -36,7 +36,7 @@ func newAuditedHome(t *testing.T) *auditedHome {
 	if err := os.WriteFile(password, []byte("four"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	a := &auditedHome{liveHome: l, dev: yubihsmtest.New(t, yubihsmtest.Options{RealTime: true}), addr: freeAddr(t)}
+	a := &auditedHome{liveHome: l, dev: yubihsmtest.New(t, yubihsmtest.Options{RealTime: true}), addr: freePort(t)}
 	a.dev.ProvisionAuth(t, 4, "four", yubihsmtest.CanSignEdDSA|yubihsmtest.CanGetLog)
 	a.dev.Provision(t, yubihsmtest.Object{Type: yubihsmtest.AsymmetricKey, ID: 7, Algorithm: yubihsmtest.Ed25519, Domains: 1, Capabilities: yubihsmtest.CanSignEdDSA}, make([]byte, 32))
 	a.dev.Audit(true, yubihsmtest.CreateSession, yubihsmtest.AuthenticateSession, yubihsmtest.GetLogEntries, yubihsmtest.SetLogIndex)

@@ -39,7 +39,7 @@ func TestDevicesOfALiveSigner(t *testing.T) {
 		args = append(args, "--yubihsm-device", d.URL())
 	}
 	runCommand(t, "privyseal", args...)
-	addr := freeAddr(t)
+	addr := freePort(t)
 	text, err := os.ReadFile(filepath.Join(l.home, config.FileName))
 	if err != nil {
 		t.Fatal(err)

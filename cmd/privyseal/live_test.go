@@ -452,7 +452,7 @@ func TestReadOnlyHome(t *testing.T) {
 func TestLogReaderGoes(t *testing.T) {
 	l := newLiveHome(t)
 	l.init("one")
-	addr := freeAddr(t)
+	addr := freePort(t)
 	noMetrics(t, l.home)
 	l.edit(`listen = ""`, `listen = "`+addr+`"`, `level  = "info"`, `level  = "debug"`)
 	var one atomic.Int64
@@ -537,17 +537,6 @@ func TestPassingFailureIsTriedAgain(t *testing.T) {
 	other.Close()
 	n.signsOn()
 	l.stop()
-}
-
-// freeAddr returns an address that nobody listens on.
-func freeAddr(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 // TestFewDescriptors starts with ever more descriptors, until there are enough: what

@@ -340,6 +340,7 @@ func untilStatus(t *testing.T, home, what string, f func(monitor.Snapshot) bool)
 	return s
 }
 
+// freePort returns an address that nobody listens on, nor gets from the kernel meanwhile.
 func freePort(t *testing.T) string {
 	t.Helper()
 	port, err := rig.FreePort()
