@@ -249,7 +249,7 @@ func expire(t *testing.T, w *world, token string) {
 // A login that has expired is made again within the call that notices.
 func TestLogsInAgain(t *testing.T) {
 	w := newWorld(t)
-	role, secret := w.AppRole(t, w.name, map[string]any{"token_policies": w.name, "token_ttl": "1s", "token_max_ttl": "1s"})
+	role, secret := w.AppRole(t, w.name, map[string]any{"token_policies": w.name, "token_ttl": "3s", "token_max_ttl": "3s"})
 	file := secretFile(t, secret)
 	k := w.key(func(c *Config) { c.TokenFile, c.AppRole = "", AppRole{RoleID: role, SecretIDFile: file} })
 	mustSign(t, k, "a vote")
