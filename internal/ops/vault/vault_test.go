@@ -281,7 +281,7 @@ func TestLogsTheEndOfToken(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.Do(t, "POST", "auth/token/roles/ending", map[string]any{"renewable": false, "orphan": true})
-	w.file("token", w.Do(t, "POST", "auth/token/create/ending", map[string]any{"policies": []string{"signer"}, "ttl": "3s"})["client_token"].(string))
+	w.file("token", w.Do(t, "POST", "auth/token/create/ending", map[string]any{"policies": []string{"signer"}, "ttl": "6s"})["client_token"].(string))
 	w.load(r, "token_file = \"token\"\n")
 	log := make(lines, 100)
 	old := slog.Default()
