@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -49,6 +50,10 @@ func (w *dynamoWorld) setup(env *testscript.Env) error {
 		"AWS_ACCESS_KEY_ID": "AKIATEST", "AWS_SECRET_ACCESS_KEY": "s3cr3t", "AWS_EC2_METADATA_SERVICE_ENDPOINT": "http://127.0.0.1:1", "AWS_EC2_METADATA_DISABLED": "true",
 	} {
 		env.Setenv(name, value)
+	}
+	env.Setenv("AT", strings.TrimPrefix(w.stub.URL, "https://"))
+	if err := errors.Join(writeNitroParts(env.WorkDir), nitroSetup(env.Setenv, env.Defer)); err != nil {
+		return err
 	}
 	return os.WriteFile(roots, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: w.stub.Certificate().Raw}), 0o600)
 }

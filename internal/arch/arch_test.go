@@ -86,7 +86,7 @@ var mayImport = map[string]string{
 
 	// Across the wall of an enclave.
 	"internal/hostlink": "internal/secret internal/strictjson internal/watermark",
-	"internal/policy":   "internal/pubkey internal/watermark",
+	"internal/policy":   "internal/awsjson internal/pubkey internal/watermark",
 	"internal/claims":   "",
 	"internal/vsock":    "golang.org/x/sys/unix",
 
@@ -103,7 +103,7 @@ var mayImport = map[string]string{
 	"internal/key/nitrokms": "internal/awsjson internal/claims internal/secret internal/strictjson",
 	"internal/enclave": "internal/claims internal/hostlink internal/key/soft internal/oplog internal/policy internal/privval internal/pubkey " +
 		"internal/secret internal/session internal/sharedmark internal/signer internal/watermark",
-	"internal/enclave/nitro": "internal/claims internal/enclave internal/etcd internal/etcdstore internal/hostlink internal/key/nitrokms internal/nitro/nsm internal/policy " +
+	"internal/enclave/nitro": "internal/claims internal/dynamostore internal/enclave internal/etcd internal/etcdstore internal/hostlink internal/key/nitrokms internal/nitro/nsm internal/policy " +
 		"internal/sharedmark internal/vsock golang.org/x/sys/unix",
 	"internal/nitrohost":      "internal/dial internal/hostlink internal/policy internal/secret internal/strictjson internal/vsock internal/watermark",
 	"internal/awscredentials": "internal/secret github.com/aws/aws-sdk-go-v2/",
@@ -120,7 +120,7 @@ var mayImport = map[string]string{
 	"internal/cli":   "internal/config internal/cure internal/durable internal/pubkey internal/pubkey/keytext internal/shell internal/spelling github.com/spf13/cobra github.com/spf13/pflag",
 	"internal/oplog": "",
 	// The contract of those who hold keys; the rooms below internal/ops fulfil it.
-	"internal/provider": "internal/cli internal/config internal/cure internal/key/soft internal/key/soft/keyfile internal/movenote internal/pubkey internal/watermark github.com/spf13/pflag",
+	"internal/provider": "internal/cli internal/config internal/cure internal/key/soft internal/key/soft/keyfile internal/movenote internal/pubkey internal/secret internal/watermark github.com/spf13/pflag",
 	"internal/monitor":  "internal/cure internal/witness internal/hostlink internal/oplog internal/privval internal/session internal/signer internal/watermark github.com/prometheus/client_golang/ github.com/prometheus/client_model/go",
 
 	"internal/ops/vault": "internal/cli internal/config internal/cure internal/home internal/key/soft internal/key/soft/keyfile internal/key/vault internal/oplog internal/provider internal/pubkey github.com/spf13/cobra " +
@@ -137,13 +137,13 @@ var mayImport = map[string]string{
 	"internal/ops/yubihsm/verify":  "internal/cli internal/cure internal/home internal/pubkey internal/pubkey/keytext internal/yubico yubihsm github.com/spf13/cobra github.com/spf13/pflag",
 
 	"internal/ops/nitro": "internal/awscredentials internal/claims internal/cli internal/config internal/cure internal/daemon internal/eif internal/home internal/hostlink " +
-		"internal/key/nitrokms internal/key/soft internal/migrate internal/monitor internal/nitro internal/nitrohost internal/ops/nitro/image internal/ops/nitro/inetcd internal/ops/nitro/seal internal/ops/nitro/verify internal/ops/nitro/wrapped " +
+		"internal/key/nitrokms internal/key/soft internal/migrate internal/monitor internal/nitro internal/nitrohost internal/ops/nitro/image internal/ops/nitro/sharing internal/ops/nitro/seal internal/ops/nitro/verify internal/ops/nitro/wrapped " +
 		"internal/policy internal/provider internal/pubkey internal/pubkey/keytext internal/secret internal/session internal/sharedstate internal/shell internal/signer internal/vsock internal/watermark internal/witness " +
 		"github.com/spf13/cobra github.com/spf13/pflag",
 
 	"internal/ops/nitro/wrapped": "internal/cli internal/config internal/cure internal/key/nitrokms internal/policy internal/pubkey internal/regular internal/shell",
 
-	"internal/ops/nitro/inetcd": "internal/hostlink internal/nitrohost internal/policy internal/provider internal/regular internal/sharedmark internal/sharedstate internal/shell internal/watermark",
+	"internal/ops/nitro/sharing": "internal/config internal/hostlink internal/nitrohost internal/policy internal/provider internal/regular internal/sharedmark internal/sharedstate internal/shell internal/vsock internal/watermark",
 
 	"internal/ops/nitro/image": "internal/awspolicy internal/cli internal/config internal/cure internal/eif internal/key/nitrokms internal/policy internal/pubkey/keytext github.com/spf13/cobra " +
 		"github.com/spf13/pflag",
@@ -303,9 +303,9 @@ func names(entry, imp string) bool {
 // storeRooms are the stores, each with the rooms that may import it.
 var storeRooms = map[string][]string{
 	"internal/filestore":   {"internal/ops/file", "internal/sharedstate", "internal/sharedmark/enginetest"}, // the last two: a floor
-	"internal/sharedmark":  {"internal/sharedstate", "internal/etcdstore", "internal/dynamostore", "internal/ops/etcd", "internal/ops/dynamodb", "internal/enclave", "internal/enclave/nitro", "internal/ops/nitro/inetcd"},
+	"internal/sharedmark":  {"internal/sharedstate", "internal/etcdstore", "internal/dynamostore", "internal/ops/etcd", "internal/ops/dynamodb", "internal/enclave", "internal/enclave/nitro", "internal/ops/nitro/sharing"},
 	"internal/etcdstore":   {"internal/ops/etcd", "internal/enclave/nitro"},
-	"internal/dynamostore": {"internal/ops/dynamodb"},
+	"internal/dynamostore": {"internal/ops/dynamodb", "internal/enclave/nitro"},
 }
 
 // A store is met through the contract, by all but its own room and what tests have of it.

@@ -18,6 +18,25 @@ func Usable(c secret.AWS) bool {
 	return c.AccessKeyID != "" && c.SecretAccessKey.Reveal() != "" && plain(c.AccessKeyID) && plain(c.SessionToken.Reveal())
 }
 
+// IsRegion reports whether s looks like a region of AWS: eu-central-1, us-gov-west-1.
+func IsRegion(s string) bool {
+	parts := strings.Split(s, "-")
+	last := len(parts) - 1
+	if last < 2 || len(parts[0]) != 2 || len(parts[last]) > 2 {
+		return false
+	}
+	for i, part := range parts {
+		from := "abcdefghijklmnopqrstuvwxyz"
+		if i == last {
+			from = "0123456789"
+		}
+		if part == "" || strings.Trim(part, from) != "" {
+			return false
+		}
+	}
+	return true
+}
+
 // header is a header field: its name in lower case, its value without spaces
 // around it.
 type header struct{ name, value string }

@@ -118,9 +118,6 @@ func (f *initFlags) check(cmd *cobra.Command, a *provider.House) error {
 	if f.Store != a.Stores[0].Name {
 		e, _ := a.Providers.Of(config.Chain{Provider: f.Provider})
 		if _, makes := e.Holder.(home.StateMaker); makes {
-			if a.Stores.HereOnly(f.Store) {
-				return cli.Usagef("--store %s is not reached by a chain with provider %s", f.Store, f.Provider)
-			}
 			err := cli.Usagef("--store %s: with provider %s the state begins in store %s", f.Store, f.Provider, a.Stores[0].Name)
 			if _, reaches := e.Holder.(provider.Reacher); reaches {
 				return cure.Add(err, "make the chain without --store; then its state moves: %s", a.Command("state move --to %s", f.Store))

@@ -8,7 +8,6 @@ import (
 	"github.com/spf13/pflag"
 
 	"privyseal/internal/cli"
-	"privyseal/internal/config"
 	"privyseal/internal/home"
 	"privyseal/internal/ops/nitro"
 	"privyseal/internal/ops/soft"
@@ -23,15 +22,14 @@ func TestInitWithAStore(t *testing.T) {
 		Stores: provider.Stores{{Name: "file"}, {Name: "drawer", Flags: func(fl *pflag.FlagSet) cli.Pick {
 			fl.String("drawer-label", "", "")
 			return nil
-		}}, {Name: "well", Kind: config.Kind{HereOnly: true}}},
+		}}},
 	}
 	for flags, want := range map[string]string{
-		"--store box":                       `--store "box" is not in this build, which has file, drawer or well`,
+		"--store box":                       `--store "box" is not in this build, which has file or drawer`,
 		"--drawer-label a":                  "--drawer-label goes with --store drawer",
 		"--store file --drawer-label a":     "--drawer-label goes with --store drawer",
 		"--store drawer --eif a":            "--eif goes with --provider nitro",
 		"--store drawer --provider nitro":   "--store drawer: with provider nitro the state begins in store file",
-		"--store well --provider nitro":     "--store well is not reached by a chain with provider nitro",
 		"--store drawer --drawer-label a":   "--node is missing", // which is looked at last
 		"--provider nitro --drawer-label a": "--drawer-label goes with --store drawer",
 	} {

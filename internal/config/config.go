@@ -217,10 +217,6 @@ type Kind struct {
 	// Refused says why a key of a chain is not for this provider or store.
 	Refused map[string]string
 
-	// HereOnly says that a store is reached from this process alone, and by no chain that is
-	// Apart.
-	HereOnly bool
-
 	// The following are of providers.
 
 	// Identity says how a chain comes to the key by which nodes know it; nil is a key file.

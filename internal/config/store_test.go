@@ -61,24 +61,6 @@ node = [ { addr = "unix:///n" } ]
 folder = "f"
 `
 
-// A key in a process of its own does not reach every store.
-func TestStoreThatIsReachedFromHereOnly(t *testing.T) {
-	kinds := withShelf()
-	for i := range kinds {
-		if kinds[i].Provider == "soft" {
-			kinds[i].Apart = "in a box"
-		}
-	}
-	if _, err := kinds.Parse("p", []byte(onShelf)); err != nil {
-		t.Fatal(err)
-	}
-	kinds[len(kinds)-1].HereOnly = true
-	_, err := kinds.Parse("p", []byte(onShelf))
-	if want := `p:6: chain "chain-1": store "shelf" is not reached by a chain that is in a box`; err == nil || err.Error() != want {
-		t.Errorf("%v, want %s", err, want)
-	}
-}
-
 func TestStoreOfAChain(t *testing.T) {
 	c, err := withShelf().Parse("/home/p/privyseal.toml", []byte(onShelf))
 	if err != nil {

@@ -170,9 +170,6 @@ func (k checker) own(i int, fail func(key, format string, args ...any)) {
 			fail(other.Table, "%s is for the %s", other.Table, other.short())
 		}
 	}
-	if own[0].Apart != "" && own[1].HereOnly {
-		fail("store", "store %q is not reached by a chain that is %s", own[1].Store, own[0].Apart)
-	}
 	for _, kind := range own {
 		for _, key := range slices.Sorted(maps.Keys(kind.Refused)) {
 			if _, written := k.lines[at("chain", i, key)]; written {

@@ -7,10 +7,10 @@ import (
 	"fmt"
 	"net"
 	"net/url"
-	"regexp"
 	"strings"
 	"time"
 
+	"privyseal/internal/awsjson"
 	"privyseal/internal/secret"
 	"privyseal/internal/watermark"
 )
@@ -52,23 +52,23 @@ const (
 	MaxTry     = 2 * time.Second
 )
 
-// Names as AWS takes them.
-var (
-	tableName  = regexp.MustCompile(`^[A-Za-z0-9_.-]{3,255}$`)
-	regionName = regexp.MustCompile(`^[a-z]{2}(-[a-z]+)+-[0-9]{1,2}$`)
-	tableID    = regexp.MustCompile(`^[A-Za-z0-9-]{1,64}$`)
-)
+// isName reports whether s is the name of a table, and isID whether it is a TableId, as AWS
+// has them.
+func isName(s string) bool { return len(s) >= 3 && len(s) <= 255 && strings.Trim(s, alnum+"_.-") == "" }
+func isID(s string) bool   { return len(s) >= 1 && len(s) <= 64 && strings.Trim(s, alnum+"-") == "" }
+
+const alnum = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 
 // Check calls fail with each part that cannot be, by its name in privyseal.toml, and what is
 // wrong with it.
 func (c Config) Check(fail func(key, wrong string)) {
-	if !tableName.MatchString(c.Table) {
+	if !isName(c.Table) {
 		fail("table", "is not the name of a table")
 	}
-	if !regionName.MatchString(c.Region) {
+	if !awsjson.IsRegion(c.Region) {
 		fail("region", "is not a region like eu-central-1")
 	}
-	if c.TableID != "" && !tableID.MatchString(c.TableID) {
+	if c.TableID != "" && !isID(c.TableID) {
 		fail("table_id", "is not a TableId, as `aws dynamodb describe-table` prints it")
 	}
 	if c.Try < 0 || c.Try > MaxTry {

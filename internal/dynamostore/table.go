@@ -46,7 +46,7 @@ func (t *table) judge(c Config) error {
 		return fmt.Errorf("%w: table %s of %s %w", sharedmark.ErrRefused, c.Table, c.Region, fmt.Errorf(format, args...))
 	}
 	switch {
-	case t.TableName != c.Table || !tableID.MatchString(t.TableId):
+	case t.TableName != c.Table || !isID(t.TableId):
 		return refuse("is described as %q, with the TableId %q", awsjson.Printable(t.TableName, 255), awsjson.Printable(t.TableId, 64))
 	case t.TableStatus != "ACTIVE" && t.TableStatus != "UPDATING":
 		return refuse("is %s", awsjson.Printable(t.TableStatus, 60))

@@ -59,7 +59,7 @@ func (e *enclave) bootChains(ctx, requestCtx context.Context, b *hostlink.Boot) 
 	if err := e.checkBoot(b); err != nil {
 		return err
 	}
-	if err := e.takeMembers(requestCtx, b.Etcd, b.Credentials); err != nil {
+	if err := e.takeDatabase(requestCtx, b); err != nil {
 		return err
 	}
 	for i := range b.Chains {
@@ -160,7 +160,7 @@ func (e *enclave) openSigner(ctx context.Context, c *chain, bc *hostlink.BootCha
 		PubKey:  privval.PubKey{Type: string(pub.Type()), Bytes: pub.Bytes(), Uncompressed: pub.Uncompressed()},
 		Verify:  pub.Verifier(),
 		Store:   store,
-		Shared:  e.c.Policy.Etcd.Named(),
+		Shared:  e.c.Policy.Shared(),
 		Heights: watermark.Heights{
 			Burst: bc.HeightBurst, PerSecond: bc.HeightPerSecond, Max: p.MaxHeight, Floor: p.StateFloor[c.id],
 		},
@@ -183,18 +183,18 @@ func (e *enclave) openSigner(ctx context.Context, c *chain, bc *hostlink.BootCha
 	return nil
 }
 
-// storeOf returns where the mark of a chain is. What the policy has in etcd is nowhere
+// storeOf returns where the mark of a chain is. What the policy has in a database is nowhere
 // else: the host keeps a floor of it then, which alone signs nothing.
 func (e *enclave) storeOf(chainID string, key *soft.Key, mac hostlink.Key) (s watermark.Store, lineage func() [16]byte, err error) {
 	host := &hostlink.Store{
 		Dial: func(ctx context.Context) (net.Conn, error) { return e.c.Dial(ctx, hostlink.StatePort) },
 		ID:   stateID(chainID, key), Key: mac, Boot: e.boot,
 	}
-	if !e.c.Policy.Etcd.Named() {
+	if !e.c.Policy.Shared() {
 		return host, nil, nil
 	}
 	host.ID = sharedmark.Config{ID: host.ID}.FloorID()
-	c, err := e.shared(chainID, key, e.members, host)
+	c, err := e.shared(chainID, key, e.database, host)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -284,7 +284,7 @@ func (e *enclave) observe(chainID string, ev signer.Event) {
 	if !ev.Repeated {
 		out.Queue, out.Store, out.Sign, out.All = coarse(ev.Queue), coarse(ev.Store), coarse(ev.Sign), coarse(ev.All)
 	}
-	if ev.Err == nil && ev.Mark.Step == watermark.StepPrecommit && e.c.Policy.Etcd.Named() {
+	if ev.Err == nil && ev.Mark.Step == watermark.StepPrecommit && e.c.Policy.Shared() {
 		out.SignBytes = ev.Mark.SignBytes
 	}
 	if ev.Err != nil {

@@ -72,8 +72,26 @@ type Members struct {
 	TLS  func() (*tls.Config, error)
 }
 
-// Config is what an enclave runs with. All fields are required, Etcd where the policy names
-// one.
+// Table is how the mark of a chain is reached in the DynamoDB of the policy.
+type Table struct {
+	Policy *policy.Policy
+	Try    time.Duration // for one call; 0: the standard one
+	ID     watermark.ID
+	// Dial connects to the endpoint of the policy by way of the host. Who is at the other end
+	// is for TLS to say.
+	Dial func(context.Context) (net.Conn, error)
+	Role Role
+}
+
+// Role is who the host is for AWS. It is asked before each call, so it keeps what it found.
+type Role interface {
+	Credentials(context.Context) (secret.AWS, error)
+	// Refused says that AWS does not accept these any more.
+	Refused(secret.AWS)
+}
+
+// Config is what an enclave runs with. All fields are required; Etcd and DynamoDB where the
+// policy names one.
 type Config struct {
 	Version  string
 	Policy   *policy.Policy
@@ -82,8 +100,11 @@ type Config struct {
 	Wrapper  Wrapper
 	// Etcd returns an engine for one use, whose Position.Medium is the id of the cluster, 8
 	// bytes big-endian, and zeros.
-	Etcd  func(Members) sharedmark.Engine
-	Cures Cures
+	Etcd func(Members) sharedmark.Engine
+	// DynamoDB returns an engine for one use, on no other table than the one with the policy's
+	// TableId.
+	DynamoDB func(Table) (sharedmark.Engine, error)
+	Cures    Cures
 	// Listen listens on a port for the host; Dial dials a port of the host.
 	Listen func(port uint32) (net.Listener, error)
 	Dial   func(ctx context.Context, port uint32) (net.Conn, error)
@@ -110,7 +131,7 @@ type enclave struct {
 	chains    map[string]*chain
 	importKey *rsa.PrivateKey // of this boot; nil until somebody asks
 	imported  map[watermark.ID]bool
-	members   *members // of the etcd of the policy; nil until a boot gives them, and for policies without
+	database  database // of the policy; nil until a boot gives what it needs, and for policies without
 }
 
 // chain is one chain that this enclave was booted with. A chain keeps its key
@@ -134,6 +155,12 @@ type chain struct {
 	group    *sync.WaitGroup
 }
 
+// database is how the marks are reached, where the policy has them in one.
+type database interface {
+	// engine returns an engine for one use with a mark.
+	engine(e *enclave, id watermark.ID) (sharedmark.Engine, error)
+}
+
 // members is how the etcd of the policy is reached. The host gives addresses and the
 // certificate of the client; whose etcd it is, TLS decides in here.
 type members struct {
@@ -149,6 +176,15 @@ type members struct {
 func clip(s string) string {
 	// A copy: what is cut off may be a megabyte, and the rest stays for long.
 	return strings.Clone(strings.ToValidUTF8(s[:min(len(s), maxText)], ""))
+}
+
+// tryOf returns for how long a member or a call is waited for. The host could hold up each one
+// as well; here it is kept from doing so by mistake.
+func tryOf(try, shortest, longest time.Duration) time.Duration {
+	if try == 0 {
+		return 0
+	}
+	return min(max(try, shortest), longest)
 }
 
 // curedError is an error with the next thing to do for an operator.

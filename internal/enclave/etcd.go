@@ -17,7 +17,6 @@ import (
 	"time"
 
 	"privyseal/internal/hostlink"
-	"privyseal/internal/key/soft"
 	"privyseal/internal/policy"
 	"privyseal/internal/sharedmark"
 	"privyseal/internal/watermark"
@@ -25,44 +24,25 @@ import (
 
 // takeMembers takes over what a boot says of etcd.
 func (e *enclave) takeMembers(ctx context.Context, b *hostlink.BootEtcd, creds hostlink.Credentials) error {
-	named := e.c.Policy.Etcd.Named()
-	switch {
-	case b == nil && named:
-		return errors.New("the measured policy has the marks in etcd, and the host names no members")
-	case b != nil && !named:
-		return &curedError{errors.New("the host names members of etcd, and the measured policy no etcd"), e.anotherImage()}
-	case b == nil:
-		return nil
-	}
-	now := e.members
+	now, _ := e.database.(*members)
 	if now == nil || !bytes.Equal(now.wrapped, b.Key) {
-		var err error
-		if now, err = e.openMembers(ctx, b, creds); err != nil {
-			return err
+		now, err := e.openMembers(ctx, b, creds)
+		if err == nil {
+			e.database = now
 		}
-	} else {
-		certificate, err := clientCertificate(b.Certificate, now.key)
-		if err != nil {
-			return err
-		}
-		now.mu.Lock()
-		now.certificate = certificate
-		now.mu.Unlock()
-		if !slices.Equal(now.endpoints, b.Endpoints) || now.try != tryOf(b) {
-			e.log.Warn("other endpoints of etcd, or another try, count when the enclave is restarted: " + e.c.Cures.Restart)
-		}
+		return err
 	}
-	e.members = now
+	certificate, err := clientCertificate(b.Certificate, now.key)
+	if err != nil {
+		return err
+	}
+	now.mu.Lock()
+	now.certificate = certificate
+	now.mu.Unlock()
+	if !slices.Equal(now.endpoints, b.Endpoints) || now.try != tryOf(b.Try, hostlink.MinTry, hostlink.MaxTry) {
+		e.log.Warn("other endpoints of etcd, or another try, count when the enclave is restarted: " + e.c.Cures.Restart)
+	}
 	return nil
-}
-
-// tryOf returns for how long a member is waited for. The host could hold up each call as well;
-// here it is kept from doing so by mistake.
-func tryOf(b *hostlink.BootEtcd) time.Duration {
-	if b.Try == 0 {
-		return 0
-	}
-	return min(max(b.Try, hostlink.MinTry), hostlink.MaxTry)
 }
 
 // openMembers opens the key of the client.
@@ -83,7 +63,7 @@ func (e *enclave) openMembers(ctx context.Context, b *hostlink.BootEtcd, creds h
 	if err != nil {
 		return nil, err
 	}
-	return &members{endpoints: b.Endpoints, try: tryOf(b), wrapped: b.Key, key: key, certificate: certificate}, nil
+	return &members{endpoints: b.Endpoints, try: tryOf(b.Try, hostlink.MinTry, hostlink.MaxTry), wrapped: b.Key, key: key, certificate: certificate}, nil
 }
 
 // openClient opens the key of a client, which is wrapped as an identity is.
@@ -143,22 +123,13 @@ func (m *members) config(p *policy.Etcd) *tls.Config {
 	}
 }
 
-// recordLabel is what the MAC of the records in etcd is derived under.
-const recordLabel = "shared record 1"
-
-// shared returns a mark in etcd, with a floor.
-func (e *enclave) shared(chainID string, key *soft.Key, m *members, floor watermark.Store) (c sharedmark.Config, err error) {
-	mac, err := key.Derive(recordLabel)
-	if err != nil {
-		return c, err
-	}
+// engine implements [database].
+func (m *members) engine(e *enclave, id watermark.ID) (sharedmark.Engine, error) {
 	p := &e.c.Policy.Etcd
-	id := stateID(chainID, key)
-	engine := e.c.Etcd(Members{
+	return &pinned{e.c.Etcd(Members{
 		Endpoints: m.endpoints, Try: m.try, Prefix: p.Prefix, ID: id, Dial: e.dialMember,
 		TLS: func() (*tls.Config, error) { return m.config(p), nil },
-	})
-	return sharedmark.Config{ID: id, Engine: &pinned{engine, p.Cluster()}, Floor: floor, MAC: &mac}, nil
+	}), p.Cluster()}, nil
 }
 
 func (e *enclave) dialMember(ctx context.Context, hostport string) (net.Conn, error) {
@@ -202,19 +173,11 @@ func (p *pinned) Ready(ctx context.Context) (sharedmark.Position, bool, error) {
 	return at, fresh, err
 }
 
-// needsEtcd refuses what only an image is asked for whose policy has the marks in etcd.
-func (e *enclave) needsEtcd() error {
-	if !e.c.Policy.Etcd.Named() {
-		return &curedError{errors.New("the measured policy names no etcd"), e.anotherImage()}
-	}
-	return nil
-}
-
 // certify makes a certificate request of a client key. Without etcd no key has a use for
 // one: the host could hand in the identity, which is wrapped alike.
 func (e *enclave) certify(ctx context.Context, req *hostlink.Certify) ([]byte, error) {
-	if err := e.needsEtcd(); err != nil {
-		return nil, err
+	if !e.c.Policy.Etcd.Named() {
+		return nil, &curedError{errors.New("the measured policy names no etcd"), e.anotherImage()}
 	}
 	const allowed = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-@"
 	if req.Name == "" || len(req.Name) > 64 || strings.Trim(req.Name, allowed) != "" {

@@ -13,14 +13,14 @@ import (
 	"privyseal/internal/watermark"
 )
 
-// lookTime bounds a look at a mark in etcd.
+// lookTime bounds a look at a mark in a database.
 const lookTime = time.Second
 
-// look returns the mark of a chain as etcd has it, for a witness of the host. What this signer
+// look returns the mark of a chain as the database has it, for a witness of the host. What this signer
 // has itself needs no question. It is read on a way of its own: no signature waits for it,
 // and nothing in here changes by it, whatever comes back.
 func (e *enclave) look(ctx context.Context, req *hostlink.Look) (*hostlink.Looked, error) {
-	if err := e.needsEtcd(); err != nil {
+	if err := e.needsDatabase(); err != nil {
 		return nil, err
 	}
 	c := e.chains[req.ChainID]
@@ -47,7 +47,7 @@ func (e *enclave) look(ctx context.Context, req *hostlink.Look) (*hostlink.Looke
 func (e *enclave) peek(ctx context.Context, c *chain) (watermark.Saved, error) {
 	ctx, cancel := context.WithTimeout(ctx, lookTime)
 	defer cancel()
-	config, err := e.shared(c.id, c.key, e.members, nil)
+	config, err := e.shared(c.id, c.key, e.database, nil)
 	if err != nil {
 		return watermark.Saved{}, err
 	}

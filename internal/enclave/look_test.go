@@ -38,7 +38,7 @@ func twins(t *testing.T) (a, b *world, c *hostlink.Created, floor []byte, nodes 
 	floor = a.mustShare(hostlink.ShareCreate, c, c.Record, nil).Floor
 	a.floors(c, floor)
 	b = newWorld(t, func(p *policy.Policy) { *p = *a.policy })
-	b.kms, b.etcd = a.kms, &etcd{db: d.db, file: d.file}
+	b.kms, b.db = a.kms, &db{Database: d.Database, etcd: d.etcd, dynamo: d.dynamo}
 	b.halt()
 	b.start()
 	b.floors(c, b.mustShare(hostlink.ShareJoin, c, nil, nil).Floor)
@@ -83,8 +83,8 @@ func TestLook(t *testing.T) {
 	if _, err := b.ask(hostlink.Request{Look: &hostlink.Look{ChainID: "chain-2"}}); err == nil || !strings.Contains(err.Error(), "does not sign for the chain") {
 		t.Errorf("of another chain: %v", err)
 	}
-	if _, err := newWorld(t, nil).look(1); err == nil || !strings.Contains(err.Error(), "names no etcd") {
-		t.Errorf("without etcd: %v", err)
+	if _, err := newWorld(t, nil).look(1); err == nil || !strings.Contains(err.Error(), "names no database") {
+		t.Errorf("without a database: %v", err)
 	}
 }
 
@@ -92,7 +92,7 @@ func TestLook(t *testing.T) {
 // a witness that was told so would take our own blocks for those of somebody else.
 func TestLookAfterARestore(t *testing.T) {
 	a, b, c, floor, nodes := twins(t)
-	db := b.etcd.db
+	db := b.db.Database
 	signs := func(i int, height int64) {
 		t.Helper()
 		if resp, err := nodes[i].prevote(height, 1); err != nil || resp.Signature == nil {

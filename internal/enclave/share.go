@@ -12,10 +12,10 @@ import (
 	"privyseal/internal/watermark"
 )
 
-// share does something with the mark of a chain in etcd. The floor of this host comes and
+// share does something with the mark of a chain in the database of the policy. The floor of this host comes and
 // goes with the request: nothing is signed here.
 func (e *enclave) share(ctx context.Context, req *hostlink.Share) (*hostlink.Shared, error) {
-	if err := e.needsEtcd(); err != nil {
+	if err := e.needsDatabase(); err != nil {
 		return nil, err
 	}
 	if e.chains[req.ChainID] != nil {
@@ -29,18 +29,29 @@ func (e *enclave) share(ctx context.Context, req *hostlink.Share) (*hostlink.Sha
 		return nil, err
 	}
 	defer key.Wipe()
-	m, err := e.openMembers(ctx, &req.Etcd, req.Credentials)
+	db, err := e.databaseOf(ctx, req)
 	if err != nil {
 		return nil, err
 	}
-	s, err := e.newSharing(req, key, m)
+	s, err := e.newSharing(req, key, db)
 	if err != nil {
 		return nil, err
 	}
 	return s.run(ctx, req)
 }
 
-// adoptable refuses an adoption without a measured floor: what etcd has after a restore may
+// databaseOf returns the database of the policy, as a request has it.
+func (e *enclave) databaseOf(ctx context.Context, req *hostlink.Share) (database, error) {
+	if err := e.fits(req.Etcd, req.DynamoDB); err != nil {
+		return nil, err
+	}
+	if req.DynamoDB != nil {
+		return e.openTable(req.DynamoDB), nil
+	}
+	return e.openMembers(ctx, req.Etcd, req.Credentials)
+}
+
+// adoptable refuses an adoption without a measured floor: what is there after a restore may
 // be older than what was signed, and the floor of a host is of its own choice.
 func (e *enclave) adoptable(req *hostlink.Share) error {
 	if req.Do != hostlink.ShareAdopt {
@@ -59,7 +70,7 @@ func (e *enclave) adoptable(req *hostlink.Share) error {
 	return nil
 }
 
-// sharing is one request about a mark in etcd.
+// sharing is one request about a mark in a database.
 type sharing struct {
 	e      *enclave
 	id     watermark.ID
@@ -83,7 +94,7 @@ func (c *carried) Replace(_ context.Context, old watermark.Saved, m watermark.Ma
 
 func (c *carried) Close() error { return nil }
 
-func (e *enclave) newSharing(req *hostlink.Share, key *soft.Key, m *members) (*sharing, error) {
+func (e *enclave) newSharing(req *hostlink.Share, key *soft.Key, db database) (*sharing, error) {
 	mac, err := recordKey(key)
 	if err != nil {
 		return nil, err
@@ -100,7 +111,7 @@ func (e *enclave) newSharing(req *hostlink.Share, key *soft.Key, m *members) (*s
 		}
 		s.floor.saved = watermark.Saved{Mark: r.Mark, Version: r.Seq, Time: r.Time}
 	}
-	s.config = func() (sharedmark.Config, error) { return e.shared(req.ChainID, key, m, s.floor) }
+	s.config = func() (sharedmark.Config, error) { return e.shared(req.ChainID, key, db, s.floor) }
 	return s, nil
 }
 
@@ -118,7 +129,7 @@ func (s *sharing) run(ctx context.Context, req *hostlink.Share) (*hostlink.Share
 	case hostlink.ShareAdopt:
 		err = s.adopt(ctx, req.AfterHeight)
 	default:
-		err = fmt.Errorf("nothing with a mark in etcd is called %.20q", req.Do)
+		err = fmt.Errorf("nothing with a mark in a database is called %.20q", req.Do)
 	}
 	if err != nil {
 		return nil, err

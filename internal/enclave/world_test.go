@@ -51,8 +51,10 @@ type world struct {
 	lines   chan hostlink.Line
 	down    bool // no host is there
 
-	etcd   *etcd          // nil without one
-	member func(net.Conn) // what a member of it is
+	db     *db            // nil without one
+	member func(net.Conn) // what a member of etcd is
+	table  func(net.Conn) // what DynamoDB is
+	role   func(net.Conn) // who the host is for AWS
 }
 
 func newWorld(t *testing.T, change func(*policy.Policy)) *world {
@@ -83,7 +85,7 @@ func (w *world) start() {
 			close(listening)
 			return endings{l, w.end}, err
 		},
-		Dial: w.dial, Etcd: w.engine,
+		Dial: w.dial, Etcd: w.engine, DynamoDB: w.engineOfTable,
 	}
 	go func() { w.done <- Run(ctx, c) }()
 	<-listening
@@ -121,6 +123,10 @@ func (w *world) dial(ctx context.Context, port uint32) (net.Conn, error) {
 		go hostlink.ReadLines(outside, func(l hostlink.Line) { w.lines <- l })
 	case hostlink.EtcdPort:
 		go w.member(outside)
+	case hostlink.TablePort:
+		go w.table(outside)
+	case hostlink.RolePort:
+		go w.role(outside)
 	default:
 		return nil, errors.New("no such port")
 	}

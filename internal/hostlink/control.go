@@ -7,9 +7,6 @@ import (
 	"io"
 	"log/slog"
 	"time"
-
-	"privyseal/internal/secret"
-	"privyseal/internal/strictjson"
 )
 
 // Request is what a host asks on ControlPort: exactly one field is set. One
@@ -31,44 +28,12 @@ type Request struct {
 // Hello asks who is there.
 type Hello struct{}
 
-// Credentials let the enclave call KMS. They are the host's own, and worth nothing
-// without an attestation document of this image. Only the JSON of a request shows them.
-type Credentials secret.AWS
-
-// wireCredentials are Credentials in a request.
-type wireCredentials struct {
-	AccessKeyID     string    `json:"access_key_id"`
-	SecretAccessKey string    `json:"secret_access_key"`
-	SessionToken    string    `json:"session_token,omitempty"`
-	Expires         time.Time `json:"expires,omitzero"`
-}
-
-// MarshalJSON shows the secrets.
-func (c Credentials) MarshalJSON() ([]byte, error) {
-	return json.Marshal(wireCredentials{c.AccessKeyID, c.SecretAccessKey.Reveal(), c.SessionToken.Reveal(), c.Expires})
-}
-
-// LogValue is what slog logs: whose they are. A log in JSON would have them all.
-func (c Credentials) LogValue() slog.Value {
-	return slog.StringValue("credentials of " + c.AccessKeyID)
-}
-
 // LogValue is what slog logs: nothing of what is asked, which may have credentials.
 func (r Request) LogValue() slog.Value { return slog.StringValue("request of the host") }
 
 // LogValue is what slog logs: how many chains there are.
 func (b Boot) LogValue() slog.Value {
 	return slog.StringValue(fmt.Sprintf("boot of %d chains", len(b.Chains)))
-}
-
-// UnmarshalJSON hides them.
-func (c *Credentials) UnmarshalJSON(data []byte) error {
-	var w wireCredentials
-	if err := strictjson.Decode(data, &w); err != nil {
-		return err
-	}
-	*c = Credentials{w.AccessKeyID, secret.New(w.SecretAccessKey), secret.New(w.SessionToken), w.Expires}
-	return nil
 }
 
 // Create makes a key inside, wraps it, and makes the first record of its state.
@@ -135,6 +100,8 @@ type Boot struct {
 	// Etcd is what an image needs whose policy has the marks in etcd, and nil for others.
 	// Sent again with the same key it changes the certificate, and not the members.
 	Etcd *BootEtcd `json:"etcd,omitempty"`
+	// DynamoDB is the same of an image whose policy has the marks there.
+	DynamoDB *BootDynamoDB `json:"dynamodb,omitempty"`
 }
 
 // BootChain is one chain to sign for.
@@ -283,160 +250,4 @@ func (e *RefusedError) Error() string {
 		return "the enclave refuses: " + e.Text
 	}
 	return "the enclave refuses: " + e.Text + "; " + e.Cure
-}
-
-func decodeStrict(payload []byte, v any) error {
-	if err := strictjson.Decode(payload, v); err != nil {
-		return fmt.Errorf("malformed message: %w", err)
-	}
-	return nil
-}
-
-// NodeHello is the first frame of a connection to NodePort: which node, by
-// chain id and name. The host answers with a frame that is empty, or says why
-// not; then the bytes of the node follow.
-type NodeHello struct {
-	ChainID string `json:"chain_id"`
-	Node    string `json:"node"`
-}
-
-// OpenNode asks the host on conn to connect it to a node.
-func OpenNode(conn io.ReadWriter, hello NodeHello) error { return openHello(conn, hello) }
-
-func openHello(conn io.ReadWriter, hello any) error {
-	payload, err := json.Marshal(hello)
-	if err != nil {
-		return err
-	}
-	if err := writeFrame(conn, payload); err != nil {
-		return err
-	}
-	answer, err := readFrame(conn, 1024)
-	if err != nil {
-		return fmt.Errorf("the host does not connect us: %w", err)
-	}
-	if len(answer) > 0 {
-		return fmt.Errorf("the host says: %.1024q", answer)
-	}
-	return nil
-}
-
-// ReadNodeHello reads the first frame of a connection to NodePort.
-func ReadNodeHello(r io.Reader) (hello NodeHello, err error) {
-	payload, err := readFrame(r, 1024)
-	if err != nil {
-		return hello, err
-	}
-	return hello, decodeStrict(payload, &hello)
-}
-
-// AnswerNode answers a NodeHello or an EtcdHello: nil for a connection that was made.
-func AnswerNode(w io.Writer, err error) error {
-	if err == nil {
-		return writeFrame(w, nil)
-	}
-	text := err.Error()
-	return writeFrame(w, []byte(text[:min(len(text), 512)]))
-}
-
-// BootEtcd is how an enclave reaches the etcd that its policy names. It is the host's to
-// give: TLS ends inside, and says whether it is that etcd.
-type BootEtcd struct {
-	Endpoints []string `json:"endpoints"` // https://HOST:PORT, 1 to MaxEndpoints
-	// Try is how long one member is waited for, 0 for the standard one. The enclave brings it
-	// between MinTry and MaxTry.
-	Try time.Duration `json:"try,omitempty"`
-	// Key is the client's key, wrapped as an identity is, and Certificate the one of it, PEM,
-	// with those between it and the CA after it.
-	Key         []byte `json:"key"`
-	Certificate []byte `json:"certificate"`
-}
-
-// Limits on BootEtcd.
-const (
-	MaxEndpoints   = 16
-	MaxEndpoint    = 300      // bytes of an endpoint
-	MaxCertificate = 16 << 10 // bytes of Certificate
-
-	MinTry, MaxTry = 150 * time.Millisecond, 300 * time.Millisecond
-)
-
-// Certify asks for a certificate request, PEM, of the client's key, which is wrapped as an
-// identity is.
-type Certify struct {
-	Key         []byte      `json:"key"`
-	Name        string      `json:"name"` // the common name: the user of etcd
-	Credentials Credentials `json:"credentials"`
-}
-
-// What a Share does.
-const (
-	// ShareCreate makes the mark in etcd at that of State, or raises it to that where there
-	// is one, and joins this host. Repeated, it does no harm.
-	ShareCreate = "create"
-	// ShareJoin joins this host to the mark that is there.
-	ShareJoin = "join"
-	// ShareExport ends the mark in etcd for all signers, and returns what it held as a State.
-	ShareExport = "export"
-	// ShareAdopt takes a mark that was restored back into use. Only an image whose policy
-	// has a state_floor for the chain does so, and raises it to AfterHeight, which is not
-	// below that.
-	ShareAdopt = "adopt"
-)
-
-// Share does something with the mark of a chain in etcd which only an enclave can do,
-// because what is there is authenticated with the consensus key.
-type Share struct {
-	Do          string      `json:"do"`
-	ChainID     string      `json:"chain_id"`
-	Wrapped     []byte      `json:"wrapped"`
-	State       []byte      `json:"state,omitempty"` // sealed: the record of the host, at which ShareCreate begins
-	Floor       []byte      `json:"floor,omitempty"` // sealed: what this host has joined with already
-	AfterHeight int64       `json:"after_height,omitempty"`
-	Etcd        BootEtcd    `json:"etcd"`
-	Credentials Credentials `json:"credentials"`
-}
-
-// Shared answers Share.
-type Shared struct {
-	Floor   []byte `json:"floor"`             // sealed: what this host keeps from here on
-	State   []byte `json:"state,omitempty"`   // sealed: of ShareExport
-	Mark    string `json:"mark"`              // that is in etcd now
-	At      Looked `json:"at"`                // the same, without sign bytes
-	Lineage string `json:"lineage,omitempty"` // of what is in etcd, in hex
-}
-
-// Look asks for the mark in etcd of a chain that the enclave signs for, at least up to the one
-// that it names: for a witness of the host, which has to know what other signers make.
-type Look struct {
-	ChainID string `json:"chain_id"`
-	Height  int64  `json:"height,omitempty"`
-	Round   int32  `json:"round,omitempty"`
-	Step    uint8  `json:"step,omitempty"`
-}
-
-// Looked answers Look. The sign bytes are those of a vote or proposal that the nodes make public.
-type Looked struct {
-	Height    int64  `json:"height,omitempty"`
-	Round     int32  `json:"round,omitempty"`
-	Step      uint8  `json:"step,omitempty"`
-	SignBytes []byte `json:"sign_bytes,omitempty"`
-}
-
-// EtcdHello is the first frame of a connection to EtcdPort: which member, as host:port. The
-// host answers as it does to a NodeHello; then the bytes of the member follow.
-type EtcdHello struct {
-	Address string `json:"address"`
-}
-
-// OpenEtcd asks the host on conn to connect it to a member of etcd.
-func OpenEtcd(conn io.ReadWriter, hello EtcdHello) error { return openHello(conn, hello) }
-
-// ReadEtcdHello reads the first frame of a connection to EtcdPort.
-func ReadEtcdHello(r io.Reader) (hello EtcdHello, err error) {
-	payload, err := readFrame(r, 1024)
-	if err != nil {
-		return hello, err
-	}
-	return hello, decodeStrict(payload, &hello)
 }

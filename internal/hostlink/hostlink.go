@@ -33,6 +33,8 @@ const (
 	KMSPort       = 903
 	LogPort       = 904
 	EtcdPort      = 905
+	TablePort     = 906  // DynamoDB, whose bytes follow at once, as those of KMS do
+	RolePort      = 907  // one RoleHello, one RoleAnswer
 	HeartbeatPort = 9000 // AWS's own: one byte, 0xB7, there and back
 )
 

@@ -25,8 +25,10 @@ type Config struct {
 	KMS         policy.Endpoint
 	Credentials Source
 	// Etcd is what an enclave needs whose policy names an etcd, and nil for others.
-	Etcd   *Etcd
-	Chains []Chain
+	Etcd *Etcd
+	// DynamoDB is the same for a policy that names one.
+	DynamoDB *DynamoDB
+	Chains   []Chain
 	// LogLevel is the enclave's: debug, info, warn or error.
 	LogLevel string
 	// StopEnclave ends the enclave when Run ends. Optional: otherwise it waits for
@@ -46,6 +48,20 @@ type Etcd struct {
 	// Certificate returns the client's certificate as it is now, PEM. It is asked often: a
 	// renewed one goes to the enclave soon.
 	Certificate func() ([]byte, error)
+}
+
+// DynamoDB is how the enclave reaches the table that its policy names. TLS ends inside.
+type DynamoDB struct {
+	Endpoint policy.Endpoint // of the policy
+	Try      time.Duration   // for one call
+	Role     Role            // who may use the table
+}
+
+// Role finds credentials of AWS, and keeps them: it is asked often.
+type Role interface {
+	Source
+	// Refused says that AWS does not accept these any more.
+	Refused(secret.AWS)
 }
 
 // Source finds credentials of AWS that may use the KMS key.

@@ -153,6 +153,9 @@ func (t *talk) bootAll(ctx context.Context) (healthy bool, err error) {
 	if req.Etcd, err = t.bootEtcd(); err != nil {
 		return t.unchanged(err), nil
 	}
+	if t.DynamoDB != nil {
+		req.DynamoDB = &hostlink.BootDynamoDB{Try: t.DynamoDB.Try}
+	}
 	// Also without credentials: an enclave whose keys are open needs none.
 	reply, err := t.call(ctx, hostlink.Request{Boot: req})
 	if refused, ok := errors.AsType[*hostlink.RefusedError](err); ok {

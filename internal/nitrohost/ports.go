@@ -42,6 +42,9 @@ func (h *Host) ports() []port {
 	if h.Etcd != nil {
 		ports = append(ports, port{hostlink.EtcdPort, 4 + 2*len(h.Chains), h.etcd})
 	}
+	if h.DynamoDB != nil {
+		ports = append(ports, port{hostlink.TablePort, 4 + 2*len(h.Chains), h.table}, port{hostlink.RolePort, 4 + 2*len(h.Chains), h.role})
+	}
 	return ports
 }
 
@@ -208,45 +211,75 @@ func ProxyEtcd(ctx context.Context, conn vsock.Conn, endpoints []string) error {
 const maxKMS = 8
 
 func (h *Host) kms(ctx context.Context, conn vsock.Conn) {
-	if err := ProxyKMS(ctx, conn, h.KMS, h.life); err != nil {
+	if err := ProxyAWS(ctx, conn, h.KMS, h.life); err != nil {
 		h.once.warn(h.Log, "the enclave's connection to KMS ended", err)
 	}
 }
 
-// ProxyKMS copies between a connection of the enclave and its KMS until both ends are
-// done, for at most life. There is nothing that the enclave could say to be connected
+func (h *Host) table(ctx context.Context, conn vsock.Conn) {
+	if err := ProxyAWS(ctx, conn, h.DynamoDB.Endpoint, 0); err != nil {
+		h.once.warn(h.Log, "the enclave's connection to DynamoDB ended", err)
+	}
+}
+
+func (h *Host) role(ctx context.Context, conn vsock.Conn) {
+	if err := AnswerRole(ctx, conn, h.DynamoDB.Role); err != nil {
+		h.once.warn(h.Log, "the enclave has no credentials for DynamoDB", err)
+	}
+}
+
+// AnswerRole gives the enclave the credentials that it asks for, and returns why it cannot.
+func AnswerRole(ctx context.Context, conn vsock.Conn, role Role) error {
+	conn.SetDeadline(time.Now().Add(helloTimeout))
+	hello, err := hostlink.ReadRoleHello(conn)
+	if err != nil {
+		return err
+	}
+	c, err := role.Credentials(ctx)
+	if err == nil && hello.Refused != "" && hello.Refused == c.AccessKeyID {
+		role.Refused(c)
+		c, err = role.Credentials(ctx)
+	}
+	conn.SetDeadline(time.Now().Add(helloTimeout)) // the look may have taken that long
+	return errors.Join(err, hostlink.AnswerRole(conn, c, err))
+}
+
+// ProxyAWS copies between a connection of the enclave and a service of its policy until both
+// ends are done, for at most life; 0 is without end. There is nothing that the enclave could say to be connected
 // elsewhere; TLS ends inside. Image and policy may be anybody's, so the address is
 // looked at once more when the name is resolved.
-func ProxyKMS(ctx context.Context, conn vsock.Conn, target policy.Endpoint, life time.Duration) error {
+func ProxyAWS(ctx context.Context, conn vsock.Conn, target policy.Endpoint, life time.Duration) error {
 	d := net.Dialer{Timeout: dial.Timeout, Control: func(_, address string, _ syscall.RawConn) error {
 		a, err := netip.ParseAddrPort(address)
 		if err == nil {
 			err = target.Allows(a)
 		}
 		if err != nil {
-			return &refusedKMS{err}
+			return &refusedAddress{err}
 		}
 		return nil
 	}}
 	outside, err := d.DialContext(ctx, "tcp", target.Address)
-	if refused, ok := errors.AsType[*refusedKMS](err); ok {
-		return fmt.Errorf("the enclave is not connected to the KMS of its policy, %s: %w", target.Address, refused.error)
+	if refused, ok := errors.AsType[*refusedAddress](err); ok {
+		return fmt.Errorf("the enclave is not connected to the %s of its policy, %s: %w", target.Service, target.Address, refused.error)
 	}
 	if err != nil {
-		return fmt.Errorf("cannot reach KMS: %w; is this instance allowed to reach %s?", err, target.Address)
+		return fmt.Errorf("cannot reach %s: %w; is this instance allowed to reach %s?", target.Service, err, target.Address)
 	}
 	defer outside.Close()
 	defer context.AfterFunc(ctx, func() { outside.Close() })()
-	end := time.Now().Add(life)
-	if err := errors.Join(conn.SetDeadline(end), outside.SetDeadline(end)); err != nil {
-		return err
+	if life != 0 {
+		end := time.Now().Add(life)
+		if err := errors.Join(conn.SetDeadline(end), outside.SetDeadline(end)); err != nil {
+			return err
+		}
 	}
 	// An idle connection that reached its end need not be reported.
 	if err := vsock.Pipe(conn, outside.(*net.TCPConn)); err != nil && !errors.Is(err, os.ErrDeadlineExceeded) && !isEnd(err) {
-		return fmt.Errorf("lost the connection to KMS at %s: %w", target.Address, err)
+		return fmt.Errorf("lost the connection to %s at %s: %w", target.Service, target.Address, err)
 	}
 	return nil
 }
 
-// refusedKMS is an address that KMS is not at.
-type refusedKMS struct{ error }
+// refusedAddress is one that a service of AWS is not at.
+type refusedAddress struct{ error }

@@ -248,7 +248,7 @@ func TestNodesAreHeldBack(t *testing.T) {
 func TestKMSProxy(t *testing.T) {
 	m := newMachine(t)
 	s := m.setup()
-	s.config.KMS = policy.Endpoint{Address: node(t, "tcp", "127.0.0.1:0"), Test: true}
+	s.config.KMS = policy.Endpoint{Service: "KMS", Address: node(t, "tcp", "127.0.0.1:0"), Test: true}
 	g := m.launched(s)
 	conn := g.mustDial(hostlink.KMSPort)
 	request := []byte("CONNECT 127.0.0.1:22 HTTP/1.1\r\nHost: elsewhere\r\n\r\n")
@@ -333,7 +333,7 @@ func TestNoTunnelIntoTheHost(t *testing.T) {
 		inside, outside := tcpPair(t)
 		done := make(chan error, 1)
 		go func() {
-			done <- ProxyKMS(t.Context(), inside, policy.Endpoint{Address: c.address, Test: c.test}, 10*time.Second)
+			done <- ProxyAWS(t.Context(), inside, policy.Endpoint{Service: "KMS", Address: c.address, Test: c.test}, 10*time.Second)
 			inside.Close()
 		}()
 		outside.CloseWrite()
@@ -381,7 +381,7 @@ func TestKMSConnectionEnds(t *testing.T) {
 		conn, err := l.Accept()
 		if err == nil {
 			defer conn.Close()
-			err = ProxyKMS(context.Background(), conn.(*net.TCPConn), policy.Endpoint{Address: target, Test: true}, 30*time.Millisecond)
+			err = ProxyAWS(context.Background(), conn.(*net.TCPConn), policy.Endpoint{Service: "KMS", Address: target, Test: true}, 30*time.Millisecond)
 		}
 		done <- err
 	}()

@@ -515,7 +515,7 @@ func (m *machine) setup() *setup {
 	s := &setup{w: &witness{wake: make(chan struct{})}, fake: storetest.NewFake(first), logs: &logBuffer{}}
 	s.config = Config{
 		Launcher: &Launcher{Path: self, Name: ourName, EIF: "/images/our.eif", MemoryMiB: 64, CPUs: 2, Want: ourImage},
-		Dir:      m.dir, Policy: ourPolicy, KMS: policy.Endpoint{Address: "127.0.0.1:1", Test: true}, Credentials: fixed(time.Time{}), LogLevel: "info",
+		Dir:      m.dir, Policy: ourPolicy, KMS: policy.Endpoint{Service: "KMS", Address: "127.0.0.1:1", Test: true}, Credentials: fixed(time.Time{}), LogLevel: "info",
 		Chains: []Chain{{ID: chain1, Wrapped: []byte("wrapped"), Identity: []byte("identity"), Store: s.fake, Observer: s.w}},
 		Log:    slog.New(slog.NewTextHandler(s.logs, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}

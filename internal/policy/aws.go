@@ -30,16 +30,38 @@ var domains = map[string]string{"aws": "amazonaws.com", "aws-us-gov": "amazonaws
 // Names: public, FIPS, dual-stack and private (VPC) endpoints of the key's region,
 // https://docs.aws.amazon.com/general/latest/gr/kms.html.
 func (p *Policy) CheckKMS() error {
-	parts := strings.Split(p.KMSKey, ":")
-	domain, known := domains[parts[1]]
+	name := strings.ToLower(p.KMSServerName)
+	known, err := p.isAWS(name, p.Region(), "kms", "kms-fips")
+	switch {
+	case err != nil:
+		return err
+	case !known:
+		return fmt.Errorf("%s is not a name of KMS in %s", p.KMSServerName, p.Region())
+	}
+	return p.checkRoots()
+}
+
+// domain is that of the endpoints of the KMS key's partition.
+func (p *Policy) domain() (string, error) {
+	partition := strings.Split(p.KMSKey, ":")[1]
+	domain, known := domains[partition]
 	if !known {
-		return fmt.Errorf("the endpoints of the partition %s are not known here", parts[1])
+		return "", fmt.Errorf("the endpoints of the partition %s are not known here", partition)
+	}
+	return domain, nil
+}
+
+// isAWS reports whether a name, in lower case, is one of a service of AWS in a region of the KMS
+// key's partition.
+func (p *Policy) isAWS(name, region string, services ...string) (bool, error) {
+	domain, err := p.domain()
+	if err != nil {
+		return false, err
 	}
 	dualStack := "api.aws"
-	if parts[1] == "aws-cn" {
+	if domain == domains["aws-cn"] {
 		dualStack = "api.amazonwebservices.com.cn"
 	}
-	name := strings.ToLower(p.KMSServerName)
 	if first, rest, _ := strings.Cut(name, "."); strings.HasPrefix(first, "vpce-") {
 		name = strings.Replace(rest, ".vpce.", ".", 1)
 		if name == rest {
@@ -47,9 +69,11 @@ func (p *Policy) CheckKMS() error {
 		}
 	}
 	service, rest, _ := strings.Cut(name, ".")
-	if service != "kms" && service != "kms-fips" || rest != parts[3]+"."+domain && rest != parts[3]+"."+dualStack {
-		return fmt.Errorf("%s is not a name of KMS in %s", p.KMSServerName, parts[3])
-	}
+	return slices.Contains(services, service) && (rest == region+"."+domain || rest == region+"."+dualStack), nil
+}
+
+// checkRoots says which of the roots is not one of AWS's.
+func (p *Policy) checkRoots() error {
 	ours := certificates(awsRoots)
 	for _, der := range certificates(p.TLSRoots) {
 		if !slices.ContainsFunc(ours, func(aws []byte) bool { return bytes.Equal(aws, der) }) {

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 
+	"privyseal/internal/awsjson"
 	"privyseal/internal/pubkey"
 	"privyseal/internal/watermark"
 )
@@ -50,7 +51,10 @@ func (p *Policy) check() error {
 			return &KeyError{c.key, c.err}
 		}
 	}
-	return p.Etcd.check()
+	if err := p.Etcd.check(); err != nil {
+		return err
+	}
+	return p.checkTable()
 }
 
 // checkKeyARN requires the ARN of a key itself: an alias can be pointed elsewhere
@@ -218,6 +222,52 @@ func checkPrefix(prefix string) error {
 	if len(prefix) < 2 || len(prefix) > 101 || prefix[0] != '/' || strings.HasSuffix(prefix, "/") || strings.Contains(prefix, "//") ||
 		strings.Trim(prefix, letters+digits+"._-/") != "" {
 		return fmt.Errorf("%.120q is not a prefix of keys, as in /privyseal", prefix)
+	}
+	return nil
+}
+
+// checkTable requires all keys or not one, and that no other database has the marks.
+func (p *Policy) checkTable() error {
+	d := &p.DynamoDB
+	if *d == (DynamoDB{}) {
+		return nil
+	}
+	for _, c := range []struct {
+		key string
+		err error
+	}{
+		{"dynamodb_table", checkTableName(d.Table)},
+		{"dynamodb_table_id", checkTableID(d.TableID)},
+		{"dynamodb_region", checkRegion(d.TableRegion)},
+		{"dynamodb_endpoint", p.OfTable().check()},
+	} {
+		if c.err != nil {
+			return &KeyError{c.key, c.err}
+		}
+	}
+	if p.Etcd.Named() {
+		return &KeyError{"dynamodb_table", errors.New("the policy names an etcd, too: a mark is in one place")}
+	}
+	return nil
+}
+
+func checkTableName(name string) error {
+	if len(name) < 3 || len(name) > 255 || strings.Trim(name, letters+digits+"_.-") != "" {
+		return fmt.Errorf("%.80q is not the name of a table: 3 to 255 of A-Z a-z 0-9 _ . -", name)
+	}
+	return nil
+}
+
+func checkTableID(id string) error {
+	if len(id) < 1 || len(id) > 64 || strings.Trim(id, letters+digits+"-") != "" {
+		return fmt.Errorf("%.80q is not a TableId, as `aws dynamodb describe-table` prints it", id)
+	}
+	return nil
+}
+
+func checkRegion(region string) error {
+	if !awsjson.IsRegion(region) {
+		return fmt.Errorf("%.80q is not a region of AWS, as in eu-central-1", region)
 	}
 	return nil
 }

@@ -1,7 +1,6 @@
 package policy
 
 import (
-	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -9,27 +8,29 @@ import (
 	"strings"
 )
 
-// Endpoint is where a policy has its KMS. The host connects the enclave to it, so
+// Endpoint is where a policy has a service of AWS. The host connects the enclave to it, so
 // whoever writes the policy of an image that somebody else runs would else have a way
 // into that host: to its metadata service, which hands out credentials, or to what
 // listens on its loopback.
 type Endpoint struct {
+	// Service is its name, for people: KMS, DynamoDB.
+	Service string
 	// Address is host:port; IPv6 is in brackets.
 	Address string
 	// Test says that the policy is one for tests, which names an attestation root of
-	// its own: its KMS may be on this host, at any port.
+	// its own: its services may be on this host, at any port.
 	Test bool
 }
 
-// kmsPort is the port of all endpoints of KMS, private ones too.
-const kmsPort = 443
+// awsPort is the port of all endpoints of AWS, private ones too.
+const awsPort = 443
 
 // Allows says why an address, to which the endpoint's name may have resolved just
 // now, is not connected to; nil if it is. Private addresses are fine: that is where
 // VPC endpoints are.
 func (e Endpoint) Allows(a netip.AddrPort) error {
-	if a.Port() != kmsPort && !e.Test {
-		return fmt.Errorf("its port is %d, and that of KMS %d: only a policy for tests, with an attestation_root, names another", a.Port(), kmsPort)
+	if a.Port() != awsPort && !e.Test {
+		return fmt.Errorf("its port is %d, and that of %s %d: only a policy for tests, with an attestation_root, names another", a.Port(), e.Service, awsPort)
 	}
 	return e.allowsIP(a.Addr())
 }
@@ -40,9 +41,9 @@ func (e Endpoint) allowsIP(ip netip.Addr) error {
 	case ip.IsLoopback() && e.Test:
 		return nil
 	case ip.IsLoopback() || ip.IsUnspecified() || thisNetwork.Contains(ip):
-		return fmt.Errorf("%s is this host: only a policy for tests, with an attestation_root, has its KMS there", ip)
+		return fmt.Errorf("%s is this host: only a policy for tests, with an attestation_root, has its %s there", ip, e.Service)
 	case ip.IsLinkLocalUnicast() || amazonLocal.Contains(ip):
-		return fmt.Errorf("%s is where the instance's metadata service is, and not a KMS", ip)
+		return fmt.Errorf("%s is where the instance's metadata service is, and not a %s", ip, e.Service)
 	case !ip.IsValid() || ip.IsMulticast() || reserved.Contains(ip) || compatible.Contains(ip):
 		return fmt.Errorf("%s is not an address of a server", ip)
 	}
@@ -74,12 +75,12 @@ func embedded(ip netip.Addr) netip.Addr {
 	return ip
 }
 
-// check says why the endpoint cannot be one of KMS, as far as its text shows: what a
+// check says why the endpoint cannot be one of AWS, as far as its text shows: what a
 // name resolves to, Allows sees.
 func (e Endpoint) check() error {
 	host, port, err := net.SplitHostPort(e.Address)
 	if err != nil {
-		return fmt.Errorf("%q is not host:port, as in kms.eu-central-1.amazonaws.com:443", e.Address)
+		return fmt.Errorf("%q is not host:port, as in %s.eu-central-1.amazonaws.com:443", e.Address, strings.ToLower(e.Service))
 	}
 	n, err := strconv.ParseUint(port, 10, 16)
 	if err != nil || n == 0 || strconv.FormatUint(n, 10) != port {
@@ -95,7 +96,7 @@ func (e Endpoint) check() error {
 		err = fmt.Errorf("%q is neither a DNS name nor an IP address", host)
 	}
 	if err != nil {
-		return fmt.Errorf("%q is not host:port of a KMS: %w", e.Address, err)
+		return fmt.Errorf("%q is not host:port of a %s: %w", e.Address, e.Service, err)
 	}
 	return nil
 }
@@ -106,10 +107,10 @@ func (e Endpoint) allowsName(name string, port uint64) error {
 	switch {
 	case e.Test:
 		return nil
-	case port != kmsPort:
-		return fmt.Errorf("its port is %d, and that of KMS %d: only a policy for tests, with an attestation_root, names another", port, kmsPort)
+	case port != awsPort:
+		return fmt.Errorf("its port is %d, and that of %s %d: only a policy for tests, with an attestation_root, names another", port, e.Service, awsPort)
 	case last == "localhost" || last == "localdomain":
-		return errors.New("it is this host: only a policy for tests, with an attestation_root, has its KMS there")
+		return fmt.Errorf("it is this host: only a policy for tests, with an attestation_root, has its %s there", e.Service)
 	}
 	return nil
 }

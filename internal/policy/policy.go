@@ -54,9 +54,10 @@ type Policy struct {
 	// signed. A chain in here may have a lost state replaced by a new one, above its floor.
 	StateFloor map[string]int64 `json:"state_floor,omitempty"`
 
-	// Etcd is where the marks are. Absent: the host keeps them, and no enclave of this
-	// image asks an etcd for anything.
+	// Etcd or DynamoDB is where the marks are. Both absent: the host keeps them, and no
+	// enclave of this image asks a database for anything.
 	Etcd
+	DynamoDB
 }
 
 // Etcd names an etcd cluster that keeps the marks of all chains. Its keys stand in a
@@ -74,6 +75,22 @@ type Etcd struct {
 	ClusterID string `json:"etcd_cluster_id,omitempty"`
 	// Prefix is what the names of our keys begin with, as in /privyseal.
 	Prefix string `json:"etcd_prefix,omitempty"`
+}
+
+// DynamoDB names a table of Amazon DynamoDB that keeps the marks of all chains. Its keys
+// stand in a policy all or not at all. The credentials are the host's to give: whoever has
+// them can put an old value into the table.
+type DynamoDB struct {
+	// Table is the name of the table, and TableID its TableId: a table that was made again,
+	// or restored from a backup, has another one. Whoever gives the credentials cannot choose
+	// that of a table of his own.
+	Table   string `json:"dynamodb_table,omitempty"`
+	TableID string `json:"dynamodb_table_id,omitempty"`
+	// TableRegion is the region that it is in.
+	TableRegion string `json:"dynamodb_region,omitempty"`
+	// TableEndpoint is the host:port that the host connects us to, by a certificate of that
+	// host below TLSRoots.
+	TableEndpoint string `json:"dynamodb_endpoint,omitempty"`
 }
 
 // Roots returns the pool of TLSRoots.
@@ -98,7 +115,12 @@ func (p *Policy) AllowsKey(public string) bool {
 	return len(p.PublicKeys) == 0 || slices.Contains(p.PublicKeys, public)
 }
 
-// Endpoint returns the endpoint of the policy.
+// Endpoint returns the endpoint of KMS.
 func (p *Policy) Endpoint() Endpoint {
-	return Endpoint{Address: p.KMSEndpoint, Test: p.AttestationRoot != ""}
+	return Endpoint{Service: "KMS", Address: p.KMSEndpoint, Test: p.AttestationRoot != ""}
+}
+
+// OfTable returns the endpoint of DynamoDB.
+func (p *Policy) OfTable() Endpoint {
+	return Endpoint{Service: "DynamoDB", Address: p.TableEndpoint, Test: p.AttestationRoot != ""}
 }

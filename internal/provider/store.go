@@ -12,6 +12,7 @@ import (
 
 	"privyseal/internal/cli"
 	"privyseal/internal/config"
+	"privyseal/internal/secret"
 	"privyseal/internal/watermark"
 )
 
@@ -156,9 +157,22 @@ type Place struct {
 // Members is how a database is reached by who signs elsewhere than in this process, and has
 // this host carry the bytes.
 type Members struct {
-	Endpoints        []string      // https://HOST:PORT
-	Try              time.Duration // for one of them
-	Certificate, Key string        // paths; the key is as who signs has it
+	Try time.Duration // for one endpoint
+
+	// A database that knows who signs by a certificate:
+	Endpoints        []string // https://HOST:PORT
+	Certificate, Key string   // paths; the key is as who signs has it
+
+	// A table of AWS, which knows it by credentials:
+	Role            Role   // nil: it is none
+	Table, Instance string // which one it is, for people, and its TableId, "" where the config has none
+}
+
+// Role is who may use a table of AWS. It keeps what it finds.
+type Role interface {
+	Credentials(ctx context.Context) (secret.AWS, error)
+	// Refused says that AWS does not accept these any more.
+	Refused(c secret.AWS)
 }
 
 // Carried is a section of the config of a database that is reached like that.
@@ -184,7 +198,7 @@ func (t Table) Unreached(ch config.Chain, kept Kept) error {
 	if !reaches || !kept.Shared || asked {
 		return nil
 	}
-	return cli.Actf("the state of chain %q cannot be in %s: %s does not reach that; keep it in a file or in etcd", ch.Name, kept.Where, e.Writer)
+	return cli.Actf("the state of chain %q cannot be in %s: %s does not reach that; keep it in another store", ch.Name, kept.Where, e.Writer)
 }
 
 // ReachedBy returns the stores, with the states of chains whose provider is a [Reacher] as
@@ -265,11 +279,6 @@ func (s Stores) Names() string {
 		names[i] = store.Name
 	}
 	return list(names)
-}
-
-// HereOnly reports whether a store is reached from this process alone.
-func (s Stores) HereOnly(name string) bool {
-	return slices.ContainsFunc(s, func(store Store) bool { return store.Name == name && store.Kind.HereOnly })
 }
 
 // Has reports whether there is a store of a name.

@@ -10,6 +10,7 @@ import (
 	"privyseal/internal/awscredentials"
 	"privyseal/internal/config"
 	"privyseal/internal/dynamostore"
+	"privyseal/internal/provider"
 	"privyseal/internal/secret"
 	"privyseal/internal/watermark"
 )
@@ -53,7 +54,7 @@ var options = config.Options[table]{
 
 // kind is what a config has of tables.
 func kind() config.Kind {
-	return config.Kind{Table: name, Noun: "a table of DynamoDB", HereOnly: true, Keys: options.Keys(), Decode: decode}
+	return config.Kind{Table: name, Noun: "a table of DynamoDB", Keys: options.Keys(), Decode: decode}
 }
 
 func decode(values map[string]any, fail func(key, wrong string)) config.Section {
@@ -92,6 +93,11 @@ func (t *table) of(id watermark.ID) dynamostore.Config {
 		Table: t.Table, Region: t.Region, TableID: t.TableID, Endpoint: t.Endpoint, AllowPlain: t.AllowPlainHTTP,
 		ID: id, Credentials: t.kept, Try: t.Try.Duration,
 	}
+}
+
+// Members implements [provider.Carried].
+func (t *table) Members(func(string) string) provider.Members {
+	return provider.Members{Try: t.Try.Duration, Role: t.kept, Table: "table " + t.Table + " of " + t.Region, Instance: t.TableID}
 }
 
 // source finds the credentials for a table.

@@ -143,7 +143,7 @@ func (c *cluster) checkFiles(fail func(key, wrong string)) {
 // Members implements [provider.Carried].
 func (c *cluster) Members(path func(string) string) provider.Members {
 	at := c.at(path)
-	return provider.Members{Endpoints: at.Endpoints, Try: at.Try.Duration, Certificate: at.CertificateFile, Key: at.KeyFile}
+	return provider.Members{Try: at.Try.Duration, Endpoints: at.Endpoints, Certificate: at.CertificateFile, Key: at.KeyFile}
 }
 
 func isLoopback(host string) bool {

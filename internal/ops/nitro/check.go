@@ -6,7 +6,7 @@ import (
 
 	"privyseal/internal/nitrohost"
 	"privyseal/internal/ops/nitro/image"
-	"privyseal/internal/ops/nitro/inetcd"
+	"privyseal/internal/ops/nitro/sharing"
 	"privyseal/internal/ops/nitro/wrapped"
 	"privyseal/internal/provider"
 )
@@ -36,6 +36,9 @@ func checkEnclave(r *provider.Report, name string) {
 	for _, why := range image.ForTests(p) {
 		r.Add(provider.Unsure, line, what, why, "")
 	}
+	if p.DynamoDB.Named() {
+		r.Add(provider.Unsure, line, what, "whoever has the rights of this host's role can put an old mark back into "+p.DynamoDB.String()+", and an enclave that starts then signs with it", "")
+	}
 	if Enclaves(r.Config)[name].Transport == "" && nitrohost.Sockets() == "" {
 		r.Add(provider.Unsure, line, what, "nitro-cli keeps its sockets where every user of this instance has access, and can make the enclave unmanageable",
 			"start it by systemd/privyseal-nitro.service, or make "+nitrohost.SocketsDir+" with mode 0700 for this user, before the enclave is launched")
@@ -50,7 +53,7 @@ func checkEnclave(r *provider.Report, name string) {
 		}
 		why, cure := wrapped.Disallowed(p, ch.ID, key, identity)
 		if why == "" {
-			why, cure = inetcd.Misplaced(p, ch.ID, ch.StoreTable != "")
+			why, cure = sharing.Misplaced(p, ch, sharing.Reached(r.Config, ch))
 		}
 		if why != "" {
 			r.Add(provider.Bad, r.Config.Line("chain", i, "enclave"), what, why, cure)

@@ -23,8 +23,8 @@ import (
 	"privyseal/internal/key/nitrokms"
 	"privyseal/internal/key/soft"
 	"privyseal/internal/ops/nitro/image"
-	"privyseal/internal/ops/nitro/inetcd"
 	"privyseal/internal/ops/nitro/seal"
+	"privyseal/internal/ops/nitro/sharing"
 	"privyseal/internal/ops/nitro/wrapped"
 	"privyseal/internal/provider"
 	"privyseal/internal/pubkey"
@@ -118,8 +118,8 @@ func (f *Maker) Make(cmd *cobra.Command, a *provider.House, i *home.Order) error
 	if f.importSealed != "" {
 		fmt.Fprintf(stderr, "the key is still in plain text where it was sealed; once its old signer is off for good, `shred -u` it there. %s is no longer needed\n", f.importSealed)
 	}
-	if e.policy.Etcd.Named() {
-		fmt.Fprintln(stderr, inetcd.ToMove(a, in.Abs("keys/etcd.wrapped"), ch.Name))
+	if e.policy.Shared() {
+		fmt.Fprintln(stderr, sharing.ToMove(a, e.policy, in.Abs("keys/etcd.wrapped"), ch.Name))
 	}
 	in.Next(stderr)
 	return nil

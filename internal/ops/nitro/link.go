@@ -23,6 +23,7 @@ import (
 	"privyseal/internal/nitro"
 	"privyseal/internal/nitrohost"
 	"privyseal/internal/ops/nitro/image"
+	"privyseal/internal/ops/nitro/sharing"
 	"privyseal/internal/ops/nitro/wrapped"
 	"privyseal/internal/policy"
 	"privyseal/internal/provider"
@@ -79,8 +80,8 @@ func (f *enclaveFlags) open(ctx context.Context, a *provider.House, c *config.Co
 }
 
 // begin launches the enclave, or finds it running, and connects to it; with kms as open does.
-// Where no signer of the home runs, it is connected to these members of etcd, too.
-func (e *enclaveLink) begin(ctx context.Context, l *nitrohost.Launcher, home string, kms bool, members []string) (err error) {
+// Where no signer of the home runs, it is connected to a database, too.
+func (e *enclaveLink) begin(ctx context.Context, l *nitrohost.Launcher, home string, kms bool, db *sharing.Database) (err error) {
 	if err := (vsock.Host{Dir: e.config.Transport}).MayServe(); err != nil {
 		return err
 	}
@@ -91,8 +92,8 @@ func (e *enclaveLink) begin(ctx context.Context, l *nitrohost.Launcher, home str
 	link := vsock.Host{CID: found.CID, Dir: e.config.Transport}
 	if kms && !isRunning(ctx, home) {
 		err = e.serveKMS(ctx, link)
-		if err == nil && members != nil {
-			err = e.serve(ctx, link, hostlink.EtcdPort, "etcd", func(ctx context.Context, c vsock.Conn) error { return nitrohost.ProxyEtcd(ctx, c, members) })
+		if err == nil && db != nil {
+			err = e.serveDatabase(ctx, link, db)
 		}
 	}
 	if err == nil {
@@ -190,8 +191,18 @@ func isRunning(ctx context.Context, home string) bool {
 // became of its call; why KMS was not reached it cannot know.
 func (e *enclaveLink) serveKMS(ctx context.Context, link vsock.Host) error {
 	return e.serve(ctx, link, hostlink.KMSPort, "KMS", func(ctx context.Context, c vsock.Conn) error {
-		return nitrohost.ProxyKMS(ctx, c, e.policy.Endpoint(), answerTimeout)
+		return nitrohost.ProxyAWS(ctx, c, e.policy.Endpoint(), answerTimeout)
 	})
+}
+
+// serveDatabase connects the enclave to a database until stop.
+func (e *enclaveLink) serveDatabase(ctx context.Context, link vsock.Host, db *sharing.Database) error {
+	for _, p := range db.Ports(e.policy) {
+		if err := e.serve(ctx, link, p.Number, p.What, p.Handle); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // serve has what the enclave dials handled until stop.

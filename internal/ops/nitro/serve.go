@@ -18,7 +18,7 @@ import (
 	"privyseal/internal/hostlink"
 	"privyseal/internal/monitor"
 	"privyseal/internal/nitrohost"
-	"privyseal/internal/ops/nitro/inetcd"
+	"privyseal/internal/ops/nitro/sharing"
 	"privyseal/internal/ops/nitro/wrapped"
 	"privyseal/internal/policy"
 	"privyseal/internal/provider"
@@ -39,9 +39,10 @@ type chain struct {
 	key, identity *wrapped.Key // identity is nil where there is none
 	id            watermark.ID
 	store         watermark.Store
-	etcd          *nitrohost.Etcd                 // where the mark is there, and store the floor
+	members       *provider.Members               // of the database that has the mark, and store its floor; or nil
+	db            *sharing.Database               // the same, as the enclave needs it
 	saved         atomic.Pointer[watermark.Saved] // the last durable record
-	ask           inetcd.Ask                      // of the enclave's host
+	ask           sharing.Ask                     // of the enclave's host
 	tell          func()                          // is called when it can sign, or cannot
 	settled       chan struct{}                   // closed when that was known for the first time
 	once          sync.Once
@@ -84,8 +85,8 @@ func openNitroChain(ctx context.Context, d *daemon.Daemon, cc config.Chain, m *m
 	if err != nil {
 		return nil, err
 	}
-	if section, ok := d.Config.Tables[d.Stores.Table(cc.Store)][cc.StoreTable].(provider.Carried); ok {
-		if c.etcd, err = inetcd.Client(section.Members(d.Config.Path)); err != nil {
+	if c.members = sharing.Reached(d.Config, cc); c.members != nil {
+		if c.db, err = sharing.Of(*c.members); err != nil {
 			return nil, err
 		}
 	}
@@ -114,14 +115,14 @@ func openNitroChain(ctx context.Context, d *daemon.Daemon, cc config.Chain, m *m
 	return c, nil
 }
 
-// load returns how a witness loads a mark in etcd, which the enclave alone can read; nil for
-// one that is here.
+// load returns how a witness loads a mark in a database, which the enclave alone can read; nil
+// for one that is here.
 func (c *chain) load() witness.Load {
-	if c.etcd == nil {
+	if c.db == nil {
 		return nil
 	}
 	return func(ctx context.Context, upTo watermark.Mark) (watermark.Mark, error) {
-		return inetcd.Look(ctx, c.ask, c.cfg.ID, upTo)
+		return sharing.Look(ctx, c.ask, c.cfg.ID, upTo)
 	}
 }
 
@@ -164,8 +165,8 @@ func (c *chain) checkPublic(keyType string, public []byte) (pubkey.Key, error) {
 
 // Acked implements nitrohost.Observer.
 func (c *chain) Acked(r hostlink.Record) {
-	if c.etcd != nil {
-		r.Mark = inetcd.Signed(r) // what is in it, Event knows
+	if c.db != nil {
+		r.Mark = sharing.Signed(r) // what is in it, Event knows
 	} else if c.Guard != nil {
 		c.Signed(r.Mark, nil) // it will be
 	}
@@ -187,7 +188,7 @@ func (c *chain) Event(e hostlink.Event) {
 		o.Err = errors.New(cmp.Or(e.Error, e.Reason))
 	}
 	c.monitor.Note(o)
-	if len(e.SignBytes) > 0 && c.etcd != nil {
+	if len(e.SignBytes) > 0 && c.db != nil {
 		o.Mark.SignBytes = e.SignBytes
 		c.Signed(o.Mark, nil)
 	}
@@ -281,7 +282,7 @@ func newNitroHost(d *daemon.Daemon, name string, chains []*chain) (*served, erro
 		if err == nil {
 			why, cure := wrapped.Disallowed(p, c.cfg.ID, c.key, c.identity)
 			if why == "" {
-				why, cure = inetcd.Misplaced(p, c.cfg.ID, c.etcd != nil)
+				why, cure = sharing.Misplaced(p, c.cfg, c.members)
 			}
 			if why != "" {
 				chainErr = errors.New(why + "; " + cure)
@@ -297,7 +298,7 @@ func newNitroHost(d *daemon.Daemon, name string, chains []*chain) (*served, erro
 			continue
 		}
 		hc.Chains = append(hc.Chains, hostChain)
-		hc.Etcd = cmp.Or(hc.Etcd, c.etcd) // the policy names one for all
+		c.db.Into(&hc, p)
 		h.chains = append(h.chains, c)
 	}
 	if len(h.chains) == 0 {
@@ -349,8 +350,8 @@ func (c *chain) forHost() (nitrohost.Chain, error) {
 	if c.identity != nil {
 		out.Identity = c.identity.Data
 	}
-	if c.etcd != nil {
-		out.StateID = inetcd.FloorID(c.id)
+	if c.db != nil {
+		out.StateID = sharing.FloorID(c.id)
 	}
 	for _, n := range c.cfg.Nodes {
 		addr, err := session.ParseAddr(n.Addr)

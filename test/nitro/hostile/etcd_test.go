@@ -123,7 +123,7 @@ func (e *running) certify(name string) []byte {
 func (e *running) share(do string, v *validator, state, floor []byte) (*hostlink.Shared, error) {
 	e.w.t.Helper()
 	reply, err := e.ask(hostlink.Request{Share: &hostlink.Share{
-		Do: do, ChainID: v.chain, Wrapped: v.wrapped, State: state, Floor: floor, AfterHeight: 100, Etcd: e.w.etcd.client, Credentials: credentials,
+		Do: do, ChainID: v.chain, Wrapped: v.wrapped, State: state, Floor: floor, AfterHeight: 100, Etcd: &e.w.etcd.client, Credentials: credentials,
 	}})
 	return reply.Shared, err
 }

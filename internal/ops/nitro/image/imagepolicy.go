@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"privyseal/internal/cli"
 	"privyseal/internal/config"
@@ -26,6 +27,7 @@ type imagePolicyFlags struct {
 	signBytes, rawBytes          bool
 	etcdCA                       string
 	etcd                         policy.Etcd
+	table                        policy.DynamoDB
 }
 
 func NewImagePolicy() *cobra.Command {
@@ -46,6 +48,10 @@ With --etcd-ca the marks of all chains are in an etcd cluster, in place of the s
 the host keeps, and an enclave of this image asks no other one: whatever its host shows
 it, it signs nothing again that another enclave has signed. Then --etcd-server-name and
 --etcd-cluster-id are needed, too.
+
+With --dynamodb-table they are in a table of Amazon DynamoDB; --dynamodb-table-id is needed,
+too. The host gives the credentials for it, so that whoever has those can put an old mark
+back into the table. Against a host that somebody else has taken over, take etcd.
 
 What could never work is refused: an endpoint that is not host[:port], a name that no
 certificate has, an invalid chain id or public key, a --state-floor of a chain
@@ -82,11 +88,20 @@ that --chain leaves out, or not below --max-height.`,
 	fl.StringArrayVar(&f.floors, "state-floor", nil, "CHAIN=HEIGHT: nothing at or below it is signed, and a lost state may be replaced by a new one above it; may be repeated")
 	fl.BoolVar(&f.signBytes, "allow-sign-bytes", false, "let nodes have bytes of their choice signed (CometBFT v1, v2)")
 	fl.BoolVar(&f.rawBytes, "allow-raw-bytes", false, "the same for Celestia")
+	f.addDatabases(fl)
+	return cmd
+}
+
+// addDatabases adds the flags that say where the marks are.
+func (f *imagePolicyFlags) addDatabases(fl *pflag.FlagSet) {
 	fl.StringVar(&f.etcdCA, "etcd-ca", "", "PEM file of the roots above the certificates of etcd's members")
 	fl.StringArrayVar(&f.etcd.ServerNames, "etcd-server-name", nil, "name or IP address that the certificate of a member has; one for all, or repeated")
 	fl.StringVar(&f.etcd.ClusterID, "etcd-cluster-id", "", "id of the cluster, in hex: cluster_id of \"etcdctl member list --write-out=json --hex\"")
 	fl.StringVar(&f.etcd.Prefix, "etcd-prefix", "", "what the names of our keys in etcd begin with (default "+defaultPrefix+")")
-	return cmd
+	fl.StringVar(&f.table.Table, "dynamodb-table", "", "name of the table of DynamoDB")
+	fl.StringVar(&f.table.TableID, "dynamodb-table-id", "", "its TableId, as \"aws dynamodb describe-table\" prints it")
+	fl.StringVar(&f.table.TableRegion, "dynamodb-region", "", "region that it is in (default: that of the KMS key)")
+	fl.StringVar(&f.table.TableEndpoint, "dynamodb-endpoint", "", "host[:port] of DynamoDB, if not AWS's public one")
 }
 
 // defaultPrefix is where the marks are in an etcd that others use, too.
@@ -130,6 +145,9 @@ func (f *imagePolicyFlags) policy() (*policy.Policy, error) {
 	if err := f.inEtcd(p); err != nil {
 		return nil, err
 	}
+	if err := f.inTable(p); err != nil {
+		return nil, err
+	}
 	if err := f.readRoots(p); err != nil {
 		return nil, err
 	}
@@ -161,6 +179,30 @@ func (f *imagePolicyFlags) inEtcd(p *policy.Policy) error {
 	p.Etcd.Prefix = cmp.Or(e.Prefix, defaultPrefix)
 	// etcd leaves out the zeros before it.
 	p.Etcd.ClusterID = strings.Repeat("0", max(0, 16-len(e.ClusterID))) + e.ClusterID
+	return nil
+}
+
+// inTable takes over what says which table has the marks.
+func (f *imagePolicyFlags) inTable(p *policy.Policy) error {
+	t := f.table
+	switch {
+	case t == policy.DynamoDB{}:
+		return nil
+	case t.Table == "":
+		return cli.Usagef("--dynamodb-table TABLE is missing: the name of the table that has the marks")
+	case t.TableID == "":
+		return cli.Usagef("--dynamodb-table-id ID is missing: `aws dynamodb describe-table --table-name %s` prints it, as TableId", t.Table)
+	}
+	t.TableRegion = cmp.Or(t.TableRegion, p.Region())
+	var err error
+	if t.TableEndpoint == "" {
+		if t.TableEndpoint, err = p.TableAt(t.TableRegion); err != nil {
+			return cli.Usagef("%w; name the endpoint with --dynamodb-endpoint", err)
+		}
+	} else if t.TableEndpoint, _, err = withPort(t.TableEndpoint); err != nil {
+		return cli.Usagef("--dynamodb-endpoint: %w", err)
+	}
+	p.DynamoDB = t
 	return nil
 }
 

@@ -129,6 +129,11 @@ func ForTests(p *policy.Policy) (why []string) {
 	if err := p.CheckKMS(); err != nil {
 		why = append(why, fmt.Sprintf("this image is for tests: its policy trusts a KMS that is not known to be AWS's (%v), and whoever runs it knows every key", err))
 	}
+	if p.DynamoDB.Named() {
+		if err := p.CheckTable(); err != nil {
+			why = append(why, fmt.Sprintf("this image is for tests: its policy trusts a DynamoDB that is not known to be AWS's (%v), and whoever runs it can bring an old mark back", err))
+		}
+	}
 	return why
 }
 

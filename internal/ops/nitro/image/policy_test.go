@@ -124,3 +124,47 @@ func TestNothingStandsOnTheCommandLineOnly(t *testing.T) {
 		t.Error("the kernel goes on after an oops")
 	}
 }
+
+// The same of a table; what is left out is AWS's own.
+func TestImagePolicyOfDynamoDB(t *testing.T) {
+	const table, id, region, endpoint = "--dynamodb-table", "--dynamodb-table-id", "--dynamodb-region", "--dynamodb-endpoint"
+	all := []string{table, "marks", id, "0-1"}
+	for _, tt := range []struct {
+		args []string
+		want policy.DynamoDB
+		says string
+	}{
+		{nil, policy.DynamoDB{}, ""},
+		{all, policy.DynamoDB{Table: "marks", TableID: "0-1", TableRegion: "eu-central-1", TableEndpoint: "dynamodb.eu-central-1.amazonaws.com:443"}, ""},
+		{append(all[:4:4], region, "eu-west-1"), policy.DynamoDB{Table: "marks", TableID: "0-1", TableRegion: "eu-west-1", TableEndpoint: "dynamodb.eu-west-1.amazonaws.com:443"}, ""},
+		{append(all[:4:4], endpoint, "vpce-1.dynamodb.eu-central-1.vpce.amazonaws.com"), policy.DynamoDB{Table: "marks", TableID: "0-1", TableRegion: "eu-central-1", TableEndpoint: "vpce-1.dynamodb.eu-central-1.vpce.amazonaws.com:443"}, ""},
+		{all[2:], policy.DynamoDB{}, table + " TABLE is missing"},
+		{all[:2], policy.DynamoDB{}, id + " ID is missing: `aws dynamodb describe-table --table-name marks`"},
+		{append(all[:4:4], region, "europe"), policy.DynamoDB{}, region + ": \"europe\""},
+		{append(all[:4:4], endpoint, "https://dynamodb.eu-central-1.amazonaws.com"), policy.DynamoDB{}, endpoint + ": \"https://"},
+		{append(all[:4:4], endpoint, "localhost"), policy.DynamoDB{}, endpoint + ": \"localhost:443\" is not host:port of a DynamoDB: it is this host"},
+		{[]string{table, "my marks", id, "0-1"}, policy.DynamoDB{}, table + ": \"my marks\""},
+	} {
+		cmd := NewImagePolicy()
+		var out, said bytes.Buffer
+		cmd.SetOut(&out)
+		cmd.SetErr(&said)
+		cmd.SetArgs(append([]string{"--kms-key", "arn:aws:kms:eu-central-1:111122223333:key/1"}, tt.args...))
+		err := cmd.Execute()
+		if tt.says != "" {
+			if err == nil || !strings.Contains(err.Error(), tt.says) {
+				t.Errorf("%q: %v, not %q", tt.args, err, tt.says)
+			}
+			continue
+		}
+		p, parseErr := policy.Parse(out.Bytes())
+		if err != nil || parseErr != nil || p.DynamoDB != tt.want || said.Len() > 0 {
+			t.Errorf("%q: %+v, %v, %v, %s", tt.args, p, err, parseErr, &said)
+		}
+	}
+	p := &policy.Policy{KMSKey: "arn:aws:kms:eu-central-1:111122223333:key/1", KMSServerName: "kms.eu-central-1.amazonaws.com", TLSRoots: policy.AWSRoots(),
+		DynamoDB: policy.DynamoDB{Table: "marks", TableRegion: "eu-central-1", TableEndpoint: "dynamodb.evil.example:443"}}
+	if why := ForTests(p); len(why) != 1 || !strings.Contains(why[0], "a DynamoDB that is not known to be AWS's") {
+		t.Errorf("%q", why)
+	}
+}

@@ -22,6 +22,10 @@ func permits(p *policy.Policy) []string {
 		list = append(list, "etcd: the marks of all chains are in the cluster "+p.Etcd.ClusterID+", below "+p.Etcd.Prefix+", whose members have the name "+strings.Join(p.Etcd.ServerNames, " or ")+
 			" in a certificate of the measured CA; nothing is signed with records of the host")
 	}
+	if d := p.DynamoDB; d.Named() {
+		list = append(list, "dynamodb: the marks of all chains are in the table "+d.Table+" of "+d.TableRegion+" with the TableId "+d.TableID+", at "+d.TableEndpoint+
+			"; nothing is signed with records of the host, and whoever has the rights of its role can write to that table")
+	}
 	if p.MaxHeight > 0 {
 		list = append(list, fmt.Sprintf("max_height: nothing is signed above %d", p.MaxHeight))
 	}

@@ -101,6 +101,11 @@ func TestVerifySaysWhatThePolicyPermits(t *testing.T) {
 		}, []string{
 			"  = etcd: the marks of all chains are in the cluster cdf818194e3a8c32, below /privyseal, whose members have the name etcd-1.example or 10.0.0.1 in a certificate of the measured CA; nothing is signed with records of the host\n",
 		}, nil},
+		"dynamodb": {func(p *policy.Policy) {
+			p.DynamoDB = policy.DynamoDB{Table: "marks", TableID: "0-1", TableRegion: "eu-west-1", TableEndpoint: "dynamodb.eu-west-1.amazonaws.com:443"}
+		}, []string{
+			"  = dynamodb: the marks of all chains are in the table marks of eu-west-1 with the TableId 0-1, at dynamodb.eu-west-1.amazonaws.com:443; nothing is signed with records of the host, and whoever has the rights of its role can write to that table\n",
+		}, []string{"etcd"}},
 		"bounds": {func(p *policy.Policy) { p.Chains, p.MaxHeight = []string{"chain-1", "chain-2"}, 5 }, []string{
 			"  = chains: chain-1, chain-2\n", "  = max_height: nothing is signed above 5\n",
 		}, []string{"allow_", "state_floor"}},

@@ -85,7 +85,7 @@ func (v *Verified) reportClaims(line func(format string, args ...any)) {
 		line("%-11s %s, where this boot began: below the mark of an earlier document, or equal to it with another tag, it proves that an old state was brought back", "start", c.Start)
 	}
 	if c.Store != "" {
-		line("%-11s etcd, %s: what the mark there descends from; where an earlier document has another, it was made or adopted again since", "store", c.Store)
+		line("%-11s %s, %s: what the mark there descends from; where an earlier document has another, it was made or adopted again since", "store", v.database(), c.Store)
 	}
 	if v.Statement.key.IsZero() {
 		if c.Key != "" {
@@ -138,8 +138,12 @@ func (v *Verified) proves() (list []string) {
 			list = append(list, fmt.Sprintf("it had signed up to %s, record %d, in boot %s", c.Mark, c.Seq, c.Boot))
 		}
 	}
-	if v.inEtcd() {
+	switch {
+	case !v.inDatabase():
+	case v.Policy != nil && v.Policy.Etcd.Named():
 		list = append(list, "the mark is in the etcd that the image's policy names: whatever the hosts of such enclaves bring back, none of them signs against another")
+	default:
+		list = append(list, "the mark is in the database that the image's policy names: no state that a host brings back from its own disk lets an enclave sign against another")
 	}
 	if v.nonce {
 		list = append(list, "the document was made after the nonce was chosen")
@@ -147,9 +151,20 @@ func (v *Verified) proves() (list []string) {
 	return list
 }
 
-// inEtcd reports whether an enclave of the expected image said that its mark is in etcd.
-func (v *Verified) inEtcd() bool {
+// inDatabase reports whether an enclave of the expected image said that its mark is in one.
+func (v *Verified) inDatabase() bool {
 	return v.named && v.Statement.Ours && v.Statement.Claims.Store != ""
+}
+
+// database names the one that has the mark, which the policy alone says.
+func (v *Verified) database() string {
+	switch {
+	case v.Policy != nil && v.Policy.Etcd.Named():
+		return "etcd"
+	case v.Policy != nil && v.Policy.DynamoDB.Named():
+		return "DynamoDB"
+	}
+	return "a database"
 }
 
 // provesNot returns what a reader could believe all the same.
@@ -182,9 +197,12 @@ func (v *Verified) provesNot() (list []string) {
 		list = append(list, "that nobody has the material of the KMS key: `aws kms describe-key` says Origin AWS_KMS and MultiRegion false where AWS alone has it")
 	}
 	switch {
-	case key && v.inEtcd():
-		list = append(list, "that no enclave of an older image, without etcd, signs with the key: KMS must not admit one",
-			"that nobody set back that etcd: compare store and start over time")
+	case key && v.inDatabase():
+		list = append(list, "that no enclave of an older image, without that database, signs with the key: KMS must not admit one",
+			"that nobody set back "+v.database()+": compare store and start over time")
+		if v.Policy == nil || !v.Policy.Etcd.Named() {
+			list = append(list, "that nobody put an old mark back: for a table of DynamoDB the rights of the host's role are enough, for etcd only an enclave has them; name the policy with --eif or --policy to see which it is")
+		}
 	case key:
 		list = append(list, "that no second enclave runs with an older state: compare boot, sequence and mark over time")
 	}

@@ -17,6 +17,7 @@ import (
 	"privyseal/internal/key/nitrokms"
 	"privyseal/internal/nitro"
 	"privyseal/internal/ops/nitro/nitrotest"
+	"privyseal/internal/policy"
 )
 
 // testDocument returns a document with these user data, verified below a test
@@ -113,8 +114,8 @@ func TestVerifyPurposes(t *testing.T) {
 		"created":   {claims.Claims{Purpose: claims.PurposeCreate, Boot: boot, Chain: "c", KeyType: "ed25519", Key: key, Origin: "generated", Seq: 5, Mark: "0/0/none"}, "+ the key was made inside that enclave", "its wrapped form says so"},
 		"new state": {claims.Claims{Purpose: claims.PurposeState, Boot: boot, Chain: "c", KeyType: "ed25519", Key: key, Origin: "generated", Seq: 5, Mark: "9/all/all"}, "made a new state for the key above", "+ the key was made inside"},
 		"imported":  {claims.Claims{Purpose: claims.PurposeCreate, Boot: boot, Chain: "c", KeyType: "ed25519", Key: key, Origin: "imported"}, "copies may exist", "made inside that enclave"},
-		"in etcd":   {claims.Claims{Purpose: claims.PurposeAttest, Boot: boot, Chain: "c", KeyType: "ed25519", Key: key, Origin: "generated", Seq: 5, Mark: "9/0/prevote", Store: "AAAAAAAAAAA"}, "+ the mark is in the etcd that the image's policy names", "that no second enclave runs"},
-		"set back":  {claims.Claims{Purpose: claims.PurposeAttest, Boot: boot, Chain: "c", KeyType: "ed25519", Key: key, Origin: "generated", Seq: 5, Mark: "9/0/prevote", Store: "AAAAAAAAAAA"}, "store       etcd, AAAAAAAAAAA: ", "+ the key was made inside"},
+		"in etcd":   {claims.Claims{Purpose: claims.PurposeAttest, Boot: boot, Chain: "c", KeyType: "ed25519", Key: key, Origin: "generated", Seq: 5, Mark: "9/0/prevote", Store: "AAAAAAAAAAA"}, "+ the mark is in the database that the image's policy names", "that no second enclave runs"},
+		"set back":  {claims.Claims{Purpose: claims.PurposeAttest, Boot: boot, Chain: "c", KeyType: "ed25519", Key: key, Origin: "generated", Seq: 5, Mark: "9/0/prevote", Store: "AAAAAAAAAAA"}, "store       a database, AAAAAAAAAAA: ", "+ the key was made inside"},
 		"on a host": {claims.Claims{Purpose: claims.PurposeAttest, Boot: boot, Chain: "c", KeyType: "ed25519", Key: key, Origin: "generated", Seq: 5, Mark: "9/0/prevote"}, "- that no second enclave runs with an older state", "etcd"},
 		"long":      {claims.Claims{Purpose: claims.PurposeAttest, Boot: boot, Chain: "c", KeyType: "ml_dsa_65", Key: claims.EncodeKey(make([]byte, 1952)), Origin: "generated"}, "public key  sha256:", "bech32"},
 	} {
@@ -126,6 +127,22 @@ func TestVerifyPurposes(t *testing.T) {
 		text := reported(t, v)
 		if !strings.Contains(text, tt.want) || strings.Contains(text, tt.never) || !strings.Contains(text, "NOT AWS") {
 			t.Errorf("%s:\n%s", name, text)
+		}
+		if inDatabase := tt.claims.Store != ""; inDatabase != strings.Contains(text, "that nobody put an old mark back") {
+			t.Errorf("%s, of any database:\n%s", name, text)
+		}
+		if tt.claims.Store != "" {
+			for want, p := range map[string]*policy.Policy{
+				"store       etcd, ":     {Etcd: policy.Etcd{CA: "x"}},
+				"store       DynamoDB, ": {DynamoDB: policy.DynamoDB{Table: "x"}},
+			} {
+				v.Policy = p
+				text := reported(t, v)
+				if inEtcd := p.Etcd.Named(); !strings.Contains(text, want) || inEtcd != strings.Contains(text, "+ the mark is in the etcd") || inEtcd == strings.Contains(text, "that nobody put an old mark back") {
+					t.Errorf("%s, %s:\n%s", name, want, text)
+				}
+			}
+			v.Policy = nil
 		}
 		// Without an image nothing is said about the key, whatever the document says.
 		v.named = false
