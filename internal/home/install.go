@@ -364,7 +364,10 @@ func (in *Installer) MakeState(ch config.Chain, public pubkey.Key, saved waterma
 
 // prepare has a database accept the state of a chain, before it begins there.
 func (in *Installer) prepare(ch config.Chain, state provider.Kept) error {
-	pin, err := Prepare(context.Background(), state)
+	if state.Prepare == nil {
+		return nil
+	}
+	pin, err := state.Prepare(context.Background())
 	if pin != "" {
 		table := in.House.Stores.Table(ch.Store)
 		_, comes := in.tables[table][ch.StoreTable]
