@@ -91,8 +91,18 @@ func TestRole(t *testing.T) {
 	w.role = func(net.Conn) {}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 	defer cancel()
-	if _, err := d.table.Role.Credentials(ctx); err == nil {
-		t.Error("credentials of nobody")
+	done := make(chan error, 1)
+	go func() {
+		_, err := d.table.Role.Credentials(ctx)
+		done <- err
+	}()
+	select {
+	case err := <-done:
+		if err == nil {
+			t.Error("credentials of nobody")
+		}
+	case <-time.After(30 * time.Second):
+		t.Error("the call has ended, and who asks for credentials still waits")
 	}
 	w.noSecretLeft()
 }
