@@ -1,20 +1,45 @@
 package main
 
 import (
+	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"privyseal/internal/dynamostore/dynamotest"
+	"privyseal/internal/etcd/etcdtest"
 )
 
-// The program on a DynamoDB that others wrote. Where it is not there, the test is skipped.
+// The program on a DynamoDB that others wrote, a new one for each script. Where it is not
+// there, the test is skipped. A script that begins with "# etcd" has a cluster of etcd too.
 func TestDynaliteScripts(t *testing.T) {
 	t.Parallel()
+	scripts, err := filepath.Glob("testdata/dynalite/*.txtar")
+	if err != nil || len(scripts) == 0 {
+		t.Fatal(err)
+	}
+	for _, script := range scripts {
+		t.Run(strings.TrimSuffix(filepath.Base(script), ".txtar"), func(t *testing.T) {
+			t.Parallel()
+			playDynalite(t, script)
+		})
+	}
+}
+
+func playDynalite(t *testing.T, script string) {
+	text, err := os.ReadFile(script)
+	if err != nil {
+		t.Fatal(err)
+	}
 	o := dynamotest.Dynalite(t)
+	setup := func(*testscript.Env) error { return nil }
+	if strings.HasPrefix(string(text), "# etcd") {
+		setup = (&etcdWorld{t: t, c: etcdtest.Start(t, etcdtest.Options{Members: 1}), snapshots: map[string]string{}}).setup
+	}
 	testscript.Run(t, testscript.Params{
-		Dir: "testdata/dynalite", WorkdirRoot: diskDir(t), RequireExplicitExec: true,
+		Files: []string{script}, WorkdirRoot: diskDir(t), RequireExplicitExec: true,
 		Setup: func(env *testscript.Env) error {
 			for name, value := range map[string]string{
 				"PRIVYSEAL_RUN": filepath.Join(env.WorkDir, "run"), "ENDPOINT": o.URL, "TABLE_ID": o.Create(dynamotest.Table),
@@ -22,7 +47,7 @@ func TestDynaliteScripts(t *testing.T) {
 			} {
 				env.Setenv(name, value)
 			}
-			return nil
+			return setup(env)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": exits, "await": await, "unlisten": unlisten, "cure": typeCure, "host": host,

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
 
 	"github.com/spf13/cobra"
@@ -163,6 +164,9 @@ func (m *move) run(cmd *cobra.Command, words *home.Words) error {
 	if m.ch.Store == m.to.Store && m.ch.StoreTable == m.to.StoreTable {
 		return m.done(cmd.OutOrStdout())
 	}
+	if m.source.Shared && m.target.Shared {
+		return m.roundabout()
+	}
 	for _, look := range []func(context.Context) error{m.lookAtSource, m.prepare, m.lookAtTarget} {
 		if err := look(ctx); err != nil {
 			return err
@@ -199,6 +203,27 @@ func (m *move) run(cmd *cobra.Command, words *home.Words) error {
 	}
 	notePin(m.House, cmd, m.to, m.pin)
 	return m.done(cmd.OutOrStdout())
+}
+
+// roundabout refuses a move from one database straight to another. What this host keeps of the
+// first, beside the state, would be held against the second.
+func (m *move) roundabout() error {
+	return cure.Add(cli.Actf("the state of chain %q does not go from one database straight to another: what this host has seen of the first is no measure of the second", m.ch.Name),
+		"go by a file: %s, then %s, then this move again", m.Command("state move --chain-id %s --to %s", shell.Word(m.ch.Name), m.Stores[0].Name), aside(m.source))
+}
+
+// aside is the command that puts aside what this host keeps of a shared state.
+func aside(of provider.Kept) string {
+	return fmt.Sprintf("`mv %s %s`", shell.Word(of.Files[0]), shell.Word(of.Files[0]+".old"))
+}
+
+// forget is how this host comes to a shared state as one that knows nothing of another one: by
+// the file, and where that is put aside already, by what it remembers since it was booted.
+func forget(of provider.Kept) string {
+	if _, err := os.Lstat(of.Files[0]); err != nil {
+		return "reboot it"
+	}
+	return aside(of)
 }
 
 func (m *move) configPath() string { return filepath.Join(m.c.Path("."), config.FileName) }
@@ -287,6 +312,8 @@ func (m *move) lookAtTarget(ctx context.Context) error {
 		m.there.unjoined = true
 	case errors.Is(err, provider.ErrExported):
 		m.there.ended = true
+	case m.target.Shared && errors.Is(err, provider.ErrRestored):
+		return cure.Add(m.refused(err), "if this host has had the state in another database before: %s, and then this move again", forget(m.target))
 	default:
 		return m.refused(err)
 	}
