@@ -51,6 +51,12 @@ func playDynalite(t *testing.T, script string) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": exits, "await": await, "unlisten": unlisten, "cure": typeCure, "host": host,
+			"typed":      typeDynamoDB,
+			"drop-table": func(*testscript.TestScript, bool, []string) { o.Delete(dynamotest.Table) },
+			// $TABLE_ID is that of the table that is there.
+			"learn-table-id": func(ts *testscript.TestScript, _ bool, _ []string) {
+				ts.Setenv("TABLE_ID", o.Await(dynamotest.Table))
+			},
 			// The table is deleted, and an empty one is made that has its name.
 			"make-table-again": func(ts *testscript.TestScript, _ bool, _ []string) {
 				o.Delete(dynamotest.Table)

@@ -39,7 +39,7 @@ func TestMain(m *testing.M) {
 	testscript.Main(alone{m}, map[string]func(){
 		"privyseal": main, "node": node,
 		"nitro-cli": fakenitrocli, "nitro-cli-by-hand": nitroCLI, "enclave": fakeenclave, "aws-encrypt": awsencrypt,
-		"hide-a-program": hideAProgram,
+		"hide-a-program": hideAProgram, "aws": awsCLI,
 	})
 }
 

@@ -201,6 +201,12 @@ func (o *Other) Create(table string) (id string) {
 	if status != http.StatusOK {
 		o.t.Fatalf("cannot make the table %s: %d %s", table, status, body)
 	}
+	return o.Await(table)
+}
+
+// Await waits until a table is there, and returns its TableId.
+func (o *Other) Await(table string) (id string) {
+	o.t.Helper()
 	for { // there is no call that waits; each one lets the server go on
 		status, body := o.call("DescribeTable", map[string]string{"TableName": table})
 		var d struct {
