@@ -53,11 +53,8 @@ func (e *enclave) peek(ctx context.Context, c *chain) (watermark.Saved, error) {
 	}
 	defer config.Engine.Close()
 	info, err := sharedmark.Peek(ctx, config, watermark.Mark{})
-	switch {
-	case err == nil && info.Exported:
-		err = sharedmark.ErrExported
-	case err == nil && !errors.Is(info.Problem, sharedmark.ErrUnjoined):
-		err = info.Problem
+	if err == nil && !errors.Is(info.Problem, sharedmark.ErrUnjoined) {
+		err = info.Problem // one that was exported, too
 	}
 	if err != nil {
 		return watermark.Saved{}, err
