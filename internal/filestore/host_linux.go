@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
 
@@ -22,6 +24,9 @@ import (
 // Whoever signs holds its lock, whatever its home, and writes each record to it once
 // that is durable. It is evidence, never the state: a folder that is missing, full
 // or not ours to write is done without.
+//
+// Behind the record stands the path of its state, filled up with zeros, for people: the
+// other home that a message is about.
 
 // HostFolders returns the folders for Config.Host of a program: $PRIVYSEAL_RUN
 // alone if that is set, else /run/privyseal, systemd's $RUNTIME_DIRECTORY and
@@ -48,6 +53,38 @@ type hostFile struct {
 	fd       int
 	writable bool
 	owner    uint32
+	named    bool // the path in it is that of our state
+}
+
+// pathSize is how long a path is that is written down.
+const pathSize = 512
+
+// note writes a record of the state at path. A write that fails leaves an older record, which
+// costs evidence and nothing else.
+func (f *hostFile) note(sys *system, sector []byte, path string) {
+	if !f.writable {
+		return
+	}
+	sys.pwrite(f.fd, sector, 0)
+	if !f.named {
+		var b [pathSize]byte
+		if abs, err := filepath.Abs(path); err == nil && len(abs) <= pathSize {
+			copy(b[:], abs)
+		}
+		sys.pwrite(f.fd, b[:], recordSize)
+		f.named = true
+	}
+}
+
+// path returns the path that is written down, or "".
+func (f *hostFile) path(sys *system) string {
+	var b [pathSize]byte
+	n, _ := sys.pread(f.fd, b[:], recordSize)
+	path := strings.TrimRight(string(b[:max(n, 0)]), "\x00")
+	if !filepath.IsAbs(path) || !utf8.ValidString(path) || strings.ContainsFunc(path, unicode.IsControl) {
+		return ""
+	}
+	return path
 }
 
 // lockHost opens and locks the files of the host, or returns ErrTwin.
@@ -61,13 +98,23 @@ func (c *Config) lockHost(ctx context.Context, sys *system) (files []hostFile, e
 			unlockHost(sys, files)
 			if errors.Is(err, ErrLocked) {
 				path := shell.File(filepath.Join(dir, hostName(c.ID)))
-				return nil, &fault{err: ErrTwin, cure: "`fuser -v " + path + "` shows which process it is; end that `privyseal start`, of another home or a copy of this one, for good"}
+				return nil, &fault{err: ErrTwin, detail: c.holder(sys), cure: "`fuser -v " + path + "` shows which process it is; end that `privyseal start`, of another home or a copy of this one, for good"}
 			}
 			return nil, err
 		}
 		files = append(files, f)
 	}
 	return files, nil
+}
+
+// holder names the state of who holds the lock, as far as it has said so.
+func (c *Config) holder(sys *system) string {
+	for _, r := range c.peekHost(sys, uint32(os.Geteuid())) {
+		if r.path != "" {
+			return shell.File(r.path)
+		}
+	}
+	return ""
 }
 
 // openHost opens the file in dir, and makes it where it may.
@@ -116,7 +163,8 @@ func unlockHost(sys *system, files []hostFile) {
 // all may write to; of those only what root, we, or the owner of the state have
 // made is believed.
 func (c *Config) readHost(sys *system, files []hostFile, owner uint32) (known []record) {
-	for _, f := range files {
+	for i := range files {
+		f := &files[i]
 		if f.owner != 0 && f.owner != uint32(os.Geteuid()) && f.owner != owner {
 			continue
 		}
@@ -125,6 +173,7 @@ func (c *Config) readHost(sys *system, files []hostFile, owner uint32) (known []
 			continue
 		}
 		if r, err := decode(sector[:], c.MACKey); err == nil && r.id == c.ID {
+			r.path = f.path(sys)
 			known = append(known, r)
 		}
 	}
@@ -172,7 +221,7 @@ func (c *Config) notBelowHost(known []record, m watermark.Mark) error {
 		}
 		return &fault{
 			err:    ErrBelow,
-			detail: fmt.Sprintf("%v; since it was booted this host has signed up to %v with this key for chain %s", m, k.mark, c.ID.ChainID),
+			detail: fmt.Sprintf("%v; since it was booted this host has signed up to %v with this key for chain %s, with %s", m, k.mark, c.ID.ChainID, k.with()),
 			cure:   "use a mark that is not below; only after a reset of a test chain, which begins again under the same id, type `rm -f " + strings.Join(names, " ") + "` first",
 		}
 	}

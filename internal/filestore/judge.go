@@ -4,6 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"privyseal/internal/shell"
+	"privyseal/internal/watermark"
 )
 
 // judge reads the two slots of a file and returns the record that rules, and
@@ -50,8 +53,8 @@ func judgeSlot(i int, slot *[slotSize]byte, macKey []byte) (cur record, flawed b
 		switch {
 		case slotOf(r.seq) != i:
 			return record{}, false, damaged("record %d is in slot %d", r.seq, i)
-		case r.closed, r.seen != 0:
-			return record{}, false, damaged("slot %d holds what belongs in the file beside it", i)
+		case r.closed, r.seen != 0, r.shared:
+			return record{}, false, damaged("slot %d holds what belongs in the file beside it, or in memory", i)
 		}
 		if r.seq > cur.seq {
 			cur = r
@@ -191,7 +194,8 @@ func (s *surroundings) judgeTimes(r *record) error {
 }
 
 // older returns ErrRestored if k, which somebody knows, shows that r is not the
-// last record. In another file only marks can be compared.
+// last record. In another state only marks can be compared; of one that has ended here, and
+// signs nothing, what another has signed since says nothing.
 func older(r, k *record, who string) error {
 	when := time.Unix(0, k.stamp).UTC().Format(time.RFC3339)
 	switch {
@@ -199,14 +203,39 @@ func older(r, k *record, who string) error {
 		return nil
 	case k.binding == r.binding && (k.seq > r.seq || k.seq == r.seq && !k.sameState(r)):
 		return restored("it is at record %d, %v; %s knows record %d of %s, %v", r.seq, r.mark, who, k.seq, when, k.mark)
-	case k.binding == r.binding:
+	case k.binding == r.binding || r.exported:
 		return nil
-	case r.mark.Less(k.mark) || !k.mark.Less(r.mark) && !k.mark.Equal(r.mark):
-		return restored("it is at %v; since it was booted this host has signed up to %v with this key, with another file, on %s", r.mark, k.mark, when)
-	case k.exported && !k.mark.Less(r.mark):
-		return restored("it is at %v; this host has exported that with another file, on %s, and whoever imported it may have signed since", r.mark, when)
+	}
+	if why := k.refutes(r.mark, r.stamp); why != "" {
+		return restored("%s", why)
 	}
 	return nil
+}
+
+// refutes returns why k, which the host remembers of another state of the chain and key,
+// shows that one at m is not the newest, or "". stamp is when that one was written last.
+//
+// Where k is of a state that other hosts share, they may have signed above it, and nothing is
+// newer but what an operator has made, or brought in, since.
+func (k *record) refutes(m watermark.Mark, stamp int64) string {
+	with, when := k.with(), time.Unix(0, k.stamp).UTC().Format(time.RFC3339)
+	switch {
+	case m.Less(k.mark) || !k.mark.Less(m) && !k.mark.Equal(m):
+		return fmt.Sprintf("it is at %v; since it was booted this host has signed up to %v with this key, with %s, on %s", m, k.mark, with, when)
+	case k.exported && !k.mark.Less(m):
+		return fmt.Sprintf("it is at %v; this host has exported that with %s, on %s, and whoever imported it may have signed since", m, with, when)
+	case k.shared && !k.exported && k.stamp > stamp:
+		return fmt.Sprintf("it is at %v; since it was written this host has shared the state of this key with other hosts, with %s, on %s, and they may have signed above that", m, with, when)
+	}
+	return ""
+}
+
+// with names the state of a record that the host remembers.
+func (r *record) with() string {
+	if r.path == "" {
+		return "another file"
+	}
+	return shell.File(r.path)
 }
 
 // sameState is same for a record that may be closed.

@@ -148,6 +148,10 @@ func TestSurroundings(t *testing.T) {
 		{"another home signed the same", surroundings{companions: beside(closed), host: []record{*elsewhere(5)}}, ""},
 		{"another home signed higher", surroundings{companions: beside(closed), host: []record{*elsewhere(6)}}, "this host has signed up to 6/2/prevote with this key, with another file"},
 		{"another home signed another block", surroundings{companions: beside(closed), host: []record{*with(func(k *record) { k.binding.inode++; k.mark.SignBytes = []byte("B") })}}, "with another file"},
+		{"another home, that is known", surroundings{companions: beside(closed), host: []record{*with(func(k *record) { k.binding.inode++; k.mark.Height++; k.path = "/home/o ther/state" })}}, "with '/home/o ther/state', on "},
+		{"a lower one that hosts share", surroundings{companions: beside(closed), host: []record{*with(func(k *record) { k.binding.inode++; k.shared = true; k.mark.Height--; k.stamp++ })}}, "since it was written this host has shared the state"},
+		{"one that hosts have shared before", surroundings{companions: beside(closed), host: []record{*with(func(k *record) { k.binding.inode++; k.shared = true })}}, ""},
+		{"a lower one that hosts have shared, and that has ended", surroundings{companions: beside(closed), host: []record{*with(func(k *record) { k.binding.inode++; k.shared, k.exported = true, true; k.mark.Height--; k.stamp++ })}}, ""},
 	}
 	for _, tt := range tests {
 		err := tt.s.judge(&r)
@@ -158,6 +162,25 @@ func TestSurroundings(t *testing.T) {
 		if tt.want != "" && (!errors.As(err, &f) || f.err != ErrRestored || !strings.Contains(f.detail, tt.want)) {
 			t.Errorf("%s: %+v, want %q", tt.name, err, tt.want)
 		}
+	}
+}
+
+// A state that has ended is what it is, whatever another one has signed since; of itself it may
+// be an older one.
+func TestEndedIsNotOlder(t *testing.T) {
+	r := sample(9, 5)
+	r.exported = true
+	other := r
+	other.binding.inode++
+	other.exported, other.mark.Height = false, 6
+	at := surroundings{companions: []companion{{id: r.companion}}, host: []record{other}}
+	if err := at.judge(&r); err != nil {
+		t.Error(err)
+	}
+	at.host[0] = r
+	at.host[0].seq++
+	if err := at.judge(&r); !errors.Is(err, ErrRestored) {
+		t.Errorf("an older one of its own: %v", err)
 	}
 }
 

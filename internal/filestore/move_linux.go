@@ -74,7 +74,8 @@ func (c Config) raise(sys *system, saved watermark.Saved) error {
 // Export kills the state and returns what it held, to be imported on another
 // host. When Export returns, it is durable that nothing is signed from this file
 // again, until Raise revives it. A second Export returns the same mark: the
-// first one may have been cut off before anybody saw it.
+// first one may have been cut off before anybody saw it. Not where another file of this host
+// has gone on meanwhile: ErrRestored.
 func Export(c Config) (watermark.Saved, error) {
 	saved, err := c.export(kernel())
 	return saved, c.explain("export", err)
@@ -88,7 +89,7 @@ func (c Config) export(sys *system) (saved watermark.Saved, err error) {
 			next.exported = true
 			problem = s.settle(next)
 		case errors.Is(problem, ErrExported):
-			problem = nil
+			problem = s.outdone()
 		}
 		saved = s.cur.saved()
 		return problem
@@ -97,6 +98,21 @@ func (c Config) export(sys *system) (saved watermark.Saved, err error) {
 		return watermark.Saved{}, err
 	}
 	return saved, nil
+}
+
+// outdone returns ErrRestored if another file of this host has gone on from where this one has
+// ended. One that hosts share is what a move that was cut off has made.
+func (s *Store) outdone() error {
+	for i := range s.around.host {
+		k := &s.around.host[i]
+		if k.binding == s.cur.binding || k.shared {
+			continue
+		}
+		if why := k.refutes(s.cur.mark, s.cur.stamp); why != "" {
+			return restored("%s", why)
+		}
+	}
+	return nil
 }
 
 // change opens the file, makes durable what it holds, and lets f change it. problem

@@ -32,6 +32,37 @@ func Export(c Config) (watermark.Saved, error) {
 // HostFolders returns none.
 func HostFolders() []string { return nil }
 
+// Host is never made on this platform.
+type Host struct{}
+
+// Host returns ErrPlatform.
+func (s *Store) Host(context.Context, watermark.ID) (*Host, error) {
+	return nil, &Error{Op: "open", Err: ErrPlatform}
+}
+
+// Refuses knows nothing here of other states.
+func (h *Host) Refuses(watermark.Mark) string { return "" }
+
+// NotBelow knows nothing here of other states.
+func (h *Host) NotBelow(watermark.Mark) error { return nil }
+
+// Highest returns the zero mark.
+func (h *Host) Highest() watermark.Mark { return watermark.Mark{} }
+
+// Note does nothing.
+func (h *Host) Note(watermark.Saved, bool) {}
+
+// Take does nothing.
+func (h *Host) Take(watermark.Saved, bool) {}
+
+// Close does nothing.
+func (h *Host) Close() error { return nil }
+
+// Beside knows nothing here of other states.
+func Beside(Config, watermark.ID, watermark.Mark) (string, watermark.Mark) {
+	return "", watermark.Mark{}
+}
+
 // Remembered returns the zero mark.
 func Remembered(Config) watermark.Mark { return watermark.Mark{} }
 

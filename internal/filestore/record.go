@@ -27,7 +27,8 @@ import (
 //	offset size
 //	     0   16  magic and version of the format: "privyseal-mark/2"
 //	    16    1  flags: 1 exported (a tombstone), 2 authenticated by a MAC,
-//	             4 closed (in a companion only, see companion_linux.go)
+//	             4 closed (in a companion only, see companion_linux.go),
+//	             8 shared with other hosts (in what a host remembers only, see host_linux.go)
 //	    17    1  step: 0 none, 1 proposal, 2 prevote, 3 precommit
 //	    18    2  length of the sign bytes
 //	    20    4  round
@@ -80,6 +81,7 @@ const (
 	flagExported = 1
 	flagMAC      = 2
 	flagClosed   = 4
+	flagShared   = 8
 )
 
 // record is what one slot holds.
@@ -93,11 +95,14 @@ type record struct {
 	exported bool
 	mac      bool // decoded under a MAC, or to be encoded under one
 	closed   bool // of a companion: nothing was written after it
+	shared   bool // of the host: the mark is not in a file, and signers of other hosts raise it too
 	old      bool // of version 1
 	binding  binding
 	// companion names the file beside the state that was made for the first write of
 	// the process which has written the record.
 	companion fileID
+	// path is that of the state, where the host remembers it; "" is not known.
+	path string
 }
 
 // fileID names a file for as long as it exists: no other file of the same file
@@ -161,6 +166,9 @@ func (r *record) encode(sector *[recordSize]byte, macKey []byte) {
 	if r.closed {
 		b[16] |= flagClosed
 	}
+	if r.shared {
+		b[16] |= flagShared
+	}
 	b[17] = byte(r.mark.Step)
 	binary.BigEndian.PutUint16(b[18:], uint16(len(r.mark.SignBytes)))
 	binary.BigEndian.PutUint32(b[20:], uint32(r.mark.Round))
@@ -200,7 +208,7 @@ func decode(sector, macKey []byte) (record, error) {
 	if string(b[:15]) != magic {
 		return record{}, errBad
 	}
-	r := record{exported: b[16]&flagExported != 0, mac: b[16]&flagMAC != 0, closed: b[16]&flagClosed != 0, old: b[15] == version1}
+	r := record{exported: b[16]&flagExported != 0, mac: b[16]&flagMAC != 0, closed: b[16]&flagClosed != 0, shared: b[16]&flagShared != 0, old: b[15] == version1}
 	if r.mac && len(macKey) == 0 {
 		return alien("it has a MAC, but no MAC key was given")
 	}

@@ -121,7 +121,7 @@ func TestRecordAlien(t *testing.T) {
 	}
 	tests := map[string][]byte{
 		"next format":        sealed(func(b []byte) { b[15] = '3' }),
-		"unknown flag":       sealed(func(b []byte) { b[16] |= 8 }),
+		"unknown flag":       sealed(func(b []byte) { b[16] |= 16 }),
 		"flag of a MAC":      sealed(func(b []byte) { b[16] |= flagMAC }),
 		"step 4":             sealed(func(b []byte) { b[17] = 4 }),
 		"bytes of no step":   sealed(func(b []byte) { b[17] = 0 }),

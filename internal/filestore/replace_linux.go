@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -48,8 +49,18 @@ func (s *Store) read() (problem, err error) {
 func (s *Store) keep() error {
 	s.announce()
 	s.cur.encodeSlot(&s.slot, s.c.MACKey)
-	s.noteOnHost(s.slot[:recordSize])
+	if !s.succeeded() {
+		s.noteOnHost(s.slot[:recordSize])
+	}
 	return s.sys.writeSlot(s.fd, slotOf(s.cur.seq), &s.slot)
+}
+
+// succeeded reports whether the state has ended here, and the host remembers another one that
+// has gone on from there: that is what it has to remember.
+func (s *Store) succeeded() bool {
+	return s.cur.exported && slices.ContainsFunc(s.around.host, func(k record) bool {
+		return k.binding != s.cur.binding && (s.cur.mark.Less(k.mark) || k.shared && !k.mark.Less(s.cur.mark))
+	})
 }
 
 // Load implements [watermark.Store]. The error is an *[Error], or the context's.

@@ -267,7 +267,7 @@ func TestCopyOfWhatWasExported(t *testing.T) {
 	if err != nil || !saved.Mark.Equal(at(5)) {
 		t.Fatalf("%v, %v", saved.Mark, err)
 	}
-	if err := loadErr(twin); !errors.Is(err, ErrRestored) || !strings.Contains(err.Error(), "has exported that with another file") {
+	if err := loadErr(twin); !errors.Is(err, ErrRestored) || !strings.Contains(err.Error(), "has exported that with "+c.Path+", on ") {
 		t.Errorf("the twin: %v", err)
 	}
 	if info, err := Inspect(twin); err != nil || !errors.Is(info.Problem, ErrRestored) {
@@ -427,7 +427,7 @@ func TestHostLock(t *testing.T) {
 	for name, err := range map[string]error{
 		"Adopt of a copy": Adopt(twin), "Open of a copy": loadErr(twin),
 	} {
-		if !errors.Is(err, ErrTwin) || !strings.Contains(c.explain("open", err).Error(), "\n`fuser -v ") {
+		if !errors.Is(err, ErrTwin) || !strings.Contains(c.explain("open", err).Error(), "with another state ("+c.Path+")\n`fuser -v ") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -443,7 +443,7 @@ func TestHostLock(t *testing.T) {
 		t.Errorf("the twin is at %v", got.Mark)
 	}
 	signs(t, twin, at(6), false)
-	if err := loadErr(c); !errors.Is(err, ErrRestored) || !strings.Contains(err.Error(), "with another file") {
+	if err := loadErr(c); !errors.Is(err, ErrRestored) || !strings.Contains(err.Error(), "with "+twin.Path+", on ") {
 		t.Errorf("the first one, after its twin: %v", err)
 	}
 	// Nor does a new state begin below.

@@ -137,12 +137,9 @@ func (s *Store) put(r record) error {
 	return nil
 }
 
-// noteOnHost notes a record for the host, which is durable or was accepted. A write
-// that fails leaves an older record there, which costs evidence and nothing else.
+// noteOnHost notes a record for the host, which is durable or was accepted.
 func (s *Store) noteOnHost(sector []byte) {
-	for _, f := range s.host {
-		if f.writable {
-			s.sys.pwrite(f.fd, sector, 0)
-		}
+	for i := range s.host {
+		s.host[i].note(s.sys, sector, s.c.Path)
 	}
 }

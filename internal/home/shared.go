@@ -27,8 +27,11 @@ func AdmitShared(cmd *cobra.Command, words *Words, ch config.Chain, state provid
 	case !errors.Is(info.Problem, provider.ErrUnjoined):
 		return watermark.Saved{}, info.Problem
 	}
-	in := Incoming{Chain: ch.Name, Mark: info.Saved.Mark, Origin: FromShared, Written: info.Saved.Time, From: state.Where}
-	return info.Saved, words.Gate(cmd, ch, false).Admit(in, Here{})
+	in := Incoming{Chain: ch.Name, Mark: info.Newest.Mark, Origin: FromShared, Written: info.Newest.Time, From: state.Where}
+	if info.Saved.Mark.Less(info.Newest.Mark) {
+		in.From += ", raised to what this host has signed with another state"
+	}
+	return info.Newest, words.Gate(cmd, ch, false).Admit(in, Here{})
 }
 
 // InspectShared looks at what is there, and not only at what this host has seen of it.

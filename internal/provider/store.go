@@ -38,7 +38,8 @@ type Mover interface {
 	// the same.
 	Export(ctx context.Context) (watermark.Saved, error)
 	// Adopt accepts one whose bytes were put there by something else (ErrCopied, ErrRestored),
-	// at the highest mark that is known of it.
+	// or beside which another one was on this host (ErrBeside), at the highest mark that is
+	// known of it.
 	Adopt(ctx context.Context) error
 }
 
@@ -106,6 +107,7 @@ var (
 	ErrForeign  = errors.New("the state belongs to another chain or key")
 	ErrCopied   = errors.New("the state was copied or restored")
 	ErrRestored = errors.New("the state was restored or changed by another program")
+	ErrBeside   = errors.New("this host has signed with another state of this key")
 	ErrExported = errors.New("the state was exported")
 	ErrBelow    = errors.New("the mark is below the one in the state")
 	ErrUnjoined = errors.New("this host has not joined the state")
@@ -117,7 +119,7 @@ var (
 // acts. Whoever has it locked may end by itself.
 func StateRefused(err error) bool {
 	for _, reason := range []error{
-		ErrMissing, ErrExists, ErrUnsafe, ErrDamaged, ErrForeign, ErrCopied, ErrRestored, ErrExported, ErrBelow, ErrUnjoined, ErrClone,
+		ErrMissing, ErrExists, ErrUnsafe, ErrDamaged, ErrForeign, ErrCopied, ErrRestored, ErrBeside, ErrExported, ErrBelow, ErrUnjoined, ErrClone,
 	} {
 		if errors.Is(err, reason) {
 			return true

@@ -137,28 +137,40 @@ func (s *Store) create(ctx context.Context, first watermark.Saved) error {
 }
 
 // Join makes the floor of a host out of what is there, for a signer that is to share the
-// mark. It takes the word of the database for it that this is the newest. A host that has
+// mark. It takes the word of the database for it that this is the newest, but for Config.Signed,
+// up to which the mark is raised. A host that has
 // joined is left as it is; ErrRestored and others say why it cannot go on.
 func Join(ctx context.Context, c Config) error { return explain("join", New(c).join(ctx)) }
 
 func (s *Store) join(ctx context.Context) error {
 	s.trusts = true
-	at, err := s.read(ctx)
-	if err != nil {
-		return err
+	for {
+		at, err := s.read(ctx)
+		if err != nil {
+			return err
+		}
+		r, err := s.open(at)
+		if err != nil {
+			return err
+		}
+		if !s.floor.isNew() {
+			return s.judge(&r, at)
+		}
+		if r.exported {
+			return refuse(ErrExported, "it was at %v", r.mark)
+		}
+		before := s.floor
+		s.found()
+		next := r
+		if next.mark = joined(r.mark, s.c.Signed); next.mark.Equal(r.mark) {
+			return s.settle(ctx, r, at)
+		}
+		s.cur, s.base = r, at
+		if won, err := s.swap(ctx, next); won || err != nil {
+			return err
+		}
+		s.floor = before // another host was quicker
 	}
-	r, err := s.open(at)
-	if err != nil {
-		return err
-	}
-	if !s.floor.isNew() {
-		return s.judge(&r, at)
-	}
-	if r.exported {
-		return refuse(ErrExported, "it was at %v", r.mark)
-	}
-	s.found()
-	return s.settle(ctx, r, at)
 }
 
 // found begins a new floor, of a new writer, where the engine stands.
@@ -264,7 +276,7 @@ func (s *Store) change(ctx context.Context, f func(r *record) (changes bool, err
 //
 // The mark gets a new lineage, at the highest of what is there and what this host has seen,
 // so that every other host refuses it until its operator has said the same there; that may
-// raise it further. This host gets a new floor, and a new identity. One that was exported
+// raise it further; so does Config.Signed. This host gets a new floor, and a new identity. One that was exported
 // stays dead: ErrExported.
 func Adopt(ctx context.Context, c Config) error { return explain("adopt", New(c).adopt(ctx)) }
 
@@ -285,7 +297,9 @@ func (s *Store) adopt(ctx context.Context) error {
 			return problem
 		}
 		before, next := s.floor, s.adopted(r, problem)
-		next.id = s.c.ID
+		if next.id = s.c.ID; !next.exported {
+			next.mark = joined(next.mark, s.c.Signed)
+		}
 		s.found()
 		s.cur, s.base = next, at
 		won := next.lineage == r.lineage && next.exported == r.exported && next.mark.Equal(r.mark)

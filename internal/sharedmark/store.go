@@ -40,6 +40,12 @@ type Config struct {
 	// Floor keeps the floor of this host, under FloorID. A new one holds a height alone,
 	// which is a counter that rises: the host has not joined. The Store becomes its only user.
 	Floor watermark.Store
+	// Signed is the highest mark that this host has signed with a state of another kind, for Join and
+	// Adopt to begin above.
+	Signed watermark.Mark
+	// Seen, if there is one, is told of each mark that the floor was raised to, ours before it is
+	// signed, and whether it is exported.
+	Seen func(saved watermark.Saved, exported bool)
 	// MAC authenticates the records. All signers of a mark have the same key, or none.
 	MAC *[32]byte
 }
@@ -290,6 +296,9 @@ func (s *Store) settle(ctx context.Context, r record, at At) error {
 		return err
 	}
 	s.cur, s.base = r, at
+	if s.c.Seen != nil {
+		s.c.Seen(r.saved(), r.exported)
+	}
 	return nil
 }
 

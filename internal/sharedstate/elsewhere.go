@@ -58,8 +58,23 @@ func (e Elsewhere) Open(ctx context.Context, wait bool) (watermark.Store, error)
 	if err != nil {
 		return nil, e.explain("open", err)
 	}
-	return kept, nil
+	host, err := kept.Host(ctx, e.ID)
+	if err != nil {
+		kept.Close()
+		return nil, e.explain("open", err)
+	}
+	return alone{kept, host}, nil
 }
+
+// alone is a floor whose signer is the only one of this host for the chain and key. Of its mark
+// the host knows too little to remember it for others.
+type alone struct {
+	*filestore.Store
+	host *filestore.Host
+}
+
+// Close implements [watermark.Store].
+func (a alone) Close() error { return errors.Join(a.Store.Close(), a.host.Close()) }
 
 // explain gives an error its reason, also where the signer has said it in words alone.
 func (e Elsewhere) explain(op string, err error) error {

@@ -30,6 +30,7 @@ var reasons = []struct{ of, state error }{
 	{filestore.ErrForeign, provider.ErrForeign},
 	{filestore.ErrCopied, provider.ErrCopied},
 	{filestore.ErrRestored, provider.ErrRestored},
+	{filestore.ErrBelow, provider.ErrBelow},
 	{filestore.ErrMissing, provider.ErrMissing},
 }
 
@@ -47,6 +48,12 @@ func (p place) explain(err error) error {
 		}
 	}
 	return &provider.StateError{Reason: provider.ErrAway, Err: p.inWords(err)}
+}
+
+// beside refuses a mark for what this host has signed with another state of the chain and key.
+func (p place) beside(why string) error {
+	return &provider.StateError{Reason: provider.ErrBeside, Err: fmt.Errorf("%s: %w: %s", p.where, provider.ErrBeside, why),
+		Cure: "end that other home for good, and then: " + cure.Command("privyseal", "state", "adopt", "--home", p.home, "--chain-id", p.chain)}
 }
 
 // inWords says of which mark err is. An error of the floor's file has its path, and its cure

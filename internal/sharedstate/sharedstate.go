@@ -101,21 +101,36 @@ func (s Shared) Open(ctx context.Context, wait bool) (watermark.Store, error) {
 		kept.Close()
 		return nil, s.place().explain(err)
 	}
-	c.Floor = kept
-	return open{sharedmark.New(c), s}, nil
+	host, err := kept.Host(ctx, s.ID)
+	if err != nil {
+		kept.Close()
+		return nil, s.place().explain(err)
+	}
+	c.Floor, c.Seen = kept, host.Note
+	return open{sharedmark.New(c), s, host}, nil
 }
 
 // open is an open state. What a start can fail with is explained.
 type open struct {
 	*sharedmark.Store
 	state Shared
+	host  *filestore.Host
 }
 
 // Load implements [watermark.Store].
 func (o open) Load(ctx context.Context) (watermark.Saved, error) {
 	saved, err := o.Store.Load(ctx)
-	return saved, o.state.place().explain(err)
+	if err != nil {
+		return saved, o.state.place().explain(err)
+	}
+	if why := o.host.Refuses(saved.Mark); why != "" {
+		return watermark.Saved{}, o.state.place().beside(why)
+	}
+	return saved, nil
 }
+
+// Close implements [watermark.Store].
+func (o open) Close() error { return errors.Join(o.Store.Close(), o.host.Close()) }
 
 // lookPatience is for how long a database is asked by who only looks: more than most
 // elections take, and less than an operator waits for.
@@ -136,13 +151,30 @@ func (s Shared) Inspect(ctx context.Context) (provider.Info, error) {
 		return info, err
 	}
 	if missing && (errors.Is(info.Problem, provider.ErrUnjoined) || errors.Is(info.Problem, provider.ErrExported)) {
-		return s.recall(ctx, info)
+		info, err = s.recall(ctx, info)
+		return s.look(info), err
 	}
 	if !missing && floor.Problem != nil {
 		info.Problem = s.place().explain(floor.Problem)
 		info.Ended = info.Ended || floor.Ended
 	}
-	return info, nil
+	return s.look(info), nil
+}
+
+// look looks at what this host has signed with other states of the chain and key: a join, or an
+// adoption, raises the mark up to that.
+func (s Shared) look(info provider.Info) provider.Info {
+	if info.Exported || info.Ended {
+		return info
+	}
+	why, other := filestore.Beside(s.floor(), s.ID, info.Saved.Mark)
+	if info.Problem == nil && why != "" {
+		info.Problem = s.place().beside(why)
+	}
+	if info.Newest.Mark.Less(other) {
+		info.Newest.Mark = other
+	}
+	return info
 }
 
 // recall looks, for a host whose floor is gone, by what it remembers of it since it was
@@ -199,7 +231,12 @@ func (s Shared) Create(ctx context.Context, first watermark.Saved) error {
 	if err := s.makeFloor(); err != nil {
 		return err
 	}
-	return s.change(ctx, func(c sharedmark.Config) error { return sharedmark.Create(ctx, c, first) })
+	return s.change(ctx, func(c sharedmark.Config, host *filestore.Host) error {
+		if err := host.NotBelow(first.Mark); err != nil {
+			return err
+		}
+		return sharedmark.Create(ctx, c, first)
+	})
 }
 
 // makeFloor makes an empty floor where there is none. Where this host has had one since it was
@@ -216,8 +253,9 @@ func (s Shared) makeFloor() error {
 	return s.place().explain(err)
 }
 
-// change has f work on the mark, while the floor is ours.
-func (s Shared) change(ctx context.Context, f func(sharedmark.Config) error) error {
+// change has f work on the mark, while the floor is ours, and no other state of this host signs.
+// Where that is done, the host knows this state as the one that it signs with.
+func (s Shared) change(ctx context.Context, f func(sharedmark.Config, *filestore.Host) error) error {
 	floor, err := filestore.Open(ctx, s.floor())
 	if errors.Is(err, filestore.ErrMissing) {
 		err = &sharedmark.Error{Op: "change", Err: sharedmark.ErrUnjoined}
@@ -231,8 +269,20 @@ func (s Shared) change(ctx context.Context, f func(sharedmark.Config) error) err
 		return s.place().explain(err)
 	}
 	defer c.Engine.Close()
-	c.Floor = floor
-	return s.place().explain(f(c))
+	host, err := floor.Host(ctx, s.ID)
+	if err != nil {
+		return s.place().explain(err)
+	}
+	defer host.Close()
+	taken := func() {}
+	c.Floor, c.Signed, c.Seen = floor, host.Highest(), func(saved watermark.Saved, exported bool) {
+		taken = func() { host.Take(saved, exported) }
+	}
+	if err := f(c, host); err != nil {
+		return s.place().explain(err)
+	}
+	taken()
+	return nil
 }
 
 // Raise implements [provider.State]. What another host has exported is brought back to life
@@ -243,12 +293,24 @@ func (s Shared) Raise(ctx context.Context, to watermark.Saved) error {
 			return err
 		}
 	}
-	return s.change(ctx, func(c sharedmark.Config) error { return sharedmark.Raise(ctx, c, to) })
+	return s.change(ctx, func(c sharedmark.Config, host *filestore.Host) error {
+		if err := host.NotBelow(to.Mark); err != nil {
+			return err
+		}
+		return sharedmark.Raise(ctx, c, to)
+	})
 }
 
 // Export implements [provider.Mover].
 func (s Shared) Export(ctx context.Context) (saved watermark.Saved, err error) {
-	err = s.change(ctx, func(c sharedmark.Config) (err error) {
+	info, err := s.Inspect(ctx)
+	if err == nil && errors.Is(info.Problem, provider.ErrBeside) {
+		return saved, info.Problem
+	}
+	err = s.change(ctx, func(c sharedmark.Config, _ *filestore.Host) (err error) {
+		if info.Exported { // another state of this host may have gone on from there
+			c.Seen = nil
+		}
 		saved, err = sharedmark.Export(ctx, c)
 		return err
 	})
@@ -267,7 +329,7 @@ func (s Shared) Adopt(ctx context.Context) error {
 	if err != nil && !errors.Is(err, filestore.ErrMissing) {
 		return s.place().explain(err)
 	}
-	return s.change(ctx, func(c sharedmark.Config) error { return sharedmark.Adopt(ctx, c) })
+	return s.change(ctx, func(c sharedmark.Config, _ *filestore.Host) error { return sharedmark.Adopt(ctx, c) })
 }
 
 // Join implements [provider.Joiner].
@@ -283,5 +345,5 @@ func (s Shared) Join(ctx context.Context) error {
 	if err := s.makeFloor(); err != nil {
 		return err
 	}
-	return s.change(ctx, func(c sharedmark.Config) error { return sharedmark.Join(ctx, c) })
+	return s.change(ctx, func(c sharedmark.Config, _ *filestore.Host) error { return sharedmark.Join(ctx, c) })
 }

@@ -69,7 +69,6 @@ type word struct {
 	step   string // the step in which it was given
 	about  string // the copy of the state that it is about
 	boot   int    // how often the host of the denied copy was booted then
-	shared bool   // whether the state of the copy that it is about is in etcd
 	output string // what privyseal printed when it asked for the word and took it
 }
 
@@ -110,9 +109,8 @@ func (o *oracle) answered(copy copyOf, req privval.Request, resp privval.Respons
 
 // released records a signature of a copy of the state.
 func (o *oracle) released(copy copyOf, at position, content []byte) error {
-	// A host sees by itself that another state of the key signs there, until it is booted; not
-	// if one of the two is in etcd and the other one in a file.
-	if w, denied := o.denied[copy.name]; denied && (copy.host != w.about[0] || copy.boot != w.boot || copy.shared != w.shared) {
+	// A host sees by itself that another state of the key signs there, until it is booted.
+	if w, denied := o.denied[copy.name]; denied && (copy.host != w.about[0] || copy.boot != w.boot) {
 		if err := o.lie(w, fmt.Sprintf("that no other copy signs was false: %s does", copy.name), saysNoOther); err != nil {
 			return err
 		}
@@ -157,9 +155,11 @@ func (o *oracle) gave(w word, mark position, copies []copyOf) error {
 	delete(o.denied, w.about)
 	delete(o.unheeded, w.about)
 	i := slices.IndexFunc(copies, func(c copyOf) bool { return c.name == w.about })
+	// A state in etcd that one home has brought back to life is that of each home that shares it.
+	shared := slices.ContainsFunc(copies, func(c copyOf) bool { return c.shared && o.live[c.name] })
 	for _, c := range copies {
-		if c.name != w.about && o.live[c.name] && !(c.shared && copies[i].shared) {
-			w.boot, w.shared = c.boot, copies[i].shared
+		if c.name != w.about && (o.live[c.name] || c.shared && shared) && !(c.shared && copies[i].shared) {
+			w.boot = c.boot
 			o.denied[c.name] = w
 		}
 	}

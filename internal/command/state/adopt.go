@@ -77,6 +77,8 @@ func adopt(a *provider.House, cmd *cobra.Command, c *config.Config, ch config.Ch
 		in.From = state.Where + ", a database that was restored or changed"
 	}
 	switch {
+	case errors.Is(info.Problem, provider.ErrBeside):
+		in.From = state.Where + ", beside another state of this host"
 	case gone:
 		in.From = "this host: there is no mark in " + state.Where
 	case info.Saved.Mark.Less(info.Newest.Mark):
@@ -101,5 +103,5 @@ func adopt(a *provider.House, cmd *cobra.Command, c *config.Config, ch config.Ch
 
 // adoptable reports whether a state is refused for where its bytes come from only.
 func adoptable(problem error) bool {
-	return errors.Is(problem, provider.ErrCopied) || errors.Is(problem, provider.ErrRestored)
+	return errors.Is(problem, provider.ErrCopied) || errors.Is(problem, provider.ErrRestored) || errors.Is(problem, provider.ErrBeside)
 }

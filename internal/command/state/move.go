@@ -305,7 +305,7 @@ func (m *move) lookAtTarget(ctx context.Context) error {
 	}
 	m.there.mark = info.Saved.Mark
 	switch {
-	case err == nil:
+	case err == nil, errors.Is(err, provider.ErrBeside) && !m.saved.Mark.Less(info.Newest.Mark): // this one beside it
 	case errors.Is(err, provider.ErrMissing):
 		m.there.missing = true
 	case errors.Is(err, provider.ErrUnjoined):
