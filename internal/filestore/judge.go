@@ -216,13 +216,14 @@ func older(r, k *record, who string) error {
 // shows that one at m is not the newest, or "". stamp is when that one was written last.
 //
 // Where k is of a state that other hosts share, they may have signed above it, and nothing is
-// newer but what an operator has made, or brought in, since.
+// newer but what an operator has made, or brought in, since: one at the mark of its export that
+// was written after that is where a move has put it, which may have been cut off right then.
 func (k *record) refutes(m watermark.Mark, stamp int64) string {
 	with, when := k.with(), time.Unix(0, k.stamp).UTC().Format(time.RFC3339)
 	switch {
 	case m.Less(k.mark) || !k.mark.Less(m) && !k.mark.Equal(m):
 		return fmt.Sprintf("it is at %v; since it was booted this host has signed up to %v with this key, with %s, on %s", m, k.mark, with, when)
-	case k.exported && !k.mark.Less(m):
+	case k.exported && !k.mark.Less(m) && !(k.shared && k.stamp < stamp):
 		return fmt.Sprintf("it is at %v; this host has exported that with %s, on %s, and whoever imported it may have signed since", m, with, when)
 	case k.shared && !k.exported && k.stamp > stamp:
 		return fmt.Sprintf("it is at %v; since it was written this host has shared the state of this key with other hosts, with %s, on %s, and they may have signed above that", m, with, when)

@@ -151,6 +151,8 @@ func TestSurroundings(t *testing.T) {
 		{"another home, that is known", surroundings{companions: beside(closed), host: []record{*with(func(k *record) { k.binding.inode++; k.mark.Height++; k.path = "/home/o ther/state" })}}, "with '/home/o ther/state', on "},
 		{"a lower one that hosts share", surroundings{companions: beside(closed), host: []record{*with(func(k *record) { k.binding.inode++; k.shared = true; k.mark.Height--; k.stamp++ })}}, "since it was written this host has shared the state"},
 		{"one that hosts have shared before", surroundings{companions: beside(closed), host: []record{*with(func(k *record) { k.binding.inode++; k.shared = true })}}, ""},
+		{"one that hosts shared until it moved here", surroundings{companions: beside(closed), host: []record{*with(func(k *record) { k.binding.inode++; k.shared, k.exported = true, true; k.stamp-- })}}, ""},
+		{"one that hosts shared until it moved elsewhere", surroundings{companions: beside(closed), host: []record{*with(func(k *record) { k.binding.inode++; k.shared, k.exported = true, true; k.stamp++ })}}, "this host has exported that"},
 		{"a lower one that hosts have shared, and that has ended", surroundings{companions: beside(closed), host: []record{*with(func(k *record) { k.binding.inode++; k.shared, k.exported = true, true; k.mark.Height--; k.stamp++ })}}, ""},
 	}
 	for _, tt := range tests {
