@@ -11,7 +11,6 @@ import (
 	"privyseal/internal/eif"
 	"privyseal/internal/home"
 	"privyseal/internal/ops/nitro/nitrotest"
-	"privyseal/internal/ops/nitro/wrapped"
 )
 
 // The flags of init that contradict each other are found before anything is launched.
@@ -77,22 +76,6 @@ func TestReadImage(t *testing.T) {
 		im, p, err := c.flags.readImage(c.path)
 		if (err == nil) != (c.wrong == "") || err != nil && !strings.Contains(err.Error(), c.wrong) || (im == nil) != (err != nil) || (p == nil) != (err != nil) {
 			t.Errorf("%s: %v, want %q", c.name, err, c.wrong)
-		}
-	}
-}
-
-// A key file that an enclave cannot use says why, with one cure.
-func TestReadWrappedRefuses(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "key")
-	for text, want := range map[string]string{
-		"":                           "it does not begin as one\nput the file that `privyseal init` named for the backup back",
-		"privyseal software key 1\n": "it is of another provider: it begins with \"privyseal software key 1\", not with \"privyseal wrapped key 1\"\ncorrect the provider",
-	} {
-		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := wrapped.Read(path, "chain-1"); err == nil || !strings.Contains(err.Error(), want) || strings.Count(err.Error(), "\n") != 1 {
-			t.Errorf("%q: %v, want %q", text, err, want)
 		}
 	}
 }
