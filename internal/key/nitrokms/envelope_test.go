@@ -152,32 +152,8 @@ func TestSealRefuses(t *testing.T) {
 	}
 }
 
-// A length has one form, the shortest, or is indefinite.
-func TestLengths(t *testing.T) {
-	content := bytes.Repeat([]byte{7}, 300)
-	for name, c := range map[string]struct {
-		head []byte
-		size int // -1: refused
-	}{
-		"short": {[]byte{4, 3}, 3}, "the longest short one": {[]byte{4, 0x7f}, 127},
-		"one byte": {[]byte{4, 0x81, 0x80}, 128}, "one byte for a short length": {[]byte{4, 0x81, 0x7f}, -1}, "one byte for none": {[]byte{4, 0x81, 0}, -1},
-		"two bytes": {[]byte{4, 0x82, 1, 0}, 256}, "two bytes for one": {[]byte{4, 0x82, 0, 0x80}, -1}, "three bytes": {[]byte{4, 0x83, 0, 1, 0}, -1},
-		"more than there is": {[]byte{4, 0x82, 2, 0}, -1}, "indefinite, and primitive": {[]byte{4, 0x80}, -1}, "reserved": {[]byte{4, 0xff}, -1},
-		"another tag": {[]byte{5, 3}, -1}, "cut off": {[]byte{4}, -1},
-	} {
-		b := append(bytes.Clone(c.head), content...)
-		if name == "cut off" {
-			b = c.head
-		}
-		got, rest, ok := readElement(b, tagOctets, 0)
-		if ok != (c.size >= 0) || ok && (len(got) != c.size || len(got)+len(rest) != len(content)) {
-			t.Errorf("%s: %d bytes and %d, %v", name, len(got), len(rest), ok)
-		}
-	}
-}
-
-// element is readElement's inverse, with either kind of length.
-func element(tag byte, indefinite bool, content []byte) []byte {
+// encoded is an element with either kind of length.
+func encoded(tag byte, indefinite bool, content []byte) []byte {
 	if indefinite {
 		return append(append([]byte{tag, 0x80}, content...), 0, 0)
 	}
@@ -208,14 +184,18 @@ func envelopeOf(t testing.TB, r *Recipient, indefinite bool, pieces ...[]byte) [
 	}
 	var content []byte
 	for _, p := range pieces {
-		content = append(content, element(tagOctets, false, p)...)
+		content = append(content, encoded(tagOctets, false, p)...)
 	}
 	join := func(parts ...[]byte) []byte { return bytes.Join(parts, nil) }
-	seq := func(tag byte, parts ...[]byte) []byte { return element(tag, indefinite, join(parts...)) }
-	info := seq(tagSequence, []byte(integer2), element(tagKeyID, false, e.recipient), []byte(algOAEP), element(tagOctets, false, e.encryptedKey))
-	encrypted := seq(tagSequence, []byte(oidData), seq(tagSequence, []byte(oidAES256CBC), element(tagOctets, false, e.iv)), seq(tagContent, content))
-	data := seq(tagSequence, []byte(integer2), seq(tagSet, info), encrypted)
-	return seq(tagSequence, []byte(oidEnvelopedData), seq(tagExplicit, data))
+	seq := func(tag byte, parts ...[]byte) []byte { return encoded(tag, indefinite, join(parts...)) }
+	prim := func(tag byte, content string) []byte { return encoded(tag, false, []byte(content)) }
+	hash := seq(tagSequence, prim(tagOID, oidSHA256), prim(tagNull, ""))
+	oaep := seq(tagSequence, prim(tagOID, oidOAEP), seq(tagSequence,
+		seq(tagExplicit0, hash), seq(tagExplicit1, seq(tagSequence, prim(tagOID, oidMGF1), hash))))
+	info := seq(tagSequence, prim(tagInteger, version2), encoded(tagOctets0, false, e.recipient), oaep, encoded(tagOctets, false, e.encryptedKey))
+	encrypted := seq(tagSequence, prim(tagOID, oidData), seq(tagSequence, prim(tagOID, oidAES256CBC), encoded(tagOctets, false, e.iv)), seq(tagOctets0|constructed, content))
+	data := seq(tagSequence, prim(tagInteger, version2), seq(tagSet, info), encrypted)
+	return seq(tagSequence, prim(tagOID, oidEnvelopedData), seq(tagExplicit0, data))
 }
 
 // The lengths may be of either kind, and the ciphertext in pieces of any size.
@@ -246,22 +226,21 @@ func TestForgedEnvelopes(t *testing.T) {
 	good, indefinite := envelopeOf(t, r, false), envelopeOf(t, r, true)
 	e, _ := parseEnvelope(bytes.Clone(indefinite))
 	for name, b := range map[string][]byte{
-		"nothing":               nil,
-		"zeros":                 make([]byte, 493),
-		"a byte behind it":      append(bytes.Clone(good), 0),
-		"an end behind it":      append(bytes.Clone(indefinite), 0, 0),
-		"no ciphertext":         envelopeOf(t, r, true, []byte{}),
-		"short IV":              bytes.Replace(indefinite, append([]byte{tagOctets, 16}, e.iv...), append([]byte{tagOctets, 15}, e.iv[1:]...), 1),
-		"short recipient":       bytes.Replace(indefinite, append([]byte{tagKeyID, recipientID}, r.id()...), append([]byte{tagKeyID, recipientID - 1}, r.id()[1:]...), 1),
-		"half a block":          envelopeOf(t, r, true, make([]byte, 24)),
-		"too large":             envelopeOf(t, r, true, make([]byte, maxEnvelope)),
-		"deep":                  append(bytes.Repeat([]byte{0x30, 0x80}, 4000), make([]byte, 8000)...),
-		"long form of a length": append([]byte{0x30, 0x83, 0}, good[2:]...),
-		"length not shortest":   bytes.Replace(good, []byte("\x04\x10"), []byte("\x04\x81\x10"), 1),
-		"AES-128":               bytes.Replace(good, []byte(oidAES256CBC), []byte("\x06\x09\x60\x86\x48\x01\x65\x03\x04\x01\x02"), 1),
-		"OAEP with SHA-1":       bytes.Replace(good, []byte("\x04\x02\x01\x05\x00"), []byte("\x04\x02\x04\x05\x00"), 1),
-		"version 0":             bytes.Replace(good, []byte(integer2), []byte("\x02\x01\x00"), 1),
-		"another recipient":     bytes.Replace(good, r.id(), make([]byte, recipientID), 1),
+		"nothing":           nil,
+		"zeros":             make([]byte, 493),
+		"a byte behind it":  append(bytes.Clone(good), 0),
+		"an end behind it":  append(bytes.Clone(indefinite), 0, 0),
+		"no ciphertext":     envelopeOf(t, r, true, []byte{}),
+		"short IV":          bytes.Replace(indefinite, append([]byte{tagOctets, 16}, e.iv...), append([]byte{tagOctets, 15}, e.iv[1:]...), 1),
+		"short recipient":   bytes.Replace(indefinite, append([]byte{tagOctets0, 32}, r.id()...), append([]byte{tagOctets0, 31}, r.id()[1:]...), 1),
+		"half a block":      envelopeOf(t, r, true, make([]byte, 24)),
+		"too large":         envelopeOf(t, r, true, make([]byte, maxEnvelope)),
+		"deep":              append(bytes.Repeat([]byte{0x30, 0x80}, 4000), make([]byte, 8000)...),
+		"AES-128":           bytes.Replace(good, []byte(oidAES256CBC), []byte("\x60\x86\x48\x01\x65\x03\x04\x01\x02"), 1),
+		"OAEP with SHA-224": bytes.Replace(good, []byte("\x04\x02\x01\x05\x00"), []byte("\x04\x02\x04\x05\x00"), 1),
+		"MGF1 with SHA-224": bytes.Replace(good, []byte("\x01\x08\x30\x0d"+"\x06\x09"+oidSHA256), []byte("\x01\x08\x30\x0d\x06\x09"+oidSHA256[:8]+"\x04"), 1),
+		"version 0":         bytes.Replace(good, []byte("\x02\x01"+version2), []byte("\x02\x01\x00"), 1),
+		"another recipient": bytes.Replace(good, r.id(), make([]byte, 32), 1),
 	} {
 		if got, err := r.Open(b); err != errEnvelope {
 			t.Errorf("%s: %x, %v", name, got, err)
@@ -323,7 +302,7 @@ func FuzzEnvelope(f *testing.F) {
 	f.Add(bytes.Repeat([]byte{0x30, 0x80}, 20))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		e, ok := parseEnvelope(bytes.Clone(b))
-		if ok && (len(e.recipient) != recipientID || len(e.iv) != 16 || len(e.ciphertext) > len(b)) {
+		if ok && (len(e.recipient) != 32 || len(e.iv) != 16 || len(e.ciphertext) > len(b)) {
 			t.Errorf("accepted %x", b)
 		}
 		if _, err := r.Open(bytes.Clone(b)); err != nil && err != errEnvelope {
