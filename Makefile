@@ -106,7 +106,7 @@ mutants-share:
 
 # The tests of etcdtest itself wait for other programs; the race detector sees it work for
 # those of internal/etcd. Those of SEQUENTIAL start no goroutine (TestWhatRaceLeavesOut).
-SEQUENTIAL := internal/arch internal/awspolicy internal/yubico
+SEQUENTIAL := internal/arch internal/awspolicy internal/sgx internal/yubico
 race:
 	@echo "== race detector"
 	@$(ETCD) $(OPENBAO) $(DYNAMODB) $(YUBIHSM) PRIVYSEAL_REQUIRE_NODES=1 CGO_ENABLED=1 $(GOFLAGS_TEST) $(GO) test -vet=off -race ./aiakos $$($(GO) list ./internal/... | grep -vxF $(patsubst %,-e privyseal/%,$(SEQUENTIAL) internal/etcd/etcdtest)) ./test/nitro/hostile

@@ -95,6 +95,7 @@ var mayImport = map[string]string{
 	"internal/nitro":     "github.com/fxamacker/cbor/v2",
 	"internal/nitro/nsm": "golang.org/x/sys/unix",
 	"internal/yubico":    "",
+	"internal/sgx":       "internal/strictjson",
 	"internal/eif":       "github.com/fxamacker/cbor/v2",
 	"internal/awspolicy": "internal/nitro internal/strictjson",
 
@@ -190,6 +191,7 @@ var mayImport = map[string]string{
 	"internal/filestore/filestoretest":     "internal/filestore internal/watermark",
 	"internal/terminal/terminaltest":       "golang.org/x/sys/unix",
 	"internal/key/nitrokms/kmstest":        "",
+	"internal/sgx/sgxtest":                 "",
 	"internal/key/vault/vaulttest":         "",
 	"internal/dynamostore/dynamotest":      "",
 	"internal/etcd/etcdtest":               "golang.org/x/net/http2/hpack",
@@ -201,7 +203,7 @@ var mayImport = map[string]string{
 }
 
 // testOnly are packages that production code must not import.
-var testOnly = []string{"testing", module + "/internal/filestore/filestoretest", module + "/internal/command/screen/screentest", module + "/internal/watermark/storetest", module + "/internal/privval/privvaltest", module + "/internal/key/nitrokms/kmstest", module + "/internal/key/vault/vaulttest", module + "/internal/etcd/etcdtest",
+var testOnly = []string{"testing", module + "/internal/filestore/filestoretest", module + "/internal/command/screen/screentest", module + "/internal/watermark/storetest", module + "/internal/privval/privvaltest", module + "/internal/key/nitrokms/kmstest", module + "/internal/sgx/sgxtest", module + "/internal/key/vault/vaulttest", module + "/internal/etcd/etcdtest",
 	module + "/internal/ops/nitro/nitrotest", module + "/internal/key/yubihsm/yubihsmtest", module + "/internal/terminal/terminaltest",
 	module + "/internal/ops/yubihsm/reachtest", module + "/internal/terminal/terminaltest",
 	module + "/internal/ops/yubihsm/setup/setuptest",
