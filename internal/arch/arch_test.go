@@ -96,8 +96,10 @@ var mayImport = map[string]string{
 	"internal/nitro/nsm": "golang.org/x/sys/unix",
 	"internal/yubico":    "",
 	"internal/sgx":       "internal/strictjson",
-	"internal/eif":       "github.com/fxamacker/cbor/v2",
-	"internal/awspolicy": "internal/nitro internal/strictjson",
+	// Linked into the enclave.
+	"internal/sgx/document": "",
+	"internal/eif":          "github.com/fxamacker/cbor/v2",
+	"internal/awspolicy":    "internal/nitro internal/strictjson",
 
 	// Programs: what runs inside an enclave, and what runs outside of it.
 	"internal/awsjson":      "internal/secret internal/strictjson",
