@@ -38,6 +38,9 @@ ETCD := PRIVYSEAL_REQUIRE_ETCD=1
 # Nor dynalite, which is a DynamoDB of others.
 DYNAMODB := PRIVYSEAL_REQUIRE_DYNAMODB=$$(scripts/setup can-dynamodb 2>/dev/null && echo 1)
 
+# Nor dcap-qvl, which judges quotes of SGX and TDX beside ours.
+QVL := PRIVYSEAL_REQUIRE_DCAP_QVL=$$(scripts/setup can-dcap-qvl 2>/dev/null && echo 1)
+
 # Nor Yubico's programs, which judge our simulator of a YubiHSM 2.
 YUBIHSM := PRIVYSEAL_REQUIRE_YUBIHSM=$$(scripts/setup can-yubihsm 2>/dev/null && echo 1)
 
@@ -60,6 +63,7 @@ test: setup check unit mutants-share race operators interop nodes
 	@scripts/setup can-qemu 2>&1 | sed 's/^setup: /make test: left out, the enclave in QEMU: /'
 	@scripts/setup can-openbao 2>&1 | sed 's/^setup: /make test: left out, keys on a Vault server: /'
 	@scripts/setup can-dynamodb 2>&1 | sed 's/^setup: /make test: left out, marks on a DynamoDB of others: /'
+	@scripts/setup can-dcap-qvl 2>&1 | sed 's/^setup: /make test: left out, what judges quotes beside ours: /'
 	@scripts/setup can-yubihsm 2>&1 | sed 's/^setup: /make test: left out, what judges the simulated YubiHSM: /'
 ifeq ($(VECTORS),)
 	@echo "make test: left out, documents and envelopes that AWS made: ../shared/vectors/nitro is not there"
@@ -72,6 +76,7 @@ setup:
 	@scripts/setup etcd
 	@scripts/setup openbao
 	@scripts/setup dynamodb
+	@scripts/setup dcap-qvl
 	@scripts/setup yubihsm
 .PHONY: setup
 
@@ -93,23 +98,23 @@ packages:
 
 unit:
 	@echo "== unit tests, vectors, fuzz seeds, scripts, crash tests"
-	@$(ETCD) $(OPENBAO) $(DYNAMODB) $(YUBIHSM) PRIVYSEAL_REQUIRE_PROMTOOL=$$(scripts/setup can-qemu 2>/dev/null && echo 1) PRIVYSEAL_REQUIRE_NODES=1 $(GO_TEST) $(PACKAGES) ./test/crash/... ./test/nitro/hostile ./test/mutants ./test/yubihsm
+	@$(ETCD) $(OPENBAO) $(DYNAMODB) $(QVL) $(YUBIHSM) PRIVYSEAL_REQUIRE_PROMTOOL=$$(scripts/setup can-qemu 2>/dev/null && echo 1) PRIVYSEAL_REQUIRE_NODES=1 $(GO_TEST) $(PACKAGES) ./test/crash/... ./test/nitro/hostile ./test/mutants ./test/yubihsm
 
 # Each fault of the lists in test/mutants, put into the code, makes a test fail.
 # `make test` runs about a hundred of them, at each commit the next.
 mutants:
 	@echo "== mutants, all of them"
-	@$(ETCD) $(OPENBAO) $(DYNAMODB) $(YUBIHSM) PRIVYSEAL_REQUIRE_NODES=1 CGO_ENABLED=0 $(GOFLAGS_TEST) $(GO) run ./test/mutants
+	@$(ETCD) $(OPENBAO) $(DYNAMODB) $(QVL) $(YUBIHSM) PRIVYSEAL_REQUIRE_NODES=1 CGO_ENABLED=0 $(GOFLAGS_TEST) $(GO) run ./test/mutants
 mutants-share:
 	@echo "== mutants, the share of this commit"
-	@$(ETCD) $(OPENBAO) $(DYNAMODB) $(YUBIHSM) PRIVYSEAL_REQUIRE_NODES=1 CGO_ENABLED=0 $(GOFLAGS_TEST) $(GO) run ./test/mutants -share
+	@$(ETCD) $(OPENBAO) $(DYNAMODB) $(QVL) $(YUBIHSM) PRIVYSEAL_REQUIRE_NODES=1 CGO_ENABLED=0 $(GOFLAGS_TEST) $(GO) run ./test/mutants -share
 
 # The tests of etcdtest itself wait for other programs; the race detector sees it work for
 # those of internal/etcd. Those of SEQUENTIAL start no goroutine (TestWhatRaceLeavesOut).
 SEQUENTIAL := internal/arch internal/awspolicy internal/sgx internal/yubico
 race:
 	@echo "== race detector"
-	@$(ETCD) $(OPENBAO) $(DYNAMODB) $(YUBIHSM) PRIVYSEAL_REQUIRE_NODES=1 CGO_ENABLED=1 $(GOFLAGS_TEST) $(GO) test -vet=off -race ./aiakos $$($(GO) list ./internal/... | grep -vxF $(patsubst %,-e privyseal/%,$(SEQUENTIAL) internal/etcd/etcdtest)) ./test/nitro/hostile
+	@$(ETCD) $(OPENBAO) $(DYNAMODB) $(QVL) $(YUBIHSM) PRIVYSEAL_REQUIRE_NODES=1 CGO_ENABLED=1 $(GOFLAGS_TEST) $(GO) test -vet=off -race ./aiakos $$($(GO) list ./internal/... | grep -vxF $(patsubst %,-e privyseal/%,$(SEQUENTIAL) internal/etcd/etcdtest)) ./test/nitro/hostile
 
 # What operators do, in any order: 1,800 random stories of states in files, 30 of hosts that
 # share one in etcd, and those that are kept. -count=1: they build the program, of which go

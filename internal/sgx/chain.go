@@ -119,7 +119,7 @@ func checkSignature(key *ecdsa.PublicKey, sum [32]byte, signature []byte) bool {
 	return ecdsa.Verify(key, sum[:], r, s)
 }
 
-// Span is when a piece of collateral is good.
+// Span is when a piece of collateral is good: from From on, and before Until.
 type Span struct {
 	What        string // "the TCB info", …
 	From, Until time.Time
@@ -127,8 +127,8 @@ type Span struct {
 
 // check returns an [ErrTime] if at is not in the span.
 func (s Span) check(at time.Time) error {
-	if at.Before(s.From) || at.After(s.Until) {
-		return fmt.Errorf("%s: %w: it is from %s to %s, and this is %s", s.What, ErrTime,
+	if at.Before(s.From) || !at.Before(s.Until) {
+		return fmt.Errorf("%s: %w: it is from %s until %s, and this is %s", s.What, ErrTime,
 			s.From.UTC().Format(time.RFC3339), s.Until.UTC().Format(time.RFC3339), at.UTC().Format(time.RFC3339))
 	}
 	return nil

@@ -44,7 +44,8 @@ func newWorld(t testing.TB) *world {
 	return &world{Intel: newIntel(t), at: day, enclave: sgxtest.Enclave{MRENCLAVE: [32]byte{0xe1}, MRSIGNER: [32]byte{0x51}, ProductID: 7, SVN: 3, ReportData: [64]byte{0xda}}}
 }
 
-func (w *world) verify(t testing.TB) (*Verified, error) {
+// evidence returns the quote and the collateral.
+func (w *world) evidence(t testing.TB) ([]byte, *Collateral) {
 	t.Helper()
 	from := w.Intel
 	if w.collateral != nil {
@@ -69,15 +70,29 @@ func (w *world) verify(t testing.TB) (*Verified, error) {
 	if w.change != nil {
 		w.change(c)
 	}
-	anchor, err := ParseAnchor(w.RootPEM())
-	if err != nil {
-		return nil, err
+	return raw, c
+}
+
+func (w *world) verify(t testing.TB) (*Verified, error) {
+	t.Helper()
+	raw, c := w.evidence(t)
+	return judge(raw, c, w.RootPEM(), w.at)
+}
+
+// judge verifies a quote below a root; nil is Intel's.
+func judge(raw []byte, c *Collateral, root []byte, at time.Time) (*Verified, error) {
+	anchor := Anchor{}
+	if root != nil {
+		var err error
+		if anchor, err = ParseAnchor(root); err != nil {
+			return nil, err
+		}
 	}
 	q, err := Parse(raw)
 	if err != nil {
 		return nil, err
 	}
-	return q.Verify(c, anchor, w.at)
+	return q.Verify(c, anchor, at)
 }
 
 // A verified quote says all that is known.
@@ -165,17 +180,23 @@ func extension(old, replacement []byte) func(w *world) {
 
 var critical = pkix.Extension{Id: asn1.ObjectIdentifier{1, 2, 3}, Critical: true, Value: []byte{5, 0}}
 
-// What is wrong with a platform, its certificates or its collateral is found, whatever it is.
-func TestFaults(t *testing.T) {
+// fault is something that is wrong, and what is said about it: an error, a part of its text.
+// Without both nothing is wrong.
+type fault struct {
+	change func(w *world)
+	want   error
+	says   string
+}
+
+func (f fault) good() bool { return f.want == nil && f.says == "" }
+
+// faults returns what can be wrong with a platform, its certificates or its collateral.
+func faults() map[string]fault {
 	second := time.Second
 	revoke := func(name string) func(w *world) {
 		return func(w *world) { w.Revoked = []string{name} }
 	}
-	for name, tt := range map[string]struct {
-		change func(w *world)
-		want   error
-		says   string
-	}{
+	return map[string]fault{
 		"debug":                            {func(w *world) { w.enclave.Debug = true }, errDebug, "debug mode"},
 		"debug of a domain":                {asTD(func(w *world) { w.td.Attributes = [8]byte{0: 1, 3: 0x10} }), errDebug, "debug mode"},
 		"a domain that is watched":         {asTD(func(w *world) { w.td.Attributes = [8]byte{0: 0x80, 3: 0x10} }), errDebug, "debug mode"},
@@ -203,7 +224,11 @@ func TestFaults(t *testing.T) {
 		"the CA expired":                   {onCertificate(sgxtest.PlatformCA, func(c *x509.Certificate) { c.NotAfter = day.Add(-second) }), ErrTime, sgxtest.PlatformCA},
 		"the platform expired":             {onCertificate(sgxtest.PCK, func(c *x509.Certificate) { c.NotAfter = day.Add(-second) }), ErrTime, sgxtest.PCK},
 		"the platform is to come":          {onCertificate(sgxtest.PCK, func(c *x509.Certificate) { c.NotBefore = day.Add(second) }), ErrTime, sgxtest.PCK},
-		"its last second":                  {onCertificate(sgxtest.PCK, func(c *x509.Certificate) { c.NotAfter = day }), nil, ""},
+		"its last second":                  {onCertificate(sgxtest.PCK, func(c *x509.Certificate) { c.NotAfter = day }), ErrTime, "not valid at this time"},
+		"the last second of a list":        {onList(sgxtest.PlatformCA, func(l *x509.RevocationList) { l.NextUpdate = day }), ErrTime, "not valid at this time"},
+		"the last second of TCB info":      {onText(sgxtest.TCBInfo, func(m map[string]any) { m["nextUpdate"] = day.Format(time.RFC3339) }), ErrTime, "not valid at this time"},
+		"the first second of TCB info":     {onText(sgxtest.TCBInfo, func(m map[string]any) { m["issueDate"] = day.Format(time.RFC3339) }), nil, ""},
+		"the first second of a platform":   {onCertificate(sgxtest.PCK, func(c *x509.Certificate) { c.NotBefore = day }), nil, ""},
 		"who signs TCB info expired":       {onCertificate(sgxtest.TCBSigning, func(c *x509.Certificate) { c.NotAfter = day.Add(-second) }), ErrTime, sgxtest.TCBSigning},
 		"TCB info ended":                   {onText(sgxtest.TCBInfo, func(m map[string]any) { m["nextUpdate"] = day.Add(-second).Format(time.RFC3339) }), ErrTime, "the TCB info: "},
 		"TCB info is to come":              {onText(sgxtest.TCBInfo, func(m map[string]any) { m["issueDate"] = day.Add(second).Format(time.RFC3339) }), ErrTime, "the TCB info: "},
@@ -301,13 +326,18 @@ func TestFaults(t *testing.T) {
 		"identity without a product": {onText(sgxtest.QEIdentity, func(m map[string]any) { delete(m, "isvprodid") }), nil, "it names no product"},
 		"identity with a short mask": {onText(sgxtest.QEIdentity, func(m map[string]any) { m["attributesMask"] = "00" }), errLevel, "is not one of Intel's"},
 		"fields that we do not know": {onText(sgxtest.QEIdentity, func(m map[string]any) { m["new"] = 1 }), nil, ""},
-	} {
+	}
+}
+
+// What is wrong is found, whatever it is.
+func TestFaults(t *testing.T) {
+	for name, tt := range faults() {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
 			tt.change(w)
 			v, err := w.verify(t)
 			switch {
-			case tt.want == nil && tt.says == "":
+			case tt.good():
 				if err != nil {
 					t.Error(err)
 				}
