@@ -41,9 +41,13 @@ func (p *Policy) CheckKMS() error {
 	return p.checkRoots()
 }
 
-// domain is that of the endpoints of the KMS key's partition.
-func (p *Policy) domain() (string, error) {
-	partition := strings.Split(p.KMSKey, ":")[1]
+// domain is that of the endpoints of AWS in a region: in the KMS key's partition, or, where
+// no key says so, in the one that the region is named after.
+func (p *Policy) domain(region string) (string, error) {
+	partition := partitionOf(region)
+	if p.KMSKey != "" {
+		partition = strings.Split(p.KMSKey, ":")[1]
+	}
 	domain, known := domains[partition]
 	if !known {
 		return "", fmt.Errorf("the endpoints of the partition %s are not known here", partition)
@@ -51,10 +55,22 @@ func (p *Policy) domain() (string, error) {
 	return domain, nil
 }
 
-// isAWS reports whether a name, in lower case, is one of a service of AWS in a region of the KMS
-// key's partition.
+// partitionOf returns the partition of AWS that a region is in, by its name.
+func partitionOf(region string) string {
+	for _, p := range []struct{ prefix, partition string }{
+		{"us-gov-", "aws-us-gov"}, {"cn-", "aws-cn"}, {"us-iso", "aws-iso"}, {"eu-iso", "aws-iso"}, {"eusc-", "aws-eusc"},
+	} {
+		if strings.HasPrefix(region, p.prefix) {
+			return p.partition
+		}
+	}
+	return "aws"
+}
+
+// isAWS reports whether a name, in lower case, is one of a service of AWS in a region of the
+// policy's partition.
 func (p *Policy) isAWS(name, region string, services ...string) (bool, error) {
-	domain, err := p.domain()
+	domain, err := p.domain(region)
 	if err != nil {
 		return false, err
 	}

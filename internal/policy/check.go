@@ -30,31 +30,96 @@ func (e *KeyError) Error() string { return e.Key + ": " + e.Err.Error() }
 // Unwrap returns what is wrong.
 func (e *KeyError) Unwrap() error { return e.Err }
 
+// keyCheck is a key of the policy with what is wrong with its value, if something is.
+type keyCheck struct {
+	key string
+	err error
+}
+
+// first returns the first of the keys that has something wrong.
+func first(checks []keyCheck) error {
+	for _, c := range checks {
+		if c.err != nil {
+			return &KeyError{c.key, c.err}
+		}
+	}
+	return nil
+}
+
 // check finds what could not be meant. What is wrong in a measured policy is
 // otherwise found by an enclave that refuses to sign.
 func (p *Policy) check() error {
-	for _, c := range []struct {
-		key string
-		err error
-	}{
-		{"kms_key", checkKeyARN(p.KMSKey)},
-		{"kms_endpoint", p.Endpoint().check()},
-		{"kms_server_name", checkServerName(p.KMSServerName)},
-		{"tls_roots", checkPEM(p.TLSRoots)},
+	if err := p.checkKind(); err != nil {
+		return err
+	}
+	err := first([]keyCheck{
 		{"attestation_root", checkOptionalPEM(p.AttestationRoot)},
 		{"chains", checkEach(p.Chains, checkChainID)},
 		{"public_keys", checkEach(p.PublicKeys, checkPublicKey)},
 		{"max_height", checkHeight(p.MaxHeight)},
 		{"state_floor", p.checkFloors()},
-	} {
-		if c.err != nil {
-			return &KeyError{c.key, c.err}
-		}
+	})
+	if err != nil {
+		return err
 	}
 	if err := p.Etcd.check(); err != nil {
 		return err
 	}
 	return p.checkTable()
+}
+
+// checkKind requires what keeps secrets, all of it, and once.
+func (p *Policy) checkKind() error {
+	kms := p.KMSKey != "" || p.KMSEndpoint != "" || p.KMSServerName != ""
+	sealed := p.SGX != SGX{}
+	switch {
+	case kms && sealed:
+		return &KeyError{"sgx_seal", errors.New("the policy names a KMS, too: secrets leave an enclave under a KMS key, or sealed by the CPU with a backup to the recovery_key")}
+	case sealed:
+		return p.checkSealed()
+	case !kms:
+		return &KeyError{"kms_key", errors.New("it is missing, and so is sgx_seal: a policy for AWS Nitro Enclaves has the one, and a policy for Intel SGX the other")}
+	}
+	return p.checkKMS()
+}
+
+func (p *Policy) checkKMS() error {
+	return first([]keyCheck{
+		{"kms_key", checkKeyARN(p.KMSKey)},
+		{"kms_endpoint", p.Endpoint().check()},
+		{"kms_server_name", checkServerName(p.KMSServerName)},
+		{"tls_roots", checkPEM(p.TLSRoots)},
+	})
+}
+
+func (p *Policy) checkSealed() error {
+	_, recipient := ParseRecipient(p.RecoveryKey)
+	return first([]keyCheck{
+		{"sgx_seal", checkSeal(p.Seal)},
+		{"recovery_key", recipient},
+		{"tls_roots", p.checkSealedRoots()},
+	})
+}
+
+func checkSeal(name string) error {
+	switch name {
+	case SealMRENCLAVE, SealMRSIGNER:
+		return nil
+	case "":
+		return errors.New(`it is missing: "mrenclave" seals to this program with this policy, "mrsigner" to all that the same key has signed`)
+	}
+	return errors.New(`it is neither "mrenclave" nor "mrsigner"`)
+}
+
+// checkSealedRoots requires roots for DynamoDB, and none that nothing is held against.
+func (p *Policy) checkSealedRoots() error {
+	switch {
+	case p.DynamoDB != DynamoDB{}:
+		return checkPEM(p.TLSRoots)
+	case p.TLSRoots != "":
+		return errors.New("without a dynamodb_table no certificate is held against them")
+	}
+	return nil
 }
 
 // checkKeyARN requires the ARN of a key itself: an alias can be pointed elsewhere
@@ -176,20 +241,12 @@ func (e *Etcd) check() error {
 	if e.CA == "" && e.ServerNames == nil && e.ClusterID == "" && e.Prefix == "" {
 		return nil
 	}
-	for _, c := range []struct {
-		key string
-		err error
-	}{
+	return first([]keyCheck{
 		{"etcd_ca", checkPEM(e.CA)},
 		{"etcd_server_names", checkNames(e.ServerNames)},
 		{"etcd_cluster_id", checkCluster(e.ClusterID)},
 		{"etcd_prefix", checkPrefix(e.Prefix)},
-	} {
-		if c.err != nil {
-			return &KeyError{c.key, c.err}
-		}
-	}
-	return nil
+	})
 }
 
 func checkNames(names []string) error {
@@ -232,18 +289,14 @@ func (p *Policy) checkTable() error {
 	if *d == (DynamoDB{}) {
 		return nil
 	}
-	for _, c := range []struct {
-		key string
-		err error
-	}{
+	err := first([]keyCheck{
 		{"dynamodb_table", checkTableName(d.Table)},
 		{"dynamodb_table_id", checkTableID(d.TableID)},
 		{"dynamodb_region", checkRegion(d.TableRegion)},
 		{"dynamodb_endpoint", p.OfTable().check()},
-	} {
-		if c.err != nil {
-			return &KeyError{c.key, c.err}
-		}
+	})
+	if err != nil {
+		return err
 	}
 	if p.Etcd.Named() {
 		return &KeyError{"dynamodb_table", errors.New("the policy names an etcd, too: a mark is in one place")}

@@ -134,7 +134,7 @@ func TestEmptyList(t *testing.T) {
 			t.Fatal(err)
 		}
 		var k *KeyError
-		if _, err := Parse(bad); !errors.As(err, &k) || k.Key != key {
+		if _, err := Parse(bad, Nitro); !errors.As(err, &k) || k.Key != key {
 			t.Errorf("%s: %v", key, err)
 		}
 	}

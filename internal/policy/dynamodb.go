@@ -42,10 +42,10 @@ func (p *Policy) CheckTable() error {
 	return p.checkRoots()
 }
 
-// TableAt returns the public endpoint of DynamoDB in a region of the partition of the KMS key,
+// TableAt returns the public endpoint of DynamoDB in a region of the policy's partition,
 // host:port.
 func (p *Policy) TableAt(region string) (string, error) {
-	domain, err := p.domain()
+	domain, err := p.domain(region)
 	if err != nil {
 		return "", err
 	}

@@ -29,7 +29,7 @@ func TestPolicyOfDynamoDB(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	again, err := Parse(data)
+	again, err := Parse(data, Nitro)
 	if err != nil || again.DynamoDB != p.DynamoDB {
 		t.Errorf("%+v, %v", again, err)
 	}

@@ -9,8 +9,9 @@ import (
 	"strings"
 )
 
-// Parse reads a policy file.
-func Parse(data []byte) (*Policy, error) {
+// Parse reads a policy file of a kind. One of the other kind is an error: who asks the KMS
+// of a policy for something gets no policy that has none.
+func Parse(data []byte, kind Kind) (*Policy, error) {
 	if len(data) > MaxSize {
 		return nil, fmt.Errorf("cannot read the policy: it has more than %d bytes", MaxSize)
 	}
@@ -31,6 +32,9 @@ func Parse(data []byte) (*Policy, error) {
 	}
 	if err := p.check(); err != nil {
 		return nil, fmt.Errorf("cannot use the policy: %w", err)
+	}
+	if is := p.Kind(); is != kind {
+		return nil, fmt.Errorf("cannot use the policy: it is one for %s, and not for %s", is, kind)
 	}
 	return &p, nil
 }

@@ -1,6 +1,9 @@
-// Package policy is what decides an enclave's security: a file that is measured
-// with the image, so that PCR2 and PCR0 name it. The host can choose among
-// measured policies, and nothing within one.
+// Package policy is what decides an enclave's security: a file that is measured with the
+// program, so that PCR2 and PCR0 of an AWS Nitro enclave name it, and MRENCLAVE of one of
+// Intel SGX. The host can choose among measured policies, and nothing within one.
+//
+// There are two kinds, after what keeps secrets outside: a key of AWS KMS, or the seal key
+// of a CPU, with a backup for the holder of a recovery key.
 //
 // Where a decision is not in here, the host may make it: addresses, ports, log
 // level. Chain and public key come authenticated with the wrapped key.
@@ -20,22 +23,23 @@ const MaxSize = 1 << 20
 
 // Policy is one policy file: a JSON object with these keys. Unknown, duplicate and
 // missing keys are errors; where a key may be absent, its zero value is the
-// strictest.
+// strictest. It is of one [Kind], which its keys say: those of KMS, or those of [SGX].
 type Policy struct {
 	// KMSKey is the ARN of the AWS KMS key under which secrets leave the enclave:
-	// arn:PARTITION:kms:REGION:ACCOUNT:key/ID, no alias. Required.
-	KMSKey string `json:"kms_key"`
+	// arn:PARTITION:kms:REGION:ACCOUNT:key/ID, no alias. Required for Nitro.
+	KMSKey string `json:"kms_key,omitempty"`
 	// KMSEndpoint is the host:port that the host connects us to; IPv6 is in
-	// brackets. Required.
-	KMSEndpoint string `json:"kms_endpoint"`
-	// KMSServerName is the DNS name that the TLS certificate has to have. Required:
-	// for private endpoints it is not the host that is dialled.
-	KMSServerName string `json:"kms_server_name"`
-	// TLSRoots are the roots, PEM, one of which has to stand above KMS's
-	// certificate. Required.
-	TLSRoots string `json:"tls_roots"`
-	// AttestationRoot is the root, PEM, of the attestation documents. Absent, and
-	// in production always, it is AWS's.
+	// brackets. Required for Nitro.
+	KMSEndpoint string `json:"kms_endpoint,omitempty"`
+	// KMSServerName is the DNS name that the TLS certificate has to have. Required for
+	// Nitro: for private endpoints it is not the host that is dialled.
+	KMSServerName string `json:"kms_server_name,omitempty"`
+	SGX
+	// TLSRoots are the roots, PEM, one of which has to stand above the certificates of
+	// KMS and DynamoDB. Required where one of both is named.
+	TLSRoots string `json:"tls_roots,omitempty"`
+	// AttestationRoot is the root, PEM, of the attestation documents, or quotes. Absent,
+	// and in production always, it is that of AWS, or Intel.
 	AttestationRoot string `json:"attestation_root,omitempty"`
 
 	// Chains are the chain ids that may be signed for, and PublicKeys the keys that
@@ -58,6 +62,17 @@ type Policy struct {
 	// enclave of this image asks a database for anything.
 	Etcd
 	DynamoDB
+}
+
+// SGX says what keeps the secrets of an enclave of Intel SGX outside of it. Its keys stand
+// in a policy both or not at all.
+type SGX struct {
+	// Seal is which key of the CPU they are sealed under: [SealMRENCLAVE] or [SealMRSIGNER].
+	Seal string `json:"sgx_seal,omitempty"`
+	// RecoveryKey is who can open the backup that is made of each key, as [ParseRecipient]
+	// reads it. Without a backup a key is lost with its CPU, and with each update of the
+	// CPU's microcode.
+	RecoveryKey string `json:"recovery_key,omitempty"`
 }
 
 // Etcd names an etcd cluster that keeps the marks of all chains. Its keys stand in a
@@ -102,7 +117,7 @@ func pool(text string) *x509.CertPool {
 	return pool
 }
 
-// Region returns the AWS region of the KMS key.
+// Region returns the AWS region of the KMS key, which a policy of Nitro has.
 func (p *Policy) Region() string { return strings.Split(p.KMSKey, ":")[3] }
 
 // AllowsChain reports whether the chain may be signed for.
@@ -115,7 +130,7 @@ func (p *Policy) AllowsKey(public string) bool {
 	return len(p.PublicKeys) == 0 || slices.Contains(p.PublicKeys, public)
 }
 
-// Endpoint returns the endpoint of KMS.
+// Endpoint returns the endpoint of KMS, which a policy of Nitro has.
 func (p *Policy) Endpoint() Endpoint {
 	return Endpoint{Service: "KMS", Address: p.KMSEndpoint, Test: p.AttestationRoot != ""}
 }

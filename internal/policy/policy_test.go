@@ -41,7 +41,7 @@ func TestEncode(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	again, err := Parse(one)
+	again, err := Parse(one, Nitro)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -49,7 +49,7 @@ func TestEncode(t *testing.T) {
 		t.Error(diff)
 	}
 	flat := bytes.ReplaceAll(bytes.ReplaceAll(one, []byte("\n"), nil), []byte(`": `), []byte(`":`))
-	other, err := Parse(flat)
+	other, err := Parse(flat, Nitro)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -181,14 +181,14 @@ func TestRefused(t *testing.T) {
 		"a string for a number":  strings.Replace(text, `"max_height": 7`, `"max_height": "7"`, 1),
 		"null":                   "null",
 	}
-	if _, err := Parse(good); err != nil {
+	if _, err := Parse(good, Nitro); err != nil {
 		t.Fatal(err)
 	}
 	for name, bad := range tests {
 		if bad == text {
 			t.Errorf("%s: the test changes nothing", name)
 		}
-		if p, err := Parse([]byte(bad)); err == nil {
+		if p, err := Parse([]byte(bad), Nitro); err == nil {
 			t.Errorf("%s: accepted with kms_key %s and max_height %d", name, p.KMSKey, p.MaxHeight)
 		}
 	}
@@ -203,16 +203,23 @@ func FuzzParse(f *testing.F) {
 	f.Add(good)
 	f.Add([]byte(`{"kms_key":"x","kms_key":"y"}`))
 	f.Add([]byte(`{"state_floor":{"a":1,"a":2},"chains":["}{"]}`))
+	of, err := sealed(f).Encode()
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(of)
 	f.Fuzz(func(t *testing.T, data []byte) {
-		p, err := Parse(data)
+		p, err := Parse(data, Nitro)
 		if err != nil {
-			return
+			if p, err = Parse(data, OfSGX); err != nil {
+				return
+			}
 		}
 		one, err := p.Encode()
 		if err != nil {
 			t.Fatalf("accepted, and not encoded: %v", err)
 		}
-		again, err := Parse(one)
+		again, err := Parse(one, p.Kind())
 		if err != nil {
 			t.Fatalf("its own form is refused: %v\n%s", err, one)
 		}
@@ -220,7 +227,14 @@ func FuzzParse(f *testing.F) {
 			t.Fatalf("two forms:\n%s\n%s", one, two)
 		}
 		p.Roots()
-		p.Region()
+		switch p.Kind() {
+		case Nitro:
+			p.Region()
+		case OfSGX:
+			if r := p.Recipient(); (r.X25519 == nil) == (r.RSA == nil) || r.ID() == "" {
+				t.Fatalf("a backup for nobody: %+v", p.SGX)
+			}
+		}
 		if p.Etcd.Named() != (p.Etcd.Cluster() != [8]byte{}) {
 			t.Fatalf("an etcd of no cluster: %+v", p.Etcd)
 		}

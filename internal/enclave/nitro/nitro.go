@@ -34,7 +34,7 @@ type Boot struct {
 
 // Run serves the host until ctx ends. An error means that the enclave is of no use.
 func Run(ctx context.Context, b Boot) error {
-	p, err := policy.Parse(b.Policy)
+	p, err := policy.Parse(b.Policy, policy.Nitro)
 	if err != nil {
 		return err
 	}

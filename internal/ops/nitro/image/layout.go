@@ -59,7 +59,7 @@ func ReadPolicy(path string) (*policy.Policy, error) {
 	if err != nil {
 		return nil, err
 	}
-	p, err := policy.Parse(data)
+	p, err := policy.Parse(data, policy.Nitro)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
@@ -93,7 +93,7 @@ func Policy(im *eif.Image) (*policy.Policy, error) {
 	if !ok {
 		return nil, nil
 	}
-	return policy.Parse(data)
+	return policy.Parse(data, policy.Nitro)
 }
 
 // Program returns the package of the program in an image of ours, as Go writes

@@ -69,7 +69,7 @@ func TestImagePolicyOfEtcd(t *testing.T) {
 			t.Errorf("%q: %v", tt.args, err)
 			continue
 		}
-		p, err := policy.Parse(out.Bytes())
+		p, err := policy.Parse(out.Bytes(), policy.Nitro)
 		if tt.want.ClusterID != "" {
 			tt.want.CA = policy.AWSRoots()
 		}
@@ -157,7 +157,7 @@ func TestImagePolicyOfDynamoDB(t *testing.T) {
 			}
 			continue
 		}
-		p, parseErr := policy.Parse(out.Bytes())
+		p, parseErr := policy.Parse(out.Bytes(), policy.Nitro)
 		if err != nil || parseErr != nil || p.DynamoDB != tt.want || said.Len() > 0 {
 			t.Errorf("%q: %+v, %v, %v, %s", tt.args, p, err, parseErr, &said)
 		}
