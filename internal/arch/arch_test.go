@@ -104,6 +104,8 @@ var mayImport = map[string]string{
 	// Programs: what runs inside an enclave, and what runs outside of it.
 	"internal/awsjson":      "internal/secret internal/strictjson",
 	"internal/key/nitrokms": "internal/awsjson internal/claims internal/secret internal/strictjson",
+	"internal/kwp":          "",
+	"internal/key/sgxseal":  "internal/claims internal/kwp internal/policy internal/secret",
 	"internal/enclave": "internal/claims internal/hostlink internal/key/soft internal/oplog internal/policy internal/privval internal/pubkey " +
 		"internal/secret internal/session internal/sharedmark internal/signer internal/watermark",
 	"internal/enclave/nitro": "internal/claims internal/dynamostore internal/enclave internal/etcd internal/etcdstore internal/hostlink internal/key/nitrokms internal/nitro/nsm internal/policy " +

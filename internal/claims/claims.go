@@ -1,7 +1,7 @@
 // Package claims is what an attestation document of ours says in its user data:
 // which key this enclave signs with, for which chain, where the key comes from,
-// and how far it has signed. Encoding and decoding, nothing else; package nitro
-// says whether the document around it is genuine.
+// who else can open it, and how far it has signed. Encoding and decoding, nothing else:
+// whether the document around it is genuine, is for others to say.
 package claims
 
 import (
@@ -21,18 +21,36 @@ const MaxSize = 512
 
 // The purposes of a document. A document for one is worth nothing for another.
 const (
-	PurposeAttest = "attest" // asked for by an operator
-	PurposeCreate = "create" // made with a new key, wrapped and recorded
-	PurposeState  = "state"  // made with a new state for a key that was there, wrapped again
-	PurposeImport = "import" // public_key of the document is a key to import under
-	PurposeKMS    = "kms"    // public_key of the document is KMS's recipient
+	PurposeAttest  = "attest"  // asked for by an operator
+	PurposeCreate  = "create"  // made with a new key, wrapped and recorded
+	PurposeState   = "state"   // made with a new state for a key that was there, wrapped again
+	PurposeImport  = "import"  // public_key of the document is a key to import under
+	PurposeKMS     = "kms"     // public_key of the document is KMS's recipient
+	PurposeWrap    = "wrap"    // public_key of the document is a key to encrypt a backup's key to
+	PurposeRecover = "recover" // made with a key that came out of a backup, sealed again
 )
 
-// The origins of a key.
+// The origins of a key. One that came out of a backup says so: anybody can make a backup, of
+// a key that he knows, to the public half of a recovery key. What the backup says of where
+// its key was made stands before; the document of PurposeCreate proves it, or nothing does.
 const (
-	Generated = "generated" // inside an enclave: it was never anywhere else
-	Imported  = "imported"  // copies may exist
+	Generated          = "generated" // inside an enclave: what leaves it is for the recipient of backups alone
+	Imported           = "imported"  // copies may exist
+	RecoveredGenerated = "generated, from a backup"
+	RecoveredImported  = "imported, from a backup"
 )
+
+// Recovered returns the origin of a key that came out of a backup: "" for what is not an
+// origin.
+func Recovered(origin string) string {
+	switch origin {
+	case Generated, RecoveredGenerated:
+		return RecoveredGenerated
+	case Imported, RecoveredImported:
+		return RecoveredImported
+	}
+	return ""
+}
 
 // Claims are the user data, as a JSON object without spaces. Purpose is in
 // all of them.
@@ -48,7 +66,11 @@ type Claims struct {
 	// longer than 65 bytes.
 	Key    string `json:"key,omitempty"`
 	KMSKey string `json:"kms,omitempty"` // ARN of the key that wraps it
-	// Origin is Generated or Imported. Where Purpose is create
+	// Seal is, in place of it, which key of the CPU seals it, and Recipient who can open the
+	// backups of all keys that this enclave makes or imports: policy.Recipient.ID.
+	Seal      string `json:"seal,omitempty"`
+	Recipient string `json:"rcpt,omitempty"`
+	// Origin is one of those above. Where Purpose is create
 	// this enclave saw it happen; elsewhere it is what the wrapped key says, and as
 	// good as those who could wrap one.
 	Origin string `json:"origin,omitempty"`
@@ -111,7 +133,7 @@ func Decode(data []byte) (Claims, error) {
 		return Claims{}, errors.New("not privyseal user data: trailing bytes")
 	}
 	// Anybody's enclave can say anything, and what it says goes to a terminal.
-	for _, text := range []string{c.Purpose, c.Boot, c.Chain, c.KeyType, c.Key, c.KMSKey, c.Origin, c.Mark, c.Start, c.Store} {
+	for _, text := range []string{c.Purpose, c.Boot, c.Chain, c.KeyType, c.Key, c.KMSKey, c.Seal, c.Recipient, c.Origin, c.Mark, c.Start, c.Store} {
 		if !Printable(text) {
 			return Claims{}, errors.New("not privyseal user data: a field has characters that privyseal never writes")
 		}

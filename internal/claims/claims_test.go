@@ -20,6 +20,13 @@ func longest() Claims {
 	}
 }
 
+// longestSealed are the longest claims of an enclave of SGX.
+func longestSealed() Claims {
+	c := longest()
+	c.KMSKey, c.Seal, c.Recipient, c.Origin = "", "mrenclave", "rsa-oaep-256:AAAAAAAAAAAAAAAAAAAAAA", RecoveredGenerated
+	return c
+}
+
 func TestEncode(t *testing.T) {
 	for name, tt := range map[string]struct {
 		claims Claims
@@ -29,6 +36,10 @@ func TestEncode(t *testing.T) {
 		"attest": {
 			Claims{Purpose: PurposeAttest, Boot: boot, Chain: "chain-1", KeyType: "ed25519", Key: "AAAA", KMSKey: "arn", Origin: "imported", Seq: 7, Mark: "5/0/prevote/AAAAAAAAAAA", Start: "4/all/all", Store: StoreTag([16]byte{0xfb, 0xff})},
 			`{"v":1,"use":"attest","boot":"` + boot + `","chain":"chain-1","type":"ed25519","key":"AAAA","kms":"arn","origin":"imported","seq":7,"mark":"5/0/prevote/AAAAAAAAAAA","start":"4/all/all","db":"-_8AAAAAAAA"}`,
+		},
+		"sealed": {
+			Claims{Purpose: PurposeCreate, Boot: boot, Chain: "chain-1", KeyType: "ed25519", Key: "AAAA", Seal: "mrsigner", Recipient: "hpke-x25519:AAAAAAAAAAAAAAAAAAAAAA", Origin: "generated", Seq: 7, Mark: "0/0/none"},
+			`{"v":1,"use":"create","boot":"` + boot + `","chain":"chain-1","type":"ed25519","key":"AAAA","seal":"mrsigner","rcpt":"hpke-x25519:AAAAAAAAAAAAAAAAAAAAAA","origin":"generated","seq":7,"mark":"0/0/none"}`,
 		},
 	} {
 		got, err := tt.claims.Encode()
@@ -46,6 +57,10 @@ func TestEncode(t *testing.T) {
 // The longest claims that there are fit into what AWS documents; longer ones are
 // an error, and never cut.
 func TestSize(t *testing.T) {
+	sealed, err := longestSealed().Encode()
+	if err != nil || len(sealed) > MaxSize {
+		t.Fatalf("%d bytes, %v", len(sealed), err)
+	}
 	c := longest()
 	data, err := c.Encode()
 	if err != nil || len(data) > MaxSize {
@@ -56,6 +71,17 @@ func TestSize(t *testing.T) {
 		t.Errorf("%d bytes, and no error", len(data))
 	} else if err == nil {
 		t.Errorf("no error")
+	}
+}
+
+// What came out of a backup never looks like what an enclave saw made.
+func TestRecovered(t *testing.T) {
+	for origin, want := range map[string]string{
+		Generated: RecoveredGenerated, Imported: RecoveredImported, RecoveredGenerated: RecoveredGenerated, RecoveredImported: RecoveredImported, "": "", "found": "",
+	} {
+		if got := Recovered(origin); got != want {
+			t.Errorf("%q: %q", origin, got)
+		}
 	}
 }
 
@@ -116,7 +142,8 @@ func TestRefused(t *testing.T) {
 		func(c *Claims, text string) { c.Chain = text }, func(c *Claims, text string) { c.KeyType = text },
 		func(c *Claims, text string) { c.Key = text }, func(c *Claims, text string) { c.KMSKey = text },
 		func(c *Claims, text string) { c.Origin = text }, func(c *Claims, text string) { c.Mark = text },
-		func(c *Claims, text string) { c.Start = text },
+		func(c *Claims, text string) { c.Start = text }, func(c *Claims, text string) { c.Seal = text },
+		func(c *Claims, text string) { c.Recipient = text },
 	} {
 		for _, text := range []string{"\x1b[2J", "\x7f", "\u0080"} {
 			c := Claims{Purpose: PurposeAttest}
@@ -136,6 +163,10 @@ func TestRefused(t *testing.T) {
 func FuzzDecode(f *testing.F) {
 	data, err := longest().Encode()
 	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(data)
+	if data, err = longestSealed().Encode(); err != nil {
 		f.Fatal(err)
 	}
 	f.Add(data)

@@ -53,6 +53,20 @@ type Wrapper interface {
 	Decrypt(ctx context.Context, c secret.AWS, file []byte) ([]byte, error)
 }
 
+// Recovery makes of each new key what the holder of a recovery key can open, and nobody else,
+// and brings such a key back. Only enclaves whose policy names a recovery key have one: what
+// they wrap opens on one machine alone.
+type Recovery interface {
+	// Backup encrypts a key for the holder of the policy's recovery key.
+	Backup(k secret.Key) (file []byte, err error)
+	// WrapKey makes an RSA key that the key of a backup can be encrypted to. Its private half
+	// is wrapped as keys are, and opens as nothing else; public is in the form of PKIX.
+	WrapKey() (wrapped, public []byte, err error)
+	// Recover opens a backup with its key, which is encrypted to a WrapKey. Whoever knows a
+	// secret can make a backup of it, so that nothing in there proves where a key is from.
+	Recover(wrapKey, encrypted, backup []byte) (secret.Key, error)
+}
+
 // Cures are the ends of what an operator is asked to do.
 type Cures struct {
 	Restart   string // the command that ends the enclave, so that another one is launched
@@ -91,13 +105,14 @@ type Role interface {
 }
 
 // Config is what an enclave runs with. All fields are required; Etcd and DynamoDB where the
-// policy names one.
+// policy names one, and Recovery where it names a recovery key, and nowhere else.
 type Config struct {
 	Version  string
 	Policy   *policy.Policy
 	Digest   [32]byte // SHA-256 of the policy file
 	Attester Attester
 	Wrapper  Wrapper
+	Recovery Recovery
 	// Etcd returns an engine for one use, whose Position.Medium is the id of the cluster, 8
 	// bytes big-endian, and zeros.
 	Etcd func(Members) sharedmark.Engine

@@ -13,6 +13,7 @@ import (
 	"privyseal/internal/claims"
 	"privyseal/internal/hostlink"
 	"privyseal/internal/key/soft"
+	"privyseal/internal/policy"
 	"privyseal/internal/privval"
 	"privyseal/internal/pubkey"
 	"privyseal/internal/secret"
@@ -54,6 +55,12 @@ func (e *enclave) wrap(ctx context.Context, creds hostlink.Credentials, purpose,
 		return nil, err
 	}
 	out := &hostlink.Created{KeyType: made.KeyType, Public: public, Wrapped: wrapped}
+	if e.c.Recovery != nil && purpose == claims.PurposeCreate {
+		// Without its backup no key leaves: nobody would notice before it is needed.
+		if out.Backup, err = e.c.Recovery.Backup(made); err != nil {
+			return nil, err
+		}
+	}
 	seq := uint64(0)
 	if chainID != "" {
 		// Far above every number that a lost state of this key can have reached,
@@ -250,7 +257,11 @@ func (e *enclave) attestChain(req *hostlink.Attest) ([]byte, error) {
 
 // claims returns what every document of ours says.
 func (e *enclave) claims(purpose, chainID string, key *soft.Key, origin string) claims.Claims {
-	c := claims.Claims{Purpose: purpose, Boot: hex.EncodeToString(e.boot[:]), Chain: chainID, KMSKey: e.c.Policy.KMSKey, Origin: origin}
+	p := e.c.Policy
+	c := claims.Claims{Purpose: purpose, Boot: hex.EncodeToString(e.boot[:]), Chain: chainID, KMSKey: p.KMSKey, Origin: origin}
+	if p.Kind() == policy.OfSGX {
+		c.Seal, c.Recipient = p.Seal, p.Recipient().ID()
+	}
 	if key != nil {
 		c.KeyType, c.Key = string(key.Type()), claims.EncodeKey(key.PublicKey().Bytes())
 	}

@@ -14,12 +14,16 @@ import (
 
 	"privyseal/internal/hostlink"
 	"privyseal/internal/oplog"
+	"privyseal/internal/policy"
 	"privyseal/internal/watermark"
 )
 
 // Run serves the host until ctx ends. An error means that the enclave is of no
 // use.
 func Run(ctx context.Context, c Config) error {
+	if (c.Recovery != nil) != (c.Policy.Kind() == policy.OfSGX) {
+		return errors.New("the policy names a recovery key, and nothing makes backups, or the other way round")
+	}
 	e := &enclave{c: c, level: new(slog.LevelVar), chains: map[string]*chain{}, imported: map[watermark.ID]bool{}}
 	if _, err := rand.Read(e.boot[:]); err != nil {
 		return err
@@ -33,7 +37,7 @@ func Run(ctx context.Context, c Config) error {
 		return fmt.Errorf("cannot listen for the host: %w", err)
 	}
 	defer context.AfterFunc(ctx, func() { l.Close() })()
-	e.log.Info("enclave started", "version", c.Version, "boot", hex.EncodeToString(e.boot[:]), "kms_key", c.Policy.KMSKey)
+	e.log.Info("enclave started", append([]any{"version", c.Version, "boot", hex.EncodeToString(e.boot[:])}, keptUnder(c.Policy)...)...)
 
 	slots := make(chan struct{}, maxControls)
 	var group sync.WaitGroup
@@ -58,6 +62,14 @@ func Run(ctx context.Context, c Config) error {
 			conn.Close() // it has eight others
 		}
 	}
+}
+
+// keptUnder is, for the log, what keeps the secrets of an enclave outside.
+func keptUnder(p *policy.Policy) []any {
+	if p.Kind() == policy.OfSGX {
+		return []any{"sgx_seal", p.Seal, "backups_for", p.Recipient().ID()}
+	}
+	return []any{"kms_key", p.KMSKey}
 }
 
 // serve answers one connection of the host, and does not close it.
@@ -107,6 +119,10 @@ func (e *enclave) handle(ctx context.Context, raw hostlink.RawRequest) (reply ho
 		reply.Document, err = e.attestChain(req.Attest)
 	case req.Certify != nil:
 		reply.Request, err = e.certify(requestCtx, req.Certify)
+	case req.CloudWrap != nil:
+		reply.WrapKey, err = e.cloudWrap(req.CloudWrap)
+	case req.Recover != nil:
+		reply.Created, err = e.recoverKey(requestCtx, req.Recover)
 	case req.Share != nil:
 		reply.Shared, err = e.share(requestCtx, req.Share)
 	case req.Look != nil:

@@ -51,10 +51,12 @@ type world struct {
 	lines   chan hostlink.Line
 	down    bool // no host is there
 
-	db     *db            // nil without one
-	member func(net.Conn) // what a member of etcd is
-	table  func(net.Conn) // what DynamoDB is
-	role   func(net.Conn) // who the host is for AWS
+	cpu      []byte         // of an enclave of SGX: what its seal key is
+	recovery Recovery       // instead of the one that belongs to the policy
+	db       *db            // nil without one
+	member   func(net.Conn) // what a member of etcd is
+	table    func(net.Conn) // what DynamoDB is
+	role     func(net.Conn) // who the host is for AWS
 }
 
 func newWorld(t *testing.T, change func(*policy.Policy)) *world {
@@ -86,6 +88,9 @@ func (w *world) start() {
 			return endings{l, w.end}, err
 		},
 		Dial: w.dial, Etcd: w.engine, DynamoDB: w.engineOfTable,
+	}
+	if w.policy.Kind() == policy.OfSGX {
+		w.onSGX(&c)
 	}
 	go func() { w.done <- Run(ctx, c) }()
 	<-listening

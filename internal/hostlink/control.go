@@ -23,6 +23,8 @@ type Request struct {
 	Certify   *Certify   `json:"certify,omitempty"`
 	Share     *Share     `json:"share,omitempty"`
 	Look      *Look      `json:"look,omitempty"`
+	CloudWrap *CloudWrap `json:"cloud_wrap,omitempty"`
+	Recover   *Recover   `json:"recover,omitempty"`
 }
 
 // Hello asks who is there.
@@ -43,13 +45,16 @@ type Create struct {
 	Credentials Credentials `json:"credentials"`
 }
 
-// Created answers Create, Import and NewState.
+// Created answers Create, Import, NewState and Recover.
 type Created struct {
 	KeyType  string `json:"key_type"`
 	Public   []byte `json:"public"`
 	Wrapped  []byte `json:"wrapped"`
-	Record   []byte `json:"record,omitempty"` // sealed; absent for an identity
-	Document []byte `json:"document"`         // attestation, purpose "create"
+	Record   []byte `json:"record,omitempty"` // sealed; absent for an identity, and after Recover
+	Document []byte `json:"document"`         // attestation, purpose "create", "state" or "recover"
+	// Backup is what the holder of the recovery key can open. It is there after Create and
+	// Import, and only of enclaves whose policy names a recovery key.
+	Backup []byte `json:"backup,omitempty"`
 }
 
 // ImportKey asks for a key to import under: the answer is an attestation
@@ -89,6 +94,33 @@ type NewState struct {
 	Wrapped     []byte      `json:"wrapped"`
 	AfterHeight int64       `json:"after_height"`
 	Credentials Credentials `json:"credentials"`
+}
+
+// CloudWrap asks for a key that the key of a backup can be encrypted to: a wrap key. It is
+// refused where there are no backups.
+type CloudWrap struct {
+	Nonce []byte `json:"nonce,omitempty"` // at most MaxNonce
+}
+
+// WrapKey answers CloudWrap. The host keeps it: it is good for as long as the enclave's keys
+// open.
+type WrapKey struct {
+	Wrapped  []byte `json:"wrapped"`
+	Document []byte `json:"document"` // attestation, purpose "wrap", whose public_key it is
+}
+
+// Recover brings a key back from its backup, wrapped for this enclave. Its state does not come
+// with it: a record of it is good in any enclave with the key.
+type Recover struct {
+	ChainID string `json:"chain_id"` // "" for an identity
+	Public  []byte `json:"public"`   // what the backup has to be of
+
+	WrapKey   []byte `json:"wrap_key"`  // WrapKey.Wrapped
+	Encrypted []byte `json:"encrypted"` // the key of the backup, to that wrap key
+	Backup    []byte `json:"backup"`
+
+	// Check only looks whether it works: the answer has the key's type and public half.
+	Check bool `json:"check,omitempty"`
 }
 
 // Boot opens the wrapped keys and begins to sign. Sent again, by a host that
@@ -139,11 +171,12 @@ type Reply struct {
 	Cure  string `json:"cure,omitempty"`
 
 	Status   *Status  `json:"status,omitempty"`   // Hello, Boot
-	Created  *Created `json:"created,omitempty"`  // Create, Import, NewState
+	Created  *Created `json:"created,omitempty"`  // Create, Import, NewState, Recover
 	Document []byte   `json:"document,omitempty"` // Attest, ImportKey
 	Request  []byte   `json:"request,omitempty"`  // Certify
 	Shared   *Shared  `json:"shared,omitempty"`   // Share
 	Looked   *Looked  `json:"looked,omitempty"`   // Look
+	WrapKey  *WrapKey `json:"wrap_key,omitempty"` // CloudWrap
 }
 
 // Status is what an enclave says of itself. None of it is attested.
@@ -198,7 +231,7 @@ func (raw RawRequest) Decode() (Request, error) {
 	}
 	set := 0
 	for _, is := range []bool{req.Hello != nil, req.Create != nil, req.ImportKey != nil, req.Import != nil,
-		req.Boot != nil, req.Attest != nil, req.NewState != nil, req.Certify != nil, req.Share != nil, req.Look != nil} {
+		req.Boot != nil, req.Attest != nil, req.NewState != nil, req.Certify != nil, req.Share != nil, req.Look != nil, req.CloudWrap != nil, req.Recover != nil} {
 		if is {
 			set++
 		}

@@ -17,7 +17,8 @@ func FuzzRequest(f *testing.F) {
 		`{"boot":{"credentials":{"expires":"2026-01-01T00:00:00Z"},"chains":[{"id":"chain-1","nodes":[{"name":"a","addr":"unix:///a"}]}],"log_level":"info"}}`,
 		`{"import":{"chain_id":"chain-1","height":-1,"step":3,"fresh":true}}`,
 		`{"share":{"do":"join","chain_id":"chain-1","wrapped":"AA==","etcd":{"endpoints":["https://10.0.0.1:2379"],"key":"AA==","certificate":"AA=="}}}`,
-		`{"certify":{"key":"AA==","name":"signer"}}`, `{"certify":{},"share":{}}`,
+		`{"cloud_wrap":{"nonce":"AAEC"}}`, `{"recover":{"chain_id":"chain-1","public":"AA==","wrap_key":"AA==","encrypted":"AA==","backup":"AA==","check":true}}`,
+		`{"recover":{},"cloud_wrap":{}}`, `{"certify":{"key":"AA==","name":"signer"}}`, `{"certify":{},"share":{}}`,
 	} {
 		f.Add([]byte(text))
 	}
