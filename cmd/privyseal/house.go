@@ -6,6 +6,7 @@ import (
 	"privyseal/internal/ops/etcd"
 	"privyseal/internal/ops/file"
 	"privyseal/internal/ops/nitro"
+	"privyseal/internal/ops/sgx"
 	"privyseal/internal/ops/soft"
 	"privyseal/internal/ops/vault"
 	"privyseal/internal/ops/yubihsm"
@@ -20,6 +21,7 @@ func build() home.Build {
 			nitro.Provider(),
 			vault.Provider(),
 			yubihsm.Provider(),
+			sgx.Provider(),
 		},
 		Stores: provider.Stores{
 			file.Store(),

@@ -19,7 +19,9 @@ func TestReadmeHasTheHouse(t *testing.T) {
 	}
 	var built []string
 	for _, e := range build().Providers {
-		built = append(built, e.Name)
+		if e.Name != "" {
+			built = append(built, e.Name)
+		}
 	}
 	for _, s := range build().Stores {
 		built = append(built, s.Name)

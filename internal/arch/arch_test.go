@@ -97,9 +97,10 @@ var mayImport = map[string]string{
 	"internal/yubico":    "",
 	"internal/sgx":       "internal/strictjson",
 	// Linked into the enclave.
-	"internal/sgx/document": "",
-	"internal/eif":          "github.com/fxamacker/cbor/v2",
-	"internal/awspolicy":    "internal/nitro internal/strictjson",
+	"internal/sgx/document":  "",
+	"internal/sgx/sigstruct": "",
+	"internal/eif":           "github.com/fxamacker/cbor/v2",
+	"internal/awspolicy":     "internal/nitro internal/strictjson",
 
 	// Programs: what runs inside an enclave, and what runs outside of it.
 	"internal/awsjson":      "internal/secret internal/strictjson",
@@ -158,6 +159,11 @@ var mayImport = map[string]string{
 
 	"internal/ops/nitro/verify": "internal/cure internal/hostlink internal/monitor internal/provider internal/awspolicy internal/claims internal/cli internal/eif internal/home internal/nitro internal/ops/nitro/image internal/policy " +
 		"internal/pubkey internal/pubkey/keytext internal/strictjson internal/watermark github.com/spf13/cobra",
+
+	"internal/ops/sgx":            "internal/cli internal/home internal/ops/sgx/collateral internal/ops/sgx/measure internal/ops/sgx/verify internal/provider github.com/spf13/cobra",
+	"internal/ops/sgx/measure":    "internal/cli internal/sgx/sigstruct github.com/spf13/cobra",
+	"internal/ops/sgx/collateral": "internal/cli internal/cure internal/durable internal/regular internal/sgx internal/sgx/document internal/strictjson github.com/spf13/cobra",
+	"internal/ops/sgx/verify":     "internal/claims internal/cli internal/cure internal/home internal/pubkey internal/pubkey/keytext internal/sgx internal/sgx/document internal/sgx/sigstruct internal/watermark github.com/spf13/cobra",
 
 	"internal/ops/soft": "internal/config internal/home internal/key/soft internal/key/soft/keyfile internal/provider internal/pubkey",
 

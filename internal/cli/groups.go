@@ -31,6 +31,37 @@ func Grouped(cmd *cobra.Command, title string, add func()) (names []string) {
 	return names
 }
 
+// Shared adds flags to a command below a title, as [Grouped] does, of which some may be there
+// already: such a flag has one text in the help, which is that of the first, and sets all. It
+// returns the names of all.
+func Shared(cmd *cobra.Command, title string, flags *pflag.FlagSet) (names []string) {
+	flags.VisitAll(func(f *pflag.Flag) {
+		names = append(names, f.Name)
+		there := cmd.Flags().Lookup(f.Name)
+		if there == nil {
+			Grouped(cmd, title, func() { cmd.Flags().AddFlag(f) })
+			return
+		}
+		there.Value = &sharedValue{there.Value, f.Value}
+		there.Annotations[group] = append(there.Annotations[group], title)
+	})
+	return names
+}
+
+// sharedValue is the value of a flag that several have.
+type sharedValue struct {
+	pflag.Value
+	other pflag.Value
+}
+
+// Set implements [pflag.Value].
+func (v *sharedValue) Set(text string) error {
+	if err := v.Value.Set(text); err != nil {
+		return err
+	}
+	return v.other.Set(text)
+}
+
 // FlagGroup are the flags of a command that stand together in its help.
 type FlagGroup struct {
 	Title string // "" for those of all its uses
@@ -42,7 +73,7 @@ type FlagGroup struct {
 func FlagGroups(flags *pflag.FlagSet) []FlagGroup {
 	list := []FlagGroup{{"", pflag.NewFlagSet("", pflag.ContinueOnError)}}
 	flags.VisitAll(func(f *pflag.Flag) {
-		title := strings.Join(f.Annotations[group], "")
+		title := strings.ReplaceAll(strings.Join(f.Annotations[group], ", and "), ", and For ", ", and for ")
 		i := slices.IndexFunc(list, func(g FlagGroup) bool { return g.Title == title })
 		if i < 0 {
 			i = len(list)

@@ -25,6 +25,9 @@ func (f *initFlags) addOwned(cmd *cobra.Command, build home.Build) {
 		}
 	}
 	for _, e := range build.Providers {
+		if e.Name == "" {
+			continue
+		}
 		f.makers[e.Name] = e.Maker()
 		grouped("provider "+e.Name, func() { f.makers[e.Name].Add(cmd) })
 	}

@@ -11,7 +11,7 @@ import (
 // Provider is one provider of a build, with all that the operator's commands want of it: a
 // line of the table in cmd/privyseal/house.go.
 type Provider struct {
-	provider.Entry
+	provider.Entry // without a name: it holds no keys, and has documents and commands alone
 	// Maker returns its part of `privyseal init`.
 	Maker func() Maker
 	// Taker returns its part of `privyseal migrate`; nil: it takes nothing but key files.
@@ -32,9 +32,11 @@ type Build struct {
 // House returns what commands are given; dir is "" for the home folder of the
 // environment.
 func (b Build) House(dir string) *provider.House {
-	table := make(provider.Table, len(b.Providers))
-	for i, p := range b.Providers {
-		table[i] = p.Entry
+	var table provider.Table
+	for _, p := range b.Providers {
+		if p.Name != "" {
+			table = append(table, p.Entry)
+		}
 	}
 	return &provider.House{App: &cli.App{HomeFlag: dir, Kinds: append(table.Kinds(), b.Stores.Kinds()...)}, Providers: table, Stores: b.Stores.ReachedBy(table)}
 }

@@ -49,8 +49,8 @@ func (h *Hex) UnmarshalJSON(text []byte) error {
 	return nil
 }
 
-// parseCollateral reads a bundle. Nothing in it is verified then.
-func parseCollateral(text []byte) (*Collateral, error) {
+// ParseCollateral reads a bundle. Nothing in it is verified then.
+func ParseCollateral(text []byte) (*Collateral, error) {
 	if len(text) > MaxCollateral {
 		return nil, fmt.Errorf("collateral of %d bytes is too large", len(text))
 	}
@@ -61,7 +61,7 @@ func parseCollateral(text []byte) (*Collateral, error) {
 	return &c, nil
 }
 
-// Encode returns the bundle, as [parseCollateral] reads it.
+// Encode returns the bundle, as [ParseCollateral] reads it.
 func (c *Collateral) Encode() ([]byte, error) {
 	text, err := json.MarshalIndent(c, "", "  ")
 	return append(text, '\n'), err
@@ -100,6 +100,22 @@ func (c *Collateral) Verify(anchor Anchor, at time.Time) (*Contents, error) {
 	}
 	k := &Contents{TEE: o.tcb.ID, Evaluation: min(o.tcb.Evaluation, o.qe.Evaluation), First: first(o.spans), CA: authorities[o.pckCA.Subject.CommonName]}
 	copy(k.FMSPC[:], o.tcb.FMSPC)
+	return k, nil
+}
+
+// Claims returns what the collateral says that it is for, without a proof: to fetch the same
+// again when it has ended.
+func (c *Collateral) Claims() (*Contents, error) {
+	t, err := parseTCBInfo([]byte(c.TCBInfo))
+	if err != nil {
+		return nil, err
+	}
+	path, err := parsePEM([]byte(c.PCKCRLChain), 2)
+	if err != nil {
+		return nil, err
+	}
+	k := &Contents{TEE: t.ID, CA: authorities[path[0].Subject.CommonName], Evaluation: t.Evaluation}
+	copy(k.FMSPC[:], t.FMSPC)
 	return k, nil
 }
 

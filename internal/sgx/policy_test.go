@@ -153,7 +153,7 @@ func TestPolicy(t *testing.T) {
 // The words of Intel that an operator types.
 func TestWords(t *testing.T) {
 	for text, good := range map[string]bool{"OutOfDate": true, "UpToDate": true, "ConfigurationAndSWHardeningNeeded": true, "Revoked": false, "": false, "outofdate": false} {
-		if s, err := parseStatus(text); (err == nil) != good || good && string(s) != text {
+		if s, err := ParseStatus(text); (err == nil) != good || good && string(s) != text {
 			t.Errorf("%q: %v", text, err)
 		}
 	}
@@ -171,7 +171,7 @@ func TestBundle(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := parseCollateral(text)
+	c, err := ParseCollateral(text)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -179,7 +179,7 @@ func TestBundle(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d, err := parseCollateral(again)
+	d, err := ParseCollateral(again)
 	if err != nil || fmt.Sprint(c) != fmt.Sprint(d) {
 		t.Errorf("%v, %v", d, err)
 	}
@@ -197,7 +197,7 @@ func TestBundle(t *testing.T) {
 		if changed == string(again) {
 			t.Errorf("%s: nothing was changed", name)
 		}
-		if _, err := parseCollateral([]byte(changed)); err == nil {
+		if _, err := ParseCollateral([]byte(changed)); err == nil {
 			t.Errorf("%s is read", name)
 		}
 	}
@@ -215,13 +215,16 @@ func TestContents(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		c, err := parseCollateral(text)
+		c, err := ParseCollateral(text)
 		if err != nil {
 			t.Fatal(err)
 		}
 		k, err := c.Verify(anchor, day)
 		if err != nil || k.TEE != tee || k.FMSPC != w.FMSPC || k.CA != "platform" || k.Evaluation != 17 || !k.First.Until.Equal(day.AddDate(0, 0, 30)) {
 			t.Errorf("%+v, %v", k, err)
+		}
+		if claims, err := c.Claims(); err != nil || claims.TEE != k.TEE || claims.FMSPC != k.FMSPC || claims.CA != k.CA || claims.Evaluation != k.Evaluation {
+			t.Errorf("it claims %+v, %v", claims, err)
 		}
 		if _, err := c.Verify(Anchor{}, day); !errors.Is(err, errChain) {
 			t.Errorf("under Intel's root: %v", err)
@@ -257,7 +260,7 @@ func FuzzQuote(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	c, err := parseCollateral(text)
+	c, err := ParseCollateral(text)
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -292,13 +295,13 @@ func FuzzCollateral(f *testing.F) {
 	f.Add(text)
 	f.Add([]byte(`{"qe_identity": "{}"}`))
 	f.Fuzz(func(t *testing.T, text []byte) {
-		c, err := parseCollateral(text)
+		c, err := ParseCollateral(text)
 		if err != nil {
 			return
 		}
 		if again, err := c.Encode(); err != nil {
 			t.Fatal(err)
-		} else if d, err := parseCollateral(again); err != nil || fmt.Sprint(c) != fmt.Sprint(d) {
+		} else if d, err := ParseCollateral(again); err != nil || fmt.Sprint(c) != fmt.Sprint(d) {
 			t.Fatalf("%v is read back as %v: %v", c, d, err)
 		}
 		if _, err := c.Verify(Anchor{}, day); err == nil {

@@ -30,8 +30,8 @@ const (
 // statuses are in the order of the constants.
 var statuses = []Status{UpToDate, HardeningNeeded, configurationNeeded, configurationHardening, outOfDate, outOfDateConfiguration, revoked}
 
-// parseStatus reads one that a policy may accept.
-func parseStatus(text string) (Status, error) {
+// ParseStatus reads one that a policy may accept.
+func ParseStatus(text string) (Status, error) {
 	s := Status(text)
 	if !slices.Contains(statuses, s) || s == revoked {
 		return "", fmt.Errorf("%.60q is not a status of Intel's that can be accepted; those are %s", text, strings.Trim(fmt.Sprint(statuses[:len(statuses)-1]), "[]"))

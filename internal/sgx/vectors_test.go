@@ -98,7 +98,7 @@ func (d *TD) measured(e *Enclave) string {
 
 func bundle(t testing.TB, name string) *Collateral {
 	t.Helper()
-	c, err := parseCollateral(vector(t, name))
+	c, err := ParseCollateral(vector(t, name))
 	if err != nil {
 		t.Fatal(err)
 	}

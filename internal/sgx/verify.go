@@ -5,6 +5,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/sha256"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"time"
@@ -68,12 +69,31 @@ func (q *Quote) verify(o *opened) (*Verified, error) {
 	return v, nil
 }
 
-// platform proves that the platform of the certificates in the quote signed it.
-func (q *Quote) platform(o *opened) (p Platform, chain []Span, err error) {
+// Claims returns the platform that the quote says it is from, without a proof: to fetch
+// collateral for it.
+func (q *Quote) Claims() (Platform, error) {
+	path, err := q.path()
+	if err != nil {
+		return Platform{}, err
+	}
+	return platformOf(path[0])
+}
+
+// path returns the certificates in the quote: the platform's, its issuer's, the root.
+func (q *Quote) path() ([]*x509.Certificate, error) {
 	// Some platforms end the text with a zero.
 	path, err := parsePEM(bytes.TrimSuffix(q.chain, []byte{0}), 3)
 	if err != nil {
-		return p, nil, fmt.Errorf("%w: %w", errMalformed, err)
+		return nil, fmt.Errorf("%w: %w", errMalformed, err)
+	}
+	return path, nil
+}
+
+// platform proves that the platform of the certificates in the quote signed it.
+func (q *Quote) platform(o *opened) (p Platform, chain []Span, err error) {
+	path, err := q.path()
+	if err != nil {
+		return p, nil, err
 	}
 	if err := checkPath(path, o.root, false, namesPCK, namesPCKCA); err != nil {
 		return p, nil, err

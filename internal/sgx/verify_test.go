@@ -63,7 +63,7 @@ func (w *world) evidence(t testing.TB) ([]byte, *Collateral) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := parseCollateral(text)
+	c, err := ParseCollateral(text)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -115,6 +115,9 @@ func TestVerified(t *testing.T) {
 	}
 	if want := day.AddDate(0, 0, 30); !v.First.Until.Equal(want) || v.First.What == "" {
 		t.Errorf("until %+v, want %s", v.First, want)
+	}
+	if claimed, err := v.Quote.Claims(); err != nil || claimed.PPID != p.PPID || claimed.CA != "platform" {
+		t.Errorf("it claims %+v, %v", claimed, err)
 	}
 	w = newWorld(t)
 	w.CA = sgxtest.Processor
@@ -419,7 +422,7 @@ func TestAnchors(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := parseCollateral(text)
+	c, err := ParseCollateral(text)
 	if err != nil {
 		t.Fatal(err)
 	}

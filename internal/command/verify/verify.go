@@ -68,7 +68,9 @@ func NewCommand(build home.Build) *cobra.Command {
 	fl.StringVar(&f.publicKey, "public-key", "", "public key that is expected, in any format, or its address")
 	fl.StringVar(&f.at, "at", "", "when the document was received, as 2026-11-20T12:00:00Z (default: now)")
 	for _, k := range f.kinds {
-		k.flags = cli.Grouped(cmd, "For "+k.Noun, func() { k.Add(cmd) })
+		own := &cobra.Command{}
+		k.Add(own)
+		k.flags = cli.Shared(cmd, "For "+k.Noun, own.Flags())
 	}
 	return cmd
 }
@@ -111,7 +113,7 @@ func (f *verifying) nouns() string {
 func (f *verifying) foreignFlag(cmd *cobra.Command, path string, kind *kindOfDocument) (err error) {
 	cmd.Flags().Visit(func(flag *pflag.Flag) {
 		for _, k := range f.kinds {
-			if k != kind && slices.Contains(k.flags, flag.Name) && err == nil {
+			if k != kind && slices.Contains(k.flags, flag.Name) && !slices.Contains(kind.flags, flag.Name) && err == nil {
 				err = cli.Usagef("--%s is for %s, and %s is %s", flag.Name, k.Noun, path, kind.Noun)
 			}
 		}

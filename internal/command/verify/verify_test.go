@@ -19,11 +19,17 @@ import (
 
 // kind verifies documents that begin with its name, and are not "NAME forged".
 type kind struct {
-	name string
-	flag bool
+	name   string
+	flag   bool
+	shared string // by all but plums
 }
 
-func (k *kind) Add(cmd *cobra.Command) { cmd.Flags().BoolVar(&k.flag, k.name, false, "") }
+func (k *kind) Add(cmd *cobra.Command) {
+	cmd.Flags().BoolVar(&k.flag, k.name, false, "")
+	if k.name != "plum" {
+		cmd.Flags().StringVar(&k.shared, "color", "", "color of the "+k.name)
+	}
+}
 
 func (k *kind) Recognises(document []byte) bool { return bytes.HasPrefix(document, []byte(k.name)) }
 
@@ -31,7 +37,7 @@ func (k *kind) Verify(w io.Writer, document []byte, want home.Expected) error {
 	if string(document) == k.name+" forged" {
 		return errors.New("it is forged")
 	}
-	_, err := fmt.Fprintf(w, "%s %v, %q at %s", k.name, k.flag, want.PublicKey, want.At.Format(time.DateOnly))
+	_, err := fmt.Fprintf(w, "%s%s %v, %q at %s", k.shared, k.name, k.flag, want.PublicKey, want.At.Format(time.DateOnly))
 	return err
 }
 
@@ -65,8 +71,11 @@ func TestKinds(t *testing.T) {
 		{"", `apple false, "" at 20`, false, []string{file("apple 1")}},
 		{"", `pear true, "` + public + `" at 2026-11-20`, false, []string{file("pear 1"), "--pear", "--public-key", public, "--at", "2026-11-20T12:00:00Z"}},
 		{"pear 2", `pear false, "sha256:` + strings.Repeat("0a", 32), false, []string{"-", "--public-key", "sha256:" + strings.Repeat("0a", 32)}},
+		{"", "redapple false", false, []string{file("apple 1"), "--color", "red"}},
+		{"", "redpear false", false, []string{file("pear 1"), "--color", "red"}},
+		{"", "--color is for a apple, and " + file("plum 1") + " is a plum", true, []string{file("plum 1"), "--color", "red"}},
 		{"", "it is forged", false, []string{file("apple forged")}},
-		{"", "is not a document that can be verified: not a apple, and not a pear", false, []string{file("plum")}},
+		{"", "is not a document that can be verified: not a apple, and not a pear, and not a plum", false, []string{file("cherry")}},
 		{"", "--pear is for a pear, and " + file("apple 1") + " is a apple", true, []string{file("apple 1"), "--pear"}},
 		{"", "--public-key: ", true, []string{file("apple 1"), "--public-key", "x"}},
 		{"", `--at "noon" is not a time`, true, []string{file("apple 1"), "--at", "noon"}},
@@ -74,7 +83,7 @@ func TestKinds(t *testing.T) {
 		{"", "has more than 65536 bytes", false, []string{file("apple" + strings.Repeat(" ", 1<<16))}},
 		{"apple" + strings.Repeat(" ", 1<<16), "standard input has more than a document has", false, []string{"-"}},
 	} {
-		cmd := NewCommand(build("apple", "pear"))
+		cmd := NewCommand(build("apple", "pear", "plum"))
 		cmd.SilenceErrors, cmd.SilenceUsage = true, true
 		var out bytes.Buffer
 		cmd.SetOut(&out)
@@ -97,6 +106,9 @@ func TestHelp(t *testing.T) {
 	cmd := NewCommand(build("apple", "pear"))
 	if !strings.Contains(cmd.Long, "apples are verified.\n\npears are verified.\n\n") || cmd.Example != "  verify apple\n  verify pear" {
 		t.Errorf("%s\n%s", cmd.Long, cmd.Example)
+	}
+	if usage := cmd.UsageString(); strings.Count(usage, "color of the apple") != 1 || !strings.Contains(usage, "For a apple, and for a pear:\n      --color") {
+		t.Error(usage)
 	}
 	if cmd := NewCommand(build()); cmd != nil {
 		t.Errorf("%+v", cmd)

@@ -10,6 +10,7 @@ package document
 import (
 	"bytes"
 	"crypto/sha512"
+	"encoding/base64"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -68,6 +69,25 @@ func (d Document) Encode() ([]byte, error) {
 		b = append(binary.BigEndian.AppendUint32(b, uint32(len(*part))), *part...)
 	}
 	return b, nil
+}
+
+// Raw returns the bytes of a document, or of a bare quote, in what a file holds: as they are,
+// or in base64 as terminals have it. Of anything else it returns nil.
+func Raw(data []byte) []byte {
+	if begins(data) {
+		return data
+	}
+	raw, err := base64.StdEncoding.DecodeString(string(bytes.Join(bytes.Fields(data), nil)))
+	if err != nil || !begins(raw) {
+		return nil
+	}
+	return raw
+}
+
+// begins reports whether something begins as a document, or as a quote in the versions from
+// 3 to 5 with ECDSA on P-256.
+func begins(b []byte) bool {
+	return bytes.HasPrefix(b, []byte(Magic)) || len(b) > 4 && b[0] >= 3 && b[0] <= 5 && b[1] == 0 && b[2] == 2 && b[3] == 0
 }
 
 // Decode reads a document. What it accepts encodes to the same bytes.

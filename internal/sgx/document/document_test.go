@@ -70,6 +70,19 @@ func TestDecode(t *testing.T) {
 	}
 }
 
+// Documents and quotes are found as they are, and in base64 with line feeds.
+func TestRaw(t *testing.T) {
+	quote := "\x03\x00\x02\x00quote"
+	for text, want := range map[string]string{
+		Magic + "x": Magic + "x", quote: quote, "AwACAHF1\nb3Rl\n": quote, "cHJpdnlzZWFsIHNneCBkb2N1bWVudCAxCng=\n": Magic + "x",
+		"": "", "AwACAA": "", "\x84x": "", "hEQ=": "", "BgACAHF1b3Rl": "", "privyseal sgx": "",
+	} {
+		if got := string(Raw([]byte(text))); got != want {
+			t.Errorf("%q: %q, want %q", text, got, want)
+		}
+	}
+}
+
 func FuzzDecode(f *testing.F) {
 	b, err := Document{Quote: []byte("q"), UserData: []byte("u")}.Encode()
 	if err != nil {

@@ -49,7 +49,7 @@ func (f *Image) Add(cmd *cobra.Command) {
 	fl.StringVar(&f.pcr3, "pcr3", "", "PCR3 that is expected, hex, or the ARN of the IAM role")
 	fl.StringVar(&f.pcr4, "pcr4", "", "PCR4 that is expected, hex, or the id of the instance")
 	fl.StringVar(&f.pcr8, "pcr8", "", "PCR8 that is expected, hex: the certificate that signed the image")
-	fl.StringVar(&f.testRoot, "test-root", "", "PEM file of a test root to trust instead of AWS's")
+	fl.StringVar(&f.testRoot, "test-root", "", "PEM file of a test root to trust instead of the one that is built in")
 }
 
 // read turns the flags into an expectation.
@@ -231,7 +231,16 @@ func (f *Flags) Add(cmd *cobra.Command) {
 }
 
 // Recognises implements [home.Verifier].
-func (f *Flags) Recognises(document []byte) bool { return decode(document) != nil }
+func (f *Flags) Recognises(document []byte) bool {
+	raw := decode(document)
+	return raw != nil && (raw[0]>>5 == cborArray || raw[0]>>5 == cborTag)
+}
+
+// The first three bits of what stands for a document in CBOR, good or not.
+const (
+	cborArray = 4
+	cborTag   = 6
+)
 
 // Verify implements [home.Verifier].
 func (f *Flags) Verify(w io.Writer, document []byte, want home.Expected) error {
