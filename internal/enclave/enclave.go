@@ -104,8 +104,9 @@ type Role interface {
 	Refused(secret.AWS)
 }
 
-// Config is what an enclave runs with. All fields are required; Etcd and DynamoDB where the
-// policy names one, and Recovery where it names a recovery key, and nowhere else.
+// Config is what an enclave runs with. All fields are required but Warnings; Etcd and
+// DynamoDB where the policy names one, and Recovery where it names a recovery key, and
+// nowhere else.
 type Config struct {
 	Version  string
 	Policy   *policy.Policy
@@ -123,6 +124,8 @@ type Config struct {
 	// Listen listens on a port for the host; Dial dials a port of the host.
 	Listen func(port uint32) (net.Listener, error)
 	Dial   func(ctx context.Context, port uint32) (net.Conn, error)
+	// Warnings are logged at the start: what is not as it should be with the machine.
+	Warnings []string
 }
 
 // Limits on the host.

@@ -38,6 +38,9 @@ func Run(ctx context.Context, c Config) error {
 	}
 	defer context.AfterFunc(ctx, func() { l.Close() })()
 	e.log.Info("enclave started", append([]any{"version", c.Version, "boot", hex.EncodeToString(e.boot[:])}, keptUnder(c.Policy)...)...)
+	for _, w := range c.Warnings {
+		e.log.Warn(w)
+	}
 
 	slots := make(chan struct{}, maxControls)
 	var group sync.WaitGroup

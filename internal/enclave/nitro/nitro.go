@@ -22,7 +22,7 @@ import (
 	"privyseal/internal/sharedmark"
 )
 
-// Boot is what a booted enclave has. All fields are required.
+// Boot is what a booted enclave has. All fields are required, but Warnings.
 type Boot struct {
 	Version string
 	Policy  []byte // the measured file
@@ -30,6 +30,8 @@ type Boot struct {
 	// Listen listens on a port for the host; Dial dials a port of the host.
 	Listen func(port uint32) (net.Listener, error)
 	Dial   func(ctx context.Context, port uint32) (net.Conn, error)
+	// Warnings are what is not as it should be with this machine, for the operator.
+	Warnings []string
 }
 
 // Run serves the host until ctx ends. An error means that the enclave is of no use.
@@ -54,7 +56,7 @@ func Run(ctx context.Context, b Boot) error {
 	}
 	return enclave.Run(ctx, enclave.Config{
 		Version: b.Version, Policy: p, Digest: sha256.Sum256(b.Policy), Attester: b.Module, Wrapper: kms, Cures: cures,
-		Etcd: inEtcd, DynamoDB: inTable, Listen: b.Listen, Dial: b.Dial,
+		Etcd: inEtcd, DynamoDB: inTable, Listen: b.Listen, Dial: b.Dial, Warnings: b.Warnings,
 	})
 }
 

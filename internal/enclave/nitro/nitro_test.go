@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/pem"
 	"errors"
+	"log/slog"
 	"net"
 	"strings"
 	"testing"
@@ -137,5 +138,56 @@ func TestTable(t *testing.T) {
 			t.Errorf("%s: %v, %v", name, fresh, err)
 		}
 		e.Close()
+	}
+}
+
+// What is wrong with the machine is in the host's log.
+func TestWarningsReachTheHost(t *testing.T) {
+	p, err := policy.ForAWS(keyARN, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := p.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	inside, outside := net.Pipe()
+	lines := make(chan hostlink.Line, 64)
+	go hostlink.ReadLines(outside, func(l hostlink.Line) { lines <- l })
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	t.Cleanup(func() {
+		stop()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	go func() {
+		done <- Run(ctx, Boot{
+			Version: "test", Policy: data, Module: &module{}, Warnings: []string{"the clock is wrong", "the moon is full"},
+			Listen: func(uint32) (net.Listener, error) { return l, nil },
+			Dial: func(_ context.Context, port uint32) (net.Conn, error) {
+				if port != hostlink.LogPort {
+					return nil, errors.New("nobody is there")
+				}
+				return inside, nil
+			},
+		})
+	}()
+	conn, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	// What is refused is logged after the start.
+	hostlink.Call(conn, hostlink.Request{Create: &hostlink.Create{ChainID: "chain-1", KeyType: "ed25519"}})
+	for _, want := range []string{"enclave started", "the clock is wrong", "the moon is full", "refused a request of the host"} {
+		if l := <-lines; l.Log == nil || l.Log.Message != want || (l.Log.Level == slog.LevelWarn) != (want != "enclave started") {
+			t.Fatalf("the host reads %+v, want %q", l.Log, want)
+		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"path/filepath"
 	"time"
 	"unsafe"
 
@@ -37,6 +38,24 @@ func mount() error {
 	}
 	if console > 2 {
 		return unix.Close(console)
+	}
+	return nil
+}
+
+// endEarly has the kernel end the enclave a second after it panics, and panic when it has
+// made an error or has no memory left. Releases' kernels are built like that; AWS's would
+// wait for ever, or go on. Nothing of it stands on the command line, of which the registers
+// do not tell where it begins.
+func endEarly(sysctls string) error {
+	for _, name := range []string{"kernel/panic", "kernel/panic_on_oops", "vm/panic_on_oom"} {
+		f, err := os.OpenFile(filepath.Join(sysctls, name), os.O_WRONLY, 0)
+		if err != nil {
+			return fmt.Errorf("this kernel cannot be set to end when it fails: %w", err)
+		}
+		_, err = f.WriteString("1\n")
+		if err = errors.Join(err, f.Close()); err != nil {
+			return fmt.Errorf("this kernel cannot be set to end when it fails: %w", err)
+		}
 	}
 	return nil
 }

@@ -7,7 +7,10 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"path/filepath"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"privyseal/internal/hostlink"
 	"privyseal/internal/nitro/nsm"
@@ -19,6 +22,9 @@ import (
 // an error, after which the enclave is to end.
 func Start(version string) error {
 	if err := mount(); err != nil {
+		return err
+	}
+	if err := endEarly("/proc/sys"); err != nil {
 		return err
 	}
 	if err := loadModule(); err != nil {
@@ -35,6 +41,7 @@ func Start(version string) error {
 		return err
 	}
 	ctx := context.Background()
+	warnings := keepTime(ctx)
 	if err := sendHeartbeat(ctx); err != nil {
 		return err
 	}
@@ -43,7 +50,42 @@ func Start(version string) error {
 	if err != nil {
 		return fmt.Errorf("the image has no policy: %w", err)
 	}
-	return Run(ctx, Boot{Version: version, Policy: data, Module: module, Listen: listen, Dial: dial})
+	return Run(ctx, Boot{Version: version, Policy: data, Module: module, Listen: listen, Dial: dial, Warnings: warnings})
+}
+
+// keepTime sets the system's clock by the hypervisor's, now and for as long as ctx lasts, and
+// says if there is nothing to set it by.
+func keepTime(ctx context.Context) (warnings []string) {
+	sys := os.DirFS("/sys")
+	name := hypervisorClock(sys)
+	if name == "" {
+		return clockWarnings(sys)
+	}
+	f, err := os.Open(filepath.Join("/dev", name))
+	if err != nil {
+		return []string{fmt.Sprintf("the clock of the hypervisor cannot be read: %v", err)}
+	}
+	c := clock{
+		read: func() (time.Time, error) {
+			var ts unix.Timespec
+			// FD_TO_CLOCKID of the kernel's Documentation/driver-api/ptp.rst.
+			err := unix.ClockGettime(^int32(f.Fd())<<3|3, &ts)
+			return time.Unix(ts.Unix()), err
+		},
+		set: func(t time.Time) error {
+			ts, err := unix.TimeToTimespec(t)
+			if err != nil {
+				return err
+			}
+			return unix.ClockSettime(unix.CLOCK_REALTIME, &ts)
+		},
+	}
+	c.correct()
+	go func() {
+		defer f.Close()
+		c.follow(ctx)
+	}()
+	return nil
 }
 
 func listen(port uint32) (net.Listener, error) {
