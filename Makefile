@@ -179,8 +179,8 @@ test-usb:
 	@PRIVYSEAL_REQUIRE_USB=1 $(GO) test -count=1 -timeout 15m ./test/usb
 .PHONY: test-usb
 
-# Two more kernels, so it is not part of `make test`: one like AWS's, with modules,
-# and ours again in another folder.
+# Three more kernels, so it is not part of `make test`: one like AWS's, with modules,
+# and both of ours again in another folder.
 test-kernel: nitro-setup
 	@echo "== kernels: with modules; the same twice"
 	@kernel/build --arch amd64 --or-other --nsm-as-module >/dev/null
@@ -197,8 +197,11 @@ nitro-setup:
 	@scripts/setup etcd
 	@scripts/setup qemu
 	@scripts/setup qemu-nitro
+	@scripts/setup qemu-arm64
 	@scripts/setup debian-kernel amd64
+	@scripts/setup debian-kernel arm64
 	@kernel/build --arch amd64 --or-other >/dev/null
+	@kernel/build --arch arm64 --or-other >/dev/null
 .PHONY: test-nitro test-kernel demo-nitro nitro-setup
 
 # The table of doc/performance.md, measured now.

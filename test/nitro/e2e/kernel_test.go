@@ -29,20 +29,7 @@ func TestKernelWithModules(t *testing.T) {
 	t.Run("driver of this kernel", func(t *testing.T) {
 		w := newWorld(t)
 		w.Kernel, w.Driver = kernel, driver
-		im := testImage(ctx, t, w)
-		s, chains, err := w.InitChains(ctx, im, "unix")
-		need(t, err)
-		c := chains[0]
-		verifiedAtInit(ctx, t, w, im, s, c)
-		startSigner(t, s)
-		startNode(t, c)
-		check(t, c.Node.WaitHeight(ctx, 3))
-		verifyCommits(ctx, t, c, 1, 2)
-		doc := filepath.Join(w.Dir, "doc")
-		_, err = w.Run(ctx, "nitro", "attest", "--home", s.Home, "--nonce", "6e6f6e6365", "--out", doc)
-		check(t, err)
-		_, err = w.Run(ctx, "verify", doc, "--test-root", w.RootPath(), "--eif", im.Path, "--nonce", "6e6f6e6365", "--chain-id", c.ID)
-		check(t, err)
+		wholeFlow(ctx, t, w)
 	})
 	ours, err := rig.Kernel()
 	if err != nil {
@@ -67,6 +54,42 @@ func TestKernelWithModules(t *testing.T) {
 			}
 		})
 	}
+}
+
+// On Graviton it is the same: an image of arm64, in a machine with Graviton2's core.
+func TestGraviton(t *testing.T) {
+	ctx := within(t, 3*time.Minute)
+	w := newWorld(t)
+	_, err := rig.QEMUARM64()
+	if err == nil {
+		w.Kernel, err = rig.KernelARM64()
+	}
+	if err != nil {
+		need(t, missing(err))
+	}
+	p, err := world.Build(ctx, filepath.Join(w.Dir, "arm64"), "arm64")
+	check(t, err)
+	w.Program = p.Enclave
+	wholeFlow(ctx, t, w)
+}
+
+// wholeFlow makes a key, signs for a node with it, and attests it.
+func wholeFlow(ctx context.Context, t *testing.T, w *world.World) {
+	t.Helper()
+	im := testImage(ctx, t, w)
+	s, chains, err := w.InitChains(ctx, im, "unix")
+	need(t, err)
+	c := chains[0]
+	verifiedAtInit(ctx, t, w, im, s, c)
+	startSigner(t, s)
+	startNode(t, c)
+	check(t, c.Node.WaitHeight(ctx, 3))
+	verifyCommits(ctx, t, c, 1, 2)
+	doc := filepath.Join(w.Dir, "doc")
+	_, err = w.Run(ctx, "nitro", "attest", "--home", s.Home, "--nonce", "6e6f6e6365", "--out", doc)
+	check(t, err)
+	_, err = w.Run(ctx, "verify", doc, "--test-root", w.RootPath(), "--eif", im.Path, "--nonce", "6e6f6e6365", "--chain-id", c.ID)
+	check(t, err)
 }
 
 // driverOfAnother returns the driver as of a kernel of another version.
@@ -101,16 +124,25 @@ func endsAtBoot(ctx context.Context, t *testing.T, w *world.World, im *world.Ima
 	return m.Console()
 }
 
-// The kernel is the same, bit for bit, whichever folder it is built in. It takes
-// as long as building one does: `make test-kernel`.
+// The kernels are the same, bit for bit, whichever folder they are built in. It takes
+// as long as building them does: `make test-kernel`.
 func TestKernelReproducible(t *testing.T) {
 	if !testKernels() {
-		t.Skip("it builds a kernel; type: make test-kernel")
+		t.Skip("it builds kernels; type: make test-kernel")
 	}
+	for arch, first := range map[string]func() (string, error){"amd64": rig.Kernel, "arm64": rig.KernelARM64} {
+		t.Run(arch, func(t *testing.T) {
+			kernel, err := first()
+			check(t, err)
+			reproduce(t, arch, kernel)
+		})
+	}
+}
+
+// reproduce builds a kernel again, with a cache of its own; of the other one it has the
+// source, which is Debian's.
+func reproduce(t *testing.T, arch, first string) {
 	ctx := within(t, 40*time.Minute)
-	first, err := rig.Kernel()
-	check(t, err)
-	// A cache of its own; of the other one it has the source, which is Debian's.
 	cache, err := exec.CommandContext(ctx, "../../../scripts/setup", "cache").Output()
 	check(t, err)
 	other := filepath.Join(t.TempDir(), "quite", "another", "folder")
@@ -118,10 +150,10 @@ func TestKernelReproducible(t *testing.T) {
 	check(t, os.Symlink(filepath.Join(strings.TrimSpace(string(cache)), "linux-source"), filepath.Join(other, "linux-source")))
 	file, err := filepath.EvalSymlinks(first)
 	check(t, err)
-	version := strings.TrimPrefix(filepath.Base(filepath.Dir(file)), "amd64-") // amd64-VERSION-HASH
+	version := strings.TrimPrefix(filepath.Base(filepath.Dir(file)), arch+"-") // ARCH-VERSION-HASH
 	version = version[:strings.LastIndex(version, "-")]
-	second := filepath.Join(other, "bzImage")
-	build := exec.CommandContext(ctx, "../../../kernel/build", "--arch", "amd64", "--version", version, "--out", second)
+	second := filepath.Join(other, "kernel.img")
+	build := exec.CommandContext(ctx, "../../../kernel/build", "--arch", arch, "--version", version, "--out", second)
 	// What a caller's environment holds does not matter.
 	build.Env = append(os.Environ(), "PRIVYSEAL_CACHE="+other, "LOCALVERSION=-other", "MAKEFLAGS= -- VERSION=7", "KCFLAGS=-O1", "LANG=de_DE.UTF-8")
 	if out, err := build.CombinedOutput(); err != nil {

@@ -143,6 +143,10 @@ func do(words []string) ([]byte, error) {
 		var m runtime.MemStats
 		runtime.ReadMemStats(&m)
 		return strconv.AppendUint(nil, m.Sys, 10), nil
+	case len(words) == 1 && words[0] == "panic":
+		os.Exit(2) // as a Go panic does; of the first process it is one of the kernel
+	case len(words) == 1 && words[0] == "devour":
+		devour()
 	case len(words) == 1 && words[0] == "selftest":
 		return nil, errors.Join(selfTest()...)
 	case len(words) == 1 && words[0] == "reboot":
@@ -150,6 +154,17 @@ func do(words []string) ([]byte, error) {
 		return nil, unix.Reboot(unix.LINUX_REBOOT_CMD_RESTART)
 	}
 	return nil, fmt.Errorf("there is no %q", words)
+}
+
+// devour takes all memory there is, and never has enough.
+func devour() {
+	for eaten := [][]byte{}; ; {
+		piece := make([]byte, 1<<20)
+		for i := 0; i < len(piece); i += 1 << 10 {
+			piece[i] = 1
+		}
+		eaten = append(eaten, piece)
+	}
 }
 
 func module(ask func(*nsm.Device) ([]byte, error)) ([]byte, error) {

@@ -15,6 +15,7 @@ import (
 // image is an enclave image, taken apart as the hypervisor does.
 // Format: defs of aws-nitro-enclaves-image-format; hw/core/eif.c of QEMU.
 type image struct {
+	arm64           bool
 	kernel, cmdline []byte
 	ramdisks        [][]byte
 	certificate     []byte // DER of who signed it; nil if nobody did
@@ -43,7 +44,7 @@ func readImage(b []byte) (*image, error) {
 	if got, want := sum.Sum32(), be.Uint32(b[imageHeader-4:]); got != want {
 		return nil, fmt.Errorf("the image's CRC is %08x, its header says %08x", got, want)
 	}
-	im := &image{}
+	im := &image{arm64: be.Uint16(b[6:])&1 != 0}
 	for i := range int(be.Uint16(b[26:])) {
 		if i >= 32 {
 			return nil, errors.New("more than 32 sections")

@@ -34,6 +34,8 @@ type Config struct {
 	CID uint32
 	// MemoryMiB of the guest; 0 means 64, the least that Nitro gives.
 	MemoryMiB int
+	// CPUs of the guest; 0 means 1.
+	CPUs int
 	// Role and Instance are what PCR3 and PCR4 are made of: the ARN of the
 	// instance's role and the instance's id. Empty leaves the register zero.
 	Role, Instance string
@@ -43,6 +45,10 @@ type Config struct {
 	// to read and measure the image, and to play the security module, which does not
 	// sign there. Root, Debug and Now are not used then.
 	QEMUReads bool
+	// ACPI describes the machine by ACPI's tables. Otherwise its devices stand on the
+	// command line, and on arm64 in a device tree. On arm64 it is booted by EFI then,
+	// which needs 256 MiB.
+	ACPI bool
 	// Append goes after the image's command line, unmeasured, as the hypervisor's
 	// own words do.
 	Append string
@@ -140,8 +146,11 @@ func (c Config) registers(im *image) map[int]pcr {
 
 func (m *Machine) start(c Config, im *image) error {
 	find, arguments := QEMU, m.arguments
-	if c.QEMUReads {
+	switch {
+	case c.QEMUReads:
 		find, arguments = QEMUNitro, m.nitroArguments
+	case im.arm64:
+		find = QEMUARM64
 	}
 	qemu, err := find()
 	if err != nil {
@@ -173,8 +182,8 @@ func (m *Machine) start(c Config, im *image) error {
 	return nil
 }
 
-// arguments of QEMU. The guest finds its devices on the kernel's command line, as
-// on Nitro: no ACPI, no PCI.
+// arguments of QEMU. Without ACPI the guest finds its devices on the kernel's command
+// line, or in a device tree (arm64). None is on PCI.
 func (m *Machine) arguments(c Config, im *image) ([]string, error) {
 	kernel, initrd := filepath.Join(c.Dir, "kernel"), filepath.Join(c.Dir, "initrd")
 	if err := os.WriteFile(kernel, im.kernel, 0o600); err != nil {
@@ -183,11 +192,18 @@ func (m *Machine) arguments(c Config, im *image) ([]string, error) {
 	if err := os.WriteFile(initrd, bytes.Join(im.ramdisks, nil), 0o600); err != nil {
 		return nil, err
 	}
-	args := append(commonArguments(c),
-		"-M", "microvm,memory-backend=mem,x-option-roms=off,acpi=off,pcie=off",
+	machine, words := amd64Machine(c), appended(c)
+	if im.arm64 {
+		var err error
+		if machine, err = arm64Machine(c); err != nil {
+			return nil, err
+		}
+		words = strings.TrimSpace("console=ttyAMA0 " + c.Append)
+	}
+	args := append(append(commonArguments(c), machine...),
 		"-object", fmt.Sprintf("memory-backend-memfd,id=mem,size=%dM,share=on", c.MemoryMiB),
 		"-device", "vhost-user-vsock-device,chardev=vsock",
-		"-kernel", kernel, "-initrd", initrd, "-append", string(im.cmdline)+" "+appended(c),
+		"-kernel", kernel, "-initrd", initrd, "-append", string(im.cmdline)+" "+words,
 	)
 	if c.Root != nil {
 		args = append(args,
@@ -197,14 +213,36 @@ func (m *Machine) arguments(c Config, im *image) ([]string, error) {
 	return args, nil
 }
 
+func amd64Machine(c Config) []string {
+	acpi := "off"
+	if c.ACPI {
+		acpi = "on"
+	}
+	return append(qboot(), "-M", "microvm,memory-backend=mem,x-option-roms=off,pcie=off,acpi="+acpi)
+}
+
+// arm64Machine has the core of Graviton2. The console is no 16550A, as it is on Nitro: this
+// machine has none.
+func arm64Machine(c Config) ([]string, error) {
+	args := []string{"-cpu", "neoverse-n1", "-global", "virtio-mmio.force-legacy=false"}
+	const machine = "virt,memory-backend=mem,gic-version=3,acpi="
+	if !c.ACPI {
+		return append(args, "-M", machine+"off"), nil
+	}
+	efi, err := firmware()
+	return append(args, "-M", machine+"on", "-bios", efi), err
+}
+
 func commonArguments(c Config) []string {
 	return []string{
-		"-bios", "qboot.rom", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "1",
-		"-m", strconv.Itoa(c.MemoryMiB),
+		"-accel", "tcg,thread=multi", "-smp", strconv.Itoa(max(c.CPUs, 1)), "-m", strconv.Itoa(c.MemoryMiB),
 		"-no-reboot", "-nodefaults", "-display", "none", "-serial", "stdio",
 		"-chardev", "socket,id=vsock,path=" + filepath.Join(c.Dir, "vsock.vhu"),
 	}
 }
+
+// qboot is the firmware of the machines of amd64.
+func qboot() []string { return []string{"-bios", "qboot.rom", "-cpu", "max"} }
 
 // nitroArguments have QEMU read the image.
 func (m *Machine) nitroArguments(c Config, _ *image) ([]string, error) {
@@ -219,7 +257,7 @@ func (m *Machine) nitroArguments(c Config, _ *image) ([]string, error) {
 	if c.Instance != "" {
 		machine += ",parent-id=" + c.Instance
 	}
-	return append(commonArguments(c), "-M", machine, "-kernel", path, "-append", appended(c)), nil
+	return append(append(commonArguments(c), qboot()...), "-M", machine, "-kernel", path, "-append", appended(c)), nil
 }
 
 // appended comes after the image's command line. The machine has no keyboard

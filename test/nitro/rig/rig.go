@@ -42,6 +42,18 @@ func QEMU() (string, error) {
 	return program("qemu-system-x86_64", "scripts/setup qemu")
 }
 
+// QEMUARM64 returns the emulator that Start uses for images of arm64. The error wraps
+// ErrMissing.
+func QEMUARM64() (string, error) {
+	return program("qemu-system-aarch64", "scripts/setup qemu-arm64")
+}
+
+// firmware returns what boots a machine of arm64 by EFI.
+func firmware() (string, error) {
+	dir, err := cache()
+	return filepath.Join(dir, "qemu-arm64", "usr", "share", "qemu-efi-aarch64", "QEMU_EFI.fd"), err
+}
+
 // QEMUNitro returns the QEMU that reads images itself. The error wraps ErrMissing.
 func QEMUNitro() (string, error) {
 	return program("qemu-nitro", "scripts/setup qemu-nitro")
@@ -50,6 +62,11 @@ func QEMUNitro() (string, error) {
 // Kernel returns the bzImage that kernel/build made last. The error wraps ErrMissing.
 func Kernel() (string, error) {
 	return program("nitro-kernel-amd64", "kernel/build --arch amd64")
+}
+
+// KernelARM64 returns the Image that kernel/build made last. The error wraps ErrMissing.
+func KernelARM64() (string, error) {
+	return program("nitro-kernel-arm64", "kernel/build --arch arm64")
 }
 
 // ModuleKernel returns a bzImage that needs a driver for the security module, as

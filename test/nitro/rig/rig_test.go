@@ -32,9 +32,29 @@ func require(t *testing.T, err error) {
 	}
 }
 
-// probeImage builds an image of test/nitro/probe, once.
-var probeImage = sync.OnceValues(func() (*eif.Image, error) {
-	path, err := Kernel()
+// probe is test/nitro/probe for an architecture.
+func probe(arch eif.Arch) ([]byte, error) {
+	dir, err := os.MkdirTemp("", "probe")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	path := filepath.Join(dir, "probe")
+	build := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", path, "privyseal/test/nitro/probe")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+string(arch))
+	if out, err := build.CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("go build: %w\n%s", err, out)
+	}
+	return os.ReadFile(path)
+}
+
+// buildProbe builds an image of test/nitro/probe.
+func buildProbe(arch eif.Arch, cmdline string) (*eif.Image, error) {
+	find := Kernel
+	if arch == eif.ARM64 {
+		find = KernelARM64
+	}
+	path, err := find()
 	if err != nil {
 		return nil, err
 	}
@@ -42,17 +62,7 @@ var probeImage = sync.OnceValues(func() (*eif.Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	dir, err := os.MkdirTemp("", "probe")
-	if err != nil {
-		return nil, err
-	}
-	defer os.RemoveAll(dir)
-	build := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", filepath.Join(dir, "probe"), "privyseal/test/nitro/probe")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH=amd64")
-	if out, err := build.CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("go build: %w\n%s", err, out)
-	}
-	program, err := os.ReadFile(filepath.Join(dir, "probe"))
+	program, err := probe(arch)
 	if err != nil {
 		return nil, err
 	}
@@ -65,10 +75,14 @@ var probeImage = sync.OnceValues(func() (*eif.Image, error) {
 		return nil, err
 	}
 	return eif.Build(eif.Source{
-		Arch: eif.AMD64, Kernel: kernel, Ramdisks: [][]byte{first, second},
-		Cmdline: "console=ttyS0 panic=1 quiet random.trust_cpu=on",
-		About:   eif.Description{Name: "probe", Version: "1", Tool: "test", ToolVersion: "1", OperatingSystem: "Linux", KernelVersion: "6.12"},
+		Arch: arch, Kernel: kernel, Ramdisks: [][]byte{first, second}, Cmdline: cmdline,
+		About: eif.Description{Name: "probe", Version: "1", Tool: "test", ToolVersion: "1", OperatingSystem: "Linux", KernelVersion: "6.12"},
 	})
+}
+
+// probeImage is the image of most tests.
+var probeImage = sync.OnceValues(func() (*eif.Image, error) {
+	return buildProbe(eif.AMD64, "console=ttyS0 quiet random.trust_cpu=on")
 })
 
 const (
@@ -81,6 +95,12 @@ func boot(t *testing.T, c Config) (*Machine, *eif.Image, vsock.Host) {
 	t.Helper()
 	im, err := probeImage()
 	require(t, err)
+	m, h := bootImage(t, c, im)
+	return m, im, h
+}
+
+func bootImage(t *testing.T, c Config, im *eif.Image) (*Machine, vsock.Host) {
+	t.Helper()
 	dir, err := NewDir()
 	if err != nil {
 		t.Fatal(err)
@@ -95,7 +115,7 @@ func boot(t *testing.T, c Config) (*Machine, *eif.Image, vsock.Host) {
 		t.Fatal(err)
 	}
 	t.Logf("heartbeat after %v", took)
-	return m, im, vsock.Host{CID: 16, Dir: dir}
+	return m, vsock.Host{CID: 16, Dir: dir}
 }
 
 func newRoot(t *testing.T) *Root {
@@ -225,25 +245,29 @@ func TestEnclave(t *testing.T) {
 		}()
 		t.Logf("%s", mustAsk(t, h, "dial 5005 1048576"))
 	})
-	t.Run("reboot ends it", func(t *testing.T) {
-		c, err := h.Dial(t.Context(), 7001)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer c.Close()
-		fmt.Fprintln(c, "reboot")
-		select {
-		case <-m.Done():
-		case <-time.After(time.Minute):
-			t.Fatal("it runs on")
-		}
-		if err := m.Err(); err != nil {
-			t.Error(err)
-		}
-		if _, err := net.Dial("unix", m.Base()); err == nil {
-			t.Error("its socket is still served")
-		}
-	})
+	t.Run("reboot ends it", func(t *testing.T) { ends(t, m, h, "reboot") })
+}
+
+// ends has the probe do what ends the machine, and expects that it does.
+func ends(t *testing.T, m *Machine, h vsock.Host, command string) {
+	t.Helper()
+	c, err := h.Dial(t.Context(), 7001)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	fmt.Fprintln(c, command)
+	select {
+	case <-m.Done():
+	case <-time.After(5 * time.Minute):
+		t.Fatalf("it runs on; the console ends with\n%s", m.console.tail())
+	}
+	if err := m.Err(); err != nil {
+		t.Error(err)
+	}
+	if _, err := net.Dial("unix", m.Base()); err == nil {
+		t.Error("its socket is still served")
+	}
 }
 
 // sameRegisters expects that the kernel reads what we computed.

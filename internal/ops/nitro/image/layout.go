@@ -18,11 +18,23 @@ import (
 	"privyseal/internal/policy"
 )
 
-// Cmdlines are the kernels' command lines, those of nitro-cli but for panic=1: a
-// program that has ended is started again at once, and not after 30 s. They are the
-// same for all images, and so show where the kernel ends. Nothing that decides
-// security stands here only: see kernel/nitro.config.
+// Cmdlines are the kernels' command lines, those of nitro-cli but for two words. panic=30
+// is left out: how long the kernel of an enclave that has failed waits is no matter of a
+// command line (kernel/nitro.config, and endEarly of internal/enclave/nitro). So is
+// root=/dev/ram0 of arm64: the ramdisks are unpacked and hold /init, so that the kernel
+// looks for no root, and AWS's kernels have no such device. The lines are the same for all
+// images, and so show where the kernel ends. Nothing that decides security stands here
+// only.
 func Cmdlines() map[eif.Arch]string {
+	return map[eif.Arch]string{
+		eif.AMD64: "reboot=k pci=off nomodules console=ttyS0 i8042.noaux i8042.nomux i8042.nopnp i8042.dumbkbd random.trust_cpu=on",
+		eif.ARM64: "reboot=k pci=off nomodules console=ttyS0 random.trust_cpu=on",
+	}
+}
+
+// earlierCmdlines are those of images that an earlier `nitro build` made. None is the end of
+// another one, or of one of Cmdlines: a kernel that ends elsewhere is none of ours.
+func earlierCmdlines() map[eif.Arch]string {
 	return map[eif.Arch]string{
 		eif.AMD64: "reboot=k panic=1 pci=off nomodules console=ttyS0 i8042.noaux i8042.nomux i8042.nopnp i8042.dumbkbd random.trust_cpu=on",
 		eif.ARM64: "reboot=k panic=1 pci=off nomodules console=ttyS0 random.trust_cpu=on",
@@ -83,7 +95,7 @@ func PolicyRamdisk(p *policy.Policy) ([]byte, error) {
 // build`, to the byte.
 func Policy(im *eif.Image) (*policy.Policy, error) {
 	disks := im.Ramdisks()
-	if len(disks) != 2 || im.Cmdline() != Cmdlines()[im.Arch] {
+	if line := im.Cmdline(); len(disks) != 2 || line != Cmdlines()[im.Arch] && line != earlierCmdlines()[im.Arch] {
 		return nil, nil
 	}
 	if _, _, ok := eif.ProgramIn(disks[0]); !ok {

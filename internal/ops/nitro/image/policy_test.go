@@ -2,9 +2,12 @@ package image
 
 import (
 	"bytes"
+	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -80,48 +83,56 @@ func TestImagePolicyOfEtcd(t *testing.T) {
 }
 
 // The registers do not distinguish a command line from the end of a kernel, so an enclave may
-// run without ours. What its words decide is decided by the kernel's configuration too.
+// run without ours. What its words decide is decided by the kernel's configuration too, in
+// nitro.config or in that of the architecture.
 func TestNothingStandsOnTheCommandLineOnly(t *testing.T) {
-	config, err := os.ReadFile("../../../../kernel/nitro.config")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for word, instead := range map[string]struct{ has, lacks string }{
-		"panic=1":             {"CONFIG_PANIC_TIMEOUT=1", "CONFIG_PANIC_TIMEOUT=0"},
-		"pci=off":             {"", "CONFIG_PCI=y"},
+	type in struct{ has, lacks string }
+	both := map[string]in{
 		"nomodules":           {"", "CONFIG_MODULES=y"},
 		"reboot=k":            {"", ""}, // how it ends, not whether
 		"console=ttyS0":       {"", ""}, // of debug mode
 		"random.trust_cpu=on": {"CONFIG_HW_RANDOM=y", ""},
-		"i8042.noaux":         {"", "CONFIG_SERIO_I8042=y"},
-		"i8042.nomux":         {"", "CONFIG_SERIO_I8042=y"},
-		"i8042.nopnp":         {"", "CONFIG_SERIO_I8042=y"},
-		"i8042.dumbkbd":       {"", "CONFIG_SERIO_I8042=y"},
-	} {
-		lines := "\n" + string(config)
-		if instead.has != "" && !strings.Contains(lines, "\n"+instead.has+"\n") {
-			t.Errorf("%s: the kernel has no %s", word, instead.has)
-		}
-		if instead.lacks != "" && strings.Contains(lines, "\n"+instead.lacks+"\n") {
-			t.Errorf("%s: the kernel has %s", word, instead.lacks)
-		}
-		for arch, cmdline := range Cmdlines() {
-			cmdline = strings.ReplaceAll(" "+cmdline+" ", " "+word+" ", " ")
-			if arch == eif.ARM64 && strings.HasPrefix(word, "i8042") {
-				continue
+	}
+	words := map[eif.Arch]map[string]in{
+		eif.AMD64: {
+			"pci=off":       {`CONFIG_CMDLINE="pci=off clocksource=kvm-clock"`, "CONFIG_VIRTIO_PCI=y"},
+			"i8042.noaux":   {"", "CONFIG_SERIO_I8042=y"},
+			"i8042.nomux":   {"", "CONFIG_SERIO_I8042=y"},
+			"i8042.nopnp":   {"", "CONFIG_SERIO_I8042=y"},
+			"i8042.dumbkbd": {"", "CONFIG_SERIO_I8042=y"},
+		},
+		eif.ARM64: {"pci=off": {"", "CONFIG_VIRTIO_PCI=y"}}, // it means nothing there
+	}
+	for arch, line := range Cmdlines() {
+		var config []string
+		for _, name := range []string{"nitro.config", fmt.Sprintf("nitro-%s.config", arch)} {
+			text, err := os.ReadFile(filepath.Join("../../../../kernel", name))
+			if err != nil {
+				t.Fatal(err)
 			}
-			if len(cmdline) == len(Cmdlines()[arch])+2 {
+			config = append(config, strings.Split(string(text), "\n")...)
+		}
+		// On no command line, but for kernels of others.
+		for _, line := range []string{"CONFIG_PANIC_TIMEOUT=1", "CONFIG_PANIC_ON_OOPS=y"} {
+			if !slices.Contains(config, line) {
+				t.Errorf("%s: the kernel has no %s", arch, line)
+			}
+		}
+		maps.Copy(words[arch], both)
+		for word, instead := range words[arch] {
+			if !slices.Contains(strings.Fields(line), word) {
 				t.Errorf("%s is not on the command line of %s any more", word, arch)
 			}
+			if instead.has != "" && !slices.Contains(config, instead.has) {
+				t.Errorf("%s: the kernel of %s has no %s", word, arch, instead.has)
+			}
+			if instead.lacks != "" && slices.Contains(config, instead.lacks) {
+				t.Errorf("%s: the kernel of %s has %s", word, arch, instead.lacks)
+			}
 		}
-	}
-	for arch, cmdline := range Cmdlines() {
-		if n := len(strings.Fields(cmdline)); n > 10 {
-			t.Errorf("%s has %d words, and this table 10", arch, n)
+		if n := len(strings.Fields(line)); n != len(words[arch]) {
+			t.Errorf("%s has %d words, and this table %d", arch, n, len(words[arch]))
 		}
-	}
-	if !strings.Contains(string(config), "\nCONFIG_PANIC_ON_OOPS=y\n") {
-		t.Error("the kernel goes on after an oops")
 	}
 }
 
@@ -166,5 +177,36 @@ func TestImagePolicyOfDynamoDB(t *testing.T) {
 		DynamoDB: policy.DynamoDB{Table: "marks", TableRegion: "eu-central-1", TableEndpoint: "dynamodb.evil.example:443"}}
 	if why := ForTests(p); len(why) != 1 || !strings.Contains(why[0], "a DynamoDB that is not known to be AWS's") {
 		t.Errorf("%q", why)
+	}
+}
+
+// Images of an earlier release are ours. Where a kernel ends is still seen: no line that is
+// accepted is what is left of another one.
+func TestEarlierCommandLines(t *testing.T) {
+	for arch, line := range earlierCmdlines() {
+		p, err := policy.ForAWS("arn:aws:kms:eu-central-1:111122223333:key/1", false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		second, err := PolicyRamdisk(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		first, err := eif.ProgramRamdisk([]byte("\x7fELF a program"), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, cmdline := range []string{line, Cmdlines()[arch]} {
+			im, err := eif.Build(eif.Source{Arch: arch, Kernel: []byte("kernel"), Cmdline: cmdline, Ramdisks: [][]byte{first, second}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got, err := Policy(im); got == nil || err != nil {
+				t.Errorf("%s, %q: not ours, %v", arch, cmdline, err)
+			}
+		}
+		if a, b := line, Cmdlines()[arch]; strings.HasSuffix(a, b) || strings.HasSuffix(b, a) {
+			t.Errorf("%s: %q and %q: one is the end of the other", arch, a, b)
+		}
 	}
 }

@@ -72,8 +72,9 @@ type World struct {
 	Root     *rig.Root
 	KMS      *rig.KMS
 	Instance *rig.Instance
-	// Kernel, if set, is the file that images are built with, and Driver its nsm.ko.
-	Kernel, Driver string
+	// Kernel and Program, if set, are the files that images are built with, and Driver is the
+	// kernel's nsm.ko.
+	Kernel, Program, Driver string
 	// SignKey and SignCert, if set, are the files that images are signed with.
 	SignKey, SignCert string
 	// Relay stands between the instance and KMS, as an egress proxy does.
@@ -189,8 +190,10 @@ func (w *World) BuildImage(ctx context.Context, name string, more ...string) (*I
 	if err := os.WriteFile(im.Policy, []byte(policy), 0o600); err != nil {
 		return nil, err
 	}
-	// The program is the one beside privyseal.
 	args = []string{"nitro", "build", "--kernel", kernel, "--policy", im.Policy, "--out", im.Path}
+	if w.Program != "" { // and not the one beside privyseal
+		args = append(args, "--program", w.Program)
+	}
 	if w.Driver != "" {
 		args = append(args, "--nsm-module", w.Driver)
 	}
