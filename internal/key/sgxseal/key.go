@@ -96,7 +96,7 @@ func decrypt(key, before, sealed []byte, h Head) (secret.Key, error) {
 		return secret.Key{}, errKey
 	}
 	defer clear(inner)
-	if len(inner) <= 8 || inner[0]&0x80 != 0 {
+	if len(inner) <= 8 {
 		return secret.Key{}, errKey
 	}
 	k := secret.Key{

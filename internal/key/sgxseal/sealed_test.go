@@ -261,6 +261,34 @@ func TestNoKMS(t *testing.T) {
 	}
 }
 
+// No field has a length that Wrap never gives it.
+func TestLengthsOfFields(t *testing.T) {
+	k := testKey()
+	good := Sealed{policy.SealMRENCLAVE, headOf(&k)}
+	for name, c := range map[string]struct {
+		change func(*Sealed)
+		sealed int
+		ok     bool
+	}{
+		"as it is":      {func(*Sealed) {}, minSealed, true},
+		"no chain":      {func(s *Sealed) { s.ChainID = "" }, maxSealed, true},
+		"no seal":       {func(s *Sealed) { s.Seal = "" }, minSealed, false},
+		"a long seal":   {func(s *Sealed) { s.Seal = strings.Repeat("m", maxSeal+1) }, minSealed, false},
+		"a long chain":  {func(s *Sealed) { s.ChainID = strings.Repeat("c", maxChain+1) }, minSealed, false},
+		"no type":       {func(s *Sealed) { s.KeyType = "" }, minSealed, false},
+		"no key":        {func(s *Sealed) { s.Public = nil }, minSealed, false},
+		"no origin":     {func(s *Sealed) { s.Origin = "" }, minSealed, false},
+		"little sealed": {func(*Sealed) {}, minSealed - 1, false},
+		"much sealed":   {func(*Sealed) {}, maxSealed + 1, false},
+	} {
+		s := good
+		c.change(&s)
+		if _, err := Inspect(appendField(s.encode(), make([]byte, c.sealed))); (err == nil) != c.ok {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 // FuzzSealed holds the law: what is accepted encodes to the same bytes.
 func FuzzSealed(f *testing.F) {
 	k := testKey()
