@@ -167,15 +167,18 @@ func parse(r *reader) (*Quote, error) {
 	}
 	q.signed = whole[:headerSize+size]
 	body := &reader{rest: r.next(r.uint32())}
+	if r.short {
+		return nil, nil
+	}
 	padding := r.rest
 	if version == 3 && len(padding) > 0 || len(bytes.Trim(padding, "\x00")) > 0 {
 		return nil, errors.New("something follows its end")
 	}
-	r.short = r.short || q.authentication(body, version) || body.short
-	if !r.short && len(body.rest) > 0 {
+	wrong := q.authentication(body, version) || body.short
+	if !wrong && len(body.rest) > 0 {
 		return nil, errors.New("something follows its certificates")
 	}
-	return q, q.checkSizes(r.short)
+	return q, q.checkSizes(wrong)
 }
 
 // authentication reads what proves the report. It reports whether a length is none of what
@@ -199,10 +202,10 @@ func (q *Quote) authentication(r *reader, version uint16) (wrong bool) {
 }
 
 // checkSizes refuses what only other quotes have.
-func (q *Quote) checkSizes(short bool) error {
+func (q *Quote) checkSizes(wrong bool) error {
 	switch {
-	case short:
-		return errors.New("it ends too early, or a length in it is wrong")
+	case wrong:
+		return errors.New("a length in it is wrong")
 	case q.chain == nil:
 		return errors.New("it has no certificates of its platform: it was made on a host that has none (its QE asks no provisioning service)")
 	case len(q.qeData) != qeDataSize:

@@ -411,6 +411,48 @@ func certificateP384(t *testing.T) string {
 	return string(pem.EncodeToMemory(&pem.Block{Type: certificateBlock, Bytes: der}))
 }
 
+// Lengths and kinds in a quote that nothing signs have to be right all the same.
+func TestLengths(t *testing.T) {
+	i := newIntel(t)
+	quote, err := i.Quote(sgxtest.Enclave{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	td, err := i.TDQuote(sgxtest.TD{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const proof, tdProof = headerSize + enclaveSize, headerSize + tdSize // where their lengths are
+	for name, tt := range map[string]struct {
+		raw    []byte
+		change func(raw []byte) []byte
+		says   string
+	}{
+		"as they are":                {quote, func(raw []byte) []byte { return raw }, ""},
+		"of a domain as well":        {td, func(raw []byte) []byte { return raw }, ""},
+		"a byte more inside":         {quote, func(raw []byte) []byte { raw[proof]++; return append(raw, 0) }, "something follows its certificates"},
+		"a byte less inside":         {quote, func(raw []byte) []byte { raw[proof]--; return raw[:len(raw)-1] }, "a length in it is wrong"},
+		"a byte more behind":         {quote, func(raw []byte) []byte { return append(raw, 0) }, "something follows its end"},
+		"a zero more behind":         {td, func(raw []byte) []byte { return append(raw, 0) }, ""},
+		"a byte behind a domain":     {td, func(raw []byte) []byte { return append(raw, 1) }, "something follows its end"},
+		"a byte more in a domain":    {td, func(raw []byte) []byte { raw[tdProof]++; return append(raw, 0) }, "a length in it is wrong"},
+		"a box of another kind":      {td, func(raw []byte) []byte { raw[tdProof+4+128] = 5; return raw }, "a length in it is wrong"},
+		"a box that is longer":       {td, func(raw []byte) []byte { raw[tdProof+4+130]++; return raw }, "a length in it is wrong"},
+		"certificates of other kind": {quote, func(raw []byte) []byte { raw[proof+4+128+384+64+2+32] = 3; return raw }, "it has no certificates of its platform"},
+		"more data of the QE":        {quote, func(raw []byte) []byte { raw[proof+4+128+384+64]++; return raw }, "a length in it is wrong"},
+		"four gigabytes":             {quote, func(raw []byte) []byte { raw[proof+3] = 0xff; return raw }, "it ends too early"},
+		"a larger one":               {td, func(raw []byte) []byte { return append(raw, make([]byte, MaxQuote)...) }, "it has "},
+		"half a header":              {quote, func(raw []byte) []byte { return raw[:20] }, "it ends too early"},
+		"half a report":              {quote, func(raw []byte) []byte { return raw[:200] }, "it ends too early"},
+		"a report alone":             {quote, func(raw []byte) []byte { return raw[:proof] }, "it ends too early"},
+	} {
+		q, err := Parse(tt.change(bytes.Clone(tt.raw)))
+		if tt.says == "" && (err != nil || q == nil) || tt.says != "" && (!errors.Is(err, errMalformed) || !strings.Contains(err.Error(), tt.says) || q != nil) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 // The shipped root refuses what a test root signed, and is Intel's.
 func TestAnchors(t *testing.T) {
 	w := newWorld(t)
