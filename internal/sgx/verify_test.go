@@ -11,6 +11,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"math/big"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -28,7 +29,9 @@ type world struct {
 	td         *sgxtest.TD // in place of the enclave, if it is there
 	at         time.Time
 	change     func(c *Collateral)
-	collateral *sgxtest.Intel // of another Intel
+	damage     func(raw []byte) // of the quote
+	forTDs     bool             // the collateral is
+	collateral *sgxtest.Intel   // of another Intel
 }
 
 func newIntel(t testing.TB) *sgxtest.Intel {
@@ -55,9 +58,15 @@ func (w *world) evidence(t testing.TB) ([]byte, *Collateral) {
 	if w.td != nil {
 		quote, collateral = func() ([]byte, error) { return w.TDQuote(*w.td) }, from.TDCollateral
 	}
+	if w.forTDs {
+		collateral = from.TDCollateral
+	}
 	raw, err := quote()
 	if err != nil {
 		t.Fatal(err)
+	}
+	if w.damage != nil {
+		w.damage(raw)
 	}
 	text, err := collateral()
 	if err != nil {
@@ -123,6 +132,12 @@ func TestVerified(t *testing.T) {
 	w.CA = sgxtest.Processor
 	if v, err = w.verify(t); err != nil || v.Platform.CA != "processor" || v.Platform.Instance != nil || v.Contents.CA != "processor" {
 		t.Errorf("by the Processor CA: %+v, %v", v, err)
+	}
+	w = newWorld(t)
+	onText(sgxtest.QEIdentity, func(m map[string]any) { m["tcbEvaluationDataNumber"] = 15 })(w)
+	onCertificate(sgxtest.PCK, func(c *x509.Certificate) { c.NotAfter = day.Add(time.Hour) })(w)
+	if v, err = w.verify(t); err != nil || v.Evaluation != 15 || !v.First.Until.Equal(day.Add(time.Hour)) || v.First.What != `the certificate of "Intel SGX PCK Certificate"` {
+		t.Errorf("with a part that is older, and one that ends soon: %+v, %v", v, err)
 	}
 	w = newWorld(t)
 	w.td = &sgxtest.TD{MRTD: [48]byte{0x7d}, RTMR: [4][48]byte{3: {9}}, ReportData: [64]byte{1}}
@@ -209,19 +224,24 @@ func faults() map[string]fault {
 		"a domain with others":             {asTD(func(w *world) { w.td.Attributes = [8]byte{3: 0x10, 4: 1} }), nil, "unknown attributes"},
 		"a domain with more of them":       {asTD(func(w *world) { w.td.Attributes = [8]byte{3: 0x10, 7: 1} }), nil, "unknown attributes"},
 
-		"the platform is revoked":       {revoke(sgxtest.PCK), errRevoked, `that of "Intel SGX PCK Certificate", number 4`},
-		"its CA is revoked":             {revoke(sgxtest.PlatformCA), errRevoked, sgxtest.PlatformCA},
-		"who signs TCB info is revoked": {revoke(sgxtest.TCBSigning), errRevoked, sgxtest.TCBSigning},
-		"the root is revoked":           {revoke(sgxtest.Root), errRevoked, sgxtest.Root},
-		"another platform is revoked":   {revoke(sgxtest.Processor), nil, ""},
-		"collateral of another Intel":   {func(w *world) { w.collateral = mustIntel(w.Now) }, errChain, "is not the root"},
-		"quote of another Intel":        {func(w *world) { w.collateral, w.Intel = w.Intel, mustIntel(w.Now) }, errChain, "is not the root"},
-		"collateral of another model":   {func(w *world) { w.collateral = mustCopy(w.Intel); w.collateral.FMSPC[0]++ }, errForeign, "it is for the FMSPC 01606a000000"},
-		"another PCE":                   {onText(sgxtest.TCBInfo, func(m map[string]any) { m["pceId"] = "0001" }), errForeign, "with the PCE 0001"},
-		"the list is of the other CA":   {func(w *world) { w.collateral = mustCopy(w.Intel); w.collateral.CA = sgxtest.Processor }, errForeign, `its list of revoked platforms is of "Intel SGX PCK Processor CA"`},
-		"collateral of domains":         {onText(sgxtest.TCBInfo, func(m map[string]any) { domains(m) }), errForeign, "its TCB info is for TDX, and its QE identity for QE"},
-		"identity of another kind":      {onText(sgxtest.QEIdentity, func(m map[string]any) { m["id"] = "TD_QE" }), errForeign, "its QE identity for TD_QE"},
-		"identity of QVE":               {onText(sgxtest.QEIdentity, func(m map[string]any) { m["id"] = "QVE" }), nil, "the QE identity is malformed"},
+		"the platform is revoked":                  {revoke(sgxtest.PCK), errRevoked, `that of "Intel SGX PCK Certificate", number 4`},
+		"its CA is revoked":                        {revoke(sgxtest.PlatformCA), errRevoked, sgxtest.PlatformCA},
+		"who signs TCB info is revoked":            {revoke(sgxtest.TCBSigning), errRevoked, sgxtest.TCBSigning},
+		"the root is revoked":                      {revoke(sgxtest.Root), errRevoked, sgxtest.Root},
+		"another platform is revoked":              {revoke(sgxtest.Processor), nil, ""},
+		"collateral of another Intel":              {func(w *world) { w.collateral = mustIntel(w.Now) }, errChain, "is not the root"},
+		"quote of another Intel":                   {func(w *world) { w.collateral, w.Intel = w.Intel, mustIntel(w.Now) }, errChain, "is not the root"},
+		"collateral of another model":              {func(w *world) { w.collateral = mustCopy(w.Intel); w.collateral.FMSPC[0]++ }, errForeign, "it is for the FMSPC 01606a000000"},
+		"another PCE":                              {onText(sgxtest.TCBInfo, func(m map[string]any) { m["pceId"] = "0001" }), errForeign, "with the PCE 0001"},
+		"the list is of the other CA":              {func(w *world) { w.collateral = mustCopy(w.Intel); w.collateral.CA = sgxtest.Processor }, errForeign, `its list of revoked platforms is of "Intel SGX PCK Processor CA"`},
+		"the list is of another key":               {func(w *world) { w.collateral = mustRenew(w.Intel) }, errForeign, `its list of revoked platforms is of "Intel SGX PCK Platform CA"`},
+		"all collateral is for domains":            {func(w *world) { w.forTDs = true }, errForeign, "it is for TDX, and the quote is of SGX"},
+		"another signature on the quote":           {func(w *world) { w.damage = func(raw []byte) { raw[headerSize+enclaveSize+4]++ } }, errSignature, "that of the quoting enclave on the quote"},
+		"another signature on the quoting enclave": {func(w *world) { w.damage = func(raw []byte) { raw[headerSize+enclaveSize+4+128+enclaveSize]++ } }, errSignature, "that of the platform on its quoting enclave"},
+		"another attestation key":                  {func(w *world) { w.damage = func(raw []byte) { raw[headerSize+enclaveSize+4+64]++ } }, errSignature, "has another key than the one that signed"},
+		"collateral of domains":                    {onText(sgxtest.TCBInfo, func(m map[string]any) { domains(m) }), errForeign, "its TCB info is for TDX, and its QE identity for QE"},
+		"identity of another kind":                 {onText(sgxtest.QEIdentity, func(m map[string]any) { m["id"] = "TD_QE" }), errForeign, "its QE identity for TD_QE"},
+		"identity of QVE":                          {onText(sgxtest.QEIdentity, func(m map[string]any) { m["id"] = "QVE" }), nil, "the QE identity is malformed"},
 
 		"the root expired":                 {onCertificate(sgxtest.Root, func(c *x509.Certificate) { c.NotAfter = day.Add(-second) }), ErrTime, `the certificate of "Intel SGX Root CA"`},
 		"the CA expired":                   {onCertificate(sgxtest.PlatformCA, func(c *x509.Certificate) { c.NotAfter = day.Add(-second) }), ErrTime, sgxtest.PlatformCA},
@@ -261,7 +281,18 @@ func faults() map[string]fault {
 		"one certificate less": {func(w *world) { w.change = func(c *Collateral) { c.TCBInfoChain = c.TCBInfoChain[:900] } }, nil, "the chain of the TCB info: "},
 		"text before it":       {func(w *world) { w.change = func(c *Collateral) { c.TCBInfoChain = "x\n" + c.TCBInfoChain } }, nil, "something else than certificates"},
 		"a megabyte before it": {func(w *world) { w.change = func(c *Collateral) { c.TCBInfoChain = strings.Repeat("\n", 1<<20) } }, nil, "2 certificates have no 1048576 bytes"},
-		"no certificates":      {func(w *world) { w.change = func(c *Collateral) { c.PCKCRLChain = "" } }, nil, "there are 0 certificates in PEM, not 2"},
+		"a CA that another root has signed": {func(w *world) {
+			other := mustIntel(w.Now)
+			w.change = func(c *Collateral) { c.PCKCRLChain = firstOf(collateralOf(other).PCKCRLChain) + string(w.RootPEM()) }
+		}, errChain, `the signature on "Intel SGX PCK Platform CA" is wrong`},
+		"a list of another CA of that name": {func(w *world) {
+			other := mustIntel(w.Now)
+			w.change = func(c *Collateral) { c.PCKCRL = collateralOf(other).PCKCRL }
+		}, errSignature, "has not signed its revocation list"},
+		"a signature with a zero in it": {func(w *world) {
+			w.change = func(c *Collateral) { c.TCBSignature = slices.Concat(c.TCBSignature[:32], Hex{0}, c.TCBSignature[32:]) }
+		}, errSignature, "that of the TCB info"},
+		"no certificates": {func(w *world) { w.change = func(c *Collateral) { c.PCKCRLChain = "" } }, nil, "there are 0 certificates in PEM, not 2"},
 
 		"the CA is called otherwise":     {onCertificate(sgxtest.PlatformCA, func(c *x509.Certificate) { c.Subject.CommonName = "Intel" }), errChain, `the certificate of "Intel" is none for this`},
 		"the platform is called another": {onCertificate(sgxtest.PCK, func(c *x509.Certificate) { c.Subject.CommonName = sgxtest.TCBSigning }), errChain, "is none for this"},
@@ -362,9 +393,37 @@ func mustIntel(now time.Time) *sgxtest.Intel {
 	return i
 }
 
+// collateralOf returns that of an Intel.
+func collateralOf(i *sgxtest.Intel) *Collateral {
+	text, err := i.Collateral()
+	if err != nil {
+		panic(err)
+	}
+	c, err := ParseCollateral(text)
+	if err != nil {
+		panic(err)
+	}
+	return c
+}
+
+// firstOf returns the first certificate of a chain.
+func firstOf(chain string) string {
+	const end = "-----END CERTIFICATE-----\n"
+	return chain[:strings.Index(chain, end)+len(end)]
+}
+
 // mustCopy returns one with the same keys.
 func mustCopy(i *sgxtest.Intel) *sgxtest.Intel {
 	j, err := i.Twin()
+	if err != nil {
+		panic(err)
+	}
+	return j
+}
+
+// mustRenew returns one whose CA has another key.
+func mustRenew(i *sgxtest.Intel) *sgxtest.Intel {
+	j, err := i.Renewed(sgxtest.PlatformCA)
 	if err != nil {
 		panic(err)
 	}
@@ -409,6 +468,53 @@ func certificateP384(t *testing.T) string {
 		t.Fatal(err)
 	}
 	return string(pem.EncodeToMemory(&pem.Block{Type: certificateBlock, Bytes: der}))
+}
+
+// What a platform's certificate says is of the sizes that it has to be.
+func TestPlatformOf(t *testing.T) {
+	w := newWorld(t)
+	var good []byte
+	w.OnCertificate = func(name string, c *x509.Certificate) {
+		if name == sgxtest.PCK {
+			good = c.ExtraExtensions[0].Value
+		}
+	}
+	if _, err := w.verify(t); err != nil {
+		t.Fatal(err)
+	}
+	for id, sizes := range map[int][]int{oidPPID: {15, 17}, oidPCEID: {1, 3}, oidFMSPC: {0, 5, 7}, oidInstance: {15, 17}} {
+		for _, size := range sizes {
+			list, err := read[[]attribute](good)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i := range list {
+				if list[i].ID[len(oidSGX)] == id {
+					list[i].Value.FullBytes = append([]byte{4, byte(size)}, make([]byte, size)...)
+				}
+			}
+			der, err := asn1.Marshal(list)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := (&Platform{}).read(der); err == nil || !strings.Contains(err.Error(), "a value has ") {
+				t.Errorf("%d of %d bytes: %v", id, size, err)
+			}
+		}
+	}
+}
+
+// A certificate of which nobody says whether it is revoked is not taken for good.
+func TestWithoutList(t *testing.T) {
+	root, err := Anchor{}.certificate()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for want, lists := range map[error][]crl{errForeign: {{issuer: []byte("another")}}, nil: {{issuer: root.RawSubject}}, errRevoked: {{issuer: root.RawSubject, revoked: map[string]bool{root.SerialNumber.String(): true}}}} {
+		if err := checkRevocation([]*x509.Certificate{root}, lists); !errors.Is(err, want) {
+			t.Errorf("%v, want %v", err, want)
+		}
+	}
 }
 
 // Lengths and kinds in a quote that nothing signs have to be right all the same.

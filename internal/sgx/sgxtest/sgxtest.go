@@ -23,6 +23,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/asn1"
 	"encoding/pem"
+	"maps"
 	"math/big"
 	"sync"
 	"time"
@@ -132,6 +133,22 @@ func (i *Intel) Twin() (*Intel, error) {
 	j.keys, j.certs, j.attestation = i.keys, i.certs, i.attestation
 	j.issued.Do(func() {})
 	return j, nil
+}
+
+// Renewed returns a twin that has another key for one of the CAs, below the same root.
+func (i *Intel) Renewed(ca string) (*Intel, error) {
+	j, err := i.Twin()
+	if err != nil {
+		return nil, err
+	}
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	j.keys, j.certs = maps.Clone(i.keys), maps.Clone(i.certs)
+	j.keys[ca] = key
+	j.certs[ca], err = j.certificate(ca, Root, 100)
+	return j, err
 }
 
 // RootPEM returns the root's certificate.
