@@ -43,6 +43,14 @@ func TestStates(t *testing.T) {
 	}
 }
 
+// The advisories are those of all parts, and the date is the older one.
+func TestStatesAndAdvisories(t *testing.T) {
+	got := Level{UpToDate, []string{"INTEL-SA-00002"}, day}.with(Level{outOfDate, []string{"INTEL-SA-00003", "INTEL-SA-00001", "INTEL-SA-00002"}, day.Add(-1)})
+	if got.Status != outOfDate || strings.Join(got.Advisories, " ") != "INTEL-SA-00001 INTEL-SA-00002 INTEL-SA-00003" || !got.Date.Equal(day.Add(-1)) {
+		t.Errorf("%+v", got)
+	}
+}
+
 // list splits what stands between commas; - is nothing.
 func list(text string) []string {
 	if text == "-" {

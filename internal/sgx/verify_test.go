@@ -134,6 +134,11 @@ func TestVerified(t *testing.T) {
 		t.Errorf("by the Processor CA: %+v, %v", v, err)
 	}
 	w = newWorld(t)
+	slices.Reverse(w.Levels)
+	if v, err = w.verify(t); err != nil || v.Status != UpToDate {
+		t.Errorf("with the levels in another order: %+v, %v", v, err)
+	}
+	w = newWorld(t)
 	onText(sgxtest.QEIdentity, func(m map[string]any) { m["tcbEvaluationDataNumber"] = 15 })(w)
 	onCertificate(sgxtest.PCK, func(c *x509.Certificate) { c.NotAfter = day.Add(time.Hour) })(w)
 	if v, err = w.verify(t); err != nil || v.Evaluation != 15 || !v.First.Until.Equal(day.Add(time.Hour)) || v.First.What != `the certificate of "Intel SGX PCK Certificate"` {
