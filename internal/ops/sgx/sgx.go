@@ -9,6 +9,7 @@ import (
 	"privyseal/internal/home"
 	"privyseal/internal/ops/sgx/collateral"
 	"privyseal/internal/ops/sgx/measure"
+	"privyseal/internal/ops/sgx/recovery"
 	"privyseal/internal/ops/sgx/verify"
 	"privyseal/internal/provider"
 )
@@ -23,5 +24,5 @@ func Provider() home.Provider {
 
 // newCommand returns `privyseal sgx`.
 func newCommand() *cobra.Command {
-	return cli.NewGroup("sgx", "Measure SGX enclaves, and fetch what verifies their quotes", measure.New(), collateral.New())
+	return cli.NewGroup("sgx", "Measure SGX enclaves, fetch what verifies their quotes, and open backups", measure.New(), collateral.New(), recovery.NewKey(), recovery.NewOpen(verify.Documents().Verifier()))
 }
