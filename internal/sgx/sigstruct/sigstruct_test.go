@@ -87,7 +87,7 @@ func FuzzParse(f *testing.F) {
 	f.Add(raw)
 	f.Add(make([]byte, Size))
 	f.Fuzz(func(t *testing.T, changed []byte) {
-		if s, err := Parse(changed); (err == nil) != (s != nil) || err == nil && !bytes.Equal(changed, raw) {
+		if s, err := Parse(changed); (err == nil) != (s != nil) || err == nil && len(changed) != Size {
 			t.Fatalf("%+v, %v", s, err)
 		}
 	})
