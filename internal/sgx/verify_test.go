@@ -134,6 +134,7 @@ func TestVerified(t *testing.T) {
 		t.Errorf("by the Processor CA: %+v, %v", v, err)
 	}
 	w = newWorld(t)
+	w.Levels[1].PCESVN = w.Levels[0].PCESVN
 	slices.Reverse(w.Levels)
 	if v, err = w.verify(t); err != nil || v.Status != UpToDate {
 		t.Errorf("with the levels in another order: %+v, %v", v, err)
