@@ -241,6 +241,19 @@ func TestContents(t *testing.T) {
 	}
 }
 
+// Collateral whose own CA is revoked is of no use, whatever quote it is for.
+func TestContentsOfARevokedCA(t *testing.T) {
+	w := newWorld(t)
+	w.Revoked = []string{sgxtest.PlatformCA}
+	anchor, err := ParseAnchor(w.RootPEM())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := collateralOf(w.Intel).Verify(anchor, day); !errors.Is(err, errRevoked) {
+		t.Error(err)
+	}
+}
+
 // seeds are quotes for fuzzing.
 func seeds(f *testing.F) (list [][]byte) {
 	i := newIntel(f)
