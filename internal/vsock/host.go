@@ -117,6 +117,31 @@ func (h Host) Dial(ctx context.Context, port uint32) (Conn, error) {
 	return c, nil
 }
 
+// consolePorts is what AWS's hypervisor adds to the CID of an enclave in debug mode for the
+// port of its console (CID_TO_CONSOLE_PORT_OFFSET in src/lib.rs of aws-nitro-enclaves-cli).
+const consolePorts = 10000
+
+// ConsolePath returns the socket that stands for the hypervisor's port with the enclave's
+// console, where Dir is set.
+func (h Host) ConsolePath() string { return h.Base() + "_console" }
+
+// Console connects to the console of an enclave in debug mode. That is the hypervisor's: it
+// is there as soon as the enclave is started, whether or not that comes up.
+func (h Host) Console(ctx context.Context) (io.ReadCloser, error) {
+	if err := h.check(); err != nil {
+		return nil, err
+	}
+	if h.Dir == "" {
+		return Dial(ctx, CIDHypervisor, consolePorts+h.CID)
+	}
+	var d net.Dialer
+	c, err := d.DialContext(ctx, "unix", h.ConsolePath())
+	if err != nil {
+		return nil, fmt.Errorf("cannot dial the enclave's console: %w", err)
+	}
+	return c, nil
+}
+
 // connect asks the monitor for a port of the guest: "CONNECT P\n", "OK n\n".
 func connect(ctx context.Context, c *net.UnixConn, port uint32) error {
 	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)

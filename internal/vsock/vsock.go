@@ -32,8 +32,9 @@ import (
 
 // Context ids with a meaning of their own.
 const (
-	CIDAny    = 0xffffffff // only to listen
-	CIDParent = 3          // the instance that an enclave runs on, as the enclave sees it
+	CIDAny        = 0xffffffff // only to listen
+	CIDHypervisor = 0          // as the instance sees it
+	CIDParent     = 3          // the instance that an enclave runs on, as the enclave sees it
 )
 
 // reserved is the first port that anybody may have.

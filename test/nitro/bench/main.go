@@ -59,6 +59,7 @@ type bench struct {
 	node    *node
 	machine *rig.Machine
 	enclave *rig.Enclave
+	socket  *rig.Holder
 	rows    []row
 }
 
@@ -155,8 +156,11 @@ func (b *bench) start(ctx context.Context) (beat, ready time.Duration, err error
 	b.machine, b.enclave, err = b.Instance.Boot(b.file, rig.Enclave{
 		EnclaveName: "privyseal-main", ProcessID: os.Getpid(), EnclaveCID: 16, NumberOfCPUs: 2, CPUIDs: []int{1, 3},
 		MemoryMiB: memoryMiB, State: "RUNNING", Flags: "NONE",
-	})
+	}, func(*rig.Machine) {})
 	if err != nil {
+		return 0, 0, err
+	}
+	if b.socket, err = rig.Hold(b.machine, b.enclave, b.Instance.Run()); err != nil {
 		return 0, 0, err
 	}
 	if beat, err = b.machine.Heartbeat(ctx); err != nil {
@@ -182,6 +186,9 @@ func (b *bench) end() {
 	if b.machine != nil {
 		// Before nitro-cli ends whatever process holds an enclave: it is this one.
 		b.Instance.Forget(b.enclave)
+		if b.socket != nil {
+			b.socket.Close()
+		}
 		b.machine.Kill()
 		b.machine = nil
 	}

@@ -20,6 +20,7 @@ type image struct {
 	ramdisks        [][]byte
 	certificate     []byte // DER of who signed it; nil if nobody did
 	name, version   string // of its metadata
+	metadata        map[string]any
 }
 
 const (
@@ -92,13 +93,43 @@ func (im *image) add(kind uint16, data []byte) error {
 		}
 		im.certificate = block.Bytes
 	case sectionMetadata:
-		var m struct{ ImageName, ImageVersion string }
-		if err := json.Unmarshal(data, &m); err != nil {
-			return fmt.Errorf("metadata section: %w", err)
-		}
-		im.name, im.version = m.ImageName, m.ImageVersion
+		return im.readMetadata(data)
 	default:
 		return fmt.Errorf("section type %d", kind)
+	}
+	return nil
+}
+
+// readMetadata reads what EifIdentityInfo in src/defs/mod.rs of
+// aws-nitro-enclaves-image-format needs: without one of these keys nitro-cli cannot
+// describe the enclave. It prints them as MetadataDescribeInfo in
+// src/common/json_output.rs of aws-nitro-enclaves-cli does.
+func (im *image) readMetadata(data []byte) error {
+	var m struct {
+		ImageName, ImageVersion    *string
+		BuildMetadata              map[string]any
+		DockerInfo, CustomMetadata json.RawMessage
+	}
+	if err := json.Unmarshal(data, &m); err != nil {
+		return fmt.Errorf("metadata section: %w", err)
+	}
+	for _, key := range []string{"BuildTime", "BuildTool", "BuildToolVersion", "OperatingSystem", "KernelVersion"} {
+		if _, isText := m.BuildMetadata[key].(string); !isText {
+			return fmt.Errorf("metadata section: no %s", key)
+		}
+	}
+	if m.ImageName == nil || m.ImageVersion == nil || m.DockerInfo == nil || m.CustomMetadata == nil {
+		return errors.New("metadata section: ImageName, ImageVersion, DockerInfo or CustomMetadata is missing")
+	}
+	im.name, im.version, im.metadata = *m.ImageName, *m.ImageVersion, m.BuildMetadata
+	im.metadata["DockerInfo"] = m.DockerInfo
+	return nil
+}
+
+// Certificate returns the certificate of who signed an image, DER, or nil.
+func Certificate(file []byte) []byte {
+	if im, err := readImage(file); err == nil {
+		return im.certificate
 	}
 	return nil
 }

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 )
 
 // Instance is an EC2 instance in a folder: a nitro-cli (test/nitro/nitrocli) and
@@ -26,6 +27,9 @@ type Instance struct {
 	MemoryMiB, CPUs int
 	// Append is put after the command line of each image, unmeasured.
 	Append string
+	// Heartbeat is how long nitro-cli waits for an enclave to come up; 0 means the 180 s
+	// of the real one.
+	Heartbeat time.Duration
 	// Owner is the process without which no enclave lives on; 0 means this one.
 	Owner int
 }
@@ -42,8 +46,11 @@ type Enclave struct {
 	State        string
 	Flags        string
 	Measurements map[string]string
-	ImageName    string `json:",omitempty"`
-	ImageVersion string `json:",omitempty"`
+	// What is printed with --metadata alone. Metadata has no key of its own for what is
+	// custom.
+	ImageName    string         `json:",omitempty"`
+	ImageVersion string         `json:",omitempty"`
+	Metadata     map[string]any `json:",omitempty"`
 }
 
 const instanceFile = "instance.json"
@@ -67,7 +74,10 @@ func NewInstance(i Instance, root *Root) (*Instance, error) {
 	if i.Owner == 0 {
 		i.Owner = os.Getpid()
 	}
-	for _, sub := range []string{"sockets", "enclaves", "left", "m"} {
+	if i.Heartbeat == 0 {
+		i.Heartbeat = 180 * time.Second
+	}
+	for _, sub := range []string{"sockets", "enclaves", "left", "m", "run"} {
 		if err := os.MkdirAll(filepath.Join(i.Dir, sub), 0o700); err != nil {
 			return nil, err
 		}
@@ -121,17 +131,22 @@ func (i *Instance) OutgoingFile(id string) string {
 	return filepath.Join(i.Dir, "left", id+".outgoing")
 }
 
-// Lock keeps two launches apart.
-func (i *Instance) Lock() (unlock func(), err error) {
-	f, err := os.OpenFile(filepath.Join(i.Dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+// Run returns where the processes of enclaves have their sockets unless nitro-cli is told
+// otherwise: what /run/nitro_enclaves is on EC2.
+func (i *Instance) Run() string { return filepath.Join(i.Dir, "run") }
+
+// Heard takes the port of the heartbeat, which one launch has at a time, and returns what
+// gives it back; nil while another has it.
+func (i *Instance) Heard() (release func()) {
+	f, err := os.OpenFile(filepath.Join(i.Dir, "port-9000"), os.O_CREATE|os.O_RDWR|syscall.O_CLOEXEC, 0o600)
 	if err != nil {
-		return nil, err
+		return nil
 	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX); err != nil {
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		f.Close()
-		return nil, err
+		return nil
 	}
-	return func() { f.Close() }, nil
+	return func() { f.Close() }
 }
 
 func (i *Instance) enclaveFile(id string) string {
@@ -177,9 +192,12 @@ func Alive(pid int) bool {
 	return !strings.HasPrefix(rest, "Z") && !strings.HasPrefix(rest, "X")
 }
 
-// Boot starts an enclave in this process, waits for its heartbeat, and makes it
-// known. The caller fills in what nitro-cli knows.
-func (i *Instance) Boot(file []byte, e Enclave) (*Machine, *Enclave, error) {
+// ErrNoHeartbeat says that an enclave was started and did not come up. It was ended.
+var ErrNoHeartbeat = errors.New("no heartbeat")
+
+// Boot starts an enclave in this process, calls started, waits for the heartbeat, and makes
+// the enclave known. The caller fills in what nitro-cli knows.
+func (i *Instance) Boot(file []byte, e Enclave, started func(*Machine)) (*Machine, *Enclave, error) {
 	im, err := readImage(file)
 	if err != nil {
 		return nil, nil, err
@@ -211,11 +229,12 @@ func (i *Instance) Boot(file []byte, e Enclave) (*Machine, *Enclave, error) {
 		return nil, nil, err
 	}
 	e.EnclaveID = m.ModuleID
-	e.ImageName, e.ImageVersion = im.name, im.version
+	e.ImageName, e.ImageVersion, e.Metadata = im.name, im.version, im.metadata
 	e.Measurements = measurements(im)
 	err = errors.Join(os.Rename(console.Name(), i.ConsoleFile(e.EnclaveID)), os.Rename(outgoing.Name(), i.OutgoingFile(e.EnclaveID)))
 	if err == nil {
-		_, err = m.Heartbeat(context.Background())
+		started(m)
+		err = i.await(m)
 	}
 	if err == nil {
 		err = i.remember(&e)
@@ -230,6 +249,19 @@ func (i *Instance) Boot(file []byte, e Enclave) (*Machine, *Enclave, error) {
 		os.RemoveAll(dir)
 	}()
 	return m, &e, nil
+}
+
+// await waits for the heartbeat. That an enclave has ended shortens nothing, as in the real
+// one: it listens for the heartbeat alone.
+func (i *Instance) await(m *Machine) error {
+	ctx, cancel := context.WithTimeout(context.Background(), i.Heartbeat)
+	defer cancel()
+	_, err := m.Heartbeat(ctx)
+	if err != nil {
+		<-ctx.Done()
+		return fmt.Errorf("%w: %w", ErrNoHeartbeat, err)
+	}
+	return nil
 }
 
 // measurements are of the file, as nitro-cli prints them, in debug mode too.
@@ -261,9 +293,15 @@ func (i *Instance) Kill(e Enclave) error { return syscall.Kill(e.ProcessID, sysc
 
 // Close ends all enclaves, and returns when they are gone.
 func (i *Instance) Close() error {
-	out, err := exec.Command(i.CLI(), "terminate-enclave", "--all").CombinedOutput()
+	running, err := i.Enclaves()
 	if err != nil {
-		return fmt.Errorf("cannot end the enclaves: %w\n%s", err, strings.TrimSpace(string(out)))
+		return err
+	}
+	for _, e := range running {
+		syscall.Kill(e.ProcessID, syscall.SIGTERM)
+		for Alive(e.ProcessID) {
+			time.Sleep(5 * time.Millisecond) // a process that is not a child of ours cannot be waited for
+		}
 	}
 	return nil
 }

@@ -415,6 +415,25 @@ func (m *Machine) endError() error {
 // Console returns all that the guest has written to its console.
 func (m *Machine) Console() string { return m.console.String() }
 
+// CopyConsole copies that to w, until the machine has ended or w fails.
+func (m *Machine) CopyConsole(w io.Writer) error {
+	shown := 0
+	for {
+		all, changed := m.console.look()
+		if _, err := io.WriteString(w, all[shown:]); err != nil {
+			return err
+		}
+		shown = len(all)
+		select {
+		case <-changed:
+		case <-m.done:
+			all, _ := m.console.look()
+			_, err := io.WriteString(w, all[shown:])
+			return err
+		}
+	}
+}
+
 type lockedBuffer struct {
 	mu sync.Mutex
 	b  bytes.Buffer
