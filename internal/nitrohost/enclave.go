@@ -1,6 +1,11 @@
 package nitrohost
 
-import "sync"
+import (
+	"context"
+	"io"
+	"sync"
+	"time"
+)
 
 // Launcher finds, launches and ends one enclave by way of AWS's nitro-cli, and
 // touches no other.
@@ -20,9 +25,13 @@ type Launcher struct {
 	// Want is what an enclave of the image measures. Required: an enclave that
 	// measures something else is not ours.
 	Want Measurements
+	// DialConsole connects to the console of an enclave in debug mode. Optional: it is for
+	// the launch of one, whose failure then shows the console's last lines.
+	DialConsole func(ctx context.Context, cid uint32) (io.ReadCloser, error)
 
-	once sync.Once
-	turn chan struct{} // holds a token while no nitro-cli of ours runs
+	pauses []time.Duration // between tries of a launch; nil is usualPauses
+	once   sync.Once
+	turn   chan struct{} // holds a token while no nitro-cli of ours runs
 }
 
 // Measurements are registers as nitro-cli prints them: SHA-384 in lower-case

@@ -374,7 +374,7 @@ func TestLaunchErrors(t *testing.T) {
 		{"Start allocating memory...\n[ E27 ] Insufficient memory available.\n\nFailed connections: 1\n[ E39 ] Enclave process connection failure.", "E27", "memory_mib to 64 or more"},
 		{"[ E29 ] Ioctl failure.", "E29", "CID 20 may belong"},
 		{"[ E36 ] Enclave boot failure.", "E36", "nitro measure"},
-		{"[ E39 ] Enclave process connection failure.", "E39", "/var/log/nitro_enclaves"},
+		{"[ E39 ] Enclave process connection failure.", "E39", "ps -C nitro-cli"},
 		{"something else\n", "", "/var/log/nitro_enclaves/nitro_enclaves.log"},
 		{"", "", " run-enclave` as this user, and look at /var/log/nitro_enclaves/nitro_enclaves.log"},
 	} {
@@ -386,7 +386,7 @@ func TestLaunchErrors(t *testing.T) {
 			return nil
 		})
 		s := m.setup()
-		s.config.Launcher.CID = 20
+		s.config.Launcher.CID, s.config.Launcher.pauses = 20, []time.Duration{}
 		_, _, err := s.config.Launcher.Ensure(t.Context())
 		e, ok := errors.AsType[*LaunchError](err)
 		if !ok || e.Code != c.code || !strings.Contains(e.Cure, c.cure) || (e.Detail == "") != (c.stderr == "") {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -87,9 +88,7 @@ func (l *Launcher) Launch(ctx context.Context, debug bool) (Enclave, error) {
 	if debug {
 		args = append(args, "--debug-mode")
 	}
-	// A launch that was begun is finished: a killed nitro-cli leaves an enclave
-	// that is half there.
-	stdout, err := l.run(context.WithoutCancel(ctx), launchTimeout, "run-enclave", args...)
+	stdout, err := l.runEnclave(ctx, debug, args)
 	if err != nil {
 		return Enclave{}, err
 	}
@@ -111,6 +110,42 @@ func (l *Launcher) Launch(ctx context.Context, debug bool) (Enclave, error) {
 	return e, nil
 }
 
+// usualPauses are between tries of a launch whose failure may pass by itself.
+var usualPauses = []time.Duration{time.Second, 2 * time.Second, 5 * time.Second, 10 * time.Second}
+
+// runEnclave launches, a few times where what stood in the way may be gone in a moment.
+//
+// A launch that was begun is finished: a killed nitro-cli leaves an enclave that is half
+// there.
+func (l *Launcher) runEnclave(ctx context.Context, debug bool, args []string) ([]byte, error) {
+	look, console := func(context.Context, *process) {}, &tail{}
+	if debug && l.DialConsole != nil {
+		look = func(ctx context.Context, p *process) { l.readConsole(ctx, p, console) }
+	}
+	pauses := l.pauses
+	if pauses == nil {
+		pauses = usualPauses
+	}
+	for tries := 1; ; tries++ {
+		stdout, err := l.runBeside(context.WithoutCancel(ctx), launchTimeout, look, "run-enclave", args...)
+		e, ok := errors.AsType[*LaunchError](err)
+		if !ok {
+			return stdout, err
+		}
+		if e.Console, e.Tries = console.lines(), tries; len(e.Console) > 0 {
+			e.Cure = "its console says how far it came"
+		}
+		if !e.passes() || tries > len(pauses) {
+			return nil, err
+		}
+		select {
+		case <-time.After(pauses[tries-1]):
+		case <-ctx.Done():
+			return nil, err
+		}
+	}
+}
+
 // launched returns the description of an enclave that was launched just now.
 func (l *Launcher) launched(ctx context.Context, id string) (Enclave, error) {
 	all, err := l.Describe(context.WithoutCancel(ctx))
@@ -123,6 +158,12 @@ func (l *Launcher) launched(ctx context.Context, id string) (Enclave, error) {
 		return Enclave{}, err
 	}
 	return Enclave{}, fmt.Errorf("enclave %s ended as soon as it was launched; look at its console with `privyseal nitro run --debug` and `privyseal nitro console`", id)
+}
+
+// listed reports whether an enclave is there, in whichever state.
+func (l *Launcher) listed(ctx context.Context, id string) (bool, error) {
+	all, err := l.Describe(context.WithoutCancel(ctx))
+	return slices.ContainsFunc(all, func(e Enclave) bool { return e.ID == id }), err
 }
 
 // Alive reports whether an enclave still runs.
@@ -140,6 +181,12 @@ func (l *Launcher) Alive(ctx context.Context, id string) (bool, error) {
 // is durable, so nothing is lost.
 func (l *Launcher) Stop(ctx context.Context, id string) error {
 	stdout, err := l.run(context.WithoutCancel(ctx), stopTimeout, "terminate-enclave", "--enclave-id", id)
+	if e, ok := errors.AsType[*LaunchError](err); ok && e.Code == "E11" {
+		// An id that no enclave has: it ended by itself.
+		if alive, lookErr := l.listed(ctx, id); !alive && lookErr == nil {
+			return nil
+		}
+	}
 	if err != nil {
 		return err
 	}
@@ -197,7 +244,11 @@ func (l *Launcher) Console(ctx context.Context, id string, w io.Writer) error {
 	if ctx.Err() != nil || err == nil {
 		return nil
 	}
-	return l.explain("console", err, stderr.String())
+	explained := l.explain("console", err, stderr.String())
+	if e, ok := errors.AsType[*LaunchError](explained); ok && e.Code == "E45" {
+		return nil // so it says that the enclave has ended
+	}
+	return explained
 }
 
 // maxEnclaves is far above the four that an instance may have.

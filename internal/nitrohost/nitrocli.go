@@ -7,15 +7,17 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"strings"
+	"sync"
 	"syscall"
 	"time"
 )
 
-// How long nitro-cli may take before we stop waiting, and how much it may say.
+// How long nitro-cli may take before we stop waiting, and how much it may say. It waits
+// 180 s itself for an enclave of up to 6 GiB to come up (calculate_necessary_timeout in
+// src/enclave_proc/resource_manager.rs of aws-nitro-enclaves-cli).
 const (
 	describeTimeout = 20 * time.Second
-	launchTimeout   = 2 * time.Minute
+	launchTimeout   = 4 * time.Minute
 	stopTimeout     = time.Minute
 	maxOutput       = 1 << 20
 )
@@ -31,6 +33,12 @@ const (
 // child of nitro-cli and may keep the descriptors, and would keep us waiting at
 // the end of a pipe, or be killed when we close it.
 func (l *Launcher) run(ctx context.Context, timeout time.Duration, command string, args ...string) ([]byte, error) {
+	return l.runBeside(ctx, timeout, func(context.Context, *process) {}, command, args...)
+}
+
+// runBeside has another function look on meanwhile. That ends when the process or the
+// context does.
+func (l *Launcher) runBeside(ctx context.Context, timeout time.Duration, look func(context.Context, *process), command string, args ...string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	if err := l.takeTurn(ctx); err != nil {
@@ -41,9 +49,13 @@ func (l *Launcher) run(ctx context.Context, timeout time.Duration, command strin
 		l.turn <- struct{}{}
 		return nil, err
 	}
+	var looking sync.WaitGroup
+	looking.Go(func() { look(ctx, p) })
 	select {
 	case <-p.done:
+		looking.Wait()
 	case <-ctx.Done():
+		looking.Wait()
 		go func() {
 			<-p.done
 			p.close()
@@ -134,60 +146,4 @@ func contents(f *os.File) ([]byte, error) {
 		err = fmt.Errorf("more than %d bytes", maxOutput)
 	}
 	return data, err
-}
-
-// Where the processes of enclaves have the sockets that nitro-cli reaches them by.
-// AWS's own folder lets every user of the instance in, and one who connects can have
-// an enclave's process stop listening, before it asks who that is: the enclave is in no
-// list any more, and keeps its memory.
-const (
-	socketsVariable = "NITRO_CLI_SOCKETS_PATH"
-
-	// SocketsDir is the folder that systemd/privyseal-nitro.service makes, for us
-	// alone. Commands beside the service have to look there too.
-	SocketsDir = "/run/privyseal-nitro"
-)
-
-// environment is ours but for the variables of AWS: nitro-cli needs none, and a
-// process keeps its own for as long as it lives.
-func environment() []string {
-	var env []string
-	for _, v := range os.Environ() {
-		if !strings.HasPrefix(v, "AWS_") {
-			env = append(env, v)
-		}
-	}
-	if _, set := os.LookupEnv(socketsVariable); !set && CheckSockets(SocketsDir) == nil {
-		env = append(env, socketsVariable+"="+SocketsDir)
-	}
-	return env
-}
-
-// Sockets returns the folder of the sockets that nitro-cli is given, "" for its own
-// default.
-func Sockets() string {
-	for _, v := range environment() {
-		if path, ok := strings.CutPrefix(v, socketsVariable+"="); ok {
-			return path
-		}
-	}
-	return ""
-}
-
-// CheckSockets says why a folder is not one that this user alone gets into.
-func CheckSockets(dir string) error {
-	info, err := os.Stat(dir)
-	if err != nil {
-		return err
-	}
-	stat, ok := info.Sys().(*syscall.Stat_t)
-	switch {
-	case !info.IsDir():
-		return fmt.Errorf("%s is not a folder", dir)
-	case info.Mode().Perm()&0o077 != 0:
-		return fmt.Errorf("%s has mode %04o, and users other than its owner have access", dir, info.Mode().Perm())
-	case !ok || int(stat.Uid) != os.Geteuid():
-		return fmt.Errorf("%s is not the folder of this user", dir)
-	}
-	return nil
 }

@@ -90,22 +90,27 @@ func newNitroRunCommand(a *provider.House) *cobra.Command {
 start" serves it, which finds it running. An enclave of the config is launched as
 the config has it; a flag that says something else is an error.
 
-With --debug its console can be read with "privyseal nitro console". Its measurements
-in an attestation are then zeros: KMS refuses it, unless the key's
-policy was made for that, and so does "privyseal start".`,
+With --debug its console can be read with "privyseal nitro console". nitro-cli waits three
+minutes for an enclave to come up, and then ends it: this reads the console meanwhile, and
+prints its last lines if the launch fails. The measurements in an attestation are zeros in
+debug mode: KMS refuses it, unless the key's policy was made for that, and so does
+"privyseal start".`,
 		Args: cli.Arguments(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := a.ExistingConfig()
 			if err != nil {
 				return err
 			}
-			l, _, err := f.launcher(c)
+			l, of, err := f.launcher(c)
 			if err != nil {
 				return err
 			}
 			what := "launched"
 			var e nitrohost.Enclave
 			if debug {
+				l.DialConsole = func(ctx context.Context, cid uint32) (io.ReadCloser, error) {
+					return vsock.Host{CID: cid, Dir: of.config.Transport}.Console(ctx)
+				}
 				e, err = launchDebug(cmd.Context(), l)
 				what = "launched in debug mode"
 			} else {
