@@ -209,7 +209,10 @@ type account struct {
 	subscribers []string          // topics with one
 }
 
-type cloudRole struct{ trust, policy string }
+type cloudRole struct {
+	trust, policy string
+	seen          bool // by KMS, which asks for it the second time
+}
 
 type cloudRule struct {
 	state   string
@@ -390,6 +393,10 @@ func (c *cloud) kms(q call) (string, error) {
 		return world.Key + "\n", c.setPolicy(`{"Version":"2012-10-17","Statement":{"Effect":"Allow","Principal":{"AWS":"arn:aws:iam::` + firstAccount + `:root"},"Action":"kms:*","Resource":"*"}}`)
 	case "kms put-key-policy":
 		c.event("PutKeyPolicy", false)
+		put := rig.Put{Caller: "arn:aws:iam::" + q.id + ":user/administrator", Key: world.Key, Exists: c.exists}
+		if err := put.Check([]byte(q.flags["policy"])); err != nil {
+			return "", err
+		}
 		return "", c.setPolicy(q.flags["policy"])
 	case "kms get-key-policy":
 		out, err := json.Marshal(map[string]string{"Policy": c.policy, "PolicyName": "default"})
@@ -403,6 +410,20 @@ func (c *cloud) kms(q call) (string, error) {
 		return strings.Trim(string(text), `"`) + "\n", err
 	}
 	return "", nil
+}
+
+// exists is what KMS knows of IAM: a role that is new it does not know at once.
+func (c *cloud) exists(arn string) bool {
+	for _, a := range c.accounts {
+		for name, r := range a.roles {
+			if arn == "arn:aws:iam::"+a.id+":role/"+name {
+				seen := r.seen
+				r.seen = true
+				return seen
+			}
+		}
+	}
+	return false
 }
 
 func (c *cloud) setPolicy(policy string) error {

@@ -318,6 +318,9 @@ func (k *KMS) handle(r *http.Request, body []byte) (c KMSCall, fields map[string
 		return c, nil, errors.New("UnknownOperationException: ")
 	}
 	c.Action = action
+	if kind := r.Header.Get("Content-Type"); kind != "application/x-amz-json-1.1" {
+		return c, nil, fmt.Errorf("UnknownOperationException: Content-Type %q", kind)
+	}
 	_, credential, _ := strings.Cut(r.Header.Get("Authorization"), "Credential=")
 	id, _, _ := strings.Cut(credential, "/")
 	caller, known := k.users[id]
@@ -342,6 +345,9 @@ func (k *KMS) handle(r *http.Request, body []byte) (c KMSCall, fields map[string
 			return c, nil, fmt.Errorf("ValidationException: Attestation document: %w", err)
 		}
 		c.Attested, c.PCR0, c.Recipient = true, doc.pcrs[0], doc.publicKey
+	}
+	if a := request.EncryptionAlgorithm; a != "" && a != "SYMMETRIC_DEFAULT" {
+		return c, nil, fmt.Errorf("ValidationException: EncryptionAlgorithm %q, and the key is symmetric", a)
 	}
 	fields, err = k.perform(&c, &request, doc)
 	return c, fields, err

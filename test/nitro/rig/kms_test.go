@@ -13,6 +13,9 @@ import (
 
 	"github.com/fxamacker/cbor/v2"
 
+	"crypto/tls"
+	"io"
+	"net/http"
 	"privyseal/internal/claims"
 	"privyseal/internal/key/nitrokms"
 	"privyseal/internal/secret"
@@ -213,5 +216,28 @@ func TestKMSMisbehaves(t *testing.T) {
 	w.kms.Change(nil)
 	if _, err := w.client.Decrypt(t.Context(), testCredentials, blob); err != nil {
 		t.Errorf("afterwards: %v", err)
+	}
+}
+
+// A call in another form than AWS's JSON 1.1 is no call.
+func TestContentType(t *testing.T) {
+	w := newKMSWorld(t)
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
+	for kind, want := range map[string]string{"application/json": "UnknownOperationException", "": "UnknownOperationException", "application/x-amz-json-1.1": "UnrecognizedClientException"} {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "https://"+w.kms.Addr()+"/", strings.NewReader("{}"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("X-Amz-Target", "TrentService.Decrypt")
+		r.Header.Set("Content-Type", kind)
+		answer, err := client.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, _ := io.ReadAll(answer.Body)
+		answer.Body.Close()
+		if answer.StatusCode != http.StatusBadRequest || !strings.Contains(string(text), want) {
+			t.Errorf("%q: %d %s", kind, answer.StatusCode, text)
+		}
 	}
 }
