@@ -116,9 +116,11 @@ var mayImport = map[string]string{
 	"cmd/privyseal-enclave":   "internal/enclave/nitro",
 
 	// The operator's side. It comes after the core and is not trusted by it.
-	"internal/witness": "internal/regular internal/durable internal/privval internal/strictjson internal/watermark",
-	"internal/config":  "internal/regular internal/spelling internal/witness internal/cure internal/durable internal/secret internal/session internal/watermark github.com/pelletier/go-toml/v2 github.com/pelletier/go-toml/v2/",
-	"internal/migrate": "internal/regular internal/cure internal/key/soft internal/key/soft/keyfile internal/privval internal/pubkey internal/secret internal/session internal/shell internal/strictjson internal/watermark github.com/pelletier/go-toml/v2 go.yaml.in/yaml/v3",
+	"internal/witness":          "internal/regular internal/durable internal/privval internal/strictjson internal/watermark",
+	"internal/config":           "internal/regular internal/spelling internal/witness internal/cure internal/durable internal/secret internal/session internal/watermark github.com/pelletier/go-toml/v2 github.com/pelletier/go-toml/v2/",
+	"internal/gcmsiv":           "",
+	"internal/migrate/lightsgx": "internal/cure internal/gcmsiv internal/key/soft internal/kwp internal/pubkey internal/regular internal/strictjson",
+	"internal/migrate":          "internal/regular internal/cure internal/key/soft internal/key/soft/keyfile internal/migrate/lightsgx internal/privval internal/pubkey internal/secret internal/session internal/shell internal/strictjson internal/watermark github.com/pelletier/go-toml/v2 go.yaml.in/yaml/v3",
 	"internal/daemon": "internal/cli internal/config internal/cure internal/harden internal/monitor internal/oplog internal/privval internal/provider internal/pubkey internal/session " +
 		"internal/signer internal/watermark internal/witness",
 	"internal/home": "internal/regular internal/cli internal/config internal/cure internal/durable internal/key/soft internal/key/soft/keyfile internal/migrate internal/provider internal/pubkey internal/pubkey/keytext internal/session " +

@@ -30,8 +30,8 @@ connection settings. PATH is
 
   cometbft     the home of a node that signs with its own key
   tmkms        its tmkms.toml, or the folder with it
-  tmkms-light  the tmkms.toml of its software signer or its Nitro helper, or the
-               folder with it
+  tmkms-light  the tmkms.toml of its software signer, its Nitro helper or its SGX
+               runner, or the folder with it
   cosmos-kms   its home, or the kms.yaml in it
   horcrux      the homes of enough cosigners to make up the key, one PATH each,
                or the folder that holds them
@@ -47,6 +47,11 @@ the device has to be reachable. Chains in files and on the device move at once.
 Horcrux' shards are combined into the whole Ed25519 key, which is then in one file
 like any other key here. Each cosigner's CHAIN_share_sign_state.json is needed; the
 highest of all states counts. The nodes are those of every config.yaml, and of --node.
+
+What tmkms-light's SGX enclave has sealed, only that enclave opens, on its CPU. Its
+key is taken out of its backup, consensus-key.backup, with --sgx-backup and
+--sgx-backup-key: the 32 bytes that the HSM of the cloud holds. The key is in plain text
+then, so do this on a machine that stays offline, or right where the key shall be.
 
 tmkms-light in a Nitro enclave moves into a privyseal enclave: give the image with
 --eif and the validator's public key with --public-key. The KMS key stays the same;
@@ -73,9 +78,18 @@ otherwise.`,
 	addWitness(cmd, &t.Witness)
 	cmd.Flags().StringVar(&t.Name, "name", "", "name of its only chain here, for a second key of the same chain id (default: the id)")
 	cmd.Flags().StringArrayVar(&t.Nodes, "node", nil, "address of a node that no config.yaml of Horcrux names; may be repeated")
+	addBackup(cmd, &t.backup)
 	cmd.Flags().BoolVar(&t.DryRun, "dry-run", false, "show what would be done, and write nothing")
 	cmd.Flags().BoolVar(&t.Fresh, "fresh-state", false, "confirm that a key has never signed, if the old state says so")
 	return cmd
+}
+
+// addBackup adds the flags of keys that an SGX enclave of tmkms-light has.
+func addBackup(cmd *cobra.Command, b *migrate.SGXBackup) {
+	cmd.Flags().StringVar(&b.Backup, "sgx-backup", "", "consensus-key.backup of tmkms-light's SGX provider")
+	cmd.Flags().StringVar(&b.Key, "sgx-backup-key", "", "file of the 32 bytes that it is encrypted under, raw or in base64")
+	cmd.Flags().StringVar(&b.External, "sgx-external-key", "", "in place of that: the external key file (-e of tmkms-light)")
+	cmd.Flags().StringVar(&b.WrapKey, "sgx-wrap-key", "", "private key in PEM that the external key was encrypted to")
 }
 
 func checkSource(cmd *cobra.Command, args []string) error {
@@ -97,6 +111,7 @@ func checkSource(cmd *cobra.Command, args []string) error {
 type migrateFlags struct {
 	home.TakeOver
 	takers home.Takers
+	backup migrate.SGXBackup
 }
 
 // gateAll takes all states of the old signer through the gate.
@@ -113,6 +128,9 @@ func (t *migrateFlags) run(cmd *cobra.Command, a *provider.House, source string,
 	if len(t.Nodes) > 0 && source != "horcrux" {
 		return cli.Usagef("--node goes with horcrux; the nodes of %s are in its config", source)
 	}
+	if t.backup != (migrate.SGXBackup{}) && source != "tmkms-light" {
+		return cli.Usagef("--sgx-backup and what opens it go with tmkms-light")
+	}
 	if err := checkFlags(t.Name, t.Witness); err != nil {
 		return err
 	}
@@ -120,7 +138,7 @@ func (t *migrateFlags) run(cmd *cobra.Command, a *provider.House, source string,
 	if err != nil {
 		return err
 	}
-	old, err := migrate.Read(cmd.Context(), migrate.Place{Source: source, Paths: paths, Nodes: t.Nodes}, migrate.DefaultSettle)
+	old, err := migrate.Read(cmd.Context(), migrate.Place{Source: source, Paths: paths, Nodes: t.Nodes, SGX: t.backup}, migrate.DefaultSettle)
 	if err != nil {
 		return err
 	}

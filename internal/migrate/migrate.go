@@ -17,6 +17,7 @@ import (
 	"strings"
 	"time"
 
+	"privyseal/internal/migrate/lightsgx"
 	"privyseal/internal/shell"
 	"privyseal/internal/watermark"
 )
@@ -33,15 +34,20 @@ type Place struct {
 	Paths  []string // one, or with horcrux one or more
 	// Nodes are addresses of nodes beside those of the installation, with horcrux.
 	Nodes []string
+	// SGX is what opens the key of tmkms-light's SGX provider, with tmkms-light.
+	SGX SGXBackup
 }
+
+// SGXBackup are the files of tmkms-light's SGX provider that are not in its home.
+type SGXBackup = lightsgx.Files
 
 // Read reads the installation of another signer:
 //
 //   - cometbft: the home of a node that signs with its own key, or the config
 //     folder in it;
 //   - tmkms: its tmkms.toml, or the folder with it;
-//   - tmkms-light: the tmkms.toml of its software signer or of its Nitro helper,
-//     or the folder with it;
+//   - tmkms-light: the tmkms.toml of its software signer, of its Nitro helper or of its SGX
+//     runner, or the folder with it;
 //   - cosmos-kms: its home, or the kms.yaml in it;
 //   - horcrux: the homes of as many cosigners as make the key, or the folder that they
 //     lie in.
@@ -70,7 +76,7 @@ func Read(ctx context.Context, at Place, settle time.Duration) (*Installation, e
 	case "tmkms":
 		in, err = readTMKMS(path)
 	case "tmkms-light":
-		in, err = readTMKMSLight(path)
+		in, err = readTMKMSLight(path, at.SGX)
 	case "cosmos-kms":
 		in, err = readCosmosKMS(path)
 	case "horcrux":

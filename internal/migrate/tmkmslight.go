@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"privyseal/internal/cure"
+	"privyseal/internal/migrate/lightsgx"
 	"privyseal/internal/pubkey"
 	"privyseal/internal/regular"
 )
@@ -40,7 +41,7 @@ type lightConfig struct {
 }
 
 // readTMKMSLight reads the tmkms.toml of tmkms-light.
-func readTMKMSLight(path string) (*Installation, error) {
+func readTMKMSLight(path string, backup lightsgx.Files) (*Installation, error) {
 	path = fileIn(path, "tmkms.toml")
 	in := &Installation{before: []string{stopFor("tmkms-light (tmkms-softsign)")}}
 	var cfg lightConfig
@@ -50,7 +51,12 @@ func readTMKMSLight(path string) (*Installation, error) {
 	if err := cfg.check(path); err != nil {
 		return nil, err
 	}
-	if cfg.SealedKeyFile != "" {
+	switch {
+	case cfg.EnclavePath != "":
+		return in.readSGX(&cfg, filepath.Dir(path), backup)
+	case backup != (lightsgx.Files{}):
+		return nil, errors.New("its key is not in an SGX enclave, so that no backup of one is needed")
+	case cfg.SealedKeyFile != "":
 		return in.readNitro(&cfg, filepath.Dir(path))
 	}
 	dir := filepath.Dir(path)
@@ -83,13 +89,14 @@ func readTMKMSLight(path string) (*Installation, error) {
 // needed.
 func (cfg *lightConfig) check(path string) error {
 	switch {
-	case cfg.SealedKeyFile != "" && cfg.EnclavePath != "":
-		return errors.New("this is tmkms-light in SGX, whose key only its enclave can read; privyseal's SGX provider comes with a later release")
 	case cfg.Address == "" && cfg.ChainID == "" && cfg.KeyFile == "":
 		return cure.Add(fmt.Errorf("%s is not a config of tmkms-light", path), "if it has [[chain]], it is one of tmkms: %s", cure.Command("privyseal", "migrate", "tmkms", path))
 	}
 	key := [2]string{"consensus_key_path", cfg.KeyFile}
-	if cfg.SealedKeyFile != "" {
+	switch {
+	case cfg.EnclavePath != "":
+		key = [2]string{"sealed_consensus_key_path", cfg.SealedKeyFile}
+	case cfg.SealedKeyFile != "":
 		key = [2]string{"aws_region", cfg.Region}
 	}
 	for _, needed := range [][2]string{
@@ -167,4 +174,34 @@ func (in *Installation) readEnclaveBeside(cfg *lightConfig, path string) {
 	if !errors.Is(err, fs.ErrNotExist) {
 		in.Enclave.warn("%v", err)
 	}
+}
+
+// readSGX reads what the runner of tmkms-light's SGX enclave has
+// (providers/sgx/sgx-runner/src/config.rs). The key comes out of its backup, if there is one
+// and somebody has the key of that: what the enclave sealed is of no use to others.
+func (in *Installation) readSGX(cfg *lightConfig, dir string, backup lightsgx.Files) (*Installation, error) {
+	in.before = []string{
+		"Stop tmkms-light (tmkms-light-sgx-runner) on every host that has it, and keep it from starting again (systemctl disable). It and privyseal must never run at the same time.",
+	}
+	c := Chain{
+		ID: cfg.ChainID, KeyFile: backup.Backup, StateFile: resolve(dir, cfg.StateFile), parseState: parseTMKMSState,
+	}
+	n := connection{addr: tmkmsAddr(cfg.Address)}
+	var err error
+	if n.maxHeight, err = parseMaxHeight(cfg.MaxHeight); err != nil {
+		return nil, err
+	}
+	if c.Key, err = backup.Open(); err != nil {
+		return nil, err
+	}
+	if err := c.connect(n); err != nil {
+		return nil, err
+	}
+	if !strings.HasPrefix(cfg.Address, "unix://") {
+		c.warn("a new identity is made, since only the enclave can read the old one; a node that pins the signer's id needs the new one")
+	}
+	c.warn("whoever has had the key of the backup, or ran tmkms-light's init, may have the validator's key")
+	in.warn("the sealed files stay as they are: %s; they open in that enclave as long as its CPU is as it was, so delete them when privyseal signs", filepath.Join(dir, cfg.SealedKeyFile))
+	in.Chains = []Chain{c}
+	return in, nil
 }
