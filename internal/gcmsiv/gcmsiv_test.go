@@ -71,6 +71,13 @@ func TestOpen(t *testing.T) {
 					t.Errorf("the first %d of %d bytes: %v", i, n, err)
 				}
 			}
+			for i := range additional {
+				additional[i] ^= 1
+				if _, err := Open(key, nonce, sealed, additional); err != errOpen {
+					t.Errorf("%d bytes, byte %d beside them changed: %v", n, i, err)
+				}
+				additional[i] ^= 1
+			}
 			if _, err := Open(key, nonce, sealed, append(additional, 0)); err != errOpen {
 				t.Errorf("%d bytes, with more: %v", n, err)
 			}

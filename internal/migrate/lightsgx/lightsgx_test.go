@@ -114,6 +114,11 @@ func TestBackup(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+	// A number that is no byte is not cut to one.
+	more := strings.Replace(string(file), `"nonce":[116,`, `"nonce":[372,`, 1)
+	if _, err := ParseBackup([]byte(more)); more == string(file) || err == nil || !strings.Contains(err.Error(), "372 is not a byte") {
+		t.Errorf("a number of two bytes: %v", err)
+	}
 	sealed := `{"seal_key_request":{"keyname":4,"keypolicy":2,"isvsvn":0,"cpusvn":[0],"attributemask":[0,0],"keyid":[0],"miscmask":0},"nonce":[0],"sealed_secret":[0]}`
 	if _, err := ParseBackup([]byte(sealed)); err == nil || !strings.Contains(err.Error(), "which only that enclave opens") {
 		t.Errorf("a sealed key: %v", err)
