@@ -60,7 +60,7 @@ type flags struct {
 // Add implements [home.Verifier].
 func (f *flags) Add(cmd *cobra.Command) {
 	fl := cmd.Flags()
-	fl.StringVar(&f.collateral, "collateral", "", "file that `privyseal sgx collateral` wrote for the platform")
+	fl.StringVar(&f.collateral, "collateral", "", "file that \"privyseal sgx collateral\" wrote for the platform")
 	fl.StringVar(&f.mrenclave, "mrenclave", "", "MRENCLAVE of the enclave that is expected, hex")
 	fl.StringVar(&f.sigstruct, "sigstruct", "", "signature (.sig) of the enclave that is expected")
 	fl.StringVar(&f.mrsigner, "mrsigner", "", "MRSIGNER of whoever signed the enclave, hex; goes with --product")
