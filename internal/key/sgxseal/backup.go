@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 
+	"privyseal/internal/kwp"
 	"privyseal/internal/policy"
 	"privyseal/internal/secret"
 )
@@ -107,6 +108,38 @@ func (r Recovery) Key(file []byte) ([]byte, error) {
 		return nil, fmt.Errorf("the backup is for the recovery key %s, and this one is %s", printable(b.Recipient), id)
 	}
 	key, err := r.decrypt(b.Encrypted, b.info())
+	return opens(file, key, err)
+}
+
+// wrappedSize is how many bytes the key of a backup has under the AES key of an HSM.
+const wrappedSize = keySize + 8
+
+// ForHSM returns what an HSM with the recovery key, one of RSA, decrypts by RSA-OAEP with
+// SHA-256: an AES key, for [KeyUnder]. It is nil for other backups.
+func (b Backup) ForHSM() []byte {
+	if n := len(b.Encrypted) - wrappedSize; n >= 256 {
+		return b.Encrypted[:n]
+	}
+	return nil
+}
+
+// KeyUnder is [Recovery.Key] for a recovery key in an HSM, with the AES key that it has
+// decrypted.
+func KeyUnder(file, kek []byte) ([]byte, error) {
+	b, err := InspectBackup(file)
+	if err != nil {
+		return nil, err
+	}
+	head := b.ForHSM()
+	if head == nil {
+		return nil, errors.New("the backup is not for a recovery key of RSA")
+	}
+	key, err := kwp.Unwrap(kek, b.Encrypted[len(head):])
+	return opens(file, key, err)
+}
+
+// opens returns the key of a backup, if it opens it.
+func opens(file, key []byte, err error) ([]byte, error) {
 	if err == nil && len(key) != keySize {
 		err = errKey
 	}

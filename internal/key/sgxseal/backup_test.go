@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/rand"
 	"crypto/rsa"
+	"crypto/sha256"
 	"crypto/x509"
 	"errors"
 	"strings"
@@ -228,6 +229,45 @@ func TestHPKEBindsTheHead(t *testing.T) {
 		if _, err := r.decrypt(b.Encrypted, other.info()); (err == nil) != (name == "nothing") {
 			t.Errorf("another %s: %v", name, err)
 		}
+	}
+}
+
+// An HSM decrypts an AES key and gives nothing else away; with that the backup opens too.
+func TestRecoveryKeyInAnHSM(t *testing.T) {
+	r := Recovery{RSA: rsaKey()}
+	file, err := newSealer(t, policyFor(t, r), cpu).Backup(testKey())
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := InspectBackup(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	kek, err := rsa.DecryptOAEP(sha256.New(), nil, rsaKey(), b.ForHSM(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := r.Key(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := KeyUnder(file, kek); err != nil || !bytes.Equal(got, want) {
+		t.Errorf("%x, %v", got, err)
+	}
+	for name, bad := range map[string][]byte{"another": make([]byte, 32), "short": kek[:31], "none": nil} {
+		if _, err := KeyUnder(file, bad); err == nil {
+			t.Errorf("%s: opened", name)
+		}
+	}
+	x := newX25519(t)
+	if file, err = newSealer(t, policyFor(t, x), cpu).Backup(testKey()); err != nil {
+		t.Fatal(err)
+	}
+	if b, err = InspectBackup(file); err != nil || b.ForHSM() != nil {
+		t.Errorf("for an HSM: %x, %v", b.ForHSM(), err)
+	}
+	if _, err := KeyUnder(file, kek); err == nil || !strings.Contains(err.Error(), "not for a recovery key of RSA") {
+		t.Error(err)
 	}
 }
 

@@ -87,6 +87,20 @@ func parseRSA(data []byte) (*rsa.PrivateKey, error) {
 	return key, nil
 }
 
+// readKEK reads what an HSM has decrypted: 32 bytes, raw or in base64.
+func readKEK(path string) ([]byte, error) {
+	data, err := regular.ReadPrivate("file of --kek", path, maxKey)
+	if err != nil || len(data) == 32 {
+		return data, err
+	}
+	defer clear(data)
+	kek, err := base64.StdEncoding.DecodeString(strings.TrimSpace(string(data)))
+	if err != nil || len(kek) != 32 {
+		return nil, fmt.Errorf("%s is not 32 bytes, raw or in base64", path)
+	}
+	return kek, nil
+}
+
 // nearEnclaves says why a path is no place for a recovery key; "" if nothing is known. Whoever
 // has the host has the backups, and so the keys, if the recovery key is there too.
 func nearEnclaves(path, device string) string {

@@ -29,7 +29,8 @@ const (
 type open struct {
 	verifier              home.Verifier
 	recovery, to, at, out string
-	public                string
+	public, kek           string
+	forHSM                bool
 }
 
 // NewOpen returns `privyseal sgx open-backup`; verifier is what `privyseal verify` has for
@@ -44,6 +45,10 @@ document of "privyseal sgx cloud-wrap" is verified as by "privyseal verify", wit
 flags, and the key of the backup is encrypted to the wrap key in it. Nobody but that enclave,
 on that CPU, can use what is written. The validator's key itself is never written.
 
+With the recovery key in an HSM, --for-hsm prints what to have decrypted there, in base64, by
+RSA-OAEP with SHA-256; what comes back, 32 bytes or base64 of them, goes into the file --kek,
+in place of --recovery-key.
+
 The host gives the document, so name the enclave: with --any-enclave this is refused.`,
 		Example: "  privyseal sgx open-backup consensus-key.backup --recovery-key recovery.key --to wrap.b64 --collateral platform.json --sigstruct privyseal-sgx.sig --out external.key",
 		Args:    cli.Arguments("BACKUP"),
@@ -54,6 +59,8 @@ The host gives the document, so name the enclave: with --any-enclave this is ref
 	verifier.Add(cmd)
 	fl := cmd.Flags()
 	fl.StringVar(&o.recovery, "recovery-key", "", "file of the recovery key: of \"privyseal sgx recovery-key\", or an RSA key in PEM")
+	fl.BoolVar(&o.forHSM, "for-hsm", false, "print what the HSM with the recovery key has to decrypt")
+	fl.StringVar(&o.kek, "kek", "", "file of what the HSM has decrypted, in place of the recovery key")
 	fl.StringVar(&o.to, "to", "", "document of \"privyseal sgx cloud-wrap\"")
 	fl.StringVar(&o.public, "backup-of", "", "public key that the backup has to be of, base64")
 	fl.StringVar(&o.at, "at", "", "when the document was made, as in 2026-11-20T12:00:00Z, if not now")
@@ -62,8 +69,14 @@ The host gives the document, so name the enclave: with --any-enclave this is ref
 }
 
 func (o *open) run(cmd *cobra.Command, path string) error {
+	if o.forHSM {
+		return printForHSM(cmd.OutOrStdout(), path)
+	}
+	if o.recovery != "" && o.kek != "" {
+		return cli.Usagef("--recovery-key and --kek do not go together")
+	}
 	for _, f := range []struct{ value, usage string }{
-		{o.recovery, "--recovery-key FILE is missing: the private half of the policy's recovery_key"},
+		{o.recovery + o.kek, "--recovery-key FILE is missing: the private half of the policy's recovery_key"},
 		{o.to, "--to DOCUMENT is missing: what `privyseal sgx cloud-wrap` wrote"},
 		{o.out, "--out FILE is missing: where the encrypted key goes"},
 	} {
@@ -139,11 +152,7 @@ func parseWrapKey(spki []byte) (*rsa.PublicKey, error) {
 
 // write opens the key of the backup and writes it, encrypted to the wrap key.
 func (o *open) write(stderr io.Writer, file []byte, b sgxseal.Backup, to *rsa.PublicKey) error {
-	recovery, err := readKey(o.recovery)
-	if err != nil {
-		return err
-	}
-	key, err := recovery.Key(file)
+	key, err := o.key(file)
 	if err != nil {
 		return err
 	}
@@ -160,6 +169,40 @@ func (o *open) write(stderr io.Writer, file []byte, b sgxseal.Backup, to *rsa.Pu
 		of = fmt.Sprintf("chain %q", b.ChainID)
 	}
 	_, err = fmt.Fprintf(stderr, "opened the backup of the public key %s of %s, for that enclave alone; take %s to it: `privyseal sgx recover`\n", claims.EncodeKey(b.Public), of, o.out)
+	return err
+}
+
+// key returns the key of the backup, by the recovery key or by what the HSM with it decrypted.
+func (o *open) key(file []byte) ([]byte, error) {
+	if o.kek != "" {
+		kek, err := readKEK(o.kek)
+		if err != nil {
+			return nil, err
+		}
+		defer clear(kek)
+		return sgxseal.KeyUnder(file, kek)
+	}
+	recovery, err := readKey(o.recovery)
+	if err != nil {
+		return nil, err
+	}
+	return recovery.Key(file)
+}
+
+func printForHSM(w io.Writer, path string) error {
+	file, err := cli.ReadBounded(path, maxBackup)
+	if err != nil {
+		return err
+	}
+	b, err := sgxseal.InspectBackup(file)
+	if err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	part := b.ForHSM()
+	if part == nil {
+		return fmt.Errorf("%s is for the recovery key %+q, which no HSM has", path, b.Recipient)
+	}
+	_, err = fmt.Fprintln(w, base64.StdEncoding.EncodeToString(part))
 	return err
 }
 

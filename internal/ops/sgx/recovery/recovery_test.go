@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/rand"
 	"crypto/rsa"
+	"crypto/sha256"
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
@@ -252,6 +253,41 @@ func must[T any](v T, err error) T {
 		panic(err)
 	}
 	return v
+}
+
+// With the recovery key in an HSM, the holder has it decrypt one part, and no private key is
+// ever in a file.
+func TestOpenBackupByAnHSM(t *testing.T) {
+	w := newWorld(t)
+	if _, err := w.open("--for-hsm"); err == nil || !strings.Contains(err.Error(), "which no HSM has") {
+		t.Errorf("of X25519: %v", err)
+	}
+	private := must(rsa.GenerateKey(rand.Reader, 2048))
+	w.use(string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: must(x509.MarshalPKIXPublicKey(&private.PublicKey))})))
+	w.document()
+	out, err := w.open("--for-hsm")
+	if err != nil {
+		t.Fatal(err)
+	}
+	kek, err := rsa.DecryptOAEP(sha256.New(), nil, private, must(base64.StdEncoding.DecodeString(strings.TrimSpace(out))), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, data := range map[string][]byte{"raw": kek, "base64": []byte(base64.StdEncoding.EncodeToString(kek) + "\n")} {
+		path := w.write("kek", data)
+		if _, err := w.open("--recovery-key", "", "--kek", path); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if k, err := w.sealer.Recover(w.wrap, w.external(), w.read("key.backup")); err != nil || !k.Secret.Equal(testKey().Secret) {
+			t.Errorf("%s: %v, %v", name, k, err)
+		}
+	}
+	if _, err := w.open("--kek", w.path("kek")); err == nil || !strings.Contains(err.Error(), "do not go together") {
+		t.Error(err)
+	}
+	if _, err := w.open("--recovery-key", "", "--kek", w.write("short", []byte("AAAA"))); err == nil || !strings.Contains(err.Error(), "is not 32 bytes") {
+		t.Error(err)
+	}
 }
 
 // A backup that is cut off anywhere is one clear error.
