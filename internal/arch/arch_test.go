@@ -145,7 +145,7 @@ var mayImport = map[string]string{
 	"internal/ops/yubihsm/verify":  "internal/cli internal/cure internal/home internal/pubkey internal/pubkey/keytext internal/yubico yubihsm github.com/spf13/cobra github.com/spf13/pflag",
 
 	"internal/ops/nitro": "internal/awscredentials internal/claims internal/cli internal/config internal/cure internal/daemon internal/eif internal/home internal/hostlink " +
-		"internal/key/nitrokms internal/key/soft internal/migrate internal/monitor internal/nitro internal/nitrohost internal/ops/nitro/image internal/ops/nitro/sharing internal/ops/nitro/seal internal/ops/nitro/verify internal/ops/nitro/wrapped " +
+		"internal/key/nitrokms internal/key/soft internal/migrate internal/monitor internal/nitro internal/nitrohost internal/ops/nitro/capture internal/ops/nitro/image internal/ops/nitro/sharing internal/ops/nitro/seal internal/ops/nitro/verify internal/ops/nitro/wrapped " +
 		"internal/policy internal/provider internal/pubkey internal/pubkey/keytext internal/secret internal/session internal/sharedstate internal/shell internal/signer internal/vsock internal/watermark internal/witness " +
 		"github.com/spf13/cobra github.com/spf13/pflag",
 
@@ -155,6 +155,8 @@ var mayImport = map[string]string{
 
 	"internal/ops/nitro/image": "internal/awspolicy internal/cli internal/config internal/cure internal/eif internal/key/nitrokms internal/policy internal/pubkey/keytext github.com/spf13/cobra " +
 		"github.com/spf13/pflag",
+
+	"internal/ops/nitro/capture": "internal/cli internal/durable internal/monitor internal/nitrohost internal/provider github.com/spf13/cobra",
 
 	"internal/ops/nitro/seal": "internal/claims internal/cli internal/config internal/home internal/hostlink internal/key/soft/keyfile internal/ops/nitro/verify " +
 		"internal/provider internal/pubkey internal/shell internal/watermark github.com/spf13/cobra",

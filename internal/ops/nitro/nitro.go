@@ -17,7 +17,7 @@ func NewCommand(a *provider.House) *cobra.Command {
 		image.NewBuild(), image.NewMeasure(), image.NewImagePolicy(), image.NewKeyPolicy(),
 		renamed("policy-file", image.NewImagePolicy()), renamed("policy", image.NewKeyPolicy()),
 		newNitroImportKeyCommand(a), newNitroIdentityCommand(a), newNitroClientCommand(a), verify.NewAttest(a),
-		newNitroRunCommand(a), newNitroInfoCommand(a), newNitroConsoleCommand(a), newNitroStopCommand(a), newNitroProxyCommand(a))
+		newNitroRunCommand(a), newNitroInfoCommand(a), newNitroConsoleCommand(a), newNitroStopCommand(a), newNitroProxyCommand(a), newNitroCaptureCommand(a))
 }
 
 // renamed returns a command under its old name, hidden. It names the new one on stderr;
