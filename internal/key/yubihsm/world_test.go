@@ -130,6 +130,12 @@ func (w *world) await(what string, ok func() bool) {
 	}
 }
 
+// says waits for a text in the log: what happened is shown before its line is written.
+func (w *world) says(text string) {
+	w.t.Helper()
+	w.await("the log says "+text, func() bool { return strings.Contains(w.log.String(), text) })
+}
+
 // logBuffer is a log that can be read while it is written.
 type logBuffer struct {
 	mu    sync.Mutex

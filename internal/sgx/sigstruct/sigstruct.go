@@ -33,7 +33,7 @@ type Signature struct {
 	Mask       [16]byte // of Attributes: what the processor compares
 	MiscSelect uint32
 	MiscMask   uint32
-	Date       time.Time // a day, by the signer's word
+	Date       time.Time // a day, by the signer's word; zero where he names none, so that the file is the same again
 }
 
 // debug is the bit of Attributes of an enclave whose memory the host can read.
@@ -93,13 +93,25 @@ func Parse(raw []byte) (*Signature, error) {
 		MiscSelect: le.Uint32(raw[atMisc:]), MiscMask: le.Uint32(raw[atMisc+4:]),
 	}
 	var err error
-	if s.Date, err = time.Parse("20060102", fmt.Sprintf("%08x", le.Uint32(raw[atDate:]))); err != nil {
-		return nil, fmt.Errorf("its date is %08x, not a day", le.Uint32(raw[atDate:]))
+	if s.Date, err = day(le.Uint32(raw[atDate:])); err != nil {
+		return nil, err
 	}
 	if err := check(raw); err != nil {
 		return nil, err
 	}
 	return s, nil
+}
+
+// day reads a date, whose decimal digits are the hexadecimal ones of its number.
+func day(n uint32) (time.Time, error) {
+	if n == 0 {
+		return time.Time{}, nil
+	}
+	d, err := time.Parse("20060102", fmt.Sprintf("%08x", n))
+	if err != nil {
+		err = fmt.Errorf("its date is %08x, not a day", n)
+	}
+	return d, err
 }
 
 func zero(b []byte) bool { return len(bytes.Trim(b, "\x00")) == 0 }

@@ -45,6 +45,7 @@ func TestEveryByte(t *testing.T) {
 		"debug":             {func(raw []byte) { raw[928] |= 2 }, "", true},
 		"debug left open":   {func(raw []byte) { raw[944] &^= 2 }, "", true},
 		"no day":            {func(raw []byte) { raw[20] = 0x32 }, "its date is 20260332", false},
+		"without a day":     {func(raw []byte) { clear(raw[20:24]) }, "", false},
 		"no decimal":        {func(raw []byte) { raw[20] = 0x0a }, "its date is 2026030a", false},
 		"a reserved byte":   {func(raw []byte) { raw[50] = 1 }, "has zeros", false},
 		"another at Q1":     {func(raw []byte) { raw[1039] = 1 }, "has zeros", false},
@@ -56,6 +57,9 @@ func TestEveryByte(t *testing.T) {
 			t.Fatal(err)
 		}
 		s, err := Parse(raw)
+		if name == "without a day" && (s == nil || !s.Date.IsZero()) {
+			t.Errorf("%s: %+v", name, s)
+		}
 		if tt.says == "" && (err != nil || s.MayDebug() != tt.debug) || tt.says != "" && (err == nil || !strings.Contains(err.Error(), tt.says)) {
 			t.Errorf("%s: %+v, %v", name, s, err)
 		}

@@ -50,20 +50,25 @@ programs of a release, sign them yourself: it is the same whoever signs.`,
 }
 
 func print(w io.Writer, s *sigstruct.Signature, asJSON bool) error {
+	date, by := "", "none"
+	if !s.Date.IsZero() {
+		date = s.Date.Format("2006-01-02")
+		by = date + ", by the signer's word"
+	}
 	if asJSON {
 		e := json.NewEncoder(w)
 		e.SetIndent("", "  ")
 		return e.Encode(map[string]any{
 			"mrenclave": hex.EncodeToString(s.MRENCLAVE[:]), "mrsigner": hex.EncodeToString(s.MRSIGNER[:]), "product": s.ProductID, "svn": s.SVN,
 			"attributes": hex.EncodeToString(s.Attributes[:]), "attributes_mask": hex.EncodeToString(s.Mask[:]),
-			"miscselect": s.MiscSelect, "miscselect_mask": s.MiscMask, "may_debug": s.MayDebug(), "date": s.Date.Format("2006-01-02"),
+			"miscselect": s.MiscSelect, "miscselect_mask": s.MiscMask, "may_debug": s.MayDebug(), "date": date,
 		})
 	}
 	debug := "never"
 	if s.MayDebug() {
 		debug = "if the host likes"
 	}
-	_, err := fmt.Fprintf(w, "MRENCLAVE   %x\nMRSIGNER    %x\nproduct     %d\nSVN         %d\nattributes  %x, of which %x count\ndebug       %s\ndate        %s, by the signer's word\n",
-		s.MRENCLAVE, s.MRSIGNER, s.ProductID, s.SVN, s.Attributes, s.Mask, debug, s.Date.Format("2006-01-02"))
+	_, err := fmt.Fprintf(w, "MRENCLAVE   %x\nMRSIGNER    %x\nproduct     %d\nSVN         %d\nattributes  %x, of which %x count\ndebug       %s\ndate        %s\n",
+		s.MRENCLAVE, s.MRSIGNER, s.ProductID, s.SVN, s.Attributes, s.Mask, debug, by)
 	return err
 }

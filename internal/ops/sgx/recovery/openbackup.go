@@ -49,7 +49,9 @@ With the recovery key in an HSM, --for-hsm prints what to have decrypted there, 
 RSA-OAEP with SHA-256; what comes back, 32 bytes or base64 of them, goes into the file --kek,
 in place of --recovery-key.
 
-The host gives the document, so name the enclave: with --any-enclave this is refused.`,
+The host gives the document, so name the enclave: with --any-enclave this is refused.
+
+The enclave's own program, whose documents and backups these are, is not in this release.`,
 		Example: "  privyseal sgx open-backup consensus-key.backup --recovery-key recovery.key --to wrap.b64 --collateral platform.json --sigstruct privyseal-sgx.sig --out external.key",
 		Args:    cli.Arguments("BACKUP"),
 		RunE: func(cmd *cobra.Command, args []string) error {
