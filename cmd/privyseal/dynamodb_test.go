@@ -60,11 +60,12 @@ func (w *dynamoWorld) setup(env *testscript.Env) error {
 
 // dynamodb does something to the table: describe FIELD JSON, fail OPERATION STATUS CODE (the
 // next call of it, which is not executed), answer OPERATION STATUS BODY (likewise), deny
-// OPERATION… (from now on these, and no others), lose OPERATION (its answer, once it was
+// OPERATION… (from now on these, and no others), only PREFIX
+// (of the items that the role may use from now on), lose OPERATION (its answer, once it was
 // executed), backup NAME, restore NAME.
 func (w *dynamoWorld) dynamodb(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
-		ts.Fatalf("usage: dynamodb describe|fail|answer|deny|lose|backup|restore …")
+		ts.Fatalf("usage: dynamodb describe|fail|answer|deny|only|lose|backup|restore …")
 	}
 	switch args[0] {
 	case "describe":
@@ -83,6 +84,8 @@ func (w *dynamoWorld) dynamodb(ts *testscript.TestScript, neg bool, args []strin
 		w.stub.Fail(dynamotest.Fault{Op: args[1], Status: status, Body: args[3]})
 	case "deny":
 		w.stub.Deny(args[1:]...)
+	case "only":
+		w.stub.Only(args[1])
 	case "lose":
 		w.stub.Fail(dynamotest.Fault{Op: args[1], Executed: true})
 	case "backup":

@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"privyseal/internal/sharedmark"
+	"privyseal/internal/watermark"
 )
 
 // Engine is one item of one table. It is a [sharedmark.Engine].
@@ -54,8 +55,11 @@ func New(c Config) (*Engine, error) {
 		c.Now = time.Now
 	}
 	u, err := c.url()
-	return &Engine{client: client{c: c, url: u}, item: fmt.Sprintf("%s/%x", c.ID.ChainID, c.ID.Key)}, err
+	return &Engine{client: client{c: c, url: u}, item: itemOf(c.ID)}, err
 }
+
+// itemOf returns the key of a mark's item.
+func itemOf(id watermark.ID) string { return fmt.Sprintf("%s/%x", id.ChainID, id.Key) }
 
 // lookEvery is how old a look at the table may be. AWS takes longer than this to delete a
 // table and make another one.

@@ -2,6 +2,8 @@ package dynamostore_test
 
 import (
 	"errors"
+	"fmt"
+	"maps"
 	"strings"
 	"testing"
 
@@ -33,9 +35,9 @@ func TestMissingRights(t *testing.T) {
 			if described := seen.ID != ""; described == strings.Contains(denied, "DescribeTable") {
 				t.Error(seen)
 			}
-			calls := "DescribeTable GetItem GetItem PutItem"
+			calls := "DescribeTable GetItem GetItem PutItem PutItem"
 			if strings.Contains(denied, "GetItem") {
-				calls = "DescribeTable GetItem PutItem"
+				calls = "DescribeTable GetItem PutItem PutItem"
 			}
 			if got := stub.Calls(); got != calls || len(stub.Backup()) > 0 {
 				t.Error(got, stub.Backup())
@@ -64,6 +66,42 @@ func TestLookFails(t *testing.T) {
 		if got := stub.Calls(); !errors.Is(err, test.is) || len(seen.Denied) > 0 || got != test.calls {
 			t.Errorf("%+v: %v after %s", test.fault, err, got)
 		}
+	}
+}
+
+// A role that is limited to the items of its chains may do there what a signer does, and one that
+// is limited to those of others may not.
+func TestLeadingKeys(t *testing.T) {
+	for prefix, want := range map[string]string{"chain-1/": "", "chain-2/": "GetItem PutItem", "": ""} {
+		stub := dynamotest.New(t)
+		stub.Only(prefix)
+		seen, err := dynamostore.Look(t.Context(), onStub(stub))
+		var ops []string
+		for _, e := range seen.Denied {
+			ops = append(ops, e.Op)
+		}
+		if got := strings.Join(ops, " "); err != nil || got != want {
+			t.Errorf("of a role for %q: %q is denied, %v", prefix, got, err)
+		}
+	}
+}
+
+// What is in the item is another's to judge, and nothing that is there is changed: not even where
+// the table writes whatever the condition says.
+func TestLookLeavesTheMark(t *testing.T) {
+	stub := dynamotest.New(t)
+	key := fmt.Sprintf("%s/%x", id.ChainID, id.Key)
+	mark := map[string]dynamotest.Item{key: {"mark": {"S": key}, "value": {"S": "of another program"}}}
+	stub.Restore(mark)
+	if seen, err := dynamostore.Look(t.Context(), onStub(stub)); err != nil || len(seen.Denied) > 0 || seen.Took == 0 {
+		t.Errorf("%+v, %v", seen, err)
+	}
+	stub.Blind = true
+	if _, err := dynamostore.Look(t.Context(), onStub(stub)); !errors.Is(err, sharedmark.ErrRefused) {
+		t.Error(err)
+	}
+	if now := stub.Backup(); len(now) != 2 || !maps.EqualFunc(now[key], mark[key], maps.Equal) {
+		t.Errorf("%v", now)
 	}
 }
 

@@ -3,6 +3,7 @@ package provider
 import (
 	"privyseal/internal/config"
 	"privyseal/internal/cure"
+	"privyseal/internal/watermark"
 )
 
 // Verdict is what a row says of its subject.
@@ -35,6 +36,9 @@ type Row struct {
 type Report struct {
 	Config *config.Config // nil before it is read
 	Rows   []Row
+	// ID returns what the mark of a chain is known by, the zero ID if its key cannot be read.
+	// nil: no key can.
+	ID func(ch config.Chain) watermark.ID
 
 	// What is looked at; "" for the home folder as a whole.
 	Chain, Node string

@@ -56,6 +56,7 @@ signer, and may exit when that connection ends. --dial dials it anyway.`,
 				return err
 			}
 			k := &inspection{app: a, home: home, dial: dial, owners: map[watermark.ID]string{}}
+			k.ID = k.id
 			k.all(cmd.Context())
 			for i := range k.Rows {
 				k.Rows[i].Text, k.Rows[i].Cure = a.InHome(k.Rows[i].Text), a.InHome(k.Rows[i].Cure)

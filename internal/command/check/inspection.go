@@ -20,6 +20,15 @@ type inspection struct {
 	owners  map[watermark.ID]string // name of the chain that has an id with a key
 }
 
+// id returns what the mark of a chain is known by, the zero ID if its key cannot be read.
+func (k *inspection) id(ch config.Chain) watermark.ID {
+	key, err := k.app.Providers.Public(k.Config, ch)
+	if err != nil {
+		return watermark.ID{}
+	}
+	return watermark.ID{ChainID: ch.ID, Key: key.ID()}
+}
+
 // snapshot returns how the running signer sees a chain, nil if it does not.
 func (k *inspection) snapshot(name string) *monitor.ChainSnapshot {
 	if k.running == nil {

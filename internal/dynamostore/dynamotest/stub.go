@@ -39,12 +39,15 @@ type Stub struct {
 	*httptest.Server
 	// Silent says that a lost condition does not show the item.
 	Silent bool
+	// Blind says that it writes whatever the condition says.
+	Blind bool
 
 	mu     sync.Mutex
 	table  map[string]any // what DescribeTable says
 	items  map[string]Item
 	faults []Fault
 	denied []string // operations
+	only   string   // how the keys begin of items that the role may use
 	calls  []string
 }
 
@@ -81,6 +84,14 @@ func (s *Stub) Deny(operations ...string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.denied = operations
+}
+
+// Only has AWS allow items alone whose keys begin like this from now on, as a policy with
+// dynamodb:LeadingKeys does.
+func (s *Stub) Only(prefix string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.only = prefix
 }
 
 // Describe changes what DescribeTable says. A nil value takes a field out.
@@ -164,9 +175,15 @@ func (s *Stub) begin(op string) *Fault {
 		}
 	}
 	if slices.Contains(s.denied, op) {
-		return &Fault{Status: http.StatusBadRequest, Body: `{"__type":"com.amazon.coral.service#AccessDeniedException","message":"not authorized to perform: dynamodb:` + op + `"}`}
+		status, body := refused(op)
+		return &Fault{Status: status, Body: body}
 	}
 	return nil
+}
+
+// refused is the answer to an operation that the role may not do.
+func refused(op string) (status int, body string) {
+	return http.StatusBadRequest, `{"__type":"com.amazon.coral.service#AccessDeniedException","message":"not authorized to perform: dynamodb:` + op + `"}`
 }
 
 func (s *Stub) execute(op string, d *json.Decoder) (status int, body string, err error) {
@@ -187,6 +204,10 @@ func (s *Stub) execute(op string, d *json.Decoder) (status int, body string, err
 		}
 		if err := d.Decode(&q); err != nil || q.TableName != Table || !q.ConsistentRead || len(q.Key) != 1 || q.Key["mark"]["S"] == "" {
 			return 0, "", fmt.Errorf("a read of %+v: %v", q, err)
+		}
+		if !strings.HasPrefix(q.Key["mark"]["S"], s.only) {
+			status, body = refused(op)
+			return status, body, nil
 		}
 		return answer(http.StatusOK, s.shown(q.Key["mark"]["S"]))
 	case "PutItem":
@@ -215,6 +236,10 @@ func (s *Stub) put(d *json.Decoder) (status int, body string, err error) {
 		return 0, "", fmt.Errorf("a write of %+v: %v", q, err)
 	}
 	key := q.Item["mark"]["S"]
+	if !strings.HasPrefix(key, s.only) {
+		status, body = refused("PutItem")
+		return status, body, nil
+	}
 	old, found := s.items[key]
 	holds := false
 	switch q.ConditionExpression {
@@ -232,7 +257,7 @@ func (s *Stub) put(d *json.Decoder) (status int, body string, err error) {
 	default:
 		return 0, "", fmt.Errorf("the condition %q", q.ConditionExpression)
 	}
-	if !holds {
+	if !holds && !s.Blind {
 		lost := map[string]any{}
 		if !s.Silent {
 			lost = s.shown(key)

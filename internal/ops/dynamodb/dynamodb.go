@@ -1,6 +1,7 @@
 package dynamodb
 
 import (
+	"context"
 	"encoding/hex"
 
 	"github.com/spf13/pflag"
@@ -21,8 +22,9 @@ func Store() provider.Store {
 			t := at.Section.(*table)
 			return sharedstate.Shared{
 				At: at, ID: id,
-				Where:  "dynamodb " + at.StoreTable + ", table " + t.Table + " of " + t.Region + ", " + id.ChainID + "/" + hex.EncodeToString(id.Key[:]),
-				Engine: func() sharedmark.Engine { return t.engine(id) }, Prepare: t.prepare,
+				Where:   "dynamodb " + at.StoreTable + ", table " + t.Table + " of " + t.Region + ", " + id.ChainID + "/" + hex.EncodeToString(id.Key[:]),
+				Engine:  func() sharedmark.Engine { return t.engine(id) },
+				Prepare: func(ctx context.Context) (string, error) { return t.prepare(ctx, id) },
 			}.Kept()
 		},
 		Flags: func(fl *pflag.FlagSet) cli.Pick {

@@ -60,11 +60,12 @@ func (w way) Swap(ctx context.Context, old sharedmark.At, value []byte) (sharedm
 // lookPatience is how long a table is looked at by who only looks.
 const lookPatience = 5 * time.Second
 
-// look looks at the table and at what this role may do there, and changes nothing.
-func (t *table) look(ctx context.Context) (dynamostore.Seen, error) {
+// look looks at the table and at what this role may do there with a mark, that of the zero id if
+// none is known, and changes nothing.
+func (t *table) look(ctx context.Context, id watermark.ID) (dynamostore.Seen, error) {
 	ctx, cancel := context.WithTimeout(ctx, lookPatience)
 	defer cancel()
-	of := t.of(watermark.ID{ChainID: "check"}) // no chain's mark
+	of := t.of(id)
 	of.Try = dynamostore.MaxTry
 	return dynamostore.Look(ctx, of)
 }
@@ -74,8 +75,8 @@ func pin(id string) string { return fmt.Sprintf("table_id = %q", id) }
 
 // prepare finds out whether a signer of this role can have its mark in the table, and pins
 // which table that is.
-func (t *table) prepare(ctx context.Context) (line string, err error) {
-	seen, err := t.look(ctx)
+func (t *table) prepare(ctx context.Context, id watermark.ID) (line string, err error) {
+	seen, err := t.look(ctx, id)
 	if err == nil && len(seen.Denied) > 0 {
 		err = seen.Denied[0]
 	}

@@ -117,20 +117,20 @@ func TestPrepare(t *testing.T) {
 	of, _ := on(t, s, 0, "try", `"2s"`)
 	for _, op := range []string{"DescribeTable", "GetItem", "PutItem"} {
 		s.Deny(op)
-		if line, err := of.prepare(t.Context()); line != "" || of.TableID != "" || !errors.Is(err, dynamostore.ErrDenied) || !strings.Contains(err.Error(), op) {
+		if line, err := of.prepare(t.Context(), watermark.ID{ChainID: "chain-1"}); line != "" || of.TableID != "" || !errors.Is(err, dynamostore.ErrDenied) || !strings.Contains(err.Error(), op) {
 			t.Error(line, of.TableID, err)
 		}
 	}
 	s.Deny()
 	const id = "11111111-0000-4000-8000-000000000001"
-	if line, err := of.prepare(t.Context()); err != nil || line != `table_id = "`+id+`"` || of.TableID != id {
+	if line, err := of.prepare(t.Context(), watermark.ID{ChainID: "chain-1"}); err != nil || line != `table_id = "`+id+`"` || of.TableID != id {
 		t.Error(line, of.TableID, err)
 	}
-	if line, err := of.prepare(t.Context()); err != nil || line != "" {
+	if line, err := of.prepare(t.Context(), watermark.ID{ChainID: "chain-1"}); err != nil || line != "" {
 		t.Error(line, err)
 	}
 	s.Describe("TableId", "22222222-0000-4000-8000-000000000002")
-	if line, err := of.prepare(t.Context()); !errors.Is(err, sharedmark.ErrOther) || line != "" || of.TableID != id {
+	if line, err := of.prepare(t.Context(), watermark.ID{ChainID: "chain-1"}); !errors.Is(err, sharedmark.ErrOther) || line != "" || of.TableID != id {
 		t.Error(line, of.TableID, err)
 	}
 }
@@ -167,6 +167,45 @@ func TestCheckRows(t *testing.T) {
 				t.Errorf("%+v", r.Rows)
 			}
 		})
+	}
+}
+
+// A role may be limited to the items of its chains, and what it lacks for one of them is told with
+// that chain.
+func TestCheckOfALimitedRole(t *testing.T) {
+	second := strings.NewReplacer("chain-1", "chain-2", "[log]\nlevel = \"info\"\nformat = \"text\"\n", "", "listen = \"\"\n", "").Replace(head)
+	for what, tt := range map[string]struct {
+		only string
+		says string // of the rows about rights
+	}{
+		"none":       {"", "ok "},
+		"both":       {"chain-", "ok "},
+		"one of two": {"chain-2/", "FAIL for the item of chain chain-1 in this table: FAIL for the item of chain chain-1 in this table: "},
+		"others":     {"other/", "FAIL for this table: FAIL for this table: "},
+	} {
+		s := dynamotest.New(t)
+		of, _ := on(t, s, 0, "try", `"2s"`)
+		c, err := kinds.Parse("privyseal.toml", []byte(with("endpoint", `"`+of.Endpoint+`"`, "try", `"2s"`)+keys+second))
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.Only(tt.only)
+		r := provider.Report{Config: c, ID: func(ch config.Chain) watermark.ID { return watermark.ID{ChainID: ch.ID, Key: [32]byte{7}} }}
+		check(t.Context(), &r)
+		says := ""
+		for _, row := range r.Rows {
+			if _, after, found := strings.Cut(row.Cure, "Item "); found {
+				says += string(row.Verdict) + " " + strings.TrimSuffix(after, "doc/dynamodb.md has the policy")
+			} else if row.Verdict != provider.Unsure {
+				says += string(row.Verdict) + " "
+			}
+		}
+		if says != tt.says {
+			t.Errorf("%s: %q of %+v", what, says, r.Rows)
+		}
+		if got := s.Calls(); strings.Count(got, "DescribeTable") != 2 {
+			t.Errorf("%s: %s", what, got)
+		}
 	}
 }
 
