@@ -127,12 +127,14 @@ func (c *checked) judge(m *member) (v provider.Verdict, next, format string, arg
 		v, role, wrong = provider.Bad, "learner", "; it serves nobody: leave it out of the endpoints"
 	case m.Leader == 0:
 		v, role, wrong = provider.Bad, "without a leader", "; it cannot reach a majority of the others"
-	case m.took > slowTrip:
-		v, wrong = provider.Unsure, "; a member nearby is faster"
-	case fault(m.Version) != "":
-		v, wrong = provider.Unsure, "; "+fault(m.Version)
 	default:
 		v = provider.Good
+		if f := fault(m.Version); f != "" { // an old value is worse than one that comes late
+			v, wrong = provider.Unsure, "; "+f
+		}
+		if m.took > slowTrip {
+			v, wrong = provider.Unsure, wrong+"; a member nearby is faster"
+		}
 	}
 	if m.Leader == m.Header.Member {
 		role = "leader"
@@ -241,10 +243,17 @@ func (c *checked) makeRoom(revision uint64) string {
 	return fmt.Sprintf("make room%s: %s, then %s, then %s", as, command("compaction", strconv.FormatUint(revision, 10), "--physical"), command("defrag"), command("alarm", "disarm"))
 }
 
-// space looks at how full the database is. Before 3.6 a member does not say its quota.
+// usualQuota is that of etcd without --quota-backend-bytes. Before 3.6 a member does not say its own.
+const usualQuota = 2 << 30
+
+// space looks at how full the database is.
 func (c *checked) space(m member) {
-	if m.Quota > 0 && m.Size > m.Quota/10*8 {
-		c.add(provider.Unsure, "have etcd compact by itself, and defragment it; "+page, "%s: the database has %s of at most %s: when it is full, nothing is signed", m.endpoint, cure.Size(m.Size), cure.Size(m.Quota))
+	quota, unless := m.Quota, ""
+	if quota == 0 {
+		quota, unless = usualQuota, " unless --quota-backend-bytes says otherwise"
+	}
+	if m.Size > quota/10*8 {
+		c.add(provider.Unsure, "have etcd compact by itself, and defragment it; "+page, "%s: the database has %s of at most %s%s: when it is full, nothing is signed", m.endpoint, cure.Size(m.Size), cure.Size(quota), unless)
 	}
 }
 

@@ -44,6 +44,8 @@ func TestJudge(t *testing.T) {
 			"-- m: etcd 3.6.9, follower, 12 MiB, answers in 50ms; a member nearby is faster"},
 		"old": {func(m *member) { m.Version = "3.6.8" },
 			"-- m: etcd 3.6.8, follower, 12 MiB, answers in 1ms; before 3.6.9 etcd can serve an old value as the newest one: update it"},
+		"old and too far": {func(m *member) { m.Version, m.took = "3.6.8", 60*time.Millisecond },
+			"-- m: etcd 3.6.8, follower, 12 MiB, answers in 60ms; before 3.6.9 etcd can serve an old value as the newest one: update it; a member nearby is faster"},
 		"learner": {func(m *member) { m.Learner, m.took = true, time.Second },
 			"FAIL m: etcd 3.6.9, learner, 12 MiB, answers in 1s; it serves nobody: leave it out of the endpoints"},
 		"alone": {func(m *member) { m.Leader, m.took = 0, time.Second },
@@ -54,6 +56,32 @@ func TestJudge(t *testing.T) {
 		v, next, format, arg := (&checked{}).judge(&m)
 		if got := fmt.Sprintf("%s "+format+"%s", v, arg, next); got != tt.want {
 			t.Errorf("%s: %s, not %s", name, got, tt.want)
+		}
+	}
+}
+
+// A database that fills up is told, before etcd 3.6 by the quota that most have.
+func TestSpace(t *testing.T) {
+	const mib, gib = 1 << 20, 1 << 30
+	for _, tt := range []struct {
+		size, quota uint64
+		want        string
+	}{
+		{80 * mib, 100 * mib, ""},
+		{80*mib + mib, 100 * mib, "-- m: the database has 81 MiB of at most 100 MiB: when it is full, nothing is signed"},
+		{3 * gib, 8 * gib, ""},
+		{gib, 0, ""},
+		{usualQuota / 10 * 8, 0, ""},
+		{usualQuota/10*8 + mib, 0, "-- m: the database has 1639 MiB of at most 2048 MiB unless --quota-backend-bytes says otherwise: when it is full, nothing is signed"},
+	} {
+		c := &checked{Report: &provider.Report{}}
+		c.space(member{endpoint: "m", Status: etcd.Status{Size: tt.size, Quota: tt.quota}})
+		got := ""
+		for _, r := range c.Rows {
+			got += fmt.Sprintf("%s %s", r.Verdict, r.Text)
+		}
+		if got != tt.want {
+			t.Errorf("%d of %d: %q, not %q", tt.size, tt.quota, got, tt.want)
 		}
 	}
 }
