@@ -50,7 +50,7 @@ func (c *Chain) RemoveNode(name string) {
 func (c *Chain) Ready(k Key, last func() watermark.Saved) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.key, c.last, c.problem = k, last, ""
+	c.key, c.last, c.problem, c.waits = k, last, "", ""
 	c.metrics.setKey(k)
 	c.metrics.loaded(last())
 }
@@ -59,7 +59,7 @@ func (c *Chain) Ready(k Key, last func() watermark.Saved) {
 func (c *Chain) Failed(err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.last, c.problem = nil, err.Error()
+	c.last, c.problem, c.waits = nil, err.Error(), ""
 	c.metrics.ready.Set(0)
 	if c.opened.Load() {
 		c.sayFailed()
@@ -83,12 +83,17 @@ func (m *Monitor) Opened() {
 
 // sayFailed writes why the chain cannot sign, and what to do. The caller holds mu.
 func (c *Chain) sayFailed() {
-	problem, next := cure.Split(c.problem)
+	c.log.Error("this chain cannot sign", told(c.problem)...)
+}
+
+// told is the text of an error for the log, what to do beside it.
+func told(text string) []any {
+	problem, next := cure.Split(text)
 	attrs := []any{"error", problem}
 	if next != "" {
 		attrs = append(attrs, "next", next)
 	}
-	c.log.Error("this chain cannot sign", attrs...)
+	return attrs
 }
 
 func (c *Chain) changed(n *node, s session.State, err error) {
@@ -135,15 +140,31 @@ func (c *Chain) Note(o Outcome) {
 	if o.Unknown > 0 {
 		c.passedOver(o)
 	}
+	if o.Fault == signer.StoreFault {
+		c.stopped(o.Err)
+	}
 	switch {
 	case o.Reason != "":
 		c.refused(o)
 	case o.Fault == signer.HeldFault:
 		c.say(slog.LevelInfo, "held back, closing the connection so that the node asks again", o.Node, string(o.Fault), "kind", o.Kind, "error", o.Err)
 	case o.Err != nil:
-		c.say(slog.LevelError, "cannot answer, closing the connection so that the node asks again", o.Node, string(o.Fault), "kind", o.Kind, "error", o.Err)
+		c.say(slog.LevelError, "cannot answer, closing the connection so that the node asks again", o.Node, string(o.Fault), append([]any{"kind", o.Kind}, told(o.Err.Error())...)...)
 	case o.Kind != privval.KindPubKey.String():
 		c.signedOne(o)
+	}
+}
+
+// stopped notes an error of the state for which there is something to do. Others pass by
+// themselves. It stands until a mark was durable again, whatever fails meanwhile.
+func (c *Chain) stopped(err error) {
+	if err == nil {
+		return
+	}
+	if _, next := cure.Split(err.Error()); next != "" {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.waits = err.Error()
 	}
 }
 
@@ -156,7 +177,7 @@ func (c *Chain) signedOne(e Outcome) {
 	}
 	if !e.Repeated {
 		c.mu.Lock()
-		c.signed = Signed{Node: e.Node, Time: now}
+		c.signed, c.waits = Signed{Node: e.Node, Time: now}, ""
 		c.mu.Unlock()
 	}
 	if c.log.Enabled(context.Background(), slog.LevelDebug) {

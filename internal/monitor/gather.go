@@ -1,6 +1,7 @@
 package monitor
 
 import (
+	"cmp"
 	"log/slog"
 	"os"
 	"slices"
@@ -85,7 +86,7 @@ func (m *Monitor) Snapshot() Snapshot {
 	for _, c := range m.chains {
 		cs := c.snapshot()
 		s.Chains = append(s.Chains, cs)
-		s.Ready = s.Ready && cs.Ready && cs.SomeDevice()
+		s.Ready = s.Ready && cs.Problem == "" && cs.Ready && cs.SomeDevice()
 		for _, n := range cs.Nodes {
 			s.Ready = s.Ready && n.State != session.Dialling.String()
 		}
@@ -98,7 +99,7 @@ func (c *Chain) snapshot() ChainSnapshot {
 	defer c.mu.Unlock()
 	cs := ChainSnapshot{
 		Name: c.name, ID: c.id, PubKey: c.key.Public, KeyType: c.key.Type, Address: c.key.Address, Provider: c.key.Provider,
-		Ready: c.last != nil, Problem: c.problem, Signed: c.signed, LastRefusal: c.lastRefusal,
+		Ready: c.last != nil, Problem: cmp.Or(c.problem, c.waits), Signed: c.signed, LastRefusal: c.lastRefusal,
 	}
 	if c.last != nil {
 		saved := c.last()

@@ -59,6 +59,7 @@ type Chain struct {
 	key         Key
 	last        func() watermark.Saved // nil: the chain cannot sign
 	problem     string                 // why it cannot
+	waits       string                 // why nothing is signed until an operator acts, though it was loaded
 	signed      Signed
 	lastRefusal *Refusal
 	nodes       []*node

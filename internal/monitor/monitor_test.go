@@ -100,6 +100,56 @@ func TestOutcomesFromElsewhere(t *testing.T) {
 	}
 }
 
+// What of a state has to be done by an operator stands in the status until a mark was durable
+// again, or the chain is opened again. All else is over when it is over.
+func TestStateThatWaits(t *testing.T) {
+	m := New(slog.New(slog.DiscardHandler), "v1")
+	c := m.AddChain("chain-1", "chain-1")
+	ready := func() { c.Ready(Key{Public: "k"}, func() watermark.Saved { return watermark.Saved{} }) }
+	fails := func(fault signer.Fault, text string) func() {
+		return func() {
+			o := Outcome{Node: "a", Kind: "prevote", Fault: fault, StoreErrors: 1}
+			if text != "" {
+				o.Err = errors.New(text)
+			}
+			c.Note(o)
+		}
+	}
+	signs := func(repeated bool) func() {
+		return func() {
+			c.Note(Outcome{Node: "a", Kind: "prevote", Mark: watermark.Mark{Height: 7, Step: watermark.StepPrevote}, Repeated: repeated})
+		}
+	}
+	ready()
+	for _, step := range []struct {
+		what string
+		do   func()
+		want string
+	}{
+		{"a member does not answer", fails(signer.StoreFault, "no answer"), ""},
+		{"a key waits for somebody", fails(signer.KeyFault, "it is locked\nunlock it"), ""},
+		{"the mark was restored", fails(signer.StoreFault, "it was restored\nadopt it"), "it was restored\nadopt it"},
+		{"then nobody answers", fails(signer.StoreFault, "no answer"), "it was restored\nadopt it"},
+		{"a vote is asked for again", signs(true), "it was restored\nadopt it"},
+		{"something else is found", fails(signer.StoreFault, "it was exported\nimport it"), "it was exported\nimport it"},
+		{"a try failed, and the next one did not", func() { signs(false)(); fails("", "")() }, ""},
+		{"again", fails(signer.StoreFault, "it was restored\nadopt it"), "it was restored\nadopt it"},
+		{"it is opened again", ready, ""},
+		{"once more", fails(signer.StoreFault, "it was restored\nadopt it"), "it was restored\nadopt it"},
+		{"it ends", func() { c.Failed(errors.New("gone")) }, "gone"},
+		{"it is opened after that", ready, ""},
+	} {
+		step.do()
+		if is := m.Snapshot().Ready; is != (step.want == "") {
+			t.Errorf("%s: the signer is ready: %v", step.what, is)
+		}
+		s := m.Snapshot().Chains[0]
+		if s.Problem != step.want || s.Ready != (step.want != "gone") {
+			t.Errorf("%s: %q, ready %v", step.what, s.Problem, s.Ready)
+		}
+	}
+}
+
 // An enclave that was launched again counts once more.
 func TestEnclaveMetrics(t *testing.T) {
 	m := New(slog.New(slog.DiscardHandler), "v1")

@@ -25,13 +25,15 @@ type Snapshot struct {
 
 // ChainSnapshot is the state of one chain.
 type ChainSnapshot struct {
-	Name        string         `json:"name"` // the id, unless the config says otherwise
-	ID          string         `json:"chain_id"`
-	PubKey      string         `json:"public_key,omitempty"` // base64
-	KeyType     string         `json:"key_type,omitempty"`
-	Address     string         `json:"address,omitempty"` // hexadecimal
-	Provider    string         `json:"provider,omitempty"`
-	Ready       bool           `json:"ready"` // key and state are loaded
+	Name     string `json:"name"` // the id, unless the config says otherwise
+	ID       string `json:"chain_id"`
+	PubKey   string `json:"public_key,omitempty"` // base64
+	KeyType  string `json:"key_type,omitempty"`
+	Address  string `json:"address,omitempty"` // hexadecimal
+	Provider string `json:"provider,omitempty"`
+	Ready    bool   `json:"ready"` // key and state are loaded
+	// Problem is why nothing is signed, also of a chain that is ready: its state is refused, as
+	// after a restore, until an operator acts.
 	Problem     string         `json:"problem,omitempty"`
 	Height      int64          `json:"height"` // of the mark
 	Round       int32          `json:"round"`

@@ -145,6 +145,15 @@ func (e *StateError) Error() string {
 
 func (e *StateError) Unwrap() []error { return []error{e.Reason, e.Err} }
 
+// Explained gives an error its reason and the next step that a signer elsewhere has had with a
+// state which is open here, and has told in words.
+func Explained(open watermark.Store, err error) error {
+	if state, ok := open.(interface{ Explain(err error) error }); ok && err != nil {
+		return state.Explain(err)
+	}
+	return err
+}
+
 // Place is a chain whose state is asked for.
 type Place struct {
 	config.Chain

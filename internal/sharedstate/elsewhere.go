@@ -63,14 +63,26 @@ func (e Elsewhere) Open(ctx context.Context, wait bool) (watermark.Store, error)
 		kept.Close()
 		return nil, e.explain("open", err)
 	}
-	return alone{kept, host}, nil
+	return alone{kept, host, e}, nil
 }
 
 // alone is a floor whose signer is the only one of this host for the chain and key. Of its mark
 // the host knows too little to remember it for others.
 type alone struct {
 	*filestore.Store
-	host *filestore.Host
+	host  *filestore.Host
+	state Elsewhere
+}
+
+// Explain is that of [provider.Explained].
+func (a alone) Explain(err error) error {
+	if !strings.Contains(err.Error(), " the shared mark: ") { // as a [sharedmark.Error] has it
+		return err
+	}
+	if explained := a.state.explain("use", err); provider.StateRefused(explained) {
+		return explained
+	}
+	return err
 }
 
 // Close implements [watermark.Store].

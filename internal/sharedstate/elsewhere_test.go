@@ -6,7 +6,9 @@ import (
 	"strings"
 	"testing"
 
+	"privyseal/internal/cure"
 	"privyseal/internal/provider"
+	"privyseal/internal/sharedmark"
 	"privyseal/internal/sharedmark/enginetest"
 	"privyseal/internal/watermark"
 )
@@ -154,5 +156,34 @@ func TestElsewhereInWords(t *testing.T) {
 	}
 	if s, _ := asks("the enclave refuses: connection refused"); s.Reason != provider.ErrAway {
 		t.Errorf("that nobody answers is %v", s.Reason)
+	}
+}
+
+// A signer elsewhere tells in words why the mark is refused; the host adds what to do, and nothing to
+// what may pass, or has another cause.
+func TestElsewhereRefusesWhileItRuns(t *testing.T) {
+	a := newHost(t, enginetest.NewDatabase(), true)
+	a.must(a.state().Create(t.Context(), watermark.Saved{}))
+	open, err := a.state().Open(t.Context(), false)
+	a.must(err)
+	defer open.Close()
+	for text, want := range map[string]string{
+		"cannot load the shared mark: " + sharedmark.ErrRestored.Error() + " (it is at 5)": "privyseal state adopt",
+		"cannot load the shared mark: " + sharedmark.ErrExported.Error():                   "privyseal state import",
+		"cannot load the shared mark: no answer":                                           "",
+		"cannot open the key: " + sharedmark.ErrDamaged.Error():                            "",
+	} {
+		err := provider.Explained(open, errors.New(text))
+		failed, next := cure.Split(err.Error())
+		if !strings.Contains(failed, text) || (next == "") != (want == "") || !strings.Contains(next, want) || provider.StateRefused(err) != (want != "") {
+			t.Errorf("%q: %q, %q", text, failed, next)
+		}
+	}
+	if err := provider.Explained(open, nil); err != nil {
+		t.Error(err)
+	}
+	other := errors.New("cannot load the shared mark: " + sharedmark.ErrRestored.Error())
+	if err := provider.Explained(nil, other); err != other {
+		t.Error(err)
 	}
 }

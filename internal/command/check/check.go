@@ -302,6 +302,9 @@ func (k *inspection) checkRunning(ch config.Chain, line int) {
 	switch {
 	case c == nil:
 		k.Add(provider.Bad, line, wholeChain, "the running signer does not know it: it was added after the start", k.reloadCure(ch))
+	case c.Ready && c.Problem != "":
+		_, next := status.Problem(*c)
+		k.Add(provider.Bad, line, wholeChain, "the running signer cannot sign for it: "+problem, next)
 	case c.Ready:
 	case c.Problem == "":
 		k.Add(provider.Unsure, line, wholeChain, "the running signer is waiting for its enclave", "look again in a minute")

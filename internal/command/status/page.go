@@ -48,7 +48,8 @@ func rowsOf(c monitor.ChainSnapshot, now time.Time) (rows []pageRow) {
 		for line := range strings.Lines(next) {
 			rows = append(rows, pageRow{text: "-> " + strings.TrimSuffix(line, "\n")})
 		}
-	} else {
+	}
+	if c.Ready {
 		rows = append(rows, pageRow{label: "key", text: keyText(c)}, pageRow{label: "mark", text: markText(c, now)})
 	}
 	if r := c.LastRefusal; r != nil {

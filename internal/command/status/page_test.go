@@ -50,6 +50,10 @@ func aSnapshot() monitor.Snapshot {
 		}, {
 			Name: "osmosis-1", ID: "osmosis-1", Provider: "nitro",
 		}, {
+			Name: "celestia", ID: "celestia", Ready: true, Provider: "nitro", Height: 1_204, Step: "prevote", MarkTime: ago(3 * time.Minute),
+			PubKey: "9ZcrmhPXk3Ps+If2/z+DQnBvJ6LvRW8vTTNZxUZOCoM=", KeyType: "ed25519", Address: "6D5770D9C0A04612965DD3987E7E77632589DC69",
+			Problem: "etcd main: it was restored\nif this is the database to go on with: `privyseal state adopt --chain-id celestia`",
+		}, {
 			Name: "quantum-1", ID: "quantum-1", Ready: true, Provider: "soft", Step: "none",
 			PubKey: strings.Repeat("A", 2604), KeyType: "ml_dsa_65", Address: "00112233445566778899AABBCCDDEEFF00112233",
 		}},
@@ -88,7 +92,9 @@ cosmoshub-4: node sentry-3 is dialling, unix:///run/third/privval.sock; connect:
 rotated cannot sign: cannot open state state/rotated.mark: it was copied or restored
 if this copy is the last one: ` + "`privyseal state adopt --chain-id rotated --home /var/lib/privyseal`" + `
 rotated: node node1 is dialling, unix:///run/new/privval.sock
-osmosis-1 cannot sign: the enclave is starting`
+osmosis-1 cannot sign: the enclave is starting
+celestia cannot sign: etcd main: it was restored
+if this is the database to go on with: ` + "`privyseal state adopt --chain-id celestia`"
 	if err := readiness(s); err == nil || err.Error() != want {
 		t.Errorf("%v", err)
 	}

@@ -140,7 +140,7 @@ func (c *chain) Status(keyType string, public []byte, problem error) {
 		problem = c.Final()
 	}
 	if problem != nil {
-		c.monitor.Failed(problem)
+		c.monitor.Failed(provider.Explained(c.store, problem))
 		return
 	}
 	c.log.Info("the enclave signs for this chain")
@@ -186,6 +186,9 @@ func (c *chain) Event(e hostlink.Event) {
 	}
 	if e.Error != "" || e.Reason != "" {
 		o.Err = errors.New(cmp.Or(e.Error, e.Reason))
+	}
+	if o.Fault == signer.StoreFault {
+		o.Err = provider.Explained(c.store, o.Err)
 	}
 	c.monitor.Note(o)
 	if len(e.SignBytes) > 0 && c.db != nil {
