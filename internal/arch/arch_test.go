@@ -111,7 +111,8 @@ var mayImport = map[string]string{
 		"internal/secret internal/session internal/sharedmark internal/signer internal/watermark",
 	"internal/enclave/nitro": "internal/claims internal/dynamostore internal/enclave internal/etcd internal/etcdstore internal/hostlink internal/key/nitrokms internal/nitro/nsm internal/policy " +
 		"internal/sharedmark internal/vsock golang.org/x/sys/unix",
-	"internal/nitrohost":      "internal/dial internal/hostlink internal/policy internal/secret internal/strictjson internal/vsock internal/watermark",
+	"internal/enclavehost":    "internal/dial internal/hostlink internal/policy internal/secret internal/vsock internal/watermark",
+	"internal/nitrohost":      "internal/strictjson",
 	"internal/awscredentials": "internal/secret github.com/aws/aws-sdk-go-v2/",
 	"cmd/privyseal-enclave":   "internal/enclave/nitro",
 
@@ -145,13 +146,13 @@ var mayImport = map[string]string{
 	"internal/ops/yubihsm/verify":  "internal/cli internal/cure internal/home internal/pubkey internal/pubkey/keytext internal/yubico yubihsm github.com/spf13/cobra github.com/spf13/pflag",
 
 	"internal/ops/nitro": "internal/awscredentials internal/claims internal/cli internal/config internal/cure internal/daemon internal/eif internal/home internal/hostlink " +
-		"internal/key/nitrokms internal/key/soft internal/migrate internal/monitor internal/nitro internal/nitrohost internal/ops/nitro/capture internal/ops/nitro/image internal/ops/nitro/sharing internal/ops/nitro/seal internal/ops/nitro/verify internal/ops/nitro/wrapped " +
+		"internal/key/nitrokms internal/key/soft internal/migrate internal/monitor internal/enclavehost internal/nitro internal/nitrohost internal/ops/nitro/capture internal/ops/nitro/image internal/ops/nitro/sharing internal/ops/nitro/seal internal/ops/nitro/verify internal/ops/nitro/wrapped " +
 		"internal/policy internal/provider internal/pubkey internal/pubkey/keytext internal/secret internal/session internal/sharedstate internal/shell internal/signer internal/vsock internal/watermark internal/witness " +
 		"github.com/spf13/cobra github.com/spf13/pflag",
 
 	"internal/ops/nitro/wrapped": "internal/cli internal/config internal/cure internal/key/nitrokms internal/policy internal/pubkey internal/regular internal/shell",
 
-	"internal/ops/nitro/sharing": "internal/config internal/hostlink internal/nitrohost internal/policy internal/provider internal/regular internal/sharedmark internal/sharedstate internal/shell internal/vsock internal/watermark",
+	"internal/ops/nitro/sharing": "internal/config internal/enclavehost internal/hostlink internal/policy internal/provider internal/regular internal/sharedmark internal/sharedstate internal/shell internal/vsock internal/watermark",
 
 	"internal/ops/nitro/image": "internal/awspolicy internal/cli internal/config internal/cure internal/eif internal/key/nitrokms internal/policy internal/pubkey/keytext github.com/spf13/cobra " +
 		"github.com/spf13/pflag",
@@ -207,6 +208,7 @@ var mayImport = map[string]string{
 	"internal/terminal/terminaltest":       "golang.org/x/sys/unix",
 	"internal/key/nitrokms/kmstest":        "",
 	"internal/sgx/sgxtest":                 "",
+	"internal/nitrohost/nitrohosttest":     "",
 	"internal/key/vault/vaulttest":         "",
 	"internal/dynamostore/dynamotest":      "",
 	"internal/etcd/etcdtest":               "golang.org/x/net/http2/hpack",
@@ -219,7 +221,7 @@ var mayImport = map[string]string{
 
 // testOnly are packages that production code must not import.
 var testOnly = []string{"testing", module + "/internal/filestore/filestoretest", module + "/internal/command/screen/screentest", module + "/internal/watermark/storetest", module + "/internal/privval/privvaltest", module + "/internal/key/nitrokms/kmstest", module + "/internal/sgx/sgxtest", module + "/internal/key/vault/vaulttest", module + "/internal/etcd/etcdtest",
-	module + "/internal/ops/nitro/nitrotest", module + "/internal/key/yubihsm/yubihsmtest", module + "/internal/terminal/terminaltest",
+	module + "/internal/ops/nitro/nitrotest", module + "/internal/nitrohost/nitrohosttest", module + "/internal/key/yubihsm/yubihsmtest", module + "/internal/terminal/terminaltest",
 	module + "/internal/ops/yubihsm/reachtest", module + "/internal/terminal/terminaltest",
 	module + "/internal/ops/yubihsm/setup/setuptest",
 	module + "/internal/sharedmark/enginetest"}

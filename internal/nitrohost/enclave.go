@@ -1,3 +1,7 @@
+// Package nitrohost finds, launches and ends one AWS Nitro enclave, by way of AWS's
+// nitro-cli. It holds no key, and what nitro-cli says of an enclave is not a proof of
+// anything: an attestation document is. What is served to the enclave that runs, is in
+// package enclavehost.
 package nitrohost
 
 import (

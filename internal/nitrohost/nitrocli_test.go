@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"privyseal/internal/nitrohost/nitrohosttest"
 )
 
 // A nitro-cli that asks the processes of enclaves and is killed before their answer
@@ -109,14 +111,9 @@ func TestOneSilentEnclave(t *testing.T) {
 		"a list that is cut":          {list(ourName)[:30], e39, false},
 		"another error beside a list": {list(ourName), "[ E05 ] …\n", false},
 	} {
-		m := newMachine(t)
-		m.fails(func(command string) *cliAnswer {
-			if command == "describe-enclaves" {
-				return &cliAnswer{Stdout: c.stdout, Stderr: c.stderr, Code: 39}
-			}
-			return nil
+		l, calls := launcher(t, func([]string) nitrohosttest.Answer {
+			return nitrohosttest.Answer{Stdout: c.stdout, Stderr: c.stderr, Code: 39}
 		})
-		l := m.setup().config.Launcher
 		e, adopted, err := l.Ensure(t.Context())
 		if c.found && (err != nil || !adopted || e.ID != "i-0-"+ourName) || !c.found && err == nil {
 			t.Errorf("%s: %+v, adopted %v, %v", name, e, adopted, err)
@@ -125,7 +122,7 @@ func TestOneSilentEnclave(t *testing.T) {
 		if alive != c.found || (err == nil) != c.found {
 			t.Errorf("%s: alive %v, %v", name, alive, err)
 		}
-		if calls := m.commands(); calls != nil {
+		if calls := calls(); calls != nil {
 			t.Errorf("%s: nitro-cli was called with %q", name, calls)
 		}
 	}

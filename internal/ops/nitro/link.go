@@ -18,6 +18,7 @@ import (
 	"privyseal/internal/cli"
 	"privyseal/internal/config"
 	"privyseal/internal/eif"
+	"privyseal/internal/enclavehost"
 	"privyseal/internal/hostlink"
 	"privyseal/internal/monitor"
 	"privyseal/internal/nitro"
@@ -191,7 +192,7 @@ func isRunning(ctx context.Context, home string) bool {
 // became of its call; why KMS was not reached it cannot know.
 func (e *enclaveLink) serveKMS(ctx context.Context, link vsock.Host) error {
 	return e.serve(ctx, link, hostlink.KMSPort, "KMS", func(ctx context.Context, c vsock.Conn) error {
-		return nitrohost.ProxyAWS(ctx, c, e.policy.Endpoint(), answerTimeout)
+		return enclavehost.ProxyAWS(ctx, c, e.policy.Endpoint(), answerTimeout)
 	})
 }
 
@@ -352,7 +353,7 @@ func policyDigest(p *policy.Policy) ([32]byte, error) {
 }
 
 // credentialsOf returns where the credentials for an enclave come from.
-func credentialsOf(e *enclaveLink) nitrohost.Source {
+func credentialsOf(e *enclaveLink) enclavehost.Source {
 	if c := e.config.Credentials; c.AccessKeyID != "" {
 		return awscredentials.Static{Value: secret.AWS{AccessKeyID: c.AccessKeyID, SecretAccessKey: c.SecretAccessKey, SessionToken: c.SessionToken}}
 	}

@@ -15,9 +15,9 @@ import (
 
 	"privyseal/internal/config"
 	"privyseal/internal/daemon"
+	"privyseal/internal/enclavehost"
 	"privyseal/internal/hostlink"
 	"privyseal/internal/monitor"
-	"privyseal/internal/nitrohost"
 	"privyseal/internal/ops/nitro/sharing"
 	"privyseal/internal/ops/nitro/wrapped"
 	"privyseal/internal/policy"
@@ -126,7 +126,7 @@ func (c *chain) load() witness.Load {
 	}
 }
 
-// Status implements nitrohost.Observer.
+// Status implements enclavehost.Observer.
 func (c *chain) Status(keyType string, public []byte, problem error) {
 	defer func() {
 		c.tell()
@@ -163,7 +163,7 @@ func (c *chain) checkPublic(keyType string, public []byte) (pubkey.Key, error) {
 	return key, nil
 }
 
-// Acked implements nitrohost.Observer.
+// Acked implements enclavehost.Observer.
 func (c *chain) Acked(r hostlink.Record) {
 	if c.db != nil {
 		r.Mark = sharing.Signed(r) // what is in it, Event knows
@@ -173,7 +173,7 @@ func (c *chain) Acked(r hostlink.Record) {
 	c.saved.Store(&watermark.Saved{Mark: r.Mark, Version: r.Seq, Time: r.Time})
 }
 
-// Event implements nitrohost.Observer.
+// Event implements enclavehost.Observer.
 func (c *chain) Event(e hostlink.Event) {
 	o := monitor.Outcome{
 		Node: e.Node, Kind: label(e.Kind), Reason: e.Reason, Repeated: e.Repeated, Unknown: e.Unknown, Nil: e.Nil,
@@ -209,7 +209,7 @@ func label(s string) string {
 	return s
 }
 
-// Node implements nitrohost.Observer.
+// Node implements enclavehost.Observer.
 func (c *chain) Node(name, state string, err error) {
 	n := c.nodes[name]
 	if n == nil {
@@ -225,7 +225,7 @@ func (c *chain) Node(name, state string, err error) {
 
 // served is one enclave with its chains.
 type served struct {
-	host   *nitrohost.Host
+	host   *enclavehost.Host
 	chains []*chain
 }
 
@@ -291,7 +291,7 @@ func newNitroHost(d *daemon.Daemon, name string, chains []*chain) (*served, erro
 				chainErr = errors.New(why + "; " + cure)
 			}
 		}
-		var hostChain nitrohost.Chain
+		var hostChain enclavehost.Chain
 		if chainErr == nil {
 			hostChain, chainErr = c.forHost()
 		}
@@ -307,7 +307,7 @@ func newNitroHost(d *daemon.Daemon, name string, chains []*chain) (*served, erro
 	if len(h.chains) == 0 {
 		return nil, failed
 	}
-	if h.host, err = nitrohost.New(hc); err != nil {
+	if h.host, err = enclavehost.New(hc); err != nil {
 		for _, c := range h.chains {
 			c.fail(err)
 		}
@@ -327,7 +327,7 @@ func (c *chain) fail(err error) {
 
 // hostConfig returns the host's config of an enclave, without chains, and the
 // policy of its image.
-func hostConfig(d *daemon.Daemon, name string) (hc nitrohost.Config, p *policy.Policy, err error) {
+func hostConfig(d *daemon.Daemon, name string) (hc enclavehost.Config, p *policy.Policy, err error) {
 	e := &enclaveLink{name: name, config: Enclaves(d.Config)[name]}
 	e.config.EIF, e.config.Transport = d.Config.Path(e.config.EIF), d.Config.Path(e.config.Transport)
 	if e.image, e.policy, err = (&enclaveFlags{}).readImage(e.config.EIF); err != nil {
@@ -338,14 +338,15 @@ func hostConfig(d *daemon.Daemon, name string) (hc nitrohost.Config, p *policy.P
 		return hc, nil, err
 	}
 	digest, err := policyDigest(e.policy)
-	return nitrohost.Config{
-		Launcher: launcher, Dir: e.config.Transport, Policy: digest, KMS: e.policy.Endpoint(), Credentials: credentialsOf(e),
+	return enclavehost.Config{
+		Launcher: instance{launcher, e.config.Transport}, Policy: digest, Restart: "`privyseal nitro stop`",
+		KMS:      &enclavehost.KMS{Endpoint: e.policy.Endpoint(), Credentials: credentialsOf(e)},
 		LogLevel: d.Config.Log.Level, StopEnclave: e.config.StopEnclave, Log: d.Log.With("enclave", name), Up: d.Monitor.Enclave(name),
 	}, e.policy, err
 }
 
-func (c *chain) forHost() (nitrohost.Chain, error) {
-	out := nitrohost.Chain{
+func (c *chain) forHost() (enclavehost.Chain, error) {
+	out := enclavehost.Chain{
 		ID: c.id, Wrapped: c.key.Data, Store: c.store, Observer: c,
 		Closed: c.Closed, Cut: c.Cut,
 		HeightBurst: c.cfg.HeightBurst, HeightPerSecond: c.cfg.HeightPerSecond, Idle: c.cfg.Timeout.Duration,
@@ -361,7 +362,7 @@ func (c *chain) forHost() (nitrohost.Chain, error) {
 		if err != nil {
 			return out, err
 		}
-		out.Nodes = append(out.Nodes, nitrohost.Node{Name: n.Name, Addr: n.Addr, Network: addr.Socket(), Address: addr.Address, PeerUID: n.PeerUID})
+		out.Nodes = append(out.Nodes, enclavehost.Node{Name: n.Name, Addr: n.Addr, Network: addr.Socket(), Address: addr.Address, PeerUID: n.PeerUID})
 	}
 	return out, nil
 }

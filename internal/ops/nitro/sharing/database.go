@@ -7,8 +7,8 @@ import (
 	"time"
 
 	"privyseal/internal/config"
+	"privyseal/internal/enclavehost"
 	"privyseal/internal/hostlink"
-	"privyseal/internal/nitrohost"
 	"privyseal/internal/policy"
 	"privyseal/internal/provider"
 	"privyseal/internal/regular"
@@ -18,7 +18,7 @@ import (
 // Database is what an enclave needs to reach the database of a mark: members of etcd, or else
 // the role that may use a table.
 type Database struct {
-	etcd *nitrohost.Etcd
+	etcd *enclavehost.Etcd
 	role provider.Role
 	try  time.Duration // for the table
 }
@@ -32,7 +32,7 @@ func Of(m provider.Members) (*Database, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Database{etcd: &nitrohost.Etcd{
+	return &Database{etcd: &enclavehost.Etcd{
 		Endpoints: m.Endpoints, Try: m.Try, Key: key, Certificate: func() ([]byte, error) { return certificate(m.Certificate) },
 	}}, nil
 }
@@ -49,13 +49,13 @@ func Reached(c *config.Config, ch config.Chain) *provider.Members {
 }
 
 // Into has the host of an enclave with a policy serve it: the policy names one for all chains.
-func (d *Database) Into(c *nitrohost.Config, p *policy.Policy) {
+func (d *Database) Into(c *enclavehost.Config, p *policy.Policy) {
 	switch {
 	case d == nil:
 	case d.etcd != nil && c.Etcd == nil:
 		c.Etcd = d.etcd
 	case d.role != nil && c.DynamoDB == nil:
-		c.DynamoDB = &nitrohost.DynamoDB{Endpoint: p.OfTable(), Try: d.try, Role: d.role}
+		c.DynamoDB = &enclavehost.DynamoDB{Endpoint: p.OfTable(), Try: d.try, Role: d.role}
 	}
 }
 
@@ -70,15 +70,15 @@ type Port struct {
 func (d *Database) Ports(p *policy.Policy) []Port {
 	if d.role == nil {
 		return []Port{{hostlink.EtcdPort, "etcd", func(ctx context.Context, c vsock.Conn) error {
-			return nitrohost.ProxyEtcd(ctx, c, d.etcd.Endpoints)
+			return enclavehost.ProxyEtcd(ctx, c, d.etcd.Endpoints)
 		}}}
 	}
 	return []Port{
 		{hostlink.TablePort, "DynamoDB", func(ctx context.Context, c vsock.Conn) error {
-			return nitrohost.ProxyAWS(ctx, c, p.OfTable(), 0)
+			return enclavehost.ProxyAWS(ctx, c, p.OfTable(), 0)
 		}},
 		{hostlink.RolePort, "the credentials of AWS", func(ctx context.Context, c vsock.Conn) error {
-			return nitrohost.AnswerRole(ctx, c, d.role)
+			return enclavehost.AnswerRole(ctx, c, d.role)
 		}},
 	}
 }

@@ -1,4 +1,4 @@
-package nitrohost
+package enclavehost
 
 import (
 	"context"

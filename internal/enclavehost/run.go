@@ -1,4 +1,4 @@
-package nitrohost
+package enclavehost
 
 import (
 	"context"
@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"privyseal/internal/hostlink"
-	"privyseal/internal/vsock"
 )
 
 // New returns the host of an enclave. The error is a mistake in c.
@@ -23,7 +22,7 @@ func (h *Host) Run(ctx context.Context) error {
 	var own string // id of the enclave that we launched or served last
 	pause := backoff{first: h.first, longest: h.longest}
 	for ctx.Err() == nil {
-		e, adopted, err := h.ensure(ctx)
+		e, adopted, err := h.Launcher.Ensure(ctx)
 		if err == nil {
 			h.logFound(e, adopted)
 			began := time.Now()
@@ -48,20 +47,12 @@ func (h *Host) Run(ctx context.Context) error {
 	return nil
 }
 
-// ensure finds or launches the enclave, but none that we may not serve.
-func (h *Host) ensure(ctx context.Context) (e Enclave, adopted bool, err error) {
-	if err := h.mayServe(); err != nil {
-		return Enclave{}, false, fmt.Errorf("cannot serve the enclave: %w", err)
-	}
-	return h.Launcher.Ensure(ctx)
-}
-
 func (h *Host) logFound(e Enclave, adopted bool) {
+	message := "launched the enclave"
 	if adopted {
-		h.Log.Info("found the enclave running", "id", e.ID, "cid", e.CID)
-		return
+		message = "found the enclave running"
 	}
-	h.Log.Info("launched the enclave", "id", e.ID, "cid", e.CID, "memory_mib", h.Launcher.MemoryMiB, "cpus", h.Launcher.CPUs)
+	h.Log.Info(message, append([]any{"id", e.ID}, e.About...)...)
 }
 
 // Ask asks the running enclave something beside what Run does, such as for an
@@ -71,7 +62,7 @@ func (h *Host) Ask(ctx context.Context, req hostlink.Request) (hostlink.Reply, e
 	if link == nil {
 		return hostlink.Reply{}, errors.New("the enclave does not run, or does not answer yet; `privyseal status` says why")
 	}
-	conn, err := link.Dial(ctx, hostlink.ControlPort)
+	conn, err := (*link).Dial(ctx, hostlink.ControlPort)
 	if err != nil {
 		return hostlink.Reply{}, err
 	}
@@ -84,13 +75,12 @@ func (h *Host) Ask(ctx context.Context, req hostlink.Request) (hostlink.Reply, e
 // serve serves one enclave until it is gone or ctx ends. It reports whether the
 // enclave answered as ours.
 func (h *Host) serve(ctx context.Context, e Enclave) (served bool, err error) {
-	link := vsock.Host{CID: e.CID, Dir: h.Dir}
 	ctx, cancel := context.WithCancel(ctx)
 	var group sync.WaitGroup
 	defer group.Wait() // the stores are the caller's again when Run returns
 	defer cancel()
 	for _, p := range h.ports() {
-		l, err := link.Listen(p.number)
+		l, err := e.Link.Listen(p.number)
 		if err != nil {
 			if errors.Is(err, syscall.EADDRINUSE) {
 				err = fmt.Errorf("%w; is another privyseal running on this instance?", err)
@@ -102,7 +92,7 @@ func (h *Host) serve(ctx context.Context, e Enclave) (served bool, err error) {
 	if h.Up != nil {
 		h.Up(true)
 	}
-	return h.control(ctx, link, e)
+	return h.control(ctx, e)
 }
 
 // gone reports to all chains that the enclave is not there, and why.

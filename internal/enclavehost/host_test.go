@@ -1,4 +1,4 @@
-package nitrohost
+package enclavehost
 
 import (
 	"errors"
@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"privyseal/internal/hostlink"
+	"privyseal/internal/nitrohost"
 	"privyseal/internal/secret"
 	"privyseal/internal/watermark"
 )
@@ -65,7 +66,7 @@ func TestLaunchAndBoot(t *testing.T) {
 func TestStopEnclave(t *testing.T) {
 	m := newMachine(t)
 	s := m.setup()
-	s.config.StopEnclave, s.config.Launcher.CID = true, 20
+	s.config.StopEnclave, s.instance.CID = true, 20
 	stop := s.run(t, quick)
 	s.w.signs(t)
 	if err := stop(); err != nil {
@@ -86,7 +87,7 @@ func TestForeignEnclaves(t *testing.T) {
 		want string
 	}{
 		{"our name, another image", []guest{{name: ourName, image: otherImage}}, 0, "runs another image"},
-		{"our name, one PCR differs", []guest{{name: ourName, image: Measurements{ourImage.PCR0, ourImage.PCR1, otherImage.PCR2, ""}}}, 0, "runs another image"},
+		{"our name, one PCR differs", []guest{{name: ourName, image: nitrohost.Measurements{PCR0: ourImage.PCR0, PCR1: ourImage.PCR1, PCR2: otherImage.PCR2}}}, 0, "runs another image"},
 		{"our name, debug mode", []guest{{name: ourName, image: ourImage, flags: "DEBUG_MODE"}}, 0, "debug mode"},
 		{"our name, no measurements", []guest{{name: ourName}}, 0, "version 1.2"},
 		{"our name, another CID", []guest{{name: ourName, image: ourImage, cid: 40}}, 41, "runs with CID 40"},
@@ -110,7 +111,7 @@ func TestForeignEnclaves(t *testing.T) {
 				m.runs(g)
 			}
 			s := m.setup()
-			s.config.Launcher.CID, s.config.StopEnclave = c.cid, true
+			s.instance.CID, s.config.StopEnclave = c.cid, true
 			stop := s.run(t, quick)
 			s.w.says(t, c.want)
 			calls := 0
@@ -338,7 +339,7 @@ func TestPortsAreTaken(t *testing.T) {
 func TestWithoutTheCapability(t *testing.T) {
 	m := newMachine(t)
 	s := m.setup()
-	s.mayServe = func() error { return fmt.Errorf("ports below 1024: %w", syscall.EACCES) }
+	s.instance.mayServe = fmt.Errorf("cannot serve the enclave: ports below 1024: %w", syscall.EACCES)
 	stop := s.run(t, quick)
 	s.w.says(t, "permission denied")
 	if err := stop(); err != nil || len(m.commands()) != 0 {
@@ -353,125 +354,11 @@ func TestWithoutTheCapability(t *testing.T) {
 func TestPortsCannotBeServed(t *testing.T) {
 	m := newMachine(t)
 	s := m.setup()
-	s.config.Dir = filepath.Join(m.dir, "none")
+	s.instance.dir = filepath.Join(m.dir, "none")
 	stop := s.run(t, quick)
 	s.w.says(t, "no such file")
 	if err := stop(); err != nil || strings.Contains(strings.Join(s.w.status, "\n"), "another privyseal") {
 		t.Errorf("%v; %q", err, s.w.status)
-	}
-}
-
-func TestLaunchErrors(t *testing.T) {
-	e19 := "[ E19 ] File operation failure. Such error appears when …\nFile: '%s', failing operation: 'Open'.\n\nFor more details, please visit …\n"
-	for _, c := range []struct {
-		stderr, code, cure string
-	}{
-		{fmt.Sprintf(e19, "/dev/nitro_enclaves"), "E19", "usermod -aG ne"},
-		{fmt.Sprintf(e19, "/sys/module/nitro_enclaves/parameters/ne_cpus"), "E19", "enable --now nitro-enclaves-allocator"},
-		{fmt.Sprintf(e19, "/images/our.eif"), "E19", "/images/our.eif"},
-		{"[ E22 ] Insufficient CPUs available in the pool.", "E22", "cpu_count to 2 or more"},
-		{"[ E26 ] Insufficient memory requested.", "E26", "four times the image"},
-		{"Start allocating memory...\n[ E27 ] Insufficient memory available.\n\nFailed connections: 1\n[ E39 ] Enclave process connection failure.", "E27", "memory_mib to 64 or more"},
-		{"[ E29 ] Ioctl failure.", "E29", "CID 20 may belong"},
-		{"[ E36 ] Enclave boot failure.", "E36", "nitro measure"},
-		{"[ E39 ] Enclave process connection failure.", "E39", "ps -C nitro-cli"},
-		{"something else\n", "", "/var/log/nitro_enclaves/nitro_enclaves.log"},
-		{"", "", " run-enclave` as this user, and look at /var/log/nitro_enclaves/nitro_enclaves.log"},
-	} {
-		m := newMachine(t)
-		m.fails(func(command string) *cliAnswer {
-			if command == "run-enclave" {
-				return &cliAnswer{Stderr: c.stderr, Code: 1}
-			}
-			return nil
-		})
-		s := m.setup()
-		s.config.Launcher.CID, s.config.Launcher.pauses = 20, []time.Duration{}
-		_, _, err := s.config.Launcher.Ensure(t.Context())
-		e, ok := errors.AsType[*LaunchError](err)
-		if !ok || e.Code != c.code || !strings.Contains(e.Cure, c.cure) || (e.Detail == "") != (c.stderr == "") {
-			t.Errorf("%.20q: %v", c.stderr, err)
-		}
-	}
-}
-
-func TestLauncherMissing(t *testing.T) {
-	m := newMachine(t)
-	l := m.setup().config.Launcher
-	for _, path := range []string{"no-such-nitro-cli", "/no/such/nitro-cli"} {
-		l.Path = path
-		if _, _, err := l.Ensure(t.Context()); err == nil || !strings.Contains(err.Error(), "aws-nitro-enclaves-cli") {
-			t.Errorf("%s: %v", path, err)
-		}
-	}
-	l.Path = t.TempDir()
-	if _, _, err := l.Ensure(t.Context()); err == nil {
-		t.Error("a folder was run")
-	}
-}
-
-// Whatever nitro-cli prints: an error, and nothing is launched on a guess.
-func TestNitroCLIPrintsSomethingElse(t *testing.T) {
-	entry := func(keys string) string {
-		return `[{"EnclaveName": "privyseal-main", "EnclaveID": "i-0-enc1", "EnclaveCID": 17, "State": "RUNNING", "Flags": "NONE"` + keys + `}]`
-	}
-	for name, stdout := range map[string]string{
-		"nothing":         "",
-		"no array":        `{"EnclaveID": "x"}`,
-		"two values":      "[] []",
-		"cut off":         entry("")[:50],
-		"without id":      `[{"State": "RUNNING"}]`,
-		"without state":   `[{"EnclaveID": "x"}]`,
-		"a huge CID":      `[{"EnclaveID": "x", "State": "RUNNING", "EnclaveCID": 4294967296}]`,
-		"a short PCR":     entry(`, "Measurements": {"PCR0": "00"}`),
-		"a PCR of others": entry(`, "Measurements": {"PCR2": "` + strings.Repeat("zz", 48) + `"}`),
-		"too much":        `[` + strings.Repeat(" ", maxOutput) + `]`,
-		"too many":        `[` + strings.Repeat(`{"EnclaveID": "x", "State": "RUNNING"},`, maxEnclaves) + `{"EnclaveID": "x", "State": "RUNNING"}]`,
-	} {
-		t.Run(name, func(t *testing.T) {
-			m := newMachine(t)
-			m.fails(func(string) *cliAnswer { return &cliAnswer{Stdout: stdout} })
-			if _, _, err := m.setup().config.Launcher.Ensure(t.Context()); err == nil {
-				t.Error("accepted")
-			}
-			if calls := m.commands(); calls != nil {
-				t.Errorf("nitro-cli was called with %q", calls)
-			}
-		})
-	}
-}
-
-func FuzzDescription(f *testing.F) {
-	f.Add([]byte(`[{"EnclaveName": "privyseal-main", "EnclaveID": "i-0-enc1", "ProcessID": 7, "EnclaveCID": 17, "State": "RUNNING", "Flags": "NONE", "Measurements": {"HashAlgorithm": "Sha384 { ... }", "PCR0": "` + ourImage.PCR0 + `"}, "Metadata": {}}]`))
-	f.Add([]byte(`[]`))
-	f.Fuzz(func(t *testing.T, data []byte) {
-		list, err := parseDescription(data)
-		if err != nil {
-			return
-		}
-		for _, e := range list {
-			if e.ID == "" || e.State == "" || len(e.Measured.PCR0) != 0 && len(e.Measured.PCR0) != 96 {
-				t.Fatalf("accepted %+v", e)
-			}
-		}
-	})
-}
-
-func TestDebugModeIsForRunOnly(t *testing.T) {
-	m := newMachine(t)
-	l := m.setup().config.Launcher
-	e, err := l.Launch(t.Context(), true)
-	if err != nil || !e.Debug {
-		t.Fatalf("%+v, %v", e, err)
-	}
-	if _, _, err := l.Ensure(t.Context()); !errors.Is(err, errTaken) {
-		t.Errorf("adopted in debug mode: %v", err)
-	}
-	if err := l.Stop(t.Context(), e.ID); err != nil {
-		t.Error(err)
-	}
-	if err := l.Stop(t.Context(), e.ID); err == nil {
-		t.Error("stopped twice")
 	}
 }
 

@@ -1,4 +1,4 @@
-package nitrohost
+package enclavehost
 
 import (
 	"bytes"
@@ -24,7 +24,7 @@ func TestCredentialsAreNeverPrinted(t *testing.T) {
 	if err != nil || c.SecretAccessKey.Reveal() != "s3cr3t-access" {
 		t.Fatal("the test has no secret")
 	}
-	values := []any{c, &c, source, []secret.AWS{c}, map[string]secret.AWS{"": c}, struct{ c secret.AWS }{c}, struct{ C *secret.AWS }{&c}, Config{Credentials: source}}
+	values := []any{c, &c, source, []secret.AWS{c}, map[string]secret.AWS{"": c}, struct{ c secret.AWS }{c}, struct{ C *secret.AWS }{&c}, Config{KMS: &KMS{Credentials: source}}, &KMS{Credentials: source}}
 	var out bytes.Buffer
 	for _, v := range values {
 		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d", "%t", "%c", "%U", "%b", "%o", "%e", "%p", "%w", "%z"} {
@@ -67,7 +67,7 @@ func TestWithoutCredentials(t *testing.T) {
 	})
 	s := m.setup()
 	var calls atomic.Int64
-	s.config.Credentials = sourceFunc(func() (secret.AWS, error) {
+	s.config.KMS.Credentials = sourceFunc(func() (secret.AWS, error) {
 		if calls.Add(1) == 1 {
 			return secret.AWS{}, errors.New("no role")
 		}

@@ -1,4 +1,4 @@
-package nitrohost
+package enclavehost
 
 import (
 	"context"
@@ -36,8 +36,10 @@ func (h *Host) ports() []port {
 	ports := []port{
 		{hostlink.StatePort, 4 + 2*len(h.Chains), h.state},
 		{hostlink.NodePort, 4 + 2*nodes, h.node},
-		{hostlink.KMSPort, maxKMS, h.kms},
 		{hostlink.LogPort, 4, h.logs},
+	}
+	if h.KMS != nil {
+		ports = append(ports, port{hostlink.KMSPort, maxKMS, h.kms})
 	}
 	if h.Etcd != nil {
 		ports = append(ports, port{hostlink.EtcdPort, 4 + 2*len(h.Chains), h.etcd})
@@ -211,7 +213,7 @@ func ProxyEtcd(ctx context.Context, conn vsock.Conn, endpoints []string) error {
 const maxKMS = 8
 
 func (h *Host) kms(ctx context.Context, conn vsock.Conn) {
-	if err := ProxyAWS(ctx, conn, h.KMS, h.life); err != nil {
+	if err := ProxyAWS(ctx, conn, h.KMS.Endpoint, h.life); err != nil {
 		h.once.warn(h.Log, "the enclave's connection to KMS ended", err)
 	}
 }

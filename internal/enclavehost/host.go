@@ -1,7 +1,8 @@
-// Package nitrohost is what runs outside of an AWS Nitro enclave, in the process of
-// `privyseal start`: it launches the enclave or finds it running, keeps its
-// state, connects it to its nodes and to KMS, gives it credentials to boot with,
-// and hands on what it reports.
+// Package enclavehost is what runs outside of an enclave, whatever the TEE, in the process
+// of `privyseal start`: it has the enclave launched or finds it running, keeps its
+// state, connects it to its nodes and to what its policy names (KMS, a database), gives it
+// credentials to boot with, and hands on what it reports. How an enclave of one kind is
+// launched and reached, its [Launcher] knows.
 //
 // It holds no key and signs nothing. The enclave does not trust it; what is here
 // decides whether the validator signs, never what. From the enclave it takes
@@ -10,7 +11,7 @@
 //
 // The enclave outlives this process: without a host to acknowledge its state it
 // refuses to sign, and the next process finds it and boots it again.
-package nitrohost
+package enclavehost
 
 import (
 	"context"
@@ -21,7 +22,6 @@ import (
 	"time"
 
 	"privyseal/internal/hostlink"
-	"privyseal/internal/vsock"
 	"privyseal/internal/watermark"
 )
 
@@ -53,10 +53,8 @@ type Host struct {
 	poke  chan struct{}
 	flood *limiter
 	once  *deduper
-	// mayServe says whether this process has the right to an enclave's ports.
-	mayServe func() error
 	// ours is where an enclave answers that is ours, nil while there is none.
-	ours atomic.Pointer[vsock.Host]
+	ours atomic.Pointer[Link]
 }
 
 // chain is a Chain with the status that was reported last.
@@ -72,7 +70,7 @@ func newHost(c Config, p pace) (*Host, error) {
 	}
 	h := &Host{
 		Config: c, pace: p, chains: map[string]*chain{}, states: map[watermark.ID]*hostlink.Keeper{},
-		poke: make(chan struct{}, 1), flood: newLimiter(), once: newDeduper(), mayServe: vsock.Host{Dir: c.Dir}.MayServe,
+		poke: make(chan struct{}, 1), flood: newLimiter(), once: newDeduper(),
 	}
 	for _, cc := range c.Chains {
 		if h.chains[cc.ID.ChainID] != nil {

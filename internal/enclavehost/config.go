@@ -1,29 +1,30 @@
-package nitrohost
+package enclavehost
 
 import (
 	"context"
 	"log/slog"
+	"net"
 	"time"
 
 	"privyseal/internal/hostlink"
 	"privyseal/internal/policy"
 	"privyseal/internal/secret"
+	"privyseal/internal/vsock"
 	"privyseal/internal/watermark"
 )
 
 // Config is one enclave with all that it signs for. Fields are required unless
 // they say otherwise.
 type Config struct {
-	Launcher *Launcher
-	// Dir is the folder with the unix sockets of the monitor that the enclave runs
-	// in; empty is AF_VSOCK, whose ports all enclaves of an instance share.
-	Dir string
-	// Policy is the SHA-256 of the policy file in the image.
+	Launcher Launcher
+	// Policy is the SHA-256 of the policy file that the enclave is measured with.
 	Policy [32]byte
 	// KMS is the only place that the enclave can reach by way of us: that of the
-	// policy, where it is not a service of this host.
-	KMS         policy.Endpoint
-	Credentials Source
+	// policy, where it is not a service of this host. Nil for an enclave whose keys no
+	// KMS wraps.
+	KMS *KMS
+	// Restart is the command that ends the enclave, for messages.
+	Restart string
 	// Etcd is what an enclave needs whose policy names an etcd, and nil for others.
 	Etcd *Etcd
 	// DynamoDB is the same for a policy that names one.
@@ -38,6 +39,40 @@ type Config struct {
 	// Up is called when an enclave was found or launched, and when it is gone.
 	// Optional.
 	Up func(bool)
+}
+
+// Launcher finds, launches and ends one enclave, and touches no other.
+type Launcher interface {
+	// Ensure returns our enclave: the one that runs (adopted), or a new one. It never makes
+	// a second one, and fails where it cannot be sure.
+	Ensure(ctx context.Context) (e Enclave, adopted bool, err error)
+	// Alive reports whether an enclave still runs.
+	Alive(ctx context.Context, id string) (bool, error)
+	// Stop ends an enclave, whatever has become of ctx, and returns when it has ended.
+	Stop(ctx context.Context, id string) error
+}
+
+// Enclave is one that runs.
+type Enclave struct {
+	ID   string // as its launcher knows it
+	Link Link
+	// About is what a log says of it beside the ID, by key and value.
+	About []any
+}
+
+// Link is how host and enclave reach each other. It protects nothing: what crosses has to be
+// protected by those who send it. Its connections are [vsock.Conn]s.
+type Link interface {
+	// Listen accepts what the enclave dials at a port.
+	Listen(port uint32) (net.Listener, error)
+	// Dial connects to what the enclave listens on. Where nobody listens is an error soon.
+	Dial(ctx context.Context, port uint32) (vsock.Conn, error)
+}
+
+// KMS is how the enclave reaches the AWS KMS that its policy names, and who may use it.
+type KMS struct {
+	Endpoint    policy.Endpoint
+	Credentials Source
 }
 
 // Etcd is how the enclave reaches the etcd that its policy names. TLS ends inside.

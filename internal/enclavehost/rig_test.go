@@ -1,4 +1,4 @@
-package nitrohost
+package enclavehost
 
 import (
 	"bufio"
@@ -11,7 +11,6 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -21,6 +20,8 @@ import (
 
 	"privyseal/internal/awscredentials"
 	"privyseal/internal/hostlink"
+	"privyseal/internal/nitrohost"
+	"privyseal/internal/nitrohost/nitrohosttest"
 	"privyseal/internal/policy"
 	"privyseal/internal/secret"
 	"privyseal/internal/vsock"
@@ -28,43 +29,21 @@ import (
 	"privyseal/internal/watermark/storetest"
 )
 
-// cliSocket is the variable that makes this test binary play nitro-cli: it hands
-// its arguments to a test, and prints what the test answers.
-const cliSocket = "PRIVYSEAL_TEST_NITRO_CLI"
+func TestMain(m *testing.M) { nitrohosttest.Main(m) }
 
-func TestMain(m *testing.M) {
-	if path := os.Getenv(cliSocket); path != "" {
-		os.Exit(playNitroCLI(path))
-	}
-	os.Exit(m.Run())
+// instance is a launcher of nitro-cli's with the monitor's folder.
+type instance struct {
+	*nitrohost.Launcher
+	dir      string
+	mayServe error // why this process may not take the ports
 }
 
-type cliAnswer struct {
-	Stdout, Stderr string
-	Code           int
-}
-
-func playNitroCLI(path string) int {
-	for _, v := range os.Environ() {
-		if strings.HasPrefix(v, "AWS_") {
-			fmt.Fprintln(os.Stderr, "nitro-cli was given", v)
-			return 99
-		}
+func (i *instance) Ensure(ctx context.Context) (Enclave, bool, error) {
+	if i.mayServe != nil {
+		return Enclave{}, false, i.mayServe
 	}
-	conn, err := net.Dial("unix", path)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 98
-	}
-	defer conn.Close()
-	var a cliAnswer
-	if err := errors.Join(json.NewEncoder(conn).Encode(os.Args[1:]), json.NewDecoder(conn).Decode(&a)); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 97
-	}
-	fmt.Fprint(os.Stdout, a.Stdout)
-	fmt.Fprint(os.Stderr, a.Stderr)
-	return a.Code
+	e, adopted, err := i.Launcher.Ensure(ctx)
+	return Enclave{ID: e.ID, Link: vsock.Host{CID: e.CID, Dir: i.dir}, About: []any{"cid", e.CID}}, adopted, err
 }
 
 // quick is a pace for tests.
@@ -74,8 +53,8 @@ var quick = pace{
 }
 
 var (
-	ourImage   = Measurements{PCR0: strings.Repeat("a0", 48), PCR1: strings.Repeat("a1", 48), PCR2: strings.Repeat("a2", 48)}
-	otherImage = Measurements{PCR0: strings.Repeat("b0", 48), PCR1: strings.Repeat("b1", 48), PCR2: strings.Repeat("b2", 48)}
+	ourImage   = nitrohost.Measurements{PCR0: strings.Repeat("a0", 48), PCR1: strings.Repeat("a1", 48), PCR2: strings.Repeat("a2", 48)}
+	otherImage = nitrohost.Measurements{PCR0: strings.Repeat("b0", 48), PCR1: strings.Repeat("b1", 48), PCR2: strings.Repeat("b2", 48)}
 	ourPolicy  = [32]byte{1, 2, 3}
 	stateKey   = hostlink.Key{7}
 	chain1     = watermark.ID{ChainID: "chain-1", Key: [32]byte{5, 5}}
@@ -88,15 +67,15 @@ const ourName = "privyseal-main"
 type machine struct {
 	t   *testing.T
 	dir string
+	cli string // path of nitro-cli
 
 	mu       sync.Mutex
 	running  []*guest
 	calls    []string
 	launches int
-	fail     func(command string) *cliAnswer // in place of an answer
-	image    Measurements                    // of what is launched
-	honest   func(*guest)                    // sets a guest up before it runs
-	changed  chan struct{}                   // closed at each call
+	image    nitrohost.Measurements // of what is launched
+	honest   func(*guest)           // sets a guest up before it runs
+	changed  chan struct{}          // closed at each call
 }
 
 func newMachine(t *testing.T) *machine {
@@ -105,16 +84,8 @@ func newMachine(t *testing.T) *machine {
 		t.Fatal(err)
 	}
 	m := &machine{t: t, dir: dir, image: ourImage, changed: make(chan struct{})}
-	l, err := net.Listen("unix", filepath.Join(dir, "cli"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Setenv(cliSocket, l.Addr().String())
-	t.Setenv("AWS_SECRET_ACCESS_KEY", "never for nitro-cli")
-	t.Setenv("GORACE", "atexit_sleep_ms=0") // each nitro-cli would take a second to end
-	go m.serveCLI(l)
+	m.cli = nitrohosttest.Serve(t, dir, m.command)
 	t.Cleanup(func() {
-		l.Close()
 		for _, g := range m.guests() {
 			g.kill()
 		}
@@ -130,15 +101,8 @@ func (m *machine) guestsAre(f func(*guest)) {
 	m.honest = f
 }
 
-// fails answers in place of nitro-cli, where f returns something.
-func (m *machine) fails(f func(command string) *cliAnswer) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.fail = f
-}
-
 // imageIs exchanges the image that is launched.
-func (m *machine) imageIs(image Measurements) {
+func (m *machine) imageIs(image nitrohost.Measurements) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.image = image
@@ -151,24 +115,8 @@ func (m *machine) runs(g *guest) {
 	m.start(g)
 }
 
-func (m *machine) serveCLI(l net.Listener) {
-	for {
-		conn, err := l.Accept()
-		if err != nil {
-			return
-		}
-		go func() {
-			defer conn.Close()
-			var args []string
-			if json.NewDecoder(conn).Decode(&args) == nil && len(args) > 0 {
-				json.NewEncoder(conn).Encode(m.command(args))
-			}
-		}()
-	}
-}
-
 // command is what nitro-cli does.
-func (m *machine) command(args []string) cliAnswer {
+func (m *machine) command(args []string) nitrohosttest.Answer {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.calls = append(m.calls, strings.Join(args, " "))
@@ -176,11 +124,6 @@ func (m *machine) command(args []string) cliAnswer {
 		close(m.changed)
 		m.changed = make(chan struct{})
 	}()
-	if m.fail != nil {
-		if a := m.fail(args[0]); a != nil {
-			return *a
-		}
-	}
 	switch args[0] {
 	case "run-enclave":
 		return m.launch(args)
@@ -190,21 +133,21 @@ func (m *machine) command(args []string) cliAnswer {
 			list = append(list, g.describe())
 		}
 		out, _ := json.MarshalIndent(list, "", "  ")
-		return cliAnswer{Stdout: string(out) + "\n"}
+		return nitrohosttest.Answer{Stdout: string(out) + "\n"}
 	case "terminate-enclave":
 		for i, g := range m.running {
 			if g.id == args[2] {
 				m.running = slices.Delete(m.running, i, i+1)
 				g.stop()
-				return cliAnswer{Stdout: fmt.Sprintf(`{"EnclaveName": %q, "EnclaveID": %q, "Terminated": true}`, g.name, g.id)}
+				return nitrohosttest.Answer{Stdout: fmt.Sprintf(`{"EnclaveName": %q, "EnclaveID": %q, "Terminated": true}`, g.name, g.id)}
 			}
 		}
-		return cliAnswer{Stderr: "[ E08 ] no such enclave\n", Code: 8}
+		return nitrohosttest.Answer{Stderr: "[ E08 ] no such enclave\n", Code: 8}
 	}
-	return cliAnswer{Stderr: "unknown command", Code: 2}
+	return nitrohosttest.Answer{Stderr: "unknown command", Code: 2}
 }
 
-func (m *machine) launch(args []string) cliAnswer {
+func (m *machine) launch(args []string) nitrohosttest.Answer {
 	m.launches++
 	g := &guest{m: m, id: fmt.Sprintf("i-0-enc%d", m.launches), cid: 16 + uint32(m.launches), flags: "NONE", state: "RUNNING", image: m.image}
 	for i, a := range args {
@@ -219,7 +162,7 @@ func (m *machine) launch(args []string) cliAnswer {
 		}
 	}
 	m.start(g)
-	return cliAnswer{
+	return nitrohosttest.Answer{
 		Stderr: "Start allocating memory...\n",
 		Stdout: fmt.Sprintf(`{"EnclaveName": %q, "EnclaveID": %q, "ProcessID": 7, "EnclaveCID": %d, "NumberOfCPUs": 2, "CPUIDs": [1, 3], "MemoryMiB": 64}`, g.name, g.id, g.cid),
 	}
@@ -285,7 +228,7 @@ type guest struct {
 	m                      *machine
 	id, name, flags, state string
 	cid                    uint32
-	image                  Measurements
+	image                  nitrohost.Measurements
 	policy                 [32]byte
 	bootID                 string
 	boots                  chan *hostlink.Boot                 // of each boot
@@ -495,15 +438,11 @@ type setup struct {
 	logs   *logBuffer
 	host   *Host // after run
 
-	mayServe func() error // in place of the host's, if not nil
+	instance *instance // its launcher
 }
 
 func (m *machine) setup() *setup {
 	m.t.Helper()
-	self, err := os.Executable()
-	if err != nil {
-		m.t.Fatal(err)
-	}
 	sealed, err := stateKey.Seal(chain1, hostlink.Record{Seq: 1, Time: time.Unix(1, 0)})
 	if err != nil {
 		m.t.Fatal(err)
@@ -513,9 +452,10 @@ func (m *machine) setup() *setup {
 		m.t.Fatal(err)
 	}
 	s := &setup{w: &witness{wake: make(chan struct{})}, fake: storetest.NewFake(first), logs: &logBuffer{}}
+	s.instance = &instance{dir: m.dir, Launcher: &nitrohost.Launcher{Path: m.cli, Name: ourName, EIF: "/images/our.eif", MemoryMiB: 64, CPUs: 2, Want: ourImage}}
 	s.config = Config{
-		Launcher: &Launcher{Path: self, Name: ourName, EIF: "/images/our.eif", MemoryMiB: 64, CPUs: 2, Want: ourImage},
-		Dir:      m.dir, Policy: ourPolicy, KMS: policy.Endpoint{Service: "KMS", Address: "127.0.0.1:1", Test: true}, Credentials: fixed(time.Time{}), LogLevel: "info",
+		Launcher: s.instance, Policy: ourPolicy, LogLevel: "info", Restart: "`privyseal nitro stop`",
+		KMS:    &KMS{Endpoint: policy.Endpoint{Service: "KMS", Address: "127.0.0.1:1", Test: true}, Credentials: fixed(time.Time{})},
 		Chains: []Chain{{ID: chain1, Wrapped: []byte("wrapped"), Identity: []byte("identity"), Store: s.fake, Observer: s.w}},
 		Log:    slog.New(slog.NewTextHandler(s.logs, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}
@@ -530,9 +470,6 @@ func (s *setup) run(t *testing.T, p pace) (stop func() error) {
 		t.Fatal(err)
 	}
 	s.host = h
-	if s.mayServe != nil {
-		h.mayServe = s.mayServe
-	}
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- h.Run(ctx) }()

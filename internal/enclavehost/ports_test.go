@@ -1,4 +1,4 @@
-package nitrohost
+package enclavehost
 
 import (
 	"bytes"
@@ -248,7 +248,7 @@ func TestNodesAreHeldBack(t *testing.T) {
 func TestKMSProxy(t *testing.T) {
 	m := newMachine(t)
 	s := m.setup()
-	s.config.KMS = policy.Endpoint{Service: "KMS", Address: node(t, "tcp", "127.0.0.1:0"), Test: true}
+	s.config.KMS.Endpoint = policy.Endpoint{Service: "KMS", Address: node(t, "tcp", "127.0.0.1:0"), Test: true}
 	g := m.launched(s)
 	conn := g.mustDial(hostlink.KMSPort)
 	request := []byte("CONNECT 127.0.0.1:22 HTTP/1.1\r\nHost: elsewhere\r\n\r\n")

@@ -1,4 +1,4 @@
-package nitrohost
+package enclavehost
 
 import (
 	"bytes"
@@ -15,12 +15,12 @@ import (
 
 // control keeps a conversation on ControlPort until the enclave is gone or ctx
 // ends. It reports whether the enclave ever answered as ours.
-func (h *Host) control(ctx context.Context, link vsock.Host, e Enclave) (served bool, err error) {
+func (h *Host) control(ctx context.Context, e Enclave) (served bool, err error) {
 	heard := time.Now()
 	pause := backoff{first: h.redial, longest: h.look, last: h.redial}
 	for looked := heard; ; {
 		began := time.Now()
-		t := talk{Host: h, id: e.ID, link: link}
+		t := talk{Host: h, id: e.ID, link: e.Link}
 		err := t.run(ctx)
 		if ctx.Err() != nil {
 			return served || t.accepted, nil
@@ -53,8 +53,8 @@ func (h *Host) control(ctx context.Context, link vsock.Host, e Enclave) (served 
 // talk is one connection to ControlPort.
 type talk struct {
 	*Host
-	id       string // of the enclave, nitro-cli's
-	link     vsock.Host
+	id       string // of the enclave, its launcher's
+	link     Link
 	conn     vsock.Conn
 	boot     string    // of the enclave, its own
 	heard    time.Time // of the last answer
@@ -88,7 +88,7 @@ func (t *talk) hello(ctx context.Context) error {
 	case s == nil || len(s.Boot) != 32:
 		return errors.New("it does not say which boot it is")
 	case !bytes.Equal(s.Policy, t.Policy[:]):
-		return t.refuse(fmt.Errorf("it runs with another policy than the image's (%x); end it with `privyseal nitro stop`", s.Policy))
+		return t.refuse(fmt.Errorf("it runs with another policy than the image's (%x); end it with %s", s.Policy, t.Restart))
 	case t.boot != "" && s.Boot != t.boot:
 		return errors.New("it was restarted")
 	}
@@ -148,7 +148,11 @@ func (t *talk) keep(ctx context.Context) error {
 // error ends the conversation. The credentials are for this boot alone: what is
 // signed later needs none.
 func (t *talk) bootAll(ctx context.Context) (healthy bool, err error) {
-	creds, missing := t.Credentials.Credentials(ctx)
+	var creds secret.AWS
+	var missing error
+	if t.KMS != nil {
+		creds, missing = t.KMS.Credentials.Credentials(ctx)
+	}
 	req := t.request(creds)
 	if req.Etcd, err = t.bootEtcd(); err != nil {
 		return t.unchanged(err), nil
@@ -262,7 +266,7 @@ func (t *talk) call(ctx context.Context, req hostlink.Request) (hostlink.Reply, 
 	return reply, err
 }
 
-// watch ends the wait for an answer of an enclave that is gone: vsock does not
+// watch ends the wait for an answer of an enclave that is gone: its link does not
 // promise to report that.
 func (t *talk) watch(ctx context.Context, done <-chan struct{}) {
 	tick := time.NewTicker(t.look)
