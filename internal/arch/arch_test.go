@@ -89,6 +89,7 @@ var mayImport = map[string]string{
 	"internal/policy":   "internal/awsjson internal/pubkey internal/watermark",
 	"internal/claims":   "",
 	"internal/vsock":    "golang.org/x/sys/unix",
+	"internal/looplink": "internal/vsock",
 
 	// Attestation and images: those who verify and those who produce never import
 	// each other.

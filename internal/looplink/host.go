@@ -1,0 +1,226 @@
+package looplink
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/subtle"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"sync"
+	"syscall"
+	"time"
+
+	"privyseal/internal/vsock"
+)
+
+// maxOpening is how many connections may be opening at once: anybody on the machine can make
+// such ones, and so the oldest makes room. The enclave's own say at once what they are.
+// maxOffers is how many offers of a port are kept.
+const (
+	maxOpening = 64
+	maxOffers  = 16
+)
+
+// Host is the host's side of one enclave.
+type Host struct {
+	l     net.Listener
+	token token
+
+	mu      sync.Mutex
+	opening []conn // the oldest first
+	ports   map[uint32]*port
+	offers  map[uint32]chan conn
+	watches []conn // of an enclave that has gone, too
+	closed  bool
+}
+
+// NewHost listens for one enclave.
+func NewHost() (*Host, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, fmt.Errorf("cannot listen for the enclave: %w", err)
+	}
+	h := &Host{l: l, ports: map[uint32]*port{}, offers: map[uint32]chan conn{}}
+	if _, err := rand.Read(h.token[:]); err != nil {
+		l.Close()
+		return nil, err
+	}
+	go h.accept()
+	return h, nil
+}
+
+// Environment returns the variable that the enclave is launched with. Whoever reads it may
+// pose as the enclave.
+func (h *Host) Environment() string {
+	return Variable + "=" + h.l.Addr().String() + " " + hex.EncodeToString(h.token[:])
+}
+
+func (h *Host) accept() {
+	for {
+		c, err := h.l.Accept()
+		switch {
+		case errors.Is(err, net.ErrClosed):
+			return
+		case err != nil: // no descriptors; there will be some
+			time.Sleep(50 * time.Millisecond)
+		default:
+			h.begin(c.(conn))
+			go h.opened(c.(conn))
+		}
+	}
+}
+
+// begin counts a connection among those that are opening.
+func (h *Host) begin(c conn) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if len(h.opening) == maxOpening {
+		h.opening[0].Close()
+		h.opening = slices.Delete(h.opening, 0, 1)
+	}
+	h.opening = append(h.opening, c)
+}
+
+// opened hands a connection to who waits for it, and closes it if nobody does.
+func (h *Host) opened(c conn) {
+	c.SetDeadline(time.Now().Add(openTimeout))
+	o, err := readOpening(c)
+	c.SetDeadline(time.Time{})
+	h.mu.Lock()
+	h.opening = slices.DeleteFunc(h.opening, func(other conn) bool { return other == c })
+	h.mu.Unlock()
+	if err != nil || subtle.ConstantTimeCompare(o.token[:], h.token[:]) != 1 || !h.give(o, c) {
+		c.Close()
+	}
+}
+
+// give reports whether somebody has the connection now.
+func (h *Host) give(o opening, c conn) bool {
+	switch o.kind {
+	case watching:
+		return h.watched(c)
+	case offered:
+		select {
+		case h.offered(o.port) <- c:
+			return true
+		default:
+			return false
+		}
+	}
+	h.mu.Lock()
+	p := h.ports[o.port]
+	h.mu.Unlock()
+	if p == nil {
+		return false
+	}
+	if _, err := c.Write([]byte{taken}); err != nil {
+		return false
+	}
+	select {
+	case p.conns <- c:
+		return true
+	case <-p.done:
+		return false
+	}
+}
+
+// watched keeps a connection open until the host ends.
+func (h *Host) watched(c conn) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed || len(h.watches) == maxOffers {
+		return false
+	}
+	h.watches = append(h.watches, c)
+	_, err := c.Write([]byte{taken})
+	return err == nil
+}
+
+// offered returns the offers of a port.
+func (h *Host) offered(n uint32) chan conn {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.offers[n] == nil {
+		h.offers[n] = make(chan conn, maxOffers)
+	}
+	return h.offers[n]
+}
+
+// Dial takes what the enclave offers at a port, and waits for an offer until ctx ends.
+func (h *Host) Dial(ctx context.Context, n uint32) (vsock.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, openTimeout)
+	defer cancel()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("the enclave does not listen on port %d: %w", n, context.Cause(ctx))
+		case c := <-h.offered(n):
+			if _, err := c.Write([]byte{taken}); err == nil {
+				return c, nil
+			}
+			c.Close() // it is gone; another may be there
+		}
+	}
+}
+
+// port is what the host listens on.
+type port struct {
+	h     *Host
+	n     uint32
+	conns chan conn
+	done  chan struct{}
+	once  sync.Once
+}
+
+// Listen accepts what the enclave dials at a port.
+func (h *Host) Listen(n uint32) (net.Listener, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.ports[n] != nil {
+		return nil, fmt.Errorf("cannot listen on port %d: %w", n, syscall.EADDRINUSE)
+	}
+	p := &port{h: h, n: n, conns: make(chan conn), done: make(chan struct{})}
+	h.ports[n] = p
+	return p, nil
+}
+
+func (p *port) Accept() (net.Conn, error) {
+	select {
+	case c := <-p.conns:
+		return c, nil
+	case <-p.done:
+		return nil, net.ErrClosed
+	}
+}
+
+func (p *port) Close() error {
+	p.once.Do(func() {
+		p.h.mu.Lock()
+		delete(p.h.ports, p.n)
+		p.h.mu.Unlock()
+		close(p.done)
+	})
+	return nil
+}
+
+func (p *port) Addr() net.Addr { return p.h.l.Addr() }
+
+// Close ends all listening, and what was offered. The enclave sees it, and ends.
+func (h *Host) Close() error {
+	err := h.l.Close()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.closed = true
+	for _, c := range h.watches {
+		c.Close()
+	}
+	for _, offers := range h.offers {
+		for len(offers) > 0 {
+			(<-offers).Close()
+		}
+	}
+	return err
+}
