@@ -110,12 +110,12 @@ var mayImport = map[string]string{
 	"internal/key/sgxseal":  "internal/claims internal/kwp internal/policy internal/secret",
 	"internal/enclave": "internal/claims internal/hostlink internal/key/soft internal/oplog internal/policy internal/privval internal/pubkey " +
 		"internal/secret internal/session internal/sharedmark internal/signer internal/watermark",
-	"internal/enclave/nitro": "internal/claims internal/dynamostore internal/enclave internal/etcd internal/etcdstore internal/hostlink internal/key/nitrokms internal/nitro/nsm internal/policy " +
-		"internal/sharedmark internal/vsock golang.org/x/sys/unix",
-	"internal/enclavehost":    "internal/dial internal/hostlink internal/policy internal/secret internal/vsock internal/watermark",
-	"internal/nitrohost":      "internal/strictjson",
-	"internal/awscredentials": "internal/secret github.com/aws/aws-sdk-go-v2/",
-	"cmd/privyseal-enclave":   "internal/enclave/nitro",
+	"internal/enclave/engines": "internal/dynamostore internal/enclave internal/etcd internal/etcdstore internal/sharedmark",
+	"internal/enclave/nitro":   "internal/claims internal/enclave internal/enclave/engines internal/hostlink internal/key/nitrokms internal/nitro/nsm internal/policy internal/vsock golang.org/x/sys/unix",
+	"internal/enclavehost":     "internal/dial internal/hostlink internal/policy internal/secret internal/vsock internal/watermark",
+	"internal/nitrohost":       "internal/strictjson",
+	"internal/awscredentials":  "internal/secret github.com/aws/aws-sdk-go-v2/",
+	"cmd/privyseal-enclave":    "internal/enclave/nitro",
 
 	// The operator's side. It comes after the core and is not trusted by it.
 	"internal/witness":          "internal/regular internal/durable internal/privval internal/strictjson internal/watermark",
@@ -323,9 +323,9 @@ func names(entry, imp string) bool {
 // storeRooms are the stores, each with the rooms that may import it.
 var storeRooms = map[string][]string{
 	"internal/filestore":   {"internal/ops/file", "internal/sharedstate", "internal/sharedmark/enginetest"}, // the last two: a floor
-	"internal/sharedmark":  {"internal/sharedstate", "internal/etcdstore", "internal/dynamostore", "internal/ops/etcd", "internal/ops/dynamodb", "internal/enclave", "internal/enclave/nitro", "internal/ops/nitro/sharing"},
-	"internal/etcdstore":   {"internal/ops/etcd", "internal/enclave/nitro"},
-	"internal/dynamostore": {"internal/ops/dynamodb", "internal/enclave/nitro"},
+	"internal/sharedmark":  {"internal/sharedstate", "internal/etcdstore", "internal/dynamostore", "internal/ops/etcd", "internal/ops/dynamodb", "internal/enclave", "internal/enclave/engines", "internal/ops/nitro/sharing"},
+	"internal/etcdstore":   {"internal/ops/etcd", "internal/enclave/engines"},
+	"internal/dynamostore": {"internal/ops/dynamodb", "internal/enclave/engines"},
 }
 
 // A store is met through the contract, by all but its own room and what tests have of it.

@@ -12,14 +12,11 @@ import (
 	"net"
 
 	"privyseal/internal/claims"
-	"privyseal/internal/dynamostore"
 	"privyseal/internal/enclave"
-	"privyseal/internal/etcd"
-	"privyseal/internal/etcdstore"
+	"privyseal/internal/enclave/engines"
 	"privyseal/internal/hostlink"
 	"privyseal/internal/key/nitrokms"
 	"privyseal/internal/policy"
-	"privyseal/internal/sharedmark"
 )
 
 // Boot is what a booted enclave has. All fields are required, but Warnings.
@@ -56,23 +53,7 @@ func Run(ctx context.Context, b Boot) error {
 	}
 	return enclave.Run(ctx, enclave.Config{
 		Version: b.Version, Policy: p, Digest: sha256.Sum256(b.Policy), Attester: b.Module, Wrapper: kms, Cures: cures,
-		Etcd: inEtcd, DynamoDB: inTable, Listen: b.Listen, Dial: b.Dial, Warnings: b.Warnings,
-	})
-}
-
-// inTable returns how a mark in DynamoDB is reached.
-func inTable(t enclave.Table) (sharedmark.Engine, error) {
-	p := t.Policy
-	return dynamostore.New(dynamostore.Config{
-		Table: p.Table, Region: p.TableRegion, TableID: p.TableID, Endpoint: "https://" + p.TableEndpoint, ID: t.ID, Try: t.Try, Roots: p.Roots(),
-		Credentials: t.Role, Dial: func(ctx context.Context, _ string) (net.Conn, error) { return t.Dial(ctx) },
-	})
-}
-
-// inEtcd returns how a mark in etcd is reached.
-func inEtcd(m enclave.Members) sharedmark.Engine {
-	return etcdstore.New(etcdstore.Config{
-		Dialer: etcd.Dialer{Net: m.Dial, TLS: m.TLS}, Endpoints: m.Endpoints, Try: m.Try, Key: etcdstore.Key(m.Prefix, m.ID),
+		Etcd: engines.Etcd, DynamoDB: engines.DynamoDB, Listen: b.Listen, Dial: b.Dial, Warnings: b.Warnings,
 	})
 }
 

@@ -2,7 +2,6 @@ package nitro
 
 import (
 	"context"
-	"encoding/pem"
 	"errors"
 	"log/slog"
 	"net"
@@ -10,13 +9,9 @@ import (
 	"testing"
 
 	"privyseal/internal/claims"
-	"privyseal/internal/dynamostore"
-	"privyseal/internal/dynamostore/dynamotest"
-	"privyseal/internal/enclave"
 	"privyseal/internal/hostlink"
 	"privyseal/internal/policy"
 	"privyseal/internal/secret"
-	"privyseal/internal/watermark"
 )
 
 // module keeps what it was asked to sign.
@@ -101,43 +96,6 @@ func TestBadPolicy(t *testing.T) {
 		if err := Run(t.Context(), Boot{Version: "test", Policy: []byte(data), Module: &module{}}); err == nil || !strings.Contains(err.Error(), "policy") {
 			t.Errorf("%q: %v", data, err)
 		}
-	}
-}
-
-// someone is who the host is for AWS.
-type someone struct{}
-
-func (someone) Credentials(context.Context) (secret.AWS, error) {
-	return secret.AWS{AccessKeyID: "AKIATEST", SecretAccessKey: secret.New("s3cr3t")}, nil
-}
-func (someone) Refused(secret.AWS) {}
-
-// The table is the policy's: by its certificate, and by its id.
-func TestTable(t *testing.T) {
-	stub := dynamotest.New(t)
-	at := strings.TrimPrefix(stub.URL, "https://")
-	roots := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: stub.Certificate().Raw}))
-	const id = "11111111-0000-4000-8000-000000000001" // the stub's
-	for name, c := range map[string]struct {
-		roots, id string
-		want      error
-	}{
-		"the policy's":         {roots, id, nil},
-		"another certificate":  {policy.AWSRoots(), id, dynamostore.ErrTLS},
-		"the same name, again": {roots, "11111111-0000-4000-8000-000000000002", dynamostore.ErrOtherTable},
-	} {
-		p := &policy.Policy{TLSRoots: c.roots, DynamoDB: policy.DynamoDB{Table: dynamotest.Table, TableID: c.id, TableRegion: "eu-central-1", TableEndpoint: at}}
-		e, err := inTable(enclave.Table{Policy: p, ID: watermark.ID{ChainID: "c-1"}, Role: someone{}, Dial: func(ctx context.Context) (net.Conn, error) {
-			return (&net.Dialer{}).DialContext(ctx, "tcp", at)
-		}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		_, fresh, err := e.Ready(t.Context())
-		if c.want == nil && (err != nil || !fresh) || !errors.Is(err, c.want) {
-			t.Errorf("%s: %v, %v", name, fresh, err)
-		}
-		e.Close()
 	}
 }
 
