@@ -7,7 +7,7 @@ GO      := go
 # Everything that a build depends on is in the commit: the same commit gives the
 # same bytes.
 BUILD   := CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=auto -ldflags '-s -w'
-# The measured program leaves out what differs between two checkouts of the same
+# A measured program leaves out what differs between two checkouts of the same
 # code: only what runs is measured.
 BUILD_ENCLAVE := CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags '-s -w -buildid='
 LINT    := honnef.co/go/tools/cmd/staticcheck@v0.8.2
@@ -50,6 +50,7 @@ all:
 	@mkdir -p bin
 	$(BUILD) -o bin/privyseal ./cmd/privyseal
 	$(BUILD_ENCLAVE) -o bin/privyseal-enclave ./cmd/privyseal-enclave
+	$(BUILD_ENCLAVE) -o bin/privyseal-sgx ./cmd/privyseal-sgx
 
 # A real chain, signed by privyseal, until interrupted or for BLOCKS blocks.
 demo: all
@@ -88,12 +89,14 @@ check:
 	@CGO_ENABLED=0 GOFLAGS="-mod=mod -trimpath" $(GO) run $(LINT) ./...
 	@for os in linux/amd64 linux/arm64 darwin/arm64; do \
 		CGO_ENABLED=0 $(GOFLAGS_TEST) GOOS=$${os%/*} GOARCH=$${os#*/} $(GO) vet $(PACKAGES) || exit 1; done
-	@$(GO) list -deps -f '{{if not .Standard}}{{.ImportPath}}{{end}}' ./cmd/privyseal-enclave | \
-		diff cmd/privyseal-enclave/packages.txt - || { echo "the measured program links other packages: if that is intended, run make packages"; exit 1; }
+	@for program in $(MEASURED); do $(LINKED) ./$$program | diff $$program/packages.txt - || \
+		{ echo "$$program links other packages: if that is intended, run make packages"; exit 1; }; done
 
-# What is linked into the measured program, for review.
+# What is linked into the measured programs, for review.
+MEASURED := cmd/privyseal-enclave cmd/privyseal-sgx
+LINKED   := $(GO) list -deps -f '{{if not .Standard}}{{.ImportPath}}{{end}}'
 packages:
-	$(GO) list -deps -f '{{if not .Standard}}{{.ImportPath}}{{end}}' ./cmd/privyseal-enclave >cmd/privyseal-enclave/packages.txt
+	@for program in $(MEASURED); do $(LINKED) ./$$program >$$program/packages.txt || exit 1; done
 .PHONY: packages
 
 unit:
@@ -234,6 +237,7 @@ release:
 	@for arch in amd64 arm64; do \
 		out=dist/privyseal-enclave-$(VERSION)-linux-$$arch; \
 		GOOS=linux GOARCH=$$arch $(BUILD_ENCLAVE) -o $$out ./cmd/privyseal-enclave || exit 1; ls -l $$out; done
+	@out=dist/privyseal-sgx-$(VERSION)-linux-amd64; GOOS=linux GOARCH=amd64 $(BUILD_ENCLAVE) -o $$out ./cmd/privyseal-sgx && ls -l $$out
 	@$(MAKE) --no-print-directory man
 	@scripts/release $(VERSION)
 
@@ -246,6 +250,7 @@ PREFIX ?= /usr/local
 install: all man
 	install -D -m 0755 bin/privyseal $(DESTDIR)$(PREFIX)/bin/privyseal
 	install -D -m 0755 bin/privyseal-enclave $(DESTDIR)$(PREFIX)/bin/privyseal-enclave
+	install -D -m 0755 bin/privyseal-sgx $(DESTDIR)$(PREFIX)/bin/privyseal-sgx
 	install -D -m 0644 systemd/privyseal-nitro.service $(DESTDIR)/etc/systemd/system/privyseal-nitro.service
 	install -D -m 0644 systemd/privyseal.service $(DESTDIR)/etc/systemd/system/privyseal.service
 	install -d $(addprefix $(DESTDIR)$(PREFIX)/share/,man/man1 man/man5 doc/privyseal/alerts doc/privyseal/reference)

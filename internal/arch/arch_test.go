@@ -99,6 +99,7 @@ var mayImport = map[string]string{
 	"internal/sgx":       "internal/strictjson",
 	// Linked into the enclave.
 	"internal/sgx/document":  "",
+	"internal/sgx/gramine":   "",
 	"internal/sgx/sigstruct": "",
 	"internal/eif":           "github.com/fxamacker/cbor/v2",
 	"internal/awspolicy":     "internal/nitro internal/strictjson",
@@ -112,10 +113,12 @@ var mayImport = map[string]string{
 		"internal/secret internal/session internal/sharedmark internal/signer internal/watermark",
 	"internal/enclave/engines": "internal/dynamostore internal/enclave internal/etcd internal/etcdstore internal/sharedmark",
 	"internal/enclave/nitro":   "internal/claims internal/enclave internal/enclave/engines internal/hostlink internal/key/nitrokms internal/nitro/nsm internal/policy internal/vsock golang.org/x/sys/unix",
+	"internal/enclave/sgx":     "internal/enclave internal/enclave/engines internal/key/sgxseal internal/looplink internal/policy internal/sgx/document internal/sgx/gramine",
 	"internal/enclavehost":     "internal/dial internal/hostlink internal/policy internal/secret internal/vsock internal/watermark",
 	"internal/nitrohost":       "internal/strictjson",
 	"internal/awscredentials":  "internal/secret github.com/aws/aws-sdk-go-v2/",
 	"cmd/privyseal-enclave":    "internal/enclave/nitro",
+	"cmd/privyseal-sgx":        "internal/enclave/sgx",
 
 	// The operator's side. It comes after the core and is not trusted by it.
 	"internal/witness":          "internal/regular internal/durable internal/privval internal/strictjson internal/watermark",

@@ -33,7 +33,7 @@ func (e *enclave) fits(etcd *hostlink.BootEtcd, table *hostlink.BootDynamoDB) er
 	case given == want:
 		return nil
 	case !p.Shared():
-		return &curedError{fmt.Errorf("the host has the marks in %s, and the measured policy names no database", given), e.anotherImage()}
+		return &curedError{fmt.Errorf("the host has the marks in %s, and the measured policy names no database", given), e.c.Cures.Rebuild}
 	}
 	return fmt.Errorf("the measured policy has the marks in %s, and the host names %s", want, given)
 }
@@ -70,7 +70,7 @@ func (e *enclave) shared(chainID string, key *soft.Key, db database, floor water
 // database.
 func (e *enclave) needsDatabase() error {
 	if !e.c.Policy.Shared() {
-		return &curedError{errors.New("the measured policy names no database"), e.anotherImage()}
+		return &curedError{errors.New("the measured policy names no database"), e.c.Cures.Rebuild}
 	}
 	return nil
 }

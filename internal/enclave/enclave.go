@@ -69,8 +69,8 @@ type Recovery interface {
 
 // Cures are the ends of what an operator is asked to do.
 type Cures struct {
-	Restart   string // the command that ends the enclave, so that another one is launched
-	Rebuild   string // the commands that make an image with another policy
+	Restart   string // what ends the enclave, so that another one is launched
+	Rebuild   string // how to come to an enclave whose policy allows what this one's does not
 	LostState string // where all steps are that replace a lost state
 }
 

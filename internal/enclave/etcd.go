@@ -177,7 +177,7 @@ func (p *pinned) Ready(ctx context.Context) (sharedmark.Position, bool, error) {
 // one: the host could hand in the identity, which is wrapped alike.
 func (e *enclave) certify(ctx context.Context, req *hostlink.Certify) ([]byte, error) {
 	if !e.c.Policy.Etcd.Named() {
-		return nil, &curedError{errors.New("the measured policy names no etcd"), e.anotherImage()}
+		return nil, &curedError{errors.New("the measured policy names no etcd"), e.c.Cures.Rebuild}
 	}
 	const allowed = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-@"
 	if req.Name == "" || len(req.Name) > 64 || strings.Trim(req.Name, allowed) != "" {

@@ -92,7 +92,7 @@ func (e *enclave) newState(ctx context.Context, req *hostlink.NewState) (*hostli
 	case !ok:
 		return nil, &curedError{
 			fmt.Errorf("the measured policy has no state_floor for chain %q, and without one a lost state is never replaced", req.ChainID),
-			"boot an image whose policy has one, well above the chain's height; " + e.c.Cures.LostState + ", has all steps",
+			"boot an enclave whose policy has one, well above the chain's height; " + e.c.Cures.LostState + ", has all steps",
 		}
 	case req.AfterHeight < floor:
 		return nil, &curedError{

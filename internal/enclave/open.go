@@ -66,11 +66,6 @@ func (e *enclave) keyOf(keyType string, secret, public []byte) (*soft.Key, error
 	return key, nil
 }
 
-// anotherImage is the cure for what the measured policy does not allow.
-func (e *enclave) anotherImage() string {
-	return "build an image whose policy does, with " + e.c.Cures.Rebuild + ", and let it in"
-}
-
 // allowed asks the policy. Identities are not its business.
 func (e *enclave) allowed(chainID string, key *soft.Key) error {
 	if chainID == "" {
@@ -81,11 +76,11 @@ func (e *enclave) allowed(chainID string, key *soft.Key) error {
 		return fmt.Errorf("%q is not a chain id", chainID)
 	}
 	if !e.c.Policy.AllowsChain(chainID) {
-		return &curedError{fmt.Errorf("the measured policy does not name chain %q", chainID), e.anotherImage()}
+		return &curedError{fmt.Errorf("the measured policy does not name chain %q", chainID), e.c.Cures.Rebuild}
 	}
 	public := key.PublicKey().Base64()
 	if !e.c.Policy.AllowsKey(public) {
-		return &curedError{fmt.Errorf("the measured policy does not name the public key %s", public), e.anotherImage()}
+		return &curedError{fmt.Errorf("the measured policy does not name the public key %s", public), e.c.Cures.Rebuild}
 	}
 	return nil
 }

@@ -62,7 +62,7 @@ func (e *enclave) adoptable(req *hostlink.Share) error {
 	case !ok:
 		return &curedError{
 			fmt.Errorf("the measured policy has no state_floor for chain %q, and without one a restored mark is never adopted", req.ChainID),
-			"boot an image whose policy has one, well above the chain's height; " + e.c.Cures.LostState + ", has all steps",
+			"boot an enclave whose policy has one, well above the chain's height; " + e.c.Cures.LostState + ", has all steps",
 		}
 	case req.AfterHeight < floor:
 		return &curedError{fmt.Errorf("height %d is below the measured state_floor of %d", req.AfterHeight, floor), fmt.Sprintf("give --after-height %d or more", floor)}

@@ -59,6 +59,6 @@ func Run(ctx context.Context, b Boot) error {
 
 var cures = enclave.Cures{
 	Restart:   "`privyseal nitro stop`",
-	Rebuild:   "`privyseal nitro image-policy` and `privyseal nitro build`",
+	Rebuild:   "build an image whose policy does, with `privyseal nitro image-policy` and `privyseal nitro build`, and let it in",
 	LostState: `doc/nitro.md, "The state is lost"`,
 }

@@ -74,11 +74,12 @@ func testsIn(t *testing.T, line string) (tests int) {
 	return tests
 }
 
-// What the measured program may do stands in the measured policy: neither arguments
-// nor environment reach it.
+// What a measured program may do stands in the measured policy: neither arguments
+// nor environment reach it. The one of SGX reads where its host listens, and nothing else.
 func TestTheProgramTakesNoArguments(t *testing.T) {
 	var files []string
-	for _, dir := range []string{"cmd/privyseal-enclave", "internal/enclave", "internal/enclave/engines", "internal/enclave/nitro", "internal/policy", "internal/awsjson", "internal/key/nitrokms", "internal/hostlink", "internal/secret"} {
+	for _, dir := range []string{"cmd/privyseal-enclave", "internal/enclave", "internal/enclave/engines", "internal/enclave/nitro", "internal/policy", "internal/awsjson", "internal/key/nitrokms", "internal/hostlink", "internal/secret",
+		"cmd/privyseal-sgx", "internal/enclave/sgx", "internal/looplink", "internal/sgx/gramine", "internal/sgx/document", "internal/key/sgxseal"} {
 		list, err := filepath.Glob(filepath.Join(repository, dir, "*.go"))
 		if err != nil || len(list) == 0 {
 			t.Fatalf("%s: %v", dir, err)
@@ -99,6 +100,9 @@ func TestTheProgramTakesNoArguments(t *testing.T) {
 			}
 		}
 		ast.Inspect(f, func(n ast.Node) bool {
+			if call, ok := n.(*ast.CallExpr); ok && isHostVariable(call) {
+				return false
+			}
 			if s, ok := n.(*ast.SelectorExpr); ok {
 				if x, ok := s.X.(*ast.Ident); ok && x.Name == "os" && slices.Contains([]string{"Args", "Getenv", "LookupEnv", "Environ"}, s.Sel.Name) {
 					t.Errorf("%s uses os.%s", file, s.Sel.Name)
@@ -107,4 +111,17 @@ func TestTheProgramTakesNoArguments(t *testing.T) {
 			return true
 		})
 	}
+}
+
+// isHostVariable reports whether a call is os.Getenv(looplink.Variable).
+func isHostVariable(call *ast.CallExpr) bool {
+	names := func(e ast.Expr, pkg, name string) bool {
+		s, ok := e.(*ast.SelectorExpr)
+		if !ok {
+			return false
+		}
+		x, ok := s.X.(*ast.Ident)
+		return ok && x.Name == pkg && s.Sel.Name == name
+	}
+	return len(call.Args) == 1 && names(call.Fun, "os", "Getenv") && names(call.Args[0], "looplink", "Variable")
 }
