@@ -158,7 +158,7 @@ func TestExplainState(t *testing.T) {
 
 // A state that another process has may become free; all else waits for an operator.
 func TestStateRefused(t *testing.T) {
-	for _, reason := range []error{ErrMissing, ErrExists, ErrUnsafe, ErrDamaged, ErrForeign, ErrCopied, ErrRestored, ErrExported, ErrBelow, ErrUnjoined, ErrClone} {
+	for _, reason := range []error{ErrMissing, ErrExists, ErrUnsafe, ErrDamaged, ErrForeign, ErrCopied, ErrRestored, ErrExported, ErrBelow, ErrUnjoined, ErrClone, ErrSplit} {
 		if !StateRefused(fmt.Errorf("cannot open it: %w", &StateError{Reason: reason, Err: errors.New("x")})) {
 			t.Errorf("%v is not refused", reason)
 		}

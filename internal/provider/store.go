@@ -112,6 +112,7 @@ var (
 	ErrBelow    = errors.New("the mark is below the one in the state")
 	ErrUnjoined = errors.New("this host has not joined the state")
 	ErrClone    = errors.New("another signer has the identity of this host")
+	ErrSplit    = errors.New("this host has the state in another database")
 	ErrAway     = errors.New("the database of the state does not answer")
 )
 
@@ -119,7 +120,7 @@ var (
 // acts. Whoever has it locked may end by itself.
 func StateRefused(err error) bool {
 	for _, reason := range []error{
-		ErrMissing, ErrExists, ErrUnsafe, ErrDamaged, ErrForeign, ErrCopied, ErrRestored, ErrBeside, ErrExported, ErrBelow, ErrUnjoined, ErrClone,
+		ErrSplit, ErrMissing, ErrExists, ErrUnsafe, ErrDamaged, ErrForeign, ErrCopied, ErrRestored, ErrBeside, ErrExported, ErrBelow, ErrUnjoined, ErrClone,
 	} {
 		if errors.Is(err, reason) {
 			return true

@@ -114,6 +114,13 @@ func Known(m watermark.Mark) (known watermark.Mark, exported bool, err error) {
 	return f.mark, f.exported, err
 }
 
+// Memberless reports whether a mark that holds a floor holds that of a database which has no
+// members and no elections, as a table.
+func Memberless(m watermark.Mark) bool {
+	f, err := decodeFloor(m)
+	return err == nil && !f.isEmpty() && len(f.position.Members) == 0 && f.position.Term == 0
+}
+
 // fence returns ErrRestored if p shows that what is reached there is older than what this
 // host has seen, or another database.
 func (f *floor) fence(p Position) error {

@@ -3,12 +3,14 @@ package sharedstate
 import (
 	"errors"
 	"fmt"
+	"os"
 
 	"privyseal/internal/cure"
 	"privyseal/internal/filestore"
 	"privyseal/internal/provider"
 	"privyseal/internal/sharedmark"
 	"privyseal/internal/shell"
+	"privyseal/internal/watermark"
 )
 
 // reasons are what the operator's side branches on, and what a mark or a floor has for it.
@@ -54,6 +56,29 @@ func (p place) explain(err error) error {
 func (p place) beside(why string) error {
 	return &provider.StateError{Reason: provider.ErrBeside, Err: fmt.Errorf("%s: %w: %s", p.where, provider.ErrBeside, why),
 		Cure: "end that other home for good, and then: " + cure.Command("privyseal", "state", "adopt", "--home", p.home, "--chain-id", p.chain)}
+}
+
+// elsewhere refuses a state for one that this host has in another database.
+func (p place) elsewhere(other *alive) error {
+	path := shell.Word(other.floor)
+	next := fmt.Sprintf("if it has ended there, have this host see that: `privyseal start` with that database in the config; if that database is gone for good: `mv %s %s`, and reboot this host", path, path+".old")
+	if _, err := os.Lstat(other.floor); err != nil {
+		next = "if that database is gone for good: reboot this host, so that it forgets"
+	}
+	return &provider.StateError{Reason: provider.ErrSplit, Err: fmt.Errorf("%s: %w: by %s it %s", p.where, provider.ErrSplit, path, other.why), Cure: next}
+}
+
+// below refuses a mark that is below the one at which the state has ended elsewhere.
+func (p place) below(m, ended watermark.Mark) error {
+	if !m.Less(ended) {
+		return nil
+	}
+	return p.beside(fmt.Sprintf("it is at %v, and has ended at %v in another database", m, ended))
+}
+
+// tooLow refuses to make or raise a state below that one.
+func (p place) tooLow(m, ended watermark.Mark) error {
+	return &provider.StateError{Reason: provider.ErrBelow, Err: fmt.Errorf("%s: %w: %v, and the state has ended at %v in another database", p.where, provider.ErrBelow, m, ended)}
 }
 
 // inWords says of which mark err is. An error of the floor's file has its path, and its cure

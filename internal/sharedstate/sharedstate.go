@@ -19,15 +19,15 @@ import (
 	"privyseal/internal/watermark"
 )
 
-// floorSuffix is what the file of the floor has after the chain's key `state`.
-const floorSuffix = ".floor"
-
 // Shared is the state of one chain and key in a database.
 type Shared struct {
 	At provider.Place
 	ID watermark.ID
 	// Where names it for people. No secret is in it.
 	Where string
+	// Kind is the first name of the tables of its database. Without one, the state is in no other
+	// database before or after.
+	Kind string
 	// Engine returns one that has no way to the value yet.
 	Engine func() sharedmark.Engine
 	// Survey says why this host should not begin to use the mark, or make it, such as that
@@ -53,20 +53,26 @@ func (s Shared) Kept() provider.Kept {
 	return kept
 }
 
-func (s Shared) floorPath() string { return s.At.Path(s.At.Chain.State) + floorSuffix }
+func (s Shared) floors() floors { return floors{s.At.Path(s.At.Chain.State), s.ID, s.Kind} }
+
+// floor says where the floor is.
+func (s Shared) floor() filestore.Config { return s.floors().own() }
+
+func (s Shared) floorPath() string { return s.floor().Path }
+
+// ended returns the mark at which the state has ended in other databases, as far as this host has
+// seen, and refuses it where it has not.
+func (s Shared) ended() (watermark.Mark, error) {
+	highest, alive := s.floors().ended()
+	if alive != nil {
+		return highest, s.place().elsewhere(alive)
+	}
+	return highest, nil
+}
 
 // place is what an error says of it.
 func (s Shared) place() place {
 	return place{s.At.Chain.Name, s.At.Path("."), s.floorPath(), s.Where}
-}
-
-// floor says where the floor is. With the zero id it is only looked at.
-func (s Shared) floor() filestore.Config {
-	c := filestore.Config{Path: s.floorPath(), Host: filestore.HostFolders()}
-	if s.ID != (watermark.ID{}) {
-		c.ID = sharedmark.Config{ID: s.ID}.FloorID()
-	}
-	return c
 }
 
 // config returns what one use of the mark needs, without a floor.
@@ -80,6 +86,10 @@ func (s Shared) config() (sharedmark.Config, error) {
 // Open implements [provider.State]. Signers of other hosts have it open at the same time; the
 // floor is this one's alone.
 func (s Shared) Open(ctx context.Context, wait bool) (watermark.Store, error) {
+	ended, err := s.ended()
+	if err != nil {
+		return nil, err
+	}
 	floor := s.floor()
 	floor.Wait = wait
 	kept, err := filestore.Open(ctx, floor)
@@ -107,7 +117,7 @@ func (s Shared) Open(ctx context.Context, wait bool) (watermark.Store, error) {
 		return nil, s.place().explain(err)
 	}
 	c.Floor, c.Seen = kept, host.Note
-	return open{sharedmark.New(c), s, host}, nil
+	return open{sharedmark.New(c), s, host, ended}, nil
 }
 
 // open is an open state. What a start can fail with is explained.
@@ -115,6 +125,7 @@ type open struct {
 	*sharedmark.Store
 	state Shared
 	host  *filestore.Host
+	ended watermark.Mark // in other databases
 }
 
 // Load implements [watermark.Store].
@@ -125,6 +136,9 @@ func (o open) Load(ctx context.Context) (watermark.Saved, error) {
 	}
 	if why := o.host.Refuses(saved.Mark); why != "" {
 		return watermark.Saved{}, o.state.place().beside(why)
+	}
+	if err := o.state.place().below(saved.Mark, o.ended); err != nil {
+		return watermark.Saved{}, err
 	}
 	return saved, nil
 }
@@ -138,6 +152,20 @@ const lookPatience = 2 * time.Second
 
 // Inspect implements [provider.State].
 func (s Shared) Inspect(ctx context.Context) (provider.Info, error) {
+	info, err := s.inspect(ctx)
+	ended, elsewhere := s.ended()
+	switch {
+	case elsewhere != nil && (err == nil || errors.Is(err, provider.ErrMissing)):
+		info.Problem = elsewhere
+		return info, nil
+	case err == nil && !info.Exported && !info.Ended && info.Newest.Mark.Less(ended):
+		info.Newest.Mark, info.Problem = ended, cmp.Or(info.Problem, s.place().below(info.Saved.Mark, ended))
+	}
+	return info, err
+}
+
+// inspect looks at the mark, its floor, and what this host has signed since it was booted.
+func (s Shared) inspect(ctx context.Context) (provider.Info, error) {
 	ctx, cancel := context.WithTimeout(ctx, lookPatience)
 	defer cancel()
 	floor, err := filestore.Inspect(s.floor())
@@ -221,6 +249,13 @@ func (s Shared) survey(ctx context.Context) error {
 // Create implements [provider.State]. Nothing is made on this host before the database was
 // seen to have no state.
 func (s Shared) Create(ctx context.Context, first watermark.Saved) error {
+	ended, err := s.ended()
+	if err != nil {
+		return err
+	}
+	if first.Mark.Less(ended) {
+		return s.place().tooLow(first.Mark, ended)
+	}
 	info, err := s.Inspect(ctx)
 	if err == nil && info.Shared.Own == "" {
 		return s.place().explain(&sharedmark.Error{Op: "create", Err: sharedmark.ErrExists})
@@ -275,7 +310,7 @@ func (s Shared) change(ctx context.Context, f func(sharedmark.Config, *filestore
 	}
 	defer host.Close()
 	taken := func() {}
-	c.Floor, c.Signed, c.Seen = floor, host.Highest(), func(saved watermark.Saved, exported bool) {
+	c.Floor, c.Signed, c.Seen = floor, s.signed(host), func(saved watermark.Saved, exported bool) {
 		taken = func() { host.Take(saved, exported) }
 	}
 	if err := f(c, host); err != nil {
@@ -285,9 +320,25 @@ func (s Shared) change(ctx context.Context, f func(sharedmark.Config, *filestore
 	return nil
 }
 
+// signed returns the highest mark that this host knows of the chain and key, beside this state.
+func (s Shared) signed(host *filestore.Host) watermark.Mark {
+	known := host.Highest()
+	if ended, err := s.ended(); err == nil && known.Less(ended) {
+		return ended
+	}
+	return known
+}
+
 // Raise implements [provider.State]. What another host has exported is brought back to life
 // also here, where nobody has joined it.
 func (s Shared) Raise(ctx context.Context, to watermark.Saved) error {
+	ended, err := s.ended()
+	if err != nil {
+		return err
+	}
+	if to.Mark.Less(ended) {
+		return s.place().tooLow(to.Mark, ended)
+	}
 	if info, err := s.Inspect(ctx); err == nil && info.Shared.Own == "" && errors.Is(info.Problem, provider.ErrExported) && !to.Mark.Less(info.Saved.Mark) {
 		if err := s.makeFloor(); err != nil {
 			return err
@@ -320,6 +371,9 @@ func (s Shared) Export(ctx context.Context) (saved watermark.Saved, err error) {
 // Adopt implements [provider.Mover]: first the file of the floor, where that was copied or
 // restored, then the mark. Where the file is gone, it is what the host remembers of it.
 func (s Shared) Adopt(ctx context.Context) error {
+	if _, err := s.ended(); err != nil {
+		return err
+	}
 	floor, err := filestore.Inspect(s.floor())
 	if seen := filestore.Remembered(s.floor()); errors.Is(err, filestore.ErrMissing) && len(seen.SignBytes) > 0 {
 		err = filestore.Create(s.floor(), watermark.Saved{Mark: seen})

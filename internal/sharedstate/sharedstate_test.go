@@ -34,6 +34,7 @@ type host struct {
 	t         *testing.T
 	db        *enginetest.Database
 	home, run string
+	kind      string
 	elsewhere bool
 	now       int64 // by the clock elsewhere
 }
@@ -52,7 +53,7 @@ func (h *host) boots() { h.run = h.t.TempDir() }
 func (h *host) shared() Shared {
 	h.t.Setenv("PRIVYSEAL_RUN", h.run)
 	at := provider.Place{Chain: config.Chain{Name: "chain-1", State: "state"}, Path: func(path string) string { return filepath.Join(h.home, path) }}
-	return Shared{At: at, ID: id, Where: "memory", Engine: func() sharedmark.Engine { return &enginetest.Memory{DB: h.db} }}
+	return Shared{At: at, ID: id, Where: "memory", Kind: h.kind, Engine: func() sharedmark.Engine { return &enginetest.Memory{DB: h.db} }}
 }
 
 func (h *host) state() state {

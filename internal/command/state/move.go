@@ -205,11 +205,21 @@ func (m *move) run(cmd *cobra.Command, words *home.Words) error {
 	return m.done(cmd.OutOrStdout())
 }
 
-// roundabout refuses a move from one database straight to another. What this host keeps of the
-// first, beside the state, would be held against the second.
+// roundabout refuses a move from one database straight to another, which would be two that have
+// ended or none where it is cut off. Of one kind, what this host keeps of the first, beside the
+// state, would be held against the second as well.
 func (m *move) roundabout() error {
 	return cure.Add(cli.Actf("the state of chain %q does not go from one database straight to another: what this host has seen of the first is no measure of the second", m.ch.Name),
-		"go by a file: %s, then %s, then this move again", m.Command("state move --chain-id %s --to %s", shell.Word(m.ch.Name), m.Stores[0].Name), aside(m.source))
+		"go by a file: %s, then %sthis move again", m.Command("state move --chain-id %s --to %s", shell.Word(m.ch.Name), m.Stores[0].Name), m.asideOfBoth())
+}
+
+// asideOfBoth puts aside what this host keeps of the source where it would keep the same of the
+// target. Databases of two kinds have each their own.
+func (m *move) asideOfBoth() string {
+	if m.source.Files[0] != m.target.Files[0] {
+		return ""
+	}
+	return aside(m.source) + ", then "
 }
 
 // aside is the command that puts aside what this host keeps of a shared state.
@@ -312,6 +322,9 @@ func (m *move) lookAtTarget(ctx context.Context) error {
 		m.there.unjoined = true
 	case errors.Is(err, provider.ErrExported):
 		m.there.ended = true
+	case errors.Is(err, provider.ErrSplit):
+		_, next := cure.Split(err.Error())
+		return cure.Add(m.refused(err), "%s", next)
 	case m.target.Shared && errors.Is(err, provider.ErrRestored):
 		return cure.Add(m.refused(err), "if this host has had the state in another database before: %s, and then this move again", forget(m.target))
 	default:

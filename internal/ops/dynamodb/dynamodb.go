@@ -21,7 +21,7 @@ func Store() provider.Store {
 		State: func(at provider.Place, id watermark.ID) provider.Kept {
 			t := at.Section.(*table)
 			return sharedstate.Shared{
-				At: at, ID: id,
+				At: at, ID: id, Kind: name,
 				Where:   "dynamodb " + at.StoreTable + ", table " + t.Table + " of " + t.Region + ", " + id.ChainID + "/" + hex.EncodeToString(id.Key[:]),
 				Engine:  func() sharedmark.Engine { return t.engine(id) },
 				Prepare: func(ctx context.Context) (string, error) { return t.prepare(ctx, id) },

@@ -21,7 +21,7 @@ func Store() provider.Store {
 		State: func(at provider.Place, id watermark.ID) provider.Kept {
 			c := at.Section.(*cluster).at(at.Path)
 			return sharedstate.Shared{
-				At: at, ID: id,
+				At: at, ID: id, Kind: table,
 				Where:  "etcd " + at.StoreTable + ", " + etcdstore.Key(c.Prefix, id),
 				Engine: func() sharedmark.Engine { return c.engine(id) },
 				Survey: func(ctx context.Context) error { return c.survey(ctx, id) },
