@@ -59,9 +59,11 @@ demo: all
 
 # Everything that must pass.
 test: setup check unit mutants-share race operators interop nodes
+	@if scripts/setup can-sgx 2>/dev/null; then $(MAKE) --no-print-directory test-sgx; fi
 	@if scripts/setup can-qemu 2>/dev/null; then $(MAKE) --no-print-directory test-nitro; fi
 	@echo "make test: everything passed"
 	@scripts/setup can-qemu 2>&1 | sed 's/^setup: /make test: left out, the enclave in QEMU: /'
+	@scripts/setup can-sgx 2>&1 | sed 's/^setup: /make test: left out, the program of SGX enclaves: /'
 	@scripts/setup can-openbao 2>&1 | sed 's/^setup: /make test: left out, keys on a Vault server: /'
 	@scripts/setup can-dynamodb 2>&1 | sed 's/^setup: /make test: left out, marks on a DynamoDB of others: /'
 	@scripts/setup can-dcap-qvl 2>&1 | sed 's/^setup: /make test: left out, what judges quotes beside ours: /'
@@ -170,6 +172,14 @@ test-peers:
 test-nitro: nitro-setup
 	@echo "== the enclave in QEMU"
 	@$(ETCD) PRIVYSEAL_REQUIRE_NITRO=1 PRIVYSEAL_REQUIRE_NODES=1 PRIVYSEAL_HOSTILE=qemu $(GO_TEST) -count=1 -p 1 -timeout 60m ./test/nitro/...
+
+# The program of SGX enclaves as it is shipped, in a world of its own without SGX: files of
+# /dev/attestation, a CPU that seals and an Intel that certifies it (test/sgx/rig).
+test-sgx:
+	@scripts/setup can-sgx
+	@echo "== the program of SGX enclaves"
+	@PRIVYSEAL_REQUIRE_SGX=1 PRIVYSEAL_REQUIRE_NODES=1 $(GO_TEST) -count=1 -timeout 30m ./test/sgx/...
+.PHONY: test-sgx
 
 # Our client of a YubiHSM, and the simulator behind it, on the USB of a machine in QEMU:
 # Debian's kernel plays both ends, and a real node makes blocks there.

@@ -67,11 +67,11 @@ type Intel struct {
 
 	// Hooks for what is not as it should be, called with a name of the above before that is
 	// signed.
-	OnCertificate func(name string, c *x509.Certificate)
-	OnList        func(issuer string, l *x509.RevocationList)
-	OnText        func(name string, members map[string]any)
-	OnQE          func(report []byte) // 384 bytes, of the quoting enclave
-	OnQuote       func(signed []byte) // header and report
+	OnCertificate func(name string, c *x509.Certificate)      `json:"-"`
+	OnList        func(issuer string, l *x509.RevocationList) `json:"-"`
+	OnText        func(name string, members map[string]any)   `json:"-"`
+	OnQE          func(report []byte)                         `json:"-"` // 384 bytes, of the quoting enclave
+	OnQuote       func(signed []byte)                         `json:"-"` // header and report
 
 	issued sync.Once
 	err    error

@@ -5,6 +5,10 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
 	"math/big"
 	"slices"
 )
@@ -32,6 +36,30 @@ func NewSigner() (*Signer, error) {
 	key.D = new(big.Int).ModInverse(big.NewInt(3), p1.Mul(p1, q1))
 	key.Precompute()
 	return &Signer{key}, key.Validate()
+}
+
+// PEM returns the key, as gramine-sgx-gen-private-key writes it.
+func (s *Signer) PEM() []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(s.key)})
+}
+
+// ParseSigner reads a key of RSA-3072 with the exponent 3: of PEM, or of openssl genrsa -3.
+func ParseSigner(text []byte) (*Signer, error) {
+	block, _ := pem.Decode(text)
+	if block == nil {
+		return nil, errors.New("no PEM")
+	}
+	key, err := x509.ParsePKCS1PrivateKey(block.Bytes)
+	if err != nil {
+		k, err8 := x509.ParsePKCS8PrivateKey(block.Bytes)
+		if key, _ = k.(*rsa.PrivateKey); err8 != nil || key == nil {
+			return nil, err
+		}
+	}
+	if key.E != 3 || key.N.BitLen() != 3072 {
+		return nil, fmt.Errorf("a key of %d bits with the exponent %d, not 3072 and 3", key.N.BitLen(), key.E)
+	}
+	return &Signer{key}, nil
 }
 
 // little returns a number of the size of the key, little endian.

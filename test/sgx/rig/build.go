@@ -1,0 +1,86 @@
+package rig
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+)
+
+// The names of an enclave's files in its folder.
+const (
+	Program = "privyseal-sgx"
+	Name    = "privyseal"
+)
+
+// BuildProgram builds the measured program as releases have it.
+func BuildProgram(to string) error {
+	build := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w -buildid=", "-o", to, "privyseal/cmd/privyseal-sgx")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		return fmt.Errorf("cannot build %s: %w\n%s", Program, err, out)
+	}
+	return nil
+}
+
+// Place puts program, policy and manifest into the folder of an enclave, which it makes. A
+// manifest of "" is Template.
+func Place(folder, program string, policy []byte, manifest string) error {
+	if manifest == "" {
+		manifest = Template
+	}
+	data, err := os.ReadFile(program)
+	if err != nil {
+		return err
+	}
+	return errors.Join(os.MkdirAll(folder, 0o700),
+		os.WriteFile(filepath.Join(folder, Program), data, 0o755),
+		os.WriteFile(filepath.Join(folder, "policy.json"), policy, 0o644),
+		os.WriteFile(filepath.Join(folder, Name+".manifest"), []byte(manifest), 0o644))
+}
+
+// Sign signs the enclave of a folder with the machine's key, by gramine-sgx-sign.
+func (m *Machine) Sign(folder string) error {
+	cmd := exec.Command(filepath.Join(m.Path(), "gramine-sgx-sign"), "--manifest", Name+".manifest", "--output", Name+".manifest.sgx", "--date", "0000-00-00")
+	cmd.Dir = folder
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("cannot sign: %w\n%s", err, out)
+	}
+	return nil
+}
+
+// Template is a manifest that runs the program.
+const Template = `libos.entrypoint = "/privyseal-sgx"
+
+[loader]
+argv = ["privyseal-sgx"]
+log_level = "error"
+
+[loader.env]
+GOMAXPROCS = "2"
+GOTRACEBACK = "none"
+PRIVYSEAL_HOST = { passthrough = true }
+
+[sys]
+enable_sigterm_injection = true
+disallow_subprocesses = true
+
+[fs]
+root = { type = "tmpfs" }
+mounts = [
+  { path = "/privyseal-sgx", uri = "file:privyseal-sgx" },
+  { path = "/policy.json", uri = "file:policy.json" },
+]
+
+[sgx]
+debug = false
+edmm_enable = false
+enclave_size = "2G"
+max_threads = 32
+use_exinfo = true
+remote_attestation = "dcap"
+isvprodid = 1
+isvsvn = 1
+trusted_files = ["file:privyseal-sgx", "file:policy.json"]
+`
