@@ -149,14 +149,21 @@ var mayImport = map[string]string{
 	"internal/ops/yubihsm/keys":    "internal/cli internal/cure internal/key/soft internal/key/soft/keyfile internal/key/yubihsm internal/ops/yubihsm/reach internal/ops/yubihsm/verify internal/pubkey internal/yubico yubihsm github.com/spf13/cobra",
 	"internal/ops/yubihsm/verify":  "internal/cli internal/cure internal/home internal/pubkey internal/pubkey/keytext internal/yubico yubihsm github.com/spf13/cobra github.com/spf13/pflag",
 
-	"internal/ops/nitro": "internal/awscredentials internal/claims internal/cli internal/config internal/cure internal/daemon internal/eif internal/home internal/hostlink " +
-		"internal/key/nitrokms internal/key/soft internal/migrate internal/monitor internal/enclavehost internal/nitro internal/nitrohost internal/ops/nitro/capture internal/ops/nitro/image internal/ops/nitro/sharing internal/ops/nitro/seal internal/ops/nitro/verify internal/ops/nitro/wrapped " +
-		"internal/policy internal/provider internal/pubkey internal/pubkey/keytext internal/secret internal/session internal/sharedstate internal/shell internal/signer internal/vsock internal/watermark internal/witness " +
+	// An enclave as the operator meets it, whatever the TEE: above these rooms there is one for
+	// each kind.
+	"internal/enclaveask":           "internal/enclavehost internal/hostlink internal/vsock",
+	"internal/enclavechain":         "internal/config internal/daemon internal/enclavechain/sharing internal/enclavehost internal/hostlink internal/monitor internal/policy internal/provider internal/pubkey internal/session internal/signer internal/watermark internal/witness",
+	"internal/enclavechain/sharing": "internal/config internal/enclavehost internal/hostlink internal/policy internal/provider internal/regular internal/sharedmark internal/sharedstate internal/shell internal/vsock internal/watermark",
+	"internal/enclavekey":           "internal/claims internal/config internal/home internal/hostlink internal/pubkey internal/watermark",
+	"internal/enclavecommand": "internal/cli internal/config internal/cure internal/enclavekey internal/home internal/hostlink internal/monitor internal/provider internal/pubkey internal/pubkey/keytext internal/watermark " +
 		"github.com/spf13/cobra github.com/spf13/pflag",
 
-	"internal/ops/nitro/wrapped": "internal/cli internal/config internal/cure internal/key/nitrokms internal/policy internal/pubkey internal/regular internal/shell",
+	"internal/ops/nitro": "internal/awscredentials internal/claims internal/cli internal/config internal/cure internal/daemon internal/eif internal/enclaveask internal/enclavechain internal/enclavechain/sharing internal/enclavecommand " +
+		"internal/enclavehost internal/enclavekey internal/home internal/hostlink internal/key/nitrokms internal/key/soft internal/migrate internal/monitor internal/nitro internal/nitrohost internal/ops/nitro/capture internal/ops/nitro/image " +
+		"internal/ops/nitro/seal internal/ops/nitro/verify internal/ops/nitro/wrapped internal/policy internal/provider internal/pubkey internal/pubkey/keytext internal/secret internal/sharedstate internal/shell internal/vsock internal/watermark " +
+		"github.com/spf13/cobra",
 
-	"internal/ops/nitro/sharing": "internal/config internal/enclavehost internal/hostlink internal/policy internal/provider internal/regular internal/sharedmark internal/sharedstate internal/shell internal/vsock internal/watermark",
+	"internal/ops/nitro/wrapped": "internal/cli internal/config internal/cure internal/key/nitrokms internal/policy internal/pubkey internal/regular internal/shell",
 
 	"internal/ops/nitro/image": "internal/awspolicy internal/cli internal/config internal/cure internal/eif internal/key/nitrokms internal/policy internal/pubkey/keytext github.com/spf13/cobra " +
 		"github.com/spf13/pflag",
@@ -166,7 +173,7 @@ var mayImport = map[string]string{
 	"internal/ops/nitro/seal": "internal/claims internal/cli internal/config internal/home internal/hostlink internal/key/soft/keyfile internal/ops/nitro/verify " +
 		"internal/provider internal/pubkey internal/shell internal/watermark github.com/spf13/cobra",
 
-	"internal/ops/nitro/verify": "internal/cure internal/hostlink internal/monitor internal/provider internal/awspolicy internal/claims internal/cli internal/eif internal/home internal/nitro internal/ops/nitro/image internal/policy " +
+	"internal/ops/nitro/verify": "internal/awspolicy internal/claims internal/cli internal/eif internal/home internal/nitro internal/ops/nitro/image internal/policy " +
 		"internal/pubkey internal/pubkey/keytext internal/strictjson internal/watermark github.com/spf13/cobra",
 
 	"internal/ops/sgx":            "internal/cli internal/home internal/ops/sgx/collateral internal/ops/sgx/measure internal/ops/sgx/recovery internal/ops/sgx/verify internal/provider github.com/spf13/cobra",
@@ -326,7 +333,7 @@ func names(entry, imp string) bool {
 // storeRooms are the stores, each with the rooms that may import it.
 var storeRooms = map[string][]string{
 	"internal/filestore":   {"internal/ops/file", "internal/sharedstate", "internal/sharedmark/enginetest"}, // the last two: a floor
-	"internal/sharedmark":  {"internal/sharedstate", "internal/etcdstore", "internal/dynamostore", "internal/ops/etcd", "internal/ops/dynamodb", "internal/enclave", "internal/enclave/engines", "internal/ops/nitro/sharing"},
+	"internal/sharedmark":  {"internal/sharedstate", "internal/etcdstore", "internal/dynamostore", "internal/ops/etcd", "internal/ops/dynamodb", "internal/enclave", "internal/enclave/engines", "internal/enclavechain/sharing"},
 	"internal/etcdstore":   {"internal/ops/etcd", "internal/enclave/engines"},
 	"internal/dynamostore": {"internal/ops/dynamodb", "internal/enclave/engines"},
 }

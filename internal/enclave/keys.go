@@ -38,12 +38,12 @@ func (e *enclave) create(ctx context.Context, req *hostlink.Create) (*hostlink.C
 		return nil, err
 	}
 	defer key.Wipe()
-	return e.wrap(ctx, req.Credentials, claims.PurposeCreate, req.ChainID, key, claims.Generated, watermark.Mark{})
+	return e.wrap(ctx, req.Credentials, claims.PurposeCreate, req.ChainID, key, claims.Generated, watermark.Mark{}, req.Nonce)
 }
 
 // wrap leaves with the host all that a later boot needs: the wrapped key, the
 // first record of its state at m, and a document of the purpose that binds both.
-func (e *enclave) wrap(ctx context.Context, creds hostlink.Credentials, purpose, chainID string, key *soft.Key, origin string, m watermark.Mark) (*hostlink.Created, error) {
+func (e *enclave) wrap(ctx context.Context, creds hostlink.Credentials, purpose, chainID string, key *soft.Key, origin string, m watermark.Mark, nonce []byte) (*hostlink.Created, error) {
 	if err := e.allowed(chainID, key); err != nil {
 		return nil, err
 	}
@@ -72,7 +72,7 @@ func (e *enclave) wrap(ctx context.Context, creds hostlink.Credentials, purpose,
 	}
 	c := e.claims(purpose, chainID, key, origin)
 	c.Seq, c.Mark = seq, m.String()
-	out.Document, err = e.attest(c, nil, nil)
+	out.Document, err = e.attest(c, nonce, nil)
 	return out, err
 }
 
@@ -107,7 +107,7 @@ func (e *enclave) newState(ctx context.Context, req *hostlink.NewState) (*hostli
 		return nil, err
 	}
 	defer key.Wipe()
-	return e.wrap(ctx, req.Credentials, claims.PurposeState, req.ChainID, key, origin, watermark.Floor(req.AfterHeight))
+	return e.wrap(ctx, req.Credentials, claims.PurposeState, req.ChainID, key, origin, watermark.Floor(req.AfterHeight), nil)
 }
 
 // attestImportKey returns a document whose public_key is what a secret may be
@@ -165,7 +165,7 @@ func (e *enclave) importSecret(ctx context.Context, req *hostlink.Import) (*host
 	if e.imported[id] {
 		return nil, &curedError{errors.New("this boot has imported the key for this chain already"), "use what the first import gave; to import again, restart the enclave and seal the secret again"}
 	}
-	out, err := e.wrap(ctx, req.Credentials, claims.PurposeCreate, req.ChainID, key, claims.Imported, mark)
+	out, err := e.wrap(ctx, req.Credentials, claims.PurposeCreate, req.ChainID, key, claims.Imported, mark, nil)
 	e.imported[id] = err == nil
 	return out, err
 }
@@ -240,9 +240,6 @@ func checkSignBytes(chainID string, m watermark.Mark) error {
 
 // attestChain makes a document about a chain that was booted.
 func (e *enclave) attestChain(req *hostlink.Attest) ([]byte, error) {
-	if len(req.Nonce) > hostlink.MaxNonce {
-		return nil, fmt.Errorf("a nonce of %d bytes, more than %d", len(req.Nonce), hostlink.MaxNonce)
-	}
 	c := e.chains[req.ChainID]
 	if c == nil || c.signer == nil {
 		return nil, fmt.Errorf("this enclave does not sign for chain %q", req.ChainID)
@@ -269,6 +266,9 @@ func (e *enclave) claims(purpose, chainID string, key *soft.Key, origin string) 
 }
 
 func (e *enclave) attest(c claims.Claims, nonce, publicKey []byte) ([]byte, error) {
+	if len(nonce) > hostlink.MaxNonce {
+		return nil, fmt.Errorf("a nonce of %d bytes, more than %d", len(nonce), hostlink.MaxNonce)
+	}
 	data, err := c.Encode()
 	if err != nil {
 		return nil, err

@@ -26,9 +26,6 @@ func (e *enclave) cloudWrap(req *hostlink.CloudWrap) (*hostlink.WrapKey, error) 
 	if err := e.hasBackups(); err != nil {
 		return nil, err
 	}
-	if len(req.Nonce) > hostlink.MaxNonce {
-		return nil, fmt.Errorf("a nonce of %d bytes, more than %d", len(req.Nonce), hostlink.MaxNonce)
-	}
 	wrapped, public, err := e.c.Recovery.WrapKey()
 	if err != nil {
 		return nil, err

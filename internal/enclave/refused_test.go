@@ -138,4 +138,17 @@ func TestNoncesAreBounded(t *testing.T) {
 		t.Error(err)
 	}
 	w.refused("a byte more", attest(hostlink.MaxNonce+1), "a nonce of 513 bytes")
+
+	// The document of a new key has the nonce of whoever asked for the key.
+	create := func(nonce []byte) hostlink.Request {
+		return hostlink.Request{Create: &hostlink.Create{ChainID: "chain-2", KeyType: "ed25519", Nonce: nonce}}
+	}
+	reply, err := w.ask(create([]byte("fresh")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if doc, _ := readDocument(t, reply.Created.Document); string(doc.Nonce) != "fresh" {
+		t.Errorf("a document with the nonce %q", doc.Nonce)
+	}
+	w.refused("a byte more", create(make([]byte, hostlink.MaxNonce+1)), "a nonce of 513 bytes")
 }

@@ -42,6 +42,7 @@ func (b Boot) LogValue() slog.Value {
 type Create struct {
 	ChainID     string      `json:"chain_id"` // "" for an identity
 	KeyType     string      `json:"key_type"`
+	Nonce       []byte      `json:"nonce,omitempty"` // that the document has to contain
 	Credentials Credentials `json:"credentials"`
 }
 

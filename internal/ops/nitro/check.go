@@ -4,9 +4,9 @@ import (
 	"errors"
 	"fmt"
 
+	"privyseal/internal/enclavechain/sharing"
 	"privyseal/internal/nitrohost"
 	"privyseal/internal/ops/nitro/image"
-	"privyseal/internal/ops/nitro/sharing"
 	"privyseal/internal/ops/nitro/wrapped"
 	"privyseal/internal/provider"
 )
@@ -53,7 +53,7 @@ func checkEnclave(r *provider.Report, name string) {
 		}
 		why, cure := wrapped.Disallowed(p, ch.ID, key, identity)
 		if why == "" {
-			why, cure = sharing.Misplaced(p, ch, sharing.Reached(r.Config, ch))
+			why, cure = says.Misplaced(p, ch, sharing.Reached(r.Config, ch))
 		}
 		if why != "" {
 			r.Add(provider.Bad, r.Config.Line("chain", i, "enclave"), what, why, cure)

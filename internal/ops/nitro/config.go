@@ -9,21 +9,17 @@
 package nitro
 
 import (
-	"cmp"
 	"fmt"
 	"maps"
 	"math"
-	"os"
-	"path/filepath"
 	"slices"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
-	"privyseal/internal/cli"
 	"privyseal/internal/config"
 	"privyseal/internal/cure"
-	"privyseal/internal/hostlink"
+	"privyseal/internal/enclavechain"
+	"privyseal/internal/enclavecommand"
 	"privyseal/internal/secret"
 )
 
@@ -152,104 +148,38 @@ func (e *Enclave) Secret() (key string, secret bool) { return options.Secret(e) 
 // Render implements [config.Section].
 func (e *Enclave) Render(w *config.Lines) { options.Render(e, w) }
 
-// enclaveFlags say which enclave a command works with: one of the config, or a
-// new one. What they say of one of the config has to be what the config says:
-// `privyseal start` would launch that one, and one launched otherwise is in its way.
+// enclaveFlags say which enclave a command works with.
 type enclaveFlags struct {
-	name           string
-	want           Enclave
+	enclavecommand.Choice[Enclave, *Enclave]
 	region, kmsKey string
-
-	set *pflag.FlagSet // nil without a command line
 }
 
 // defaultEnclave is the name of the only enclave of most instances.
-const defaultEnclave = "main"
+const defaultEnclave = enclavecommand.DefaultName
 
-func (f *enclaveFlags) add(cmd *cobra.Command) {
+var enclaves = enclavecommand.Enclaves[Enclave, *Enclave]{
+	Flag: "enclave", Options: options, Of: Enclaves,
+	New: func() Enclave { return NewEnclave("") },
+	Required: func(e *Enclave) string {
+		if e.EIF == "" {
+			return "--eif FILE is missing: the image that `privyseal nitro build` wrote"
+		}
+		return ""
+	},
+}
+
+// Add implements [enclavecommand.Flags].
+func (f *enclaveFlags) Add(cmd *cobra.Command) {
+	enclaves.Add(cmd, &f.Choice)
 	fl := cmd.Flags()
-	f.set, f.want = fl, NewEnclave("")
-	fl.StringVar(&f.name, "enclave", "", "name of the enclave in the config (default "+defaultEnclave+")")
-	cli.AddOptions(fl, "", options, &f.want)
 	fl.StringVar(&f.region, "region", "", "AWS region (default: that of the KMS key)")
 	fl.StringVar(&f.kmsKey, "kms-key", "", "ARN of the KMS key, which the image's policy has to name")
-}
-
-// choose returns the enclave, and whether the config does not have it yet. Paths
-// are absolute.
-func (f *enclaveFlags) choose(c *config.Config) (name string, e Enclave, isNew bool, err error) {
-	name = cmp.Or(f.name, defaultEnclave)
-	if c != nil {
-		if f.name == "" && len(Enclaves(c)) == 1 {
-			name = slices.Collect(maps.Keys(Enclaves(c)))[0]
-		}
-		if e, known := Enclaves(c)[name]; known {
-			options.Paths(&e, func(path string) (string, error) { return c.Path(path), nil })
-			return name, e, false, f.agree(name, e)
-		}
-	}
-	if f.want.EIF == "" {
-		return "", e, false, cli.Usagef("--eif FILE is missing: the image that `privyseal nitro build` wrote")
-	}
-	e, err = f.newEnclave(name)
-	return name, e, true, err
-}
-
-// given reports whether the flag of a key stands on the command line.
-func (f *enclaveFlags) given(key string) bool {
-	return f.set != nil && f.set.Changed(cli.OptionFlag("", key))
-}
-
-// agree compares the flags with an enclave of the config.
-func (f *enclaveFlags) agree(name string, e Enclave) error {
-	want := f.want
-	if err := options.Paths(&want, filepath.Abs); err != nil {
-		return err
-	}
-	for _, op := range options {
-		ours, configs := op.Text(&want), op.Text(&e)
-		if !f.given(op.Name) || ours == configs || op.Path && sameFile(ours, configs) {
-			continue
-		}
-		has := fmt.Sprintf("%s = %s", op.Name, configs)
-		if configs == "" {
-			has = "no " + op.Name
-		}
-		flag := cli.OptionFlag("", op.Name)
-		return cli.Usagef("enclave %s of the config has %s, and --%s says %s; leave --%s out, correct the config, or give --enclave another name", name, has, flag, f.set.Lookup(flag).Value, flag)
-	}
-	return nil
-}
-
-// newEnclave returns an enclave of the flags alone, by the rules of the config.
-func (f *enclaveFlags) newEnclave(name string) (e Enclave, err error) {
-	if !config.ValidTable(name) {
-		return e, cli.Usagef("--enclave %q is not a name: 1 to 40 of A-Z a-z 0-9 _ -", name)
-	}
-	e = f.want
-	e.Check(f.given, func(key, wrong string) {
-		err = cmp.Or(err, cli.Usagef("--%s %s", cli.OptionFlag("", key), wrong))
-	})
-	if err == nil {
-		err = options.Paths(&e, filepath.Abs)
-	}
-	return e, err
-}
-
-func sameFile(a, b string) bool {
-	one, err := os.Stat(a)
-	if err != nil {
-		return false
-	}
-	other, err := os.Stat(b)
-	return err == nil && os.SameFile(one, other)
 }
 
 // whole finds what is wrong with several enclaves or chains together.
 func whole(c *config.Config, fail func(text string, place ...any)) {
 	apart(c, fail)
-	capacity(c, fail)
-	oneID(c, fail)
+	enclavechain.Whole(c, table, fail)
 }
 
 // apart checks that no two enclaves are in each other's way.
@@ -268,46 +198,5 @@ func apart(c *config.Config, fail func(text string, place ...any)) {
 			fail(fmt.Sprintf("enclave %s: it and enclave %s both have %s", name, other, place), table, name)
 		}
 		used[place] = name
-	}
-}
-
-// capacity checks that no enclave has more to sign for than it takes: it would refuse
-// all its chains, and only at the next boot.
-func capacity(c *config.Config, fail func(text string, place ...any)) {
-	chains, nodes := map[string]int{}, map[string]int{} // by enclave
-	for i, ch := range c.Chains {
-		e := ch.Table
-		if c.Kind(ch).Table != table {
-			continue
-		}
-		if n := len(ch.Nodes); n > hostlink.MaxNodes {
-			fail(fmt.Sprintf("chain %q: %d nodes; in an enclave a chain has at most %d", ch.Name, n, hostlink.MaxNodes), "chain", i, "node")
-		}
-		// Said where it becomes too much, and once.
-		before := nodes[e]
-		chains[e], nodes[e] = chains[e]+1, nodes[e]+len(ch.Nodes)
-		if chains[e] == hostlink.MaxChains+1 {
-			fail(fmt.Sprintf("chain %q: enclave %s signs for at most %d chains; give this one another enclave, on another instance", ch.Name, e, hostlink.MaxChains), "chain", i)
-		}
-		if before <= hostlink.MaxServed && nodes[e] > hostlink.MaxServed {
-			fail(fmt.Sprintf("chain %q: enclave %s serves at most %d nodes of all its chains, and this makes %d", ch.Name, e, hostlink.MaxServed, nodes[e]), "chain", i, "node")
-		}
-	}
-}
-
-// oneID checks that no enclave has two chains of one id, by which it and its host name
-// them.
-func oneID(c *config.Config, fail func(text string, place ...any)) {
-	first := map[[2]string]config.Chain{}
-	for i, ch := range c.Chains {
-		if c.Kind(ch).Table != table {
-			continue
-		}
-		key := [2]string{ch.ID, ch.Table}
-		other, taken := first[key]
-		if taken && other.Name != ch.Name && c.Path(other.Key) != c.Path(ch.Key) { // which is said elsewhere
-			fail(fmt.Sprintf("chain %q: enclave %s signs for the id %s already, with the key of chain %q; this one needs another enclave", ch.Name, ch.Table, ch.ID, other.Name), "chain", i, table)
-		}
-		first[key] = ch
 	}
 }

@@ -6,18 +6,14 @@ import (
 	"maps"
 	"slices"
 
-	"privyseal/internal/cli"
 	"privyseal/internal/config"
-	"privyseal/internal/hostlink"
+	"privyseal/internal/enclavecommand"
 	"privyseal/internal/ops/nitro/wrapped"
 	"privyseal/internal/provider"
 	"privyseal/internal/pubkey"
 	"privyseal/internal/shell"
 	"privyseal/internal/watermark"
 )
-
-// providerName is what config, flags and metrics call it.
-const providerName = "nitro"
 
 // entry is what all commands want of the provider.
 func entry() provider.Entry {
@@ -31,24 +27,16 @@ func entry() provider.Entry {
 
 // Holder is the provider whose keys are in AWS Nitro Enclaves, and wrapped in
 // files.
-type Holder struct{}
+type Holder struct{ enclavecommand.Records }
 
 // Public implements [provider.Holder].
 func (Holder) Public(c *config.Config, ch config.Chain) (pubkey.Key, error) {
-	return publicOf(c.Path(ch.Key), ch.ID)
+	return commands.Read(c.Path(ch.Key), ch.ID)
 }
 
 // Identity implements [provider.Holder].
 func (Holder) Identity(c *config.Config, ch config.Chain) (pubkey.Key, error) {
-	return publicOf(c.Path(ch.Identity), "")
-}
-
-func publicOf(path, chainID string) (pubkey.Key, error) {
-	w, err := wrapped.Read(path, chainID)
-	if err != nil {
-		return pubkey.Key{}, err
-	}
-	return w.PublicKey, nil
+	return commands.Read(c.Path(ch.Identity), "")
 }
 
 // Check implements [provider.Checker].
@@ -58,29 +46,9 @@ func (Holder) Check(_ context.Context, r *provider.Report) {
 	}
 }
 
-// Shown implements [provider.StateKeeper]: the mark is in a record, which only an enclave
-// can authenticate.
-func (Holder) Shown(m watermark.Mark) watermark.Mark {
-	if r, err := hostlink.ReadRecord(m.SignBytes); err == nil {
-		return r.Mark
-	}
-	return m
-}
-
-// Accepts implements [provider.StateKeeper]: what is in the place of sign bytes is a
-// record.
-func (Holder) Accepts(m watermark.Mark) error {
-	if own, err := hostlink.HostMark(m.SignBytes); err != nil || !own.Equal(m) {
-		return cli.Actf("this state was not written by an enclave; only what `privyseal state export` has written on the enclave's old host can be imported")
-	}
-	return nil
-}
-
 // CheckState implements [provider.StateKeeper].
 func (Holder) CheckState(r *provider.Report, line int, m watermark.Mark) {
-	if _, err := hostlink.ReadRecord(m.SignBytes); err != nil {
-		r.Add(provider.Bad, line, "state", "it holds no record of an enclave: "+err.Error(), "put back the state of the chain's own enclave; if it is lost: `privyseal state init --help`")
-	}
+	enclavecommand.CheckRecord(r, line, m)
 	r.Add(provider.Unsure, line, "state", "whoever takes this instance over can hand an older one to an enclave that starts; doc/nitro-alarm.md sets up the alarm for that", "")
 }
 

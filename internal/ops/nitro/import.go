@@ -7,6 +7,7 @@ import (
 
 	"privyseal/internal/claims"
 	"privyseal/internal/cli"
+	"privyseal/internal/enclavekey"
 	"privyseal/internal/home"
 	"privyseal/internal/hostlink"
 	"privyseal/internal/provider"
@@ -51,22 +52,22 @@ do not stop it before "privyseal init --import-sealed".`,
 			if err != nil {
 				return err
 			}
-			defer e.close()
-			reply, err := e.call(cmd.Context(), hostlink.Request{ImportKey: &hostlink.ImportKey{}})
+			defer e.Close()
+			reply, err := e.Call(cmd.Context(), hostlink.Request{ImportKey: &hostlink.ImportKey{}})
 			if err != nil {
 				return err
 			}
-			if _, err := e.verify(reply.Document, claims.PurposeImport); err != nil {
+			if _, err := e.Verify(reply.Document, claims.PurposeImport); err != nil {
 				return fmt.Errorf("cannot use the import key: %w", err)
 			}
-			if err := cli.WriteNew(out, encodeDocument(reply.Document), 0o644); err != nil {
+			if err := cli.WriteNew(out, enclavekey.EncodeDocument(reply.Document), 0o644); err != nil {
 				return err
 			}
 			_, err = fmt.Fprintf(cmd.ErrOrStderr(), "take %s to the machine with the key. Take the image there from where it was built, not from this instance, which could give you another. Type there:\n  privyseal key seal KEYFILE --to %s --eif FILE --pcr3 ROLE-ARN --chain-id ID --import-state FILE --out sealed.json\n", out, shell.Word(out))
 			return err
 		},
 	}
-	f.add(cmd)
+	f.Add(cmd)
 	cmd.Flags().StringVar(&out, "out", "", "file to make")
 	return cmd
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -18,13 +17,13 @@ import (
 	"privyseal/internal/claims"
 	"privyseal/internal/cli"
 	"privyseal/internal/config"
+	"privyseal/internal/enclavekey"
 	"privyseal/internal/home"
 	"privyseal/internal/hostlink"
 	"privyseal/internal/key/nitrokms"
 	"privyseal/internal/key/soft"
 	"privyseal/internal/ops/nitro/image"
 	"privyseal/internal/ops/nitro/seal"
-	"privyseal/internal/ops/nitro/sharing"
 	"privyseal/internal/ops/nitro/wrapped"
 	"privyseal/internal/provider"
 	"privyseal/internal/pubkey"
@@ -42,42 +41,28 @@ type Maker struct {
 }
 
 func (f *Maker) Add(cmd *cobra.Command) {
-	f.enclave.add(cmd)
+	f.enclave.Add(cmd)
 	fl := cmd.Flags()
 	fl.StringVar(&f.importSealed, "import-sealed", "", "existing key, as \"privyseal key seal\" wrote it")
 	fl.StringVar(&f.importKMS, "import-kms", "", "existing key as a ciphertext of \"aws kms encrypt\" or tmkms-light, opened only this once")
 	fl.StringVar(&f.publicKey, "public-key", "", "public key of the key in --import-kms, in any format")
 }
 
-// enclaveChain is a chain whose key an enclave has made or taken in.
-type enclaveChain struct {
-	config.Chain
-	own           []string // what its nodes listen on already, see migrate.Node
-	key, identity wrappedKey
-}
-
-func newEnclaveChain(id, name string) *enclaveChain {
-	ch := &enclaveChain{Chain: config.NewChain(id, name)}
+func newEnclaveChain(in *home.Installer, id, name string) *enclavekey.Chain {
+	ch := &enclavekey.Chain{Chain: config.NewChain(id, name), SharedIdentity: wrappedIdentity(in)}
 	ch.Provider, ch.Key = providerName, "keys/"+ch.Name+".wrapped"
 	return ch
-}
-
-// wrappedKey is a wrapped key with what came with it; the zero wrappedKey stands for no key.
-type wrappedKey struct {
-	public pubkey.Key
-	*hostlink.Created
-	claims claims.Claims
 }
 
 // Make implements [home.Maker].
 func (f *Maker) Make(cmd *cobra.Command, a *provider.House, i *home.Order) error {
 	ctx, stdout, stderr := cmd.Context(), cmd.OutOrStdout(), cmd.ErrOrStderr()
-	ch := newEnclaveChain(i.ChainID, i.Name)
-	ch.Nodes, ch.Witness = i.Nodes, i.Witness
 	in, err := home.NewInstaller(a)
 	if err != nil {
 		return err
 	}
+	ch := newEnclaveChain(in, i.ChainID, i.Name)
+	ch.Nodes, ch.Witness = i.Nodes, i.Witness
 	if err := in.CheckFree(ch.Chain); err != nil {
 		return err
 	}
@@ -102,14 +87,14 @@ func (f *Maker) Make(cmd *cobra.Command, a *provider.House, i *home.Order) error
 	if err != nil {
 		return err
 	}
-	defer e.close()
-	if old != "" && old != e.boot {
-		return fmt.Errorf("the key was sealed to an enclave that has ended (boot %s, this is %s); run `privyseal nitro import-key` and seal the key again", old, e.boot)
+	defer e.Close()
+	if old != "" && old != e.Boot() {
+		return fmt.Errorf("the key was sealed to an enclave that has ended (boot %s, this is %s); run `privyseal nitro import-key` and seal the key again", old, e.Boot())
 	}
-	if err := installInEnclave(in, ctx, ch, e, i.KeyType, imp); err != nil {
+	if err := e.install(ctx, in, ch, i.KeyType, imp); err != nil {
 		return err
 	}
-	if err := ch.report(stdout, in, e, i.Form); err != nil {
+	if err := e.report(stdout, in, ch, i.Form); err != nil {
 		return err
 	}
 	if f.importKMS != "" {
@@ -119,7 +104,7 @@ func (f *Maker) Make(cmd *cobra.Command, a *provider.House, i *home.Order) error
 		fmt.Fprintf(stderr, "the key is still in plain text where it was sealed; once its old signer is off for good, `shred -u` it there. %s is no longer needed\n", f.importSealed)
 	}
 	if e.policy.Shared() {
-		fmt.Fprintln(stderr, sharing.ToMove(a, e.policy, in.Abs("keys/etcd.wrapped"), ch.Name))
+		fmt.Fprintln(stderr, says.ToMove(a, e.policy, in.Abs("keys/etcd.wrapped"), ch.Name))
 	}
 	in.Next(stderr)
 	return nil
@@ -177,14 +162,14 @@ func (f *Maker) Check(i *home.Order) error {
 
 // imported returns the request for an existing key, nil for a new one, and the
 // boot of the enclave that it was sealed to.
-func (f *Maker) imported(cmd *cobra.Command, in *home.Installer, ch *enclaveChain, i *home.Order) (imp *hostlink.Import, boot string, err error) {
+func (f *Maker) imported(cmd *cobra.Command, in *home.Installer, ch *enclavekey.Chain, i *home.Order) (imp *hostlink.Import, boot string, err error) {
 	switch {
 	case f.importSealed != "":
 		s, imp, err := seal.Read(f.importSealed)
 		if err != nil {
 			return nil, "", cli.OfFlag("import-sealed", err)
 		}
-		if err := entry().Has(pubkey.Type(imp.KeyType)); err != nil {
+		if err := hasType(in, ch, pubkey.Type(imp.KeyType)); err != nil {
 			return nil, "", err
 		}
 		if s.ChainID != i.ChainID {
@@ -200,7 +185,16 @@ func (f *Maker) imported(cmd *cobra.Command, in *home.Installer, ch *enclaveChai
 	return nil, "", nil
 }
 
-func (f *Maker) importedByKMS(cmd *cobra.Command, in *home.Installer, ch *enclaveChain, i *home.Order) (*hostlink.Import, error) {
+// hasType refuses a type that the provider of a chain has no keys of.
+func hasType(in *home.Installer, ch *enclavekey.Chain, t pubkey.Type) error {
+	e, err := in.House.Providers.Of(ch.Chain)
+	if err != nil {
+		return err
+	}
+	return e.Has(t)
+}
+
+func (f *Maker) importedByKMS(cmd *cobra.Command, in *home.Installer, ch *enclavekey.Chain, i *home.Order) (*hostlink.Import, error) {
 	key, err := keytext.Parse(f.publicKey)
 	if err != nil {
 		return nil, cli.Usagef("--public-key: %w", err)
@@ -208,7 +202,7 @@ func (f *Maker) importedByKMS(cmd *cobra.Command, in *home.Installer, ch *enclav
 	if i.KeyType != "" && i.KeyType != key.Type() {
 		return nil, cli.Usagef("--key-type %s is not that of --public-key, %s", i.KeyType, key.Type())
 	}
-	if err := entry().Has(key.Type()); err != nil {
+	if err := hasType(in, ch, key.Type()); err != nil {
 		return nil, err
 	}
 	ciphertext, err := readCiphertext(f.importKMS)
@@ -252,92 +246,14 @@ func readCiphertext(path string) ([]byte, error) {
 // ciphertext of one has those and a good deal more.
 const maxPlain = 64
 
-// make has the enclave make or import the key, and make an identity if the nodes
-// need one that is not there yet.
-func (ch *enclaveChain) make(ctx context.Context, in *home.Installer, e *enclaveLink, t pubkey.Type, imp *hostlink.Import) error {
-	var err error
-	req := hostlink.Request{Create: &hostlink.Create{ChainID: ch.ID, KeyType: string(cmp.Or(t, pubkey.Ed25519)), Credentials: hostlink.Credentials(e.credentials)}}
-	if imp != nil {
-		imp.Credentials = hostlink.Credentials(e.credentials)
-		req = hostlink.Request{Import: imp}
-	}
-	needs := home.NeedsIdentity(ch.Nodes)
-	if needs {
-		ch.Identity = wrappedIdentity(in)
-		if ch.identity, err = e.readIdentity(in.Abs(ch.Identity)); err != nil {
-			return err
-		}
-	}
-	if ch.key, err = e.make(ctx, ch.ID, req); err != nil || !needs || !ch.identity.public.IsZero() {
-		return err
-	}
-	ch.identity, err = e.makeIdentity(ctx)
-	return err
-}
-
-func (e *enclaveLink) makeIdentity(ctx context.Context) (wrappedKey, error) {
-	return e.make(ctx, "", hostlink.Request{Create: &hostlink.Create{KeyType: string(pubkey.Ed25519), Credentials: hostlink.Credentials(e.credentials)}})
-}
-
-// make asks for a key and verifies that the answer is what was asked for: the
-// document is of this image and boot, and names the key.
-func (e *enclaveLink) make(ctx context.Context, chainID string, req hostlink.Request) (w wrappedKey, err error) {
-	reply, err := e.call(ctx, req)
-	if err != nil {
-		return w, err
-	}
-	if reply.Created == nil || len(reply.Created.Wrapped) == 0 {
-		return w, errors.New("the enclave sent no key")
-	}
-	w.Created = reply.Created
-	t, err := pubkey.ParseType(w.KeyType)
-	if err != nil {
-		return w, err
-	}
-	if w.public, err = pubkey.New(t, w.Public); err != nil {
-		return w, err
-	}
-	if w.claims, err = e.verify(w.Document, claims.PurposeCreate); err != nil {
-		return w, fmt.Errorf("the enclave's attestation is not valid, nothing was installed: %w", err)
-	}
-	if err := w.check(chainID, req); err != nil {
-		return w, fmt.Errorf("the enclave attests something other than what was requested, nothing was installed: %w", err)
-	}
-	return w, nil
-}
-
-// check compares what came back with what was asked for.
-func (w *wrappedKey) check(chainID string, req hostlink.Request) error {
-	origin, mark := claims.Generated, watermark.Mark{}
-	if imp := req.Import; imp != nil {
-		origin = claims.Imported
-		mark = watermark.Mark{Height: imp.Height, Round: imp.Round, Step: watermark.Step(imp.Step)}
-		if w.KeyType != imp.KeyType || !bytes.Equal(w.Public, imp.Public) {
-			return errors.New("another public key")
-		}
-	}
-	if c := req.Create; c != nil && w.KeyType != c.KeyType {
-		return fmt.Errorf("a key of type %s", w.KeyType)
-	}
-	h, err := nitrokms.Inspect(w.Wrapped)
+// Wraps implements [enclavekey.Enclave].
+func (e *enclaveLink) Wraps(chainID string, k *enclavekey.Key) error {
+	h, err := nitrokms.Inspect(k.Wrapped)
 	if err != nil {
 		return err
 	}
-	c := w.claims
-	switch {
-	case c.Chain != chainID || c.KeyType != w.KeyType || c.Key != claims.EncodeKey(w.Public) || c.Origin != origin:
-		return fmt.Errorf("a key %s of chain %q, %s", c.Key, c.Chain, c.Origin)
-	case h.ChainID != chainID || h.KeyARN != c.KMSKey || !bytes.Equal(h.Public, w.Public):
+	if h.ChainID != chainID || h.KeyARN != k.Claims.KMSKey || !bytes.Equal(h.Public, k.Created.Public) {
 		return errors.New("the wrapped key is another one")
-	case chainID == "":
-		return nil
-	}
-	r, err := hostlink.ReadRecord(w.Record)
-	switch {
-	case err != nil:
-		return err
-	case r.Seq != c.Seq || r.Mark.String() != c.Mark || c.Mark != mark.String():
-		return fmt.Errorf("a state at %s", c.Mark)
 	}
 	return nil
 }
@@ -345,93 +261,27 @@ func (w *wrappedKey) check(chainID string, req hostlink.Request) error {
 // wrappedIdentity returns the identity that the enclaves' chains of this home
 // share.
 func wrappedIdentity(in *home.Installer) string {
-	for _, ch := range enclaveChains(in) {
-		if ch.Identity != "" {
-			return ch.Identity
-		}
-	}
-	return "identity.wrapped"
+	return enclavekey.IdentityOf(in, providerName, "identity.wrapped")
 }
 
-// readIdentity reads a wrapped identity, which the enclave has to be able to open;
-// without a file it is the zero wrappedKey.
-func (e *enclaveLink) readIdentity(path string) (w wrappedKey, err error) {
+// Identity implements [enclavekey.Enclave].
+func (e *enclaveLink) Identity(path string) (pubkey.Key, error) {
 	there, err := wrapped.Read(path, "")
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return w, nil
+		return pubkey.Key{}, nil
 	case err != nil:
-		return w, err
+		return pubkey.Key{}, err
 	case there.KeyARN != e.policy.KMSKey:
-		return w, cli.Actf("the identity %s is wrapped under %s, and the policy of the image names %s; give this enclave a home of its own", path, there.KeyARN, e.policy.KMSKey)
+		return pubkey.Key{}, cli.Actf("the identity %s is wrapped under %s, and the policy of the image names %s; give this enclave a home of its own", path, there.KeyARN, e.policy.KMSKey)
 	}
-	return wrappedKey{public: there.PublicKey}, nil
+	return there.PublicKey, nil
 }
 
-// documentPath is where the attestation document of a wrapped key is.
-func documentPath(wrapped string) string {
-	return wrapped[:len(wrapped)-len(filepath.Ext(wrapped))] + ".attestation"
-}
-
-// installInEnclave has the enclave make or import the key of a chain, and installs it:
-// everything or nothing, as install does.
-func installInEnclave(in *home.Installer, ctx context.Context, ch *enclaveChain, e *enclaveLink, t pubkey.Type, imp *hostlink.Import) error {
-	return in.Noted(func(note *home.Note) error {
-		if err := ch.make(ctx, in, e, t, imp); err != nil {
-			return err
-		}
-		mark, err := hostlink.HostMark(ch.key.Record)
-		if err != nil {
-			return err
-		}
-		if err := note.Write(ch.unfinished(mark)); err != nil {
-			return err
-		}
-		if err := in.CheckKey(ch.ID, ch.key.public); err != nil {
-			return err
-		}
-		for _, step := range enclaveSteps(in, ch, mark) {
-			if err := step(); err != nil {
-				return err
-			}
-		}
-		if err := note.Named(); err != nil {
-			return err
-		}
-		ch.Table = e.name
-		return in.AddToConfig(e.newTables(), ch.Chain)
-	})
-}
-
-// enclaveSteps make the files of a chain in an enclave, before the config names them.
-func enclaveSteps(in *home.Installer, ch *enclaveChain, mark watermark.Mark) []func() error {
-	return []func() error{
-		func() error { return in.AddFiles(ch.key.files(ch.Key)...) },
-		func() error {
-			if ch.identity.Created == nil {
-				return nil
-			}
-			return in.AddFiles(ch.identity.files(ch.Identity)...)
-		},
-		func() error {
-			return in.MakeState(ch.Chain, ch.key.public, watermark.Saved{Mark: mark}, ch.key.claims.Origin == claims.Imported)
-		},
-	}
-}
-
-// unfinished returns what is noted of a chain while it is made.
-func (ch *enclaveChain) unfinished(mark watermark.Mark) home.Making {
-	u := home.Making{Name: ch.Name, ChainID: ch.ID, State: ch.State, Files: ch.key.files(ch.Key), PublicKey: json.RawMessage(ch.key.public.JSON())}
-	if ch.identity.Created != nil {
-		u.Files = append(u.Files, ch.identity.files(ch.Identity)...)
-	}
-	u.Begin(mark)
-	return u
-}
-
-// files returns the files of a wrapped key at a path of the config.
-func (w *wrappedKey) files(path string) []home.File {
-	return []home.File{{Path: path, Data: w.Wrapped}, {Path: documentPath(path), Data: encodeDocument(w.Document)}}
+// install has the enclave make or import the key of a chain, and installs it.
+func (e *enclaveLink) install(ctx context.Context, in *home.Installer, ch *enclavekey.Chain, t pubkey.Type, imp *hostlink.Import) error {
+	ch.Table = e.name
+	return ch.Install(ctx, in, e, enclavekey.Order{Type: t, Import: imp, Credentials: hostlink.Credentials(e.credentials)}, e.newTables())
 }
 
 // newTables returns the tables of the config that a chain needs and that are new.
@@ -443,17 +293,17 @@ func (e *enclaveLink) newTables() map[string]map[string]config.Section {
 }
 
 // report prints what the operator needs, now that all of it was verified.
-func (ch *enclaveChain) report(w io.Writer, in *home.Installer, e *enclaveLink, form keytext.Form) error {
+func (e *enclaveLink) report(w io.Writer, in *home.Installer, ch *enclavekey.Chain, form keytext.Form) error {
 	image.WarnForTests(w, e.policy)
-	if err := home.Report(w, ch.Chain, ch.key.public, ch.identity.public, ch.own, form); err != nil {
+	if err := home.Report(w, ch.Chain, ch.Made.Public, ch.NodesSee.Public, ch.Own, form); err != nil {
 		return err
 	}
 	origin := "made inside the enclave, and nowhere else in the clear"
-	if ch.key.claims.Origin == claims.Imported {
+	if ch.Made.Claims.Origin == claims.Imported {
 		origin = "imported: copies of it may exist"
 	}
 	identity := ""
-	if ch.identity.Created != nil {
+	if ch.NodesSee.Created != nil {
 		identity = "\n  " + in.Abs(ch.Identity) + "    the identity by which nodes know this signer"
 	}
 	fmt.Fprintf(w, `attestation (base64; verified: this image, this boot, this key):
@@ -465,9 +315,9 @@ back up, on another machine:
   %s    the image, and its policy file%s
 never back up:
   %s    an old copy would let it sign twice
-`, encodeDocument(ch.key.Document), "the key", origin,
-		in.Abs(ch.Key), documentPath(in.Abs(ch.Key)), e.config.EIF, identity, in.Abs(ch.State))
-	return tellPins(in, w, e, ch.ID, ch.key.public, ch.identity.public)
+`, enclavekey.EncodeDocument(ch.Made.Document), "the key", origin,
+		in.Abs(ch.Key), enclavekey.DocumentPath(in.Abs(ch.Key)), e.config.EIF, identity, in.Abs(ch.State))
+	return tellPins(in, w, e, ch.ID, ch.Made.Public, ch.NodesSee.Public)
 }
 
 // pins returns the flags that pin in the policy of the KMS key a new chain and its
@@ -486,7 +336,7 @@ func pins(in *home.Installer, kmsKey, chainID string, keys ...pubkey.Key) string
 		}
 		add(&texts, "--public-key", key.Base64())
 	}
-	for _, other := range enclaveChains(in) {
+	for _, other := range enclavekey.Chains(in, providerName) {
 		if w, err := wrapped.Read(in.Config.Path(other.Key), other.ID); err == nil && w.KeyARN == kmsKey {
 			add(&chains, "--chain-id", other.ID)
 			pin(w.PublicKey)
@@ -505,12 +355,15 @@ func pins(in *home.Installer, kmsKey, chainID string, keys ...pubkey.Key) string
 	return strings.Join(append(chains, texts...), "")
 }
 
-// enclaveChains are the chains of this home whose keys are in enclaves.
-func enclaveChains(in *home.Installer) (list []config.Chain) {
-	if in.Config != nil {
-		list = slices.DeleteFunc(slices.Clone(in.Config.Chains), func(ch config.Chain) bool { return ch.Provider != providerName })
+// toldPins is tellPins of an identity, for a home.
+func (e *enclaveLink) toldPins(a *provider.House) func(w io.Writer, identity pubkey.Key) error {
+	return func(w io.Writer, identity pubkey.Key) error {
+		in, err := home.NewInstaller(a)
+		if err != nil {
+			return err
+		}
+		return tellPins(in, w, e, "", identity)
 	}
-	return list
 }
 
 // tellPins prints the command that pins the KMS key.

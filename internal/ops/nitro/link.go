@@ -1,16 +1,10 @@
 package nitro
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
-	"encoding/base64"
-	"errors"
 	"fmt"
-	"net"
 	"os"
-	"sync/atomic"
-	"syscall"
 	"time"
 
 	"privyseal/internal/awscredentials"
@@ -18,13 +12,14 @@ import (
 	"privyseal/internal/cli"
 	"privyseal/internal/config"
 	"privyseal/internal/eif"
+	"privyseal/internal/enclaveask"
+	"privyseal/internal/enclavechain/sharing"
 	"privyseal/internal/enclavehost"
 	"privyseal/internal/hostlink"
 	"privyseal/internal/monitor"
 	"privyseal/internal/nitro"
 	"privyseal/internal/nitrohost"
 	"privyseal/internal/ops/nitro/image"
-	"privyseal/internal/ops/nitro/sharing"
 	"privyseal/internal/ops/nitro/wrapped"
 	"privyseal/internal/policy"
 	"privyseal/internal/provider"
@@ -34,36 +29,20 @@ import (
 
 // enclaveLink is a conversation with an enclave that runs.
 type enclaveLink struct {
-	name   string
-	config Enclave
-	isNew  bool // the config does not have it yet
-	image  *eif.Image
-	policy *policy.Policy
-	boot   string // 32 hex digits
-
+	name        string
+	config      Enclave
+	isNew       bool // the config does not have it yet
+	image       *eif.Image
+	policy      *policy.Policy
 	credentials secret.AWS // that may use the KMS key
 
-	conn net.Conn
-	stop func()
-	// kmsFailed is called with why the host could not connect the enclave to KMS; unreached
-	// keeps the last such error for who asks the enclave.
-	kmsFailed func(error)
-	unreached atomic.Pointer[error]
+	enclaveask.Conversation
 }
 
-// newEnclaveLink returns a link that is not open.
-func newEnclaveLink() *enclaveLink {
-	e := &enclaveLink{stop: func() {}}
-	e.kmsFailed = func(err error) { e.unreached.Store(&err) }
-	return e
+var words = enclaveask.Words{
+	Silent: "look at it with `privyseal nitro run --debug` and `privyseal nitro console`",
+	Other:  "end it with `privyseal nitro stop`, and try again",
 }
-
-// answerTimeout bounds the wait for an answer: longer than the enclave's own for
-// KMS.
-const answerTimeout = 150 * time.Second
-
-// bootTimeout bounds the wait for an enclave that was launched.
-const bootTimeout = 30 * time.Second
 
 // open launches the enclave, or finds it running, and connects to it. With kms it
 // is connected to KMS too, unless a running signer does that, and there are
@@ -104,7 +83,7 @@ func (e *enclaveLink) begin(ctx context.Context, l *nitrohost.Launcher, home str
 		e.credentials, err = credentialsOf(e).Credentials(ctx)
 	}
 	if err != nil {
-		e.close()
+		e.Close()
 	}
 	return err
 }
@@ -112,9 +91,9 @@ func (e *enclaveLink) begin(ctx context.Context, l *nitrohost.Launcher, home str
 // launcher returns the launcher of the enclave that the flags mean, and what its
 // image says.
 func (f *enclaveFlags) launcher(c *config.Config) (*nitrohost.Launcher, *enclaveLink, error) {
-	e := newEnclaveLink()
+	e := &enclaveLink{}
 	var err error
-	if e.name, e.config, e.isNew, err = f.choose(c); err != nil {
+	if e.name, e.config, e.isNew, err = enclaves.Choose(c, &f.Choice); err != nil {
 		return nil, nil, err
 	}
 	if e.image, e.policy, err = f.readImage(e.config.EIF); err != nil {
@@ -141,7 +120,7 @@ func (f *enclaveFlags) allows(c *config.Config, chainID string) error {
 // readImage reads the image and its policy, and holds the flags against it.
 func (f *enclaveFlags) readImage(path string) (*eif.Image, *policy.Policy, error) {
 	im, err := image.Read(path)
-	if err != nil && f.want.EIF != "" {
+	if err != nil && f.Want.EIF != "" {
 		err = cli.OfFlag("eif", err)
 	}
 	if err != nil {
@@ -188,132 +167,39 @@ func isRunning(ctx context.Context, home string) bool {
 	return err == nil
 }
 
-// serveKMS connects the enclave to KMS until stop. The enclave reports, with its cure, what
+// serveKMS connects the enclave to KMS until the conversation ends. The enclave reports, with its cure, what
 // became of its call; why KMS was not reached it cannot know.
 func (e *enclaveLink) serveKMS(ctx context.Context, link vsock.Host) error {
-	return e.serve(ctx, link, hostlink.KMSPort, "KMS", func(ctx context.Context, c vsock.Conn) error {
-		return enclavehost.ProxyAWS(ctx, c, e.policy.Endpoint(), answerTimeout)
+	return e.Serve(ctx, link, hostlink.KMSPort, "KMS", func(ctx context.Context, c vsock.Conn) error {
+		return enclavehost.ProxyAWS(ctx, c, e.policy.Endpoint(), enclaveask.AnswerTimeout)
 	})
 }
 
-// serveDatabase connects the enclave to a database until stop.
-func (e *enclaveLink) serveDatabase(ctx context.Context, link vsock.Host, db *sharing.Database) error {
-	for _, p := range db.Ports(e.policy) {
-		if err := e.serve(ctx, link, p.Number, p.What, p.Handle); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// serve has what the enclave dials handled until stop.
-func (e *enclaveLink) serve(ctx context.Context, link vsock.Host, port uint32, what string, handle func(context.Context, vsock.Conn) error) error {
-	l, err := link.Listen(port)
-	if err != nil {
-		if errors.Is(err, syscall.EADDRINUSE) {
-			err = fmt.Errorf("%w; is `privyseal start` of another home running on this instance?", err)
-		}
-		return fmt.Errorf("cannot connect the enclave to %s: %w", what, err)
-	}
-	ctx, cancel := context.WithCancel(ctx)
-	before := e.stop
-	e.stop = func() {
-		cancel()
-		l.Close()
-		before()
-	}
-	go func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			c, ok := conn.(vsock.Conn)
-			if !ok {
-				conn.Close()
-				continue
-			}
-			go func() {
-				defer c.Close()
-				if err := handle(ctx, c); err != nil && ctx.Err() == nil {
-					e.kmsFailed(err)
-				}
-			}()
-		}
-	}()
-	return nil
-}
-
-// dialler dials a port of the enclave, as [vsock.Host] does.
-type dialler interface {
-	Dial(ctx context.Context, port uint32) (vsock.Conn, error)
-}
-
-// connect waits until the enclave answers, and checks that it runs under the
-// policy of the image.
-func (e *enclaveLink) connect(ctx context.Context, link dialler) (err error) {
-	ctx, cancel := context.WithTimeout(ctx, bootTimeout)
-	defer cancel()
-	for {
-		if e.conn, err = link.Dial(ctx, hostlink.ControlPort); err == nil {
-			break
-		}
-		// Waiting gives nobody a right.
-		if errors.Is(err, syscall.EACCES) {
-			return err
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("the enclave was launched and does not answer: %w; look at it with `privyseal nitro run --debug` and `privyseal nitro console`", err)
-		case <-time.After(100 * time.Millisecond):
-		}
-	}
-	reply, err := e.call(ctx, hostlink.Request{Hello: &hostlink.Hello{}})
-	if err != nil {
-		return err
-	}
+// connect waits until the enclave answers, and checks that it runs under the policy of the
+// image.
+func (e *enclaveLink) connect(ctx context.Context, link vsock.Host) error {
 	digest, err := policyDigest(e.policy)
 	if err != nil {
 		return err
 	}
-	if s := reply.Status; s == nil || len(s.Boot) != 32 || !bytes.Equal(s.Policy, digest[:]) {
-		return errors.New("the enclave runs with another policy than the image's; end it with `privyseal nitro stop`, and try again")
+	return e.Connect(ctx, link, digest, words)
+}
+
+// serveDatabase connects the enclave to a database until the conversation ends.
+func (e *enclaveLink) serveDatabase(ctx context.Context, link vsock.Host, db *sharing.Database) error {
+	for _, p := range db.Ports(e.policy) {
+		if err := e.Serve(ctx, link, p.Number, p.What, p.Handle); err != nil {
+			return err
+		}
 	}
-	e.boot = reply.Status.Boot
 	return nil
-}
-
-func (e *enclaveLink) call(ctx context.Context, req hostlink.Request) (hostlink.Reply, error) {
-	if err := e.conn.SetDeadline(time.Now().Add(answerTimeout)); err != nil {
-		return hostlink.Reply{}, err
-	}
-	defer context.AfterFunc(ctx, func() { e.conn.SetDeadline(time.Unix(1, 0)) })()
-	reply, err := hostlink.Call(e.conn, req)
-	if why := e.unreached.Load(); err != nil && why != nil {
-		err = fmt.Errorf("%w (the host: %w)", err, *why)
-	}
-	return reply, err
-}
-
-// close ends the conversation. The enclave keeps running.
-func (e *enclaveLink) close() {
-	if e.conn != nil {
-		e.conn.Close()
-	}
-	e.stop()
-}
-
-// encodeDocument returns a document as all commands print it.
-func encodeDocument(doc []byte) []byte {
-	return append([]byte(base64.StdEncoding.EncodeToString(doc)), '\n')
 }
 
 // maxAge is how old a document may be that was made just now: two clocks differ.
 const maxAge = 5 * time.Minute
 
-// verify checks a document that the enclave made just now: that this image made
-// it, in this boot, for this purpose.
-func (e *enclaveLink) verify(raw []byte, purpose string) (claims.Claims, error) {
+// Verify implements [enclavekey.Enclave].
+func (e *enclaveLink) Verify(raw []byte, purpose string) (claims.Claims, error) {
 	var anchor nitro.Anchor
 	var err error
 	if e.policy.AttestationRoot != "" {
@@ -338,7 +224,7 @@ func (e *enclaveLink) verify(raw []byte, purpose string) (claims.Claims, error) 
 	switch {
 	case err != nil:
 		return c, err
-	case c.Purpose != purpose || c.Boot != e.boot || c.KMSKey != e.policy.KMSKey:
+	case c.Purpose != purpose || c.Boot != e.Boot() || c.KMSKey != e.policy.KMSKey:
 		return c, fmt.Errorf("the document is for %q, of boot %s and KMS key %s: it is not the one that was requested", c.Purpose, c.Boot, c.KMSKey)
 	case now.Sub(doc.Time) > maxAge:
 		return c, fmt.Errorf("the document was made at %s, and not just now; is the clock right?", doc.Time.Format(time.RFC3339))

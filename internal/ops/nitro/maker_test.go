@@ -9,6 +9,7 @@ import (
 
 	"privyseal/internal/cli"
 	"privyseal/internal/eif"
+	"privyseal/internal/enclavecommand"
 	"privyseal/internal/home"
 	"privyseal/internal/ops/nitro/nitrotest"
 )
@@ -70,7 +71,7 @@ func TestReadImage(t *testing.T) {
 		{"flags that agree", ours, enclaveFlags{kmsKey: nitrotest.KeyARN, region: "eu-central-1"}, ""},
 		{"another KMS key", ours, enclaveFlags{kmsKey: "arn"}, "--kms-key arn is not the KMS key that the image's policy names"},
 		{"another region", ours, enclaveFlags{region: "us-east-1"}, "--region us-east-1 is not that of the KMS key"},
-		{"no image", other, enclaveFlags{want: Enclave{EIF: other}}, "--eif: "},
+		{"no image", other, enclaveFlags{Choice: enclavecommand.Choice[Enclave, *Enclave]{Want: Enclave{EIF: other}}}, "--eif: "},
 		{"not there", filepath.Join(dir, "none"), enclaveFlags{}, "no such file"},
 	} {
 		im, p, err := c.flags.readImage(c.path)

@@ -10,6 +10,7 @@ import (
 
 	"privyseal/internal/cli"
 	"privyseal/internal/config"
+	"privyseal/internal/enclavekey"
 	"privyseal/internal/home"
 	"privyseal/internal/migrate"
 	"privyseal/internal/ops/nitro/seal"
@@ -25,7 +26,7 @@ type Taker struct {
 
 // Add implements [home.Taker].
 func (f *Taker) Add(cmd *cobra.Command) {
-	f.enclave.add(cmd)
+	f.enclave.Add(cmd)
 	fl := cmd.Flags()
 	fl.StringVar(&f.publicKey, "public-key", "", "the validator's public key in any format, where an enclave holds the key")
 	fl.StringVar(&f.enclaveConfig, "enclave-config", "", "tmkms-light's enclave.toml (default: the one beside tmkms.toml)")
@@ -36,7 +37,7 @@ func (f *Taker) Takes(c migrate.Chain) bool { return c.KMS != nil }
 
 // Idle implements [home.Taker].
 func (f *Taker) Idle() error {
-	if f.publicKey != "" || f.enclave.want.EIF != "" || f.enclaveConfig != "" {
+	if f.publicKey != "" || f.enclave.Want.EIF != "" || f.enclaveConfig != "" {
 		return cli.Usagef("--public-key, --eif and --enclave-config are for a key that an enclave holds, and the old signer has none in one")
 	}
 	return nil
@@ -45,8 +46,8 @@ func (f *Taker) Idle() error {
 // takeKey are the words of `privyseal init` that take the key over.
 func (f *Taker) takeKey(c migrate.Chain) []string {
 	words := []string{"--provider", providerName}
-	if f.enclave.want.EIF != "" { // else that of the config
-		words = append(words, "--eif", f.enclave.want.EIF)
+	if f.enclave.Want.EIF != "" { // else that of the config
+		words = append(words, "--eif", f.enclave.Want.EIF)
 	}
 	return append(words, "--public-key", f.publicKey, "--import-kms", c.KeyFile)
 }
@@ -68,7 +69,7 @@ func (f *Taker) Take(cmd *cobra.Command, in *home.Installer, old *migrate.Instal
 	if err != nil {
 		return cli.Usagef("--public-key: %w", err)
 	}
-	ch, err := convertToEnclave(c, t.Name)
+	ch, err := convertToEnclave(in, c, t.Name)
 	if err != nil {
 		return err
 	}
@@ -90,17 +91,17 @@ func (f *Taker) Take(cmd *cobra.Command, in *home.Installer, old *migrate.Instal
 	if err != nil {
 		return err
 	}
-	defer e.close()
+	defer e.Close()
 	if r := e.policy.Region(); r != c.Region {
 		return fmt.Errorf("the key is wrapped in region %s, and the image's KMS key is in %s; build an image for the old KMS key", c.Region, r)
 	}
 	imp := seal.NewImport(ch.ID, key, c.Mark)
 	imp.KMS = c.KMS
-	if err := installInEnclave(in, cmd.Context(), ch, e, "", imp); err != nil {
+	if err := e.install(cmd.Context(), in, ch, "", imp); err != nil {
 		return err
 	}
 	fmt.Fprintf(stderr, "%s: the state is at %s\n%s\n", ch.Name, home.MarkText(c.Mark), settings)
-	if err := ch.report(stdout, in, e, keytext.Form{Format: "json"}); err != nil {
+	if err := e.report(stdout, in, ch, keytext.Form{Format: "json"}); err != nil {
 		return err
 	}
 	home.PrintSteps(stdout, old.SwitchOff)
@@ -121,7 +122,7 @@ func (f *Taker) takeEnclave(cmd *cobra.Command, in *home.Installer, old *migrate
 		e.Warnings = append(e.Warnings, "no enclave.toml was read, so memory and CPUs of the old enclave were not taken over; name it with --enclave-config FILE, or give --memory-mib and --cpu-count")
 	}
 	// Without --eif only the name is known.
-	name, _, isNew, err := f.enclave.choose(in.Config)
+	name, _, isNew, err := enclaves.Choose(in.Config, &f.enclave.Choice)
 	if err == nil && !isNew {
 		return fmt.Sprintf("enclave %s of the config stays as it is; the old one had %v", name, e), nil
 	}
@@ -135,13 +136,13 @@ func (f *Taker) takeEnclave(cmd *cobra.Command, in *home.Installer, old *migrate
 		}
 	}
 	if !set("cid") {
-		f.enclave.want.CID = e.CID
+		f.enclave.Want.CID = e.CID
 	}
 	if !set("memory-mib") {
-		f.enclave.want.MemoryMiB = e.MemoryMiB
+		f.enclave.Want.MemoryMiB = e.MemoryMiB
 	}
 	if !set("cpu-count") && e.CPUCount != 0 {
-		f.enclave.want.CPUCount = e.CPUCount
+		f.enclave.Want.CPUCount = e.CPUCount
 	}
 	return fmt.Sprintf("enclave: %v taken over%s", e, f.overruled(set)), nil
 }
@@ -161,14 +162,14 @@ func (f *Taker) overruled(set func(flag string) bool) string {
 }
 
 // convertToEnclave returns the chain as we have it.
-func convertToEnclave(c migrate.Chain, name string) (*enclaveChain, error) {
+func convertToEnclave(in *home.Installer, c migrate.Chain, name string) (*enclavekey.Chain, error) {
 	if err := config.CheckChainID(c.ID); err != nil {
 		return nil, err
 	}
-	ch := newEnclaveChain(c.ID, name)
+	ch := newEnclaveChain(in, c.ID, name)
 	for _, n := range c.Nodes {
 		ch.Nodes = append(ch.Nodes, config.Node{Name: n.Name, Addr: n.Addr})
-		ch.own = append(ch.own, n.Listens)
+		ch.Own = append(ch.Own, n.Listens)
 	}
 	ch.ImportedFrom = []string{c.KeyFile}
 	return ch, nil

@@ -8,7 +8,6 @@ import (
 
 	"privyseal/internal/cli"
 	"privyseal/internal/ops/nitro/image"
-	"privyseal/internal/ops/nitro/verify"
 	"privyseal/internal/provider"
 )
 
@@ -16,7 +15,7 @@ func NewCommand(a *provider.House) *cobra.Command {
 	return cli.NewGroup("nitro", "Build, run and attest an AWS Nitro Enclave",
 		image.NewBuild(), image.NewMeasure(), image.NewImagePolicy(), image.NewKeyPolicy(),
 		renamed("policy-file", image.NewImagePolicy()), renamed("policy", image.NewKeyPolicy()),
-		newNitroImportKeyCommand(a), newNitroIdentityCommand(a), newNitroClientCommand(a), verify.NewAttest(a),
+		newNitroImportKeyCommand(a), commands.NewIdentity(a), commands.NewClient(a), commands.NewAttest(a),
 		newNitroRunCommand(a), newNitroInfoCommand(a), newNitroConsoleCommand(a), newNitroStopCommand(a), newNitroProxyCommand(a), newNitroCaptureCommand(a))
 }
 

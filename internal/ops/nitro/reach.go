@@ -2,12 +2,11 @@ package nitro
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"privyseal/internal/cli"
+	"privyseal/internal/enclavechain/sharing"
 	"privyseal/internal/hostlink"
-	"privyseal/internal/ops/nitro/sharing"
 	"privyseal/internal/provider"
 	"privyseal/internal/sharedstate"
 	"privyseal/internal/watermark"
@@ -25,12 +24,9 @@ func (Holder) Reach(at provider.Place, id watermark.ID, kept provider.Kept) prov
 	}.Kept()
 }
 
-// asking is an enclave that is asked for something with a mark.
-type asking struct{ *enclaveLink }
-
 // openAt opens the enclave of a chain, connected to KMS and a database.
 func openAt(ctx context.Context, at provider.Place, members provider.Members) (sharing.Enclave, error) {
-	e := newEnclaveLink()
+	e := &enclaveLink{}
 	s, ok := at.Tables[table][at.Chain.Table].(*Enclave)
 	if !ok {
 		return nil, fmt.Errorf("there is no [%s.%s]", table, at.Chain.Table)
@@ -47,28 +43,15 @@ func openAt(ctx context.Context, at provider.Place, members provider.Members) (s
 	if err != nil {
 		return nil, err
 	}
-	if why, cure := sharing.Misplaced(e.policy, at.Chain, &members); why != "" {
+	if why, cure := says.Misplaced(e.policy, at.Chain, &members); why != "" {
 		return nil, cli.Actf("%s; %s", why, cure)
 	}
 	db, err := sharing.Of(members)
 	if err != nil {
 		return nil, err
 	}
-	return asking{e}, e.begin(ctx, l, at.Path("."), true, db)
-}
-
-// Ask implements [sharing.Enclave].
-func (a asking) Ask(ctx context.Context, share *hostlink.Share) (*hostlink.Shared, error) {
-	share.Credentials = hostlink.Credentials(a.credentials)
-	reply, err := a.call(ctx, hostlink.Request{Share: share})
-	if err == nil && reply.Shared == nil {
-		err = errors.New("the enclave does not say what it has done")
+	if err := e.begin(ctx, l, at.Path("."), true, db); err != nil {
+		return nil, err
 	}
-	return reply.Shared, err
+	return sharing.Asking{Conversation: e, Credentials: hostlink.Credentials(e.credentials), Policy: e.policy}, nil
 }
-
-// Floor implements [sharing.Enclave].
-func (a asking) Floor(chainID string) int64 { return a.policy.StateFloor[chainID] }
-
-// Close implements [sharing.Enclave].
-func (a asking) Close() { a.close() }

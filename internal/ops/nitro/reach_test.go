@@ -1,41 +1,36 @@
 package nitro
 
 import (
-	"context"
-	"errors"
-	"fmt"
 	"strings"
-	"syscall"
 	"testing"
-	"time"
 
+	"privyseal/internal/config"
 	"privyseal/internal/ops/nitro/nitrotest"
-	"privyseal/internal/vsock"
+	"privyseal/internal/provider"
+	"privyseal/internal/sharedstate"
 )
-
-// forbidden is an enclave whose ports this process may not take.
-type forbidden struct{ dialled int }
-
-func (f *forbidden) Dial(context.Context, uint32) (vsock.Conn, error) {
-	f.dialled++
-	return nil, fmt.Errorf("cannot dial: %w", syscall.EACCES)
-}
-
-// A missing right is reported at once, and not as an enclave that does not answer.
-func TestNoRightToTheEnclave(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	f := &forbidden{}
-	err := (&enclaveLink{}).connect(ctx, f)
-	if !errors.Is(err, syscall.EACCES) || strings.Contains(err.Error(), "does not answer") || f.dialled != 1 {
-		t.Errorf("dialled %d times: %v", f.dialled, err)
-	}
-}
 
 func TestImageThatPointsIntoItsHostIsNotLaunched(t *testing.T) {
 	for endpoint, path := range nitrotest.CraftedImages(t) {
 		if _, _, err := (&enclaveFlags{}).readImage(path); err == nil || !strings.Contains(err.Error(), "kms_endpoint: ") {
 			t.Errorf("%s: init and start: %v", endpoint, err)
+		}
+	}
+}
+
+// An enclave reaches a state that hosts share only where it is asked for it.
+func TestUnreached(t *testing.T) {
+	table, ch := provider.Table{entry()}, config.Chain{Name: "c-1", Provider: providerName}
+	for _, c := range []struct {
+		kept    provider.Kept
+		refused bool
+	}{
+		{provider.Kept{Shared: true, Where: "a table"}, true},
+		{provider.Kept{Where: "a file"}, false},
+		{provider.Kept{Shared: true, State: sharedstate.Elsewhere{}}, false},
+	} {
+		if err := table.Unreached(ch, c.kept); (err != nil) != c.refused {
+			t.Errorf("%+v: %v", c.kept, err)
 		}
 	}
 }

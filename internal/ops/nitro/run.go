@@ -127,7 +127,7 @@ debug mode: KMS refuses it, unless the key's policy was made for that, and so do
 			return err
 		},
 	}
-	f.add(cmd)
+	f.Add(cmd)
 	cmd.Flags().BoolVar(&debug, "debug", false, "allow its console to be read; KMS then refuses it")
 	return cmd
 }
@@ -238,17 +238,17 @@ or SIGINT. "privyseal start" and "privyseal init" do this by themselves.`,
 			if running == nil {
 				return fmt.Errorf("%s does not run; launch it with `privyseal nitro run`", l.Name)
 			}
-			e.kmsFailed = func(err error) { fmt.Fprintln(cmd.ErrOrStderr(), "privyseal:", err) }
+			e.Failed = func(err error) { fmt.Fprintln(cmd.ErrOrStderr(), "privyseal:", err) }
 			if err := e.serveKMS(ctx, vsock.Host{CID: running.CID, Dir: e.config.Transport}); err != nil {
 				return err
 			}
-			defer e.close()
+			defer e.Close()
 			fmt.Fprintf(cmd.ErrOrStderr(), "connecting %s to %s\n", l.Name, e.policy.KMSEndpoint)
 			<-ctx.Done()
 			return nil
 		},
 	}
-	f.add(cmd)
+	f.Add(cmd)
 	return cmd
 }
 

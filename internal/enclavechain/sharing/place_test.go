@@ -11,6 +11,8 @@ import (
 	"privyseal/internal/secret"
 )
 
+var ofNitro = Words{Measured: "image", Build: "build an image", Policy: "privyseal nitro image-policy", Client: "nitro etcd-client"}
+
 type nobody struct{}
 
 func (nobody) Credentials(context.Context) (secret.AWS, error) { return secret.AWS{}, nil }
@@ -42,7 +44,7 @@ func TestMisplaced(t *testing.T) {
 		{policy.Policy{DynamoDB: table}, inTable("other", ""), "has the marks in table marks of eu-west-1, and the config that of chain c-1 in table other of eu-west-1", "correct [dynamodb.main]"},
 		{policy.Policy{DynamoDB: table}, inTable("marks", "0-2"), "the TableId 0-1, and the config that of chain c-1 in 0-2", "correct [dynamodb.main]"},
 	} {
-		why, cure := Misplaced(&c.policy, config.Chain{ID: "c-1", StoreTable: "main"}, c.members)
+		why, cure := ofNitro.Misplaced(&c.policy, config.Chain{ID: "c-1", StoreTable: "main"}, c.members)
 		if (why == "") != (c.why == "") || !strings.Contains(why, c.why) || !strings.Contains(cure, c.cure) {
 			t.Errorf("%+v: %s; %s", c, why, cure)
 		}

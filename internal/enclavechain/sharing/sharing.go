@@ -9,6 +9,7 @@ import (
 	"fmt"
 
 	"privyseal/internal/hostlink"
+	"privyseal/internal/policy"
 	"privyseal/internal/provider"
 	"privyseal/internal/sharedmark"
 	"privyseal/internal/sharedstate"
@@ -103,3 +104,29 @@ func Look(ctx context.Context, ask Ask, chainID string, upTo watermark.Mark) (wa
 
 // FloorID returns what the enclave calls the floor of a mark.
 func FloorID(id watermark.ID) watermark.ID { return sharedmark.Config{ID: id}.FloorID() }
+
+// Conversation is one with an enclave, as package enclaveask has it.
+type Conversation interface {
+	Call(ctx context.Context, req hostlink.Request) (hostlink.Reply, error)
+	Close()
+}
+
+// Asking is an enclave of a conversation. It is an [Enclave].
+type Asking struct {
+	Conversation
+	Credentials hostlink.Credentials
+	Policy      *policy.Policy // that it is measured with
+}
+
+// Ask implements [Enclave].
+func (a Asking) Ask(ctx context.Context, share *hostlink.Share) (*hostlink.Shared, error) {
+	share.Credentials = a.Credentials
+	reply, err := a.Call(ctx, hostlink.Request{Share: share})
+	if err == nil && reply.Shared == nil {
+		err = errors.New("the enclave does not say what it has done")
+	}
+	return reply.Shared, err
+}
+
+// Floor implements [Enclave].
+func (a Asking) Floor(chainID string) int64 { return a.Policy.StateFloor[chainID] }

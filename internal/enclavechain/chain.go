@@ -1,4 +1,10 @@
-package nitro
+// Package enclavechain is the chains that an enclave signs for, as `privyseal start` serves
+// them, whatever the TEE: what the host has of each (wrapped keys, the state), what it reports,
+// and the host of each enclave (enclavehost). What one kind of enclave has of its own, a
+// [World] knows.
+//
+// Nothing here signs, and what is here is not trusted by the enclave.
+package enclavechain
 
 import (
 	"cmp"
@@ -15,11 +21,10 @@ import (
 
 	"privyseal/internal/config"
 	"privyseal/internal/daemon"
+	"privyseal/internal/enclavechain/sharing"
 	"privyseal/internal/enclavehost"
 	"privyseal/internal/hostlink"
 	"privyseal/internal/monitor"
-	"privyseal/internal/ops/nitro/sharing"
-	"privyseal/internal/ops/nitro/wrapped"
 	"privyseal/internal/policy"
 	"privyseal/internal/provider"
 	"privyseal/internal/pubkey"
@@ -29,6 +34,31 @@ import (
 	"privyseal/internal/witness"
 )
 
+// Keys are the wrapped keys of a chain, as the host has them.
+type Keys struct {
+	Key, Identity []byte // files; Identity is nil where the chain has none
+	Public        pubkey.Key
+	// Disallowed says why an enclave with this policy will not sign with them, and what
+	// repairs it. Both are empty for what it allows.
+	Disallowed func(p *policy.Policy) (why, cure string)
+}
+
+// World is what the host has of one kind of enclave.
+type World interface {
+	// Keys reads the wrapped keys of a chain.
+	Keys(c *config.Config, ch config.Chain) (Keys, error)
+	// Host returns the host's config of an enclave by its name, without chains, and the
+	// policy that it is measured with.
+	Host(d *daemon.Daemon, name string) (enclavehost.Config, *policy.Policy, error)
+	Words() Words
+}
+
+// Words are what messages say of one kind of enclave.
+type Words struct {
+	sharing.Words
+	Stuck string // about an enclave that could not be ended in time
+}
+
 // chain is one chain that an enclave signs for. It is the host's observer.
 type chain struct {
 	cfg     config.Chain
@@ -36,16 +66,16 @@ type chain struct {
 	monitor *monitor.Chain
 	nodes   map[string]*node
 
-	key, identity *wrapped.Key // identity is nil where there is none
-	id            watermark.ID
-	store         watermark.Store
-	members       *provider.Members               // of the database that has the mark, and store its floor; or nil
-	db            *sharing.Database               // the same, as the enclave needs it
-	saved         atomic.Pointer[watermark.Saved] // the last durable record
-	ask           sharing.Ask                     // of the enclave's host
-	tell          func()                          // is called when it can sign, or cannot
-	settled       chan struct{}                   // closed when that was known for the first time
-	once          sync.Once
+	keys    Keys
+	id      watermark.ID
+	store   watermark.Store
+	members *provider.Members               // of the database that has the mark, and store its floor; or nil
+	db      *sharing.Database               // the same, as the enclave needs it
+	saved   atomic.Pointer[watermark.Saved] // the last durable record
+	ask     sharing.Ask                     // of the enclave's host
+	tell    func()                          // is called when it can sign, or cannot
+	settled chan struct{}                   // closed when that was known for the first time
+	once    sync.Once
 	*daemon.Guard
 }
 
@@ -54,8 +84,8 @@ type node struct {
 	serving atomic.Bool
 }
 
-// openNitroChain reads what the host has of a chain: wrapped keys and state.
-func openNitroChain(ctx context.Context, d *daemon.Daemon, cc config.Chain, m *monitor.Chain, standby bool) (c *chain, err error) {
+// openChain reads what the host has of a chain: wrapped keys and state.
+func openChain(ctx context.Context, w World, d *daemon.Daemon, cc config.Chain, m *monitor.Chain, standby bool) (c *chain, err error) {
 	log := d.Log.With("chain_id", cc.ID)
 	if cc.Name != cc.ID {
 		log = log.With("chain", cc.Name)
@@ -70,10 +100,10 @@ func openNitroChain(ctx context.Context, d *daemon.Daemon, cc config.Chain, m *m
 			m.Failed(err)
 		}
 	}()
-	if c.key, c.identity, err = wrapped.Of(d.Config, cc); err != nil {
+	if c.keys, err = w.Keys(d.Config, cc); err != nil {
 		return nil, err
 	}
-	public := c.key.PublicKey
+	public := c.keys.Public
 	c.id = watermark.ID{ChainID: cc.ID, Key: public.ID()}
 	if err := d.Claim(c.id, cc.Name); err != nil {
 		return nil, err
@@ -227,13 +257,14 @@ func (c *chain) Node(name, state string, err error) {
 type served struct {
 	host   *enclavehost.Host
 	chains []*chain
+	stuck  string
 }
 
-// OpenRemote implements [daemon.Remote], with a host for each enclave that has a chain.
-func (Holder) OpenRemote(ctx context.Context, d *daemon.Daemon, chains []daemon.RemoteChain, standby bool) (services []daemon.Service, failed error) {
+// Open is [daemon.Remote]'s OpenRemote, with a host for each enclave that has a chain.
+func Open(ctx context.Context, w World, d *daemon.Daemon, chains []daemon.RemoteChain, standby bool) (services []daemon.Service, failed error) {
 	byEnclave := map[string][]*chain{}
 	for _, cc := range chains {
-		c, err := openNitroChain(ctx, d, cc.Chain, cc.Monitor, standby)
+		c, err := openChain(ctx, w, d, cc.Chain, cc.Monitor, standby)
 		if errors.Is(err, provider.ErrLocked) || ctx.Err() != nil {
 			return nil, err // and the process ends
 		}
@@ -244,7 +275,7 @@ func (Holder) OpenRemote(ctx context.Context, d *daemon.Daemon, chains []daemon.
 		byEnclave[c.cfg.Table] = append(byEnclave[c.cfg.Table], c)
 	}
 	for _, name := range slices.Sorted(maps.Keys(byEnclave)) {
-		h, err := newNitroHost(d, name, byEnclave[name])
+		h, err := newHost(w, d, name, byEnclave[name])
 		if h != nil {
 			services = append(services, h)
 		}
@@ -274,18 +305,18 @@ func (h *served) Settled(ctx context.Context) bool {
 	return true
 }
 
-// newNitroHost makes the host of an enclave for those chains that it can sign for,
+// newHost makes the host of an enclave for those chains that it can sign for,
 // and says why not for the others. Without any it is nil.
-func newNitroHost(d *daemon.Daemon, name string, chains []*chain) (*served, error) {
-	hc, p, err := hostConfig(d, name)
-	h := &served{}
+func newHost(w World, d *daemon.Daemon, name string, chains []*chain) (*served, error) {
+	hc, p, err := w.Host(d, name)
+	h := &served{stuck: w.Words().Stuck}
 	var failed error
 	for _, c := range chains {
 		chainErr := err
 		if err == nil {
-			why, cure := wrapped.Disallowed(p, c.cfg.ID, c.key, c.identity)
+			why, cure := c.keys.Disallowed(p)
 			if why == "" {
-				why, cure = sharing.Misplaced(p, c.cfg, c.members)
+				why, cure = w.Words().Misplaced(p, c.cfg, c.members)
 			}
 			if why != "" {
 				chainErr = errors.New(why + "; " + cure)
@@ -325,34 +356,11 @@ func (c *chain) fail(err error) {
 	c.store.Close()
 }
 
-// hostConfig returns the host's config of an enclave, without chains, and the
-// policy of its image.
-func hostConfig(d *daemon.Daemon, name string) (hc enclavehost.Config, p *policy.Policy, err error) {
-	e := &enclaveLink{name: name, config: Enclaves(d.Config)[name]}
-	e.config.EIF, e.config.Transport = d.Config.Path(e.config.EIF), d.Config.Path(e.config.Transport)
-	if e.image, e.policy, err = (&enclaveFlags{}).readImage(e.config.EIF); err != nil {
-		return hc, nil, fmt.Errorf("%w; put the image back from the backup, build it again (the same inputs give the same bytes), or correct `eif` of [enclave.%s] in the config", err, name)
-	}
-	launcher, err := e.launcher()
-	if err != nil {
-		return hc, nil, err
-	}
-	digest, err := policyDigest(e.policy)
-	return enclavehost.Config{
-		Launcher: instance{launcher, e.config.Transport}, Policy: digest, Restart: "`privyseal nitro stop`",
-		KMS:      &enclavehost.KMS{Endpoint: e.policy.Endpoint(), Credentials: credentialsOf(e)},
-		LogLevel: d.Config.Log.Level, StopEnclave: e.config.StopEnclave, Log: d.Log.With("enclave", name), Up: d.Monitor.Enclave(name),
-	}, e.policy, err
-}
-
 func (c *chain) forHost() (enclavehost.Chain, error) {
 	out := enclavehost.Chain{
-		ID: c.id, Wrapped: c.key.Data, Store: c.store, Observer: c,
+		ID: c.id, Wrapped: c.keys.Key, Identity: c.keys.Identity, Store: c.store, Observer: c,
 		Closed: c.Closed, Cut: c.Cut,
 		HeightBurst: c.cfg.HeightBurst, HeightPerSecond: c.cfg.HeightPerSecond, Idle: c.cfg.Timeout.Duration,
-	}
-	if c.identity != nil {
-		out.Identity = c.identity.Data
 	}
 	if c.db != nil {
 		out.StateID = sharing.FloorID(c.id)
@@ -378,7 +386,7 @@ func (h *served) Attest(ctx context.Context, name string, nonce []byte) (documen
 	return nil, false, nil
 }
 
-// stopTimeout bounds the wait for nitro-cli at the end.
+// stopTimeout bounds the wait for the launcher at the end.
 const stopTimeout = 75 * time.Second
 
 // Run implements [daemon.Service].
@@ -393,6 +401,6 @@ func (h *served) Run(ctx context.Context) error {
 	case err := <-done:
 		return err
 	case <-time.After(stopTimeout):
-		return errors.New("nitro-cli did not answer when the time was up; see what runs with `privyseal nitro info`")
+		return errors.New(h.stuck)
 	}
 }

@@ -1,7 +1,6 @@
-package verify
+package enclavecommand
 
 import (
-	"encoding/base64"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -10,30 +9,31 @@ import (
 
 	"privyseal/internal/cli"
 	"privyseal/internal/cure"
+	"privyseal/internal/enclavekey"
 	"privyseal/internal/hostlink"
 	"privyseal/internal/monitor"
 	"privyseal/internal/provider"
 )
 
 // NewAttest returns the command that has a running enclave make a document.
-func NewAttest(a *provider.House) *cobra.Command {
+func (k Kind) NewAttest(a *provider.House) *cobra.Command {
 	var chain cli.ChainFlag
 	var nonce, out string
 	cmd := &cobra.Command{
 		Use:   "attest [--nonce HEX]",
 		Short: "Have the running enclave attest the key that it signs with",
 		Long: `Have the enclave of the running signer attest its key, and print the document in
-base64: which image it is, which key it signs with, where that key comes from, and
+base64: which ` + k.Program + ` it is, which key it signs with, where that key comes from, and
 how far it has signed. "privyseal verify" checks the document, anywhere.
 
 Whoever wants to know that the document is new gives you a nonce, such as 32 random
 bytes in hex.`,
-		Example: "  privyseal nitro attest --nonce $(openssl rand -hex 32) > attestation.b64",
+		Example: "  privyseal " + k.Provider + " attest --nonce $(openssl rand -hex 32) > attestation.b64",
 		Args:    cli.Arguments(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			bytes, err := hex.DecodeString(nonce)
-			if err != nil || len(bytes) > hostlink.MaxNonce {
-				return cli.Usagef("--nonce is not hex of at most %d bytes", hostlink.MaxNonce)
+			bytes, err := Nonce(nonce)
+			if err != nil {
+				return err
 			}
 			_, ch, err := chain.Choose(a.App)
 			if err != nil {
@@ -50,11 +50,11 @@ bytes in hex.`,
 			if err != nil {
 				return err
 			}
-			text := base64.StdEncoding.EncodeToString(doc) + "\n"
+			text := enclavekey.EncodeDocument(doc)
 			if out != "" {
-				return cli.WriteNew(out, []byte(text), 0o644)
+				return cli.WriteNew(out, text, 0o644)
 			}
-			_, err = fmt.Fprint(cmd.OutOrStdout(), text)
+			_, err = cmd.OutOrStdout().Write(text)
 			return err
 		},
 	}
@@ -62,4 +62,13 @@ bytes in hex.`,
 	cmd.Flags().StringVar(&nonce, "nonce", "", "bytes in hex that the document has to contain")
 	cmd.Flags().StringVar(&out, "out", "", "write it to this file (default: standard output)")
 	return cmd
+}
+
+// Nonce reads the flag --nonce.
+func Nonce(text string) ([]byte, error) {
+	nonce, err := hex.DecodeString(text)
+	if err != nil || len(nonce) > hostlink.MaxNonce {
+		return nil, cli.Usagef("--nonce is not hex of at most %d bytes", hostlink.MaxNonce)
+	}
+	return nonce, nil
 }
