@@ -132,6 +132,8 @@ var mayImport = map[string]string{
 		"internal/shell internal/strictjson internal/watermark internal/witness github.com/spf13/cobra golang.org/x/sys/unix",
 	"internal/cli":   "internal/config internal/cure internal/durable internal/pubkey internal/pubkey/keytext internal/shell internal/spelling github.com/spf13/cobra github.com/spf13/pflag",
 	"internal/oplog": "",
+	// The flags of what a measured policy says, for all kinds of enclaves.
+	"internal/policyflags": "internal/cli internal/config internal/policy internal/pubkey/keytext github.com/spf13/pflag",
 	// The contract of those who hold keys; the rooms below internal/ops fulfil it.
 	"internal/provider": "internal/cli internal/config internal/cure internal/key/soft internal/key/soft/keyfile internal/movenote internal/pubkey internal/secret internal/watermark github.com/spf13/pflag",
 	"internal/monitor":  "internal/cure internal/witness internal/hostlink internal/oplog internal/privval internal/session internal/signer internal/watermark github.com/prometheus/client_golang/ github.com/prometheus/client_model/go",
@@ -165,7 +167,7 @@ var mayImport = map[string]string{
 
 	"internal/ops/nitro/wrapped": "internal/cli internal/config internal/cure internal/key/nitrokms internal/policy internal/pubkey internal/regular internal/shell",
 
-	"internal/ops/nitro/image": "internal/awspolicy internal/cli internal/config internal/cure internal/eif internal/key/nitrokms internal/policy internal/pubkey/keytext github.com/spf13/cobra " +
+	"internal/ops/nitro/image": "internal/awspolicy internal/cli internal/config internal/cure internal/eif internal/key/nitrokms internal/policy internal/policyflags internal/pubkey/keytext github.com/spf13/cobra " +
 		"github.com/spf13/pflag",
 
 	"internal/ops/nitro/capture": "internal/cli internal/durable internal/monitor internal/nitrohost internal/provider github.com/spf13/cobra",

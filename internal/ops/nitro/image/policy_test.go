@@ -3,6 +3,7 @@ package image
 import (
 	"bytes"
 	"fmt"
+	"io"
 	"maps"
 	"os"
 	"path/filepath"
@@ -21,13 +22,30 @@ func TestImagePolicyOfOneRoot(t *testing.T) {
 	if err := os.WriteFile(path, []byte(policy.AWSRoots()), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	f := imagePolicyFlags{kmsKey: "arn:aws:kms:eu-central-1:111122223333:key/00000000-1111-2222-3333-444444444444", tlsRoots: path, attestationRoot: path}
-	p, err := f.policy()
+	cmd := NewImagePolicy()
+	var out bytes.Buffer
+	cmd.SetOut(&out)
+	cmd.SetErr(io.Discard)
+	cmd.SetArgs([]string{"--kms-key", "arn:aws:kms:eu-central-1:111122223333:key/00000000-1111-2222-3333-444444444444", "--tls-roots", path, "--attestation-root", path})
+	if err := cmd.Execute(); err != nil {
+		t.Fatal(err)
+	}
+	p, err := policy.Parse(out.Bytes(), policy.Nitro)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if p.TLSRoots != policy.AWSRoots() || p.AttestationRoot != policy.AWSRoots() {
 		t.Errorf("a root was dropped: %d and %d bytes", len(p.TLSRoots), len(p.AttestationRoot))
+	}
+}
+
+// What is not the ARN of a key has no region, wherever KMS is.
+func TestImagePolicyOfNoKey(t *testing.T) {
+	cmd := NewImagePolicy()
+	cmd.SetErr(io.Discard)
+	cmd.SetArgs([]string{"--kms-key", "alias/validator", "--endpoint", "kms.example", "--dynamodb-table", "marks", "--dynamodb-table-id", "0-1"})
+	if err := cmd.Execute(); err == nil || !strings.HasPrefix(err.Error(), `--kms-key: "alias/validator" is not the ARN of a key`) {
+		t.Error(err)
 	}
 }
 
