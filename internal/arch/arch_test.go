@@ -178,7 +178,8 @@ var mayImport = map[string]string{
 	"internal/ops/nitro/verify": "internal/awspolicy internal/claims internal/cli internal/eif internal/home internal/nitro internal/ops/nitro/image internal/policy " +
 		"internal/pubkey internal/pubkey/keytext internal/strictjson internal/watermark github.com/spf13/cobra",
 
-	"internal/ops/sgx":            "internal/cli internal/home internal/ops/sgx/collateral internal/ops/sgx/measure internal/ops/sgx/recovery internal/ops/sgx/verify internal/provider github.com/spf13/cobra",
+	"internal/ops/sgx":            "internal/cli internal/home internal/ops/sgx/collateral internal/ops/sgx/manifest internal/ops/sgx/measure internal/ops/sgx/recovery internal/ops/sgx/verify internal/provider github.com/spf13/cobra",
+	"internal/ops/sgx/manifest":   "internal/cli internal/cure internal/durable internal/looplink internal/policy internal/policyflags internal/shell github.com/spf13/cobra",
 	"internal/ops/sgx/recovery":   "internal/claims internal/cli internal/home internal/key/sgxseal internal/kwp internal/policy internal/regular internal/sgx/document github.com/spf13/cobra",
 	"internal/ops/sgx/measure":    "internal/cli internal/sgx/sigstruct github.com/spf13/cobra",
 	"internal/ops/sgx/collateral": "internal/cli internal/cure internal/durable internal/regular internal/sgx internal/sgx/document internal/strictjson github.com/spf13/cobra",

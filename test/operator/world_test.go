@@ -52,8 +52,6 @@ type home struct {
 	stderr *bytes.Buffer
 	ended  chan error
 
-	asleep bool // its signer is stopped in the middle of whatever it did
-
 	volume, clone bool // it lies on a volume of its own; that is a clone of another one
 
 	hasty bool // what was put back was put back too soon to be seen after a boot
@@ -93,7 +91,7 @@ func newWorld(dir string, c *etcdtest.Cluster) (*world, error) {
 	}
 	if c != nil {
 		w.names = append(w.names, "c1")
-		w.shared = &shared{c: c, prefix: c.Prefix(), kept: map[string][]byte{}, snapshots: map[string]string{}}
+		w.shared = &shared{c: c, prefix: c.Prefix(), kept: map[string][]byte{}}
 	}
 	for _, name := range w.names {
 		h := &home{name: name, dir: filepath.Join(dir, name)}
@@ -238,9 +236,6 @@ func (w *world) end(h *home, signal syscall.Signal) error {
 		return nil
 	}
 	h.signer.Process.Signal(signal)
-	if err := wake(w, h, nil); err != nil {
-		return err
-	}
 	select {
 	case err := <-h.ended:
 		cmd := h.signer
@@ -281,7 +276,7 @@ func (w *world) mark(h *home) (position, error) {
 // refused, or no signer was there to answer.
 func (w *world) ask(h *home, kind string, height int64, round int32, block string) (signed bool, err error) {
 	w.last = outcome{args: []string{"ask", h.name}, status: 1, output: "no signer"}
-	if h.node.conn == nil || h.asleep {
+	if h.node.conn == nil {
 		return false, nil
 	}
 	req, err := request(chainID, kind, height, round, block, time.Now())

@@ -8,6 +8,7 @@ import (
 	"privyseal/internal/cli"
 	"privyseal/internal/home"
 	"privyseal/internal/ops/sgx/collateral"
+	"privyseal/internal/ops/sgx/manifest"
 	"privyseal/internal/ops/sgx/measure"
 	"privyseal/internal/ops/sgx/recovery"
 	"privyseal/internal/ops/sgx/verify"
@@ -24,5 +25,5 @@ func Provider() home.Provider {
 
 // newCommand returns `privyseal sgx`.
 func newCommand() *cobra.Command {
-	return cli.NewGroup("sgx", "Measure SGX enclaves, fetch what verifies their quotes, and open backups", measure.New(), collateral.New(), recovery.NewKey(), recovery.NewOpen(verify.Documents().Verifier()))
+	return cli.NewGroup("sgx", "Measure SGX enclaves, fetch what verifies their quotes, and open backups", manifest.NewPolicy(), manifest.New(), measure.New(), collateral.New(), recovery.NewKey(), recovery.NewOpen(verify.Documents().Verifier()))
 }
