@@ -76,6 +76,9 @@ func (w *world) alive(h *home, given bool, output string) error {
 	}
 	h.sound, h.hasty = true, false
 	w.unsettle(h)
+	if h.shares() && strings.Contains(strings.Join(w.last.args, " "), "state adopt") {
+		w.sharers(h, func(o *home) { o.sound = false }) // each asks its operator
+	}
 	if !given {
 		w.oracle.live[h.name] = true
 		return nil

@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"testing"
 	"time"
 
 	"privyseal/internal/etcd"
@@ -27,6 +28,11 @@ type shared struct {
 	c      *etcdtest.Cluster
 	prefix string
 	kept   map[string][]byte // values that were there once, by the story's names
+
+	// own says that the cluster is this story's alone, with its snapshots.
+	own       testing.TB
+	snapshots map[string]string
+	restored  int
 }
 
 // flags name the cluster, for a home whose config does not.
@@ -140,7 +146,7 @@ var inEtcd = regexp.MustCompile(`(?m)^(store|etcd) = .*\n`)
 // oldConfig changes the config of a home back by hand, so that its chain names the store that
 // the state had before it moved. The table of the database stays.
 func oldConfig(w *world, h *home, _ []string) error {
-	if !h.exists() || h.before == "" {
+	if !h.exists() || h.before == "" || h.signer != nil { // it reads the config as it starts
 		return nil
 	}
 	config := h.before
@@ -215,6 +221,28 @@ func putBack(w *world, args []string) error {
 		}
 		return err
 	})
+}
+
+// snapshot has the cluster write one, under a name; restore has all of its members begin again with
+// it, as the cluster that it was. Both are for a story with a cluster of its own.
+func snapshot(w *world, args []string) error {
+	if w.shared != nil && w.shared.own != nil {
+		w.shared.snapshots[args[0]] = w.shared.c.Snapshot(w.shared.own)
+	}
+	return nil
+}
+
+func restore(w *world, args []string) error {
+	if w.shared == nil || w.shared.snapshots[args[0]] == "" {
+		return nil
+	}
+	w.shared.c.Restore(w.shared.own, w.shared.snapshots[args[0]], etcdtest.Restored{})
+	w.shared.restored++
+	w.oracle.setBack = true
+	for _, h := range w.homes {
+		h.sound = false
+	}
+	return nil
 }
 
 var etcdKey = regexp.MustCompile(`etcd main, (/\S+)`)

@@ -34,6 +34,7 @@ var (
 	all         = flag.Bool("all", false, "go on after a story that fails")
 	length      = flag.Int("length", 14, "steps in a random story")
 	etcdStories = flag.Int("etcd", 30, "how many random stories of hosts that share a state in etcd")
+	restored    = flag.Int("restores", 4, "how many of hosts whose cluster comes out of snapshots")
 )
 
 // program is the privyseal under test; it is built if none is given.
@@ -86,6 +87,22 @@ func TestRandomInEtcd(t *testing.T) {
 	}
 }
 
+// TestRandomRestores tells stories of hosts whose whole cluster comes out of a snapshot, one after the
+// other in one cluster.
+func TestRandomRestores(t *testing.T) {
+	if *restored == 0 {
+		return
+	}
+	c := etcdtest.Start(t, etcdtest.Options{})
+	for n := 1; n <= *restored && (*all || !t.Failed()); n++ {
+		w, err := random(t, *seed+uint64(n), c, true)
+		if err != nil {
+			t.Errorf("story %d (-seed %d -restores 1): %v\n\n%s", n, *seed+uint64(n)-1, err, strings.Join(w.log, "\n"))
+		}
+		t.Logf("%d steps, %d restores, %d positions signed, false: %q", len(w.log), w.shared.restored, len(w.oracle.order), w.oracle.excuse)
+	}
+}
+
 // tellMany tells so many random stories; which is the flag that says how many.
 func tellMany(t *testing.T, many int, which string, c *etcdtest.Cluster) {
 	var next atomic.Int64
@@ -99,7 +116,7 @@ func tellMany(t *testing.T, many int, which string, c *etcdtest.Cluster) {
 				if n > int64(many) {
 					return
 				}
-				w, err := random(t, *seed+uint64(n), c)
+				w, err := random(t, *seed+uint64(n), c, false)
 				steps.Add(int64(len(w.log)))
 				signed.Add(int64(len(w.oracle.order)))
 				if w.oracle.excuse != "" {
@@ -116,14 +133,18 @@ func tellMany(t *testing.T, many int, which string, c *etcdtest.Cluster) {
 	t.Logf("%d stories, %d steps, %d positions signed, a false word in %d, in %s", many, steps.Load(), signed.Load(), excused.Load(), time.Since(start).Round(time.Second))
 }
 
-// random tells the story of a seed, up to the first thing that must not be.
-func random(t *testing.T, seed uint64, c *etcdtest.Cluster) (*world, error) {
+// random tells the story of a seed, up to the first thing that must not be. The cluster may be its
+// own for as long.
+func random(t *testing.T, seed uint64, c *etcdtest.Cluster, own bool) (*world, error) {
 	r := rand.New(rand.NewPCG(seed, 0))
 	w, err := newWorld(newDir(t), c)
 	if err != nil {
 		return w, err
 	}
 	defer w.close()
+	if own {
+		w.shared.own = t
+	}
 	if err := w.tell(first(w, r)); err != nil {
 		return w, err
 	}
@@ -185,7 +206,10 @@ func TestStories(t *testing.T) {
 				t.Fatal(err)
 			}
 			var c *etcdtest.Cluster
-			if inEtcdStory.Match(text) {
+			own := restoresEtcd.Match(text)
+			if own {
+				c = etcdtest.Start(t, etcdtest.Options{})
+			} else if inEtcdStory.Match(text) {
 				c = etcdtest.Shared(t)
 			}
 			w, err := newWorld(newDir(t), c)
@@ -193,6 +217,9 @@ func TestStories(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer w.close()
+			if own {
+				w.shared.own = t
+			}
 			for i, line := range strings.Split(string(text), "\n") {
 				if line = strings.TrimSpace(line); line == "" || line[0] == '#' {
 					continue
@@ -207,6 +234,9 @@ func TestStories(t *testing.T) {
 
 // inEtcdStory finds the steps that need a cluster.
 var inEtcdStory = regexp.MustCompile(`(?m)^(begin shared|moveto|join) `)
+
+// restoresEtcd finds those that need one of their own.
+var restoresEtcd = regexp.MustCompile(`(?m)^restore `)
 
 // newDir returns a folder on a file system that may hold state; its path is short
 // enough for sockets.

@@ -32,8 +32,11 @@ var sharedChoices = []choice{
 	{6, func(w *world, r *rand.Rand) string {
 		return fmt.Sprintf("moveto %s %s %d", anyHome(w, r), pick(r, "etcd", "file"), r.IntN(1000))
 	}},
+	{2, func(w *world, r *rand.Rand) string { return "config " + anyHome(w, r) }},
 	{4, func(w *world, r *rand.Rand) string { return "keep " + pick(r, "k", "l") }},
 	{2, func(w *world, r *rand.Rand) string { return "back " + pick(r, "k", "l") }},
+	{4, func(w *world, r *rand.Rand) string { return "sleep " + anyRunning(w, r) }},
+	{6, func(w *world, r *rand.Rand) string { return "wake " + anyAsleep(w, r) }},
 
 	{3, func(w *world, r *rand.Rand) string { return "export " + anyHome(w, r) + " " + pick(r, "f", "g") }},
 	{1, func(w *world, r *rand.Rand) string { return "check " + anyHome(w, r) }},
@@ -70,6 +73,22 @@ var sharedChoices = []choice{
 	{1, func(w *world, r *rand.Rand) string {
 		return fmt.Sprintf("flip %s %d %d", anyHome(w, r), pick(r, 0, 65536)+r.IntN(1024), r.IntN(8))
 	}},
+}
+
+// restoreChoices come besides, where the cluster is the story's own.
+var restoreChoices = []choice{
+	{25, func(w *world, r *rand.Rand) string { return "snapshot " + pick(r, "s", "t") }},
+	{35, func(w *world, r *rand.Rand) string { return "restore " + pick(r, "s", "t") }},
+}
+
+// anyAsleep returns a home whose signer sleeps, if there is one.
+func anyAsleep(w *world, r *rand.Rand) string {
+	for _, i := range r.Perm(len(w.names)) {
+		if name := w.names[i]; w.homes[name].asleep {
+			return name
+		}
+	}
+	return anyHome(w, r)
 }
 
 // firstShared returns how such a story begins: in etcd, or in a file that moves there.

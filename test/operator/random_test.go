@@ -145,6 +145,9 @@ func next(w *world, r *rand.Rand) string {
 	choices := choices
 	if w.shared != nil {
 		choices = sharedChoices
+		if w.shared.own != nil {
+			choices = slices.Concat(choices, restoreChoices)
+		}
 	}
 	sum := 0
 	for _, c := range choices {

@@ -24,6 +24,8 @@ var verbs = map[string]func(w *world, args []string) error{
 	"start":  onHome(start),
 	"stop":   onHome(func(w *world, h *home, _ []string) error { return w.end(h, syscall.SIGTERM) }),
 	"kill":   onHome(func(w *world, h *home, _ []string) error { return w.end(h, syscall.SIGKILL) }),
+	"sleep":  onHome(sleep), // its process is stopped, as that of a machine that is paused
+	"wake":   onHome(wake),
 	"reboot": reboot, // HOST
 	"wait":   wait,   // two seconds
 	"clock":  setClock,
@@ -55,6 +57,10 @@ var verbs = map[string]func(w *world, args []string) error{
 	"wayon":  onHome(wayOn), // it signs again, by the commands that are printed
 	"keep":   keep,          // NAME: remember what is in etcd
 	"back":   putBack,       // NAME: and put it there again
+
+	// A cluster of the story's own.
+	"snapshot": snapshot, // NAME
+	"restore":  restore,  // NAME
 
 	// The operator's shell.
 	"save":   onHome(save),   // NAME
@@ -218,6 +224,27 @@ func start(w *world, h *home, _ []string) error {
 		w.unsettle(h)
 	}
 	return nil
+}
+
+// sleep stops the process of a signer, which knows nothing of what is done until it goes on.
+func sleep(w *world, h *home, _ []string) error {
+	if h.signer == nil || h.asleep {
+		return nil
+	}
+	h.asleep = true
+	return h.signer.Process.Signal(syscall.SIGSTOP)
+}
+
+func wake(_ *world, h *home, _ []string) error {
+	if !h.asleep {
+		return nil
+	}
+	h.asleep = false
+	err := h.signer.Process.Signal(syscall.SIGCONT)
+	if errors.Is(err, os.ErrProcessDone) { // killed in its sleep
+		return nil
+	}
+	return err
 }
 
 // runsOn reports whether a signer runs on a host.

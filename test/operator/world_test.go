@@ -52,6 +52,8 @@ type home struct {
 	stderr *bytes.Buffer
 	ended  chan error
 
+	asleep bool // its signer is stopped in the middle of whatever it did
+
 	volume, clone bool // it lies on a volume of its own; that is a clone of another one
 
 	hasty bool // what was put back was put back too soon to be seen after a boot
@@ -91,7 +93,7 @@ func newWorld(dir string, c *etcdtest.Cluster) (*world, error) {
 	}
 	if c != nil {
 		w.names = append(w.names, "c1")
-		w.shared = &shared{c: c, prefix: c.Prefix(), kept: map[string][]byte{}}
+		w.shared = &shared{c: c, prefix: c.Prefix(), kept: map[string][]byte{}, snapshots: map[string]string{}}
 	}
 	for _, name := range w.names {
 		h := &home{name: name, dir: filepath.Join(dir, name)}
@@ -236,6 +238,9 @@ func (w *world) end(h *home, signal syscall.Signal) error {
 		return nil
 	}
 	h.signer.Process.Signal(signal)
+	if err := wake(w, h, nil); err != nil {
+		return err
+	}
 	select {
 	case err := <-h.ended:
 		cmd := h.signer
@@ -276,7 +281,7 @@ func (w *world) mark(h *home) (position, error) {
 // refused, or no signer was there to answer.
 func (w *world) ask(h *home, kind string, height int64, round int32, block string) (signed bool, err error) {
 	w.last = outcome{args: []string{"ask", h.name}, status: 1, output: "no signer"}
-	if h.node.conn == nil {
+	if h.node.conn == nil || h.asleep {
 		return false, nil
 	}
 	req, err := request(chainID, kind, height, round, block, time.Now())
