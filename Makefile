@@ -122,8 +122,9 @@ race:
 	@$(ETCD) $(OPENBAO) $(DYNAMODB) $(QVL) $(YUBIHSM) PRIVYSEAL_REQUIRE_NODES=1 CGO_ENABLED=1 $(GOFLAGS_TEST) $(GO) test -vet=off -race ./aiakos $$($(GO) list ./internal/... | grep -vxF $(patsubst %,-e privyseal/%,$(SEQUENTIAL) internal/etcd/etcdtest)) ./test/nitro/hostile
 
 # What operators do, in any order: 1,800 random stories of states in files, 30 of hosts that
-# share one in etcd, 4 whose cluster comes out of snapshots, and those that are kept. -count=1:
-# they build the program, of which go test's cache knows nothing.
+# share one in etcd, 4 whose cluster comes out of snapshots, 20 of hosts that share one in a table,
+# and those that are kept. -count=1: they build the program, of which go test's cache knows
+# nothing.
 operators:
 	@echo "== operators"
 	@$(ETCD) $(GO_TEST) -count=1 -timeout 30m ./test/operator

@@ -3,6 +3,7 @@ package operator
 import (
 	"bytes"
 	"context"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"os"
@@ -16,18 +17,23 @@ import (
 	"testing"
 	"time"
 
+	"privyseal/internal/dynamostore/dynamotest"
 	"privyseal/internal/etcd"
 	"privyseal/internal/etcd/etcdtest"
 )
 
-// Stories in which hosts share a state in etcd. All of them happen in one cluster, each
-// below a prefix of its own.
+// Stories in which hosts share a state in a database. All of those in etcd happen in one cluster,
+// each below a prefix of its own, and all of those in a table of DynamoDB in one, each with a key
+// of its own.
 
-// shared is the part of the cluster that a story has.
+// shared is the part of the database that a story has.
 type shared struct {
 	c      *etcdtest.Cluster
 	prefix string
-	kept   map[string][]byte // values that were there once, by the story's names
+	table  *dynamotest.Stub // in the place of a cluster
+	// kept are values that were there once, by the story's names, and items.
+	kept  map[string][]byte
+	items map[string]dynamotest.Item
 
 	// own says that the cluster is this story's alone, with its snapshots.
 	own       testing.TB
@@ -35,8 +41,46 @@ type shared struct {
 	restored  int
 }
 
-// flags name the cluster, for a home whose config does not.
+// inEtcd is a story's part of a cluster.
+func inEtcd(c *etcdtest.Cluster) *shared {
+	return &shared{c: c, prefix: c.Prefix(), kept: map[string][]byte{}, snapshots: map[string]string{}}
+}
+
+// inTable is a story's part of a table.
+func inTable(table *dynamotest.Stub) *shared {
+	return &shared{table: table, items: map[string]dynamotest.Item{}}
+}
+
+// store is what configs call it.
+func (s *shared) store() string {
+	if s.table != nil {
+		return "dynamodb"
+	}
+	return "etcd"
+}
+
+// environ is what a program finds in its environment, where roots is a file with the certificate of
+// the table's server.
+func (s *shared) environ(roots string) []string {
+	if s == nil || s.table == nil {
+		return nil
+	}
+	return []string{"SSL_CERT_FILE=" + roots, "SSL_CERT_DIR=/nowhere", "AWS_ACCESS_KEY_ID=AKIATEST", "AWS_SECRET_ACCESS_KEY=s3cr3t", "AWS_EC2_METADATA_DISABLED=true"}
+}
+
+// writeRoots writes that file.
+func (s *shared) writeRoots(path string) error {
+	if s == nil || s.table == nil {
+		return nil
+	}
+	return os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.table.Certificate().Raw}), 0o600)
+}
+
+// flags name the database, for a home whose config does not.
 func (s *shared) flags() (flags []string) {
+	if s.table != nil {
+		return []string{"--dynamodb-table", dynamotest.Table, "--dynamodb-region", "eu-central-1", "--dynamodb-endpoint", s.table.URL, "--dynamodb-try", "2s"}
+	}
 	for _, e := range s.c.Endpoints() {
 		flags = append(flags, "--etcd-endpoints", e)
 	}
@@ -44,8 +88,8 @@ func (s *shared) flags() (flags []string) {
 	return append(flags, "--etcd-ca-file", of.CA, "--etcd-certificate-file", of.Certificate, "--etcd-key-file", of.Key, "--etcd-prefix", s.prefix)
 }
 
-// shares reports whether a home's state is in etcd, by its config.
-func (h *home) shares() bool { return strings.Contains(h.config(), "\nstore = \"etcd\"\n") }
+// shares reports whether a home's state is in a database, by its config.
+func (h *home) shares() bool { return h.store() != "file" }
 
 func (h *home) config() string {
 	text, _ := os.ReadFile(filepath.Join(h.dir, "privyseal.toml"))
@@ -53,13 +97,16 @@ func (h *home) config() string {
 }
 
 func (h *home) store() string {
-	if h.shares() {
-		return "etcd"
+	config := h.config()
+	for _, store := range []string{"etcd", "dynamodb"} {
+		if strings.Contains(config, "\nstore = \""+store+"\"\n") {
+			return store
+		}
 	}
 	return "file"
 }
 
-// sharers calls do for every other home whose state is in etcd.
+// sharers calls do for every other home whose state is in the database.
 func (w *world) sharers(but *home, do func(*home)) {
 	for _, h := range w.homes {
 		if h != but && h.shares() {
@@ -73,7 +120,7 @@ func found(w *world, h *home, args []string) error {
 	if h.exists() || w.key == nil || w.shared == nil {
 		return nil
 	}
-	line := append(w.importKey(h), append([]string{"--store", "etcd"}, w.shared.flags()...)...)
+	line := append(w.importKey(h), append([]string{"--store", w.shared.store()}, w.shared.flags()...)...)
 	if err := w.command(h, nil, append(line, beginning(args)...)...); err != nil {
 		return err
 	}
@@ -88,7 +135,7 @@ func join(w *world, h *home, words []string) error {
 	if h.exists() {
 		return w.command(h, words, "state", "join")
 	}
-	line := append(w.importKey(h), append([]string{"--store", "etcd", "--join-state"}, w.shared.flags()...)...)
+	line := append(w.importKey(h), append([]string{"--store", w.shared.store(), "--join-state"}, w.shared.flags()...)...)
 	if err := w.command(h, words, line...); err != nil {
 		return err
 	}
@@ -107,8 +154,12 @@ func moveTo(w *world, h *home, args []string) error {
 	}
 	h.before = h.config()
 	from, sound := h.store(), h.sound && h.signer == nil && !w.runsOn(h.name[0])
-	line := []string{"state", "move", "--to", args[0]}
-	if args[0] == "etcd" && !strings.Contains(h.config(), "[etcd.main]") {
+	to, table := args[0], "["+w.shared.store()+".main]"
+	if to != "file" {
+		to = w.shared.store()
+	}
+	line := []string{"state", "move", "--to", to}
+	if to != "file" && !strings.Contains(h.config(), table) {
 		line = append(line, w.shared.flags()...)
 	}
 	about := ""
@@ -120,7 +171,7 @@ func moveTo(w *world, h *home, args []string) error {
 		if about, err = w.cutOff(h, line, thousandths); err != nil {
 			return err
 		}
-		if w.last.status != 0 && strings.Contains(h.config(), "[etcd.main]") {
+		if w.last.status != 0 && strings.Contains(h.config(), table) {
 			line = line[:4]
 		}
 	}
@@ -129,19 +180,19 @@ func moveTo(w *world, h *home, args []string) error {
 			return err
 		}
 	}
-	if h.store() == args[0] && from != args[0] {
+	if h.store() == to && from != to {
 		w.movedTo(h, from)
 		w.last.status = 0 // a kill may have come after all was done
 		return w.alive(h, true, about+w.last.output)
 	}
-	if sound && from != args[0] {
-		return fmt.Errorf("%s: nothing was done to it, and its state does not move to %s:\n%s", h.name, args[0], w.last.output)
+	if sound && from != to {
+		return fmt.Errorf("%s: nothing was done to it, and its state does not move to %s:\n%s", h.name, to, w.last.output)
 	}
 	return nil
 }
 
-// inEtcd are the lines of a chain whose state is in etcd.
-var inEtcd = regexp.MustCompile(`(?m)^(store|etcd) = .*\n`)
+// inDatabase are the lines of a chain whose state is in a database.
+var inDatabase = regexp.MustCompile(`(?m)^(store|etcd|dynamodb) = .*\n`)
 
 // oldConfig changes the config of a home back by hand, so that its chain names the store that
 // the state had before it moved. The table of the database stays.
@@ -151,7 +202,7 @@ func oldConfig(w *world, h *home, _ []string) error {
 	}
 	config := h.before
 	if h.shares() {
-		config = inEtcd.ReplaceAllString(h.config(), "")
+		config = inDatabase.ReplaceAllString(h.config(), "")
 	}
 	if config == h.config() {
 		return nil
@@ -162,7 +213,7 @@ func oldConfig(w *world, h *home, _ []string) error {
 
 // movedTo notes that the state of a home went to another store than from.
 func (w *world) movedTo(h *home, from string) {
-	if from == "etcd" {
+	if from != "file" {
 		w.sharers(h, func(o *home) { o.sound = false; w.oracle.ended(o.name) })
 	}
 }
@@ -193,11 +244,18 @@ func (w *world) cutOff(h *home, line []string, thousandths int) (about string, e
 	return about + output.String(), w.ended(args, cmd, err, output.String())
 }
 
-// The key in etcd, as root of the cluster sees it.
+// The value in the database, as root of the cluster sees it, or who has all rights for the table.
 
 // keep remembers what is there, under a name; back puts it there again, as somebody does who
 // has a dump of the values.
 func keep(w *world, args []string) error {
+	if w.shared != nil && w.shared.table != nil {
+		return w.atKey(func(key string) {
+			if item, found := w.shared.table.Backup()[key]; found {
+				w.shared.items[args[0]] = item
+			}
+		})
+	}
 	return w.value(func(ctx context.Context, c *etcd.Conn, key string, now etcd.Range) error {
 		if now.Value.Modified != 0 {
 			w.shared.kept[args[0]] = now.Value.Bytes
@@ -207,6 +265,12 @@ func keep(w *world, args []string) error {
 }
 
 func putBack(w *world, args []string) error {
+	if w.shared != nil && w.shared.table != nil && w.shared.items[args[0]] != nil {
+		return w.atKey(func(key string) {
+			w.shared.table.Put(key, w.shared.items[args[0]])
+			w.setBack()
+		})
+	}
 	if w.shared == nil || w.shared.kept[args[0]] == nil {
 		return nil
 	}
@@ -215,10 +279,7 @@ func putBack(w *world, args []string) error {
 			return nil
 		}
 		_, err := c.Txn(ctx, etcd.Txn{Key: key, Old: now.Value.Bytes, Revision: now.Value.Modified, New: w.shared.kept[args[0]]})
-		w.oracle.setBack = true
-		for _, h := range w.homes {
-			h.sound = false
-		}
+		w.setBack()
 		return err
 	})
 }
@@ -233,25 +294,27 @@ func snapshot(w *world, args []string) error {
 }
 
 func restore(w *world, args []string) error {
-	if w.shared == nil || w.shared.snapshots[args[0]] == "" {
+	if w.shared == nil || w.shared.own == nil || w.shared.snapshots[args[0]] == "" {
 		return nil
 	}
 	w.shared.c.Restore(w.shared.own, w.shared.snapshots[args[0]], etcdtest.Restored{})
 	w.shared.restored++
+	w.setBack()
+	return nil
+}
+
+// setBack notes that the database has an older value than it had.
+func (w *world) setBack() {
 	w.oracle.setBack = true
 	for _, h := range w.homes {
 		h.sound = false
 	}
-	return nil
 }
 
-var etcdKey = regexp.MustCompile(`etcd main, (/\S+)`)
+var keyShown = regexp.MustCompile(`etcd main, (/\S+)|dynamodb main, .*, (\S+/[0-9a-f]{64})`)
 
-// value reads the value of the story's key, and hands it to do.
-func (w *world) value(do func(ctx context.Context, c *etcd.Conn, key string, now etcd.Range) error) error {
-	if w.shared == nil {
-		return nil
-	}
+// atKey hands the key of the story's value to do, as a home shows it that has its state there.
+func (w *world) atKey(do func(key string)) error {
 	before := w.last
 	defer func() { w.last = before }()
 	for _, name := range w.names {
@@ -262,19 +325,28 @@ func (w *world) value(do func(ctx context.Context, c *etcd.Conn, key string, now
 		if err := w.privyseal(h, "state", "show"); err != nil {
 			return err
 		}
-		found := etcdKey.FindStringSubmatch(w.last.output)
-		if found == nil {
-			continue
+		if found := keyShown.FindStringSubmatch(w.last.output); found != nil {
+			do(found[1] + found[2])
+			return nil
 		}
-		return w.shared.asRoot(func(ctx context.Context, c *etcd.Conn) error {
-			now, err := c.Range(ctx, found[1], 0)
+	}
+	return nil
+}
+
+// value reads the value of the story's key in etcd, and hands it to do.
+func (w *world) value(do func(ctx context.Context, c *etcd.Conn, key string, now etcd.Range) error) (err error) {
+	if w.shared == nil || w.shared.c == nil {
+		return nil
+	}
+	return errors.Join(w.atKey(func(key string) {
+		err = w.shared.asRoot(func(ctx context.Context, c *etcd.Conn) error {
+			now, err := c.Range(ctx, key, 0)
 			if err != nil {
 				return err
 			}
-			return do(ctx, c, found[1], now)
+			return do(ctx, c, key, now)
 		})
-	}
-	return nil
+	}), err)
 }
 
 func (s *shared) asRoot(do func(context.Context, *etcd.Conn) error) error {
@@ -292,7 +364,7 @@ var printed = regexp.MustCompile("`((?:privyseal|mv|chmod) [^`]*)`")
 
 // elsewhere is said where the way on is not in this home: it is in the one that has the state,
 // in the config of after a move, or in an export of later than the one that was typed.
-var elsewhere = regexp.MustCompile(`lives elsewhere|lives on another host|there is no \[etcd\.main\]|never lowered`)
+var elsewhere = regexp.MustCompile(`lives elsewhere|lives on another host|there is no \[(etcd|dynamodb)\.main\]|never lowered`)
 
 // wayOn types what is printed, true words with it, until the home signs: whatever was done,
 // there is a way on.

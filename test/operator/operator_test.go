@@ -25,16 +25,18 @@ import (
 	"testing"
 	"time"
 
+	"privyseal/internal/dynamostore/dynamotest"
 	"privyseal/internal/etcd/etcdtest"
 )
 
 var (
-	stories     = flag.Int("stories", 1800, "how many random stories of files")
-	seed        = flag.Uint64("seed", 0, "the first seed; 0 takes the stories that are always the same")
-	all         = flag.Bool("all", false, "go on after a story that fails")
-	length      = flag.Int("length", 14, "steps in a random story")
-	etcdStories = flag.Int("etcd", 30, "how many random stories of hosts that share a state in etcd")
-	restored    = flag.Int("restores", 4, "how many of hosts whose cluster comes out of snapshots")
+	stories      = flag.Int("stories", 1800, "how many random stories of files")
+	seed         = flag.Uint64("seed", 0, "the first seed; 0 takes the stories that are always the same")
+	all          = flag.Bool("all", false, "go on after a story that fails")
+	length       = flag.Int("length", 14, "steps in a random story")
+	etcdStories  = flag.Int("etcd", 30, "how many random stories of hosts that share a state in etcd")
+	tableStories = flag.Int("dynamodb", 20, "how many in a table of DynamoDB")
+	restored     = flag.Int("restores", 4, "how many of hosts whose cluster comes out of snapshots")
 )
 
 // program is the privyseal under test; it is built if none is given.
@@ -77,14 +79,22 @@ func TestRandom(t *testing.T) {
 	if testing.Short() {
 		*stories = min(*stories, 400)
 	}
-	tellMany(t, *stories, "stories", nil)
+	tellMany(t, *stories, "stories", func() *shared { return nil })
 }
 
 // TestRandomInEtcd tells stories of hosts that share a state.
 func TestRandomInEtcd(t *testing.T) {
 	if *etcdStories > 0 {
-		tellMany(t, *etcdStories, "etcd", etcdtest.Shared(t))
+		c := etcdtest.Shared(t)
+		tellMany(t, *etcdStories, "etcd", func() *shared { return inEtcd(c) })
 	}
+}
+
+// TestRandomInTable tells stories of hosts that share a state in a table of DynamoDB, a strict stub
+// of it.
+func TestRandomInTable(t *testing.T) {
+	table := dynamotest.New(t)
+	tellMany(t, *tableStories, "dynamodb", func() *shared { return inTable(table) })
 }
 
 // TestRandomRestores tells stories of hosts whose whole cluster comes out of a snapshot, one after the
@@ -95,7 +105,9 @@ func TestRandomRestores(t *testing.T) {
 	}
 	c := etcdtest.Start(t, etcdtest.Options{})
 	for n := 1; n <= *restored && (*all || !t.Failed()); n++ {
-		w, err := random(t, *seed+uint64(n), c, true)
+		s := inEtcd(c)
+		s.own = t
+		w, err := random(t, *seed+uint64(n), s)
 		if err != nil {
 			t.Errorf("story %d (-seed %d -restores 1): %v\n\n%s", n, *seed+uint64(n)-1, err, strings.Join(w.log, "\n"))
 		}
@@ -104,7 +116,7 @@ func TestRandomRestores(t *testing.T) {
 }
 
 // tellMany tells so many random stories; which is the flag that says how many.
-func tellMany(t *testing.T, many int, which string, c *etcdtest.Cluster) {
+func tellMany(t *testing.T, many int, which string, database func() *shared) {
 	var next atomic.Int64
 	var group sync.WaitGroup
 	var steps, excused, signed atomic.Int64
@@ -116,14 +128,14 @@ func tellMany(t *testing.T, many int, which string, c *etcdtest.Cluster) {
 				if n > int64(many) {
 					return
 				}
-				w, err := random(t, *seed+uint64(n), c, false)
+				w, err := random(t, *seed+uint64(n), database())
 				steps.Add(int64(len(w.log)))
 				signed.Add(int64(len(w.oracle.order)))
 				if w.oracle.excuse != "" {
 					excused.Add(1)
 				}
 				if err != nil {
-					short := shrink(t, c, w.log, err.Error())
+					short := shrink(t, database, w.log, err.Error())
 					t.Errorf("story %d (-seed %d -%s 1): %v\nin short:\n\n%s", n, *seed+uint64(n)-1, which, err, strings.Join(short, "\n"))
 				}
 			}
@@ -133,18 +145,14 @@ func tellMany(t *testing.T, many int, which string, c *etcdtest.Cluster) {
 	t.Logf("%d stories, %d steps, %d positions signed, a false word in %d, in %s", many, steps.Load(), signed.Load(), excused.Load(), time.Since(start).Round(time.Second))
 }
 
-// random tells the story of a seed, up to the first thing that must not be. The cluster may be its
-// own for as long.
-func random(t *testing.T, seed uint64, c *etcdtest.Cluster, own bool) (*world, error) {
+// random tells the story of a seed, up to the first thing that must not be.
+func random(t *testing.T, seed uint64, s *shared) (*world, error) {
 	r := rand.New(rand.NewPCG(seed, 0))
-	w, err := newWorld(newDir(t), c)
+	w, err := newWorld(newDir(t), s)
 	if err != nil {
 		return w, err
 	}
 	defer w.close()
-	if own {
-		w.shared.own = t
-	}
 	if err := w.tell(first(w, r)); err != nil {
 		return w, err
 	}
@@ -168,10 +176,10 @@ func (w *world) tell(lines []string) error {
 
 // shrink returns a part of a story that fails as the whole does, from which no
 // step can be left out.
-func shrink(t *testing.T, c *etcdtest.Cluster, lines []string, why string) []string {
+func shrink(t *testing.T, database func() *shared, lines []string, why string) []string {
 	for i := len(lines) - 2; i > 0; i-- {
 		fewer := slices.Delete(slices.Clone(lines), i, i+1)
-		w, err := newWorld(newDir(t), c)
+		w, err := newWorld(newDir(t), database())
 		if err == nil {
 			err = w.tell(fewer)
 		}
@@ -205,21 +213,21 @@ func TestStories(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			var c *etcdtest.Cluster
-			own := restoresEtcd.Match(text)
-			if own {
-				c = etcdtest.Start(t, etcdtest.Options{})
-			} else if inEtcdStory.Match(text) {
-				c = etcdtest.Shared(t)
+			var s *shared
+			switch {
+			case strings.HasPrefix(filepath.Base(file), "dynamodb-"):
+				s = inTable(dynamotest.New(t))
+			case restoresEtcd.Match(text):
+				s = inEtcd(etcdtest.Start(t, etcdtest.Options{}))
+				s.own = t
+			case inEtcdStory.Match(text):
+				s = inEtcd(etcdtest.Shared(t))
 			}
-			w, err := newWorld(newDir(t), c)
+			w, err := newWorld(newDir(t), s)
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer w.close()
-			if own {
-				w.shared.own = t
-			}
 			for i, line := range strings.Split(string(text), "\n") {
 				if line = strings.TrimSpace(line); line == "" || line[0] == '#' {
 					continue

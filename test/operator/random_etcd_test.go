@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// Random stories of hosts that share a state in etcd. Next to nothing is said of files that
+// Random stories of hosts that share a state in a database; "etcd" in a step is whichever that is. Next to nothing is said of files that
 // testdata and the stories of files do not say already: files of homes that share are what
 // their hosts have seen.
 

@@ -14,8 +14,6 @@ import (
 	"strings"
 	"syscall"
 	"time"
-
-	"privyseal/internal/etcd/etcdtest"
 )
 
 const chainID = "chain-1"
@@ -76,7 +74,7 @@ type outcome struct {
 	output string // standard output, then standard error
 }
 
-// copyOf names a copy of the state, and where it is. What is shared is in etcd.
+// copyOf names a copy of the state, and where it is. What is shared is in a database.
 type copyOf struct {
 	name   string
 	host   byte
@@ -84,16 +82,19 @@ type copyOf struct {
 	shared bool
 }
 
-// newWorld makes a world. With a cluster it has a third host, with a home c1, and the homes may
-// have their state in etcd.
-func newWorld(dir string, c *etcdtest.Cluster) (*world, error) {
+// newWorld makes a world. With a database it has a third host, with a home c1, and the homes may
+// have their state there.
+func newWorld(dir string, s *shared) (*world, error) {
 	w := &world{
 		dir: dir, homes: map[string]*home{}, boots: map[byte]int{}, saved: map[string]time.Time{},
 		oracle: newOracle(chainID), names: []string{"a1", "a2", "b1"},
 	}
-	if c != nil {
+	if s != nil {
 		w.names = append(w.names, "c1")
-		w.shared = &shared{c: c, prefix: c.Prefix(), kept: map[string][]byte{}, snapshots: map[string]string{}}
+		w.shared = s
+	}
+	if err := s.writeRoots(filepath.Join(dir, "roots.pem")); err != nil {
+		return w, err
 	}
 	for _, name := range w.names {
 		h := &home{name: name, dir: filepath.Join(dir, name)}
@@ -127,8 +128,11 @@ func (w *world) socket(home string) string { return filepath.Join(w.dir, home+".
 // kept is the file that a home keeps in a folder of states: the state, or what its host has
 // seen of one in etcd.
 func (h *home) kept() string {
-	if h.shares() {
+	switch h.store() {
+	case "etcd":
 		return chainID + ".mark.floor"
+	case "dynamodb":
+		return chainID + ".mark.dynamodb.floor"
 	}
 	return chainID + ".mark"
 }
@@ -155,9 +159,10 @@ func (w *world) copies() (all []copyOf) {
 
 // environ is that of a program on a host.
 func (w *world) environ(host byte) []string {
-	return append(os.Environ(),
+	all := append(os.Environ(),
 		"PATH="+filepath.Dir(program)+":"+os.Getenv("PATH"),
 		"PRIVYSEAL_RUN="+w.runDir(host))
+	return append(all, w.shared.environ(filepath.Join(w.dir, "roots.pem"))...)
 }
 
 // run runs a program on a host, in the world's folder, to its end. The error is

@@ -119,6 +119,13 @@ func (s *Stub) Restore(items map[string]Item) {
 	maps.Copy(s.items, items)
 }
 
+// Put puts an item in the place of what is there, as somebody does who may write whatever he likes.
+func (s *Stub) Put(key string, i Item) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.items[key] = i
+}
+
 // Calls returns the operations since the last time, in order.
 func (s *Stub) Calls() string {
 	s.mu.Lock()
