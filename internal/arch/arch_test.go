@@ -88,8 +88,10 @@ var mayImport = map[string]string{
 	"internal/hostlink": "internal/secret internal/strictjson internal/watermark",
 	"internal/policy":   "internal/awsjson internal/pubkey internal/watermark",
 	"internal/claims":   "",
-	"internal/vsock":    "golang.org/x/sys/unix",
-	"internal/looplink": "internal/vsock",
+	// What a verifier makes of it, of every kind of enclave.
+	"internal/statement": "internal/claims internal/pubkey internal/pubkey/keytext internal/watermark",
+	"internal/vsock":     "golang.org/x/sys/unix",
+	"internal/looplink":  "internal/vsock",
 
 	// Attestation and images: those who verify and those who produce never import
 	// each other.
@@ -176,14 +178,14 @@ var mayImport = map[string]string{
 		"internal/provider internal/pubkey internal/shell internal/watermark github.com/spf13/cobra",
 
 	"internal/ops/nitro/verify": "internal/awspolicy internal/claims internal/cli internal/eif internal/home internal/nitro internal/ops/nitro/image internal/policy " +
-		"internal/pubkey internal/pubkey/keytext internal/strictjson internal/watermark github.com/spf13/cobra",
+		"internal/pubkey internal/statement internal/strictjson github.com/spf13/cobra",
 
 	"internal/ops/sgx":            "internal/cli internal/home internal/ops/sgx/collateral internal/ops/sgx/manifest internal/ops/sgx/measure internal/ops/sgx/recovery internal/ops/sgx/verify internal/provider github.com/spf13/cobra",
 	"internal/ops/sgx/manifest":   "internal/cli internal/cure internal/durable internal/looplink internal/policy internal/policyflags internal/shell github.com/spf13/cobra",
 	"internal/ops/sgx/recovery":   "internal/claims internal/cli internal/home internal/key/sgxseal internal/kwp internal/policy internal/regular internal/sgx/document github.com/spf13/cobra",
 	"internal/ops/sgx/measure":    "internal/cli internal/sgx/sigstruct github.com/spf13/cobra",
 	"internal/ops/sgx/collateral": "internal/cli internal/cure internal/durable internal/regular internal/sgx internal/sgx/document internal/strictjson github.com/spf13/cobra",
-	"internal/ops/sgx/verify":     "internal/claims internal/cli internal/cure internal/home internal/pubkey internal/pubkey/keytext internal/sgx internal/sgx/document internal/sgx/sigstruct internal/watermark github.com/spf13/cobra",
+	"internal/ops/sgx/verify":     "internal/claims internal/cli internal/cure internal/home internal/sgx internal/sgx/document internal/sgx/sigstruct internal/statement github.com/spf13/cobra",
 
 	"internal/ops/soft": "internal/config internal/home internal/key/soft internal/key/soft/keyfile internal/provider internal/pubkey",
 

@@ -14,7 +14,7 @@ func FuzzLightClaims(f *testing.F) {
 	f.Add([]byte(`{"v":1}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		c, ok := lightClaims(data)
-		if ok && (c.key.IsZero() || !c.foreign || c.Ours || c.Claims.KMSKey == "" || !claims.Printable(c.Claims.KMSKey)) {
+		if ok && (c.PublicKey.IsZero() || !c.foreign || c.Ours || c.Claims.KMSKey == "" || !claims.Printable(c.Claims.KMSKey)) {
 			t.Fatalf("%q is taken for %+v", data, c)
 		}
 	})

@@ -10,14 +10,13 @@ import (
 
 	"privyseal/internal/claims"
 	"privyseal/internal/nitro"
-	"privyseal/internal/pubkey/keytext"
-	"privyseal/internal/watermark"
+	"privyseal/internal/statement"
 )
 
 // report prints what the document proves, and what it does not.
 func (v *Verified) report(w io.Writer) error {
 	var b strings.Builder
-	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
+	line := statement.Line(func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) })
 	if !v.Anchor.IsAWS() {
 		line("%s\n", NotAWS(v.Anchor))
 	}
@@ -39,14 +38,7 @@ func (v *Verified) report(w io.Writer) error {
 			line("  = %s", text)
 		}
 	}
-	line("\nit proves:")
-	for _, text := range v.proves() {
-		line("  + %s", text)
-	}
-	line("it does not prove:")
-	for _, text := range v.provesNot() {
-		line("  - %s", text)
-	}
+	line.Proof(v.proves(), v.provesNot())
 	_, err := io.WriteString(w, b.String())
 	return err
 }
@@ -57,7 +49,7 @@ func NotAWS(a nitro.Anchor) string {
 }
 
 // reportClaims prints the user data.
-func (v *Verified) reportClaims(line func(format string, args ...any)) {
+func (v *Verified) reportClaims(line statement.Line) {
 	c := v.Statement.Claims
 	if !v.Statement.Ours && !v.Statement.foreign {
 		if v.Doc.UserData != nil {
@@ -73,11 +65,7 @@ func (v *Verified) reportClaims(line func(format string, args ...any)) {
 	if v.Statement.foreign {
 		fields[0][1] = "key generation of tmkms-light"
 	}
-	for _, f := range fields {
-		if f[1] != "" {
-			line("%-11s %s", f[0], f[1])
-		}
-	}
+	line.Fields(fields...)
 	if c.Seq > 0 {
 		line("%-11s %d", "sequence", c.Seq)
 	}
@@ -87,18 +75,7 @@ func (v *Verified) reportClaims(line func(format string, args ...any)) {
 	if c.Store != "" {
 		line("%-11s %s, %s: what the mark there descends from; where an earlier document has another, it was made or adopted again since", "store", v.database(), c.Store)
 	}
-	if v.Statement.key.IsZero() {
-		if c.Key != "" {
-			line("public key  %s", c.Key)
-		}
-		return
-	}
-	line("public key")
-	for _, format := range keytext.Formats() {
-		if text, err := (keytext.Form{Format: format}).Text(v.Statement.key); err == nil {
-			line("  %-11s %s", format, text)
-		}
-	}
+	line.Key(v.Statement.Statement)
 }
 
 // proves returns what follows from the document, given that all of it is as
@@ -130,12 +107,8 @@ func (v *Verified) proves() (list []string) {
 		if c.Purpose == claims.PurposeCreate && c.Origin == claims.Generated {
 			list = append(list, "the key was made inside that enclave, and was written nowhere but encrypted")
 		}
-		switch c.Mark {
-		case "":
-		case (watermark.Mark{}).String():
-			list = append(list, fmt.Sprintf("it had signed nothing yet, record %d, in boot %s", c.Seq, c.Boot))
-		default:
-			list = append(list, fmt.Sprintf("it had signed up to %s, record %d, in boot %s", c.Mark, c.Seq, c.Boot))
+		if text := v.Statement.Signed(); text != "" {
+			list = append(list, text)
 		}
 	}
 	switch {

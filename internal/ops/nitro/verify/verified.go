@@ -3,10 +3,9 @@ package verify
 import (
 	"time"
 
-	"privyseal/internal/claims"
 	"privyseal/internal/nitro"
 	"privyseal/internal/policy"
-	"privyseal/internal/pubkey"
+	"privyseal/internal/statement"
 )
 
 // Expectation is what a document is held against.
@@ -34,8 +33,7 @@ type Verified struct {
 
 // Statement is what a document says in its user data.
 type Statement struct {
-	Claims  claims.Claims
-	key     pubkey.Key // zero if it is only known by its hash, or not at all
+	statement.Statement
 	Ours    bool
 	foreign bool // tmkms-light's
 }

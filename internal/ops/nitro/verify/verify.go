@@ -27,7 +27,7 @@ import (
 	"privyseal/internal/ops/nitro/image"
 	"privyseal/internal/policy"
 	"privyseal/internal/pubkey"
-	"privyseal/internal/pubkey/keytext"
+	"privyseal/internal/statement"
 	"privyseal/internal/strictjson"
 )
 
@@ -341,23 +341,8 @@ func statementOf(d *nitro.Document) (Statement, error) {
 	if light, ok := lightClaims(d.UserData); ok {
 		return light, nil
 	}
-	c, err := claims.Decode(d.UserData)
-	if err != nil {
-		return Statement{}, err
-	}
-	t := Statement{Claims: c, Ours: true}
-	if c.Key == "" || strings.HasPrefix(c.Key, "sha256:") {
-		return t, nil
-	}
-	raw, err := base64.StdEncoding.DecodeString(c.Key)
-	if err != nil {
-		return Statement{}, fmt.Errorf("the document's public key is not base64: %w", err)
-	}
-	typ, err := pubkey.ParseType(c.KeyType)
-	if err == nil {
-		t.key, err = pubkey.New(typ, raw)
-	}
-	return t, err
+	s, err := statement.Read(d.UserData)
+	return Statement{Statement: s, Ours: err == nil}, err
 }
 
 // lightClaims reads the user data of tmkms-light (key generation of its Nitro
@@ -374,32 +359,18 @@ func lightClaims(data []byte) (Statement, bool) {
 	if err != nil {
 		return Statement{}, false
 	}
-	return Statement{foreign: true, key: key, Claims: claims.Claims{
+	return Statement{foreign: true, Statement: statement.Statement{PublicKey: key, Claims: claims.Claims{
 		KeyType: string(pubkey.Ed25519), Key: claims.EncodeKey(light.PubKey), KMSKey: string(light.KeyID),
-	}}, true
+	}}}, true
 }
 
 // compare checks the flags against what the document says of a key.
 func (f *Flags) compare(t Statement, publicKey string) (m nitro.Mismatches) {
-	if f.chainID != "" && t.Claims.Chain != f.chainID {
-		m = append(m, nitro.Mismatch{Field: "chain id", Got: t.Claims.Chain, Want: f.chainID})
-	}
-	if f.kmsKey != "" && t.Claims.KMSKey != f.kmsKey {
-		m = append(m, nitro.Mismatch{Field: "KMS key", Got: t.Claims.KMSKey, Want: f.kmsKey})
-	}
-	if publicKey != "" && !t.hasKey(publicKey) {
-		m = append(m, nitro.Mismatch{Field: "public key", Got: t.Claims.Key, Want: publicKey})
+	t.Compare(f.chainID, publicKey, func(field, got, want string) {
+		m = append(m, nitro.Mismatch{Field: field, Got: got, Want: want})
+	})
+	if f.kmsKey != "" && t.KMSKey != f.kmsKey {
+		m = append(m, nitro.Mismatch{Field: "KMS key", Got: t.KMSKey, Want: f.kmsKey})
 	}
 	return m
-}
-
-// hasKey reports whether the document is about the public key in text.
-func (t Statement) hasKey(text string) bool {
-	if !t.key.IsZero() {
-		return keytext.Names(text, t.key)
-	}
-	if key, err := keytext.Parse(text); err == nil {
-		return t.Claims.Key == claims.EncodeKey(key.Bytes()) && t.Claims.KeyType == string(key.Type())
-	}
-	return t.Claims.Key != "" && t.Claims.Key == text
 }

@@ -8,15 +8,14 @@ import (
 	"time"
 
 	"privyseal/internal/claims"
-	"privyseal/internal/pubkey/keytext"
 	"privyseal/internal/sgx"
-	"privyseal/internal/watermark"
+	"privyseal/internal/statement"
 )
 
 // report prints what the quote proves, and what it does not.
 func (v *verified) report(w io.Writer) error {
 	var b strings.Builder
-	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
+	line := statement.Line(func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) })
 	if !v.Anchor.IsIntel() {
 		line("NOT INTEL: --test-root names a root of your own, %s.\nWhoever holds its key can make any quote. This is for tests; it proves nothing about a real enclave.\n", v.Anchor.Fingerprint())
 	}
@@ -28,20 +27,13 @@ func (v *verified) report(w io.Writer) error {
 	v.reportMeasurements(line)
 	v.reportPlatform(line)
 	v.reportClaims(line)
-	line("\nit proves:")
-	for _, text := range v.proves() {
-		line("  + %s", text)
-	}
-	line("it does not prove:")
-	for _, text := range v.provesNot() {
-		line("  - %s", text)
-	}
+	line.Proof(v.proves(), v.provesNot())
 	_, err := io.WriteString(w, b.String())
 	return err
 }
 
 // reportMeasurements prints what the enclave or trust domain is.
-func (v *verified) reportMeasurements(line func(format string, args ...any)) {
+func (v *verified) reportMeasurements(line statement.Line) {
 	if td := v.Quote.TD; td != nil {
 		line("MRTD        %x", td.MRTD)
 		for i, r := range td.RTMR {
@@ -61,7 +53,7 @@ func (v *verified) reportMeasurements(line func(format string, args ...any)) {
 }
 
 // reportPlatform prints on what it runs, and in which state that is.
-func (v *verified) reportPlatform(line func(format string, args ...any)) {
+func (v *verified) reportPlatform(line statement.Line) {
 	p := v.Platform
 	line("platform    PPID %x, FMSPC %x, certified by Intel's %s CA", p.PPID, p.FMSPC, p.CA)
 	line("status      %s, by Intel's TCB evaluation %d, of all that was known on %s", v.Status, v.Evaluation, v.Date.UTC().Format("2006-01-02"))
@@ -77,7 +69,7 @@ func (v *verified) reportPlatform(line func(format string, args ...any)) {
 }
 
 // reportClaims prints the user data.
-func (v *verified) reportClaims(line func(format string, args ...any)) {
+func (v *verified) reportClaims(line statement.Line) {
 	if v.bare() {
 		return
 	}
@@ -86,29 +78,14 @@ func (v *verified) reportClaims(line func(format string, args ...any)) {
 		line("user data   %d bytes that privyseal did not write, SHA-256 %x", len(v.document.UserData), sha256.Sum256(v.document.UserData))
 		return
 	}
-	for _, f := range [][2]string{
+	line.Fields([][2]string{
 		{"purpose", c.Purpose}, {"chain", c.Chain}, {"key type", c.KeyType}, {"origin", c.Origin}, {"sealed to", c.Seal}, {"backups for", c.Recipient},
 		{"boot", c.Boot}, {"mark", c.Mark}, {"start", c.Start}, {"store", c.Store},
-	} {
-		if f[1] != "" {
-			line("%-11s %s", f[0], f[1])
-		}
-	}
+	}...)
 	if c.Seq > 0 {
 		line("%-11s %d", "sequence", c.Seq)
 	}
-	if v.said.key.IsZero() {
-		if c.Key != "" {
-			line("public key  %s", c.Key)
-		}
-		return
-	}
-	line("public key")
-	for _, format := range keytext.Formats() {
-		if text, err := (keytext.Form{Format: format}).Text(v.said.key); err == nil {
-			line("  %-11s %s", format, text)
-		}
-	}
+	line.Key(v.said)
 }
 
 // what names who made the quote.
@@ -150,10 +127,8 @@ func (v *verified) proves() (list []string) {
 		if c.Purpose == claims.PurposeCreate && c.Origin == claims.Generated {
 			list = append(list, "the key was made inside that enclave, and left it only for those who can open its backups")
 		}
-		if c.Mark == (watermark.Mark{}).String() {
-			list = append(list, fmt.Sprintf("it had signed nothing yet, record %d, in boot %s", c.Seq, c.Boot))
-		} else if c.Mark != "" {
-			list = append(list, fmt.Sprintf("it had signed up to %s, record %d, in boot %s", c.Mark, c.Seq, c.Boot))
+		if text := v.said.Signed(); text != "" {
+			list = append(list, text)
 		}
 	}
 	list = append(list, fmt.Sprintf("the platform was certified as %s by what Intel knew in its TCB evaluation %d", v.Status, v.Evaluation))

@@ -21,6 +21,7 @@ import (
 	"privyseal/internal/sgx"
 	"privyseal/internal/sgx/document"
 	"privyseal/internal/sgx/sigstruct"
+	"privyseal/internal/statement"
 )
 
 // Documents are quotes, and the documents around them, for `privyseal verify`.
@@ -189,10 +190,12 @@ func (f *flags) expected(v *verified, policy sgx.Policy, want home.Expected) (m 
 	}
 	if v.ours {
 		// Of user data that are not the enclave's it says nothing.
-		if v.said, err = statementOf(v.document.UserData); err != nil && !f.any && m == nil {
+		if v.said, err = statement.Read(v.document.UserData); err != nil && !f.any && m == nil {
 			return nil, err
 		}
-		m = append(m, v.said.compare(f.chainID, want.PublicKey)...)
+		v.said.Compare(f.chainID, want.PublicKey, func(field, got, want string) {
+			m = append(m, sgx.Mismatch{Field: field, Got: got, Want: want})
+		})
 	}
 	return m, nil
 }
