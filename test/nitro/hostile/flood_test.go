@@ -460,7 +460,7 @@ func TestRequestsThatEatMemory(t *testing.T) {
 			})
 		}
 		// A node is signed for meanwhile.
-		n.signs(height, 1)
+		n = n.signsAtLast(height, 1)
 		height++
 		group.Wait()
 		e.hello()

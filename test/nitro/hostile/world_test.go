@@ -379,6 +379,29 @@ func (n *node) signs(height int64, block byte) {
 	}
 }
 
+// signsAtLast asks for a prevote as a node does: once more on the next connection, where one
+// ends because the mark was not kept in time on a machine that is busy. It returns the
+// connection that has the signature.
+func (n *node) signsAtLast(height int64, block byte) *node {
+	n.e.w.t.Helper()
+	for end := time.Now().Add(patience); ; n = n.e.node(n.v) {
+		signed := false
+		err := privvaltest.WriteRequest(n.conn, vote(n.v.chain, height, block))
+		if err == nil {
+			signed, err = n.read(height, block)
+		}
+		switch {
+		case signed:
+			return n
+		case err == nil:
+			n.e.w.t.Fatalf("height %d, block %d is refused", height, block)
+		case time.Now().After(end):
+			n.e.w.t.Fatalf("height %d: %v", height, err)
+		}
+		n.conn.Close()
+	}
+}
+
 func (n *node) refuses(height int64, block byte) {
 	n.e.w.t.Helper()
 	if n.prevote(height, block) {
