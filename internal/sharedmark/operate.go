@@ -275,8 +275,9 @@ func (s *Store) change(ctx context.Context, f func(r *record) (changes bool, err
 // on from what it knows, and would sign again what another host has signed above that.
 //
 // The mark gets a new lineage, at the highest of what is there and what this host has seen,
-// so that every other host refuses it until its operator has said the same there; that may
-// raise it further; so does Config.Signed. This host gets a new floor, and a new identity. One that was exported
+// so that every other host refuses it until its operator has said the same there, also where
+// this host has seen nothing but other members: that may be all that it can see of a restore. It
+// may raise the mark further; so does Config.Signed. This host gets a new floor, and a new identity. One that was exported
 // stays dead: ErrExported.
 func Adopt(ctx context.Context, c Config) error { return explain("adopt", New(c).adopt(ctx)) }
 

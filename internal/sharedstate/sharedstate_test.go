@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 
 	"privyseal/internal/config"
@@ -279,5 +280,38 @@ func TestEndedElsewhere(t *testing.T) {
 	b.must(b.state().Raise(t.Context(), watermark.Saved{Mark: watermark.Mark{Height: 6}}))
 	if info, err := b.problem(); err != nil || info.Saved.Mark.Height != 6 {
 		t.Errorf("it is at %v: %v", info.Saved.Mark, err)
+	}
+}
+
+// Of a database that was restored, a host that has been off may see nothing but that other members
+// have it. So who adopts never keeps the lineage, also where only members have changed: a host that
+// has seen more, and whose floor the database has left behind by then, learns of the restore from
+// that alone.
+func TestAdoptedWhereOnlyMembersChanged(t *testing.T) {
+	db := enginetest.NewDatabase()
+	a, b := newHost(t, db, false), newHost(t, db, false)
+	a.must(a.state().Create(t.Context(), votedAt(1)))
+	b.must(b.state().Join(t.Context()))
+	backup := db.Snapshot()
+	b.raises(7)
+	// One member after the other is replaced, while b is there and a is off.
+	for i, members := range [][]uint64{{1, 2, 4}, {1, 4, 5}, {4, 5, 6}} {
+		db.Restore(db.Snapshot(), func(p *sharedmark.Position) { p.Index, p.Members = uint64(100+i), members })
+		b.raises(int64(8 + i))
+	}
+	db.Restore(backup, func(p *sharedmark.Position) { p.Index, p.Members = 99, []uint64{4, 5, 6} })
+	_, err := a.problem()
+	a.refused(provider.ErrRestored, err)
+	if !strings.Contains(err.Error(), "most members of the database") {
+		t.Errorf("it is not for its members alone: %v", err)
+	}
+	a.must(a.state().Adopt(t.Context()))
+	for height := int64(2); height < 20; height++ {
+		a.raises(height)
+	}
+	err = b.loads()
+	b.refused(provider.ErrRestored, err)
+	if !strings.Contains(err.Error(), "its lineage is") {
+		t.Errorf("it is not for its lineage: %v", err)
 	}
 }
