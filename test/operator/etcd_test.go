@@ -30,7 +30,7 @@ import (
 type shared struct {
 	c      *etcdtest.Cluster
 	prefix string
-	table  *dynamotest.Stub // in the place of a cluster
+	table  *dynamotest.Stub // in the place of a cluster, or beside it
 	// kept are values that were there once, by the story's names, and items.
 	kept  map[string][]byte
 	items map[string]dynamotest.Item
@@ -51,9 +51,9 @@ func inTable(table *dynamotest.Stub) *shared {
 	return &shared{table: table, items: map[string]dynamotest.Item{}}
 }
 
-// store is what configs call it.
-func (s *shared) store() string {
-	if s.table != nil {
+// store is what configs call it. A story that has both says which one it means, and else means etcd.
+func (s *shared) store(said string) string {
+	if s.c == nil || said == "dynamodb" {
 		return "dynamodb"
 	}
 	return "etcd"
@@ -76,9 +76,9 @@ func (s *shared) writeRoots(path string) error {
 	return os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.table.Certificate().Raw}), 0o600)
 }
 
-// flags name the database, for a home whose config does not.
-func (s *shared) flags() (flags []string) {
-	if s.table != nil {
+// flags name the database of a store, for a home whose config does not.
+func (s *shared) flags(store string) (flags []string) {
+	if store == "dynamodb" {
 		return []string{"--dynamodb-table", dynamotest.Table, "--dynamodb-region", "eu-central-1", "--dynamodb-endpoint", s.table.URL, "--dynamodb-try", "2s"}
 	}
 	for _, e := range s.c.Endpoints() {
@@ -120,7 +120,7 @@ func found(w *world, h *home, args []string) error {
 	if h.exists() || w.key == nil || w.shared == nil {
 		return nil
 	}
-	line := append(w.importKey(h), append([]string{"--store", w.shared.store()}, w.shared.flags()...)...)
+	line := append(w.importKey(h), append([]string{"--store", w.shared.store("")}, w.shared.flags(w.shared.store(""))...)...)
 	if err := w.command(h, nil, append(line, beginning(args)...)...); err != nil {
 		return err
 	}
@@ -135,7 +135,7 @@ func join(w *world, h *home, words []string) error {
 	if h.exists() {
 		return w.command(h, words, "state", "join")
 	}
-	line := append(w.importKey(h), append([]string{"--store", w.shared.store(), "--join-state"}, w.shared.flags()...)...)
+	line := append(w.importKey(h), append([]string{"--store", w.shared.store(""), "--join-state"}, w.shared.flags(w.shared.store(""))...)...)
 	if err := w.command(h, words, line...); err != nil {
 		return err
 	}
@@ -154,13 +154,14 @@ func moveTo(w *world, h *home, args []string) error {
 	}
 	h.before = h.config()
 	from, sound := h.store(), h.sound && h.signer == nil && !w.runsOn(h.name[0])
-	to, table := args[0], "["+w.shared.store()+".main]"
+	to := args[0]
 	if to != "file" {
-		to = w.shared.store()
+		to = w.shared.store(to)
 	}
+	table := "[" + to + ".main]"
 	line := []string{"state", "move", "--to", to}
 	if to != "file" && !strings.Contains(h.config(), table) {
-		line = append(line, w.shared.flags()...)
+		line = append(line, w.shared.flags(to)...)
 	}
 	about := ""
 	if len(args) > 1 {
@@ -185,7 +186,7 @@ func moveTo(w *world, h *home, args []string) error {
 		w.last.status = 0 // a kill may have come after all was done
 		return w.alive(h, true, about+w.last.output)
 	}
-	if sound && from != to {
+	if sound && from != to && (from == "file" || to == "file") {
 		return fmt.Errorf("%s: nothing was done to it, and its state does not move to %s:\n%s", h.name, to, w.last.output)
 	}
 	return nil
@@ -249,7 +250,7 @@ func (w *world) cutOff(h *home, line []string, thousandths int) (about string, e
 // keep remembers what is there, under a name; back puts it there again, as somebody does who
 // has a dump of the values.
 func keep(w *world, args []string) error {
-	if w.shared != nil && w.shared.table != nil {
+	if w.shared != nil && w.shared.c == nil {
 		return w.atKey(func(key string) {
 			if item, found := w.shared.table.Backup()[key]; found {
 				w.shared.items[args[0]] = item
@@ -265,7 +266,7 @@ func keep(w *world, args []string) error {
 }
 
 func putBack(w *world, args []string) error {
-	if w.shared != nil && w.shared.table != nil && w.shared.items[args[0]] != nil {
+	if w.shared != nil && w.shared.c == nil && w.shared.items[args[0]] != nil {
 		return w.atKey(func(key string) {
 			w.shared.table.Put(key, w.shared.items[args[0]])
 			w.setBack()

@@ -217,6 +217,9 @@ func TestStories(t *testing.T) {
 			switch {
 			case strings.HasPrefix(filepath.Base(file), "dynamodb-"):
 				s = inTable(dynamotest.New(t))
+			case strings.HasPrefix(filepath.Base(file), "etcd-dynamodb-"):
+				s = inEtcd(etcdtest.Shared(t))
+				s.table = dynamotest.New(t)
 			case restoresEtcd.Match(text):
 				s = inEtcd(etcdtest.Start(t, etcdtest.Options{}))
 				s.own = t
