@@ -175,11 +175,14 @@ test-nitro: nitro-setup
 	@$(ETCD) PRIVYSEAL_REQUIRE_NITRO=1 PRIVYSEAL_REQUIRE_NODES=1 PRIVYSEAL_HOSTILE=qemu $(GO_TEST) -count=1 -p 1 -timeout 60m ./test/nitro/...
 
 # The program of SGX enclaves as it is shipped, in a world of its own without SGX: files of
-# /dev/attestation, a CPU that seals and an Intel that certifies it (test/sgx/rig).
+# /dev/attestation, a CPU that seals and an Intel that certifies it (test/sgx/rig). The
+# stories of test/nitro/hostile have a host lie to it.
 test-sgx:
 	@scripts/setup can-sgx
+	@scripts/setup etcd
 	@echo "== the program of SGX enclaves"
 	@PRIVYSEAL_REQUIRE_SGX=1 PRIVYSEAL_REQUIRE_NODES=1 $(GO_TEST) -count=1 -timeout 30m ./test/sgx/...
+	@$(ETCD) PRIVYSEAL_REQUIRE_SGX=1 PRIVYSEAL_HOSTILE=sgx $(GO_TEST) -count=1 -timeout 30m ./test/nitro/hostile
 .PHONY: test-sgx
 
 # Our client of a YubiHSM, and the simulator behind it, on the USB of a machine in QEMU:

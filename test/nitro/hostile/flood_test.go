@@ -18,6 +18,7 @@ import (
 	"privyseal/internal/key/soft"
 	"privyseal/internal/nitro"
 	"privyseal/internal/pubkey"
+	"privyseal/internal/sgx/document"
 	"privyseal/internal/vsock"
 )
 
@@ -169,6 +170,9 @@ func TestLogReaderThatNeverReads(t *testing.T) {
 		n.signs(height+2, 1)
 	}
 	t.Logf("%v a signature", time.Since(began)/time.Duration(signatures))
+	if inSGX {
+		return // a connection buffers more lines than this, in the memory of the host
+	}
 	// A reader learns how many lines it has missed.
 	h := w.honest(d)
 	e.meet(h)
@@ -266,11 +270,7 @@ func sealedImport(t *testing.T, e *running, chain string) *hostlink.Import {
 	if err != nil {
 		t.Fatal(err)
 	}
-	doc, err := nitro.Parse(reply.Document)
-	if err != nil {
-		t.Fatal(err)
-	}
-	public, err := x509.ParsePKIXPublicKey(doc.PublicKey)
+	public, err := x509.ParsePKIXPublicKey(publicKeyIn(t, reply.Document))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -283,6 +283,23 @@ func sealedImport(t *testing.T, e *running, chain string) *hostlink.Import {
 		t.Fatal(err)
 	}
 	return imp
+}
+
+// publicKeyIn returns the public key of a document.
+func publicKeyIn(t *testing.T, raw []byte) []byte {
+	t.Helper()
+	if inSGX {
+		d, err := document.Decode(raw)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return d.PublicKey
+	}
+	doc, err := nitro.Parse(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return doc.PublicKey
 }
 
 // A sealed import is opened once in a boot: a second one would make a record at the
@@ -389,7 +406,7 @@ func TestManyNodes(t *testing.T) {
 		}
 	}
 	last := vs[4]
-	if err := boot(last, 1); err == nil || !strings.Contains(err.Error(), "257 nodes of all chains") || !strings.Contains(err.Error(), "`privyseal nitro stop`") {
+	if err := boot(last, 1); err == nil || !strings.Contains(err.Error(), "257 nodes of all chains") || !strings.Contains(err.Error(), restartCommand()) {
 		t.Errorf("a node too many: %v", err)
 	}
 	if err := boot(vs[0], most-1); err != nil {

@@ -22,6 +22,7 @@ import (
 
 	"privyseal/internal/hostlink"
 	"privyseal/internal/key/nitrokms/kmstest"
+	"privyseal/internal/policy"
 	"privyseal/internal/secret"
 	"privyseal/test/nitro/rig"
 )
@@ -51,6 +52,7 @@ func envelope(t *testing.T, to, plain []byte) string {
 // Answers that KMS would never give, at boot and at the making of a key: nothing is
 // signed with what is in them, the operator learns of it, and the right answer repairs it.
 func TestWrongKMSAnswers(t *testing.T) {
+	ofNitro(t)
 	t.Parallel()
 	w := newWorld(t)
 	e := w.boot(w.honest(nil))
@@ -126,6 +128,7 @@ func flip(field any) string {
 // KMS is in trouble, throttles, hangs up or hangs: the chain waits, and the honest
 // host's next boot repairs it.
 func TestKMSInTrouble(t *testing.T) {
+	ofNitro(t)
 	t.Parallel()
 	w := newWorld(t)
 	e := w.boot(w.honest(nil))
@@ -178,6 +181,7 @@ func TestKMSInTrouble(t *testing.T) {
 
 // Wrong clocks and credentials: KMS refuses, and the operator learns which it is.
 func TestClockAndCredentials(t *testing.T) {
+	ofNitro(t)
 	t.Parallel()
 	w := newWorld(t)
 	e := w.boot(w.honest(nil))
@@ -238,6 +242,9 @@ func TestWrongWrappedKeys(t *testing.T) {
 	d := newDisk(t, v)
 	e.meet(w.honest(d))
 	otherARN := bytes.Replace(v.wrapped, []byte(keyARN), []byte(keyARN[:len(keyARN)-1]+"6"), 1)
+	if inSGX { // which of the CPU's keys it is sealed with
+		otherARN = bytes.Replace(v.wrapped, []byte(policy.SealMRSIGNER), []byte("mrsigned"), 1)
+	}
 	for name, wrapped := range map[string][]byte{
 		"another chain's":         other.wrapped,
 		"an identity":             identity,
@@ -277,8 +284,12 @@ func TestWrongWrappedKeys(t *testing.T) {
 	e.signsOn(v, d, 3)
 }
 
-// foreignKey wraps a key in another account's KMS, whose key has the same ARN.
+// foreignKey wraps a key in another account's KMS, whose key has the same ARN, or seals it
+// on another CPU.
 func (w *world) foreignKey(chain string) []byte {
+	if inSGX {
+		return w.sealedElsewhere(chain)
+	}
 	e := w.boot(w.honest(nil))
 	defer e.halt()
 	return e.create(chain).wrapped
@@ -288,6 +299,7 @@ func (w *world) foreignKey(chain string) []byte {
 // under the right authority with another name, in plain text, or with garbage.
 // Nothing of the request reaches him.
 func TestManInTheMiddle(t *testing.T) {
+	ofNitro(t)
 	t.Parallel()
 	w := newWorld(t)
 	e := w.boot(w.honest(nil))
@@ -399,6 +411,7 @@ func relayFlipped(conn net.Conn, addr string, at int) {
 // Floods in HTTP, by somebody who has KMS's certificate: headers, lines and chunks
 // without end cost a bounded answer, and no memory.
 func TestHTTPFloods(t *testing.T) {
+	ofNitro(t)
 	t.Parallel()
 	w := newWorld(t)
 	cert, authority := certificate(t)

@@ -26,6 +26,9 @@ var inQEMU = os.Getenv("PRIVYSEAL_HOSTILE") == "qemu"
 var programs shipped.Programs
 
 func TestMain(m *testing.M) {
+	if inSGX {
+		os.Exit(mainInSGX(m))
+	}
 	if !inQEMU {
 		os.Exit(etcdtest.Main(m))
 	}
@@ -52,9 +55,9 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// rounds returns how often something is done, here or in QEMU.
+// rounds returns how often something is done, here or by enclaves of their own.
 func rounds(here, qemu int) int {
-	if inQEMU {
+	if inQEMU || inSGX {
 		return qemu
 	}
 	return here

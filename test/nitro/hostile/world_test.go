@@ -5,7 +5,9 @@
 // process: the real code with its real KMS client, so that it runs everywhere and
 // a thousand lies cost seconds. With PRIVYSEAL_HOSTILE=qemu it is the real image,
 // booted in QEMU: kernel, vsock, security module and all. Some have fewer rounds
-// there; what needs a kernel of the guest's is in kernel_test.go.
+// there; what needs a kernel of the guest's is in kernel_test.go. With
+// PRIVYSEAL_HOSTILE=sgx it is the shipped program of SGX enclaves, in the world of
+// test/sgx/rig; stories of KMS are left out.
 //
 // Whatever a test does, the world looks over its shoulder: what an enclave signs
 // may never contradict what the same boot of it has signed, and no byte that leaves
@@ -18,6 +20,7 @@ import (
 	"crypto/sha512"
 	"encoding/base64"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -83,6 +86,9 @@ func newWorld(t *testing.T) *world {
 		KMSKey: keyARN, KMSEndpoint: w.kms.Addr(), KMSServerName: serverName,
 		TLSRoots: string(w.kms.CA()), AttestationRoot: string(w.root.PEM()),
 	}
+	if inSGX {
+		w.policy = w.sgxPolicy()
+	}
 	t.Cleanup(w.searchSecrets)
 	return w
 }
@@ -132,9 +138,12 @@ type guest interface {
 func (w *world) boot(h *host) *running {
 	w.t.Helper()
 	e := &running{w: w, host: h, signed: map[string][]byte{}}
-	if inQEMU {
+	switch {
+	case inQEMU:
 		w.bootInQEMU(e)
-	} else {
+	case inSGX:
+		w.bootInSGX(e)
+	default:
 		w.bootHere(e)
 	}
 	w.t.Cleanup(e.halt)
@@ -263,25 +272,38 @@ func (e *running) attest(v *validator) claims.Claims {
 	if err != nil {
 		e.w.t.Fatal(err)
 	}
-	anchor, err := nitro.ParseAnchor(e.w.root.PEM())
+	read := e.readDocument
+	if inSGX {
+		read = e.readQuote
+	}
+	userData, err := read(reply.Document, nonce)
 	if err != nil {
 		e.w.t.Fatal(err)
 	}
-	doc, err := nitro.Parse(reply.Document)
-	if err != nil {
-		e.w.t.Fatal(err)
-	}
-	if err := doc.Verify(anchor, time.Now()); err != nil {
-		e.w.t.Fatal(err)
-	}
-	if err := (nitro.Expect{PCRs: map[int][]byte{0: e.pcr0}, Nonce: nonce}).Check(doc); err != nil {
-		e.w.t.Fatal(err)
-	}
-	c, err := claims.Decode(doc.UserData)
-	if err != nil || c.Purpose != claims.PurposeAttest || c.Key != claims.EncodeKey(v.public.Bytes()) || c.Chain != v.chain || doc.PublicKey != nil {
+	c, err := claims.Decode(userData)
+	if err != nil || c.Purpose != claims.PurposeAttest || c.Key != claims.EncodeKey(v.public.Bytes()) || c.Chain != v.chain {
 		e.w.t.Fatalf("the document says %+v, %v", c, err)
 	}
 	return c
+}
+
+// readDocument verifies a document of the security module, and returns its claims.
+func (e *running) readDocument(raw, nonce []byte) ([]byte, error) {
+	anchor, err := nitro.ParseAnchor(e.w.root.PEM())
+	if err != nil {
+		return nil, err
+	}
+	doc, err := nitro.Parse(raw)
+	if err != nil {
+		return nil, err
+	}
+	if err := doc.Verify(anchor, time.Now()); err != nil {
+		return nil, err
+	}
+	if doc.PublicKey != nil {
+		return nil, errors.New("it has a public key")
+	}
+	return doc.UserData, (nitro.Expect{PCRs: map[int][]byte{0: e.pcr0}, Nonce: nonce}).Check(doc)
 }
 
 // node is a node's end of a connection to the enclave.
@@ -443,12 +465,21 @@ func (w *world) searchSecrets() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, wrapped := range w.wrapped {
-		dataKey, secret, err := w.kms.Unwrap(wrapped)
+		var dataKey, secret []byte
+		var err error
+		if inSGX {
+			secret, err = w.unseal(wrapped)
+		} else {
+			dataKey, secret, err = w.kms.Unwrap(wrapped)
+		}
 		if err != nil {
 			w.t.Errorf("what an enclave calls a wrapped key: %v", err)
 			continue
 		}
-		w.secrets = append(w.secrets, dataKey, secret)
+		w.secrets = append(w.secrets, secret)
+		if dataKey != nil {
+			w.secrets = append(w.secrets, dataKey)
+		}
 		if !w.left([]byte(base64.StdEncoding.EncodeToString(wrapped))) {
 			w.t.Error("a wrapped key left the enclave, and the search does not find it")
 		}

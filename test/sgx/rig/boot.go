@@ -86,6 +86,16 @@ func (e *Enclave) Ask(ctx context.Context, r hostlink.Request) (hostlink.Reply, 
 // Signal sends a signal to the process of gramine-sgx.
 func (e *Enclave) Signal(s os.Signal) error { return e.cmd.Process.Signal(s) }
 
+// HasEnded reports whether it has ended.
+func (e *Enclave) HasEnded() bool {
+	select {
+	case <-e.ended:
+		return true
+	default:
+		return false
+	}
+}
+
 // Wait waits until it has ended, and returns the exit status.
 func (e *Enclave) Wait() int {
 	<-e.ended
