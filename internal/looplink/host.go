@@ -17,10 +17,11 @@ import (
 )
 
 // maxOpening is how many connections may be opening at once: anybody on the machine can make
-// such ones, and so the oldest makes room. The enclave's own say at once what they are.
-// maxOffers is how many offers of a port are kept.
+// such ones, and the oldest goes for the next one. An enclave dials all its nodes at once when
+// its host is another one, up to hostlink.MaxServed. maxOffers is how many offers of a port are
+// kept.
 const (
-	maxOpening = 64
+	maxOpening = 320
 	maxOffers  = 16
 )
 
