@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/ecdh"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/base64"
 	"errors"
 	"os"
@@ -146,6 +147,26 @@ func TestCreate(t *testing.T) {
 	}
 }
 
+// The document of a wrap key is a quote over the nonce and the key as well.
+func TestCloudWrap(t *testing.T) {
+	nonce := []byte("of the one who asks")
+	reply, err := boot(t, newCPU(t), newPolicy(t))(hostlink.Request{CloudWrap: &hostlink.CloudWrap{Nonce: nonce}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	doc, err := document.Decode(reply.WrapKey.Document)
+	if err != nil {
+		t.Fatal(err)
+	}
+	quote, err := sgx.Parse(doc.Quote)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(doc.Nonce, nonce) || len(doc.PublicKey) == 0 || quote.ReportData() != document.ReportData(doc.UserData, nonce, doc.PublicKey) {
+		t.Errorf("%+v", doc)
+	}
+}
+
 // A key that another CPU has sealed is not opened, and the message leads to its backup.
 func TestAnotherCPU(t *testing.T) {
 	c, p := newCPU(t), newPolicy(t)
@@ -160,6 +181,9 @@ func TestAnotherCPU(t *testing.T) {
 		reply, err := boot(t, on, p)(request)
 		if err != nil || reply.Status == nil || len(reply.Status.Chains) != 1 {
 			t.Fatalf("%+v, %v", reply, err)
+		}
+		if sum := sha256.Sum256(p); !bytes.Equal(reply.Status.Policy, sum[:]) {
+			t.Errorf("the policy of %x", reply.Status.Policy)
 		}
 		if s := reply.Status.Chains[0]; name == "recover" && !strings.Contains(s.Cure, "privyseal sgx recover") || name == "" && strings.Contains(s.Problem, "seal") {
 			t.Errorf("%+v", s)
@@ -250,8 +274,13 @@ func TestStart(t *testing.T) {
 		t.Errorf("a quote of %x, %v", doc.Quote, err)
 	}
 	host.Close()
-	if err := <-done; err != nil {
-		t.Error(err)
+	select {
+	case err := <-done:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(20 * time.Second):
+		t.Fatal("it goes on without a host")
 	}
 }
 
