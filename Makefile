@@ -266,6 +266,7 @@ install: all man
 	install -D -m 0755 bin/privyseal-enclave $(DESTDIR)$(PREFIX)/bin/privyseal-enclave
 	install -D -m 0755 bin/privyseal-sgx $(DESTDIR)$(PREFIX)/bin/privyseal-sgx
 	install -D -m 0644 systemd/privyseal-nitro.service $(DESTDIR)/etc/systemd/system/privyseal-nitro.service
+	install -D -m 0644 systemd/privyseal-sgx.service $(DESTDIR)/etc/systemd/system/privyseal-sgx.service
 	install -D -m 0644 systemd/privyseal.service $(DESTDIR)/etc/systemd/system/privyseal.service
 	install -d $(addprefix $(DESTDIR)$(PREFIX)/share/,man/man1 man/man5 doc/privyseal/alerts doc/privyseal/reference)
 	install -m 0644 bin/man/*.1 $(DESTDIR)$(PREFIX)/share/man/man1/

@@ -33,6 +33,11 @@ func TestUnits(t *testing.T) {
 			"RuntimeDirectory=privyseal privyseal-nitro",
 			"Environment=NITRO_CLI_SOCKETS_PATH=" + nitrohost.SocketsDir,
 		}, common...),
+		// The enclave is a child, and nothing but its device is open.
+		"privyseal-sgx.service": append([]string{
+			"SupplementaryGroups=sgx", "DevicePolicy=closed", "DeviceAllow=/dev/sgx_enclave rw", "CapabilityBoundingSet=",
+			"RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6", "RuntimeDirectory=privyseal",
+		}, common...),
 	} {
 		t.Run(name, func(t *testing.T) { checkUnit(t, name, want) })
 	}

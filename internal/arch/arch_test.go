@@ -118,6 +118,7 @@ var mayImport = map[string]string{
 	"internal/enclave/sgx":     "internal/enclave internal/enclave/engines internal/key/sgxseal internal/looplink internal/policy internal/sgx/document internal/sgx/gramine",
 	"internal/enclavehost":     "internal/dial internal/hostlink internal/policy internal/secret internal/vsock internal/watermark",
 	"internal/nitrohost":       "internal/strictjson",
+	"internal/sgxhost":         "internal/cure internal/enclavehost internal/looplink internal/shell internal/vsock",
 	"internal/awscredentials":  "internal/secret github.com/aws/aws-sdk-go-v2/",
 	"cmd/privyseal-enclave":    "internal/enclave/nitro",
 	"cmd/privyseal-sgx":        "internal/enclave/sgx",
@@ -180,9 +181,12 @@ var mayImport = map[string]string{
 	"internal/ops/nitro/verify": "internal/awspolicy internal/claims internal/cli internal/eif internal/home internal/nitro internal/ops/nitro/image internal/policy " +
 		"internal/pubkey internal/statement internal/strictjson github.com/spf13/cobra",
 
-	"internal/ops/sgx":            "internal/cli internal/home internal/ops/sgx/collateral internal/ops/sgx/manifest internal/ops/sgx/measure internal/ops/sgx/recovery internal/ops/sgx/verify internal/provider github.com/spf13/cobra",
-	"internal/ops/sgx/manifest":   "internal/cli internal/cure internal/durable internal/looplink internal/policy internal/policyflags internal/shell github.com/spf13/cobra",
-	"internal/ops/sgx/recovery":   "internal/claims internal/cli internal/home internal/key/sgxseal internal/kwp internal/policy internal/regular internal/sgx/document github.com/spf13/cobra",
+	"internal/ops/sgx": "internal/claims internal/cli internal/config internal/cure internal/daemon internal/durable internal/enclaveask internal/enclavechain internal/enclavechain/sharing internal/enclavecommand " +
+		"internal/enclavehost internal/enclavekey internal/home internal/hostlink internal/key/sgxseal internal/key/soft internal/ops/sgx/collateral internal/ops/sgx/manifest internal/ops/sgx/measure internal/ops/sgx/recovery internal/ops/sgx/sealed internal/ops/sgx/verify " +
+		"internal/policy internal/provider internal/pubkey internal/pubkey/keytext internal/sgx internal/sgx/document internal/sgx/sigstruct internal/sgxhost internal/sharedstate internal/shell internal/watermark github.com/spf13/cobra",
+	"internal/ops/sgx/sealed":     "internal/cli internal/config internal/cure internal/key/sgxseal internal/policy internal/pubkey internal/regular internal/shell",
+	"internal/ops/sgx/recovery":   "internal/claims internal/cli internal/home internal/key/sgxseal internal/kwp internal/policy internal/regular internal/sgx/document internal/shell internal/strictjson github.com/spf13/cobra",
+	"internal/ops/sgx/manifest":   "internal/cli internal/cure internal/durable internal/looplink internal/policy internal/policyflags internal/sgxhost internal/shell github.com/spf13/cobra",
 	"internal/ops/sgx/measure":    "internal/cli internal/sgx/sigstruct github.com/spf13/cobra",
 	"internal/ops/sgx/collateral": "internal/cli internal/cure internal/durable internal/regular internal/sgx internal/sgx/document internal/strictjson github.com/spf13/cobra",
 	"internal/ops/sgx/verify":     "internal/claims internal/cli internal/cure internal/home internal/sgx internal/sgx/document internal/sgx/sigstruct internal/statement github.com/spf13/cobra",

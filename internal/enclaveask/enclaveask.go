@@ -106,8 +106,8 @@ func (c *Conversation) Connect(ctx context.Context, link Dialler, policy [32]byt
 		if c.conn, err = link.Dial(ctx, hostlink.ControlPort); err == nil {
 			break
 		}
-		// Waiting gives nobody a right.
-		if errors.Is(err, syscall.EACCES) {
+		// Waiting gives nobody a right, and no life.
+		if errors.Is(err, syscall.EACCES) || errors.Is(err, enclavehost.ErrEnded) {
 			return err
 		}
 		select {

@@ -2,6 +2,7 @@ package enclavehost
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net"
 	"time"
@@ -59,6 +60,9 @@ type Enclave struct {
 	// About is what a log says of it beside the ID, by key and value.
 	About []any
 }
+
+// ErrEnded is a dial to an enclave that has ended: waiting for it is of no use.
+var ErrEnded = errors.New("the enclave has ended")
 
 // Link is how host and enclave reach each other. It protects nothing: what crosses has to be
 // protected by those who send it. Its connections are [vsock.Conn]s.

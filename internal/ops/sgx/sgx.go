@@ -1,5 +1,10 @@
-// Package sgx is Intel SGX as the operator meets it: quotes and their collateral, and the
-// measurements of enclaves. It holds no keys yet.
+// Package sgx is the provider whose keys are in Intel SGX enclaves: its tables of the config,
+// what check and init want of it, the enclave launched under Gramine, spoken to and served, and
+// its own commands. The host that this runs on is not trusted by the enclave, and so nothing
+// here is: what an enclave says about itself is verified where it counts.
+//
+// What needs no enclave is in rooms below: manifests and policies, measurements, quotes and
+// their collateral, sealed keys as files, and what the holder of a recovery key does.
 package sgx
 
 import (
@@ -18,12 +23,16 @@ import (
 // Provider is a line of the table of a build.
 func Provider() home.Provider {
 	return home.Provider{
+		Entry:     entry(),
+		Maker:     func() home.Maker { return &Maker{} },
 		Documents: verify.Documents(),
-		Commands:  func(*provider.House) []*cobra.Command { return []*cobra.Command{newCommand()} },
+		Commands:  func(a *provider.House) []*cobra.Command { return []*cobra.Command{newCommand(a)} },
 	}
 }
 
 // newCommand returns `privyseal sgx`.
-func newCommand() *cobra.Command {
-	return cli.NewGroup("sgx", "Measure SGX enclaves, fetch what verifies their quotes, and open backups", manifest.NewPolicy(), manifest.New(), measure.New(), collateral.New(), recovery.NewKey(), recovery.NewOpen(verify.Documents().Verifier()))
+func newCommand(a *provider.House) *cobra.Command {
+	return cli.NewGroup("sgx", "Make, measure and attest an Intel SGX enclave, and bring its keys back",
+		manifest.NewPolicy(), manifest.New(), measure.New(), collateral.New(), recovery.NewKey(), recovery.NewOpen(verify.Documents().Verifier()),
+		newCloudWrap(a), newRecover(a), commands.NewAttest(a), commands.NewIdentity(a), commands.NewClient(a))
 }

@@ -17,6 +17,7 @@ import (
 	"privyseal/internal/cli"
 	"privyseal/internal/durable"
 	"privyseal/internal/policy"
+	"privyseal/internal/sgxhost"
 	"privyseal/internal/shell"
 )
 
@@ -83,9 +84,9 @@ func (f *folder) run(stderr io.Writer) error {
 	}
 	warn(stderr, p)
 	err = write(f.out, []file{
-		{programFile, program, 0o755},
+		{sgxhost.ProgramFile, program, 0o755},
 		{policy.File, encoded, 0o644},
-		{manifestFile, f.is.text(), 0o644},
+		{sgxhost.ManifestFile, f.is.text(), 0o644},
 	})
 	if err != nil {
 		return err
@@ -113,11 +114,11 @@ func (f *folder) readProgram() ([]byte, error) {
 		if err != nil {
 			return nil, fmt.Errorf("cannot find the enclave's program: %w; add --program FILE", err)
 		}
-		path = filepath.Join(filepath.Dir(own), programFile)
+		path = filepath.Join(filepath.Dir(own), sgxhost.ProgramFile)
 	}
 	program, err := cli.ReadBounded(path, maxProgram)
 	if errors.Is(err, fs.ErrNotExist) && f.program == "" {
-		return nil, cli.Usagef("there is no %s; add --program FILE, which `make` builds as bin/%s", path, programFile)
+		return nil, cli.Usagef("there is no %s; add --program FILE, which `make` builds as bin/%s", path, sgxhost.ProgramFile)
 	}
 	if err != nil {
 		return nil, cli.OfFlag("program", err)
@@ -138,8 +139,8 @@ func checkProgram(program []byte) error {
 	if err != nil {
 		return errors.New("is not a program for Linux")
 	}
-	if info, err := buildinfo.Read(bytes.NewReader(program)); err == nil && info.Path != commands+programFile && strings.HasPrefix(info.Path, commands) {
-		return cli.Usagef("is %s, and not the enclave's program: that is %s of the same release, or bin/%[2]s of `make`", info.Path, programFile)
+	if info, err := buildinfo.Read(bytes.NewReader(program)); err == nil && info.Path != commands+sgxhost.ProgramFile && strings.HasPrefix(info.Path, commands) {
+		return cli.Usagef("is %s, and not the enclave's program: that is %s of the same release, or bin/%[2]s of `make`", info.Path, sgxhost.ProgramFile)
 	}
 	if is.Machine != elf.EM_X86_64 || is.Class != elf.ELFCLASS64 {
 		return fmt.Errorf("is for %s, and SGX is of x86-64 with 64 bits", is.Machine)
@@ -166,7 +167,7 @@ type file struct {
 // folder is whole.
 func write(dir string, files []file) error {
 	// What was signed before would be run instead.
-	names := []string{signedFile, signatureFile}
+	names := []string{sgxhost.SignedFile, sgxhost.SignatureFile}
 	for _, f := range files {
 		names = append(names, f.name)
 	}
@@ -190,8 +191,8 @@ func write(dir string, files []file) error {
 // called in.
 func sayNext(w io.Writer, dir string) error {
 	_, err := fmt.Fprintf(w, `next, sign it, with a key that is not on the validator's machine, as one of "openssl genrsa -3 -out enclave-key.pem 3072":
-(cd %s && gramine-sgx-sign --manifest %s --output %s --key "$OLDPWD/enclave-key.pem" --date 0000-00-00)
+%s
 privyseal sgx measure %s
-`, shell.File(dir), manifestFile, signedFile, shell.File(filepath.Join(dir, signatureFile)))
+`, sgxhost.SignCommand(dir), shell.File(filepath.Join(dir, sgxhost.SignatureFile)))
 	return err
 }

@@ -10,15 +10,7 @@ import (
 
 	"privyseal/internal/looplink"
 	"privyseal/internal/policy"
-)
-
-// The files of the folder. Gramine finds what it made by the name of the manifest.
-const (
-	name          = "privyseal"
-	programFile   = "privyseal-sgx"
-	manifestFile  = name + ".manifest"
-	signedFile    = name + ".manifest.sgx"
-	signatureFile = name + ".sig"
+	"privyseal/internal/sgxhost"
 )
 
 // identity is what the signer says of an enclave, beside its measurement.
@@ -68,5 +60,5 @@ remote_attestation = "dcap"
 isvprodid = %[4]d
 isvsvn = %[5]d
 trusted_files = ["file:%[1]s", "file:%[3]s"]
-`, programFile, looplink.Variable, policy.File, i.product, i.svn)
+`, sgxhost.ProgramFile, looplink.Variable, policy.File, i.product, i.svn)
 }

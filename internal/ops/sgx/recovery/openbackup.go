@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path/filepath"
 
 	"github.com/spf13/cobra"
 
@@ -17,6 +18,8 @@ import (
 	"privyseal/internal/key/sgxseal"
 	"privyseal/internal/kwp"
 	"privyseal/internal/sgx/document"
+	"privyseal/internal/shell"
+	"privyseal/internal/strictjson"
 )
 
 // maxBackup and maxDocument bound the files that come from the host.
@@ -49,9 +52,7 @@ With the recovery key in an HSM, --for-hsm prints what to have decrypted there, 
 RSA-OAEP with SHA-256; what comes back, 32 bytes or base64 of them, goes into the file --kek,
 in place of --recovery-key.
 
-The host gives the document, so name the enclave: with --any-enclave this is refused.
-
-The enclave's own program, whose documents and backups these are, is not in this release.`,
+The host gives the document, so name the enclave: with --any-enclave this is refused.`,
 		Example: "  privyseal sgx open-backup consensus-key.backup --recovery-key recovery.key --to wrap.b64 --collateral platform.json --sigstruct privyseal-sgx.sig --out external.key",
 		Args:    cli.Arguments("BACKUP"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -103,6 +104,9 @@ func (o *open) run(cmd *cobra.Command, path string) error {
 	to, err := o.wrapKey(b)
 	if err != nil {
 		return err
+	}
+	if why := nearEnclaves(o.recovery, sgxDevice); o.recovery != "" && why != "" {
+		fmt.Fprintf(cmd.ErrOrStderr(), "warning: %s: whoever takes over this machine has the backups and %s, and so the validator's keys; open backups on another one\n", why, o.recovery)
 	}
 	return o.write(cmd.ErrOrStderr(), file, b, to)
 }
@@ -170,7 +174,7 @@ func (o *open) write(stderr io.Writer, file []byte, b sgxseal.Backup, to *rsa.Pu
 	if b.ChainID != "" {
 		of = fmt.Sprintf("chain %q", b.ChainID)
 	}
-	_, err = fmt.Fprintf(stderr, "opened the backup of the public key %s of %s, for that enclave alone; take %s to it: `privyseal sgx recover`\n", claims.EncodeKey(b.Public), of, o.out)
+	_, err = fmt.Fprintf(stderr, "opened the backup of the public key %s of %s, for that enclave alone. Take %s to its host, and type there:\n  privyseal sgx recover --encrypted-key %s\n", claims.EncodeKey(b.Public), of, o.out, shell.Word(filepath.Base(o.out)))
 	return err
 }
 
@@ -213,4 +217,19 @@ func printForHSM(w io.Writer, path string) error {
 func encodeExternal(encrypted []byte) []byte {
 	text, _ := json.Marshal(base64.StdEncoding.EncodeToString(encrypted)) // a string of ASCII
 	return append(text, '\n')
+}
+
+// ReadExternal reads such a file.
+func ReadExternal(path string) ([]byte, error) {
+	text, err := cli.ReadBounded(path, 1<<10)
+	if err != nil {
+		return nil, err
+	}
+	var encoded string
+	err = strictjson.Decode(text, &encoded)
+	raw, wrong := base64.StdEncoding.DecodeString(encoded)
+	if err != nil || wrong != nil || len(raw) != sgxseal.EncryptedSize {
+		return nil, fmt.Errorf("%s is not what `privyseal sgx open-backup` writes: a JSON string of base64 of %d bytes", path, sgxseal.EncryptedSize)
+	}
+	return raw, nil
 }

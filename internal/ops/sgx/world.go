@@ -1,0 +1,54 @@
+package sgx
+
+import (
+	"context"
+	"fmt"
+
+	"privyseal/internal/config"
+	"privyseal/internal/daemon"
+	"privyseal/internal/enclavechain"
+	"privyseal/internal/enclavehost"
+	"privyseal/internal/ops/sgx/sealed"
+	"privyseal/internal/policy"
+)
+
+// world is what `privyseal start` has of SGX enclaves. It is an [enclavechain.World].
+type world struct{}
+
+// OpenRemote implements [daemon.Remote].
+func (Holder) OpenRemote(ctx context.Context, d *daemon.Daemon, chains []daemon.RemoteChain, standby bool) ([]daemon.Service, error) {
+	return enclavechain.Open(ctx, world{}, d, chains, standby)
+}
+
+// Words implements [enclavechain.World].
+func (world) Words() enclavechain.Words { return says }
+
+// Keys implements [enclavechain.World].
+func (world) Keys(c *config.Config, ch config.Chain) (keys enclavechain.Keys, err error) {
+	key, identity, err := sealed.Of(c, ch)
+	if err != nil {
+		return keys, err
+	}
+	keys = enclavechain.Keys{Key: key.Data, Public: key.PublicKey, Disallowed: func(p *policy.Policy) (why, cure string) {
+		return sealed.Disallowed(p, ch.ID, key, identity)
+	}}
+	if identity != nil {
+		keys.Identity = identity.Data
+	}
+	return keys, nil
+}
+
+// Host implements [enclavechain.World].
+func (world) Host(d *daemon.Daemon, name string) (hc enclavehost.Config, p *policy.Policy, err error) {
+	e := Enclaves(d.Config)[name]
+	e.Folder = d.Config.Path(e.Folder)
+	f, err := readFolder(e.Folder)
+	if err != nil {
+		return hc, nil, fmt.Errorf("%w; put the folder back from the backup, make it again (the same inputs give the same enclave), or correct `folder` of [sgx.%s] in the config", err, name)
+	}
+	log := d.Log.With("enclave", name)
+	return enclavehost.Config{
+		Launcher: e.launcher(log), Policy: f.digest, Restart: "a restart of `privyseal start`", LogLevel: d.Config.Log.Level,
+		StopEnclave: true, Log: log, Up: d.Monitor.Enclave(name),
+	}, f.policy, nil
+}
