@@ -179,11 +179,19 @@ test-nitro: nitro-setup
 # stories of test/nitro/hostile have a host lie to it.
 test-sgx:
 	@scripts/setup can-sgx
+	@scripts/setup nodes v0.38.26
 	@scripts/setup etcd
 	@echo "== the program of SGX enclaves"
 	@PRIVYSEAL_REQUIRE_SGX=1 PRIVYSEAL_REQUIRE_NODES=1 $(GO_TEST) -count=1 -timeout 30m ./test/sgx/...
 	@$(ETCD) PRIVYSEAL_REQUIRE_SGX=1 PRIVYSEAL_HOSTILE=sgx $(GO_TEST) -count=1 -timeout 30m ./test/nitro/hostile
-.PHONY: test-sgx
+
+# The same chain as `make demo`, signed from inside of an SGX enclave, without SGX; then with
+# another CPU.
+demo-sgx: all
+	@scripts/setup can-sgx
+	@scripts/setup nodes v0.38.26
+	@$(GO) run ./test/sgx/demo -bin bin $(if $(BLOCKS),-blocks $(BLOCKS))
+.PHONY: test-sgx demo-sgx
 
 # Our client of a YubiHSM, and the simulator behind it, on the USB of a machine in QEMU:
 # Debian's kernel plays both ends, and a real node makes blocks there.

@@ -1,0 +1,156 @@
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	noderig "privyseal/test/e2e/rig"
+	"privyseal/test/sgx/e2e/world"
+)
+
+// blocks is how many each chain makes, twice.
+const blocks = 100
+
+// Two chains, one over a unix socket and one over tcp, are signed from inside of one
+// enclave; its host is restarted, then killed.
+func TestChain(t *testing.T) {
+	ctx := within(t, 2*time.Minute)
+	w := newWorld(t)
+	folder, err := w.Enclave(ctx, "--chain", "sgx-unix", "--chain", "sgx-tcp")
+	check(t, err)
+	s, chains, err := w.InitChains(ctx, folder, "unix", "tcp")
+	need(t, err)
+	for _, c := range chains {
+		out, err := w.Verify(ctx, filepath.Join(s.Home, "keys", c.ID+".attestation"), folder, c)
+		check(t, err)
+		if !strings.Contains(out, "generated") {
+			t.Errorf("verify says of the document of init\n%s", out)
+		}
+	}
+	startSigner(t, s)
+	for _, c := range chains {
+		startNode(t, c)
+	}
+	for _, c := range chains {
+		check(t, c.Node.WaitHeight(ctx, blocks+1))
+	}
+	check(t, s.Stop(time.Minute))
+	check(t, s.Start())
+	goOn(ctx, t, chains, 20)
+	check(t, s.Signal(syscall.SIGKILL))
+	<-s.Done()
+	check(t, s.Start())
+	goOn(ctx, t, chains, blocks)
+	for _, c := range chains {
+		verifyCommits(ctx, t, c, 1, 2*blocks)
+		attests(ctx, t, w, s, c, folder)
+	}
+}
+
+// attests checks a new document: with what is expected, and against what is not.
+func attests(ctx context.Context, t *testing.T, w *world.World, s *noderig.Signer, c *world.Chain, folder string) {
+	t.Helper()
+	nonce := make([]byte, 32)
+	rand.Read(nonce)
+	text := hex.EncodeToString(nonce)
+	doc := filepath.Join(w.Dir, c.ID+".attest")
+	_, err := w.Run(ctx, "sgx", "attest", "--home", s.Home, "--chain-id", c.ID, "--nonce", text, "--out", doc)
+	check(t, err)
+	_, err = w.Verify(ctx, doc, folder, c, "--nonce", text)
+	check(t, err)
+	other, err := w.Enclave(ctx)
+	check(t, err)
+	if out, err := w.Verify(ctx, doc, other, c, "--nonce", text); err == nil || !strings.Contains(err.Error(), "MRENCLAVE") {
+		t.Errorf("a document verified as one of another enclave: %v\n%s", err, out)
+	}
+	if out, err := w.Verify(ctx, doc, folder, c, "--nonce", "00"+text[2:]); err == nil || !strings.Contains(err.Error(), "nonce") {
+		t.Errorf("a document verified with another nonce: %v\n%s", err, out)
+	}
+}
+
+// What changes the seal key stops the signer, which says the way out; the backup brings the
+// key back, and the chain goes on with the same validator.
+func TestRecover(t *testing.T) {
+	for name, change := range map[string]func(context.Context, *testing.T, *world.World, *noderig.Signer) (folder string){
+		"another CPU": func(_ context.Context, t *testing.T, w *world.World, _ *noderig.Signer) string {
+			check(t, w.Move())
+			return ""
+		},
+		"an update of the microcode": func(_ context.Context, t *testing.T, w *world.World, _ *noderig.Signer) string {
+			check(t, w.UpdateMicrocode())
+			return ""
+		},
+		"another build": func(ctx context.Context, t *testing.T, w *world.World, s *noderig.Signer) string {
+			folder, err := w.Enclave(ctx, "--chain", "sgx-unix")
+			check(t, err)
+			check(t, s.Configure("folder", `"`+folder+`"`))
+			return folder
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ctx := within(t, time.Minute)
+			w := newWorld(t)
+			folder, err := w.Enclave(ctx)
+			check(t, err)
+			s, chains, err := w.InitChains(ctx, folder, "unix")
+			need(t, err)
+			c := chains[0]
+			startSigner(t, s)
+			startNode(t, c)
+			check(t, c.Node.WaitHeight(ctx, 10))
+			check(t, s.Stop(time.Minute))
+			if other := change(ctx, t, w, s); other != "" {
+				folder = other
+			}
+			end := mark(s)
+			check(t, s.Start())
+			check(t, said(ctx, s, end, "privyseal sgx recover"))
+			check(t, s.Stop(time.Minute))
+			stopped, err := c.Node.Height(ctx)
+			check(t, err)
+
+			out, err := w.Recover(ctx, s, c, folder, "--check")
+			check(t, err)
+			if !strings.Contains(out, "nothing was written") {
+				t.Error(out)
+			}
+			_, err = w.Recover(ctx, s, c, folder)
+			check(t, err)
+			check(t, s.Start())
+			check(t, c.Node.WaitHeight(ctx, stopped+10))
+			verifyCommits(ctx, t, c, 1, stopped+9)
+		})
+	}
+}
+
+// mark returns where the log of a signer ends.
+func mark(s *noderig.Signer) int {
+	text, _ := os.ReadFile(filepath.Join(s.Home, "privyseal.log")) // none is an empty one
+	return len(text)
+}
+
+// said waits until the log of a signer has a text behind a mark.
+func said(ctx context.Context, s *noderig.Signer, from int, text string) error {
+	following, stop := context.WithCancel(ctx)
+	defer stop()
+	found, at := false, 0
+	err := s.Follow(following, func(line []byte) {
+		if at += len(line); at > from && bytes.Contains(line, []byte(text)) {
+			found = true
+			stop()
+		}
+	})
+	if found {
+		return nil
+	}
+	return fmt.Errorf("the log has no %q: %v\n%s", text, err, s.Tail(20))
+}

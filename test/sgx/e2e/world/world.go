@@ -1,0 +1,243 @@
+// Package world is an operator's world with SGX enclaves, for the tests in test/sgx/e2e and
+// the demo: the shipped programs, a machine of test/sgx/rig, whoever keeps the recovery key,
+// and real nodes of test/e2e/rig.
+//
+// It drives privyseal through its command line alone, as an operator does by doc/sgx.md.
+package world
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+
+	"privyseal/internal/pubkey"
+	noderig "privyseal/test/e2e/rig"
+	"privyseal/test/sgx/rig"
+)
+
+// NodeVersion is that of the nodes.
+const NodeVersion = "v0.38.26"
+
+// ErrMissing says that the node, or what the rig needs, is not there.
+var ErrMissing = errors.New("something for enclaves is not there")
+
+// Programs are the shipped programs.
+type Programs struct{ Privyseal, Enclave string }
+
+// Build builds the programs into dir as the Makefile does.
+func Build(ctx context.Context, dir string) (Programs, error) {
+	p := Programs{filepath.Join(dir, "privyseal"), filepath.Join(dir, rig.Program)}
+	if err := rig.BuildProgram(p.Enclave); err != nil {
+		return p, err
+	}
+	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", p.Privyseal, "privyseal/cmd/privyseal")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return p, fmt.Errorf("cannot build: %w\n%s", err, out)
+	}
+	return p, nil
+}
+
+// World is one machine, and the desk of whoever keeps the recovery key and signs enclaves.
+// Its folders are removed by Close.
+type World struct {
+	Programs
+	Dir     string
+	Machine *rig.Machine
+	// RecoveryKey is a file on the desk, and Recovery its public half.
+	RecoveryKey, Recovery string
+
+	count int // of folders and files with numbers in their names
+}
+
+// New makes a world.
+func New(ctx context.Context, p Programs) (w *World, err error) {
+	w = &World{Programs: p}
+	if err := rig.Available(); err != nil {
+		return nil, errors.Join(ErrMissing, err)
+	}
+	defer func() {
+		if err != nil {
+			w.Close()
+			w = nil
+		}
+	}()
+	if w.Dir, err = noderig.NewDir(); err != nil {
+		return w, err
+	}
+	if w.Machine, err = rig.New(filepath.Join(w.Dir, "machine")); err != nil {
+		return w, err
+	}
+	if err := w.trust(); err != nil {
+		return w, err
+	}
+	w.RecoveryKey = filepath.Join(w.Dir, "recovery.key")
+	out, err := w.Run(ctx, "sgx", "recovery-key", w.RecoveryKey)
+	w.Recovery = strings.TrimSpace(out)
+	return w, err
+}
+
+// Close removes all files.
+func (w *World) Close() error {
+	if w.Dir == "" {
+		return nil
+	}
+	return os.RemoveAll(w.Dir)
+}
+
+// Run runs privyseal to its end and returns its standard output. The error holds its
+// standard error.
+func (w *World) Run(ctx context.Context, args ...string) (string, error) {
+	return noderig.Output(ctx, w.Privyseal, args...)
+}
+
+// RootPath and Collateral are the files that verify the machine's quotes.
+func (w *World) RootPath() string { return filepath.Join(w.Dir, "root.pem") }
+
+// Collateral is the file of Intel's collateral.
+func (w *World) Collateral() string { return filepath.Join(w.Dir, "platform.json") }
+
+// trust writes what Intel says of the machine now.
+func (w *World) trust() error {
+	bundle, err := w.Machine.Collateral()
+	return errors.Join(err, os.WriteFile(w.RootPath(), w.Machine.RootPEM(), 0o600), os.WriteFile(w.Collateral(), bundle, 0o600))
+}
+
+// next returns a path that is new.
+func (w *World) next(name string) string {
+	w.count++
+	return filepath.Join(w.Dir, fmt.Sprintf("%s-%d", name, w.count))
+}
+
+// Enclave makes and signs the folder of an enclave, with a policy of the flags.
+func (w *World) Enclave(ctx context.Context, flags ...string) (folder string, err error) {
+	policy, err := w.Run(ctx, append([]string{"sgx", "policy", "--recovery-key", w.Recovery, "--attestation-root", w.RootPath()}, flags...)...)
+	if err != nil {
+		return "", err
+	}
+	file := w.next("policy")
+	if err := os.WriteFile(file, []byte(policy), 0o600); err != nil {
+		return "", err
+	}
+	folder = w.next("enclave")
+	if _, err := w.Run(ctx, "sgx", "manifest", "--policy", file, "--program", w.Programs.Enclave, "--out", folder); err != nil {
+		return "", err
+	}
+	return folder, w.Machine.Sign(folder)
+}
+
+// Sigstruct is the file that says which enclave a folder has.
+func Sigstruct(folder string) string { return filepath.Join(folder, rig.Name+".sig") }
+
+// Chain is a lone validator whose key is in the enclave.
+type Chain struct {
+	ID   string
+	Addr string // where the node listens for its signer
+	Node *noderig.Node
+	Key  pubkey.Key
+}
+
+// InitChains makes the home of a signer for chains by transport (unix or tcp), and the homes
+// of their nodes.
+func (w *World) InitChains(ctx context.Context, folder string, transports ...string) (*noderig.Signer, []*Chain, error) {
+	var s *noderig.Signer
+	var chains []*Chain
+	for _, transport := range transports {
+		c, err := w.newChain(ctx, transport)
+		if err != nil {
+			return nil, nil, err
+		}
+		if s == nil {
+			if s, err = noderig.InitSigner(ctx, w.Privyseal, filepath.Join(w.Dir, "signer"), c.ID, []string{c.Addr}, w.InitFlags(folder)...); err != nil {
+				return nil, nil, err
+			}
+		} else if _, err := w.Run(ctx, "init", "--home", s.Home, "--chain-id", c.ID, "--node", c.Addr, "--provider", "sgx"); err != nil {
+			return nil, nil, err
+		}
+		if err := w.putKey(ctx, s, c); err != nil {
+			return nil, nil, err
+		}
+		chains = append(chains, c)
+	}
+	return s, chains, nil
+}
+
+// InitFlags are those of `privyseal init` for an enclave of the machine.
+func (w *World) InitFlags(folder string) []string {
+	return []string{"--provider", "sgx", "--sgx-folder", folder, "--sgx-gramine-sgx", filepath.Join(w.Machine.Path(), "gramine-sgx"), "--sgx-collateral", w.Collateral()}
+}
+
+func (w *World) newChain(ctx context.Context, transport string) (*Chain, error) {
+	c := &Chain{ID: "sgx-" + transport}
+	var err error
+	c.Node, err = noderig.InitNode(ctx, NodeVersion, filepath.Join(w.Dir, transport))
+	if errors.Is(err, noderig.ErrMissing) {
+		err = errors.Join(ErrMissing, err)
+	}
+	if err != nil {
+		return c, err
+	}
+	if transport == "unix" {
+		c.Addr = "unix://" + filepath.Join(w.Dir, "unix.sock")
+		return c, nil
+	}
+	port, err := noderig.FreePort()
+	c.Addr = fmt.Sprintf("tcp://127.0.0.1:%d", port)
+	return c, err
+}
+
+// putKey makes the chain's key the only validator of its genesis.
+func (w *World) putKey(ctx context.Context, s *noderig.Signer, c *Chain) error {
+	text, err := w.Run(ctx, "key", "show", "--home", s.Home, "--chain-id", c.ID, "--format", "json")
+	if err != nil {
+		return err
+	}
+	text = strings.TrimSpace(text)
+	if c.Key, err = pubkey.ParseJSON([]byte(text)); err != nil {
+		return err
+	}
+	return c.Node.EditGenesis(func(g *noderig.Genesis) {
+		g.SetChainID(c.ID)
+		g.SetValidator(0, []byte(text), string(c.Key.Type()))
+	})
+}
+
+// Move puts another CPU into the machine: where the program runs, nothing changes but that
+// seal keys and the platform's certificate are others.
+func (w *World) Move() error {
+	other, err := w.Machine.Other(w.next("machine"))
+	if err != nil {
+		return err
+	}
+	w.Machine.Secret, w.Machine.Intel = other.Secret, other.Intel
+	return errors.Join(w.Machine.Save(), w.trust())
+}
+
+// UpdateMicrocode updates the machine's microcode, and Intel's word on it.
+func (w *World) UpdateMicrocode() error {
+	return errors.Join(w.Machine.UpdateMicrocode(), w.trust())
+}
+
+// Recover brings the key of a chain back, by the steps of a person who has the recovery key
+// elsewhere. More flags go to `privyseal sgx recover`.
+func (w *World) Recover(ctx context.Context, s *noderig.Signer, c *Chain, folder string, more ...string) (string, error) {
+	doc, wrapKey, external := w.next("wrap"), w.next("wrap-key"), w.next("external")
+	if _, err := w.Run(ctx, "sgx", "cloud-wrap", "--home", s.Home, "--wrap-key", wrapKey, "--out", doc); err != nil {
+		return "", err
+	}
+	backup := filepath.Join(s.Home, "keys", c.ID+".backup")
+	if _, err := w.Run(ctx, "sgx", "open-backup", backup, "--recovery-key", w.RecoveryKey, "--to", doc, "--collateral", w.Collateral(), "--test-root", w.RootPath(), "--sigstruct", Sigstruct(folder),
+		"--backup-of", c.Key.Base64(), "--out", external); err != nil {
+		return "", err
+	}
+	return w.Run(ctx, append([]string{"sgx", "recover", "--home", s.Home, "--chain-id", c.ID, "--wrap-key", wrapKey, "--encrypted-key", external}, more...)...)
+}
+
+// Verify verifies a document of a chain's key, as somebody elsewhere does.
+func (w *World) Verify(ctx context.Context, doc, folder string, c *Chain, more ...string) (string, error) {
+	return w.Run(ctx, append([]string{"verify", doc, "--collateral", w.Collateral(), "--test-root", w.RootPath(), "--sigstruct", Sigstruct(folder), "--chain-id", c.ID, "--public-key", c.Key.Base64()}, more...)...)
+}
