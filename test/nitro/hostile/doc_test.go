@@ -16,14 +16,13 @@ import (
 const repository = "../../.."
 
 // doc/threat-model.md names tests that exist, and at least one for each weakness of
-// tmkms-light, but for those that wait for our SGX enclave.
+// tmkms-light.
 func TestThreatModelNamesTests(t *testing.T) {
 	text, err := os.ReadFile(filepath.Join(repository, "doc/threat-model.md"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	row := regexp.MustCompile(`^\| (\d+) \| (.*) \| (.*) \|$`)
-	waiting := []int{5, 35} // for a release with an SGX enclave
 	next := 1
 	for line := range strings.Lines(string(text)) {
 		tests := testsIn(t, line)
@@ -34,9 +33,7 @@ func TestThreatModelNamesTests(t *testing.T) {
 		if m[1] != fmt.Sprint(next) {
 			t.Errorf("weakness %s stands where %d should", m[1], next)
 		}
-		if isSGX := m[3] == "SGX: not in this release"; isSGX != slices.Contains(waiting, next) {
-			t.Errorf("weakness %d: SGX is %v", next, isSGX)
-		} else if !isSGX && tests == 0 {
+		if tests == 0 {
 			t.Errorf("weakness %d: no test", next)
 		}
 		next++
