@@ -42,6 +42,9 @@ func playEtcd(t *testing.T, script string) {
 		RequireExplicitExec: true,
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("PRIVYSEAL_RUN", filepath.Join(env.WorkDir, "run"))
+			if strings.HasPrefix(filepath.Base(script), "sgx") {
+				return errors.Join(w.setup(env), sgxSetup(t, env))
+			}
 			return errors.Join(w.setup(env), writeNitroParts(env.WorkDir), nitroSetup(env.Setenv, env.Defer))
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){

@@ -43,6 +43,9 @@ func TestMain(m *testing.M) {
 	})
 }
 
+// scratch is a folder for what several tests share.
+var scratch string
+
 // alone runs the tests with a host that remembers nothing of earlier ones.
 type alone struct{ testscript.TestingM }
 
@@ -52,7 +55,11 @@ func (a alone) Run() int {
 		log.Fatal(err)
 	}
 	defer os.RemoveAll(dir)
-	os.Setenv("PRIVYSEAL_RUN", dir)
+	os.Setenv("PRIVYSEAL_RUN", filepath.Join(dir, "run"))
+	if err := os.Mkdir(filepath.Join(dir, "run"), 0o700); err != nil {
+		log.Fatal(err)
+	}
+	scratch = dir
 	return a.TestingM.Run()
 }
 

@@ -179,6 +179,7 @@ func TestHostDies(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { syscall.Kill(-pid, syscall.SIGKILL) }) // where it lives on
 	host.Process.Kill()
 	waitFor(t, func() bool { return gone(pid) })
 }
