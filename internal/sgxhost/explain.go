@@ -1,6 +1,7 @@
 package sgxhost
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -54,13 +55,10 @@ func explain(folder string, printed *lines, err error) error {
 				continue
 			}
 			why := fmt.Errorf("the enclave ended (%s): %s", status, text)
-			if missing := Missing(folder); missing != nil {
-				return missing
+			if c.next != "" {
+				return cure.Add(why, "%s", c.next)
 			}
-			if c.next == "" {
-				return why
-			}
-			return cure.Add(why, "%s", c.next)
+			return cmp.Or(Missing(folder), why)
 		}
 	}
 	// The program says itself why it gives up.

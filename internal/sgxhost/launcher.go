@@ -125,9 +125,9 @@ func (p *process) run(started chan<- error) {
 	}
 	err = p.cmd.Wait()
 	p.kill() // what is left of its group
+	p.lines.end()
 	p.why = explain(p.cmd.Dir, p.lines, err)
 	p.link.Close()
-	p.lines.end()
 	close(p.ended)
 }
 

@@ -245,6 +245,9 @@ func TestCauses(t *testing.T) {
 		{`echo "error: Gramine with Linux-SGX backend requires support for FSGSBASE CPU instructions in kernel" >&2; exit 1`, "FSGSBASE", "not one for Gramine 1.9"},
 		{`echo "Gramine is starting. Parsing TOML manifest file, this may take some time..." >&2; echo "privyseal-sgx: the manifest has no policy"; exit 1`,
 			"the enclave ended (exit status 1): the manifest has no policy", ""},
+		{`printf "privyseal-sgx: it was cut"; exit 1`, "(exit status 1): it was cut", ""},
+		// Gramine does not need what was signed.
+		{`rm privyseal.manifest; echo "error: Cannot connect to AESM service" >&2; exit 1`, "Cannot connect to AESM service", "systemctl start aesmd"},
 		{`exit 0`, "the enclave ended without a word (exit status 0)", ""},
 		{`kill -9 $$`, "without a word (signal: killed)", ""},
 	} {
@@ -254,6 +257,22 @@ func TestCauses(t *testing.T) {
 		if !strings.Contains(why, c.why) || !strings.Contains(next, c.next) || (next == "") != (c.next == "") {
 			t.Errorf("%s:\n%v", c.script, err)
 		}
+	}
+}
+
+// One who prints much hides nothing that the other has said.
+func TestManyWords(t *testing.T) {
+	printed := &lines{log: slog.New(slog.DiscardHandler)}
+	gramine, program := printed.from("gramine"), printed.from("program")
+	fmt.Fprintln(gramine, "error: Cannot connect to AESM service")
+	for i := range 2 * kept {
+		fmt.Fprintln(program, i)
+	}
+	if err := explain(t.TempDir(), printed, errors.New("exit status 1")); !strings.Contains(err.Error(), "systemctl start aesmd") {
+		t.Error(err)
+	}
+	if n := len(printed.printed("program")); n != kept {
+		t.Errorf("%d lines are kept", n)
 	}
 }
 
@@ -307,10 +326,10 @@ func TestLines(t *testing.T) {
 	if !strings.Contains(text, strings.Repeat("a", maxLine)+`"`) || strings.Contains(text, strings.Repeat("a", maxLine+1)) {
 		t.Error("a long line is not cut")
 	}
-	if n := strings.Count(text, "the enclave's process: "); n != maxLog {
+	if n := strings.Count(text, "the enclave's process: "); n != 3+maxLog {
 		t.Errorf("%d lines", n)
 	}
-	if !strings.Contains(text, "more than is logged\" lines=103") {
+	if !strings.Contains(text, "more than is logged\" lines=100 from=gramine") {
 		t.Errorf("%s", text[len(text)-300:])
 	}
 	if !strings.Contains(err.Error(), "exit status 3") || !strings.Contains(err.Error(), "line 299") && !strings.Contains(err.Error(), "aaa") {

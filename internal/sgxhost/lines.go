@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"unicode/utf8"
@@ -11,29 +12,35 @@ import (
 
 const (
 	maxLine = 400 // bytes of a line, the rest is cut
-	maxLog  = 200 // lines of one enclave that are logged
-	kept    = 12  // lines that an error may look at
+	maxLog  = 200 // lines of each, Gramine and the program, that are logged
+	kept    = 12  // lines of each that an error may look at
 )
 
 // lines is what Gramine and the program print.
 type lines struct {
 	log *slog.Logger
 
-	mu     sync.Mutex
-	logged int
-	last   []line
+	printers []*printer
+
+	mu   sync.Mutex
+	last []line
 }
 
 type line struct{ from, text string }
 
 // from returns where one of both prints to.
-func (l *lines) from(who string) io.Writer { return &printer{lines: l, who: who} }
+func (l *lines) from(who string) io.Writer {
+	p := &printer{lines: l, who: who}
+	l.printers = append(l.printers, p)
+	return p
+}
 
 // printer takes bytes, and hands on lines.
 type printer struct {
 	*lines
-	who  string
-	text []byte
+	who    string
+	text   []byte
+	logged int // lines, also those above maxLog
 }
 
 // Write implements [io.Writer]; it never fails, or the process would get a SIGPIPE.
@@ -41,8 +48,7 @@ func (p *printer) Write(b []byte) (int, error) {
 	for _, c := range b {
 		switch {
 		case c == '\n':
-			p.add(p.who, clean(p.text))
-			p.text = p.text[:0]
+			p.add()
 		case len(p.text) < maxLine:
 			p.text = append(p.text, c)
 		}
@@ -60,27 +66,35 @@ func clean(text []byte) string {
 	}, strings.TrimSpace(string(text)))
 }
 
-func (l *lines) add(who, text string) {
+// add takes the text so far as a line.
+func (p *printer) add() {
+	l, who, text := p.lines, p.who, clean(p.text)
+	p.text = p.text[:0]
 	if text == "" {
 		return
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.last = append(l.last, line{who, text})
-	if len(l.last) > kept {
-		l.last = l.last[1:]
+	// One who prints much takes nothing from what the other has said.
+	of := func(is line) bool { return is.from == who }
+	if n := len(l.last) - len(slices.DeleteFunc(slices.Clone(l.last), of)); n == kept {
+		oldest := slices.IndexFunc(l.last, of)
+		l.last = slices.Delete(l.last, oldest, oldest+1)
 	}
-	if l.logged++; l.logged <= maxLog {
+	l.last = append(l.last, line{who, text})
+	if p.logged++; p.logged <= maxLog {
 		l.log.Log(context.Background(), slog.LevelInfo, "the enclave's process: "+text, "from", who)
 	}
 }
 
-// end says how much was not logged.
+// end takes what stands without the end of a line, and says how much was not logged. Nobody
+// prints any more.
 func (l *lines) end() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if more := l.logged - maxLog; more > 0 {
-		l.log.Warn("the enclave's process has printed more than is logged", "lines", more)
+	for _, p := range l.printers {
+		p.add()
+		if more := p.logged - maxLog; more > 0 {
+			l.log.Warn("the enclave's process has printed more than is logged", "lines", more, "from", p.who)
+		}
 	}
 }
 
