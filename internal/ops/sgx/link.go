@@ -78,7 +78,7 @@ func readFolder(path string) (*folder, error) {
 }
 
 var words = enclaveask.Words{
-	Silent: "the last lines that it and Gramine wrote are above",
+	Silent: "it may wait for memory: `dmesg | grep -i sgx` says how much EPC this host has, and `pgrep -af sgx/loader` which enclaves run",
 	Other:  "make the manifest again with `privyseal sgx manifest`, sign it, and try again",
 }
 
