@@ -299,4 +299,3 @@ func TestPutInPlace(t *testing.T) {
 		}
 	}
 }
-
