@@ -99,8 +99,7 @@ func (l *Launcher) launch() (*process, error) {
 	p.cmd = exec.Command(l.Gramine, Name)
 	p.cmd.Dir = l.Folder
 	p.cmd.Env = append(environment(), link.Environment())
-	// A group of its own: Ctrl-C in a terminal is for us, who end it in order.
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	p.cmd.SysProcAttr = ofHost()
 	p.cmd.Stdout, p.cmd.Stderr = p.lines.from("program"), p.lines.from("gramine")
 	p.cmd.WaitDelay = patience // for the pipes of those that Gramine may have left
 	started := make(chan error)

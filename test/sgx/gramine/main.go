@@ -1,3 +1,5 @@
+//go:build linux
+
 // Command gramine takes the place of gramine-sgx and gramine-sgx-sign in tests: it takes
 // the same arguments and files, prints the same lines, and runs the program of a manifest
 // without SGX, so that it is the shipped one, unchanged. Package rig sets it up, and says

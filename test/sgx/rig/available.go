@@ -5,23 +5,10 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"syscall"
 )
 
 // ErrMissing says that this machine cannot run enclaves of the rig.
 var ErrMissing = errors.New("it is not there")
-
-// Namespaces are those of an enclave: mounts of its own, and for who is not root a user of
-// its own that may mount.
-func Namespaces() *syscall.SysProcAttr {
-	a := &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS}
-	if os.Geteuid() != 0 {
-		a.Cloneflags |= syscall.CLONE_NEWUSER
-		a.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Geteuid(), Size: 1}}
-		a.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getegid(), Size: 1}}
-	}
-	return a
-}
 
 // Available says what is missing, wrapped in ErrMissing.
 func Available() error {
