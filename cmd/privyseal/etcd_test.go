@@ -43,7 +43,7 @@ func playEtcd(t *testing.T, script string) {
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("PRIVYSEAL_RUN", filepath.Join(env.WorkDir, "run"))
 			if strings.HasPrefix(filepath.Base(script), "sgx") {
-				return errors.Join(w.setup(env), sgxSetup(t, env))
+				return errors.Join(w.setup(env), sgxSetup(env))
 			}
 			return errors.Join(w.setup(env), writeNitroParts(env.WorkDir), nitroSetup(env.Setenv, env.Defer))
 		},

@@ -30,12 +30,12 @@ var sgxMachine = sync.OnceValues(func() (*rig.Machine, error) {
 
 // sgxSetup gives a script a machine with SGX: gramine-sgx and gramine-sgx-sign in $PATH, and in
 // $SGX the program, root.pem, platform.json and enclave-key.pem.
-func sgxSetup(t *testing.T, env *testscript.Env) error {
+func sgxSetup(env *testscript.Env) error {
 	if err := rig.Available(); err != nil {
 		if os.Getenv("PRIVYSEAL_REQUIRE_SGX") == "1" {
 			return err
 		}
-		t.Skip(err)
+		env.T().Skip(err)
 	}
 	m, err := sgxMachine()
 	if err != nil {
@@ -44,4 +44,18 @@ func sgxSetup(t *testing.T, env *testscript.Env) error {
 	env.Setenv("SGX", m.Dir)
 	env.Setenv("PATH", strings.Join([]string{m.Path(), env.Getenv("PATH")}, string(os.PathListSeparator)))
 	return nil
+}
+
+// Every script is a story of commands on a machine with SGX.
+func TestSGXScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata/sgx", WorkdirRoot: diskDir(t), RequireExplicitExec: true,
+		Setup: func(env *testscript.Env) error {
+			env.Setenv("PRIVYSEAL_RUN", filepath.Join(env.WorkDir, "run"))
+			return sgxSetup(env)
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"exits": exits, "await": await, "replace": replace, "unlisten": unlisten, "cure": typeCure, "mode": mode,
+		},
+	})
 }

@@ -7,11 +7,13 @@ import (
 	"privyseal/internal/hostlink"
 )
 
-// Whole finds what is wrong with the chains of the enclaves in [TABLE.NAME] together, as
-// [config.Kind] asks for.
-func Whole(c *config.Config, table string, fail func(text string, place ...any)) {
-	capacity(c, table, fail)
-	oneID(c, table, fail)
+// Whole returns what finds what is wrong with the chains of the enclaves in [TABLE.NAME]
+// together, as [config.Kind] asks for.
+func Whole(table string) func(c *config.Config, fail func(text string, place ...any)) {
+	return func(c *config.Config, fail func(text string, place ...any)) {
+		capacity(c, table, fail)
+		oneID(c, table, fail)
+	}
 }
 
 // capacity checks that no enclave has more to sign for than it takes: it would refuse

@@ -204,6 +204,9 @@ func (o *Order) join(cmd *cobra.Command, in *Installer, ch *Chain) (watermark.Sa
 type Start struct {
 	Words
 	Said
+	// Keeper is who goes on with the state as it is, where the key does not start over; nil:
+	// only a bare mark is accepted.
+	Keeper provider.StateKeeper
 }
 
 // Said is what an operator has said of what a key has signed; the zero Said is nothing.
@@ -282,7 +285,11 @@ func (f *Start) Incoming(name, chainID string, key pubkey.Key) (Incoming, Export
 	if err != nil {
 		return in, Exporter{}, err
 	}
-	if err := f.House.Providers.Bare(state.Mark); err != nil {
+	accepts := f.House.Providers.Bare
+	if f.Keeper != nil {
+		accepts = f.Keeper.Accepts
+	}
+	if err := accepts(state.Mark); err != nil {
 		return in, Exporter{}, err
 	}
 	if f.Fresh && !state.Mark.IsZero() {

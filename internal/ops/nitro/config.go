@@ -179,7 +179,7 @@ func (f *enclaveFlags) Add(cmd *cobra.Command) {
 // whole finds what is wrong with several enclaves or chains together.
 func whole(c *config.Config, fail func(text string, place ...any)) {
 	apart(c, fail)
-	enclavechain.Whole(c, table, fail)
+	enclavechain.Whole(table)(c, fail)
 }
 
 // apart checks that no two enclaves are in each other's way.

@@ -43,7 +43,7 @@ func Kind() config.Kind {
 		Table: table, Noun: "an enclave", Apart: "in an enclave",
 		Keys:    options.Keys(),
 		Decode:  decode,
-		Whole:   func(c *config.Config, fail func(text string, place ...any)) { enclavechain.Whole(c, table, fail) },
+		Whole:   enclavechain.Whole(table),
 		Refused: map[string]string{"max_height": measured, "allow_sign_bytes": measured, "allow_raw_bytes": measured},
 		Identity: func(c *config.Config) string {
 			return fmt.Sprintf("while this node is not in the config yet, %s has the enclave make one; then add identity = \"identity.sealed\"",

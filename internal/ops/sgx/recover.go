@@ -81,10 +81,9 @@ func (f backupFiles) into(o *enclavekey.Order, cmd *cobra.Command, in *home.Inst
 	if err != nil {
 		return fmt.Errorf("%s: %w", f.backup, err)
 	}
-	saved, err := i.From.Admit(cmd, ch, key, in.Abs(ch.State))
-	if err == nil {
-		err = Holder{}.Accepts(saved.Mark)
-	}
+	from := i.From
+	from.Keeper = Holder{} // the records of this key's enclaves are good in the new one
+	saved, err := from.Admit(cmd, ch, key, in.Abs(ch.State))
 	o.Recover, o.At = req, saved.Mark
 	return err
 }
