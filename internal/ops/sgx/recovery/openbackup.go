@@ -170,11 +170,11 @@ func (o *open) write(stderr io.Writer, file []byte, b sgxseal.Backup, to *rsa.Pu
 	if err := cli.WriteNew(o.out, encodeExternal(encrypted), 0o600); err != nil {
 		return err
 	}
-	of := "an identity"
+	of, next := "an identity", " --identity"
 	if b.ChainID != "" {
-		of = fmt.Sprintf("chain %q", b.ChainID)
+		of, next = fmt.Sprintf("chain %q", b.ChainID), ""
 	}
-	_, err = fmt.Fprintf(stderr, "opened the backup of the public key %s of %s, for that enclave alone. Take %s to its host, and type there:\n  privyseal sgx recover --encrypted-key %s\n", claims.EncodeKey(b.Public), of, o.out, shell.Word(filepath.Base(o.out)))
+	_, err = fmt.Fprintf(stderr, "opened the backup of the public key %s of %s, for that enclave alone. Take %s to its host, and type there:\n  privyseal sgx recover --encrypted-key %s%s\n", claims.EncodeKey(b.Public), of, o.out, shell.Word(filepath.Base(o.out)), next)
 	return err
 }
 

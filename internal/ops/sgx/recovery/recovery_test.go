@@ -202,6 +202,24 @@ func TestOpenBackup(t *testing.T) {
 	}
 }
 
+// What is printed to type next brings back what the backup is of.
+func TestOpenBackupNext(t *testing.T) {
+	w := newWorld(t)
+	w.document()
+	for chainID, next := range map[string]string{"chain-1": "--encrypted-key external.key\n", "": "--encrypted-key external.key --identity\n"} {
+		k := testKey()
+		k.ChainID = chainID
+		backup, err := w.sealer.Backup(k)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.write("key.backup", backup)
+		if out, err := w.open(); err != nil || !strings.HasSuffix(out, "  privyseal sgx recover "+next) {
+			t.Errorf("%q: %s, %v", chainID, out, err)
+		}
+	}
+}
+
 // The host gives backup and document, and could give any. Nothing is written for what is not
 // a wrap key of the enclave that the holder names, for his recovery key.
 func TestOpenBackupRefuses(t *testing.T) {
