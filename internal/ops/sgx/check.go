@@ -9,6 +9,7 @@ import (
 	"privyseal/internal/ops/sgx/sealed"
 	"privyseal/internal/provider"
 	"privyseal/internal/sgx"
+	"privyseal/internal/sgxhost"
 )
 
 // soon is how long before its end collateral is worth a word: Intel's is good for 30 days.
@@ -21,8 +22,12 @@ func checkEnclave(r *provider.Report, name string) {
 	e := Enclaves(r.Config)[name]
 	path := r.Config.Path(e.Folder)
 	f, err := readFolder(path)
+	if err == nil {
+		err = sgxhost.Missing(path)
+	}
 	if err != nil {
-		r.Add(provider.Bad, line, what, err.Error(), "put the folder back from the backup, or make it again: the same inputs give the same enclave")
+		err = mended(err, "put the folder back from the backup, or make it again: the same inputs give the same enclave")
+		r.Add(provider.Bad, line, what, err.Error(), "")
 		return
 	}
 	s := f.signature

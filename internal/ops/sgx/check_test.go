@@ -1,13 +1,18 @@
 package sgx
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"privyseal/internal/config"
+	"privyseal/internal/daemon"
+	"privyseal/internal/policy"
 	"privyseal/internal/provider"
 	"privyseal/internal/sgx/sgxtest"
+	"privyseal/internal/sgxhost"
 )
 
 // check says when collateral ends, a week before it does.
@@ -49,6 +54,33 @@ func TestCheckCollateral(t *testing.T) {
 		}
 		if !found {
 			t.Errorf("%s: %+v", c.name, r.Rows)
+		}
+	}
+}
+
+// A folder that is not whole is found before a start, by whichever file, and what is said has one
+// cure: that of the file, or else the backup.
+func TestFolderNotWhole(t *testing.T) {
+	for file, next := range map[string]string{
+		sgxhost.ProgramFile: "make it with", sgxhost.ManifestFile: "make it with", sgxhost.SignedFile: "sign it: ",
+		sgxhost.SignatureFile: "sign it: ", policy.File: "put the folder back from the backup",
+	} {
+		w := newTestWorld(t)
+		if err := os.Remove(filepath.Join(w.config.Folder, file)); err != nil {
+			t.Fatal(err)
+		}
+		c := &config.Config{Tables: Tables(map[string]Enclave{"main": w.config})}
+		r := &provider.Report{Config: c}
+		checkEnclave(r, "main")
+		if len(r.Rows) != 1 || r.Rows[0].Verdict != provider.Bad || strings.Contains(r.Rows[0].Text, "\n") || !strings.HasPrefix(r.Rows[0].Cure, next) {
+			t.Errorf("%s: %+v", file, r.Rows)
+		}
+		if file != sgxhost.SignatureFile && file != policy.File {
+			continue // Gramine says it when it is run
+		}
+		_, _, err := world{}.Host(&daemon.Daemon{Config: c}, "main")
+		if err == nil || strings.Count(err.Error(), "\n") != 1 || !strings.Contains(err.Error(), "\n"+next) || strings.Contains(err.Error(), "; put") {
+			t.Errorf("%s: %v", file, err)
 		}
 	}
 }

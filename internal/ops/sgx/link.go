@@ -77,6 +77,14 @@ func readFolder(path string) (*folder, error) {
 	return f, nil
 }
 
+// mended adds what mends the files of an enclave, where an error does not say so itself.
+func mended(err error, next string) error {
+	if _, cured := errors.AsType[*cure.Error](err); cured {
+		return err
+	}
+	return cure.Add(err, "%s", next)
+}
+
 var words = enclaveask.Words{
 	Silent: "it may wait for memory: `dmesg | grep -i sgx` says how much EPC this host has, and `pgrep -af sgx/loader` which enclaves run",
 	Other:  "make the manifest again with `privyseal sgx manifest`, sign it, and try again",
