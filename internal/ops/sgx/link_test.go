@@ -7,6 +7,7 @@ import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"encoding/base64"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -15,6 +16,7 @@ import (
 	"time"
 
 	"privyseal/internal/claims"
+	"privyseal/internal/cli"
 	"privyseal/internal/enclavekey"
 	"privyseal/internal/hostlink"
 	"privyseal/internal/key/sgxseal"
@@ -296,6 +298,30 @@ func TestPutInPlace(t *testing.T) {
 	for name, want := range map[string]string{path: "c", path + ".old-1": "a", path + ".old-2": "b"} {
 		if data, err := os.ReadFile(name); err != nil || string(data) != want {
 			t.Errorf("%s has %q, %v", name, data, err)
+		}
+	}
+}
+
+// What is in the way of a wrap key's files is found before an enclave is launched.
+func TestFree(t *testing.T) {
+	dir := t.TempDir()
+	there, a, b, c := filepath.Join(dir, "there"), filepath.Join(dir, "a"), filepath.Join(dir, "b"), filepath.Join(dir, "c")
+	if err := os.WriteFile(there, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range []struct{ sealedKey, out, public, wrong string }{
+		{a, b, c, ""},
+		{a, b, "", ""},
+		{there, b, c, "--wrap-key: " + there + " already exists"},
+		{a, there, c, "--out: " + there + " already exists"},
+		{a, b, there, "--public-key: " + there + " already exists"},
+		{a, a, c, "--out " + a + " is the file of another flag"},
+		{a, b, filepath.Dir(b) + "/./b", "--public-key "},
+	} {
+		err := free(f.sealedKey, f.out, f.public)
+		usage := cli.UsageError{}
+		if f.wrong == "" && err != nil || f.wrong != "" && (!errors.As(err, &usage) || !strings.HasPrefix(err.Error(), f.wrong)) {
+			t.Errorf("%+v: %v", f, err)
 		}
 	}
 }

@@ -127,6 +127,9 @@ Whether it belongs to the enclave only the document says.`,
 			if sealedKey == "" {
 				sealedKey = in.Abs(defaultWrapKey)
 			}
+			if err := free(sealedKey, out, public); err != nil {
+				return err
+			}
 			w, err := f.cloudWrap(cmd.Context(), a, in, bytes)
 			if err != nil {
 				return err
@@ -141,6 +144,32 @@ Whether it belongs to the enclave only the document says.`,
 	fl.StringVar(&public, "public-key", "", "file to make of the wrap key's public half, PEM")
 	fl.StringVar(&nonce, "nonce", "", "bytes in hex that the document has to contain")
 	return cmd
+}
+
+// free refuses files that are there already, before an enclave makes what goes into them: with
+// the first written and not the second, the command could not be typed again.
+func free(sealedKey, out, public string) error {
+	seen := map[string]bool{}
+	for _, f := range []struct{ flag, path string }{{"wrap-key", sealedKey}, {"out", out}, {"public-key", public}} {
+		if f.path == "" {
+			continue
+		}
+		path, err := filepath.Abs(f.path)
+		if err != nil {
+			return err
+		}
+		if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+			if err == nil {
+				err = cli.Usagef("%s already exists, and nothing is overwritten; move it away or choose another name", f.path)
+			}
+			return cli.OfFlag(f.flag, err)
+		}
+		if seen[path] {
+			return cli.Usagef("--%s %s is the file of another flag, too", f.flag, f.path)
+		}
+		seen[path] = true
+	}
+	return nil
 }
 
 // wrapKey is one that an enclave has made, and its public half in the form of PKIX.
