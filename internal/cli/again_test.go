@@ -17,6 +17,8 @@ func TestInHome(t *testing.T) {
 		"no key\nfirst: `privyseal state import --chain-id c FILE`":    "no key\nfirst: `privyseal state import --chain-id c FILE" + home + "`",
 		"`privyseal start --standby` or `privyseal check`":             "`privyseal start --standby" + home + "` or `privyseal check" + home + "`",
 		"`privyseal init --provider nitro …`":                          "`privyseal init --provider nitro" + home + " …`",
+		"it comes back with `privyseal sgx recover`":                   "it comes back with `privyseal sgx recover" + home + "`",
+		"encrypt it again, with `privyseal sgx open-backup`":           "encrypt it again, with `privyseal sgx open-backup`",
 		"stop the `privyseal start` that has it":                       "stop the `privyseal start` that has it",
 		"what `privyseal state export` writes":                         "what `privyseal state export` writes",
 		"see `privyseal state raise --help`":                           "see `privyseal state raise --help`",

@@ -158,7 +158,7 @@ func (a *App) InHome(text string) string {
 
 // homely matches command lines to be typed for a home. A bare `privyseal start` or
 // `privyseal init` is not one: it is only mentioned.
-var homely = regexp.MustCompile(`^privyseal (status|check|nitro (stop|run|console|info|attest|identity|proxy|import-key)|witness|(start|init|migrate|key show|state [a-z]+) .+)\b`)
+var homely = regexp.MustCompile(`^privyseal (status|check|nitro (stop|run|console|info|attest|identity|proxy|import-key)|sgx (recover|cloud-wrap|attest|identity)|witness|(start|init|migrate|key show|state [a-z]+) .+)\b`)
 
 // OfFlag says which flag names the file that cannot be read: a command has
 // several.
