@@ -1,9 +1,13 @@
 package enclavekey
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
+	"io/fs"
+	"os"
 	"slices"
 
 	"privyseal/internal/claims"
@@ -71,11 +75,27 @@ func (ch *Chain) Make(ctx context.Context, in *home.Installer, e Enclave, o Orde
 			return err
 		}
 	}
-	if ch.Made, err = Make(ctx, e, ch.ID, req); err != nil || !needs || !ch.NodesSee.Public.IsZero() {
+	if ch.Made, err = Make(ctx, e, ch.ID, req); err == nil && o.Recover != nil {
+		err = ch.keepBackup(in, o.Recover.Backup)
+	}
+	if err != nil || !needs || !ch.NodesSee.Public.IsZero() {
 		return err
 	}
 	ch.NodesSee, err = MakeIdentity(ctx, e, o.Credentials)
 	return err
+}
+
+// keepBackup has the backup that a key came out of kept beside the key: the enclave makes no
+// second one. It may be there already, where files of the old home were brought.
+func (ch *Chain) keepBackup(in *home.Installer, backup []byte) error {
+	there, err := os.ReadFile(in.Abs(BackupPath(ch.Key)))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if !bytes.Equal(there, backup) {
+		ch.Made.Backup = backup
+	}
+	return nil
 }
 
 // MakeIdentity has an enclave make an identity.

@@ -45,6 +45,8 @@ func TestSuite(t *testing.T) {
 			return etcdstore.New(etcdstore.Config{
 				Dialer:    etcd.Dialer{TLS: func() (*tls.Config, error) { return c.Signer.Config() }},
 				Endpoints: c.Endpoints(), Key: etcdstore.Key(prefix, id),
+				// Nothing fails here; on a busy machine an answer is late, and not lost.
+				Try: time.Minute,
 			})
 		}
 	})

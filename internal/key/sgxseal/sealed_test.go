@@ -120,6 +120,24 @@ func TestAnotherCPU(t *testing.T) {
 	}
 }
 
+// The command that brings a consensus key back is not the one for an identity.
+func TestCureOfAnIdentity(t *testing.T) {
+	p := policyFor(t, newX25519(t))
+	ours, other := newSealer(t, p, []byte("the key of a CPU")), newSealer(t, p, []byte("of another CPU!!"))
+	for chain, want := range map[string]string{"chain-1": "`privyseal sgx recover`", "": "`privyseal sgx recover --identity`"} {
+		k := testKey()
+		k.ChainID = chain
+		file, err := ours.Wrap(t.Context(), secret.AWS{}, k)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = other.Unwrap(t.Context(), secret.AWS{}, file)
+		if e, is := errors.AsType[*Error](err); !is || !strings.Contains(e.Cure(), want) {
+			t.Errorf("%q: %v", chain, err)
+		}
+	}
+}
+
 // tmkms-light's weakness 4: its enclave opens a file with the key policy that the file names,
 // so that any other enclave on the CPU can make one. Here the measured policy says which one
 // it is, and a file that names another does not open, even if that key were the same.

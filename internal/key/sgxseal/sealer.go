@@ -87,7 +87,11 @@ func (s *Sealer) ready(k *secret.Key) error {
 // authenticated: an enclave that the CPU gives the same key wrote it. Which of its sealed keys
 // the host handed in, the caller has to check.
 func (s *Sealer) Unwrap(_ context.Context, _ secret.AWS, file []byte) (secret.Key, error) {
-	k, err := s.unseal(file, "bring the key back from its backup with `privyseal sgx recover`")
+	next := "bring the key back from its backup with `privyseal sgx recover`"
+	if h, _, err := parseSealed(file); err == nil && h.ChainID == "" {
+		next = "bring the identity back from its backup with `privyseal sgx recover --identity`"
+	}
+	k, err := s.unseal(file, next)
 	if err == nil && k.KeyType == WrapKeyType {
 		k.Secret.Clear()
 		return secret.Key{}, &Error{errors.New("this is a wrap key, which signs nothing"), "correct the path in the config"}
@@ -168,7 +172,7 @@ func (s *Sealer) Recover(wrapKey, encrypted, backup []byte) (secret.Key, error) 
 	}
 	key, err := kwp.UnwrapRSA(private, encrypted)
 	if err != nil || len(encrypted) != EncryptedSize || len(key) != keySize {
-		return secret.Key{}, &Error{errors.New("the key of the backup is not encrypted to this wrap key"), openBackupNext}
+		return secret.Key{}, &Error{errors.New("the key of the backup is not encrypted to this wrap key"), "name the wrap key of the document that it was encrypted for, with --wrap-key; or " + openBackupNext}
 	}
 	defer clear(key)
 	k, err := openBackup(backup, key)

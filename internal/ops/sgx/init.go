@@ -3,6 +3,7 @@ package sgx
 import (
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -64,7 +65,7 @@ func (f *Maker) Make(cmd *cobra.Command, a *provider.House, i *home.Order) error
 	if err != nil {
 		return err
 	}
-	ch := &enclavekey.Chain{Chain: config.NewChain(i.ChainID, i.Name), SharedIdentity: enclavekey.IdentityOf(in, providerName, commands.Identity)}
+	ch := &enclavekey.Chain{Chain: config.NewChain(i.ChainID, i.Name)}
 	ch.Provider, ch.Key, ch.Nodes, ch.Witness = providerName, "keys/"+ch.Name+".sealed", i.Nodes, i.Witness
 	if err := in.CheckFree(ch.Chain); err != nil {
 		return err
@@ -90,7 +91,7 @@ func (f *Maker) Make(cmd *cobra.Command, a *provider.House, i *home.Order) error
 		return err
 	}
 	defer e.Close()
-	ch.Table = e.name
+	ch.Table, ch.SharedIdentity = e.name, identityOf(enclavekey.Chains(in, providerName), e.name)
 	if err := ch.Install(cmd.Context(), in, e, order, e.newTables()); err != nil {
 		return err
 	}
@@ -102,6 +103,20 @@ func (f *Maker) Make(cmd *cobra.Command, a *provider.House, i *home.Order) error
 	}
 	in.Next(stderr)
 	return nil
+}
+
+// identityOf returns the identity that the chains of one enclave share. Each enclave has its
+// own: what one has sealed need not open in another.
+func identityOf(chains []config.Chain, enclave string) string {
+	for _, ch := range chains {
+		if ch.Table == enclave && ch.Identity != "" {
+			return ch.Identity
+		}
+	}
+	if slices.ContainsFunc(chains, func(ch config.Chain) bool { return ch.Identity == commands.Identity }) {
+		return "identity-" + enclave + ".sealed"
+	}
+	return commands.Identity
 }
 
 // printable checks that the public key that will be there can be printed as the flags say,

@@ -207,7 +207,7 @@ func (f *enclaveFlags) cloudWrap(ctx context.Context, a *provider.House, in *hom
 // write makes the files of a wrap key. The sealed one comes first: what was attested and is
 // not there would be found out only with the encrypted key in hand.
 func (w *wrapKey) write(stderr io.Writer, sealedKey, out, public string) error {
-	if err := os.MkdirAll(filepath.Dir(sealedKey), 0o700); err != nil {
+	if _, err := durable.Folders(filepath.Dir(sealedKey)); err != nil {
 		return err
 	}
 	if err := cli.WriteNew(sealedKey, w.Wrapped, 0o600); err != nil {
@@ -257,7 +257,7 @@ not have the chain yet there is "privyseal init --provider sgx --sgx-backup FILE
 	fl := cmd.Flags()
 	fl.StringVarP(&r.files.encrypted, "encrypted-key", "e", "", "key of the backup, as \"privyseal sgx open-backup\" wrote it")
 	fl.StringVarP(&r.files.wrapKey, "wrap-key", "w", "", "wrap key that it is encrypted to (default: "+defaultWrapKey+" in the home)")
-	fl.StringVarP(&r.files.backup, "backup", "k", "", "the backup, or the folder with consensus-key.backup (default: the one beside the key)")
+	fl.StringVarP(&r.files.backup, "backup", "k", "", "the backup, or the folder that it is in (default: the one beside the key)")
 	fl.BoolVar(&r.identity, "identity", false, "bring back the identity of the chain, and not its key")
 	fl.BoolP("recover-consensus-key", "r", false, "bring back the key of the chain, which is the default")
 	fl.BoolVar(&r.check, "check", false, "only look whether it works, and write nothing")
@@ -314,9 +314,18 @@ func (r *recovering) place(in *home.Installer, ch config.Chain) (path, chainID s
 		r.files.backup = enclavekey.BackupPath(path)
 	}
 	if info, err := os.Stat(r.files.backup); err == nil && info.IsDir() {
-		r.files.backup = filepath.Join(r.files.backup, "consensus-key.backup")
+		r.files.backup = inFolder(r.files.backup, filepath.Base(enclavekey.BackupPath(path)))
 	}
 	return path, chainID, nil
+}
+
+// inFolder returns the backup in a folder: under its own name, or else under tmkms-light's.
+func inFolder(folder, name string) string {
+	own := filepath.Join(folder, name)
+	if _, err := os.Stat(own); err == nil {
+		return own
+	}
+	return filepath.Join(folder, "consensus-key.backup")
 }
 
 // expect refuses a backup of another key than the one that is to come back, as far as the

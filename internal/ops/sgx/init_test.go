@@ -1,0 +1,32 @@
+package sgx
+
+import (
+	"testing"
+
+	"privyseal/internal/config"
+)
+
+// Each enclave has an identity of its own, which its chains share.
+func TestIdentityOf(t *testing.T) {
+	chain := func(enclave, identity string) config.Chain {
+		ch := config.NewChain("c", "c")
+		ch.Table, ch.Identity = enclave, identity
+		return ch
+	}
+	for _, c := range []struct {
+		name   string
+		chains []config.Chain
+		want   string
+	}{
+		{"the first chain", nil, "identity.sealed"},
+		{"chains that need none", []config.Chain{chain("main", ""), chain("other", "")}, "identity.sealed"},
+		{"the second of an enclave", []config.Chain{chain("main", "mine.sealed")}, "mine.sealed"},
+		{"after one that needs none", []config.Chain{chain("main", ""), chain("main", "mine.sealed")}, "mine.sealed"},
+		{"the first of another enclave", []config.Chain{chain("other", "identity.sealed")}, "identity-main.sealed"},
+		{"beside another name", []config.Chain{chain("other", "theirs.sealed")}, "identity.sealed"},
+	} {
+		if got := identityOf(c.chains, "main"); got != c.want {
+			t.Errorf("%s: %s, want %s", c.name, got, c.want)
+		}
+	}
+}
