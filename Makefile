@@ -160,6 +160,9 @@ test-peers:
 	@PRIVYSEAL_REQUIRE_MOTO=$$(scripts/setup can-moto 2>/dev/null && echo 1) $(GO) test -count=1 -run TestMoto ./internal/dynamostore
 	@echo "== operators of hosts that share a state, for longer"
 	@$(ETCD) $(GO) test -count=1 -timeout 60m -run TestRandomInEtcd ./test/operator -etcd 300 -length 25
+	@if command -v gramine-sgx-sign >/dev/null; then echo "== the real Gramine" && \
+		PRIVYSEAL_REQUIRE_GRAMINE=1 $(GO) test -count=1 -run TestGramine ./test/sgx/e2e; \
+		else echo "left out: the real Gramine is not installed (doc/sgx.md)"; fi
 	@echo "== tmkms and Horcrux, and privyseal in their place"
 	@cd test/peers && $(GO) vet ./... && $(GO) test -count=1 -timeout 60m ./...
 	@echo "== the witness, a YubiHSM, and privyseal inside the node, with every version; a thousand blocks on several hosts"

@@ -167,9 +167,8 @@ func (e *enclave) mountOne(m *rig.Machine, one rig.Mount) error {
 	return os.Chmod(at, mode)
 }
 
-// attestation mounts and serves /dev/attestation.
-func (e *enclave) attestation(m *rig.Machine) error {
-	at := filepath.Join(m.Root(), "dev", "attestation")
+// attestation mounts the files of /dev/attestation, and serves them.
+func (e *enclave) attestation(m *rig.Machine, at string) error {
 	if err := os.MkdirAll(at, 0o755); err != nil {
 		return err
 	}
@@ -198,7 +197,7 @@ type plan struct {
 
 // run runs the program, and returns its exit status.
 func (e *enclave) run(m *rig.Machine, term *os.File) int {
-	if err := e.attestation(m); err != nil {
+	if err := e.attestation(m, filepath.Join(m.Root(), "dev", "attestation")); err != nil {
 		return ill(err)
 	}
 	p := plan{Root: m.Root(), Program: e.manifest.LibOS.Entrypoint, Argv: e.manifest.Loader.Argv, Env: environment(e.manifest.Loader.Env), NoFork: e.manifest.Sys.NoSubprocesses}

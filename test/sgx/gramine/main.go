@@ -5,6 +5,9 @@
 // without SGX, so that it is the shipped one, unchanged. Package rig sets it up, and says
 // what of it is real.
 //
+// Where the real Gramine is installed, the command "direct" runs an enclave in its
+// gramine-direct instead, with the files of /dev/attestation beside it.
+//
 // What it does and says is that of Gramine 1.9; each file names the sources that it follows.
 // It is three processes: the one that was called, which hands on a SIGTERM and the exit
 // status; one in namespaces of its own, which checks, mounts and serves /dev/attestation;
@@ -26,7 +29,8 @@ func init() { runtime.LockOSThread() }
 const ofRig = 100
 
 func main() {
-	commands := map[string]func(*rig.Machine, []string) int{"gramine-sgx": launch, "inside": inside, "enter": enter, "gramine-sgx-sign": sign}
+	commands := map[string]func(*rig.Machine, []string) int{"gramine-sgx": launch, "inside": inside, "enter": enter, "gramine-sgx-sign": sign,
+		"direct": direct, "beside": beside}
 	if len(os.Args) < 3 || commands[os.Args[1]] == nil {
 		fmt.Fprintln(os.Stderr, "usage: gramine COMMAND DIR …; rig.New writes scripts that say so")
 		os.Exit(2)

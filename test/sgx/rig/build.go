@@ -1,11 +1,13 @@
 package rig
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 )
 
 // The names of an enclave's files in its folder.
@@ -48,6 +50,26 @@ func (m *Machine) Sign(folder string) error {
 		return fmt.Errorf("cannot sign: %w\n%s", err, out)
 	}
 	return nil
+}
+
+// AttestationFolder is where WithAttestation has the files of /dev/attestation, in the folder
+// of an enclave.
+const AttestationFolder = "attestation"
+
+// WithAttestation returns a manifest, as `privyseal sgx manifest` writes it, with which the
+// program runs under gramine-direct: what SGX has of itself, it gets from files of the host.
+func WithAttestation(manifest []byte) ([]byte, error) {
+	for after, line := range map[string]string{
+		"\nmounts = [\n":            `  { path = "/dev/attestation", uri = "file:` + AttestationFolder + "\" },\n",
+		"\nenclave_size = \"2G\"\n": `allowed_files = ["file:` + AttestationFolder + "/\"]\n",
+	} {
+		before, behind, found := bytes.Cut(manifest, []byte(after))
+		if !found {
+			return nil, fmt.Errorf("the manifest has no line %q", after)
+		}
+		manifest = slices.Concat(before, []byte(after+line), behind)
+	}
+	return manifest, nil
 }
 
 // Template is a manifest that runs the program.

@@ -141,8 +141,17 @@ type unfit string
 func (u unfit) Error() string { return string(u) }
 
 // Start does what EINIT does with a SIGSTRUCT and a manifest: it checks the signature and
-// the measurement, and returns the enclave as its reports have it, with its MISCSELECT.
+// the measurement, and returns what Signed does.
 func Start(signature, manifest []byte) (e sgxtest.Enclave, misc uint32, err error) {
+	e, misc, err = Signed(signature)
+	if err == nil && e.MRENCLAVE != Measure(manifest) {
+		err = unfit("Invalid measurement")
+	}
+	return e, misc, err
+}
+
+// Signed returns the enclave of a SIGSTRUCT as its reports have it, with its MISCSELECT.
+func Signed(signature []byte) (e sgxtest.Enclave, misc uint32, err error) {
 	if len(signature) != sigStructSize {
 		return e, 0, unfit("Invalid SIGSTRUCT")
 	}
@@ -160,9 +169,6 @@ func Start(signature, manifest []byte) (e sgxtest.Enclave, misc uint32, err erro
 		MRENCLAVE: [32]byte(signature[atMeasured:]), MRSIGNER: sha256.Sum256(signature[atModulus : atModulus+keySize]),
 		ProductID: le.Uint16(signature[atProduct:]), SVN: le.Uint16(signature[atProduct+2:]),
 		Attributes: [16]byte(signature[atAttributes:]),
-	}
-	if e.MRENCLAVE != Measure(manifest) {
-		return e, 0, unfit("Invalid measurement")
 	}
 	e.Attributes[0] |= 1    // INIT
 	e.Attributes[8] |= 0xe7 // XFRM is of the CPU: x87, SSE, AVX, AVX-512

@@ -48,6 +48,8 @@ type World struct {
 	Programs
 	Dir     string
 	Machine *rig.Machine
+	// Launcher takes the place of the machine's gramine-sgx; "" does not.
+	Launcher string
 	// RecoveryKey is a file on the desk, and Recovery its public half.
 	RecoveryKey, Recovery string
 
@@ -115,6 +117,15 @@ func (w *World) next(name string) string {
 
 // Enclave makes and signs the folder of an enclave, with a policy of the flags.
 func (w *World) Enclave(ctx context.Context, flags ...string) (folder string, err error) {
+	folder, err = w.Unsigned(ctx, flags...)
+	if err != nil {
+		return "", err
+	}
+	return folder, w.Machine.Sign(folder)
+}
+
+// Unsigned makes the folder of an enclave, for gramine-sgx-sign.
+func (w *World) Unsigned(ctx context.Context, flags ...string) (folder string, err error) {
 	policy, err := w.Run(ctx, append([]string{"sgx", "policy", "--recovery-key", w.Recovery, "--attestation-root", w.RootPath()}, flags...)...)
 	if err != nil {
 		return "", err
@@ -124,10 +135,8 @@ func (w *World) Enclave(ctx context.Context, flags ...string) (folder string, er
 		return "", err
 	}
 	folder = w.next("enclave")
-	if _, err := w.Run(ctx, "sgx", "manifest", "--policy", file, "--program", w.Programs.Enclave, "--out", folder); err != nil {
-		return "", err
-	}
-	return folder, w.Machine.Sign(folder)
+	_, err = w.Run(ctx, "sgx", "manifest", "--policy", file, "--program", w.Programs.Enclave, "--out", folder)
+	return folder, err
 }
 
 // Sigstruct is the file that says which enclave a folder has.
@@ -168,7 +177,11 @@ func (w *World) InitChains(ctx context.Context, folder string, transports ...str
 
 // InitFlags are those of `privyseal init` for an enclave of the machine.
 func (w *World) InitFlags(folder string) []string {
-	return []string{"--provider", "sgx", "--sgx-folder", folder, "--sgx-gramine-sgx", filepath.Join(w.Machine.Path(), "gramine-sgx"), "--sgx-collateral", w.Collateral()}
+	launcher := w.Launcher
+	if launcher == "" {
+		launcher = filepath.Join(w.Machine.Path(), "gramine-sgx")
+	}
+	return []string{"--provider", "sgx", "--sgx-folder", folder, "--sgx-gramine-sgx", launcher, "--sgx-collateral", w.Collateral()}
 }
 
 func (w *World) newChain(ctx context.Context, transport string) (*Chain, error) {
