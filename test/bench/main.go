@@ -54,6 +54,7 @@ var sections = []struct {
 	{"yubihsm", (*bench).slow},
 	{"clients", (*bench).clients},
 	{"vault", (*bench).vault},
+	{"sgx", (*bench).sgx},
 	{"etcd", (*bench).etcd},
 	{"hosts", (*bench).hosts},
 	{"gaps", (*bench).gaps},
@@ -75,9 +76,13 @@ func run() error {
 	root := flag.String("root", filepath.Join("..", ".."), "the repository")
 	only := flag.String("only", names(), "what to measure, separated by commas")
 	device := flag.String("sign-on", "", "do nothing but sign on the YubiHSM at this address: what the section clients runs")
+	partner := flag.String("echo-to", "", "do nothing but send back what comes from this address: what the section sgx runs")
 	flag.Parse()
 	if *device != "" {
 		return signOn(*device, os.Stdin, os.Stdout)
+	}
+	if *partner != "" {
+		return echo(*partner)
 	}
 	if *privyseal == "" || flag.NArg() > 0 {
 		flag.Usage()

@@ -34,8 +34,13 @@ func (b *bench) newHome(ctx context.Context, name string, chains ...string) (*ho
 	return h, h.moveMetrics()
 }
 
+// init adds a chain whose node listens on the socket of the same name.
 func (h *home) init(ctx context.Context, chain string, more ...string) error {
-	args := []string{"init", "--home", h.dir, "--chain-id", chain, "--node", "unix://" + h.b.socket(chain)}
+	return h.initAt(ctx, chain, "unix://"+h.b.socket(chain), more...)
+}
+
+func (h *home) initAt(ctx context.Context, chain, node string, more ...string) error {
+	args := []string{"init", "--home", h.dir, "--chain-id", chain, "--node", node}
 	_, err := output(ctx, h.b.privyseal, append(args, more...)...)
 	return err
 }
