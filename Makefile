@@ -182,7 +182,7 @@ test-nitro: nitro-setup
 # stories of test/nitro/hostile have a host lie to it.
 test-sgx:
 	@scripts/setup can-sgx
-	@scripts/setup nodes v0.38.26
+	@scripts/setup nodes v0.38.26 v0.40.0
 	@scripts/setup etcd
 	@echo "== the program of SGX enclaves"
 	@PRIVYSEAL_REQUIRE_SGX=1 PRIVYSEAL_REQUIRE_NODES=1 $(GO_TEST) -count=1 -timeout 30m ./test/sgx/...

@@ -11,6 +11,7 @@ import (
 
 	"privyseal/internal/sgx"
 	"privyseal/internal/sgx/sgxtest"
+	"privyseal/test/enclave"
 	"privyseal/test/sgx/e2e/world"
 	"privyseal/test/sgx/rig"
 )
@@ -32,7 +33,7 @@ func (b *bench) sgx(ctx context.Context) (rows []row, err error) {
 		leftOut("keys in an SGX enclave: " + err.Error())
 		return nil, nil
 	}
-	programs := world.Programs{Privyseal: b.privyseal, Enclave: filepath.Join(filepath.Dir(b.privyseal), rig.Program)}
+	programs := enclave.Programs{Privyseal: b.privyseal, Enclave: filepath.Join(filepath.Dir(b.privyseal), rig.Program)}
 	w, err := world.New(ctx, programs)
 	if err != nil {
 		return nil, err

@@ -91,7 +91,7 @@ func Output(ctx context.Context, program string, args ...string) (string, error)
 }
 
 // poll calls look every 50 ms until it says done, fails, the process ends or
-// the context does.
+// the context does; once more after the end, for what was the last.
 func poll(ctx context.Context, p *Process, look func() (done bool, err error)) error {
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
@@ -102,6 +102,9 @@ func poll(ctx context.Context, p *Process, look func() (done bool, err error)) e
 		}
 		select {
 		case <-p.Done():
+			if done, err := look(); done {
+				return err
+			}
 			return fmt.Errorf("%s ended (%v)", p.Name, p.Err())
 		case <-ctx.Done():
 			return errors.Join(fmt.Errorf("%s: %w", p.Name, context.Cause(ctx)), err)

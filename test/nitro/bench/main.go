@@ -20,6 +20,7 @@ import (
 	"time"
 
 	noderig "privyseal/test/e2e/rig"
+	"privyseal/test/enclave"
 	"privyseal/test/nitro/e2e/world"
 	"privyseal/test/nitro/rig"
 )
@@ -64,7 +65,7 @@ type bench struct {
 }
 
 func (b *bench) run(ctx context.Context, bin string) (err error) {
-	p := world.Programs{Privyseal: filepath.Join(bin, "privyseal"), Enclave: filepath.Join(bin, "privyseal-enclave")}
+	p := enclave.Programs{Privyseal: filepath.Join(bin, "privyseal"), Enclave: filepath.Join(bin, "privyseal-enclave")}
 	if b.World, err = world.New(p); err != nil {
 		return err
 	}

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	noderig "privyseal/test/e2e/rig"
+	"privyseal/test/enclave"
 	"privyseal/test/nitro/e2e/world"
 )
 
@@ -48,7 +49,7 @@ type demo struct {
 	*world.World
 	image  *world.Image
 	signer *noderig.Signer
-	chain  *world.Chain
+	chain  *enclave.Chain
 }
 
 func (d *demo) run(ctx context.Context) (err error) {
@@ -73,7 +74,7 @@ func (d *demo) run(ctx context.Context) (err error) {
 	}
 	// The node goes first: it would wait for its signer for minutes.
 	defer d.chain.Node.Stop(5 * time.Second)
-	fmt.Printf("\nchain %s: CometBFT %s at http://%s, over %s\n\n", d.chain.ID, world.NodeVersion, d.chain.Node.RPC, d.chain.Addr)
+	fmt.Printf("\nchain %s: CometBFT %s at http://%s, over %s\n\n", d.chain.ID, enclave.NodeVersion, d.chain.Node.RPC, d.chain.Addr)
 	err = d.show(ctx)
 	switch {
 	case ctx.Err() != nil && d.blocks == 0:
@@ -88,15 +89,15 @@ func (d *demo) run(ctx context.Context) (err error) {
 }
 
 // programs finds or builds what is shown.
-func (d *demo) programs(ctx context.Context) (p world.Programs, remove func(), err error) {
+func (d *demo) programs(ctx context.Context) (p enclave.Programs, remove func(), err error) {
 	if d.bin != "" {
-		return world.Programs{Privyseal: filepath.Join(d.bin, "privyseal"), Enclave: filepath.Join(d.bin, "privyseal-enclave")}, func() {}, nil
+		return enclave.Programs{Privyseal: filepath.Join(d.bin, "privyseal"), Enclave: filepath.Join(d.bin, "privyseal-enclave")}, func() {}, nil
 	}
 	dir, err := os.MkdirTemp("", "programs")
 	if err != nil {
 		return p, nil, err
 	}
-	if p, err = world.Build(ctx, dir, ""); err != nil {
+	if p, err = enclave.Build(ctx, dir, "privyseal-enclave"); err != nil {
 		os.RemoveAll(dir)
 	}
 	return p, func() { os.RemoveAll(dir) }, err
@@ -120,7 +121,7 @@ func (d *demo) install(ctx context.Context) error {
 	if err := d.LetIn(ctx, d.image); err != nil {
 		return err
 	}
-	signer, chains, err := d.InitChains(ctx, d.image, "unix")
+	signer, chains, err := d.InitChains(ctx, d.InitFlags(d.image), "unix")
 	if err != nil {
 		return err
 	}

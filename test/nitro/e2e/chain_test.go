@@ -23,6 +23,7 @@ import (
 	"privyseal/internal/hostlink"
 	"privyseal/internal/vsock"
 	noderig "privyseal/test/e2e/rig"
+	"privyseal/test/enclave"
 	"privyseal/test/nitro/e2e/world"
 	"privyseal/test/nitro/rig"
 )
@@ -40,7 +41,7 @@ func TestChain(t *testing.T) {
 	signImages(t, w)
 	im := testImage(ctx, t, w, "--chain", "nitro-unix", "--chain", "nitro-tcp")
 	step("image built")
-	s, chains, err := w.InitChains(ctx, im, "unix", "tcp")
+	s, chains, err := w.InitChains(ctx, w.InitFlags(im), "unix", "tcp")
 	need(t, err)
 	pin(ctx, t, w, im, s, chains)
 	verifiedAtInit(ctx, t, w, im, s, chains[0])
@@ -62,11 +63,11 @@ func TestChain(t *testing.T) {
 		t.Errorf("the enclave %s ended with its host; %s runs", old.EnclaveID, e.EnclaveID)
 	}
 	check(t, s.Start())
-	goOn(ctx, t, chains, 20)
+	check(t, enclave.GoOn(ctx, chains, 20))
 	step("20 more after the restart of the host process")
 
 	check(t, w.Instance.Kill(old))
-	goOn(ctx, t, chains, blocks)
+	check(t, enclave.GoOn(ctx, chains, blocks))
 	step("100 more after the end of the enclave")
 	if e := running(t, w); e.EnclaveID == old.EnclaveID {
 		t.Errorf("the enclave %s was killed and runs", e.EnclaveID)
@@ -76,7 +77,7 @@ func TestChain(t *testing.T) {
 	strange, err := w.BuildImage(ctx, "strange", append(flags, "--allow-raw-bytes")...)
 	check(t, err)
 	for _, c := range chains {
-		verifyCommits(ctx, t, c, 1, 2*blocks)
+		check(t, c.VerifyCommits(ctx, 1, 2*blocks))
 		attests(ctx, t, w, im, strange, s, c)
 	}
 	log, err := os.ReadFile(s.Log)
@@ -94,29 +95,15 @@ func TestNoiseChain(t *testing.T) {
 	ctx := within(t, 90*time.Second)
 	w := newWorld(t)
 	im := testImage(ctx, t, w)
-	s, chains, err := w.InitChains(ctx, im, "noise")
+	s, chains, err := w.InitChains(ctx, w.InitFlags(im), "noise")
 	need(t, err)
 	startSigner(t, s)
 	startNode(t, chains[0])
 	const blocks = 20
 	check(t, chains[0].Node.WaitHeight(ctx, blocks+1))
 	check(t, w.Instance.Kill(running(t, w)))
-	goOn(ctx, t, chains, 5)
-	verifyCommits(ctx, t, chains[0], 1, blocks+5)
-}
-
-// goOn waits until each chain has made more blocks.
-func goOn(ctx context.Context, t *testing.T, chains []*world.Chain, more int64) {
-	t.Helper()
-	heights := make([]int64, len(chains))
-	for i, c := range chains {
-		var err error
-		heights[i], err = c.Node.Height(ctx)
-		check(t, err)
-	}
-	for i, c := range chains {
-		check(t, c.Node.WaitHeight(ctx, heights[i]+more))
-	}
+	check(t, enclave.GoOn(ctx, chains, 5))
+	check(t, chains[0].VerifyCommits(ctx, 1, blocks+5))
 }
 
 // running returns the only enclave that runs.
@@ -131,7 +118,7 @@ func running(t *testing.T, w *world.World) rig.Enclave {
 }
 
 // pin narrows the KMS key's policy down to the keys that were made.
-func pin(ctx context.Context, t *testing.T, w *world.World, im *world.Image, s *noderig.Signer, chains []*world.Chain) {
+func pin(ctx context.Context, t *testing.T, w *world.World, im *world.Image, s *noderig.Signer, chains []*enclave.Chain) {
 	t.Helper()
 	flags := []string{"--pcr8", "--pcr1-pcr2", "--instance", w.Instance.ID}
 	for _, c := range chains {
@@ -160,7 +147,7 @@ func identityOf(t *testing.T, s *noderig.Signer) string {
 }
 
 // verifiedAtInit checks the document that init left.
-func verifiedAtInit(ctx context.Context, t *testing.T, w *world.World, im *world.Image, s *noderig.Signer, c *world.Chain) {
+func verifiedAtInit(ctx context.Context, t *testing.T, w *world.World, im *world.Image, s *noderig.Signer, c *enclave.Chain) {
 	t.Helper()
 	out, err := w.Run(ctx, "verify", filepath.Join(s.Home, "keys", c.ID+".attestation"), "--eif", im.Path, "--test-root", w.RootPath(), "--chain-id", c.ID, "--kms-key", world.Key)
 	check(t, err)
@@ -171,7 +158,7 @@ func verifiedAtInit(ctx context.Context, t *testing.T, w *world.World, im *world
 
 // attests checks a new document of the running enclave: with what is expected,
 // and against what is not, such as a strange image.
-func attests(ctx context.Context, t *testing.T, w *world.World, im, strange *world.Image, s *noderig.Signer, c *world.Chain) {
+func attests(ctx context.Context, t *testing.T, w *world.World, im, strange *world.Image, s *noderig.Signer, c *enclave.Chain) {
 	t.Helper()
 	nonce := make([]byte, 32)
 	rand.Read(nonce)

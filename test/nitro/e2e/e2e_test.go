@@ -14,11 +14,12 @@ import (
 	"time"
 
 	noderig "privyseal/test/e2e/rig"
+	"privyseal/test/enclave"
 	"privyseal/test/nitro/e2e/world"
 )
 
 // programs are those under test.
-var programs world.Programs
+var programs enclave.Programs
 
 func TestMain(m *testing.M) {
 	if name := filepath.Base(os.Args[0]); name == "aws" || name == "systemctl" {
@@ -31,7 +32,7 @@ func TestMain(m *testing.M) {
 	run := filepath.Join(dir, "run")
 	os.Setenv("PRIVYSEAL_RUN", run) // not the host's own
 	if err = os.Mkdir(run, 0o700); err == nil {
-		programs, err = world.Build(context.Background(), dir, "")
+		programs, err = enclave.Build(context.Background(), dir, "privyseal-enclave")
 	}
 	if err != nil {
 		os.RemoveAll(dir)
@@ -89,28 +90,13 @@ func startSigner(t *testing.T, s *noderig.Signer) {
 	})
 }
 
-func startNode(t *testing.T, c *world.Chain) {
+func startNode(t *testing.T, c *enclave.Chain) {
 	t.Helper()
 	check(t, c.Node.StartUntilUp(t.Context(), c.Addr))
 	t.Cleanup(func() {
 		c.Node.Stop(time.Minute)
 		tail(t, c.Node.Process)
 	})
-}
-
-// verifyCommits checks that the commits of blocks first to last are signed by the
-// chain's key.
-func verifyCommits(ctx context.Context, t *testing.T, c *world.Chain, first, last int64) {
-	t.Helper()
-	address := fmt.Sprintf("%X", c.Key.Address())
-	for h := first; h <= last; h++ {
-		commit, err := c.Node.Commit(ctx, h)
-		check(t, err)
-		signBytes, signature, ok := commit.SignatureOf(address)
-		if !ok || !c.Key.Verify(signBytes, signature) {
-			t.Fatalf("chain %s: the commit of block %d is not signed by %s", c.ID, h, address)
-		}
-	}
 }
 
 // tail shows the end of a program's log if the test failed.
@@ -140,14 +126,14 @@ func check(t *testing.T, err error) {
 // test-nitro`, which brings it, sets PRIVYSEAL_REQUIRE_NITRO.
 func need(t *testing.T, err error) {
 	t.Helper()
-	if (errors.Is(err, world.ErrMissing) || errors.Is(err, noderig.ErrMissing)) && os.Getenv("PRIVYSEAL_REQUIRE_NITRO") != "1" {
+	if (errors.Is(err, enclave.ErrMissing) || errors.Is(err, noderig.ErrMissing)) && os.Getenv("PRIVYSEAL_REQUIRE_NITRO") != "1" {
 		t.Skip(err)
 	}
 	check(t, err)
 }
 
 // missing is an error for need.
-func missing(err error) error { return errors.Join(world.ErrMissing, err) }
+func missing(err error) error { return errors.Join(enclave.ErrMissing, err) }
 
 // output runs privyseal to its end and returns its standard output.
 func output(ctx context.Context, args ...string) (string, error) {

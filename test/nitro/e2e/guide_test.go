@@ -18,6 +18,7 @@ import (
 
 	"privyseal/internal/pubkey"
 	noderig "privyseal/test/e2e/rig"
+	"privyseal/test/enclave"
 	"privyseal/test/nitro/e2e/world"
 	"privyseal/test/nitro/rig"
 )
@@ -47,7 +48,7 @@ func TestGuide(t *testing.T) {
 	startNode(t, c)
 	check(t, c.Node.WaitHeight(ctx, 3))
 	g.run(start[2])
-	verifyCommits(ctx, t, c, 1, 2)
+	check(t, c.VerifyCommits(ctx, 1, 2))
 
 	for _, step := range []string{"In the second account", "In the account of the KMS key", "Try it"} {
 		g.follow(step)
@@ -357,11 +358,11 @@ func (g *guide) bring(to string, files ...string) {
 
 // node makes the home of a node whose validator has the key, and that listens
 // where the guide says.
-func (g *guide) node() *world.Chain {
+func (g *guide) node() *enclave.Chain {
 	g.Helper()
-	c := &world.Chain{ID: "mychain-1", Addr: "unix://" + g.world.Instance.Dir + "/privval.sock"}
+	c := &enclave.Chain{ID: "mychain-1", Addr: "unix://" + g.world.Instance.Dir + "/privval.sock"}
 	var err error
-	c.Node, err = noderig.InitNode(g.ctx, world.NodeVersion, filepath.Join(g.world.Dir, "node"))
+	c.Node, err = noderig.InitNode(g.ctx, enclave.NodeVersion, filepath.Join(g.world.Dir, "node"))
 	need(g.T, err)
 	text := strings.TrimSpace(g.typed("the instance", "privyseal key show"))
 	c.Key, err = pubkey.ParseJSON([]byte(text))
@@ -386,7 +387,7 @@ func (g *guide) hasItsProgram() {
 }
 
 // signs waits for blocks that are signed from now on.
-func (g *guide) signs(c *world.Chain) {
+func (g *guide) signs(c *enclave.Chain) {
 	g.Helper()
 	h, err := c.Node.Height(g.ctx)
 	check(g.T, err)

@@ -17,6 +17,7 @@ import (
 
 	"privyseal/internal/hostlink"
 	"privyseal/internal/vsock"
+	"privyseal/test/enclave"
 	"privyseal/test/nitro/e2e/world"
 	"privyseal/test/nitro/rig"
 )
@@ -209,10 +210,10 @@ func TestARM64(t *testing.T) {
 		need(t, missing(err))
 	}
 	dir := t.TempDir()
-	p, err := world.Build(ctx, dir, "arm64")
-	check(t, err)
+	program := filepath.Join(dir, "privyseal-enclave")
+	check(t, enclave.BuildMeasured(ctx, program, "GOOS=linux", "GOARCH=arm64"))
 	image := filepath.Join(dir, "arm64.eif")
-	built, err := output(ctx, "nitro", "build", "--kernel", kernel, "--program", p.Enclave, "--policy", policyFile(ctx, t), "--out", image)
+	built, err := output(ctx, "nitro", "build", "--kernel", kernel, "--program", program, "--policy", policyFile(ctx, t), "--out", image)
 	check(t, err)
 	measured, err := output(ctx, "nitro", "measure", image)
 	check(t, err)
@@ -224,7 +225,7 @@ func TestARM64(t *testing.T) {
 		t.Errorf("the image's flags %x do not say arm64", header[6:8])
 	}
 	// A kernel of the one and a program of the other do not make an image.
-	if out, err := output(ctx, "nitro", "build", "--kernel", amd64, "--program", p.Enclave, "--policy", policyFile(ctx, t), "--out", image+".2"); err == nil {
+	if out, err := output(ctx, "nitro", "build", "--kernel", amd64, "--program", program, "--policy", policyFile(ctx, t), "--out", image+".2"); err == nil {
 		t.Errorf("an amd64 kernel with an arm64 program became an image\n%s", out)
 	}
 }

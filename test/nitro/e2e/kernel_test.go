@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"privyseal/test/enclave"
 	"privyseal/test/nitro/e2e/world"
 	"privyseal/test/nitro/rig"
 )
@@ -67,9 +68,8 @@ func TestGraviton(t *testing.T) {
 	if err != nil {
 		need(t, missing(err))
 	}
-	p, err := world.Build(ctx, filepath.Join(w.Dir, "arm64"), "arm64")
-	check(t, err)
-	w.Program = p.Enclave
+	w.Program = filepath.Join(w.Dir, "arm64", "privyseal-enclave")
+	check(t, enclave.BuildMeasured(ctx, w.Program, "GOOS=linux", "GOARCH=arm64"))
 	wholeFlow(ctx, t, w)
 }
 
@@ -77,14 +77,14 @@ func TestGraviton(t *testing.T) {
 func wholeFlow(ctx context.Context, t *testing.T, w *world.World) {
 	t.Helper()
 	im := testImage(ctx, t, w)
-	s, chains, err := w.InitChains(ctx, im, "unix")
+	s, chains, err := w.InitChains(ctx, w.InitFlags(im), "unix")
 	need(t, err)
 	c := chains[0]
 	verifiedAtInit(ctx, t, w, im, s, c)
 	startSigner(t, s)
 	startNode(t, c)
 	check(t, c.Node.WaitHeight(ctx, 3))
-	verifyCommits(ctx, t, c, 1, 2)
+	check(t, c.VerifyCommits(ctx, 1, 2))
 	doc := filepath.Join(w.Dir, "doc")
 	_, err = w.Run(ctx, "nitro", "attest", "--home", s.Home, "--nonce", "6e6f6e6365", "--out", doc)
 	check(t, err)

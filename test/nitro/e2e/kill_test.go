@@ -17,6 +17,7 @@ import (
 	"time"
 
 	noderig "privyseal/test/e2e/rig"
+	"privyseal/test/enclave"
 	"privyseal/test/nitro/e2e/world"
 	"privyseal/test/nitro/rig"
 )
@@ -35,13 +36,13 @@ func TestKillAnyOrder(t *testing.T) {
 	ctx := within(t, 4*time.Minute)
 	w := newWorld(t)
 	im := testImage(ctx, t, w)
-	s, chains, err := w.InitChains(ctx, im, "unix", "tcp")
+	s, chains, err := w.InitChains(ctx, w.InitFlags(im), "unix", "tcp")
 	need(t, err)
 	host := supervise(t, func() (*noderig.Process, error) {
 		err := s.Start()
 		return s.Process, err
 	})
-	nodes := map[*world.Chain]*service{}
+	nodes := map[*enclave.Chain]*service{}
 	for _, c := range chains {
 		nodes[c] = supervise(t, func() (*noderig.Process, error) {
 			// As the node's unit in doc/nitro.md does.
@@ -85,7 +86,7 @@ func TestKillAnyOrder(t *testing.T) {
 	for _, c := range chains {
 		h, err := c.Node.Height(ctx)
 		check(t, err)
-		verifyCommits(ctx, t, c, 1, h-1)
+		check(t, c.VerifyCommits(ctx, 1, h-1))
 		t.Logf("%s: %d blocks", c.ID, h)
 	}
 	inOrder(t, filepath.Join(s.Home, "privyseal.log"))
@@ -228,11 +229,11 @@ func killWay(ctx context.Context, t *testing.T, w *world.World, s *noderig.Signe
 
 // await waits until each chain has made more blocks, whatever is started again
 // meanwhile.
-func await(ctx context.Context, t *testing.T, chains []*world.Chain, more int64) {
+func await(ctx context.Context, t *testing.T, chains []*enclave.Chain, more int64) {
 	t.Helper()
 	ctx, cancel := context.WithTimeoutCause(ctx, 10*time.Minute, errors.New("no more blocks within ten minutes"))
 	defer cancel()
-	from, done := map[*world.Chain]int64{}, 0
+	from, done := map[*enclave.Chain]int64{}, 0
 	for done < len(chains) {
 		wait(ctx, t)
 		done = 0
@@ -262,7 +263,7 @@ func wait(ctx context.Context, t *testing.T) {
 var sequence = regexp.MustCompile(`(?m)^sequence +(\d+)$`)
 
 // rises has the enclave attest: its record is above that of the last time.
-func rises(ctx context.Context, t *testing.T, w *world.World, im *world.Image, s *noderig.Signer, c *world.Chain, last map[string]uint64) {
+func rises(ctx context.Context, t *testing.T, w *world.World, im *world.Image, s *noderig.Signer, c *enclave.Chain, last map[string]uint64) {
 	t.Helper()
 	doc, err := w.Run(ctx, "nitro", "attest", "--home", s.Home, "--chain-id", c.ID)
 	check(t, err)

@@ -25,6 +25,7 @@ import (
 	"privyseal/internal/secret"
 	"privyseal/internal/vsock"
 	noderig "privyseal/test/e2e/rig"
+	"privyseal/test/enclave"
 	"privyseal/test/nitro/e2e/world"
 )
 
@@ -36,7 +37,7 @@ func TestNothingLeaks(t *testing.T) {
 	ctx := within(t, 90*time.Second)
 	w := newWorld(t)
 	im := testImage(ctx, t, w)
-	s, chains, err := w.InitChains(ctx, im, "unix", "tcp")
+	s, chains, err := w.InitChains(ctx, w.InitFlags(im), "unix", "tcp")
 	need(t, err)
 	imported := importKey(ctx, t, w, s)
 
@@ -55,7 +56,7 @@ func TestNothingLeaks(t *testing.T) {
 	}
 	badHost(ctx, t, w, s, chains[0].ID)
 	check(t, w.Instance.Kill(running(t, w)))
-	goOn(ctx, t, chains[1:], 5)
+	check(t, enclave.GoOn(ctx, chains[1:], 5))
 
 	secrets := map[string][]byte{"the imported seed": imported}
 	for _, name := range []string{"keys/nitro-unix.wrapped", "keys/nitro-tcp.wrapped", "identity.wrapped"} {

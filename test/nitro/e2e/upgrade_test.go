@@ -13,6 +13,7 @@ import (
 
 	"privyseal/internal/pubkey"
 	noderig "privyseal/test/e2e/rig"
+	"privyseal/test/enclave"
 	"privyseal/test/nitro/e2e/world"
 )
 
@@ -72,7 +73,7 @@ type network struct {
 	ctx    context.Context
 	t      *testing.T
 	w      *world.World
-	chain  *world.Chain // its node is the first
+	chain  *enclave.Chain // its node is the first
 	nodes  []*noderig.Node
 	signer *noderig.Signer
 }
@@ -82,10 +83,10 @@ const validators = 4
 // newNetwork makes and starts all but the last node.
 func newNetwork(ctx context.Context, t *testing.T, w *world.World, im *world.Image) *network {
 	t.Helper()
-	nodes, err := noderig.InitNetwork(ctx, world.NodeVersion, filepath.Join(w.Dir, "net"), validators, 1)
+	nodes, err := noderig.InitNetwork(ctx, enclave.NodeVersion, filepath.Join(w.Dir, "net"), validators, 1)
 	need(t, err)
 	n := &network{ctx: ctx, t: t, w: w, nodes: nodes}
-	n.chain = &world.Chain{ID: "nitro-network", Addr: "unix://" + filepath.Join(w.Instance.Dir, "n.sock"), Node: nodes[0]}
+	n.chain = &enclave.Chain{ID: "nitro-network", Addr: "unix://" + filepath.Join(w.Instance.Dir, "n.sock"), Node: nodes[0]}
 	flags := append(w.InitFlags(im), "--witness", "http://"+nodes[1].RPC)
 	n.signer, err = noderig.InitSigner(ctx, w.Privyseal, filepath.Join(w.Dir, "signer"), n.chain.ID, []string{n.chain.Addr}, flags...)
 	check(t, err)

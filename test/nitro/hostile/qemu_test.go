@@ -16,7 +16,7 @@ import (
 	"privyseal/internal/hostlink"
 	"privyseal/internal/vsock"
 	noderig "privyseal/test/e2e/rig"
-	shipped "privyseal/test/nitro/e2e/world"
+	"privyseal/test/enclave"
 	"privyseal/test/nitro/rig"
 )
 
@@ -24,7 +24,7 @@ import (
 var inQEMU = os.Getenv("PRIVYSEAL_HOSTILE") == "qemu"
 
 // programs are the shipped ones, for images.
-var programs shipped.Programs
+var programs enclave.Programs
 
 func TestMain(m *testing.M) {
 	if inSGX {
@@ -47,7 +47,7 @@ func TestMain(m *testing.M) {
 		log.Fatal(err)
 	}
 	code := 1
-	if programs, err = shipped.Build(context.Background(), dir, ""); err == nil {
+	if programs, err = enclave.Build(context.Background(), dir, "privyseal-enclave"); err == nil {
 		code = etcdtest.Main(m)
 	} else {
 		log.Print(err)

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	noderig "privyseal/test/e2e/rig"
+	"privyseal/test/enclave"
 	"privyseal/test/sgx/e2e/world"
 )
 
@@ -48,18 +49,18 @@ type demo struct {
 	*world.World
 	folder string
 	signer *noderig.Signer
-	chain  *world.Chain
+	chain  *enclave.Chain
 }
 
 func (d *demo) run(ctx context.Context) (err error) {
-	programs := world.Programs{Privyseal: filepath.Join(d.bin, "privyseal"), Enclave: filepath.Join(d.bin, "privyseal-sgx")}
+	programs := enclave.Programs{Privyseal: filepath.Join(d.bin, "privyseal"), Enclave: filepath.Join(d.bin, "privyseal-sgx")}
 	if d.bin == "" {
 		dir, err := os.MkdirTemp("", "programs")
 		if err != nil {
 			return err
 		}
 		defer os.RemoveAll(dir)
-		if programs, err = world.Build(ctx, dir); err != nil {
+		if programs, err = enclave.Build(ctx, dir, "privyseal-sgx"); err != nil {
 			return err
 		}
 	}
@@ -79,7 +80,7 @@ func (d *demo) run(ctx context.Context) (err error) {
 	}
 	// The node goes first: it would wait for its signer for minutes.
 	defer d.chain.Node.Stop(5 * time.Second)
-	fmt.Printf("\nchain %s: CometBFT %s at http://%s, over %s\n\n", d.chain.ID, world.NodeVersion, d.chain.Node.RPC, d.chain.Addr)
+	fmt.Printf("\nchain %s: CometBFT %s at http://%s, over %s\n\n", d.chain.ID, enclave.NodeVersion, d.chain.Node.RPC, d.chain.Addr)
 	if err = d.story(ctx); err != nil {
 		return fmt.Errorf("%w\n\nthe node's log ends with\n%s\n\nprivyseal's log ends with\n%s", err, d.chain.Node.Tail(20), d.signer.Tail(20))
 	}
@@ -131,7 +132,7 @@ func (d *demo) install(ctx context.Context) (err error) {
 		return err
 	}
 	fmt.Println("enclave, as `privyseal sgx measure` reads its signature:\n  " + strings.ReplaceAll(strings.TrimSpace(out), "\n", "\n  "))
-	signer, chains, err := d.InitChains(ctx, d.folder, "unix")
+	signer, chains, err := d.InitChains(ctx, d.InitFlags(d.folder), "unix")
 	if err != nil {
 		return err
 	}

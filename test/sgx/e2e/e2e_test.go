@@ -13,11 +13,12 @@ import (
 	"time"
 
 	noderig "privyseal/test/e2e/rig"
+	"privyseal/test/enclave"
 	"privyseal/test/sgx/e2e/world"
 )
 
 // programs are those under test.
-var programs world.Programs
+var programs enclave.Programs
 
 func TestMain(m *testing.M) {
 	dir, err := os.MkdirTemp("", "programs")
@@ -27,7 +28,7 @@ func TestMain(m *testing.M) {
 	run := filepath.Join(dir, "run")
 	os.Setenv("PRIVYSEAL_RUN", run) // not the host's own
 	if err = os.Mkdir(run, 0o700); err == nil {
-		programs, err = world.Build(context.Background(), dir)
+		programs, err = enclave.Build(context.Background(), dir, "privyseal-sgx")
 	}
 	if err != nil {
 		os.RemoveAll(dir)
@@ -62,41 +63,13 @@ func startSigner(t *testing.T, s *noderig.Signer) {
 	})
 }
 
-func startNode(t *testing.T, c *world.Chain) {
+func startNode(t *testing.T, c *enclave.Chain) {
 	t.Helper()
 	check(t, c.Node.StartUntilUp(t.Context(), c.Addr))
 	t.Cleanup(func() {
 		c.Node.Stop(time.Minute)
 		tail(t, c.Node.Process)
 	})
-}
-
-// goOn waits until each chain has made more blocks.
-func goOn(ctx context.Context, t *testing.T, chains []*world.Chain, more int64) {
-	t.Helper()
-	heights := make([]int64, len(chains))
-	for i, c := range chains {
-		var err error
-		heights[i], err = c.Node.Height(ctx)
-		check(t, err)
-	}
-	for i, c := range chains {
-		check(t, c.Node.WaitHeight(ctx, heights[i]+more))
-	}
-}
-
-// verifyCommits checks that the commits of blocks first to last are signed by the chain's key.
-func verifyCommits(ctx context.Context, t *testing.T, c *world.Chain, first, last int64) {
-	t.Helper()
-	address := fmt.Sprintf("%X", c.Key.Address())
-	for h := first; h <= last; h++ {
-		commit, err := c.Node.Commit(ctx, h)
-		check(t, err)
-		signBytes, signature, ok := commit.SignatureOf(address)
-		if !ok || !c.Key.Verify(signBytes, signature) {
-			t.Fatalf("chain %s: the commit of block %d is not signed by %s", c.ID, h, address)
-		}
-	}
 }
 
 // tail shows the end of a program's log if the test failed.
@@ -126,7 +99,7 @@ func check(t *testing.T, err error) {
 // sets PRIVYSEAL_REQUIRE_SGX.
 func need(t *testing.T, err error) {
 	t.Helper()
-	if (errors.Is(err, world.ErrMissing) || errors.Is(err, noderig.ErrMissing)) && os.Getenv("PRIVYSEAL_REQUIRE_SGX") != "1" {
+	if (errors.Is(err, enclave.ErrMissing) || errors.Is(err, noderig.ErrMissing)) && os.Getenv("PRIVYSEAL_REQUIRE_SGX") != "1" {
 		t.Skip(err)
 	}
 	check(t, err)

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"privyseal/internal/looplink"
+	"privyseal/test/enclave"
 	"privyseal/test/sgx/e2e/world"
 	"privyseal/test/sgx/rig"
 )
@@ -142,18 +143,18 @@ func TestGramineSignsAChain(t *testing.T) {
 	w.Launcher = filepath.Join(w.Dir, "gramine")
 	check(t, os.WriteFile(w.Launcher, fmt.Appendf(nil, "#!/bin/sh\nexec %q direct %q \"$@\"\n", filepath.Join(w.Machine.Dir, "gramine"), w.Machine.Dir), 0o700))
 
-	s, chains, err := w.InitChains(ctx, folder, "unix", "tcp")
+	s, chains, err := w.InitChains(ctx, w.InitFlags(folder), "unix", "tcp")
 	need(t, err)
 	startSigner(t, s)
 	for _, c := range chains {
 		startNode(t, c)
 	}
-	goOn(ctx, t, chains, 20)
+	check(t, enclave.GoOn(ctx, chains, 20))
 	check(t, s.Stop(time.Minute))
 	check(t, s.Start())
-	goOn(ctx, t, chains, 20)
+	check(t, enclave.GoOn(ctx, chains, 20))
 	for _, c := range chains {
-		verifyCommits(ctx, t, c, 1, 20)
+		check(t, c.VerifyCommits(ctx, 1, 20))
 		attests(ctx, t, w, s, c, folder)
 	}
 }

@@ -11,22 +11,24 @@ import (
 	"time"
 
 	noderig "privyseal/test/e2e/rig"
+	"privyseal/test/enclave"
 	"privyseal/test/sgx/e2e/world"
 )
 
 // A host may put anything into the place of each file that the enclave or its operator reads.
 // Nothing of it is signed with, and what is wrong is said.
 func TestLyingFiles(t *testing.T) {
+	t.Parallel()
 	ctx := within(t, time.Minute)
 	w := newWorld(t)
 	folder, err := w.Enclave(ctx)
 	check(t, err)
 	other, err := w.Enclave(ctx, "--chain", "sgx-unix", "--chain", "sgx-tcp")
 	check(t, err)
-	s, chains, err := w.InitChains(ctx, folder, "unix", "tcp")
+	s, chains, err := w.InitChains(ctx, w.InitFlags(folder), "unix", "tcp")
 	need(t, err)
 	c := chains[0]
-	key := func(c *world.Chain, ext string) string { return filepath.Join(s.Home, "keys", c.ID+ext) }
+	key := func(c *enclave.Chain, ext string) string { return filepath.Join(s.Home, "keys", c.ID+ext) }
 	read := func(path string) []byte {
 		data, err := os.ReadFile(path)
 		check(t, err)
@@ -62,7 +64,7 @@ func TestLyingFiles(t *testing.T) {
 	startSigner(t, s)
 	startNode(t, c)
 	check(t, c.Node.WaitHeight(ctx, 5))
-	verifyCommits(ctx, t, c, 1, 4)
+	check(t, c.VerifyCommits(ctx, 1, 4))
 }
 
 func flipped(data []byte) []byte {
@@ -91,7 +93,7 @@ func refusesToSign(ctx context.Context, t *testing.T, s *noderig.Signer, says st
 }
 
 // lieToRecovery is a host that wants a backup opened for somebody else.
-func lieToRecovery(ctx context.Context, t *testing.T, w *world.World, s *noderig.Signer, chains []*world.Chain, folder, other string) {
+func lieToRecovery(ctx context.Context, t *testing.T, w *world.World, s *noderig.Signer, chains []*enclave.Chain, folder, other string) {
 	backup := filepath.Join(s.Home, "keys", chains[0].ID+".backup")
 	open := func(doc, sigstruct string) error {
 		_, err := w.Run(ctx, "sgx", "open-backup", backup, "--recovery-key", w.RecoveryKey, "--to", doc, "--collateral", w.Collateral(), "--test-root", w.RootPath(), "--sigstruct", sigstruct, "--out", filepath.Join(t.TempDir(), "out"))

@@ -9,16 +9,12 @@ package world
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
-	"strings"
 
-	"privyseal/internal/pubkey"
 	"privyseal/internal/secret"
-	noderig "privyseal/test/e2e/rig"
+	"privyseal/test/enclave"
 	"privyseal/test/nitro/rig"
 )
 
@@ -30,45 +26,9 @@ const (
 	ServerName = "kms.test"
 )
 
-// ErrMissing says that QEMU, the kernel or the node is not there; what wraps it
-// names the command that brings it.
-var ErrMissing = errors.New("something for enclaves is not there")
-
-// Programs are the shipped programs.
-type Programs struct{ Privyseal, Enclave string }
-
-// Build builds the programs into dir as the Makefile does, for the architecture;
-// "" is that of this machine.
-func Build(ctx context.Context, dir, arch string) (Programs, error) {
-	p := Programs{filepath.Join(dir, "privyseal"), filepath.Join(dir, "privyseal-enclave")}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return p, err
-	}
-	builds := [][]string{
-		{"-buildvcs=auto", "-ldflags", "-s -w", "-o", p.Privyseal, "privyseal/cmd/privyseal"},
-		{"-buildvcs=false", "-ldflags", "-s -w -buildid=", "-o", p.Enclave, "privyseal/cmd/privyseal-enclave"},
-	}
-	if arch != "" {
-		builds = builds[1:]
-		p.Privyseal = ""
-	}
-	for _, args := range builds {
-		cmd := exec.CommandContext(ctx, "go", append([]string{"build", "-trimpath"}, args...)...)
-		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-		if arch != "" {
-			cmd.Env = append(cmd.Env, "GOOS=linux", "GOARCH="+arch)
-		}
-		if out, err := cmd.CombinedOutput(); err != nil {
-			return p, fmt.Errorf("cannot build: %w\n%s", err, out)
-		}
-	}
-	return p, nil
-}
-
 // World is one instance with its KMS. Its folders are removed by Close.
 type World struct {
-	Programs
-	Dir      string // on a disk
+	enclave.Site
 	Root     *rig.Root
 	KMS      *rig.KMS
 	Instance *rig.Instance
@@ -83,13 +43,13 @@ type World struct {
 
 // New makes a world. The AWS credentials go into this process's environment,
 // where the programs find them: they are the same in each world.
-func New(p Programs) (w *World, err error) {
-	w = &World{Programs: p}
+func New(p enclave.Programs) (w *World, err error) {
+	w = &World{}
 	if _, err := rig.QEMU(); err != nil {
-		return nil, errors.Join(ErrMissing, err)
+		return nil, errors.Join(enclave.ErrMissing, err)
 	}
 	if _, err := rig.Kernel(); err != nil {
-		return nil, errors.Join(ErrMissing, err)
+		return nil, errors.Join(enclave.ErrMissing, err)
 	}
 	defer func() {
 		if err != nil {
@@ -97,7 +57,7 @@ func New(p Programs) (w *World, err error) {
 			w = nil
 		}
 	}()
-	if w.Dir, err = noderig.NewDir(); err != nil {
+	if w.Site, err = enclave.NewSite(p, "nitro"); err != nil {
 		return w, err
 	}
 	if w.Root, err = rig.NewRoot(); err != nil {
@@ -141,16 +101,7 @@ func (w *World) Close() error {
 	if w.KMS != nil {
 		w.KMS.Close()
 	}
-	if w.Dir != "" {
-		errs = append(errs, os.RemoveAll(w.Dir))
-	}
-	return errors.Join(errs...)
-}
-
-// Run runs privyseal to its end and returns its standard output. The error holds
-// its standard error.
-func (w *World) Run(ctx context.Context, args ...string) (string, error) {
-	return noderig.Output(ctx, w.Privyseal, args...)
+	return errors.Join(append(errs, w.Site.Close())...)
 }
 
 // Image is an enclave image, as it was built.
@@ -232,105 +183,4 @@ func (w *World) InitFlags(im *Image) []string {
 		"--provider", "nitro", "--eif", im.Path, "--region", region, "--kms-key", Key,
 		"--transport", w.Instance.Sockets(), "--nitro-cli", w.Instance.CLI(),
 	}
-}
-
-// Chain is a lone validator whose key is in the enclave.
-type Chain struct {
-	ID   string
-	Addr string // where the node listens for its signer
-	Node *noderig.Node
-	Key  pubkey.Key
-
-	dial string // where the signer dials the node: with noise, each names the other
-}
-
-// NodeVersion is that of the nodes; noise takes NoiseVersion.
-const (
-	NodeVersion  = "v0.38.26"
-	NoiseVersion = "v0.40.0"
-)
-
-// InitChains makes the home of a signer for chains by transport (unix, tcp or noise),
-// and the homes of their nodes. The first init launches the enclave.
-func (w *World) InitChains(ctx context.Context, im *Image, transports ...string) (*noderig.Signer, []*Chain, error) {
-	var s *noderig.Signer
-	var chains []*Chain
-	for _, transport := range transports {
-		c, err := w.newChain(ctx, transport)
-		if err != nil {
-			return nil, nil, err
-		}
-		if s == nil {
-			if s, err = noderig.InitSigner(ctx, w.Privyseal, filepath.Join(w.Dir, "signer"), c.ID, []string{c.dial}, w.InitFlags(im)...); err != nil {
-				return nil, nil, err
-			}
-		} else if _, err := w.Run(ctx, "init", "--home", s.Home, "--chain-id", c.ID, "--node", c.dial, "--provider", "nitro"); err != nil {
-			return nil, nil, err
-		}
-		if err := w.putKey(ctx, s, c); err != nil {
-			return nil, nil, err
-		}
-		chains = append(chains, c)
-	}
-	return s, chains, nil
-}
-
-func (w *World) newChain(ctx context.Context, transport string) (*Chain, error) {
-	c := &Chain{ID: "nitro-" + transport}
-	version := NodeVersion
-	if transport == "noise" {
-		version = NoiseVersion
-	}
-	var err error
-	c.Node, err = noderig.InitNode(ctx, version, filepath.Join(w.Dir, transport))
-	if errors.Is(err, noderig.ErrMissing) {
-		err = errors.Join(ErrMissing, err)
-	}
-	if err != nil {
-		return c, err
-	}
-	port, err := noderig.FreePort()
-	if err != nil {
-		return c, err
-	}
-	switch transport {
-	case "unix":
-		c.Addr = "unix://" + filepath.Join(w.Instance.Dir, transport+".sock")
-	case "tcp":
-		c.Addr = fmt.Sprintf("tcp://127.0.0.1:%d", port)
-	case "noise":
-		peer, err := c.Node.PeerID(ctx)
-		if err != nil {
-			return c, err
-		}
-		c.dial = fmt.Sprintf("noise://%s@127.0.0.1:%d", peer, port)
-		return c, nil // the signer's name for Addr comes with its identity
-	}
-	c.dial = c.Addr
-	return c, nil
-}
-
-// putKey makes the chain's key the only validator of its genesis, and has the node
-// the identity of its signer if it wants one.
-func (w *World) putKey(ctx context.Context, s *noderig.Signer, c *Chain) error {
-	text, err := w.Run(ctx, "key", "show", "--home", s.Home, "--chain-id", c.ID, "--format", "json")
-	if err != nil {
-		return err
-	}
-	text = strings.TrimSpace(text)
-	if c.Key, err = pubkey.ParseJSON([]byte(text)); err != nil {
-		return err
-	}
-	if _, addr, ok := strings.Cut(c.dial, "@"); ok {
-		peer, err := w.Run(ctx, "key", "show", "--home", s.Home, "--chain-id", c.ID, "--format", "peer-id")
-		if err != nil {
-			return err
-		}
-		c.Addr = "noise://" + strings.TrimSpace(peer) + "@" + addr
-	}
-	return c.Node.EditGenesis(func(g *noderig.Genesis) {
-		g.SetChainID(c.ID)
-		g.SetValidator(0, []byte(text), string(c.Key.Type()))
-		g.EnableVoteExtensions()
-	})
 }

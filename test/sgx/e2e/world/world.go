@@ -10,43 +10,18 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 
-	"privyseal/internal/pubkey"
 	noderig "privyseal/test/e2e/rig"
+	"privyseal/test/enclave"
 	"privyseal/test/sgx/rig"
 )
-
-// NodeVersion is that of the nodes.
-const NodeVersion = "v0.38.26"
-
-// ErrMissing says that the node, or what the rig needs, is not there.
-var ErrMissing = errors.New("something for enclaves is not there")
-
-// Programs are the shipped programs.
-type Programs struct{ Privyseal, Enclave string }
-
-// Build builds the programs into dir as the Makefile does.
-func Build(ctx context.Context, dir string) (Programs, error) {
-	p := Programs{filepath.Join(dir, "privyseal"), filepath.Join(dir, rig.Program)}
-	if err := rig.BuildProgram(p.Enclave); err != nil {
-		return p, err
-	}
-	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", p.Privyseal, "privyseal/cmd/privyseal")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return p, fmt.Errorf("cannot build: %w\n%s", err, out)
-	}
-	return p, nil
-}
 
 // World is one machine, and the desk of whoever keeps the recovery key and signs enclaves.
 // Its folders are removed by Close.
 type World struct {
-	Programs
-	Dir     string
+	enclave.Site
 	Machine *rig.Machine
 	// Launcher takes the place of the machine's gramine-sgx; "" does not.
 	Launcher string
@@ -57,10 +32,10 @@ type World struct {
 }
 
 // New makes a world.
-func New(ctx context.Context, p Programs) (w *World, err error) {
-	w = &World{Programs: p}
+func New(ctx context.Context, p enclave.Programs) (w *World, err error) {
+	w = &World{}
 	if err := rig.Available(); err != nil {
-		return nil, errors.Join(ErrMissing, err)
+		return nil, errors.Join(enclave.ErrMissing, err)
 	}
 	defer func() {
 		if err != nil {
@@ -68,7 +43,7 @@ func New(ctx context.Context, p Programs) (w *World, err error) {
 			w = nil
 		}
 	}()
-	if w.Dir, err = noderig.NewDir(); err != nil {
+	if w.Site, err = enclave.NewSite(p, "sgx"); err != nil {
 		return w, err
 	}
 	if w.Machine, err = rig.New(filepath.Join(w.Dir, "machine")); err != nil {
@@ -81,20 +56,6 @@ func New(ctx context.Context, p Programs) (w *World, err error) {
 	out, err := w.Run(ctx, "sgx", "recovery-key", w.RecoveryKey)
 	w.Recovery = strings.TrimSpace(out)
 	return w, err
-}
-
-// Close removes all files.
-func (w *World) Close() error {
-	if w.Dir == "" {
-		return nil
-	}
-	return os.RemoveAll(w.Dir)
-}
-
-// Run runs privyseal to its end and returns its standard output. The error holds its
-// standard error.
-func (w *World) Run(ctx context.Context, args ...string) (string, error) {
-	return noderig.Output(ctx, w.Privyseal, args...)
 }
 
 // RootPath and Collateral are the files that verify the machine's quotes.
@@ -142,39 +103,6 @@ func (w *World) Unsigned(ctx context.Context, flags ...string) (folder string, e
 // Sigstruct is the file that says which enclave a folder has.
 func Sigstruct(folder string) string { return filepath.Join(folder, rig.Name+".sig") }
 
-// Chain is a lone validator whose key is in the enclave.
-type Chain struct {
-	ID   string
-	Addr string // where the node listens for its signer
-	Node *noderig.Node
-	Key  pubkey.Key
-}
-
-// InitChains makes the home of a signer for chains by transport (unix or tcp), and the homes
-// of their nodes.
-func (w *World) InitChains(ctx context.Context, folder string, transports ...string) (*noderig.Signer, []*Chain, error) {
-	var s *noderig.Signer
-	var chains []*Chain
-	for _, transport := range transports {
-		c, err := w.newChain(ctx, transport)
-		if err != nil {
-			return nil, nil, err
-		}
-		if s == nil {
-			if s, err = noderig.InitSigner(ctx, w.Privyseal, filepath.Join(w.Dir, "signer"), c.ID, []string{c.Addr}, w.InitFlags(folder)...); err != nil {
-				return nil, nil, err
-			}
-		} else if _, err := w.Run(ctx, "init", "--home", s.Home, "--chain-id", c.ID, "--node", c.Addr, "--provider", "sgx"); err != nil {
-			return nil, nil, err
-		}
-		if err := w.putKey(ctx, s, c); err != nil {
-			return nil, nil, err
-		}
-		chains = append(chains, c)
-	}
-	return s, chains, nil
-}
-
 // InitFlags are those of `privyseal init` for an enclave of the machine.
 func (w *World) InitFlags(folder string) []string {
 	launcher := w.Launcher
@@ -182,41 +110,6 @@ func (w *World) InitFlags(folder string) []string {
 		launcher = filepath.Join(w.Machine.Path(), "gramine-sgx")
 	}
 	return []string{"--provider", "sgx", "--sgx-folder", folder, "--sgx-gramine-sgx", launcher, "--sgx-collateral", w.Collateral()}
-}
-
-func (w *World) newChain(ctx context.Context, transport string) (*Chain, error) {
-	c := &Chain{ID: "sgx-" + transport}
-	var err error
-	c.Node, err = noderig.InitNode(ctx, NodeVersion, filepath.Join(w.Dir, transport))
-	if errors.Is(err, noderig.ErrMissing) {
-		err = errors.Join(ErrMissing, err)
-	}
-	if err != nil {
-		return c, err
-	}
-	if transport == "unix" {
-		c.Addr = "unix://" + filepath.Join(w.Dir, "unix.sock")
-		return c, nil
-	}
-	port, err := noderig.FreePort()
-	c.Addr = fmt.Sprintf("tcp://127.0.0.1:%d", port)
-	return c, err
-}
-
-// putKey makes the chain's key the only validator of its genesis.
-func (w *World) putKey(ctx context.Context, s *noderig.Signer, c *Chain) error {
-	text, err := w.Run(ctx, "key", "show", "--home", s.Home, "--chain-id", c.ID, "--format", "json")
-	if err != nil {
-		return err
-	}
-	text = strings.TrimSpace(text)
-	if c.Key, err = pubkey.ParseJSON([]byte(text)); err != nil {
-		return err
-	}
-	return c.Node.EditGenesis(func(g *noderig.Genesis) {
-		g.SetChainID(c.ID)
-		g.SetValidator(0, []byte(text), string(c.Key.Type()))
-	})
 }
 
 // Move puts another CPU into the machine: where the program runs, nothing changes but that
@@ -237,7 +130,7 @@ func (w *World) UpdateMicrocode() error {
 
 // Recover brings the key of a chain back, by the steps of a person who has the recovery key
 // elsewhere. More flags go to `privyseal sgx recover`.
-func (w *World) Recover(ctx context.Context, s *noderig.Signer, c *Chain, folder string, more ...string) (string, error) {
+func (w *World) Recover(ctx context.Context, s *noderig.Signer, c *enclave.Chain, folder string, more ...string) (string, error) {
 	doc, wrapKey, external := w.next("wrap"), w.next("wrap-key"), w.next("external")
 	if _, err := w.Run(ctx, "sgx", "cloud-wrap", "--home", s.Home, "--wrap-key", wrapKey, "--out", doc); err != nil {
 		return "", err
@@ -250,7 +143,12 @@ func (w *World) Recover(ctx context.Context, s *noderig.Signer, c *Chain, folder
 	return w.Run(ctx, append([]string{"sgx", "recover", "--home", s.Home, "--chain-id", c.ID, "--wrap-key", wrapKey, "--encrypted-key", external}, more...)...)
 }
 
-// Verify verifies a document of a chain's key, as somebody elsewhere does.
-func (w *World) Verify(ctx context.Context, doc, folder string, c *Chain, more ...string) (string, error) {
-	return w.Run(ctx, append([]string{"verify", doc, "--collateral", w.Collateral(), "--test-root", w.RootPath(), "--sigstruct", Sigstruct(folder), "--chain-id", c.ID, "--public-key", c.Key.Base64()}, more...)...)
+// Verify verifies a document of a chain's key, or of the identity if c is nil, as somebody
+// elsewhere does.
+func (w *World) Verify(ctx context.Context, doc, folder string, c *enclave.Chain, more ...string) (string, error) {
+	args := append([]string{"verify", doc, "--collateral", w.Collateral(), "--test-root", w.RootPath(), "--sigstruct", Sigstruct(folder)}, more...)
+	if c != nil {
+		args = append(args, "--chain-id", c.ID, "--public-key", c.Key.Base64())
+	}
+	return w.Run(ctx, args...)
 }
