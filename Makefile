@@ -103,7 +103,7 @@ packages:
 
 unit:
 	@echo "== unit tests, vectors, fuzz seeds, scripts, crash tests"
-	@$(ETCD) $(OPENBAO) $(DYNAMODB) $(QVL) $(YUBIHSM) PRIVYSEAL_REQUIRE_PROMTOOL=$$(scripts/setup can-qemu 2>/dev/null && echo 1) PRIVYSEAL_REQUIRE_NODES=1 $(GO_TEST) $(PACKAGES) ./test/crash/... ./test/nitro/hostile ./test/mutants ./test/yubihsm
+	@$(ETCD) $(OPENBAO) $(DYNAMODB) $(QVL) $(YUBIHSM) PRIVYSEAL_REQUIRE_PROMTOOL=$$(scripts/setup can-qemu 2>/dev/null && echo 1) PRIVYSEAL_REQUIRE_NODES=1 $(GO_TEST) $(PACKAGES) ./test/crash/... ./test/hostile ./test/mutants ./test/yubihsm
 
 # Each fault of the lists in test/mutants, put into the code, makes a test fail.
 # `make test` runs about a hundred of them, at each commit the next.
@@ -119,7 +119,7 @@ mutants-share:
 SEQUENTIAL := internal/arch internal/awspolicy internal/sgx internal/yubico
 race:
 	@echo "== race detector"
-	@$(ETCD) $(OPENBAO) $(DYNAMODB) $(QVL) $(YUBIHSM) PRIVYSEAL_REQUIRE_NODES=1 CGO_ENABLED=1 $(GOFLAGS_TEST) $(GO) test -vet=off -race ./aiakos $$($(GO) list ./internal/... | grep -vxF $(patsubst %,-e privyseal/%,$(SEQUENTIAL) internal/etcd/etcdtest)) ./test/nitro/hostile
+	@$(ETCD) $(OPENBAO) $(DYNAMODB) $(QVL) $(YUBIHSM) PRIVYSEAL_REQUIRE_NODES=1 CGO_ENABLED=1 $(GOFLAGS_TEST) $(GO) test -vet=off -race ./aiakos $$($(GO) list ./internal/... | grep -vxF $(patsubst %,-e privyseal/%,$(SEQUENTIAL) internal/etcd/etcdtest)) ./test/hostile
 
 # What operators do, in any order: 1,800 random stories of states in files, 30 of hosts that
 # share one in etcd, 4 whose cluster comes out of snapshots, 20 of hosts that share one in a table,
@@ -171,22 +171,21 @@ test-peers:
 
 # The real enclave image, booted in QEMU, with a security module and a KMS of the
 # tests' own around it. Brings QEMU and builds the kernel, once. The stories of
-# test/nitro/hostile, which `unit` and `race` run in their own process, boot the image
-# here.
+# test/hostile, which `unit` and `race` run in their own process, boot the image here.
 test-nitro: nitro-setup
 	@echo "== the enclave in QEMU"
-	@$(ETCD) PRIVYSEAL_REQUIRE_NITRO=1 PRIVYSEAL_REQUIRE_NODES=1 PRIVYSEAL_HOSTILE=qemu $(GO_TEST) -count=1 -p 1 -timeout 60m ./test/nitro/...
+	@$(ETCD) PRIVYSEAL_REQUIRE_NITRO=1 PRIVYSEAL_REQUIRE_NODES=1 PRIVYSEAL_HOSTILE=qemu $(GO_TEST) -count=1 -p 1 -timeout 60m ./test/nitro/... ./test/hostile
 
 # The program of SGX enclaves as it is shipped, in a world of its own without SGX: files of
 # /dev/attestation, a CPU that seals and an Intel that certifies it (test/sgx/rig). The
-# stories of test/nitro/hostile have a host lie to it.
+# stories of test/hostile have a host lie to it.
 test-sgx:
 	@scripts/setup can-sgx
 	@scripts/setup nodes v0.38.26 v0.40.0
 	@scripts/setup etcd
 	@echo "== the program of SGX enclaves"
 	@PRIVYSEAL_REQUIRE_SGX=1 PRIVYSEAL_REQUIRE_NODES=1 $(GO_TEST) -count=1 -timeout 30m ./test/sgx/...
-	@$(ETCD) PRIVYSEAL_REQUIRE_SGX=1 PRIVYSEAL_HOSTILE=sgx $(GO_TEST) -count=1 -timeout 30m ./test/nitro/hostile
+	@$(ETCD) PRIVYSEAL_REQUIRE_SGX=1 PRIVYSEAL_HOSTILE=sgx $(GO_TEST) -count=1 -timeout 30m ./test/hostile
 
 # The same chain as `make demo`, signed from inside of an SGX enclave, without SGX; then with
 # another CPU.

@@ -1,5 +1,5 @@
-// Package hostile puts an enclave in the hands of a host that lies. A KMS of package
-// rig verifies its documents, signed under a test root.
+// Package hostile puts an enclave in the hands of a host that lies. A KMS of
+// test/nitro/rig verifies its documents, signed under a test root.
 //
 // The stories do not say where their enclaves live. By default that is this
 // process: the real code with its real KMS client, so that it runs everywhere and

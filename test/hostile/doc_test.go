@@ -13,7 +13,7 @@ import (
 	"testing"
 )
 
-const repository = "../../.."
+const repository = "../.."
 
 // doc/threat-model.md names tests that exist, and at least one for each weakness of
 // tmkms-light.
