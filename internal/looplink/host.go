@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"slices"
 	"sync"
@@ -36,6 +37,7 @@ type Host struct {
 	offers  map[uint32]chan conn
 	watches []conn // of an enclave that has gone, too
 	closed  bool
+	done    chan struct{} // closed when closed is set
 }
 
 // NewHost listens for one enclave.
@@ -44,7 +46,7 @@ func NewHost() (*Host, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot listen for the enclave: %w", err)
 	}
-	h := &Host{l: l, ports: map[uint32]*port{}, offers: map[uint32]chan conn{}}
+	h := &Host{l: l, ports: map[uint32]*port{}, offers: map[uint32]chan conn{}, done: make(chan struct{})}
 	if _, err := rand.Read(h.token[:]); err != nil {
 		l.Close()
 		return nil, err
@@ -78,6 +80,10 @@ func (h *Host) accept() {
 func (h *Host) begin(c conn) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if h.closed {
+		c.Close() // which [Host.opened] finds out
+		return
+	}
 	if len(h.opening) == maxOpening {
 		h.opening[0].Close()
 		h.opening = slices.Delete(h.opening, 0, 1)
@@ -104,12 +110,7 @@ func (h *Host) give(o opening, c conn) bool {
 	case watching:
 		return h.watched(c)
 	case offered:
-		select {
-		case h.offered(o.port) <- c:
-			return true
-		default:
-			return false
-		}
+		return h.offer(o.port, c)
 	}
 	h.mu.Lock()
 	p := h.ports[o.port]
@@ -140,6 +141,19 @@ func (h *Host) watched(c conn) bool {
 	return err == nil
 }
 
+// offer keeps a connection until somebody dials its port. Once the host has ended, nobody does,
+// and nobody would close it.
+func (h *Host) offer(n uint32, c conn) bool {
+	offers := h.offered(n)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed || len(offers) == maxOffers {
+		return false
+	}
+	offers <- c
+	return true
+}
+
 // offered returns the offers of a port.
 func (h *Host) offered(n uint32) chan conn {
 	h.mu.Lock()
@@ -158,7 +172,13 @@ func (h *Host) Dial(ctx context.Context, n uint32) (vsock.Conn, error) {
 		select {
 		case <-ctx.Done():
 			return nil, fmt.Errorf("the enclave does not listen on port %d: %w", n, context.Cause(ctx))
+		case <-h.done: // nobody answers any more
+			return nil, fmt.Errorf("cannot dial port %d of the enclave: %w", n, net.ErrClosed)
 		case c := <-h.offered(n):
+			if h.ended() { // since that was taken
+				c.Close()
+				continue
+			}
 			if _, err := c.Write([]byte{taken}); err == nil {
 				return c, nil
 			}
@@ -180,6 +200,9 @@ type port struct {
 func (h *Host) Listen(n uint32) (net.Listener, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if h.ended() { // nobody dials any more
+		return nil, fmt.Errorf("cannot listen on port %d: %w", n, net.ErrClosed)
+	}
 	if h.ports[n] != nil {
 		return nil, fmt.Errorf("cannot listen on port %d: %w", n, syscall.EADDRINUSE)
 	}
@@ -209,19 +232,50 @@ func (p *port) Close() error {
 
 func (p *port) Addr() net.Addr { return p.h.l.Addr() }
 
-// Close ends all listening, and what was offered. The enclave sees it, and ends.
+// ended reports whether the host was closed.
+func (h *Host) ended() bool {
+	select {
+	case <-h.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// Close ends all listening and dialling, what was offered, and what is opening: nothing that the
+// enclave has sent before, or sends now, is left open or handed out afterwards. The enclave sees
+// it, and ends. What was taken stays.
 func (h *Host) Close() error {
 	err := h.l.Close()
+	for _, p := range h.end() {
+		p.Close()
+	}
+	return err
+}
+
+// end ends all but the ports that are listened on, which it returns.
+func (h *Host) end() []*port {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if h.closed {
+		return nil
+	}
 	h.closed = true
+	close(h.done)
 	for _, c := range h.watches {
 		c.Close()
 	}
+	for _, c := range h.opening {
+		c.Close()
+	}
 	for _, offers := range h.offers {
-		for len(offers) > 0 {
-			(<-offers).Close()
+		for len(offers) > 0 { // a dial may take one, too
+			select {
+			case c := <-offers:
+				c.Close()
+			default:
+			}
 		}
 	}
-	return err
+	return slices.Collect(maps.Values(h.ports))
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -225,6 +226,133 @@ func TestHostGone(t *testing.T) {
 		}
 	case <-time.After(time.Minute):
 		t.Fatal("Accept does not end")
+	}
+}
+
+// What comes while the host ends, or afterwards, is closed, and handed to nobody; and nobody
+// waits for it.
+func TestLate(t *testing.T) {
+	h, _ := link(t)
+	at, err := h.Listen(900)
+	if err != nil {
+		t.Fatal(err)
+	}
+	refused := make(chan struct{})
+	go func() {
+		if _, err := at.Accept(); errors.Is(err, net.ErrClosed) {
+			close(refused)
+		}
+	}()
+	before, opening1 := pair(t)
+	h.begin(before)
+	h.Close()
+	after, opening2 := pair(t)
+	h.begin(after)
+	for when, c := range map[string]conn{"before": opening1, "after": opening2} {
+		c.SetReadDeadline(time.Now().Add(10 * time.Second))
+		if _, err := c.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+			t.Errorf("a connection that began %s the end is opening: %v", when, err)
+		}
+	}
+	for _, kind := range []byte{offered, dialled, watching} {
+		ours, _ := pair(t)
+		if h.give(opening{h.token, kind, 5050}, ours) {
+			t.Errorf("one of the kind %q is kept after the end", kind)
+		}
+	}
+	if _, err := h.Dial(t.Context(), 5050); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("a dial after the end: %v", err)
+	}
+	if _, err := h.Listen(901); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("a listener after the end: %v", err)
+	}
+	wait(t, "the host listens no more", refused)
+	h.Close()
+}
+
+// pair returns both ends of one connection.
+func pair(t *testing.T) (ours, theirs conn) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	dialled, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	accepted, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { dialled.Close(); accepted.Close() })
+	return accepted.(conn), dialled.(conn)
+}
+
+// Whatever the enclave opens, and whoever waits for it, while the host ends: each connection
+// ends, and each wait.
+func TestCloseRaces(t *testing.T) {
+	for n := 0; n < 30 && !t.Failed(); n++ {
+		h, _ := link(t)
+		at, err := h.Listen(900)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var group sync.WaitGroup
+		begun := make(chan struct{}, 40)
+		for i := range 20 {
+			group.Go(func() {
+				defer func() { begun <- struct{}{} }()
+				c, err := net.Dial("tcp", h.l.Addr().String())
+				if err != nil {
+					return // it has ended
+				}
+				kind := []byte{offered, offered, dialled, watching}[i%4]
+				port := uint32(5050)
+				if kind == dialled {
+					port = 900
+				}
+				(opening{h.token, kind, port}).write(c)
+				begun <- struct{}{}
+				group.Go(func() {
+					defer c.Close()
+					c.SetReadDeadline(time.Now().Add(10 * time.Second))
+					if _, err := io.Copy(io.Discard, c); errors.Is(err, os.ErrDeadlineExceeded) {
+						t.Errorf("a connection of the kind %q is left open", kind)
+					}
+				})
+			})
+		}
+		dials := make(chan error, 5)
+		for range 5 {
+			group.Go(func() {
+				c, err := h.Dial(t.Context(), 5050)
+				if err == nil {
+					c.Close()
+				}
+				dials <- err
+			})
+		}
+		group.Go(func() {
+			for {
+				c, err := at.Accept()
+				if err != nil {
+					return
+				}
+				c.Close()
+			}
+		})
+		for range 10 {
+			<-begun
+		}
+		h.Close()
+		group.Wait()
+		for range 5 {
+			if err := <-dials; err != nil && !errors.Is(err, net.ErrClosed) {
+				t.Errorf("a dial: %v", err)
+			}
+		}
 	}
 }
 

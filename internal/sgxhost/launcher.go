@@ -126,8 +126,8 @@ func (p *process) run(started chan<- error) {
 	p.kill() // what is left of its group
 	p.lines.end()
 	p.why = explain(p.cmd.Dir, p.lines, err)
+	close(p.ended) // first: a dial that fails from now on says so
 	p.link.Close()
-	close(p.ended)
 }
 
 // environment is what Gramine's launcher, a shell script, needs of ours. The enclave gets what
