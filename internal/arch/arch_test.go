@@ -159,16 +159,15 @@ var mayImport = map[string]string{
 	"internal/enclaveask":           "internal/enclavehost internal/hostlink internal/vsock",
 	"internal/enclavechain":         "internal/config internal/daemon internal/enclavechain/sharing internal/enclavehost internal/hostlink internal/monitor internal/policy internal/provider internal/pubkey internal/session internal/signer internal/watermark internal/witness",
 	"internal/enclavechain/sharing": "internal/config internal/enclavehost internal/hostlink internal/policy internal/provider internal/regular internal/sharedmark internal/sharedstate internal/shell internal/vsock internal/watermark",
+	"internal/enclavefile":          "internal/cli internal/config internal/cure internal/policy internal/pubkey internal/regular internal/shell",
 	"internal/enclavekey":           "internal/claims internal/config internal/home internal/hostlink internal/pubkey internal/watermark",
 	"internal/enclavecommand": "internal/cli internal/config internal/cure internal/enclavekey internal/home internal/hostlink internal/monitor internal/provider internal/pubkey internal/pubkey/keytext internal/watermark " +
 		"github.com/spf13/cobra github.com/spf13/pflag",
 
 	"internal/ops/nitro": "internal/awscredentials internal/claims internal/cli internal/config internal/cure internal/daemon internal/eif internal/enclaveask internal/enclavechain internal/enclavechain/sharing internal/enclavecommand " +
-		"internal/enclavehost internal/enclavekey internal/home internal/hostlink internal/key/nitrokms internal/key/soft internal/migrate internal/monitor internal/nitro internal/nitrohost internal/ops/nitro/capture internal/ops/nitro/image " +
-		"internal/ops/nitro/seal internal/ops/nitro/verify internal/ops/nitro/wrapped internal/policy internal/provider internal/pubkey internal/pubkey/keytext internal/secret internal/sharedstate internal/shell internal/vsock internal/watermark " +
+		"internal/enclavefile internal/enclavehost internal/enclavekey internal/home internal/hostlink internal/key/nitrokms internal/key/soft internal/migrate internal/monitor internal/nitro internal/nitrohost internal/ops/nitro/capture internal/ops/nitro/image " +
+		"internal/ops/nitro/seal internal/ops/nitro/verify internal/policy internal/provider internal/pubkey internal/pubkey/keytext internal/secret internal/sharedstate internal/shell internal/vsock internal/watermark " +
 		"github.com/spf13/cobra",
-
-	"internal/ops/nitro/wrapped": "internal/cli internal/config internal/cure internal/key/nitrokms internal/policy internal/pubkey internal/regular internal/shell",
 
 	"internal/ops/nitro/image": "internal/awspolicy internal/cli internal/config internal/cure internal/eif internal/key/nitrokms internal/policy internal/policyflags internal/pubkey/keytext github.com/spf13/cobra " +
 		"github.com/spf13/pflag",
@@ -182,9 +181,8 @@ var mayImport = map[string]string{
 		"internal/pubkey internal/statement internal/strictjson github.com/spf13/cobra",
 
 	"internal/ops/sgx": "internal/claims internal/cli internal/config internal/cure internal/daemon internal/durable internal/enclaveask internal/enclavechain internal/enclavechain/sharing internal/enclavecommand " +
-		"internal/enclavehost internal/enclavekey internal/home internal/hostlink internal/key/sgxseal internal/key/soft internal/ops/sgx/collateral internal/ops/sgx/manifest internal/ops/sgx/measure internal/ops/sgx/recovery internal/ops/sgx/sealed internal/ops/sgx/verify " +
+		"internal/enclavefile internal/enclavehost internal/enclavekey internal/home internal/hostlink internal/key/sgxseal internal/key/soft internal/ops/sgx/collateral internal/ops/sgx/manifest internal/ops/sgx/measure internal/ops/sgx/recovery internal/ops/sgx/verify " +
 		"internal/policy internal/provider internal/pubkey internal/pubkey/keytext internal/sgx internal/sgx/document internal/sgx/sigstruct internal/sgxhost internal/sharedstate internal/shell internal/watermark github.com/spf13/cobra",
-	"internal/ops/sgx/sealed":     "internal/cli internal/config internal/cure internal/key/sgxseal internal/policy internal/pubkey internal/regular internal/shell",
 	"internal/ops/sgx/recovery":   "internal/claims internal/cli internal/home internal/key/sgxseal internal/kwp internal/policy internal/regular internal/sgx/document internal/shell internal/strictjson github.com/spf13/cobra",
 	"internal/ops/sgx/manifest":   "internal/cli internal/cure internal/durable internal/looplink internal/policy internal/policyflags internal/sgxhost internal/shell github.com/spf13/cobra",
 	"internal/ops/sgx/measure":    "internal/cli internal/sgx/sigstruct github.com/spf13/cobra",

@@ -7,7 +7,6 @@ import (
 	"privyseal/internal/enclavechain/sharing"
 	"privyseal/internal/nitrohost"
 	"privyseal/internal/ops/nitro/image"
-	"privyseal/internal/ops/nitro/wrapped"
 	"privyseal/internal/provider"
 )
 
@@ -47,11 +46,11 @@ func checkEnclave(r *provider.Report, name string) {
 		if ch.Table != name {
 			continue
 		}
-		key, identity, _ := wrapped.Of(r.Config, ch) // rows of their own say what is wrong with them
+		key, identity, _ := keyFiles.Of(r.Config, ch) // rows of their own say what is wrong with them
 		if key == nil {
 			continue
 		}
-		why, cure := wrapped.Disallowed(p, ch.ID, key, identity)
+		why, cure := keyFiles.Disallowed(p, ch.ID, key, identity)
 		if why == "" {
 			why, cure = says.Misplaced(p, ch, sharing.Reached(r.Config, ch))
 		}

@@ -6,7 +6,6 @@ import (
 	"privyseal/internal/config"
 	"privyseal/internal/enclavecommand"
 	"privyseal/internal/hostlink"
-	"privyseal/internal/ops/nitro/wrapped"
 	"privyseal/internal/provider"
 	"privyseal/internal/pubkey"
 )
@@ -21,7 +20,7 @@ If the KMS key is pinned, take the pin out of its policy first, and put it back
 afterwards with the flags that this prints.`,
 	Flags: func() enclavecommand.Flags { return &enclaveFlags{} },
 	Read: func(path, chainID string) (pubkey.Key, error) {
-		w, err := wrapped.Read(path, chainID)
+		w, err := keyFiles.Read(path, chainID)
 		if err != nil {
 			return pubkey.Key{}, err
 		}

@@ -8,7 +8,6 @@ import (
 
 	"privyseal/internal/config"
 	"privyseal/internal/enclavecommand"
-	"privyseal/internal/ops/nitro/wrapped"
 	"privyseal/internal/provider"
 	"privyseal/internal/pubkey"
 	"privyseal/internal/shell"
@@ -62,8 +61,8 @@ func (Holder) Lost(c *config.Config, ch config.Chain, damaged bool) string {
 		stop += " --enclave " + shell.Word(ch.Table)
 	}
 	values := "CHAIN=" + shell.Word(ch.ID)
-	if w, err := wrapped.Read(c.Path(ch.Key), ch.ID); err == nil {
-		values += " KEY=" + shell.Word(w.KeyARN)
+	if w, err := keyFiles.Read(c.Path(ch.Key), ch.ID); err == nil {
+		values += " KEY=" + shell.Word(w.Opener)
 		values += " PUBKEY=" + shell.Word(w.PublicKey.Base64())
 	}
 	begin := "put the file back if its disk still has it"

@@ -24,7 +24,6 @@ import (
 	"privyseal/internal/key/soft"
 	"privyseal/internal/ops/nitro/image"
 	"privyseal/internal/ops/nitro/seal"
-	"privyseal/internal/ops/nitro/wrapped"
 	"privyseal/internal/provider"
 	"privyseal/internal/pubkey"
 	"privyseal/internal/pubkey/keytext"
@@ -266,14 +265,14 @@ func wrappedIdentity(in *home.Installer) string {
 
 // Identity implements [enclavekey.Enclave].
 func (e *enclaveLink) Identity(path string) (pubkey.Key, error) {
-	there, err := wrapped.Read(path, "")
+	there, err := keyFiles.Read(path, "")
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return pubkey.Key{}, nil
 	case err != nil:
 		return pubkey.Key{}, err
-	case there.KeyARN != e.policy.KMSKey:
-		return pubkey.Key{}, cli.Actf("the identity %s is wrapped under %s, and the policy of the image names %s; give this enclave a home of its own", path, there.KeyARN, e.policy.KMSKey)
+	case there.Opener != e.policy.KMSKey:
+		return pubkey.Key{}, cli.Actf("the identity %s is wrapped under %s, and the policy of the image names %s; give this enclave a home of its own", path, there.Opener, e.policy.KMSKey)
 	}
 	return there.PublicKey, nil
 }
@@ -337,14 +336,14 @@ func pins(in *home.Installer, kmsKey, chainID string, keys ...pubkey.Key) string
 		add(&texts, "--public-key", key.Base64())
 	}
 	for _, other := range enclavekey.Chains(in, providerName) {
-		if w, err := wrapped.Read(in.Config.Path(other.Key), other.ID); err == nil && w.KeyARN == kmsKey {
+		if w, err := keyFiles.Read(in.Config.Path(other.Key), other.ID); err == nil && w.Opener == kmsKey {
 			add(&chains, "--chain-id", other.ID)
 			pin(w.PublicKey)
 		}
 		if other.Identity == "" {
 			continue
 		}
-		if w, err := wrapped.Read(in.Config.Path(other.Identity), ""); err == nil && w.KeyARN == kmsKey {
+		if w, err := keyFiles.Read(in.Config.Path(other.Identity), ""); err == nil && w.Opener == kmsKey {
 			pin(w.PublicKey)
 		}
 	}

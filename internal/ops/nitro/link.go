@@ -20,7 +20,6 @@ import (
 	"privyseal/internal/nitro"
 	"privyseal/internal/nitrohost"
 	"privyseal/internal/ops/nitro/image"
-	"privyseal/internal/ops/nitro/wrapped"
 	"privyseal/internal/policy"
 	"privyseal/internal/provider"
 	"privyseal/internal/secret"
@@ -111,7 +110,7 @@ func (f *enclaveFlags) allows(c *config.Config, chainID string) error {
 		return err
 	}
 	if !e.policy.AllowsChain(chainID) {
-		why, cure := wrapped.NotForChain(chainID)
+		why, cure := keyFiles.NotForChain(chainID)
 		return cli.Usagef("%s; %s", why, cure)
 	}
 	return nil

@@ -6,7 +6,6 @@ import (
 
 	"privyseal/internal/cure"
 	"privyseal/internal/enclavechain/sharing"
-	"privyseal/internal/ops/sgx/sealed"
 	"privyseal/internal/provider"
 	"privyseal/internal/sgx"
 	"privyseal/internal/sgxhost"
@@ -45,11 +44,11 @@ func checkEnclave(r *provider.Report, name string) {
 		if r.Config.Kind(ch).Table != table || ch.Table != name {
 			continue
 		}
-		key, identity, _ := sealed.Of(r.Config, ch) // rows of their own say what is wrong with them
+		key, identity, _ := keyFiles.Of(r.Config, ch) // rows of their own say what is wrong with them
 		if key == nil {
 			continue
 		}
-		why, cure := sealed.Disallowed(f.policy, ch.ID, key, identity)
+		why, cure := keyFiles.Disallowed(f.policy, ch.ID, key, identity)
 		if why == "" {
 			why, cure = says.Misplaced(f.policy, ch, sharing.Reached(r.Config, ch))
 		}

@@ -5,7 +5,6 @@ import (
 
 	"privyseal/internal/config"
 	"privyseal/internal/enclavecommand"
-	"privyseal/internal/ops/sgx/sealed"
 	"privyseal/internal/provider"
 	"privyseal/internal/pubkey"
 )
@@ -16,7 +15,7 @@ var commands = enclavecommand.Kind{
 	Sealed: "sealed as the validator's is: it opens in this enclave on this CPU only",
 	Flags:  func() enclavecommand.Flags { return &enclaveFlags{} },
 	Read: func(path, chainID string) (pubkey.Key, error) {
-		k, err := sealed.Read(path, chainID)
+		k, err := keyFiles.Read(path, chainID)
 		if err != nil {
 			return pubkey.Key{}, err
 		}

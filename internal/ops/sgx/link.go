@@ -21,7 +21,6 @@ import (
 	"privyseal/internal/enclavehost"
 	"privyseal/internal/enclavekey"
 	"privyseal/internal/key/sgxseal"
-	"privyseal/internal/ops/sgx/sealed"
 	"privyseal/internal/policy"
 	"privyseal/internal/pubkey"
 	"privyseal/internal/sgx"
@@ -108,7 +107,7 @@ func (e *enclaveLink) allows(chainID string) error {
 	if e.policy.AllowsChain(chainID) {
 		return nil
 	}
-	why, cure := sealed.NotForChain(chainID)
+	why, cure := keyFiles.NotForChain(chainID)
 	return cli.Usagef("%s; %s", why, cure)
 }
 
@@ -252,14 +251,14 @@ func (e *enclaveLink) Wraps(chainID string, k *enclavekey.Key) error {
 
 // Identity implements [enclavekey.Enclave].
 func (e *enclaveLink) Identity(path string) (pubkey.Key, error) {
-	there, err := sealed.Read(path, "")
+	there, err := keyFiles.Read(path, "")
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return pubkey.Key{}, nil
 	case err != nil:
 		return pubkey.Key{}, err
-	case there.Seal != e.policy.Seal:
-		return pubkey.Key{}, cli.Actf("the identity %s is sealed by %s, and the policy of the enclave says %s; give this enclave a home of its own", path, there.Seal, e.policy.Seal)
+	case there.Opener != e.policy.Seal:
+		return pubkey.Key{}, cli.Actf("the identity %s is sealed by %s, and the policy of the enclave says %s; give this enclave a home of its own", path, there.Opener, e.policy.Seal)
 	}
 	return there.PublicKey, nil
 }

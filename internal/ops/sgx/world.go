@@ -8,7 +8,6 @@ import (
 	"privyseal/internal/daemon"
 	"privyseal/internal/enclavechain"
 	"privyseal/internal/enclavehost"
-	"privyseal/internal/ops/sgx/sealed"
 	"privyseal/internal/policy"
 )
 
@@ -25,12 +24,12 @@ func (world) Words() enclavechain.Words { return says }
 
 // Keys implements [enclavechain.World].
 func (world) Keys(c *config.Config, ch config.Chain) (keys enclavechain.Keys, err error) {
-	key, identity, err := sealed.Of(c, ch)
+	key, identity, err := keyFiles.Of(c, ch)
 	if err != nil {
 		return keys, err
 	}
 	keys = enclavechain.Keys{Key: key.Data, Public: key.PublicKey, Disallowed: func(p *policy.Policy) (why, cure string) {
-		return sealed.Disallowed(p, ch.ID, key, identity)
+		return keyFiles.Disallowed(p, ch.ID, key, identity)
 	}}
 	if identity != nil {
 		keys.Identity = identity.Data
