@@ -51,7 +51,7 @@ highest of all states counts. The nodes are those of every config.yaml, and of -
 What tmkms-light's SGX enclave has sealed, only that enclave opens, on its CPU. Its
 key is taken out of its backup, consensus-key.backup, with --sgx-backup and
 --sgx-backup-key: the 32 bytes that the HSM of the cloud holds. The key is in plain text
-then, so do this on a machine that stays offline, or right where the key shall be.
+then, so do this offline; into an SGX enclave it comes by "privyseal sgx make-backup".
 
 tmkms-light in a Nitro enclave moves into a privyseal enclave: give the image with
 --eif and the validator's public key with --public-key. The KMS key stays the same;

@@ -144,7 +144,7 @@ func (e *enclave) bootChain(ctx context.Context, c *chain, bc *hostlink.BootChai
 }
 
 func (e *enclave) openSigner(ctx context.Context, c *chain, bc *hostlink.BootChain) error {
-	mac, err := recordKey(c.key)
+	mac, err := hostlink.RecordKey(c.key)
 	if err != nil {
 		return err
 	}

@@ -63,9 +63,7 @@ func (e *enclave) wrap(ctx context.Context, creds hostlink.Credentials, purpose,
 	}
 	seq := uint64(0)
 	if chainID != "" {
-		// Far above every number that a lost state of this key can have reached,
-		// so that a twin with that state is never the newer one.
-		seq = uint64(time.Now().Unix()) << 20
+		seq = hostlink.FirstSeq(time.Now())
 		if out.Record, err = e.firstRecord(chainID, key, seq, m); err != nil {
 			return nil, err
 		}
@@ -77,7 +75,7 @@ func (e *enclave) wrap(ctx context.Context, creds hostlink.Credentials, purpose,
 }
 
 func (e *enclave) firstRecord(chainID string, key *soft.Key, seq uint64, m watermark.Mark) ([]byte, error) {
-	mac, err := recordKey(key)
+	mac, err := hostlink.RecordKey(key)
 	if err != nil {
 		return nil, err
 	}

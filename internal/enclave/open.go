@@ -88,9 +88,3 @@ func (e *enclave) allowed(chainID string, key *soft.Key) error {
 func stateID(chainID string, key *soft.Key) watermark.ID {
 	return watermark.ID{ChainID: chainID, Key: key.PublicKey().ID()}
 }
-
-// recordKey is what the records of a key's state are authenticated with.
-func recordKey(key *soft.Key) (hostlink.Key, error) {
-	k, err := key.Derive("state record 1")
-	return hostlink.Key(k), err
-}

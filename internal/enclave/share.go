@@ -95,7 +95,7 @@ func (c *carried) Replace(_ context.Context, old watermark.Saved, m watermark.Ma
 func (c *carried) Close() error { return nil }
 
 func (e *enclave) newSharing(req *hostlink.Share, key *soft.Key, db database) (*sharing, error) {
-	mac, err := recordKey(key)
+	mac, err := hostlink.RecordKey(key)
 	if err != nil {
 		return nil, err
 	}

@@ -17,15 +17,29 @@ import (
 type Record struct {
 	// Seq rises by one with each record of a key, from 1.
 	Seq uint64
-	// Boot is the boot of the enclave that made it: 16 random bytes.
+	// Boot is the boot of the enclave that made it: 16 random bytes, or zeros if it was
+	// made outside, with the key.
 	Boot [16]byte
 	Time time.Time // of making, by the enclave's clock
 	Mark watermark.Mark
 }
 
 // Key authenticates the records of one chain and key. It is derived from the
-// consensus key, so only an enclave that holds that can make records.
+// consensus key, so only who holds that can make records.
 type Key [32]byte
+
+// RecordKey derives what the records of a consensus key's state are authenticated with.
+func RecordKey(of interface {
+	Derive(use string) ([32]byte, error)
+}) (Key, error) {
+	k, err := of.Derive("state record 1")
+	return Key(k), err
+}
+
+// FirstSeq is the number of the first record of a state that is made now: far above every
+// number that a lost state of the key can have reached, so that a twin with that state is
+// never the newer one.
+func FirstSeq(now time.Time) uint64 { return uint64(now.Unix()) << 20 }
 
 // The sealed form, numbers big-endian:
 //

@@ -176,3 +176,23 @@ func TestLinesAreOfOneKind(t *testing.T) {
 		}
 	}
 }
+
+// deriver is a key that shows what it is derived for.
+type deriver struct{}
+
+func (deriver) Derive(use string) (k [32]byte, err error) {
+	copy(k[:], use)
+	return k, err
+}
+
+// The records of every release are under one derivation of the key, and the first of a state
+// has a number that no state of an earlier second can have.
+func TestRecordKey(t *testing.T) {
+	k, err := RecordKey(deriver{})
+	if err != nil || string(bytes.TrimRight(k[:], "\x00")) != "state record 1" {
+		t.Errorf("%q, %v", k, err)
+	}
+	if first := FirstSeq(time.Unix(1_800_000_000, 5)); first != 1_800_000_000<<20 {
+		t.Errorf("the first record is %d", first)
+	}
+}

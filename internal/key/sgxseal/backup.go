@@ -87,8 +87,9 @@ func makeBackup(to policy.Recipient, k *secret.Key) ([]byte, error) {
 	return encrypt(key, b.before(), k)
 }
 
-// openBackup opens a backup with its key.
-func openBackup(file, key []byte) (secret.Key, error) {
+// OpenBackup opens a backup with its key, of [Recovery.Key] or [KeyUnder]. What comes out is
+// the secret itself, whose public half the caller has to compare.
+func OpenBackup(file, key []byte) (secret.Key, error) {
 	b, sealed, err := parseBackup(file)
 	if err != nil {
 		return secret.Key{}, err
@@ -145,7 +146,7 @@ func opens(file, key []byte, err error) ([]byte, error) {
 	}
 	if err == nil {
 		var k secret.Key
-		k, err = openBackup(file, key)
+		k, err = OpenBackup(file, key)
 		k.Secret.Clear()
 	}
 	if err != nil {

@@ -193,7 +193,7 @@ func TestTamperedBackup(t *testing.T) {
 			if _, err := r.Key(b); err == nil {
 				t.Errorf("%s, byte %d: the recovery key opens it", kind, i)
 			}
-			if k, err := openBackup(b, key); err == nil {
+			if k, err := OpenBackup(b, key); err == nil {
 				t.Errorf("%s, byte %d: %v", kind, i, k)
 			}
 		}

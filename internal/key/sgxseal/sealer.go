@@ -139,6 +139,11 @@ func (s *Sealer) Backup(k secret.Key) ([]byte, error) {
 	return file, nil
 }
 
+// MakeBackup makes the backup of a key where no enclave does: by somebody who has the key.
+func MakeBackup(to policy.Recipient, k secret.Key) ([]byte, error) {
+	return (&Sealer{recipient: to, now: time.Now}).Backup(k)
+}
+
 // WrapKey makes an RSA key of 2048 bits that the key of a backup can be encrypted to. Its
 // private half is sealed as keys are; public is in the form of PKIX.
 func (s *Sealer) WrapKey() (sealed, public []byte, err error) {
@@ -175,7 +180,7 @@ func (s *Sealer) Recover(wrapKey, encrypted, backup []byte) (secret.Key, error) 
 		return secret.Key{}, &Error{errors.New("the key of the backup is not encrypted to this wrap key"), "name the wrap key of the document that it was encrypted for, with --wrap-key; or " + openBackupNext}
 	}
 	defer clear(key)
-	k, err := openBackup(backup, key)
+	k, err := OpenBackup(backup, key)
 	if err != nil {
 		return secret.Key{}, &Error{errors.New("the backup does not open with this key: it is the key of another backup, or the backup is damaged"), openBackupNext}
 	}

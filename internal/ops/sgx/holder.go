@@ -10,6 +10,7 @@ import (
 
 	"privyseal/internal/cli"
 	"privyseal/internal/config"
+	"privyseal/internal/cure"
 	"privyseal/internal/enclavecommand"
 	"privyseal/internal/home"
 	"privyseal/internal/provider"
@@ -46,6 +47,11 @@ func (Holder) Check(_ context.Context, r *provider.Report) {
 	for _, name := range slices.Sorted(maps.Keys(Enclaves(r.Config))) {
 		checkEnclave(r, name)
 	}
+}
+
+// Accepts implements [provider.StateKeeper].
+func (h Holder) Accepts(m watermark.Mark) error {
+	return cure.Add(h.Records.Accepts(m), "for a key from outside, `privyseal sgx make-backup` makes a state with the backup, where the key is")
 }
 
 // CheckState implements [provider.StateKeeper].

@@ -43,7 +43,7 @@ func (f *Maker) Check(i *home.Order) error {
 	state.Initial = 0
 	switch {
 	case i.ImportKey != "":
-		return cli.Usagef("never bring a key file to an enclave's host; a key comes into an SGX enclave out of the backup of another one, with --sgx-backup")
+		return cli.Usagef("never bring a key file to an enclave's host; a key comes into an SGX enclave out of a backup, with --sgx-backup, and `privyseal sgx make-backup` makes one of a key file where that is")
 	case f.backup == (backupFiles{}) && (state != (home.Said{}) || i.From.Initial != 0):
 		return cli.Usagef("--import-state, --fresh-state, --after-height and --initial-height do not go with a new key, which begins at the state_floor of the enclave's policy")
 	case f.backup == (backupFiles{}):
@@ -53,7 +53,7 @@ func (f *Maker) Check(i *home.Order) error {
 	case f.nonce != "" || i.KeyType != "":
 		return cli.Usagef("--sgx-nonce and --key-type are for a new key")
 	case i.From.File == "" || i.From.Count() != 1:
-		return cli.Usagef("a key out of a backup has signed before: give its state with --import-state FILE, which `privyseal state export` wrote on its last host; for one whose state is lost see doc/sgx.md, \"The state is lost\"")
+		return cli.Usagef("a key out of a backup has signed before: give its state with --import-state FILE, which `privyseal state export` wrote on its last host, or `privyseal sgx make-backup` with the backup; for one whose state is lost see doc/sgx.md, \"The state is lost\"")
 	}
 	return i.From.Check()
 }

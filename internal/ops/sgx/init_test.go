@@ -1,10 +1,32 @@
 package sgx
 
 import (
+	"strings"
 	"testing"
+	"time"
 
 	"privyseal/internal/config"
+	"privyseal/internal/hostlink"
+	"privyseal/internal/watermark"
 )
+
+// Only records come in as states, and what makes one is said.
+func TestAccepts(t *testing.T) {
+	mark := watermark.Mark{Height: 7, Step: watermark.StepPrevote}
+	if err := (Holder{}).Accepts(mark); err == nil || !strings.Contains(err.Error(), "was not written by an enclave") || !strings.Contains(err.Error(), "\nfor a key from outside, `privyseal sgx make-backup`") {
+		t.Error(err)
+	}
+	record, err := hostlink.Key{1}.Seal(watermark.ID{ChainID: "c"}, hostlink.Record{Seq: 1, Time: time.Unix(1, 0), Mark: mark})
+	if err == nil {
+		mark, err = hostlink.HostMark(record)
+	}
+	if err == nil {
+		err = Holder{}.Accepts(mark)
+	}
+	if err != nil {
+		t.Error(err)
+	}
+}
 
 // Each enclave has an identity of its own, which its chains share.
 func TestIdentityOf(t *testing.T) {

@@ -33,6 +33,6 @@ func Provider() home.Provider {
 // newCommand returns `privyseal sgx`.
 func newCommand(a *provider.House) *cobra.Command {
 	return cli.NewGroup("sgx", "Make, measure and attest an Intel SGX enclave, and bring its keys back",
-		manifest.NewPolicy(), manifest.New(), measure.New(), collateral.New(), recovery.NewKey(), recovery.NewOpen(verify.Documents().Verifier()),
+		manifest.NewPolicy(), manifest.New(), measure.New(), collateral.New(), recovery.NewKey(), recovery.NewMake(a, entry().Has), recovery.NewOpen(verify.Documents().Verifier()),
 		newCloudWrap(a), newRecover(a), commands.NewAttest(a), commands.NewIdentity(a), commands.NewClient(a))
 }

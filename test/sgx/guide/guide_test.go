@@ -13,6 +13,9 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/rogpeppe/go-internal/txtar"
+
+	"privyseal/internal/policy"
 	"privyseal/test/sgx/rig"
 )
 
@@ -64,6 +67,73 @@ func TestGuide(t *testing.T) {
 	if out := g.typed("host", "privyseal status"); !strings.Contains(out, "height 12345678") {
 		t.Errorf("with the new state:\n%s", out)
 	}
+
+	t.Log("another recovery key")
+	g.exchange()
+	if out := g.typed("host", "privyseal status"); !strings.Contains(out, "height 12345678") {
+		t.Errorf("with another recovery key:\n%s", out)
+	}
+
+	t.Log("a key of tmkms-light's SGX enclave")
+	g.typed("host", "systemctl stop privyseal-sgx; cd "+g.in(home)+"; rm -r keys state privyseal.toml *.key *.b64")
+	g.fromTMKMSLight()
+	g.typed("host", "systemctl start privyseal-sgx")
+	if out := g.typed("host", "privyseal status"); !strings.Contains(out, "height 123,") {
+		t.Errorf("after tmkms-light:\n%s", out)
+	}
+}
+
+// exchange types what is to be done for another recovery key.
+func (g *guide) exchange() {
+	g.Helper()
+	blocks := g.blocks("Another recovery key")
+	g.run(blocks[0])
+	g.carry("offline/recovery-2.pub", "mine")
+	g.run(blocks[1])
+	g.carry("mine/sgx-3", home)
+	g.carry("offline/mychain-1-2.backup", home)
+	g.enclaveIs("sgx-3")
+	g.run(blocks[2])
+	g.carry(home+"/wrap-3.b64", "offline")
+	g.carry("mine/sgx-3/privyseal.sig", "offline")
+	g.run(blocks[3])
+	g.carry("offline/external-3.key", home)
+	g.run(blocks[4])
+	g.carry(home+"/now-3.b64", "mine")
+	g.carry("platform.json", "mine")
+	name, err := os.ReadFile(g.in("offline/recovery-2.pub"))
+	g.must(err)
+	r, err := policy.ParseRecipient(strings.TrimSpace(string(name)))
+	g.must(err)
+	if out := g.run(blocks[5]); !strings.Contains(out, "backups for "+r.ID()+"\n") {
+		g.Error(out)
+	}
+}
+
+// fromTMKMSLight types how a key of tmkms-light's SGX enclave comes in, with the files of the
+// script of make-backup, and an operator who confirms the state.
+func (g *guide) fromTMKMSLight() {
+	g.Helper()
+	script, err := txtar.ParseFile("../../../cmd/privyseal/testdata/sgx/make-backup.txtar")
+	g.must(err)
+	names := map[string]string{"consensus-key.backup": "consensus-key.backup", "light.key": "hsm.key", "light-state.json": "priv_validator_state.json"}
+	for _, f := range script.Files {
+		g.must(os.WriteFile(g.in("offline/"+names[f.Name]), f.Data, 0o600))
+	}
+	g.typed("offline", "rm mychain-1.backup")
+	const confirm = " --yes"
+	blocks := g.blocks("Coming from tmkms-light's SGX enclave")
+	g.run(strings.TrimSpace(blocks[0]) + confirm)
+	g.run(blocks[1])
+	g.carry(home+"/wrap.b64", "offline")
+	g.carry("mine/sgx/privyseal.sig", "offline")
+	g.run(blocks[2])
+	for _, file := range []string{"mychain-1.backup", "external.key", "state.json"} {
+		g.carry("offline/"+file, home)
+	}
+	if out := g.run(strings.TrimSpace(blocks[3]) + confirm); !strings.Contains(out, "imported, from a backup") {
+		g.Error(out)
+	}
 }
 
 // home is that of privyseal, below the folder of all.
@@ -91,7 +161,7 @@ func newGuide(t *testing.T) *guide {
 	for _, dir := range []string{"mine", "offline", "host", "root/etc/systemd/system", "root/etc/profile.d", "root/usr/local/bin", "root/var/lib", "real", "rig", "mine-bin", "offline-bin", "host-bin"} {
 		err = errors.Join(err, os.MkdirAll(g.in(dir), 0o755))
 	}
-	g.must(err)
+	g.must(errors.Join(err, os.Mkdir(g.in("run"), 0o700))) // one key is the same in each run
 	g.machine, err = rig.New(g.in("rig"))
 	g.must(errors.Join(err, rig.BuildProgram(g.in("real/privyseal-sgx"))))
 	build := exec.Command("go", "build", "-o", g.in("real/privyseal"), "privyseal/cmd/privyseal")
@@ -256,7 +326,7 @@ func (g *guide) typed(where, text string) string {
 	if _, err := os.Stat(g.in(home + "/keys")); err == nil && where == "host" {
 		cmd.Dir = g.in(home)
 	}
-	cmd.Env = append(os.Environ(), "DIR="+g.dir, "REAL="+g.in("real/privyseal"), "PRIVYSEAL_HOME="+g.in(home),
+	cmd.Env = append(os.Environ(), "DIR="+g.dir, "REAL="+g.in("real/privyseal"), "PRIVYSEAL_HOME="+g.in(home), "PRIVYSEAL_RUN="+g.in("run"),
 		"PATH="+g.in(where+"-bin")+":"+g.machine.Path()+":"+os.Getenv("PATH"))
 	out, err := cmd.CombinedOutput()
 	if err != nil {

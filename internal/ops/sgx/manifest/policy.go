@@ -1,17 +1,13 @@
 package manifest
 
 import (
-	"bytes"
-	"crypto/x509"
-	"encoding/pem"
 	"fmt"
 	"io"
-	"strings"
 
 	"github.com/spf13/cobra"
 
 	"privyseal/internal/cli"
-	"privyseal/internal/cure"
+	"privyseal/internal/ops/sgx/recovery"
 	"privyseal/internal/policy"
 	"privyseal/internal/policyflags"
 )
@@ -80,11 +76,11 @@ func (f *policyFlags) policy() (*policy.Policy, error) {
 	if f.recovery == "" {
 		return nil, cli.Usagef("--recovery-key KEY is missing: what `privyseal sgx recovery-key` printed, on the machine that has the private half")
 	}
-	recovery, err := readRecipient(f.recovery)
+	key, err := recovery.ReadPublic(f.recovery)
 	if err != nil {
 		return nil, fmt.Errorf("--recovery-key: %w", err)
 	}
-	p := &policy.Policy{SGX: policy.SGX{Seal: f.seal, RecoveryKey: recovery}}
+	p := &policy.Policy{SGX: policy.SGX{Seal: f.seal, RecoveryKey: key}}
 	if err := f.common.Fill(p, ""); err != nil {
 		return nil, err
 	}
@@ -92,49 +88,6 @@ func (f *policyFlags) policy() (*policy.Policy, error) {
 		p.TLSRoots = policy.AWSRoots()
 	}
 	return p, policyflags.ReadRoots("tls-roots", f.tlsRoots, &p.TLSRoots)
-}
-
-// maxRecovery bounds the file of a recovery key in bytes.
-const maxRecovery = 16 << 10
-
-// readRecipient reads the public half of a recovery key, or the file that has it, and returns
-// it in the one form that a policy has for it.
-func readRecipient(value string) (string, error) {
-	text, path := value, ""
-	if !strings.HasPrefix(value, "hpke-x25519") && !strings.HasPrefix(value, "-----BEGIN ") {
-		data, err := cli.ReadBounded(value, maxRecovery)
-		if err != nil {
-			return "", err
-		}
-		if isPrivate(data) {
-			clear(data)
-			return "", ofPrivate(value)
-		}
-		text, path = string(data), value+": "
-	}
-	if isPrivate([]byte(text)) {
-		return "", ofPrivate("it")
-	}
-	text = strings.TrimSpace(text)
-	r, err := policy.ParseRecipient(text)
-	if err != nil {
-		return "", cli.Usagef("%s%w", path, err)
-	}
-	if r.RSA == nil {
-		return text, nil
-	}
-	der, err := x509.MarshalPKIXPublicKey(r.RSA)
-	return string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})), err
-}
-
-// isPrivate reports whether something is the private half of a recovery key, of ours or in PEM.
-func isPrivate(data []byte) bool {
-	return bytes.Contains(data, []byte("hpke-x25519-private:")) || bytes.Contains(data, []byte("PRIVATE KEY-----"))
-}
-
-func ofPrivate(what string) error {
-	return cure.Add(cli.Usagef("%s is the private half of a recovery key: whoever has that and the backups has the validator's keys", what),
-		"take it away from this machine, and give the public half, which `privyseal sgx recovery-key` printed")
 }
 
 // warn says why an enclave with this policy is worth less than one of production.

@@ -1,9 +1,11 @@
 // Package recovery is what the holder of a recovery key does, on a machine that is not the
-// validator's: makes the key, and opens the key of a backup for an enclave that he has
-// verified. No network is needed.
+// validator's: makes the key, makes backups for it of keys that exist already or were backed
+// up for another one, and opens the key of a backup for an enclave that he has verified. No
+// network is needed.
 //
 // It trusts the files of the holder, and the verifier of documents. It believes nothing of a
-// backup or a document that is not verified: both come from the host.
+// backup or a document that is not verified: both come from the host. A validator's key is in
+// memory while a backup is made of it, and in no file that is written.
 package recovery
 
 import (
@@ -100,6 +102,9 @@ func readKEK(path string) ([]byte, error) {
 	}
 	return kek, nil
 }
+
+// sgxDevice is there where enclaves run.
+const sgxDevice = "/dev/sgx_enclave"
 
 // nearEnclaves says why a path is no place for a recovery key; "" if nothing is known. Whoever
 // has the host has the backups, and so the keys, if the recovery key is there too.

@@ -22,18 +22,16 @@ import (
 	"privyseal/internal/strictjson"
 )
 
-// maxBackup and maxDocument bound the files that come from the host.
-const (
-	maxBackup   = 32 << 10
-	maxDocument = 64 << 10 // one in base64
-)
+// maxDocument bounds one in base64, which comes from the host.
+const maxDocument = 64 << 10
 
 // open is `privyseal sgx open-backup`.
 type open struct {
-	verifier              home.Verifier
-	recovery, to, at, out string
-	public, kek           string
-	forHSM                bool
+	verifier    home.Verifier
+	to, at, out string
+	public      string
+	forHSM      bool
+	opener
 }
 
 // NewOpen returns `privyseal sgx open-backup`; verifier is what `privyseal verify` has for
@@ -61,9 +59,8 @@ The host gives the document, so name the enclave: with --any-enclave this is ref
 	}
 	verifier.Add(cmd)
 	fl := cmd.Flags()
-	fl.StringVar(&o.recovery, "recovery-key", "", "file of the recovery key: of \"privyseal sgx recovery-key\", or an RSA key in PEM")
+	o.opener.add(fl)
 	fl.BoolVar(&o.forHSM, "for-hsm", false, "print what the HSM with the recovery key has to decrypt")
-	fl.StringVar(&o.kek, "kek", "", "file of what the HSM has decrypted, in place of the recovery key")
 	fl.StringVar(&o.to, "to", "", "document of \"privyseal sgx cloud-wrap\"")
 	fl.StringVar(&o.public, "backup-of", "", "public key that the backup has to be of, base64")
 	fl.StringVar(&o.at, "at", "", "when the document was made, as in 2026-11-20T12:00:00Z, if not now")
@@ -75,8 +72,8 @@ func (o *open) run(cmd *cobra.Command, path string) error {
 	if o.forHSM {
 		return printForHSM(cmd.OutOrStdout(), path)
 	}
-	if o.recovery != "" && o.kek != "" {
-		return cli.Usagef("--recovery-key and --kek do not go together")
+	if err := o.opener.check(); err != nil {
+		return err
 	}
 	for _, f := range []struct{ value, usage string }{
 		{o.recovery + o.kek, "--recovery-key FILE is missing: the private half of the policy's recovery_key"},
@@ -90,13 +87,9 @@ func (o *open) run(cmd *cobra.Command, path string) error {
 	if f := cmd.Flags().Lookup("any-enclave"); f != nil && f.Changed {
 		return cli.Usagef("--any-enclave would give the key to whatever program the host runs; name the enclave")
 	}
-	file, err := cli.ReadBounded(path, maxBackup)
+	file, b, err := readBackup(path)
 	if err != nil {
 		return err
-	}
-	b, err := sgxseal.InspectBackup(file)
-	if err != nil {
-		return fmt.Errorf("%s: %w", path, err)
 	}
 	if key := claims.EncodeKey(b.Public); o.public != "" && o.public != key {
 		return fmt.Errorf("%s is of the public key %s, not of %s", path, key, o.public)
@@ -105,9 +98,7 @@ func (o *open) run(cmd *cobra.Command, path string) error {
 	if err != nil {
 		return err
 	}
-	if why := nearEnclaves(o.recovery, sgxDevice); o.recovery != "" && why != "" {
-		fmt.Fprintf(cmd.ErrOrStderr(), "warning: %s: whoever takes over this machine has the backups and %s, and so the validator's keys; open backups on another one\n", why, o.recovery)
-	}
+	o.warn(cmd.ErrOrStderr(), "open backups")
 	return o.write(cmd.ErrOrStderr(), file, b, to)
 }
 
@@ -178,31 +169,10 @@ func (o *open) write(stderr io.Writer, file []byte, b sgxseal.Backup, to *rsa.Pu
 	return err
 }
 
-// key returns the key of the backup, by the recovery key or by what the HSM with it decrypted.
-func (o *open) key(file []byte) ([]byte, error) {
-	if o.kek != "" {
-		kek, err := readKEK(o.kek)
-		if err != nil {
-			return nil, err
-		}
-		defer clear(kek)
-		return sgxseal.KeyUnder(file, kek)
-	}
-	recovery, err := readKey(o.recovery)
-	if err != nil {
-		return nil, err
-	}
-	return recovery.Key(file)
-}
-
 func printForHSM(w io.Writer, path string) error {
-	file, err := cli.ReadBounded(path, maxBackup)
+	_, b, err := readBackup(path)
 	if err != nil {
 		return err
-	}
-	b, err := sgxseal.InspectBackup(file)
-	if err != nil {
-		return fmt.Errorf("%s: %w", path, err)
 	}
 	part := b.ForHSM()
 	if part == nil {

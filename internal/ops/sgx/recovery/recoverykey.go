@@ -12,9 +12,6 @@ import (
 	"privyseal/internal/policy"
 )
 
-// sgxDevice is there where enclaves run.
-const sgxDevice = "/dev/sgx_enclave"
-
 // NewKey returns `privyseal sgx recovery-key`.
 func NewKey() *cobra.Command {
 	return &cobra.Command{
