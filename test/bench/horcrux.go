@@ -57,7 +57,7 @@ func (h *harness) newHorcrux() *group {
 		}})
 	}
 	g := h.group(list...)
-	g.differ = true // each is made with other nonces
+	g.peer = true // each signature is made with other nonces
 	return g
 }
 
