@@ -144,6 +144,14 @@ func (g *Gate) Admit(in Incoming, here Here) error {
 	return g.ask(in)
 }
 
+// Look shows a mark, and what will have to be confirmed of it, and lets nothing in.
+func (g *Gate) Look(in Incoming) {
+	look := *g
+	look.Yes = false
+	look.show(in, Here{})
+	fmt.Fprintf(g.Shown, "  to be confirmed: %s\n", in.claim())
+}
+
 // zero takes height 0 for what it is: nobody's knowledge that nothing was signed.
 func (g *Gate) zero(in Incoming, _ Here) error {
 	switch {

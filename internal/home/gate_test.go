@@ -107,6 +107,17 @@ func TestTerminal(t *testing.T) {
 	}
 }
 
+// A look shows the mark and what will be asked, and asks nothing.
+func TestLook(t *testing.T) {
+	var shown bytes.Buffer
+	g := gate(&shown)
+	g.Terminal, g.Yes = strings.NewReader("yes\n"), true
+	g.Look(Incoming{Chain: "c", Mark: at(5), From: "f", Origin: FromHere})
+	if text := shown.String(); !strings.Contains(text, "mark  5/0/precommit\n  from  f\n  to be confirmed: this key has signed nothing newer on c,") || strings.Contains(text, "word") || strings.Contains(text, "type ") {
+		t.Errorf("%q", text)
+	}
+}
+
 // A refusal never asks: what a terminal answers changes nothing.
 func TestRefusalsDoNotAsk(t *testing.T) {
 	var shown bytes.Buffer

@@ -33,8 +33,8 @@ const sealInfo = "privyseal sgx seal 1"
 // maxSeal bounds the name of a seal.
 const maxSeal = 16
 
-// errSealed says that this is not a sealed key.
-var errSealed = errors.New("not a sealed key, or a damaged one")
+// ErrSealed says that this is not a sealed key.
+var ErrSealed = errors.New("not a sealed key, or a damaged one")
 
 // Sealed is the part of a sealed key that is not encrypted.
 type Sealed struct {
@@ -52,14 +52,14 @@ func Inspect(file []byte) (Sealed, error) {
 func parseSealed(b []byte) (s Sealed, sealed []byte, err error) {
 	rest, ok := bytes.CutPrefix(b, []byte(sealedMagic))
 	if !ok {
-		return Sealed{}, nil, fmt.Errorf("%w: it does not begin as one", errSealed)
+		return Sealed{}, nil, fmt.Errorf("%w: it does not begin as one", ErrSealed)
 	}
 	f := fields{rest: rest}
 	s.Seal = string(f.next(1, maxSeal))
 	s.Head = f.head()
 	sealed = f.next(minSealed, maxSealed)
 	if !f.done() {
-		return Sealed{}, nil, fmt.Errorf("%w: it is cut off, or its fields are invalid", errSealed)
+		return Sealed{}, nil, fmt.Errorf("%w: it is cut off, or its fields are invalid", ErrSealed)
 	}
 	return s, sealed, nil
 }

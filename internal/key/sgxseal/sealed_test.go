@@ -167,7 +167,7 @@ func TestTamperedSealed(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i := range file {
-		if _, err := Inspect(file[:i]); !errors.Is(err, errSealed) {
+		if _, err := Inspect(file[:i]); !errors.Is(err, ErrSealed) {
 			t.Fatalf("the first %d bytes: %v", i, err)
 		}
 		for bit := range 8 {
@@ -178,7 +178,7 @@ func TestTamperedSealed(t *testing.T) {
 			}
 		}
 	}
-	if _, err := Inspect(append(bytes.Clone(file), 0)); !errors.Is(err, errSealed) {
+	if _, err := Inspect(append(bytes.Clone(file), 0)); !errors.Is(err, ErrSealed) {
 		t.Errorf("a byte too much: %v", err)
 	}
 }
@@ -320,7 +320,7 @@ func FuzzSealed(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		h, sealed, err := parseSealed(b)
 		if err != nil {
-			if !errors.Is(err, errSealed) {
+			if !errors.Is(err, ErrSealed) {
 				t.Error(err)
 			}
 			return

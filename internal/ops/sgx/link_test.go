@@ -8,6 +8,8 @@ import (
 	"crypto/rand"
 	"encoding/base64"
 	"errors"
+	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -17,6 +19,7 @@ import (
 
 	"privyseal/internal/claims"
 	"privyseal/internal/cli"
+	"privyseal/internal/cure"
 	"privyseal/internal/enclavekey"
 	"privyseal/internal/hostlink"
 	"privyseal/internal/key/sgxseal"
@@ -262,26 +265,65 @@ func TestExpect(t *testing.T) {
 		}
 		return b
 	}
+	attests := func(chainID string, public byte) []byte {
+		said, err := claims.Claims{Purpose: claims.PurposeCreate, Chain: chainID, KeyType: "ed25519", Key: claims.EncodeKey(made(t, w.policy, chainID, public).Created.Public)}.Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		d, err := document.Document{Quote: []byte("a quote"), UserData: said}.Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return enclavekey.EncodeDocument(d)
+	}
 	for _, c := range []struct {
-		name   string
-		there  []byte
-		backup sgxseal.Backup
-		wrong  string
+		name     string
+		there    []byte
+		document []byte
+		backup   sgxseal.Backup
+		wrong    string
 	}{
-		{"the same key", made(t, w.policy, "chain-1", 1).Wrapped, of("chain-1", 1), ""},
-		{"no file", nil, of("chain-1", 1), ""},
-		{"another key", made(t, w.policy, "chain-1", 2).Wrapped, of("chain-1", 1), "name the backup of that key"},
-		{"another chain", made(t, w.policy, "chain-1", 1).Wrapped, of("chain-2", 1), `is of chain "chain-2"`},
-		{"an identity", nil, of("", 1), `is of chain ""`},
-		{"a damaged file", []byte("x"), of("chain-1", 1), "move that file aside"},
+		{"the same key", made(t, w.policy, "chain-1", 1).Wrapped, nil, of("chain-1", 1), ""},
+		{"no file", nil, nil, of("chain-1", 1), ""},
+		{"another key", made(t, w.policy, "chain-1", 2).Wrapped, nil, of("chain-1", 1), "name the backup of that key"},
+		{"another chain", made(t, w.policy, "chain-1", 1).Wrapped, nil, of("chain-2", 1), `is of chain "chain-2"`},
+		{"an identity", nil, nil, of("", 1), `is of chain ""`},
+		{"a damaged file", []byte("x"), nil, of("chain-1", 1), "\nmove that file aside, and type this again"},
+		{"a file of another provider", []byte("privyseal nitro key 1\n"), nil, of("chain-1", 1), "\ncorrect the path in the config"},
+		{"a file of another chain", made(t, w.policy, "chain-2", 1).Wrapped, nil, of("chain-1", 1), "\ncorrect the path in the config"},
+		{"no file, and its document", nil, attests("chain-1", 1), of("chain-1", 1), ""},
+		{"no file, and the document of another key", nil, attests("chain-1", 2), of("chain-1", 1), "name the backup of that key"},
+		{"no file, and the document of another chain", nil, attests("chain-2", 1), of("chain-1", 1), `of chain "chain-2"`},
+		{"no file, and a damaged document", nil, []byte("x"), of("chain-1", 1), "\nput that file back"},
+		{"no file, and a document of nothing", nil, enclavekey.EncodeDocument([]byte(document.Magic + strings.Repeat("\x00", 16))), of("chain-1", 1), "\nput that file back"},
+		{"no file, and a document too large", nil, make([]byte, 2*document.MaxSize+1), of("chain-1", 1), "cannot read which key comes back"},
 	} {
-		os.Remove(path)
-		if c.there != nil {
-			w.write("c.sealed", c.there)
+		for file, data := range map[string][]byte{path: c.there, enclavekey.DocumentPath(path): c.document} {
+			os.Remove(file)
+			if data != nil {
+				w.write(filepath.Base(file), data)
+			}
 		}
 		err := expect(path, "chain-1", c.backup, "b.backup")
 		if (err == nil) != (c.wrong == "") || err != nil && !strings.Contains(err.Error(), c.wrong) {
 			t.Errorf("%s: %v, want %q", c.name, err, c.wrong)
+		}
+	}
+}
+
+// What cannot be read for lack of a right is not damaged.
+func TestUnread(t *testing.T) {
+	for _, c := range []struct {
+		err  error
+		next string
+	}{
+		{cure.Add(fmt.Errorf("a: %w", fs.ErrPermission), "put the file back"), "type this as the user whom the file belongs to"},
+		{cure.Add(fmt.Errorf("a: %w", sgxseal.ErrSealed), "put the file back"), "move that file aside, and type this again"},
+		{errors.New("a: is a directory"), "correct the path in the config"},
+	} {
+		why, next := cure.Split(unread(c.err).Error())
+		if !strings.HasPrefix(why, "a: ") || !strings.HasPrefix(next, c.next) || strings.Contains(next, "\n") {
+			t.Errorf("%v: %q, %q", c.err, why, next)
 		}
 	}
 }

@@ -17,7 +17,6 @@ import (
 	"privyseal/internal/claims"
 	"privyseal/internal/cli"
 	"privyseal/internal/config"
-	"privyseal/internal/cure"
 	"privyseal/internal/durable"
 	"privyseal/internal/enclavecommand"
 	"privyseal/internal/enclavekey"
@@ -28,6 +27,7 @@ import (
 	"privyseal/internal/provider"
 	"privyseal/internal/pubkey"
 	"privyseal/internal/sgx/document"
+	"privyseal/internal/shell"
 )
 
 // A key comes back from its backup in three steps:
@@ -134,7 +134,10 @@ Whether it belongs to the enclave only the document says.`,
 			if err != nil {
 				return err
 			}
-			return w.write(cmd.ErrOrStderr(), sealedKey, out, public)
+			if err := w.write(sealedKey, out, public); err != nil {
+				return err
+			}
+			return w.next(cmd.ErrOrStderr(), a, in, sealedKey, out)
 		},
 	}
 	f.Add(cmd)
@@ -206,7 +209,7 @@ func (f *enclaveFlags) cloudWrap(ctx context.Context, a *provider.House, in *hom
 
 // write makes the files of a wrap key. The sealed one comes first: what was attested and is
 // not there would be found out only with the encrypted key in hand.
-func (w *wrapKey) write(stderr io.Writer, sealedKey, out, public string) error {
+func (w *wrapKey) write(sealedKey, out, public string) error {
 	if _, err := durable.Folders(filepath.Dir(sealedKey)); err != nil {
 		return err
 	}
@@ -216,12 +219,28 @@ func (w *wrapKey) write(stderr io.Writer, sealedKey, out, public string) error {
 	if err := cli.WriteNew(out, enclavekey.EncodeDocument(w.Document), 0o644); err != nil {
 		return err
 	}
-	if public != "" {
-		if err := cli.WriteNew(public, pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: w.public}), 0o644); err != nil {
-			return err
-		}
+	if public == "" {
+		return nil
 	}
-	_, err := fmt.Fprintf(stderr, "made %s; take %s and the backup to the machine with the recovery key. Take the signature of the enclave there from where it was made, not from this host, which could give you another. Type there:\n  privyseal sgx open-backup BACKUP --recovery-key FILE --to DOCUMENT --collateral FILE --sigstruct FILE --out external.key\n", sealedKey, out)
+	return cli.WriteNew(public, pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: w.public}), 0o644)
+}
+
+// next says what to type elsewhere, and then here: where the wrap key is, only this host knows.
+func (w *wrapKey) next(stderr io.Writer, a *provider.House, in *home.Installer, sealedKey, out string) error {
+	fmt.Fprintf(stderr, "made %s; take %s and the backup to the machine with the recovery key. Take the signature of the enclave there from where it was made, not from this host, which could give you another. Type there:\n  privyseal sgx open-backup BACKUP --recovery-key FILE --to DOCUMENT --collateral FILE --sigstruct FILE --out external.key\n", sealedKey, out)
+	path, err := filepath.Abs(sealedKey)
+	if err != nil {
+		return err
+	}
+	wrap := ""
+	if sealedKey != in.Abs(defaultWrapKey) {
+		wrap = " --wrap-key " + shell.File(path)
+	}
+	text := "then bring external.key here, and type:\n  " + a.Line("sgx recover --encrypted-key external.key%s", wrap)
+	if in.Config == nil {
+		text = "then bring external.key here, with the state of the key; `privyseal init --provider sgx` takes it in, with:\n  --sgx-backup BACKUP --sgx-wrap-key " + shell.File(path) + " --sgx-encrypted-key external.key --import-state FILE"
+	}
+	_, err = fmt.Fprintln(stderr, text)
 	return err
 }
 
@@ -229,6 +248,7 @@ func (w *wrapKey) write(stderr io.Writer, sealedKey, out, public string) error {
 type recovering struct {
 	chain    cli.ChainFlag
 	files    backupFiles
+	mark     goesOn
 	identity bool
 	check    bool
 }
@@ -240,10 +260,14 @@ func newRecover(a *provider.House) *cobra.Command {
 		Short: "Bring a key back from its backup, on a new CPU, after an update of microcode, or in a new build",
 		Long: `Bring the key of a chain of this home back from its backup: the enclave opens it with the
 encrypted key that "privyseal sgx open-backup" wrote, and seals the key again, for this CPU
-and this build. The file that it was sealed in before is kept beside it. The state stays as it
-is: only records of this key's enclaves count, on whichever host.
+and this build. The file that it was sealed in before is kept beside it.
 
---check does all of this but to write: use it to rehearse, before the day.
+The state stays as it is, and the key signs on from its mark, which is shown with its age. It
+has to be the newest state of this key on any host: on a machine that was cloned, or brought
+back from an image of its disk, it is not, and the validator would sign twice and be slashed.
+Without a terminal, --yes confirms it. With a witness the next start goes through a quarantine.
+
+--check does all of this but to write, and asks nothing: use it to rehearse, before the day.
 
 A backup is of one key, and another one than the config's is refused. For a home that does
 not have the chain yet there is "privyseal init --provider sgx --sgx-backup FILE".`,
@@ -261,6 +285,7 @@ not have the chain yet there is "privyseal init --provider sgx --sgx-backup FILE
 	fl.BoolVar(&r.identity, "identity", false, "bring back the identity of the chain, and not its key")
 	fl.BoolP("recover-consensus-key", "r", false, "bring back the key of the chain, which is the default")
 	fl.BoolVar(&r.check, "check", false, "only look whether it works, and write nothing")
+	r.mark.words.Add(a, cmd)
 	return cmd
 }
 
@@ -294,7 +319,19 @@ func (r *recovering) run(cmd *cobra.Command, a *provider.House) error {
 		return err
 	}
 	req.ChainID, req.Check = chainID, r.check
-	return r.ask(cmd, a, c, ch, path, req)
+	if r.identity {
+		return r.ask(cmd, a, c, ch, path, req, nil)
+	}
+	key, err := publicOf(b)
+	if err != nil {
+		return fmt.Errorf("%s: %w", r.files.backup, err)
+	}
+	r.mark.look = r.check
+	watched, err := r.mark.admit(cmd, a, c, ch, key)
+	if err != nil {
+		return err
+	}
+	return r.ask(cmd, a, c, ch, path, req, watched)
 }
 
 // place returns where the key is, and its chain as backups name it, and completes the files.
@@ -328,28 +365,9 @@ func inFolder(folder, name string) string {
 	return filepath.Join(folder, "consensus-key.backup")
 }
 
-// expect refuses a backup of another key than the one that is to come back, as far as the
-// files of this home say which that is. The enclave compares what comes out with the backup.
-func expect(path, chainID string, b sgxseal.Backup, backup string) error {
-	if b.ChainID != chainID {
-		return cli.Usagef("%s is of chain %q, and the key that is to come back is of %q (\"\" is an identity)", backup, b.ChainID, chainID)
-	}
-	key, err := commands.Read(path, chainID)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		why, _ := cure.Split(err.Error())
-		return cure.Add(errors.New(why), "move that file aside, and type this again")
-	}
-	if !bytes.Equal(key.Bytes(), b.Public) {
-		return cli.Usagef("%s is of the public key %s, and %s of %s; name the backup of that key", backup, claims.EncodeKey(b.Public), path, claims.EncodeKey(key.Bytes()))
-	}
-	return nil
-}
-
-// ask has the enclave bring the key back, and puts it in its place.
-func (r *recovering) ask(cmd *cobra.Command, a *provider.House, c *config.Config, ch config.Chain, path string, req *hostlink.Recover) error {
+// ask has the enclave bring the key back, and puts it in its place, after first, which may be
+// nil.
+func (r *recovering) ask(cmd *cobra.Command, a *provider.House, c *config.Config, ch config.Chain, path string, req *hostlink.Recover, first func() error) error {
 	e, err := enclaveNamed(ch.Table).Open(cmd.Context(), a, c)
 	if err != nil {
 		return err
@@ -370,6 +388,9 @@ func (r *recovering) ask(cmd *cobra.Command, a *provider.House, c *config.Config
 		return err
 	}
 	made, err := enclavekey.Make(cmd.Context(), e, req.ChainID, hostlink.Request{Recover: req})
+	if err == nil && first != nil {
+		err = first()
+	}
 	if err != nil {
 		return err
 	}

@@ -126,7 +126,7 @@ func lieToRecovery(ctx context.Context, t *testing.T, w *world.World, s *noderig
 	if _, err := w.Run(ctx, "sgx", "open-backup", backup, "--recovery-key", w.RecoveryKey, "--to", ours, "--collateral", w.Collateral(), "--test-root", w.RootPath(), "--sigstruct", world.Sigstruct(folder), "--out", external); err != nil {
 		t.Error(err)
 	}
-	if _, err := w.Run(ctx, "sgx", "recover", "--home", s.Home, "--chain-id", chains[0].ID, "--encrypted-key", external, "--wrap-key", ours); err == nil || !strings.Contains(err.Error(), "chain") {
+	if _, err := w.Run(ctx, "sgx", "recover", "--home", s.Home, "--chain-id", chains[0].ID, "--encrypted-key", external, "--wrap-key", ours, "--yes"); err == nil || !strings.Contains(err.Error(), "chain") {
 		t.Errorf("the backup of another chain: %v", err)
 	}
 	check(t, os.Rename(backup+".kept", backup))

@@ -161,11 +161,11 @@ func (o *open) write(stderr io.Writer, file []byte, b sgxseal.Backup, to *rsa.Pu
 	if err := cli.WriteNew(o.out, encodeExternal(encrypted), 0o600); err != nil {
 		return err
 	}
-	of, next := "an identity", " --identity"
+	of, with, next := "an identity", ", with --identity", " --identity"
 	if b.ChainID != "" {
-		of, next = fmt.Sprintf("chain %q", b.ChainID), ""
+		of, with, next = fmt.Sprintf("chain %q", b.ChainID), "", ""
 	}
-	_, err = fmt.Fprintf(stderr, "opened the backup of the public key %s of %s, for that enclave alone. Take %s to its host, and type there:\n  privyseal sgx recover --encrypted-key %s%s\n", claims.EncodeKey(b.Public), of, o.out, shell.Word(filepath.Base(o.out)), next)
+	_, err = fmt.Fprintf(stderr, "opened the backup of the public key %s of %s, for that enclave alone. Take %s to its host, and type there what `privyseal sgx cloud-wrap` printed there, which names its wrap key%s; where that is in its usual place:\n  privyseal sgx recover --encrypted-key %s%s\n", claims.EncodeKey(b.Public), of, o.out, with, shell.Word(filepath.Base(o.out)), next)
 	return err
 }
 

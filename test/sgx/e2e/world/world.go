@@ -140,7 +140,7 @@ func (w *World) Recover(ctx context.Context, s *noderig.Signer, c *enclave.Chain
 		"--backup-of", c.Key.Base64(), "--out", external); err != nil {
 		return "", err
 	}
-	return w.Run(ctx, append([]string{"sgx", "recover", "--home", s.Home, "--chain-id", c.ID, "--wrap-key", wrapKey, "--encrypted-key", external}, more...)...)
+	return w.Run(ctx, append([]string{"sgx", "recover", "--home", s.Home, "--chain-id", c.ID, "--wrap-key", wrapKey, "--encrypted-key", external, "--yes"}, more...)...)
 }
 
 // Verify verifies a document of a chain's key, or of the identity if c is nil, as somebody
