@@ -12,34 +12,6 @@ const (
 	floodRate  = 100
 )
 
-// limiter lets a flood through by drops.
-type limiter struct {
-	mu     sync.Mutex
-	tokens float64
-	at     time.Time
-	lost   int
-}
-
-func newLimiter() *limiter { return &limiter{tokens: floodBurst} }
-
-// allow reports whether one more record may pass, and, with the first that may
-// after some that might not, how many those were.
-func (l *limiter) allow(now time.Time) (ok bool, lost int) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if !l.at.IsZero() {
-		l.tokens = min(l.tokens+now.Sub(l.at).Seconds()*floodRate, floodBurst)
-	}
-	l.at = now
-	if l.tokens < 1 {
-		l.lost++
-		return false, 0
-	}
-	l.tokens--
-	lost, l.lost = l.lost, 0
-	return true, lost
-}
-
 // repeatAfter is how soon the same warning is said again.
 const repeatAfter = time.Minute
 

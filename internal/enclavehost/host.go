@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"privyseal/internal/hostlink"
+	"privyseal/internal/oplog"
 	"privyseal/internal/watermark"
 )
 
@@ -51,7 +52,7 @@ type Host struct {
 	states map[watermark.ID]*hostlink.Keeper
 	// poke asks for a look at the enclave now: a connection of it has ended.
 	poke  chan struct{}
-	flood *limiter
+	flood *oplog.Flood
 	once  *deduper
 	// ours is where an enclave answers that is ours, nil while there is none.
 	ours atomic.Pointer[Link]
@@ -70,7 +71,7 @@ func newHost(c Config, p pace) (*Host, error) {
 	}
 	h := &Host{
 		Config: c, pace: p, chains: map[string]*chain{}, states: map[watermark.ID]*hostlink.Keeper{},
-		poke: make(chan struct{}, 1), flood: newLimiter(), once: newDeduper(),
+		poke: make(chan struct{}, 1), flood: oplog.NewFlood(floodBurst, floodRate, time.Second), once: newDeduper(),
 	}
 	for _, cc := range c.Chains {
 		if h.chains[cc.ID.ChainID] != nil {

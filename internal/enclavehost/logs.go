@@ -48,7 +48,7 @@ func (h *Host) record(ctx context.Context, r *hostlink.LogRecord) {
 	if !h.Log.Enabled(ctx, level) {
 		return
 	}
-	ok, lost := h.flood.allow(time.Now())
+	ok, lost := h.flood.Allow(time.Now())
 	if lost > 0 {
 		h.Log.Warn("the enclave logs too much, lines were dropped", "lines", lost)
 	}

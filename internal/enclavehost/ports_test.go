@@ -535,24 +535,6 @@ func TestLogFlood(t *testing.T) {
 	}
 }
 
-func TestLimiter(t *testing.T) {
-	l := newLimiter()
-	now := time.Unix(1, 0)
-	for i := range floodBurst {
-		if ok, _ := l.allow(now); !ok {
-			t.Fatalf("record %d is dropped", i)
-		}
-	}
-	for range 5 {
-		if ok, _ := l.allow(now); ok {
-			t.Fatal("one too many")
-		}
-	}
-	if ok, lost := l.allow(now.Add(time.Second / floodRate)); !ok || lost != 5 {
-		t.Errorf("a moment later: %t, lost %d", ok, lost)
-	}
-}
-
 // The enclave is connected to members of etcd that the config names, and to nothing else.
 func TestMembersOfEtcd(t *testing.T) {
 	member, err := net.Listen("tcp", "127.0.0.1:0")

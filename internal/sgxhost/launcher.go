@@ -95,7 +95,7 @@ func (l *Launcher) launch() (*process, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &process{link: link, ended: make(chan struct{}), lines: &lines{log: l.Log}}
+	p := &process{link: link, ended: make(chan struct{}), lines: &lines{log: l.Log, now: time.Now}}
 	p.cmd = exec.Command(l.Gramine, Name)
 	p.cmd.Dir = l.Folder
 	p.cmd.Env = append(environment(), link.Environment())

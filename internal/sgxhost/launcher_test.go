@@ -262,7 +262,7 @@ func TestCauses(t *testing.T) {
 
 // One who prints much hides nothing that the other has said.
 func TestManyWords(t *testing.T) {
-	printed := &lines{log: slog.New(slog.DiscardHandler)}
+	printed := &lines{log: slog.New(slog.DiscardHandler), now: time.Now}
 	gramine, program := printed.from("gramine"), printed.from("program")
 	fmt.Fprintln(gramine, "error: Cannot connect to AESM service")
 	for i := range 2 * kept {
@@ -326,13 +326,43 @@ func TestLines(t *testing.T) {
 	if !strings.Contains(text, strings.Repeat("a", maxLine)+`"`) || strings.Contains(text, strings.Repeat("a", maxLine+1)) {
 		t.Error("a long line is not cut")
 	}
-	if n := strings.Count(text, "the enclave's process: "); n != 3+maxLog {
+	if n := strings.Count(text, "the enclave's process: "); n < 3+maxLog || n >= 3+300 {
 		t.Errorf("%d lines", n)
 	}
-	if !strings.Contains(text, "more than is logged\" lines=100 from=gramine") {
+	if !strings.Contains(text, "lines were left out\" lines=") || !strings.Contains(text, " from=gramine") {
 		t.Errorf("%s", text[len(text)-300:])
 	}
 	if !strings.Contains(err.Error(), "exit status 3") || !strings.Contains(err.Error(), "line 299") && !strings.Contains(err.Error(), "aaa") {
 		t.Error(err)
+	}
+}
+
+// What an enclave prints after months is logged as well, whatever it has printed before; how
+// much was left out is said, and one who prints much takes nothing from the other.
+func TestLinesOfMonths(t *testing.T) {
+	log, now := &logged{}, time.Now()
+	printed := &lines{log: slog.New(slog.NewTextHandler(log, nil)), now: func() time.Time { return now }}
+	gramine, program := printed.from("gramine"), printed.from("program")
+	for i := range maxLog + 50 {
+		fmt.Fprintln(gramine, "first", i)
+	}
+	fmt.Fprintln(program, "a word of the program")
+	now = now.Add(30 * 24 * time.Hour)
+	for i := range maxLog + 7 {
+		fmt.Fprintln(gramine, "later", i)
+	}
+	now = now.Add(time.Minute)
+	for i := range pace + 3 {
+		fmt.Fprintln(gramine, "soon", i)
+	}
+	printed.end()
+	text := log.String()
+	for says, n := range map[string]int{
+		"process: first": maxLog, "process: later": maxLog, "process: soon": pace, "process: a word of the program\" from=program": 1,
+		"left out\" lines=50 from=gramine": 1, "left out\" lines=7 from=gramine": 1, "left out\" lines=3 from=gramine": 1, "left out": 3,
+	} {
+		if got := strings.Count(text, says); got != n {
+			t.Errorf("%d times %q, want %d", got, says, n)
+		}
 	}
 }

@@ -7,18 +7,23 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 	"unicode/utf8"
+
+	"privyseal/internal/oplog"
 )
 
 const (
 	maxLine = 400 // bytes of a line, the rest is cut
-	maxLog  = 200 // lines of each, Gramine and the program, that are logged
+	maxLog  = 200 // lines of each, Gramine and the program, that are logged at once
+	pace    = 20  // lines of each that are logged a minute, later
 	kept    = 12  // lines of each that an error may look at
 )
 
 // lines is what Gramine and the program print.
 type lines struct {
 	log *slog.Logger
+	now func() time.Time
 
 	printers []*printer
 
@@ -30,7 +35,7 @@ type line struct{ from, text string }
 
 // from returns where one of both prints to.
 func (l *lines) from(who string) io.Writer {
-	p := &printer{lines: l, who: who}
+	p := &printer{lines: l, who: who, flood: oplog.NewFlood(maxLog, pace, time.Minute)}
 	l.printers = append(l.printers, p)
 	return p
 }
@@ -38,9 +43,9 @@ func (l *lines) from(who string) io.Writer {
 // printer takes bytes, and hands on lines.
 type printer struct {
 	*lines
-	who    string
-	text   []byte
-	logged int // lines, also those above maxLog
+	who   string
+	text  []byte
+	flood *oplog.Flood
 }
 
 // Write implements [io.Writer]; it never fails, or the process would get a SIGPIPE.
@@ -82,8 +87,18 @@ func (p *printer) add() {
 		l.last = slices.Delete(l.last, oldest, oldest+1)
 	}
 	l.last = append(l.last, line{who, text})
-	if p.logged++; p.logged <= maxLog {
+	ok, lost := p.flood.Allow(l.now())
+	p.leftOut(lost)
+	if ok {
 		l.log.Log(context.Background(), slog.LevelInfo, "the enclave's process: "+text, "from", who)
+	}
+}
+
+// leftOut says how many lines were not logged. An enclave runs for months: what it prints then
+// is worth as much as its first words.
+func (p *printer) leftOut(lines int) {
+	if lines > 0 {
+		p.log.Warn("the enclave's process prints more than is logged, lines were left out", "lines", lines, "from", p.who)
 	}
 }
 
@@ -92,9 +107,7 @@ func (p *printer) add() {
 func (l *lines) end() {
 	for _, p := range l.printers {
 		p.add()
-		if more := p.logged - maxLog; more > 0 {
-			l.log.Warn("the enclave's process has printed more than is logged", "lines", more, "from", p.who)
-		}
+		p.leftOut(p.flood.Lost())
 	}
 }
 
