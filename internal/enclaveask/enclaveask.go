@@ -8,10 +8,12 @@ package enclaveask
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -24,15 +26,23 @@ import (
 // AnswerTimeout bounds the wait for an answer: longer than the enclave's own for KMS.
 const AnswerTimeout = 150 * time.Second
 
-// bootTimeout bounds the wait for an enclave that was launched.
-const bootTimeout = 30 * time.Second
+// bootTimeout bounds the wait for an enclave that was launched, where [Words] name no other time,
+// and told is how often it is said that the wait goes on.
+const (
+	bootTimeout = 30 * time.Second
+	told        = 10 * time.Second
+)
 
 // Conversation is one with an enclave. The zero Conversation is one that has not begun.
 type Conversation struct {
 	// Failed is called with why the host could not connect the enclave to something. Nil:
 	// the last such error is joined to what an answer of the enclave says.
 	Failed func(error)
+	// Waiting is called from time to time while the enclave does not answer yet, with how long
+	// that has been. It may be nil.
+	Waiting func(time.Duration)
 
+	ticks     <-chan time.Time // for tests; nil is one after each told
 	boot      string
 	conn      net.Conn
 	stops     []func()
@@ -43,6 +53,9 @@ type Conversation struct {
 type Words struct {
 	Silent string // what to look at if it was launched and does not answer
 	Other  string // what to do about one that runs under another policy than its file has
+	// Boot bounds the wait for an answer after a launch that says nothing of itself; 0 is half
+	// a minute.
+	Boot time.Duration
 }
 
 // Boot returns which boot of the enclave it is: 32 hex digits.
@@ -100,8 +113,10 @@ type Dialler interface {
 // Connect waits until the enclave answers, and checks that it runs under the policy with this
 // SHA-256.
 func (c *Conversation) Connect(ctx context.Context, link Dialler, policy [32]byte, words Words) (err error) {
-	ctx, cancel := context.WithTimeout(ctx, bootTimeout)
+	ctx, cancel := context.WithTimeout(ctx, cmp.Or(words.Boot, bootTimeout))
 	defer cancel()
+	answered := c.tell()
+	defer answered()
 	for {
 		if c.conn, err = link.Dial(ctx, hostlink.ControlPort); err == nil {
 			break
@@ -125,6 +140,36 @@ func (c *Conversation) Connect(ctx context.Context, link Dialler, policy [32]byt
 	}
 	c.boot = reply.Status.Boot
 	return nil
+}
+
+// tell says from time to time that the enclave does not answer yet, until what it returns is
+// called.
+func (c *Conversation) tell() (answered func()) {
+	if c.Waiting == nil {
+		return func() {}
+	}
+	began, ticks, stop := time.Now(), c.ticks, func() {}
+	if ticks == nil {
+		ticker := time.NewTicker(told)
+		ticks, stop = ticker.C, ticker.Stop
+	}
+	done := make(chan struct{})
+	var group sync.WaitGroup
+	group.Go(func() {
+		for {
+			select {
+			case <-done:
+				return
+			case <-ticks:
+				c.Waiting(time.Since(began))
+			}
+		}
+	})
+	return func() {
+		close(done)
+		group.Wait()
+		stop()
+	}
 }
 
 // Call asks, after Connect.

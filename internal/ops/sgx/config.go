@@ -102,6 +102,7 @@ func (e *Enclave) Render(w *config.Lines) { options.Render(e, w) }
 // enclaveFlags say which enclave a command works with.
 type enclaveFlags struct {
 	enclavecommand.Choice[Enclave, *Enclave]
+	cmd *cobra.Command // whose operator hears of a long launch; nil: nobody does
 }
 
 var enclaves = enclavecommand.Enclaves[Enclave, *Enclave]{
@@ -116,11 +117,14 @@ var enclaves = enclavecommand.Enclaves[Enclave, *Enclave]{
 }
 
 // Add implements [enclavecommand.Flags].
-func (f *enclaveFlags) Add(cmd *cobra.Command) { enclaves.Add(cmd, &f.Choice) }
+func (f *enclaveFlags) Add(cmd *cobra.Command) {
+	f.cmd = cmd
+	enclaves.Add(cmd, &f.Choice)
+}
 
 // enclaveNamed returns the flags that name an enclave of the config.
-func enclaveNamed(name string) *enclaveFlags {
-	f := &enclaveFlags{}
+func enclaveNamed(cmd *cobra.Command, name string) *enclaveFlags {
+	f := &enclaveFlags{cmd: cmd}
 	f.Name = name
 	return f
 }

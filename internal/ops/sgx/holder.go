@@ -77,6 +77,6 @@ func (Holder) RaiseState(ch config.Chain) error {
 
 // NewState implements [home.StateMaker].
 func (Holder) NewState(cmd *cobra.Command, a *provider.House, c *config.Config, ch config.Chain, from *home.Start) error {
-	return commands.NewState(cmd, a, c, ch, from, enclaveNamed(ch.Table), "enclave",
+	return commands.NewState(cmd, a, c, ch, from, enclaveNamed(cmd, ch.Table), "enclave",
 		"now go back to an enclave without that floor (`folder` in the config, and with seal mrenclave the key that was sealed there), and start the service: as long as the other one is here, whoever takes over this host can have another new state made")
 }

@@ -87,11 +87,19 @@ func mended(err error, next string) error {
 var words = enclaveask.Words{
 	Silent: "it may wait for memory: `dmesg | grep -i sgx` says how much EPC this host has, and `pgrep -af sgx/loader` which enclaves run",
 	Other:  "make the manifest again with `privyseal sgx manifest`, sign it, and try again",
+	// The kernel adds and measures each page of the enclave, 2 GiB of them, and swaps others out
+	// where there is not so much EPC. One that has ended is not waited for.
+	Boot: 10 * time.Minute,
 }
 
 // link returns the enclave that the flags mean, which is not launched yet.
 func (f *enclaveFlags) link(c *config.Config) (e *enclaveLink, err error) {
 	e = &enclaveLink{}
+	if cmd := f.cmd; cmd != nil {
+		e.Waiting = func(so time.Duration) {
+			fmt.Fprintf(cmd.ErrOrStderr(), "the enclave is loading, %v so far\n", so.Round(time.Second))
+		}
+	}
 	if e.name, e.config, e.isNew, err = enclaves.Choose(c, &f.Choice); err != nil {
 		return nil, err
 	}

@@ -368,7 +368,7 @@ func inFolder(folder, name string) string {
 // ask has the enclave bring the key back, and puts it in its place, after first, which may be
 // nil.
 func (r *recovering) ask(cmd *cobra.Command, a *provider.House, c *config.Config, ch config.Chain, path string, req *hostlink.Recover, first func() error) error {
-	e, err := enclaveNamed(ch.Table).Open(cmd.Context(), a, c)
+	e, err := enclaveNamed(cmd, ch.Table).Open(cmd.Context(), a, c)
 	if err != nil {
 		return err
 	}
