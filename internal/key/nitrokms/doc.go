@@ -4,7 +4,8 @@
 //
 // Its KMS client knows two calls, GenerateDataKey and Decrypt, both with an
 // attestation document. It is written by hand on crypto/tls and internal/awsjson: the SDK would make
-// half of the measured program, and of its features we want none. Nothing here
+// half of the measured program, and of its features we want none. For tests elsewhere it
+// hands out what KMS says of a data key that nobody keeps, and of no other. Nothing here
 // reads configuration, environment or files, or knows what a key signs.
 //
 // What is trusted: AWS KMS behind a TLS connection that ends here, under roots and

@@ -49,6 +49,7 @@ type Client struct {
 	c         Config
 	region    string
 	recipient func() (*Recipient, error)
+	ear       *ear // of a sample, or nil
 }
 
 // New returns a client. It makes the RSA key of this boot in the background,
@@ -160,6 +161,7 @@ func (k *Client) attested(ctx context.Context, c secret.AWS, op string, request 
 		return nil, nil, &Error{Op: op, Reason: errAnswer, Message: fmt.Sprintf("it is about the key %q", awsjson.Printable(a.KeyId, maxARN))}
 	}
 	if len(a.Plaintext) > 0 {
+		k.ear.forget()
 		return nil, nil, &Error{Op: op, Reason: errAnswer, Message: "it holds the secret in the clear: this KMS ignores attestation"}
 	}
 	plain, err := recipient.Open(a.CiphertextForRecipient)
@@ -198,7 +200,7 @@ func (k *Client) attempt(ctx context.Context, c secret.AWS, op string, body []by
 	// Not the TLS connection's Close, which waits to say goodbye.
 	defer conn.NetConn().Close()
 	defer context.AfterFunc(ctx, func() { conn.NetConn().Close() })()
-	a, err := awsjson.NewConn(conn).Do(awsjson.Request{Service: "kms", Region: k.region, Host: k.c.ServerName,
+	a, err := awsjson.NewConn(k.ear.on(conn)).Do(awsjson.Request{Service: "kms", Region: k.region, Host: k.c.ServerName,
 		Type: "application/x-amz-json-1.1", Target: "TrentService." + op, Body: body}, c, k.c.Now())
 	switch {
 	case err != nil:

@@ -7,6 +7,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/rsa"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/base64"
@@ -70,7 +71,7 @@ func newAuthority(t testing.TB, name string) *authority {
 
 // fakeKMS is a KMS in memory. Its ciphertexts are a byte that is in no text, as
 // in real ones, and what they encrypt, with the context, in JSON. An attestation
-// document is the public key itself.
+// document is the public key itself, and damaged if that is none.
 type fakeKMS struct {
 	t    testing.TB
 	ca   *authority
@@ -148,11 +149,15 @@ func (f *fakeKMS) serve(raw net.Conn) {
 	if f.answer != nil {
 		io.WriteString(conn, f.answer(op))
 	} else {
-		out, err := json.Marshal(f.do(op, body))
+		answer, status := f.do(op, body), 200
+		if answer["__type"] != nil {
+			status = 400
+		}
+		out, err := json.Marshal(answer)
 		if err != nil {
 			f.t.Error(err)
 		}
-		fmt.Fprintf(conn, "HTTP/1.1 200 OK\r\nContent-Type: application/x-amz-json-1.1\r\nContent-Length: %d\r\n\r\n%s", len(out), out)
+		fmt.Fprintf(conn, "HTTP/1.1 %d X\r\nContent-Type: application/x-amz-json-1.1\r\nContent-Length: %d\r\n\r\n%s", status, len(out), out)
 	}
 	conn.Close()
 }
@@ -178,6 +183,9 @@ func (f *fakeKMS) do(op string, body []byte) map[string]any {
 	if err := json.Unmarshal(body, &req); err != nil || req.KeyId != keyARN || req.Recipient.KeyEncryptionAlgorithm != "RSAES_OAEP_SHA_256" {
 		f.t.Errorf("bad request %s: %v", body, err)
 	}
+	if public, err := x509.ParsePKIXPublicKey(req.Recipient.AttestationDocument); err != nil || public.(*rsa.PublicKey).E != 65537 {
+		return map[string]any{"__type": "ValidationException", "message": "Attestation document: its signature is wrong"}
+	}
 	answer := map[string]any{"KeyId": keyARN, "KeyMaterialId": "new field"}
 	var blob fakeBlob
 	if op == "GenerateDataKey" {
@@ -188,7 +196,7 @@ func (f *fakeKMS) do(op string, body []byte) map[string]any {
 		}
 		answer["CiphertextBlob"] = blob.encode(f.t)
 	} else if err := json.Unmarshal(bytes.TrimPrefix(req.CiphertextBlob, []byte{1}), &blob); err != nil || !maps.Equal(blob.Context, req.EncryptionContext) {
-		return map[string]any{"KeyId": keyARN, "CiphertextForRecipient": []byte("refused")}
+		return map[string]any{"__type": "InvalidCiphertextException"}
 	}
 	sealed, err := kmstest.Seal(req.Recipient.AttestationDocument, blob.Plain)
 	if err != nil {
