@@ -114,7 +114,7 @@ var mayImport = map[string]string{
 	"internal/enclave": "internal/claims internal/hostlink internal/key/soft internal/oplog internal/policy internal/privval internal/pubkey " +
 		"internal/secret internal/session internal/sharedmark internal/signer internal/watermark",
 	"internal/enclave/engines": "internal/dynamostore internal/enclave internal/etcd internal/etcdstore internal/sharedmark",
-	"internal/enclave/nitro":   "internal/claims internal/enclave internal/enclave/engines internal/hostlink internal/key/nitrokms internal/nitro/nsm internal/policy internal/vsock golang.org/x/sys/unix",
+	"internal/enclave/nitro":   "internal/claims internal/enclave internal/enclave/engines internal/hostlink internal/key/nitrokms internal/nitro/nsm internal/policy internal/secret internal/vsock golang.org/x/sys/unix",
 	"internal/enclave/sgx":     "internal/enclave internal/enclave/engines internal/key/sgxseal internal/looplink internal/policy internal/sgx/document internal/sgx/gramine",
 	"internal/enclavehost":     "internal/dial internal/hostlink internal/oplog internal/policy internal/secret internal/vsock internal/watermark",
 	"internal/nitrohost":       "internal/strictjson",
@@ -172,7 +172,7 @@ var mayImport = map[string]string{
 	"internal/ops/nitro/image": "internal/awspolicy internal/cli internal/config internal/cure internal/eif internal/key/nitrokms internal/policy internal/policyflags internal/pubkey/keytext github.com/spf13/cobra " +
 		"github.com/spf13/pflag",
 
-	"internal/ops/nitro/capture": "internal/cli internal/durable internal/monitor internal/nitrohost internal/provider github.com/spf13/cobra",
+	"internal/ops/nitro/capture": "internal/cli internal/durable internal/hostlink internal/monitor internal/nitrohost internal/provider github.com/spf13/cobra",
 
 	"internal/ops/nitro/seal": "internal/claims internal/cli internal/config internal/home internal/hostlink internal/key/soft/keyfile internal/ops/nitro/verify " +
 		"internal/provider internal/pubkey internal/shell internal/watermark github.com/spf13/cobra",

@@ -104,7 +104,7 @@ type Role interface {
 	Refused(secret.AWS)
 }
 
-// Config is what an enclave runs with. All fields are required but Warnings; Etcd and
+// Config is what an enclave runs with. All fields are required but Sample and Warnings; Etcd and
 // DynamoDB where the policy names one, and Recovery where it names a recovery key, and
 // nowhere else.
 type Config struct {
@@ -114,6 +114,9 @@ type Config struct {
 	Attester Attester
 	Wrapper  Wrapper
 	Recovery Recovery
+	// Sample returns answers of KMS, none of which holds or opens a secret; nil where keys are
+	// not under a KMS key.
+	Sample func(context.Context, *hostlink.Sample) []hostlink.KMSAnswer
 	// Etcd returns an engine for one use, whose Position.Medium is the id of the cluster, 8
 	// bytes big-endian, and zeros.
 	Etcd func(Members) sharedmark.Engine

@@ -250,6 +250,18 @@ func (e *enclave) attestChain(req *hostlink.Attest) ([]byte, error) {
 	return e.attest(cl, req.Nonce, nil)
 }
 
+// sample has KMS answer for the host to read.
+func (e *enclave) sample(ctx context.Context, req *hostlink.Sample) ([]hostlink.KMSAnswer, error) {
+	if e.c.Sample == nil {
+		return nil, errors.New("the keys of this enclave are under no KMS key")
+	}
+	list := e.c.Sample(ctx, req)
+	for i := range list {
+		list[i].Error = clip(list[i].Error)
+	}
+	return list, nil
+}
+
 // claims returns what every document of ours says.
 func (e *enclave) claims(purpose, chainID string, key *soft.Key, origin string) claims.Claims {
 	p := e.c.Policy

@@ -152,3 +152,21 @@ func TestNoncesAreBounded(t *testing.T) {
 	}
 	w.refused("a byte more", create(make([]byte, hostlink.MaxNonce+1)), "a nonce of 513 bytes")
 }
+
+// Where keys are under no KMS key nobody can be asked; where they are, the host gets the
+// answers, and no more of an error than of others.
+func TestSample(t *testing.T) {
+	w := newWorld(t, nil)
+	ask := hostlink.Request{Sample: &hostlink.Sample{ChainID: "chain-1"}}
+	w.refused("without KMS", ask, "are under no KMS key")
+	w.halt()
+	long := strings.Repeat("KMS says ", maxText)
+	w.sample = func() []hostlink.KMSAnswer {
+		return []hostlink.KMSAnswer{{Call: "Decrypt", Raw: []byte("HTTP/1.1 200 OK\r\n")}, {Call: "Decrypt", Error: long}}
+	}
+	w.start()
+	reply, err := w.ask(ask)
+	if err != nil || len(reply.Answers) != 2 || string(reply.Answers[0].Raw) != "HTTP/1.1 200 OK\r\n" || reply.Answers[1].Error != long[:maxText] {
+		t.Errorf("%.100v, %v", reply.Answers, err)
+	}
+}

@@ -126,6 +126,8 @@ func (e *enclave) handle(ctx context.Context, raw hostlink.RawRequest) (reply ho
 		reply.WrapKey, err = e.cloudWrap(req.CloudWrap)
 	case req.Recover != nil:
 		reply.Created, err = e.recoverKey(requestCtx, req.Recover)
+	case req.Sample != nil:
+		reply.Answers, err = e.sample(requestCtx, req.Sample)
 	case req.Share != nil:
 		reply.Shared, err = e.share(requestCtx, req.Share)
 	case req.Look != nil:

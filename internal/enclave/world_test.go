@@ -51,12 +51,13 @@ type world struct {
 	lines   chan hostlink.Line
 	down    bool // no host is there
 
-	cpu      []byte         // of an enclave of SGX: what its seal key is
-	recovery Recovery       // instead of the one that belongs to the policy
-	db       *db            // nil without one
-	member   func(net.Conn) // what a member of etcd is
-	table    func(net.Conn) // what DynamoDB is
-	role     func(net.Conn) // who the host is for AWS
+	sample   func() []hostlink.KMSAnswer // nil: keys are under no KMS key
+	cpu      []byte                      // of an enclave of SGX: what its seal key is
+	recovery Recovery                    // instead of the one that belongs to the policy
+	db       *db                         // nil without one
+	member   func(net.Conn)              // what a member of etcd is
+	table    func(net.Conn)              // what DynamoDB is
+	role     func(net.Conn)              // who the host is for AWS
 }
 
 func newWorld(t *testing.T, change func(*policy.Policy)) *world {
@@ -91,6 +92,9 @@ func (w *world) start() {
 	}
 	if w.policy.Kind() == policy.OfSGX {
 		w.onSGX(&c)
+	}
+	if w.sample != nil {
+		c.Sample = func(context.Context, *hostlink.Sample) []hostlink.KMSAnswer { return w.sample() }
 	}
 	go func() { w.done <- Run(ctx, c) }()
 	<-listening

@@ -25,6 +25,7 @@ type Request struct {
 	Look      *Look      `json:"look,omitempty"`
 	CloudWrap *CloudWrap `json:"cloud_wrap,omitempty"`
 	Recover   *Recover   `json:"recover,omitempty"`
+	Sample    *Sample    `json:"sample,omitempty"`
 }
 
 // Hello asks who is there.
@@ -124,6 +125,22 @@ type Recover struct {
 	Check bool `json:"check,omitempty"`
 }
 
+// Sample asks for answers of KMS as they come inside, to calls about a data key that is made
+// for it and encrypts nothing.
+type Sample struct {
+	// What the data key is bound to, as a key's is: for a KMS key whose policy pins these.
+	ChainID     string      `json:"chain_id"`
+	Public      []byte      `json:"public"`
+	Credentials Credentials `json:"credentials"`
+}
+
+// KMSAnswer is one of these answers.
+type KMSAnswer struct {
+	Call  string `json:"call"`            // what it answers
+	Raw   []byte `json:"raw,omitempty"`   // all of it, in HTTP; absent if there is none, or it may hold a secret
+	Error string `json:"error,omitempty"` // why the enclave did not take it
+}
+
 // Boot opens the wrapped keys and begins to sign. Sent again, by a host that
 // was restarted, it changes nodes and levels and leaves keys and marks alone.
 type Boot struct {
@@ -178,6 +195,8 @@ type Reply struct {
 	Shared   *Shared  `json:"shared,omitempty"`   // Share
 	Looked   *Looked  `json:"looked,omitempty"`   // Look
 	WrapKey  *WrapKey `json:"wrap_key,omitempty"` // CloudWrap
+
+	Answers []KMSAnswer `json:"answers,omitempty"` // Sample
 }
 
 // Status is what an enclave says of itself. None of it is attested.
@@ -232,7 +251,7 @@ func (raw RawRequest) Decode() (Request, error) {
 	}
 	set := 0
 	for _, is := range []bool{req.Hello != nil, req.Create != nil, req.ImportKey != nil, req.Import != nil,
-		req.Boot != nil, req.Attest != nil, req.NewState != nil, req.Certify != nil, req.Share != nil, req.Look != nil, req.CloudWrap != nil, req.Recover != nil} {
+		req.Boot != nil, req.Attest != nil, req.NewState != nil, req.Certify != nil, req.Share != nil, req.Look != nil, req.CloudWrap != nil, req.Recover != nil, req.Sample != nil} {
 		if is {
 			set++
 		}

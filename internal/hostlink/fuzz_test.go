@@ -18,7 +18,7 @@ func FuzzRequest(f *testing.F) {
 		`{"import":{"chain_id":"chain-1","height":-1,"step":3,"fresh":true}}`,
 		`{"share":{"do":"join","chain_id":"chain-1","wrapped":"AA==","etcd":{"endpoints":["https://10.0.0.1:2379"],"key":"AA==","certificate":"AA=="}}}`,
 		`{"cloud_wrap":{"nonce":"AAEC"}}`, `{"recover":{"chain_id":"chain-1","public":"AA==","wrap_key":"AA==","encrypted":"AA==","backup":"AA==","check":true}}`,
-		`{"recover":{},"cloud_wrap":{}}`, `{"certify":{"key":"AA==","name":"signer"}}`, `{"certify":{},"share":{}}`,
+		`{"recover":{},"cloud_wrap":{}}`, `{"sample":{"chain_id":"chain-1","public":"AA==","credentials":{"access_key_id":"A"}}}`, `{"sample":{},"hello":{}}`, `{"certify":{"key":"AA==","name":"signer"}}`, `{"certify":{},"share":{}}`,
 	} {
 		f.Add([]byte(text))
 	}
@@ -63,6 +63,7 @@ func FuzzReply(f *testing.F) {
 	for _, text := range []string{
 		``, `{}`, `{"error":"no"}`, `{"error":"no","cure":"yes","document":"AA=="}`, `{"created":{}}`,
 		`{"status":{"version":"1","chains":[{"id":"chain-1"}]}}`, `{} {}`,
+		`{"answers":[{"call":"Decrypt","raw":"SFRUUC8xLjEgMjAwIE9LDQo=","error":"no"},{"call":"Decrypt"}]}`, `{"answers":[{"plaintext":"AA=="}]}`,
 	} {
 		f.Add([]byte(text))
 	}

@@ -5,9 +5,11 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	mathrand "math/rand/v2"
 	"net"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -404,6 +406,25 @@ func TestRequestsAreBounded(t *testing.T) {
 		text := `{"boot":{"chains":[` + strings.Repeat(element, maxValues+1)
 		if _, err := RawRequest(text + `{}]}}`).Decode(); err == nil || !strings.Contains(err.Error(), "values") {
 			t.Errorf("%d times %q: %v", maxValues+1, element, err)
+		}
+	}
+}
+
+// A request is for one thing, whichever it is: of two, an enclave does neither.
+func TestRequestsAreForOneThing(t *testing.T) {
+	fields := reflect.TypeFor[Request]()
+	text := func(i int) string {
+		name, _, _ := strings.Cut(fields.Field(i).Tag.Get("json"), ",")
+		return fmt.Sprintf("%q:{}", name)
+	}
+	for i := range fields.NumField() {
+		if _, err := RawRequest("{" + text(i) + "}").Decode(); err != nil {
+			t.Errorf("%s: %v", text(i), err)
+		}
+		for j := range i {
+			if _, err := RawRequest("{" + text(i) + "," + text(j) + "}").Decode(); err == nil {
+				t.Errorf("%s and %s are one request", text(i), text(j))
+			}
 		}
 	}
 }

@@ -17,6 +17,7 @@ import (
 	"privyseal/internal/hostlink"
 	"privyseal/internal/key/nitrokms"
 	"privyseal/internal/policy"
+	"privyseal/internal/secret"
 )
 
 // Boot is what a booted enclave has. All fields are required, but Warnings.
@@ -52,9 +53,23 @@ func Run(ctx context.Context, b Boot) error {
 		return err
 	}
 	return enclave.Run(ctx, enclave.Config{
-		Version: b.Version, Policy: p, Digest: sha256.Sum256(b.Policy), Attester: b.Module, Wrapper: kms, Cures: cures,
+		Version: b.Version, Policy: p, Digest: sha256.Sum256(b.Policy), Attester: b.Module, Wrapper: kms, Sample: sampler(kms), Cures: cures,
 		Etcd: engines.Etcd, DynamoDB: engines.DynamoDB, Listen: b.Listen, Dial: b.Dial, Warnings: b.Warnings,
 	})
+}
+
+// sampler returns what has KMS answer for the host to read.
+func sampler(kms *nitrokms.Client) func(context.Context, *hostlink.Sample) []hostlink.KMSAnswer {
+	return func(ctx context.Context, req *hostlink.Sample) (answers []hostlink.KMSAnswer) {
+		for _, s := range kms.Sample(ctx, secret.AWS(req.Credentials), req.ChainID, req.Public) {
+			a := hostlink.KMSAnswer{Call: s.Call, Raw: s.Raw}
+			if s.Err != nil {
+				a.Error = s.Err.Error()
+			}
+			answers = append(answers, a)
+		}
+		return answers
+	}
 }
 
 var cures = enclave.Cures{

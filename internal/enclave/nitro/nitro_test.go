@@ -26,7 +26,7 @@ const keyARN = "arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56e
 
 // boot runs an enclave whose policy allows chain-1, with no KMS to be reached, and
 // returns what asks it.
-func boot(t *testing.T, m *module) func(hostlink.Request) error {
+func boot(t *testing.T, m *module) func(hostlink.Request) (hostlink.Reply, error) {
 	p, err := policy.ForAWS(keyARN, false)
 	if err != nil {
 		t.Fatal(err)
@@ -55,14 +55,13 @@ func boot(t *testing.T, m *module) func(hostlink.Request) error {
 			t.Errorf("the enclave ended: %v", err)
 		}
 	})
-	return func(req hostlink.Request) error {
+	return func(req hostlink.Request) (hostlink.Reply, error) {
 		conn, err := net.Dial("tcp", l.Addr().String())
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer conn.Close()
-		_, err = hostlink.Call(conn, req)
-		return err
+		return hostlink.Call(conn, req)
 	}
 }
 
@@ -70,7 +69,7 @@ func boot(t *testing.T, m *module) func(hostlink.Request) error {
 func TestDocumentForKMS(t *testing.T) {
 	m := &module{}
 	ask := boot(t, m)
-	err := ask(hostlink.Request{Create: &hostlink.Create{ChainID: "chain-1", KeyType: "ed25519",
+	_, err := ask(hostlink.Request{Create: &hostlink.Create{ChainID: "chain-1", KeyType: "ed25519",
 		Credentials: hostlink.Credentials{AccessKeyID: "AKID", SecretAccessKey: secret.New("x")}}})
 	if err == nil || !strings.Contains(err.Error(), "KMS cannot be reached") {
 		t.Errorf("a key without KMS: %v", err)
@@ -83,9 +82,28 @@ func TestDocumentForKMS(t *testing.T) {
 	}
 }
 
+// The host reads what the client of the policy's key hears of KMS, and why that is nothing.
+func TestSample(t *testing.T) {
+	m := &module{}
+	ask := boot(t, m)
+	creds := hostlink.Credentials{AccessKeyID: "AKID", SecretAccessKey: secret.New("x")}
+	for want, c := range map[string]hostlink.Credentials{"KMS cannot be reached": creds, "KMS does not accept the AWS credentials": {}} {
+		reply, err := ask(hostlink.Request{Sample: &hostlink.Sample{ChainID: "chain-1", Credentials: c}})
+		if a := reply.Answers; err != nil || len(a) != 1 || a[0].Call != "GenerateDataKey" || a[0].Raw != nil || !strings.Contains(a[0].Error, want) {
+			t.Errorf("%+v, %v", a, err)
+		}
+	}
+	if len(m.userData) != 1 {
+		t.Fatalf("%d documents", len(m.userData))
+	}
+	if c, err := claims.Decode(m.userData[0]); err != nil || c.Purpose != claims.PurposeKMS {
+		t.Errorf("a sample's document: %+v, %v", c, err)
+	}
+}
+
 // What an operator is asked to do is what Nitro's commands do.
 func TestCures(t *testing.T) {
-	err := boot(t, &module{})(hostlink.Request{Create: &hostlink.Create{ChainID: "chain-2", KeyType: "ed25519"}})
+	_, err := boot(t, &module{})(hostlink.Request{Create: &hostlink.Create{ChainID: "chain-2", KeyType: "ed25519"}})
 	if err == nil || !strings.Contains(err.Error(), "with `privyseal nitro image-policy` and `privyseal nitro build`, and let it in") {
 		t.Errorf("a chain that the policy does not allow: %v", err)
 	}

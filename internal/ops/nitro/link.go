@@ -68,7 +68,12 @@ func (e *enclaveLink) begin(ctx context.Context, l *nitrohost.Launcher, home str
 	if err != nil {
 		return err
 	}
-	link := vsock.Host{CID: found.CID, Dir: e.config.Transport}
+	return e.join(ctx, found.CID, home, kms, db)
+}
+
+// join connects to the enclave that runs with a CID.
+func (e *enclaveLink) join(ctx context.Context, cid uint32, home string, kms bool, db *sharing.Database) (err error) {
+	link := vsock.Host{CID: cid, Dir: e.config.Transport}
 	if kms && !isRunning(ctx, home) {
 		err = e.serveKMS(ctx, link)
 		if err == nil && db != nil {

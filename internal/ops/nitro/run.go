@@ -15,7 +15,6 @@ import (
 
 	"privyseal/internal/cli"
 	"privyseal/internal/nitrohost"
-	"privyseal/internal/ops/nitro/capture"
 	"privyseal/internal/provider"
 	"privyseal/internal/vsock"
 )
@@ -249,19 +248,5 @@ or SIGINT. "privyseal start" and "privyseal init" do this by themselves.`,
 		},
 	}
 	f.Add(cmd)
-	return cmd
-}
-
-func newNitroCaptureCommand(a *provider.House) *cobra.Command {
-	f := &runningFlags{}
-	cmd := capture.NewCommand(a, func() (string, error) {
-		f.name = defaultEnclave // what is recorded is of no enclave
-		l, err := f.launcher(a)
-		if err != nil {
-			return "", err
-		}
-		return l.Path, nil
-	})
-	f.addCLI(cmd)
 	return cmd
 }

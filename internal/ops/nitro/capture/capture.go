@@ -1,6 +1,9 @@
 // Package capture records what an instance with enclaves says: nitro-cli, the system, and
-// the security module by way of the enclave that runs. It launches and ends no enclave, and
-// what it writes holds no secret. Tests play nitro-cli by such a record.
+// the security module and KMS by way of the enclave that runs. It launches and ends no enclave,
+// and what it writes holds no secret. Tests play nitro-cli and KMS by such a record.
+//
+// What an enclave hands out of KMS's answers, its own code decides; that there is no credential
+// in it is looked at here once more.
 package capture
 
 import (
@@ -10,6 +13,7 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -22,6 +26,7 @@ import (
 
 	"privyseal/internal/cli"
 	"privyseal/internal/durable"
+	"privyseal/internal/hostlink"
 	"privyseal/internal/monitor"
 	"privyseal/internal/nitrohost"
 	"privyseal/internal/provider"
@@ -57,6 +62,8 @@ type Entry struct {
 	Hashes []string `json:",omitempty"` // SHA-256 of each
 	// Missing is why there are none.
 	Missing string `json:",omitempty"`
+	// Refused is why the enclave did not take this answer of KMS.
+	Refused string `json:",omitempty"`
 }
 
 // record is one that is being made.
@@ -65,14 +72,25 @@ type record struct {
 	entries []Entry
 }
 
-// NewCommand returns `privyseal nitro capture`; path returns nitro-cli's path by a config.
-func NewCommand(a *provider.House, path func() (string, error)) *cobra.Command {
+// maxAnswers bounds how many answers of KMS are recorded.
+const maxAnswers = 16
+
+// NewCommand returns `privyseal nitro capture`; path returns nitro-cli's path by a config, and
+// sample has the enclave that runs ask KMS.
+func NewCommand(a *provider.House, path func() (string, error), sample func(context.Context) ([]hostlink.KMSAnswer, error)) *cobra.Command {
 	return &cobra.Command{
 		Use:   "capture DIR",
-		Short: "Record what nitro-cli and this instance say, for tests elsewhere",
+		Short: "Record what nitro-cli, KMS and this instance say, for tests elsewhere",
 		Long: `Record into the new folder DIR what nitro-cli says (version, enclaves, errors), facts of
-the system, and an attestation of each chain that a running "privyseal start" signs for.
-It launches and ends nothing. The folder holds no secret: send it to who asked for it.`,
+the system, an attestation of each chain that a running "privyseal start" signs for, and
+what KMS answers to the enclave that runs: to a GenerateDataKey, whose key encrypts
+nothing and is dropped, to a Decrypt of that, and to three that it has to refuse. An alarm
+on the KMS key rings. What is missing is in manifest.json, with the reason.
+
+It launches and ends nothing. The folder holds no secret; it names the AWS account, the
+role and the instance. Send it to who asked for it.`,
+		Example: `  privyseal nitro capture before
+  privyseal nitro capture before --eif privyseal.eif   # where no chain is in the config yet`,
 		Args: cli.Arguments("DIR"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			nitroCLI, err := path()
@@ -86,6 +104,9 @@ It launches and ends nothing. The folder holds no secret: send it to who asked f
 			err = r.all(cmd.Context(), &nitrohost.Launcher{Path: nitroCLI})
 			if err == nil {
 				err = r.attest(cmd.Context(), a)
+			}
+			if err == nil {
+				err = r.answers(sample(cmd.Context()))
 			}
 			if err == nil {
 				err = r.close()
@@ -162,6 +183,27 @@ func (r *record) attest(ctx context.Context, a *provider.House) error {
 		if err != nil {
 			e.Missing = err.Error()
 		} else if err := r.file(&e, fmt.Sprintf("attestation-%d.b64", i), base64.StdEncoding.EncodeToString(doc)+"\n"); err != nil {
+			return err
+		}
+		r.entries = append(r.entries, e)
+	}
+	return nil
+}
+
+// answers records what KMS said to the enclave, or why nobody asked.
+func (r *record) answers(list []hostlink.KMSAnswer, failed error) error {
+	if failed == nil && len(list) == 0 {
+		failed = errors.New("the enclave has none")
+	}
+	if failed != nil {
+		r.entries = append(r.entries, Entry{Of: "KMS", Missing: clean([]byte(failed.Error()))})
+		return nil
+	}
+	for i, a := range list[:min(len(list), maxAnswers)] {
+		e := Entry{Of: "KMS " + clean([]byte(a.Call)), Refused: clean([]byte(a.Error))}
+		if len(a.Raw) == 0 {
+			e.Missing = "there was no answer, or something in it may be secret"
+		} else if err := r.file(&e, fmt.Sprintf("kms-%d.http", i), clean(a.Raw)); err != nil {
 			return err
 		}
 		r.entries = append(r.entries, e)

@@ -2,6 +2,7 @@ package capture
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -9,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"privyseal/internal/hostlink"
 	"privyseal/internal/nitrohost"
 	"privyseal/test/nitro/manners"
 )
@@ -113,5 +115,49 @@ func TestRecordsAreNew(t *testing.T) {
 	_, entries := made(t, filepath.Join(t.TempDir(), "nothing"))
 	if entries[0].Missing == "" || entries[0].Files != nil {
 		t.Errorf("%+v", entries[0])
+	}
+}
+
+// KMS's answers are files, in their order and no more than there can be, with nothing in them
+// that looks like a credential; why there are none stands in the manifest.
+func TestAnswersOfKMS(t *testing.T) {
+	recorded := func(list []hostlink.KMSAnswer, failed error) (*record, []Entry) {
+		r, err := newRecord(filepath.Join(t.TempDir(), "seen"))
+		if err == nil {
+			err = r.answers(list, failed)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r, r.entries
+	}
+	r, entries := recorded([]hostlink.KMSAnswer{
+		{Call: "GenerateDataKey", Raw: []byte("HTTP/1.1 200 OK\r\n\r\n{}")},
+		{Call: "Decrypt", Raw: []byte("HTTP/1.1 400 X\r\n\r\nby ASIAABCDEFGHIJKLMNOP"), Error: "refused, session_token=abcd"},
+		{Call: "Decrypt by ASIAABCDEFGHIJKLMNOP", Error: "it holds the secret in the clear"},
+	}, nil)
+	for i, want := range []Entry{
+		{Of: "KMS GenerateDataKey", Files: []string{"kms-0.http"}},
+		{Of: "KMS Decrypt", Files: []string{"kms-1.http"}, Refused: "refused, [left out]"},
+		{Of: "KMS Decrypt by [left out]", Refused: "it holds the secret in the clear", Missing: "there was no answer, or something in it may be secret"},
+	} {
+		got := entries[i]
+		got.Hashes = nil
+		if !reflect.DeepEqual(got, want) {
+			t.Errorf("%+v, not %+v", got, want)
+		}
+	}
+	for name, want := range map[string]string{"kms-0.http": "HTTP/1.1 200 OK\r\n\r\n{}", "kms-1.http": "HTTP/1.1 400 X\r\n\r\nby [left out]"} {
+		if text, err := os.ReadFile(filepath.Join(r.dir, name)); err != nil || string(text) != want {
+			t.Errorf("%s: %q, %v", name, text, err)
+		}
+	}
+	if _, entries = recorded(make([]hostlink.KMSAnswer, 100), nil); len(entries) != maxAnswers {
+		t.Errorf("%d answers", len(entries))
+	}
+	for want, failed := range map[string]error{"the enclave has none": nil, "not asked, [left out]": errors.New("not asked, session_token=abcd")} {
+		if _, entries = recorded(nil, failed); !reflect.DeepEqual(entries, []Entry{{Of: "KMS", Missing: want}}) {
+			t.Errorf("%+v", entries)
+		}
 	}
 }
