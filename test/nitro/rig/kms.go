@@ -81,6 +81,8 @@ type KMSAnswer struct {
 	Body map[string]any
 	// Raw, if set, is sent instead of Body.
 	Raw []byte
+	// Wire, if set, is all that is sent, as it is: one of `privyseal nitro capture`.
+	Wire []byte
 	// Hang keeps the request without an answer until its client goes.
 	Hang bool
 	// Drop closes the connection without an answer.
@@ -297,6 +299,14 @@ func (a *KMSAnswer) send(w http.ResponseWriter, r *http.Request) {
 		panic(http.ErrAbortHandler)
 	case a.Drop:
 		panic(http.ErrAbortHandler)
+	case a.Wire != nil:
+		conn, _, err := w.(http.Hijacker).Hijack()
+		if err != nil {
+			panic(err) // the server speaks HTTP/1.1
+		}
+		defer conn.Close()
+		conn.Write(a.Wire)
+		return
 	}
 	body := a.Raw
 	if body == nil {
