@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -11,6 +12,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"privyseal/test/sgx/rig"
+	"privyseal/test/tools"
 )
 
 // sgxMachine makes the machine with SGX of all scripts of a run, with the program beside it.
@@ -24,7 +26,7 @@ var sgxMachine = sync.OnceValues(func() (*rig.Machine, error) {
 		return nil, err
 	}
 	collateral, err := m.Collateral()
-	return m, errors.Join(err, rig.BuildProgram(filepath.Join(dir, rig.Program)),
+	return m, errors.Join(err, tools.BuildMeasured(context.Background(), filepath.Join(dir, rig.Program)),
 		os.WriteFile(filepath.Join(dir, "platform.json"), collateral, 0o600), os.WriteFile(filepath.Join(dir, "root.pem"), m.RootPEM(), 0o600))
 })
 

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"privyseal/internal/pubkey"
+	"privyseal/test/e2e/story"
 )
 
 // A lone validator makes blocks only with signatures that its node verifies,
@@ -20,7 +21,7 @@ func TestEveryVersionMakesBlocks(t *testing.T) {
 		for _, transport := range []string{"unix", "tcp"} {
 			t.Run(version+"/"+transport, func(t *testing.T) {
 				t.Parallel()
-				ctx := within(t, 2*time.Minute)
+				ctx := story.Within(t, 2*time.Minute)
 				startChain(ctx, t, setup{version, transport, pubkey.Ed25519}).makesBlocks(ctx, t)
 			})
 		}
@@ -29,7 +30,7 @@ func TestEveryVersionMakesBlocks(t *testing.T) {
 
 func TestNoiseMakesBlocks(t *testing.T) {
 	t.Parallel()
-	ctx := within(t, time.Minute)
+	ctx := story.Within(t, time.Minute)
 	startChain(ctx, t, setup{"v0.40.0", "noise", pubkey.Ed25519}).makesBlocks(ctx, t)
 }
 
@@ -45,7 +46,7 @@ func TestEveryKeyTypeMakesBlocks(t *testing.T) {
 	} {
 		t.Run(string(s.keyType)+"/"+s.version, func(t *testing.T) {
 			t.Parallel()
-			ctx := within(t, time.Minute)
+			ctx := story.Within(t, time.Minute)
 			startChain(ctx, t, s).makesBlocks(ctx, t)
 		})
 	}

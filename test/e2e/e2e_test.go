@@ -5,19 +5,17 @@ package e2e
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"flag"
 	"fmt"
-	"log"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"privyseal/internal/pubkey"
 	"privyseal/test/e2e/rig"
+	"privyseal/test/e2e/story"
+	"privyseal/test/tools"
 )
 
 // blocks is how many blocks each chain makes.
@@ -31,20 +29,10 @@ func TestMain(m *testing.M) {
 	// The nodes wait most of the time, for a clock or for each other: four of
 	// them fit on two cores.
 	flag.Set("test.parallel", "4")
-	dir, err := rig.NewDir()
-	if err != nil {
-		log.Fatal(err)
-	}
-	program = filepath.Join(dir, "privyseal")
-	os.Setenv("PRIVYSEAL_RUN", filepath.Join(dir, "run")) // not the host's own
-	build := exec.Command("go", "build", "-o", program, "privyseal/cmd/privyseal")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		log.Fatalf("cannot build privyseal: %v\n%s", err, out)
-	}
-	code := m.Run()
-	os.RemoveAll(dir)
-	os.Exit(code)
+	os.Exit(story.Main(m, func(dir string) (err error) {
+		program = filepath.Join(dir, "privyseal")
+		return tools.Build(context.Background(), program)
+	}))
 }
 
 // setup describes a chain with one validator, or the first of a network.
@@ -86,7 +74,7 @@ func startChain(ctx context.Context, t *testing.T, s setup) *chain {
 			t.Errorf("vote extensions enabled in %s: %t", s.version, enabled)
 		}
 	}))
-	startSigner(t, c.signer)
+	story.StartSigner(t, c.signer)
 	startNode(t, c.node, privval(c.signer))
 	return c
 }
@@ -159,32 +147,10 @@ func showKey(ctx context.Context, t *testing.T, s *rig.Signer) (pubkey.Key, json
 	return key, json.RawMessage(text)
 }
 
-// startSigner starts it; at the end it has to stop as an operator expects.
-func startSigner(t *testing.T, s *rig.Signer) {
-	t.Helper()
-	check(t, s.Start())
-	t.Cleanup(func() {
-		if err := s.Stop(time.Minute); err != nil {
-			t.Errorf("privyseal did not end with status 0 at SIGTERM: %v", err)
-		}
-		tail(t, s.Process)
-	})
-}
-
 func startNode(t *testing.T, n *rig.Node, privval string) {
 	t.Helper()
 	check(t, n.Start(privval))
-	t.Cleanup(func() {
-		n.Stop(time.Minute)
-		tail(t, n.Process)
-	})
-}
-
-// tail shows the end of a program's log if the test failed.
-func tail(t *testing.T, p *rig.Process) {
-	if t.Failed() {
-		t.Logf("the log of %s ends with\n%s", p.Name, p.Tail(30))
-	}
+	story.EndNode(t, n)
 }
 
 func newDir(t *testing.T) string {
@@ -202,28 +168,11 @@ func freeAddr(t *testing.T) string {
 	return fmt.Sprintf("127.0.0.1:%d", port)
 }
 
-// within bounds a test in time: by ten times d, which is plenty on a machine that
-// does nothing else.
-func within(t *testing.T, d time.Duration) context.Context {
-	d *= 10
-	ctx, cancel := context.WithTimeoutCause(t.Context(), d, fmt.Errorf("not within %s", d))
-	t.Cleanup(cancel)
-	return ctx
-}
+// check is short, because nearly each line has it.
+var check = story.Check
 
-func check(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
-// need is check for what may not be built: `go test` alone skips then, and
-// `make test`, which builds it, sets PRIVYSEAL_REQUIRE_NODES.
+// need is check for what may not be there, and `make` brings.
 func need(t *testing.T, err error) {
 	t.Helper()
-	if errors.Is(err, rig.ErrMissing) && os.Getenv("PRIVYSEAL_REQUIRE_NODES") != "1" {
-		t.Skip(err)
-	}
-	check(t, err)
+	story.Need(t, "PRIVYSEAL_REQUIRE_NODES", err)
 }

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"privyseal/test/e2e/rig"
+	"privyseal/test/e2e/story"
+	"privyseal/test/tools"
 )
 
 // Tendermint's own acceptance test for signers: the public key, a proposal, a
@@ -15,12 +17,12 @@ import (
 // signs with an import of that key.
 func TestTendermintSignerHarness(t *testing.T) {
 	t.Parallel()
-	harness, err := rig.Program("tm-signer-harness-v0.34.24")
+	harness, err := tools.Program("tm-signer-harness-v0.34.24", "scripts/setup nodes")
 	need(t, err)
 	for _, transport := range []string{"unix", "tcp"} {
 		t.Run(transport, func(t *testing.T) {
 			t.Parallel()
-			ctx := within(t, time.Minute)
+			ctx := story.Within(t, time.Minute)
 			dir := newDir(t)
 			node, err := rig.InitNode(ctx, "v0.34.35", filepath.Join(dir, "node"))
 			need(t, err)
@@ -31,7 +33,7 @@ func TestTendermintSignerHarness(t *testing.T) {
 			signer, err := rig.InitSigner(ctx, program, filepath.Join(dir, "signer"), chainIDOf(t, node), []string{addr},
 				"--import-key", filepath.Join(node.Home, "config", "priv_validator_key.json"), "--fresh-state")
 			check(t, err)
-			startSigner(t, signer)
+			story.StartSigner(t, signer)
 
 			out, err := rig.Output(ctx, harness, "run", "-addr", addr, "-tmhome", node.Home, "-accept-retries", "500")
 			if err != nil {

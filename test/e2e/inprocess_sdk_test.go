@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"privyseal/test/e2e/rig"
+	"privyseal/test/e2e/story"
 )
 
 const (
@@ -186,7 +187,7 @@ func buildPatched(t *testing.T, modules, patch string) string {
 // sdkChain makes a chain of one validator whose signer is inside, and waits for blocks.
 func sdkChain(t *testing.T, sdkProgram, start string) {
 	t.Helper()
-	ctx := within(t, time.Minute)
+	ctx := story.Within(t, time.Minute)
 	home := filepath.Join(newDir(t), "node")
 	signer, err := rig.InitSigner(ctx, program, filepath.Join(home, "privyseal"), "sdk-1", []string{"unix://" + filepath.Join(home, "privval.sock")})
 	check(t, err)
@@ -203,7 +204,7 @@ func sdkChain(t *testing.T, sdkProgram, start string) {
 		if err := n.Stop(time.Minute); err != nil {
 			t.Errorf("the node ended: %v", err)
 		}
-		tail(t, n.Process)
+		story.Tail(t, n.Process)
 	})
 	check(t, n.WaitHeight(ctx, 4))
 	verifyCommit(ctx, t, n, key, 3)

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"privyseal/test/e2e/rig"
+	"privyseal/test/e2e/story"
+	"privyseal/test/tools"
 )
 
 // inProcess are the modules of test/inprocess by the version that they build a node of,
@@ -42,7 +44,7 @@ func TestInProcess(t *testing.T) {
 		t.Run(m.version, func(t *testing.T) {
 			t.Parallel()
 			program := buildInside(t, m.folder, m.modules) // which takes minutes the first time
-			n := newInside(within(t, time.Minute), t, m.version, program)
+			n := newInside(story.Within(t, time.Minute), t, m.version, program)
 			n.makesBlocks(n.ctx, t)
 			n.isTheOnlySigner()
 			n.comesBack(syscall.SIGTERM)
@@ -175,10 +177,10 @@ func (n *inside) refusesAnOldState() {
 func (n *inside) goesOnOutside() {
 	n.t.Helper()
 	n.node.Stop(time.Minute)
-	stock, err := rig.Program("cometbft-" + n.version)
+	stock, err := tools.Program("cometbft-"+n.version, "scripts/setup nodes")
 	check(n.t, err)
 	n.node.Use(stock)
-	startSigner(n.t, n.signer)
+	story.StartSigner(n.t, n.signer)
 	startNode(n.t, n.node, "unix://"+filepath.Join(filepath.Dir(n.node.Home), "n.sock"))
 	n.goesOn()
 }

@@ -9,6 +9,7 @@ import (
 
 	"privyseal/internal/pubkey"
 	"privyseal/test/e2e/rig"
+	"privyseal/test/e2e/story"
 )
 
 // Four validators, and the key of the first behind two nodes at once, as an
@@ -17,7 +18,7 @@ import (
 // at most every tenth commit, and no node ever gets a second opinion.
 func TestTwoNodesShareAValidator(t *testing.T) {
 	t.Parallel()
-	ctx := within(t, 5*time.Minute)
+	ctx := story.Within(t, 5*time.Minute)
 	dir := newDir(t)
 	nodes, err := rig.InitNetwork(ctx, "v0.38.26", filepath.Join(dir, "net"), 4, 1)
 	need(t, err)
@@ -36,7 +37,7 @@ func TestTwoNodesShareAValidator(t *testing.T) {
 			g.EnableVoteExtensions()
 		}))
 	}
-	startSigner(t, signer)
+	story.StartSigner(t, signer)
 	// CometBFT's own timeout_commit: a proposer waits that long for precommits. With the
 	// few milliseconds of other tests, a busy machine decides which commits have all four.
 	for _, n := range nodes {

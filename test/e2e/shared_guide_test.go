@@ -14,6 +14,7 @@ import (
 	"privyseal/internal/etcd/etcdtest"
 	"privyseal/internal/pubkey"
 	"privyseal/test/e2e/rig"
+	"privyseal/test/e2e/story"
 )
 
 // doc/several-hosts.md is typed on a chain whose state is in a file: certificates, three
@@ -21,7 +22,7 @@ import (
 // make blocks before, between and after.
 func TestSeveralHostsGuide(t *testing.T) {
 	t.Parallel()
-	ctx := within(t, 3*time.Minute)
+	ctx := story.Within(t, 3*time.Minute)
 	g := newHostsGuide(t)
 	c := startChain(ctx, t, setup{version: "v0.38.26", transport: "unix", keyType: pubkey.Ed25519})
 	g.page = strings.ReplaceAll(g.page, "mychain-1", c.id)
@@ -128,7 +129,7 @@ func (g *hostsGuide) startEtcd(ctx context.Context) {
 		check(g.t, err)
 		g.t.Cleanup(func() {
 			p.Stop(time.Minute)
-			tail(g.t, p)
+			story.Tail(g.t, p)
 		})
 	}
 	health := "export ETCDCTL_ENDPOINTS" + strings.SplitN(strings.SplitN(g.block("sh", 1), "export ETCDCTL_ENDPOINTS", 2)[1], "\n", 2)[0]

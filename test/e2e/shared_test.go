@@ -18,6 +18,7 @@ import (
 	"privyseal/internal/key/yubihsm/yubihsmtest"
 	"privyseal/internal/pubkey"
 	"privyseal/test/e2e/rig"
+	"privyseal/test/e2e/story"
 )
 
 // Three hosts of one validator of four, each with a signer, a YubiHSM and a node, share one
@@ -65,7 +66,7 @@ const hostsChain = "several-1"
 
 func newHosts(t *testing.T, long bool) *hosts {
 	t.Helper()
-	h := &hosts{t: t, long: long, ctx: within(t, 10*time.Minute), ill: newIlls(), dir: newDir(t), etcd: etcdtest.Start(t, etcdtest.Options{}),
+	h := &hosts{t: t, long: long, ctx: story.Within(t, 10*time.Minute), ill: newIlls(), dir: newDir(t), etcd: etcdtest.Start(t, etcdtest.Options{}),
 		ledger: newLedger()}
 	t.Cleanup(func() { h.ledger.conflicts(t) })
 	nodes, err := rig.InitNetwork(h.ctx, "v0.38.26", filepath.Join(h.dir, "net"), 4, 2)
@@ -128,7 +129,7 @@ func (h *hosts) addHost(i int, secret [32]byte) {
 	s, err := rig.InitSigner(h.ctx, own, filepath.Join(h.dir, fmt.Sprint("signer-", i+1)), hostsChain, []string{"unix://" + h.socket(i)}, args...)
 	check(h.t, err)
 	h.signers = append(h.signers, s)
-	startSigner(h.t, s)
+	story.StartSigner(h.t, s)
 }
 
 // height is that of a validator that is not ours.

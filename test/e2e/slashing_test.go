@@ -15,6 +15,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"privyseal/test/e2e/rig"
+	"privyseal/test/tools"
 )
 
 // TestSlashings does what the operators did whose validators were slashed in public
@@ -22,7 +23,7 @@ import (
 // script each, with privyseal in place of their signer, and real nodes. Each names
 // the step at which it is refused.
 func TestSlashings(t *testing.T) {
-	_, err := rig.Program("cometbft-" + slashingVersion)
+	_, err := tools.Program("cometbft-"+slashingVersion, "scripts/setup nodes")
 	need(t, err)
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/slashings",
@@ -52,7 +53,7 @@ func slashingOf(ts *testscript.TestScript) *slashing { return ts.Value(slashingK
 // a folder of the script's own.
 func prepareSlashing(env *testscript.Env) error {
 	bin := filepath.Join(env.WorkDir, "bin")
-	node, err := rig.Program("cometbft-" + slashingVersion)
+	node, err := tools.Program("cometbft-"+slashingVersion, "scripts/setup nodes")
 	if err != nil {
 		return err
 	}

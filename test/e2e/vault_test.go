@@ -12,6 +12,8 @@ import (
 	"privyseal/internal/key/vault/vaulttest"
 	"privyseal/internal/pubkey"
 	"privyseal/test/e2e/rig"
+	"privyseal/test/e2e/story"
+	"privyseal/test/tools"
 )
 
 // A chain whose key is on a real OpenBao server, set up as doc/vault.md says: its blocks
@@ -19,7 +21,7 @@ import (
 // when it is unsealed, and does not care for a rotation; a key that is exchanged stops it.
 func TestVault(t *testing.T) {
 	t.Parallel()
-	ctx := within(t, 2*time.Minute)
+	ctx := story.Within(t, 2*time.Minute)
 	v := newVaultGuide(ctx, t)
 	v.typed()
 	v.start(ctx)
@@ -75,7 +77,7 @@ func newVaultGuide(ctx context.Context, t *testing.T) *vaultGuide {
 // typed runs the blocks of the guide.
 func (v *vaultGuide) typed() {
 	v.t.Helper()
-	bao, err := rig.Program("bao")
+	bao, err := tools.Program("bao", "scripts/setup openbao")
 	check(v.t, err)
 	text := typed(v.t, "vault.md", v.dir, 3, "PATH="+filepath.Dir(program)+":"+filepath.Dir(bao)+":"+os.Getenv("PATH"),
 		"BAO_ADDR="+v.server.URL, "BAO_CACERT="+v.server.CAFile, "BAO_TOKEN="+v.server.Root, "NODE="+v.addr, "PRIVYSEAL_HOME="+v.signer.Home)
@@ -95,7 +97,7 @@ func (v *vaultGuide) start(ctx context.Context) {
 		g.SetValidator(0, text, string(key.Type()))
 		g.EnableVoteExtensions()
 	}))
-	startSigner(v.t, v.signer)
+	story.StartSigner(v.t, v.signer)
 	startNode(v.t, v.node, v.addr)
 }
 
@@ -103,7 +105,7 @@ func (v *vaultGuide) start(ctx context.Context) {
 // the key and its state were brought.
 func TestVaultTakesOver(t *testing.T) {
 	t.Parallel()
-	ctx := within(t, 2*time.Minute)
+	ctx := story.Within(t, 2*time.Minute)
 	server := vaulttest.Start(t)
 	c := startChain(ctx, t, setup{version: "v0.38.26", transport: "unix", keyType: pubkey.Ed25519})
 	check(t, c.node.WaitHeight(ctx, 5))
@@ -125,7 +127,7 @@ func TestVaultTakesOver(t *testing.T) {
 	}
 	height, err := c.node.Height(ctx)
 	check(t, err)
-	startSigner(t, s)
+	story.StartSigner(t, s)
 	t.Cleanup(func() { c.node.Stop(time.Minute) }) // before its signer
 	check(t, c.node.WaitHeight(ctx, height+5))
 	verifyCommit(ctx, t, c.node, c.key, height+4)

@@ -15,6 +15,7 @@ import (
 	"privyseal/internal/pubkey"
 	"privyseal/internal/witness"
 	"privyseal/test/e2e/rig"
+	"privyseal/test/e2e/story"
 )
 
 // witnessVersions are those whose answers differ.
@@ -28,7 +29,7 @@ func TestWitness(t *testing.T) {
 	for _, version := range witnessVersions {
 		t.Run(version, func(t *testing.T) {
 			t.Parallel()
-			n := newWitnessed(within(t, 2*time.Minute), t, version, 4)
+			n := newWitnessed(story.Within(t, 2*time.Minute), t, version, 4)
 			n.quarantineFindsTheOther()
 			n.oldStateIsRefused()
 			n.alarm()
@@ -43,7 +44,7 @@ func TestWitnessComesBack(t *testing.T) {
 		for _, validators := range []int{1, 3} {
 			t.Run(fmt.Sprintf("%s, one of %d", version, validators), func(t *testing.T) {
 				t.Parallel()
-				comesBack(newWitnessed(within(t, 2*time.Minute), t, version, validators))
+				comesBack(newWitnessed(story.Within(t, 2*time.Minute), t, version, validators))
 			})
 		}
 	}
@@ -135,7 +136,7 @@ func (n *witnessed) start(s *rig.Signer) {
 		"env", "PRIVYSEAL_RUN="+s.Home+"-run", program, "start", "--home", s.Home)
 	check(n.t, err)
 	s.Process = p
-	n.t.Cleanup(func() { p.Stop(time.Minute); tail(n.t, p) })
+	n.t.Cleanup(func() { p.Stop(time.Minute); story.Tail(n.t, p) })
 }
 
 // output runs a command on the host of the old home.

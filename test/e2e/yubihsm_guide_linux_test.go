@@ -20,6 +20,7 @@ import (
 	"privyseal/internal/key/yubihsm/yubihsmtest"
 	"privyseal/internal/ops/yubihsm/setup/setuptest"
 	"privyseal/internal/terminal/terminaltest"
+	"privyseal/test/e2e/story"
 )
 
 // A chain whose key is on a YubiHSM, set up as doc/yubihsm.md says: its blocks are typed, in
@@ -36,7 +37,7 @@ func TestYubiHSM(t *testing.T) {
 }
 
 func typesYubiHSM(t *testing.T, version string) {
-	ctx := within(t, 2*time.Minute)
+	ctx := story.Within(t, 2*time.Minute)
 	y := newHSMChain(ctx, t, version, 2)
 	for _, d := range y.dev {
 		d.Reset() // as it leaves the factory

@@ -12,6 +12,7 @@ import (
 	"privyseal/internal/key/yubihsm/yubihsmtest"
 	"privyseal/internal/pubkey"
 	"privyseal/test/e2e/rig"
+	"privyseal/test/e2e/story"
 )
 
 // hsmVersions are those that a YubiHSM signs for, one of them at each commit.
@@ -29,7 +30,7 @@ func TestTwoYubiHSMs(t *testing.T) {
 }
 
 func twoYubiHSMs(t *testing.T, version string) {
-	ctx := within(t, 2*time.Minute)
+	ctx := story.Within(t, 2*time.Minute)
 	y := newHSMChain(ctx, t, version, 2)
 	secret := make([]byte, 32)
 	rand.Read(secret) // the host remembers what a key has signed
@@ -122,7 +123,7 @@ func (y *hsmChain) start(ctx context.Context) {
 		g.SetValidator(0, text, string(key.Type()))
 		g.EnableVoteExtensions()
 	}))
-	startSigner(y.t, y.signer)
+	story.StartSigner(y.t, y.signer)
 	startNode(y.t, y.node, y.addr)
 	check(y.t, y.node.WaitHeight(ctx, 2))
 }

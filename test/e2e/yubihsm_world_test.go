@@ -22,6 +22,7 @@ import (
 	"privyseal/internal/privval/privvaltest"
 	"privyseal/internal/pubkey"
 	"privyseal/test/e2e/rig"
+	"privyseal/test/e2e/story"
 	"privyseal/yubihsm"
 )
 
@@ -56,7 +57,7 @@ type voter struct{ votes, lost func() int64 }
 // there is a version.
 func newFaulty(t *testing.T, version string, devices int) *faulty {
 	t.Helper()
-	w := &faulty{t: t, ctx: within(t, 30*time.Second), dir: newDir(t), oracle: &oracle{signed: map[place][]byte{}}}
+	w := &faulty{t: t, ctx: story.Within(t, 30*time.Second), dir: newDir(t), oracle: &oracle{signed: map[place][]byte{}}}
 	rand.Read(w.seed[:])
 	for range devices {
 		d := yubihsmtest.New(t, yubihsmtest.Options{SignTime: 2 * time.Millisecond, RealTime: true, Signs: w.oracle.made})
@@ -81,7 +82,7 @@ func newFaulty(t *testing.T, version string, devices int) *faulty {
 		w.ask(id)
 	}
 	w.oracle.listens.Store(true)
-	startSigner(t, w.signer)
+	story.StartSigner(t, w.signer)
 	if node != nil {
 		startNode(t, node, "unix://"+w.socket(1))
 		check(t, node.WaitHeight(w.ctx, 1))

@@ -2,7 +2,6 @@ package enclave
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -59,9 +58,6 @@ func (s Site) newChain(ctx context.Context, transport string) (*Chain, error) {
 	}
 	var err error
 	c.Node, err = noderig.InitNode(ctx, version, filepath.Join(s.Dir, transport))
-	if errors.Is(err, noderig.ErrMissing) {
-		err = errors.Join(ErrMissing, err)
-	}
 	if err != nil {
 		return c, err
 	}

@@ -8,44 +8,20 @@ package enclave
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 
 	noderig "privyseal/test/e2e/rig"
+	"privyseal/test/tools"
 )
-
-// ErrMissing says that something is not there that scripts/setup or kernel/build brings; what
-// wraps it names the command.
-var ErrMissing = errors.New("something for enclaves is not there")
 
 // Programs are the shipped programs.
 type Programs struct{ Privyseal, Enclave string }
 
-// Build builds privyseal and a measured program of cmd into dir, as the Makefile does.
+// Build builds privyseal and a measured program of cmd into dir.
 func Build(ctx context.Context, dir, measured string) (Programs, error) {
 	p := Programs{filepath.Join(dir, "privyseal"), filepath.Join(dir, measured)}
-	if err := BuildMeasured(ctx, p.Enclave); err != nil {
-		return p, err
-	}
-	return p, build(ctx, p.Privyseal, nil, "-buildvcs=auto", "-ldflags", "-s -w")
-}
-
-// BuildMeasured builds the measured program that has the name of a file, as the Makefile does.
-// More goes into the environment of `go build`.
-func BuildMeasured(ctx context.Context, file string, env ...string) error {
-	return build(ctx, file, env, "-buildvcs=false", "-ldflags", "-s -w -buildid=")
-}
-
-func build(ctx context.Context, file string, env []string, flags ...string) error {
-	name := filepath.Base(file)
-	cmd := exec.CommandContext(ctx, "go", append(append([]string{"build", "-trimpath"}, flags...), "-o", file, "privyseal/cmd/"+name)...)
-	cmd.Env = append(append(os.Environ(), "CGO_ENABLED=0"), env...)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("cannot build %s: %w\n%s", name, err, out)
-	}
-	return nil
+	return p, errors.Join(tools.Build(ctx, p.Privyseal), tools.BuildMeasured(ctx, p.Enclave))
 }
 
 // Site is an operator with the programs of one kind of enclave, and a folder for all files.

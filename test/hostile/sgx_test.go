@@ -25,6 +25,7 @@ import (
 	"privyseal/internal/sgx/sgxtest"
 	"privyseal/internal/vsock"
 	sgxrig "privyseal/test/sgx/rig"
+	"privyseal/test/tools"
 )
 
 // inSGX says that enclaves are the shipped program of SGX, under the stand-in for Gramine of
@@ -82,7 +83,7 @@ var sgxMachine struct {
 func setUpSGX(dir string) (err error) {
 	m := &sgxMachine
 	m.built, m.enclaves, m.program = map[[32]byte]string{}, dir, filepath.Join(dir, sgxrig.Program)
-	if err := sgxrig.BuildProgram(m.program); err != nil {
+	if err := tools.BuildMeasured(context.Background(), m.program); err != nil {
 		return err
 	}
 	if m.Machine, err = sgxrig.New(filepath.Join(dir, "machine")); err != nil {

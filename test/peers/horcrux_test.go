@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"privyseal/test/e2e/rig"
+	"privyseal/test/tools"
 )
 
 // Three cosigners of Horcrux, two of which make a signature, sign for a validator and its
@@ -15,7 +16,7 @@ import (
 // write the configs. The homes of two are enough for privyseal, whichever two, and it goes
 // on above what they signed together.
 func TestHorcrux(t *testing.T) {
-	horcrux, err := rig.Program("horcrux-v3.3.2")
+	horcrux, err := tools.Program("horcrux-v3.3.2", "scripts/setup peers")
 	check(t, err)
 	for _, some := range [][]int{{1, 2}, {1, 3}, {2, 3}} {
 		t.Run(fmt.Sprintf("cosigners %d and %d", some[0], some[1]), func(t *testing.T) {

@@ -7,12 +7,13 @@ import (
 	"testing"
 
 	"privyseal/test/e2e/rig"
+	"privyseal/test/tools"
 )
 
 // tmkms signs for a validator. While it runs privyseal refuses to take over; once it has
 // stopped, privyseal goes on above its last signature, for the node that ran all along.
 func TestTMKMS(t *testing.T) {
-	tmkms, err := rig.Program("tmkms-v0.15.0-yubihsm")
+	tmkms, err := tools.Program("tmkms-v0.15.0-yubihsm", "scripts/setup peers")
 	check(t, err)
 	// v1 speaks a protocol that tmkms has not learned.
 	for _, version := range []string{"v0.34.35", "v0.38.26"} {

@@ -20,6 +20,7 @@ import (
 	"privyseal/internal/key/yubihsm/yubihsmtest"
 	"privyseal/internal/pubkey"
 	"privyseal/test/e2e/rig"
+	"privyseal/test/tools"
 	"privyseal/yubihsm"
 )
 
@@ -51,7 +52,7 @@ func TestTMKMSOnAYubiHSM(t *testing.T) {
 
 // newHSM returns a device of the factory, and a home of tmkms for a chain.
 func newHSM(t *testing.T, id string) *hsm {
-	tmkms, err := rig.Program("tmkms-v0.15.0-yubihsm")
+	tmkms, err := tools.Program("tmkms-v0.15.0-yubihsm", "scripts/setup peers")
 	check(t, err)
 	n := newNetwork(t, id, "v0.38.26", 0)
 	h := &hsm{Device: yubihsmtest.New(t, yubihsmtest.Options{RealTime: true, SignTime: 105 * time.Millisecond}), n: n,

@@ -16,6 +16,7 @@ import (
 
 	"privyseal/internal/key/yubihsm/yubihsmtest"
 	"privyseal/test/e2e/rig"
+	"privyseal/test/tools"
 	"privyseal/yubihsm"
 )
 
@@ -33,7 +34,7 @@ func TestMockAndSimulator(t *testing.T) {
 // startMock runs the mock behind a proxy, and returns the proxy's address. The mock's
 // status page is no status page, and it describes itself in sessions only.
 func startMock(t *testing.T) string {
-	program, err := rig.Program("yubihsmmock-v0.42.1")
+	program, err := tools.Program("yubihsmmock-v0.42.1", "scripts/setup peers")
 	check(t, err)
 	_, port, _ := strings.Cut(freeAddr(t), ":")
 	p, err := rig.StartProcess("yubihsmmock", filepath.Join(t.TempDir(), "log"), program, port)

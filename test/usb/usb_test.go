@@ -13,7 +13,8 @@ import (
 	"time"
 
 	"privyseal/internal/eif"
-	"privyseal/test/e2e/rig"
+	"privyseal/test/e2e/story"
+	"privyseal/test/tools"
 )
 
 // TestUSBInAMachine boots Debian's kernel with the tests of ./guest as its first process.
@@ -82,13 +83,8 @@ func disk(t *testing.T, program string) string {
 // program returns what scripts/setup brought.
 func program(t *testing.T, name string) string {
 	t.Helper()
-	path, err := rig.Program(name)
-	if err != nil {
-		if os.Getenv("PRIVYSEAL_REQUIRE_USB") == "1" {
-			t.Fatal(err)
-		}
-		t.Skipf("%v (for %s: make test-usb)", err, name)
-	}
+	path, err := tools.Program(name, "make test-usb")
+	story.Need(t, "PRIVYSEAL_REQUIRE_USB", err)
 	return path
 }
 

@@ -14,7 +14,12 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"privyseal/test/tools"
 )
+
+// bringsNodes is the command that brings nodes.
+const bringsNodes = "scripts/setup nodes"
 
 // Node is a CometBFT node.
 type Node struct {
@@ -32,7 +37,7 @@ type Node struct {
 // InitNode makes the home of a lone node, with ports of its own and blocks as
 // fast as they come.
 func InitNode(ctx context.Context, version, home string) (*Node, error) {
-	program, err := Program("cometbft-" + version)
+	program, err := tools.Program("cometbft-"+version, bringsNodes)
 	if err != nil {
 		return nil, err
 	}
@@ -45,7 +50,7 @@ func InitNode(ctx context.Context, version, home string) (*Node, error) {
 // InitNetwork makes the homes of a network of validators and of full nodes that
 // follow them, the validators first. They know each other's addresses.
 func InitNetwork(ctx context.Context, version, dir string, validators, full int) ([]*Node, error) {
-	program, err := Program("cometbft-" + version)
+	program, err := tools.Program("cometbft-"+version, bringsNodes)
 	if err != nil {
 		return nil, err
 	}

@@ -13,44 +13,14 @@ import (
 	"os"
 	"path/filepath"
 	"sync/atomic"
+
+	"privyseal/test/tools"
 )
-
-// Cache returns the folder that scripts/setup builds into, by its rule.
-func Cache() (string, error) {
-	if dir := os.Getenv("PRIVYSEAL_CACHE"); dir != "" {
-		return filepath.Abs(dir)
-	}
-	if dir := os.Getenv("XDG_CACHE_HOME"); dir != "" {
-		return filepath.Abs(filepath.Join(dir, "privyseal"))
-	}
-	home, err := os.UserHomeDir()
-	if err != nil {
-		return "", fmt.Errorf("cannot find the cache: %w", err)
-	}
-	return filepath.Join(home, ".cache", "privyseal"), nil
-}
-
-// ErrMissing says that a program has not been built.
-var ErrMissing = errors.New("it is not built; type: scripts/setup nodes")
-
-// Program returns the path of a program that scripts/setup builds, such as
-// cometbft-v0.38.26. The error wraps ErrMissing if it is not there.
-func Program(name string) (string, error) {
-	cache, err := Cache()
-	if err != nil {
-		return "", err
-	}
-	path := filepath.Join(cache, "bin", name)
-	if _, err := os.Stat(path); err != nil {
-		return "", fmt.Errorf("%s: %w", path, ErrMissing)
-	}
-	return path, nil
-}
 
 // NewDir makes a folder for one run. It is in the cache and not in /tmp,
 // which often is a tmpfs, and privyseal refuses to keep its state on one.
 func NewDir() (string, error) {
-	cache, err := Cache()
+	cache, err := tools.Cache()
 	if err != nil {
 		return "", err
 	}

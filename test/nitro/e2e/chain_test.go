@@ -23,6 +23,7 @@ import (
 	"privyseal/internal/hostlink"
 	"privyseal/internal/vsock"
 	noderig "privyseal/test/e2e/rig"
+	"privyseal/test/e2e/story"
 	"privyseal/test/enclave"
 	"privyseal/test/nitro/e2e/world"
 	"privyseal/test/nitro/rig"
@@ -34,7 +35,7 @@ const blocks = 100
 // Two chains, one over a unix socket and one over tcp, are signed from inside of
 // one enclave; its host process is restarted, then the enclave is killed.
 func TestChain(t *testing.T) {
-	ctx := within(t, 2*time.Minute)
+	ctx := story.Within(t, 2*time.Minute)
 	began := time.Now()
 	step := func(what string) { t.Logf("%5.1f s: %s", time.Since(began).Seconds(), what) }
 	w := newWorld(t)
@@ -47,9 +48,9 @@ func TestChain(t *testing.T) {
 	verifiedAtInit(ctx, t, w, im, s, chains[0])
 
 	step("keys made")
-	startSigner(t, s)
+	story.StartSigner(t, s)
 	for _, c := range chains {
-		startNode(t, c)
+		story.StartNode(t, c.Node, c.Addr)
 	}
 	for _, c := range chains {
 		check(t, c.Node.WaitHeight(ctx, blocks+1))
@@ -92,13 +93,13 @@ func TestChain(t *testing.T) {
 // Noise ends inside: both sides are pinned, so the node serves nobody but the
 // enclave's identity, which is the same in its next boot.
 func TestNoiseChain(t *testing.T) {
-	ctx := within(t, 90*time.Second)
+	ctx := story.Within(t, 90*time.Second)
 	w := newWorld(t)
 	im := testImage(ctx, t, w)
 	s, chains, err := w.InitChains(ctx, w.InitFlags(im), "noise")
 	need(t, err)
-	startSigner(t, s)
-	startNode(t, chains[0])
+	story.StartSigner(t, s)
+	story.StartNode(t, chains[0].Node, chains[0].Addr)
 	const blocks = 20
 	check(t, chains[0].Node.WaitHeight(ctx, blocks+1))
 	check(t, w.Instance.Kill(running(t, w)))
@@ -233,7 +234,7 @@ func flip(hexText string) string {
 // QEMU's own reader of images measures what we print, and so does `nitro
 // measure`.
 func TestMeasurements(t *testing.T) {
-	ctx := within(t, time.Minute)
+	ctx := story.Within(t, time.Minute)
 	w := newWorld(t)
 	signImages(t, w)
 	im := testImage(ctx, t, w)
@@ -258,7 +259,7 @@ func TestMeasurements(t *testing.T) {
 func measuredByQEMU(ctx context.Context, t *testing.T, im *world.Image) map[string]string {
 	t.Helper()
 	if _, err := rig.QEMUNitro(); err != nil {
-		need(t, missing(err))
+		need(t, err)
 	}
 	image, err := os.ReadFile(im.Path)
 	check(t, err)

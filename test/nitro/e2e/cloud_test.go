@@ -13,6 +13,7 @@ import (
 	"time"
 
 	noderig "privyseal/test/e2e/rig"
+	"privyseal/test/e2e/story"
 	"privyseal/test/nitro/e2e/world"
 	"privyseal/test/nitro/rig"
 )
@@ -174,7 +175,7 @@ func (g *guide) endService() error {
 func (g *guide) stopService() {
 	g.Helper()
 	if p := g.service; p != nil {
-		tail(g.T, p)
+		story.Tail(g.T, p)
 		if err := g.endService(); err != nil {
 			g.Errorf("the service did not end well: %v", err)
 		}

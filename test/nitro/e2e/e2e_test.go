@@ -5,15 +5,12 @@ package e2e
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"log"
 	"os"
 	"path/filepath"
 	"testing"
-	"time"
 
 	noderig "privyseal/test/e2e/rig"
+	"privyseal/test/e2e/story"
 	"privyseal/test/enclave"
 	"privyseal/test/nitro/e2e/world"
 )
@@ -25,22 +22,10 @@ func TestMain(m *testing.M) {
 	if name := filepath.Base(os.Args[0]); name == "aws" || name == "systemctl" {
 		os.Exit(standIn()) // for guide_test.go
 	}
-	dir, err := os.MkdirTemp("", "programs")
-	if err != nil {
-		log.Fatal(err)
-	}
-	run := filepath.Join(dir, "run")
-	os.Setenv("PRIVYSEAL_RUN", run) // not the host's own
-	if err = os.Mkdir(run, 0o700); err == nil {
+	os.Exit(story.Main(m, func(dir string) (err error) {
 		programs, err = enclave.Build(context.Background(), dir, "privyseal-enclave")
-	}
-	if err != nil {
-		os.RemoveAll(dir)
-		log.Fatal(err)
-	}
-	code := m.Run()
-	os.RemoveAll(dir)
-	os.Exit(code)
+		return err
+	}))
 }
 
 func newWorld(t *testing.T) *world.World {
@@ -78,62 +63,14 @@ func testImage(ctx context.Context, t *testing.T, w *world.World, more ...string
 	return im
 }
 
-// startSigner starts it; at the end it has to stop as an operator expects.
-func startSigner(t *testing.T, s *noderig.Signer) {
-	t.Helper()
-	check(t, s.Start())
-	t.Cleanup(func() {
-		if err := s.Stop(time.Minute); err != nil {
-			t.Errorf("privyseal did not end with status 0 at SIGTERM: %v", err)
-		}
-		tail(t, s.Process)
-	})
-}
+// check is short, because nearly each line has it.
+var check = story.Check
 
-func startNode(t *testing.T, c *enclave.Chain) {
-	t.Helper()
-	check(t, c.Node.StartUntilUp(t.Context(), c.Addr))
-	t.Cleanup(func() {
-		c.Node.Stop(time.Minute)
-		tail(t, c.Node.Process)
-	})
-}
-
-// tail shows the end of a program's log if the test failed.
-func tail(t *testing.T, p *noderig.Process) {
-	if t.Failed() {
-		t.Logf("the log of %s ends with\n%s", p.Name, p.Tail(30))
-	}
-}
-
-// within bounds a test in time: by ten times d, which is plenty on a machine that
-// does nothing else.
-func within(t *testing.T, d time.Duration) context.Context {
-	d *= 10
-	ctx, cancel := context.WithTimeoutCause(t.Context(), d, fmt.Errorf("not within %s", d))
-	t.Cleanup(cancel)
-	return ctx
-}
-
-func check(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
-// need is check for what may not be there: `go test` alone skips then, and `make
-// test-nitro`, which brings it, sets PRIVYSEAL_REQUIRE_NITRO.
+// need is check for what may not be there, and `make` brings.
 func need(t *testing.T, err error) {
 	t.Helper()
-	if (errors.Is(err, enclave.ErrMissing) || errors.Is(err, noderig.ErrMissing)) && os.Getenv("PRIVYSEAL_REQUIRE_NITRO") != "1" {
-		t.Skip(err)
-	}
-	check(t, err)
+	story.Need(t, "PRIVYSEAL_REQUIRE_NITRO", err)
 }
-
-// missing is an error for need.
-func missing(err error) error { return errors.Join(enclave.ErrMissing, err) }
 
 // output runs privyseal to its end and returns its standard output.
 func output(ctx context.Context, args ...string) (string, error) {

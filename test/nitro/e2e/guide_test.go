@@ -18,6 +18,7 @@ import (
 
 	"privyseal/internal/pubkey"
 	noderig "privyseal/test/e2e/rig"
+	"privyseal/test/e2e/story"
 	"privyseal/test/enclave"
 	"privyseal/test/nitro/e2e/world"
 	"privyseal/test/nitro/rig"
@@ -31,7 +32,7 @@ import (
 
 // The main path, the alarm, an upgrade, and a lost state, with a real node.
 func TestGuide(t *testing.T) {
-	ctx := within(t, 2*time.Minute)
+	ctx := story.Within(t, 2*time.Minute)
 	g := newGuide(ctx, t)
 	g.putRelease()
 	for _, step := range []string{
@@ -45,7 +46,7 @@ func TestGuide(t *testing.T) {
 	start := g.blocks("9. Pin and start")
 	g.run(start[0])
 	g.run(start[1])
-	startNode(t, c)
+	story.StartNode(t, c.Node, c.Addr)
 	check(t, c.Node.WaitHeight(ctx, 3))
 	g.run(start[2])
 	check(t, c.VerifyCommits(ctx, 1, 2))
@@ -87,7 +88,7 @@ func TestGuide(t *testing.T) {
 
 // The three ways in for a key that exists, each on an instance of its own.
 func TestGuideImports(t *testing.T) {
-	ctx := within(t, 2*time.Minute)
+	ctx := story.Within(t, 2*time.Minute)
 	g := newGuide(ctx, t)
 	g.putRelease()
 	const data = "../../../internal/migrate/testdata/"

@@ -17,15 +17,16 @@ import (
 
 	"privyseal/internal/hostlink"
 	"privyseal/internal/vsock"
-	"privyseal/test/enclave"
+	"privyseal/test/e2e/story"
 	"privyseal/test/nitro/e2e/world"
 	"privyseal/test/nitro/rig"
+	"privyseal/test/tools"
 )
 
 // The image of production trusts AWS's TLS roots and not ours: the world of
 // these tests gets no key out of it, and the operator reads why.
 func TestProductionPolicyRefusesTestChain(t *testing.T) {
-	ctx := within(t, time.Minute)
+	ctx := story.Within(t, time.Minute)
 	w := newWorld(t)
 	flags, err := w.TestRoots()
 	check(t, err)
@@ -76,7 +77,7 @@ func TestProductionPolicyRefusesTestChain(t *testing.T) {
 // AF_VSOCK has no permissions: who dials from a port that anybody on the instance
 // can have gets no word out of the enclave, also while a host is away.
 func TestOnlyAPrivilegedHostGetsIn(t *testing.T) {
-	ctx := within(t, time.Minute)
+	ctx := story.Within(t, time.Minute)
 	w := newWorld(t)
 	flags, err := w.TestRoots()
 	check(t, err)
@@ -128,11 +129,9 @@ func TestOnlyAPrivilegedHostGetsIn(t *testing.T) {
 // Two copies of the source in folders of other names and lengths give the same
 // image, bit for bit. Nothing that the first build left helps the second.
 func TestReproducible(t *testing.T) {
-	ctx := within(t, 3*time.Minute)
+	ctx := story.Within(t, 3*time.Minute)
 	kernel, err := rig.Kernel()
-	if err != nil {
-		need(t, missing(err))
-	}
+	need(t, err)
 	policy := policyFile(ctx, t)
 	var first []byte
 	for name, environment := range map[string][]string{"one": nil, "quite/another/folder": {"GOCACHE=" + t.TempDir()}} {
@@ -200,18 +199,14 @@ func copyFile(from, to string) error {
 
 // The image for Graviton is built and measured. TestGraviton boots one.
 func TestARM64(t *testing.T) {
-	ctx := within(t, 3*time.Minute)
+	ctx := story.Within(t, 3*time.Minute)
 	amd64, err := rig.Kernel()
-	if err != nil {
-		need(t, missing(err))
-	}
+	need(t, err)
 	kernel, err := rig.KernelARM64()
-	if err != nil {
-		need(t, missing(err))
-	}
+	need(t, err)
 	dir := t.TempDir()
 	program := filepath.Join(dir, "privyseal-enclave")
-	check(t, enclave.BuildMeasured(ctx, program, "GOOS=linux", "GOARCH=arm64"))
+	check(t, tools.BuildMeasured(ctx, program, "GOOS=linux", "GOARCH=arm64"))
 	image := filepath.Join(dir, "arm64.eif")
 	built, err := output(ctx, "nitro", "build", "--kernel", kernel, "--program", program, "--policy", policyFile(ctx, t), "--out", image)
 	check(t, err)

@@ -10,16 +10,17 @@ import (
 	"testing"
 	"time"
 
-	"privyseal/test/enclave"
+	"privyseal/test/e2e/story"
 	"privyseal/test/nitro/e2e/world"
 	"privyseal/test/nitro/rig"
+	"privyseal/test/tools"
 )
 
 // The kernels that AWS ships have the driver of the security module as a module,
 // which the program loads. Heartbeat, key and attestation come as ever; `make
 // test-kernel` builds such a kernel.
 func TestKernelWithModules(t *testing.T) {
-	ctx := within(t, 2*time.Minute)
+	ctx := story.Within(t, 2*time.Minute)
 	kernel, driver, err := rig.ModuleKernel()
 	switch {
 	case err != nil && !testKernels():
@@ -33,9 +34,7 @@ func TestKernelWithModules(t *testing.T) {
 		wholeFlow(ctx, t, w)
 	})
 	ours, err := rig.Kernel()
-	if err != nil {
-		need(t, missing(err))
-	}
+	need(t, err)
 	for name, wrong := range map[string]struct {
 		kernel, driver string
 		want           []string // on the console
@@ -59,17 +58,15 @@ func TestKernelWithModules(t *testing.T) {
 
 // On Graviton it is the same: an image of arm64, in a machine with Graviton2's core.
 func TestGraviton(t *testing.T) {
-	ctx := within(t, 3*time.Minute)
+	ctx := story.Within(t, 3*time.Minute)
 	w := newWorld(t)
 	_, err := rig.QEMUARM64()
 	if err == nil {
 		w.Kernel, err = rig.KernelARM64()
 	}
-	if err != nil {
-		need(t, missing(err))
-	}
+	need(t, err)
 	w.Program = filepath.Join(w.Dir, "arm64", "privyseal-enclave")
-	check(t, enclave.BuildMeasured(ctx, w.Program, "GOOS=linux", "GOARCH=arm64"))
+	check(t, tools.BuildMeasured(ctx, w.Program, "GOOS=linux", "GOARCH=arm64"))
 	wholeFlow(ctx, t, w)
 }
 
@@ -81,8 +78,8 @@ func wholeFlow(ctx context.Context, t *testing.T, w *world.World) {
 	need(t, err)
 	c := chains[0]
 	verifiedAtInit(ctx, t, w, im, s, c)
-	startSigner(t, s)
-	startNode(t, c)
+	story.StartSigner(t, s)
+	story.StartNode(t, c.Node, c.Addr)
 	check(t, c.Node.WaitHeight(ctx, 3))
 	check(t, c.VerifyCommits(ctx, 1, 2))
 	doc := filepath.Join(w.Dir, "doc")
@@ -142,7 +139,7 @@ func TestKernelReproducible(t *testing.T) {
 // reproduce builds a kernel again, with a cache of its own; of the other one it has the
 // source, which is Debian's.
 func reproduce(t *testing.T, arch, first string) {
-	ctx := within(t, 40*time.Minute)
+	ctx := story.Within(t, 40*time.Minute)
 	cache, err := exec.CommandContext(ctx, "../../../scripts/setup", "cache").Output()
 	check(t, err)
 	other := filepath.Join(t.TempDir(), "quite", "another", "folder")

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	noderig "privyseal/test/e2e/rig"
+	"privyseal/test/e2e/story"
 	"privyseal/test/enclave"
 	"privyseal/test/nitro/e2e/world"
 	"privyseal/test/nitro/rig"
@@ -33,7 +34,7 @@ const (
 // start again is started again; nobody does anything else, and each time both
 // chains go on.
 func TestKillAnyOrder(t *testing.T) {
-	ctx := within(t, 4*time.Minute)
+	ctx := story.Within(t, 4*time.Minute)
 	w := newWorld(t)
 	im := testImage(ctx, t, w)
 	s, chains, err := w.InitChains(ctx, w.InitFlags(im), "unix", "tcp")
@@ -129,7 +130,7 @@ func supervise(t *testing.T, start func() (*noderig.Process, error)) *service {
 		s.mu.Unlock()
 		p.Stop(time.Minute)
 		running.Wait()
-		tail(t, p)
+		story.Tail(t, p)
 	})
 	return s
 }

@@ -25,6 +25,7 @@ import (
 	"privyseal/internal/secret"
 	"privyseal/internal/vsock"
 	noderig "privyseal/test/e2e/rig"
+	"privyseal/test/e2e/story"
 	"privyseal/test/enclave"
 	"privyseal/test/nitro/e2e/world"
 )
@@ -34,7 +35,7 @@ import (
 // inside, the identity, one that was imported, and the data keys that wrap them.
 // The test knows them because its KMS opens everything for it.
 func TestNothingLeaks(t *testing.T) {
-	ctx := within(t, 90*time.Second)
+	ctx := story.Within(t, 90*time.Second)
 	w := newWorld(t)
 	im := testImage(ctx, t, w)
 	s, chains, err := w.InitChains(ctx, w.InitFlags(im), "unix", "tcp")
@@ -46,8 +47,8 @@ func TestNothingLeaks(t *testing.T) {
 	listen, err := net.Listen("unix", path)
 	check(t, err)
 	t.Cleanup(func() { listen.Close() })
-	startSigner(t, s)
-	startNode(t, chains[1])
+	story.StartSigner(t, s)
+	story.StartNode(t, chains[1].Node, chains[1].Addr)
 	check(t, chains[1].Node.WaitHeight(ctx, 5))
 	badNode(ctx, t, listen, chains[0].ID)
 	for _, c := range chains {

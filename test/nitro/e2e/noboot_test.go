@@ -4,12 +4,14 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"privyseal/test/e2e/story"
 )
 
 // An image that does not boot: its console is read while nitro-cli waits for it, and its
 // last lines are in the error. Without debug mode the error says how to see them.
 func TestImageThatDoesNotBoot(t *testing.T) {
-	ctx := within(t, 3*time.Minute)
+	ctx := story.Within(t, 3*time.Minute)
 	w := newWorld(t)
 	flags, err := w.TestRoots()
 	check(t, err)

@@ -13,6 +13,7 @@ import (
 
 	"privyseal/internal/pubkey"
 	noderig "privyseal/test/e2e/rig"
+	"privyseal/test/e2e/story"
 	"privyseal/test/enclave"
 	"privyseal/test/nitro/e2e/world"
 )
@@ -30,7 +31,7 @@ const missable = 6
 // idle machine, no block), and its mark never falls. Then the state of before, which somebody has
 // kept, is used on a second instance: both hosts' witnesses see it.
 func TestUpgrade(t *testing.T) {
-	ctx := within(t, 2*time.Minute)
+	ctx := story.Within(t, 2*time.Minute)
 	w := newWorld(t)
 	old := testImage(ctx, t, w)
 	n := newNetwork(ctx, t, w, old)
@@ -104,9 +105,9 @@ func newNetwork(ctx context.Context, t *testing.T, w *world.World, im *world.Ima
 	check(t, n.signer.Start())
 	t.Cleanup(func() {
 		n.signer.Stop(time.Minute)
-		tail(t, n.signer.Process)
+		story.Tail(t, n.signer.Process)
 	})
-	startNode(t, n.chain)
+	story.StartNode(t, n.chain.Node, n.chain.Addr)
 	for _, node := range nodes[1:validators] {
 		check(t, node.Start(""))
 		t.Cleanup(func() { node.Stop(time.Minute) })

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	noderig "privyseal/test/e2e/rig"
+	"privyseal/test/e2e/story"
 	"privyseal/test/nitro/e2e/world"
 	"privyseal/test/nitro/rig"
 )
@@ -114,7 +115,7 @@ func (n *network) secondHost(kept, name string, i *rig.Instance, im *world.Image
 	n.t.Cleanup(func() {
 		if s.Process != nil {
 			s.Stop(time.Minute)
-			tail(n.t, s.Process)
+			story.Tail(n.t, s.Process)
 		}
 	})
 	return s

@@ -13,83 +13,53 @@
 package rig
 
 import (
-	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
+
+	"privyseal/test/tools"
 )
 
-// cache returns the folder that scripts/setup builds into, by its rule.
-func cache() (string, error) {
-	if dir := os.Getenv("PRIVYSEAL_CACHE"); dir != "" {
-		return filepath.Abs(dir)
-	}
-	if dir := os.Getenv("XDG_CACHE_HOME"); dir != "" {
-		return filepath.Abs(filepath.Join(dir, "privyseal"))
-	}
-	home, err := os.UserHomeDir()
-	if err != nil {
-		return "", fmt.Errorf("cannot find the cache: %w", err)
-	}
-	return filepath.Join(home, ".cache", "privyseal"), nil
-}
-
-// ErrMissing says that QEMU or a kernel is not there.
-var ErrMissing = errors.New("it is not there")
-
-// QEMU returns the emulator that Start uses. The error wraps ErrMissing.
+// QEMU returns the emulator that Start uses. The error wraps tools.ErrMissing.
 func QEMU() (string, error) {
-	return program("qemu-system-x86_64", "scripts/setup qemu")
+	return tools.Program("qemu-system-x86_64", "scripts/setup qemu")
 }
 
 // QEMUARM64 returns the emulator that Start uses for images of arm64. The error wraps
-// ErrMissing.
+// tools.ErrMissing.
 func QEMUARM64() (string, error) {
-	return program("qemu-system-aarch64", "scripts/setup qemu-arm64")
+	return tools.Program("qemu-system-aarch64", "scripts/setup qemu-arm64")
 }
 
 // firmware returns what boots a machine of arm64 by EFI.
 func firmware() (string, error) {
-	dir, err := cache()
+	dir, err := tools.Cache()
 	return filepath.Join(dir, "qemu-arm64", "usr", "share", "qemu-efi-aarch64", "QEMU_EFI.fd"), err
 }
 
-// QEMUNitro returns the QEMU that reads images itself. The error wraps ErrMissing.
+// QEMUNitro returns the QEMU that reads images itself. The error wraps tools.ErrMissing.
 func QEMUNitro() (string, error) {
-	return program("qemu-nitro", "scripts/setup qemu-nitro")
+	return tools.Program("qemu-nitro", "scripts/setup qemu-nitro")
 }
 
-// Kernel returns the bzImage that kernel/build made last. The error wraps ErrMissing.
+// Kernel returns the bzImage that kernel/build made last. The error wraps tools.ErrMissing.
 func Kernel() (string, error) {
-	return program("nitro-kernel-amd64", "kernel/build --arch amd64")
+	return tools.Program("nitro-kernel-amd64", "kernel/build --arch amd64")
 }
 
-// KernelARM64 returns the Image that kernel/build made last. The error wraps ErrMissing.
+// KernelARM64 returns the Image that kernel/build made last. The error wraps tools.ErrMissing.
 func KernelARM64() (string, error) {
-	return program("nitro-kernel-arm64", "kernel/build --arch arm64")
+	return tools.Program("nitro-kernel-arm64", "kernel/build --arch arm64")
 }
 
 // ModuleKernel returns a bzImage that needs a driver for the security module, as
-// AWS's kernels do, and that driver. The error wraps ErrMissing.
+// AWS's kernels do, and that driver. The error wraps tools.ErrMissing.
 func ModuleKernel() (kernel, driver string, err error) {
-	if kernel, err = program("nitro-kernel-module-amd64", "make test-kernel"); err != nil {
+	if kernel, err = tools.Program("nitro-kernel-module-amd64", "make test-kernel"); err != nil {
 		return "", "", err
 	}
 	// They lie side by side; in bin is a link to the one.
 	file, err := filepath.EvalSymlinks(kernel)
 	return kernel, filepath.Join(filepath.Dir(file), "nsm.ko"), err
-}
-
-func program(name, command string) (string, error) {
-	dir, err := cache()
-	if err != nil {
-		return "", err
-	}
-	path := filepath.Join(dir, "bin", name)
-	if _, err := os.Stat(path); err != nil {
-		return "", fmt.Errorf("%s: %w; type: %s", path, ErrMissing, command)
-	}
-	return path, nil
 }
 
 // NewDir makes a folder for one enclave, with a path that is short enough for the

@@ -19,13 +19,14 @@ import (
 	"privyseal/internal/eif"
 	"privyseal/internal/nitro"
 	"privyseal/internal/vsock"
+	"privyseal/test/tools"
 )
 
 // require fails where everything has to be tested, and skips elsewhere.
 func require(t *testing.T, err error) {
 	t.Helper()
 	switch {
-	case errors.Is(err, ErrMissing) && os.Getenv("PRIVYSEAL_REQUIRE_NITRO") == "":
+	case errors.Is(err, tools.ErrMissing) && os.Getenv("PRIVYSEAL_REQUIRE_NITRO") == "":
 		t.Skip(err)
 	case err != nil:
 		t.Fatal(err)

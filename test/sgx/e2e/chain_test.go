@@ -14,6 +14,7 @@ import (
 	"time"
 
 	noderig "privyseal/test/e2e/rig"
+	"privyseal/test/e2e/story"
 	"privyseal/test/enclave"
 	"privyseal/test/sgx/e2e/world"
 )
@@ -25,7 +26,7 @@ const blocks = 100
 // enclave; its host is restarted, then killed.
 func TestChain(t *testing.T) {
 	t.Parallel()
-	ctx := within(t, 2*time.Minute)
+	ctx := story.Within(t, 2*time.Minute)
 	w := newWorld(t)
 	folder, err := w.Enclave(ctx, "--chain", "sgx-unix", "--chain", "sgx-tcp")
 	check(t, err)
@@ -34,9 +35,9 @@ func TestChain(t *testing.T) {
 	for _, c := range chains {
 		madeInside(ctx, t, w, filepath.Join(s.Home, "keys", c.ID+".attestation"), folder, c)
 	}
-	startSigner(t, s)
+	story.StartSigner(t, s)
 	for _, c := range chains {
-		startNode(t, c)
+		story.StartNode(t, c.Node, c.Addr)
 	}
 	for _, c := range chains {
 		check(t, c.Node.WaitHeight(ctx, blocks+1))
@@ -59,7 +60,7 @@ func TestChain(t *testing.T) {
 // none; when both name each other the chain goes on, and after a restart.
 func TestNoise(t *testing.T) {
 	t.Parallel()
-	ctx := within(t, time.Minute)
+	ctx := story.Within(t, time.Minute)
 	w := newWorld(t)
 	folder, err := w.Enclave(ctx)
 	check(t, err)
@@ -75,14 +76,14 @@ func TestNoise(t *testing.T) {
 	node, _ := peer(c.Dial)
 
 	pin(t, s, node, stranger)
-	startSigner(t, s)
+	story.StartSigner(t, s)
 	findsNoSigner(ctx, t, c.Node, c.Addr, s.Log, "node is "+node+", but "+stranger+" is pinned")
 	check(t, s.Stop(time.Minute))
 	pin(t, s, stranger, node)
 	check(t, s.Start())
 	findsNoSigner(ctx, t, c.Node, "noise://"+stranger+"@"+addr, filepath.Join(c.Node.Home, "node.log"), "signer peer "+ours+" not allowlisted")
 
-	startNode(t, c)
+	story.StartNode(t, c.Node, c.Addr)
 	check(t, c.Node.WaitHeight(ctx, blocks+1))
 	check(t, s.Stop(time.Minute))
 	check(t, s.Start())
@@ -181,15 +182,15 @@ func TestRecover(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			ctx := within(t, time.Minute)
+			ctx := story.Within(t, time.Minute)
 			w := newWorld(t)
 			folder, err := w.Enclave(ctx)
 			check(t, err)
 			s, chains, err := w.InitChains(ctx, w.InitFlags(folder), "unix")
 			need(t, err)
 			c := chains[0]
-			startSigner(t, s)
-			startNode(t, c)
+			story.StartSigner(t, s)
+			story.StartNode(t, c.Node, c.Addr)
 			check(t, c.Node.WaitHeight(ctx, 10))
 			check(t, s.Stop(time.Minute))
 			if other := change(ctx, t, w, s); other != "" {

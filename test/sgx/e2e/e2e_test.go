@@ -4,15 +4,10 @@ package e2e
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"log"
 	"os"
-	"path/filepath"
 	"testing"
-	"time"
 
-	noderig "privyseal/test/e2e/rig"
+	"privyseal/test/e2e/story"
 	"privyseal/test/enclave"
 	"privyseal/test/sgx/e2e/world"
 )
@@ -21,22 +16,10 @@ import (
 var programs enclave.Programs
 
 func TestMain(m *testing.M) {
-	dir, err := os.MkdirTemp("", "programs")
-	if err != nil {
-		log.Fatal(err)
-	}
-	run := filepath.Join(dir, "run")
-	os.Setenv("PRIVYSEAL_RUN", run) // not the host's own
-	if err = os.Mkdir(run, 0o700); err == nil {
+	os.Exit(story.Main(m, func(dir string) (err error) {
 		programs, err = enclave.Build(context.Background(), dir, "privyseal-sgx")
-	}
-	if err != nil {
-		os.RemoveAll(dir)
-		log.Fatal(err)
-	}
-	code := m.Run()
-	os.RemoveAll(dir)
-	os.Exit(code)
+		return err
+	}))
 }
 
 func newWorld(t *testing.T) *world.World {
@@ -51,56 +34,11 @@ func newWorld(t *testing.T) *world.World {
 	return w
 }
 
-// startSigner starts it; at the end it has to stop as an operator expects.
-func startSigner(t *testing.T, s *noderig.Signer) {
-	t.Helper()
-	check(t, s.Start())
-	t.Cleanup(func() {
-		if err := s.Stop(time.Minute); err != nil {
-			t.Errorf("privyseal did not end with status 0 at SIGTERM: %v", err)
-		}
-		tail(t, s.Process)
-	})
-}
+// check is short, because nearly each line has it.
+var check = story.Check
 
-func startNode(t *testing.T, c *enclave.Chain) {
-	t.Helper()
-	check(t, c.Node.StartUntilUp(t.Context(), c.Addr))
-	t.Cleanup(func() {
-		c.Node.Stop(time.Minute)
-		tail(t, c.Node.Process)
-	})
-}
-
-// tail shows the end of a program's log if the test failed.
-func tail(t *testing.T, p *noderig.Process) {
-	if t.Failed() {
-		t.Logf("the log of %s ends with\n%s", p.Name, p.Tail(30))
-	}
-}
-
-// within bounds a test in time: by ten times d, which is plenty on a machine that does
-// nothing else.
-func within(t *testing.T, d time.Duration) context.Context {
-	d *= 10
-	ctx, cancel := context.WithTimeoutCause(t.Context(), d, fmt.Errorf("not within %s", d))
-	t.Cleanup(cancel)
-	return ctx
-}
-
-func check(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
-// need is check for what may not be there: `go test` alone skips then, and `make test-sgx`
-// sets PRIVYSEAL_REQUIRE_SGX.
+// need is check for what may not be there, and `make` brings.
 func need(t *testing.T, err error) {
 	t.Helper()
-	if (errors.Is(err, enclave.ErrMissing) || errors.Is(err, noderig.ErrMissing)) && os.Getenv("PRIVYSEAL_REQUIRE_SGX") != "1" {
-		t.Skip(err)
-	}
-	check(t, err)
+	story.Need(t, "PRIVYSEAL_REQUIRE_SGX", err)
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"privyseal/internal/looplink"
+	"privyseal/test/e2e/story"
 	"privyseal/test/enclave"
 	"privyseal/test/sgx/e2e/world"
 	"privyseal/test/sgx/rig"
@@ -59,7 +60,7 @@ func signByGramine(ctx context.Context, t *testing.T, w *world.World, folder str
 // again.
 func TestGramineSigns(t *testing.T) {
 	needGramine(t)
-	ctx := within(t, time.Minute)
+	ctx := story.Within(t, time.Minute)
 	w := newWorld(t)
 	folder, err := w.Unsigned(ctx, "--chain", "sgx-unix")
 	check(t, err)
@@ -90,7 +91,7 @@ func TestGramineWithoutSGX(t *testing.T) {
 	if _, err := os.Stat("/dev/sgx_enclave"); err == nil {
 		t.Skip("this machine has SGX")
 	}
-	ctx := within(t, time.Minute)
+	ctx := story.Within(t, time.Minute)
 	w := newWorld(t)
 	folder, err := w.Unsigned(ctx)
 	check(t, err)
@@ -109,7 +110,7 @@ func TestGramineWithoutSGX(t *testing.T) {
 // says so, and ends.
 func TestGramineWithoutAttestation(t *testing.T) {
 	needGramine(t)
-	ctx := within(t, time.Minute)
+	ctx := story.Within(t, time.Minute)
 	w := newWorld(t)
 	folder, err := w.Unsigned(ctx)
 	check(t, err)
@@ -131,7 +132,7 @@ func TestGramineWithoutAttestation(t *testing.T) {
 // manifest has two lines more than ours: files of /dev/attestation, which are SGX's otherwise.
 func TestGramineSignsAChain(t *testing.T) {
 	needGramine(t)
-	ctx := within(t, 2*time.Minute)
+	ctx := story.Within(t, 2*time.Minute)
 	w := newWorld(t)
 	folder, err := w.Unsigned(ctx)
 	check(t, err)
@@ -145,9 +146,9 @@ func TestGramineSignsAChain(t *testing.T) {
 
 	s, chains, err := w.InitChains(ctx, w.InitFlags(folder), "unix", "tcp")
 	need(t, err)
-	startSigner(t, s)
+	story.StartSigner(t, s)
 	for _, c := range chains {
-		startNode(t, c)
+		story.StartNode(t, c.Node, c.Addr)
 	}
 	check(t, enclave.GoOn(ctx, chains, 20))
 	check(t, s.Stop(time.Minute))

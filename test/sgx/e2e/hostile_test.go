@@ -11,6 +11,7 @@ import (
 	"time"
 
 	noderig "privyseal/test/e2e/rig"
+	"privyseal/test/e2e/story"
 	"privyseal/test/enclave"
 	"privyseal/test/sgx/e2e/world"
 )
@@ -19,7 +20,7 @@ import (
 // Nothing of it is signed with, and what is wrong is said.
 func TestLyingFiles(t *testing.T) {
 	t.Parallel()
-	ctx := within(t, time.Minute)
+	ctx := story.Within(t, time.Minute)
 	w := newWorld(t)
 	folder, err := w.Enclave(ctx)
 	check(t, err)
@@ -61,8 +62,8 @@ func TestLyingFiles(t *testing.T) {
 	})
 	t.Run("what opens a backup", func(t *testing.T) { lieToRecovery(ctx, t, w, s, chains, folder, other) })
 	// After all of it the key is there.
-	startSigner(t, s)
-	startNode(t, c)
+	story.StartSigner(t, s)
+	story.StartNode(t, c.Node, c.Addr)
 	check(t, c.Node.WaitHeight(ctx, 5))
 	check(t, c.VerifyCommits(ctx, 1, 4))
 }

@@ -17,6 +17,7 @@ import (
 
 	"privyseal/internal/policy"
 	"privyseal/test/sgx/rig"
+	"privyseal/test/tools"
 )
 
 // doc/sgx.md, typed: its blocks go into a shell, each where its first line says, and have to
@@ -163,7 +164,7 @@ func newGuide(t *testing.T) *guide {
 	}
 	g.must(errors.Join(err, os.Mkdir(g.in("run"), 0o700))) // one key is the same in each run
 	g.machine, err = rig.New(g.in("rig"))
-	g.must(errors.Join(err, rig.BuildProgram(g.in("real/privyseal-sgx"))))
+	g.must(errors.Join(err, tools.BuildMeasured(t.Context(), g.in("real/privyseal-sgx"))))
 	build := exec.Command("go", "build", "-o", g.in("real/privyseal"), "privyseal/cmd/privyseal")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {

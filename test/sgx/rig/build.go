@@ -16,16 +16,6 @@ const (
 	Name    = "privyseal"
 )
 
-// BuildProgram builds the measured program as releases have it.
-func BuildProgram(to string) error {
-	build := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w -buildid=", "-o", to, "privyseal/cmd/privyseal-sgx")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		return fmt.Errorf("cannot build %s: %w\n%s", Program, err, out)
-	}
-	return nil
-}
-
 // Place puts program, policy and manifest into the folder of an enclave, which it makes. A
 // manifest of "" is Template.
 func Place(folder, program string, policy []byte, manifest string) error {

@@ -27,6 +27,7 @@ import (
 	"privyseal/internal/sgx/sgxtest"
 	"privyseal/internal/sgx/sigstruct"
 	"privyseal/test/sgx/rig"
+	"privyseal/test/tools"
 )
 
 // built is what all tests share: a machine with the commands, and the program.
@@ -58,7 +59,7 @@ func newMachine(t *testing.T) *rig.Machine {
 		t.Skip(err)
 	}
 	built.once.Do(func() {
-		if built.err = rig.BuildProgram(built.program); built.err == nil {
+		if built.err = tools.BuildMeasured(context.Background(), built.program); built.err == nil {
 			built.machine, built.err = rig.New(filepath.Dir(built.program))
 		}
 	})

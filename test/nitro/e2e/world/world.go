@@ -46,10 +46,10 @@ type World struct {
 func New(p enclave.Programs) (w *World, err error) {
 	w = &World{}
 	if _, err := rig.QEMU(); err != nil {
-		return nil, errors.Join(enclave.ErrMissing, err)
+		return nil, err
 	}
 	if _, err := rig.Kernel(); err != nil {
-		return nil, errors.Join(enclave.ErrMissing, err)
+		return nil, err
 	}
 	defer func() {
 		if err != nil {

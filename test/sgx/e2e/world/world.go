@@ -35,7 +35,7 @@ type World struct {
 func New(ctx context.Context, p enclave.Programs) (w *World, err error) {
 	w = &World{}
 	if err := rig.Available(); err != nil {
-		return nil, errors.Join(enclave.ErrMissing, err)
+		return nil, err
 	}
 	defer func() {
 		if err != nil {
