@@ -33,8 +33,7 @@ func (b *bench) sgx(ctx context.Context) (rows []row, err error) {
 		leftOut("keys in an SGX enclave: " + err.Error())
 		return nil, nil
 	}
-	programs := enclave.Programs{Privyseal: b.privyseal, Enclave: filepath.Join(filepath.Dir(b.privyseal), rig.Program)}
-	w, err := world.New(ctx, programs)
+	w, err := world.New(ctx, enclave.In(filepath.Dir(b.privyseal), rig.Program))
 	if err != nil {
 		return nil, err
 	}

@@ -18,9 +18,14 @@ import (
 // Programs are the shipped programs.
 type Programs struct{ Privyseal, Enclave string }
 
-// Build builds privyseal and a measured program of cmd into dir.
+// In returns the programs of a folder, with a measured program of cmd.
+func In(dir, measured string) Programs {
+	return Programs{filepath.Join(dir, "privyseal"), filepath.Join(dir, measured)}
+}
+
+// Build builds them into dir.
 func Build(ctx context.Context, dir, measured string) (Programs, error) {
-	p := Programs{filepath.Join(dir, "privyseal"), filepath.Join(dir, measured)}
+	p := In(dir, measured)
 	return p, errors.Join(tools.Build(ctx, p.Privyseal), tools.BuildMeasured(ctx, p.Enclave))
 }
 

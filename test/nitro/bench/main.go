@@ -65,8 +65,7 @@ type bench struct {
 }
 
 func (b *bench) run(ctx context.Context, bin string) (err error) {
-	p := enclave.Programs{Privyseal: filepath.Join(bin, "privyseal"), Enclave: filepath.Join(bin, "privyseal-enclave")}
-	if b.World, err = world.New(p); err != nil {
+	if b.World, err = world.New(enclave.In(bin, "privyseal-enclave")); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, b.Close()) }()
