@@ -1,12 +1,19 @@
 package sgx
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"time"
 
+	"privyseal/internal/cli"
 	"privyseal/internal/cure"
 	"privyseal/internal/enclavechain/sharing"
+	"privyseal/internal/enclavekey"
+	"privyseal/internal/key/sgxseal"
+	"privyseal/internal/policy"
 	"privyseal/internal/provider"
+	"privyseal/internal/regular"
 	"privyseal/internal/sgx"
 	"privyseal/internal/sgxhost"
 )
@@ -52,9 +59,35 @@ func checkEnclave(r *provider.Report, name string) {
 		if why == "" {
 			why, cure = says.Misplaced(f.policy, ch, sharing.Reached(r.Config, ch))
 		}
+		line := r.Config.Line("chain", i, table)
 		if why != "" {
-			r.Add(provider.Bad, r.Config.Line("chain", i, table), what, why, cure)
+			r.Add(provider.Bad, line, what, why, cure)
 		}
+		for _, path := range []string{ch.Key, ch.Identity} {
+			if path != "" {
+				checkBackup(r, line, what, enclavekey.BackupPath(r.Config.Path(path)), f.policy)
+			}
+		}
+	}
+}
+
+// checkBackup looks whether an enclave with the policy takes the backup that lies where
+// `recover` looks for it. One that is not there may be kept elsewhere.
+func checkBackup(r *provider.Report, line int, what, path string, p *policy.Policy) {
+	data, err := cli.ReadBounded(path, maxBackup)
+	if errors.Is(err, fs.ErrNotExist) {
+		return
+	}
+	var b sgxseal.Backup
+	if err == nil {
+		b, err = sgxseal.InspectBackup(data)
+	}
+	switch id := p.Recipient().ID(); {
+	case err != nil:
+		r.Add(provider.Unsure, line, what, fmt.Sprintf("the backup %s is of no use: %v", path, regular.Reason(err)), "put it back from where it was backed up")
+	case b.Recipient != id:
+		r.Add(provider.Unsure, line, what, fmt.Sprintf("the backup %s is for the recovery key %+q, and the policy of the enclave names %s: no key comes back out of it here", path, b.Recipient, id),
+			"put the backup there that `privyseal sgx make-backup` wrote for that recovery key: doc/sgx.md, \"Another recovery key\"")
 	}
 }
 

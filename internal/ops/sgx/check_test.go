@@ -1,16 +1,23 @@
 package sgx
 
 import (
+	"crypto/ecdh"
+	"crypto/rand"
+	"encoding/base64"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"privyseal/internal/claims"
 	"privyseal/internal/config"
 	"privyseal/internal/daemon"
+	"privyseal/internal/key/sgxseal"
 	"privyseal/internal/policy"
 	"privyseal/internal/provider"
+	"privyseal/internal/secret"
 	"privyseal/internal/sgx/sgxtest"
 	"privyseal/internal/sgxhost"
 )
@@ -54,6 +61,48 @@ func TestCheckCollateral(t *testing.T) {
 		}
 		if !found {
 			t.Errorf("%s: %+v", c.name, r.Rows)
+		}
+	}
+}
+
+// check finds a backup that the enclave would not take on the day that it is needed.
+func TestCheckBackup(t *testing.T) {
+	recipient := func() policy.Recipient {
+		key, err := ecdh.X25519().GenerateKey(rand.Reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return policy.Recipient{X25519: key.PublicKey()}
+	}
+	ours, other := recipient(), recipient()
+	p := &policy.Policy{SGX: policy.SGX{Seal: policy.SealMRENCLAVE, RecoveryKey: "hpke-x25519:" + base64.StdEncoding.EncodeToString(ours.X25519.Bytes())}}
+	backup := func(to policy.Recipient) []byte {
+		b, err := sgxseal.MakeBackup(to, secret.Key{ChainID: "c", KeyType: "ed25519", Public: make([]byte, 32), Secret: secret.NewBytes(make([]byte, 32)), Origin: claims.Generated})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	for name, c := range map[string]struct {
+		data []byte // nil is no file
+		says string
+	}{
+		"ours": {backup(ours), ""}, "none": {nil, ""}, "cut off": {backup(ours)[:99], "is of no use: not a backup of a key"}, "long": {make([]byte, maxBackup+1), "is of no use: "},
+		"another's": {backup(other), fmt.Sprintf("is for the recovery key %q, and the policy of the enclave names %s", other.ID(), ours.ID())},
+	} {
+		path := filepath.Join(t.TempDir(), "c.backup")
+		if c.data != nil {
+			if err := os.WriteFile(path, c.data, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		r := &provider.Report{}
+		checkBackup(r, 3, "enclave main", path, p)
+		if c.says == "" && len(r.Rows) == 0 {
+			continue
+		}
+		if len(r.Rows) != 1 || c.says == "" || r.Rows[0].Verdict != provider.Unsure || !strings.Contains(r.Rows[0].Text, c.says) || r.Rows[0].Cure == "" {
+			t.Errorf("%s: %+v", name, r.Rows)
 		}
 	}
 }

@@ -41,6 +41,9 @@ type enclaveLink struct {
 	enclaveask.Conversation
 }
 
+// maxBackup bounds the files that an enclave has written, or is to read.
+const maxBackup = 64 << 10
+
 // folder is what the files of an enclave say. The processor compares the program that it
 // starts with the signature; that the policy is the measured one, the enclave says.
 type folder struct {

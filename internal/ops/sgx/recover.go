@@ -42,9 +42,6 @@ import (
 // defaultWrapKey is where a wrap key is, in the home.
 const defaultWrapKey = "keys/wrap.sealed"
 
-// maxBackup bounds the files that an enclave has written, or is to read.
-const maxBackup = 64 << 10
-
 // backupFiles are the files of a key that comes back.
 type backupFiles struct{ backup, wrapKey, encrypted string }
 

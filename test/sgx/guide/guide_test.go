@@ -119,7 +119,9 @@ func (g *guide) fromTMKMSLight() {
 	g.must(err)
 	names := map[string]string{"consensus-key.backup": "consensus-key.backup", "light.key": "hsm.key", "light-state.json": "priv_validator_state.json"}
 	for _, f := range script.Files {
-		g.must(os.WriteFile(g.in("offline/"+names[f.Name]), f.Data, 0o600))
+		if name := names[f.Name]; name != "" {
+			g.must(os.WriteFile(g.in("offline/"+name), f.Data, 0o600))
+		}
 	}
 	g.typed("offline", "rm mychain-1.backup")
 	const confirm = " --yes"
