@@ -120,7 +120,11 @@ func (s *clusterState) restore(w *world, words []string) {
 		s.disks = w.c.Copy(w.t, list...)
 	case "putback":
 		s.gone = true
-		w.c.PutBack(w.t, s.disks)
+		var others []int
+		for _, name := range rest {
+			others = append(others, member(w, name))
+		}
+		w.c.PutBack(w.t, s.disks, others...)
 	case "force":
 		i := member(w, rest[0])
 		s.dead, s.gone = nil, true

@@ -75,11 +75,12 @@ func (c *Cluster) Copy(t testing.TB, list ...int) Disks {
 	return disks
 }
 
-// PutBack kills the members of whom there are copies, and starts them with those. A minority
-// may end by itself: it has forgotten what the leader knows that it has.
-func (c *Cluster) PutBack(t testing.TB, disks Disks) {
+// PutBack kills the members of whom there are copies, and starts them with those, together
+// with others that are dead and have what they had. A minority may end by itself: it has
+// forgotten what the leader knows that it has.
+func (c *Cluster) PutBack(t testing.TB, disks Disks, others ...int) {
 	t.Helper()
-	var list []int
+	list := others
 	for i, disk := range disks.of {
 		c.Kill(i)
 		if err := os.RemoveAll(c.members[i].data()); err != nil {
