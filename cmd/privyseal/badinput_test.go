@@ -35,6 +35,8 @@ func TestWrongProviders(t *testing.T) {
 		}
 	}
 	moved := strings.NewReplacer(`provider = "soft"`, "provider = \"vault\"\nvault = \"main\"", `"keys/chain-1.key"`, `"other"`).Replace(string(config))
+	all := build().House(home).Providers.Names()
+	allQuoted := `"` + strings.NewReplacer(", ", `", "`, " or ", `" and "`).Replace(all) + `"`
 	for _, tt := range []struct {
 		name, config string
 		args         []string
@@ -42,9 +44,9 @@ func TestWrongProviders(t *testing.T) {
 		want         string // a pattern of one line
 	}{
 		{"a table of no provider here", string(config) + "[pkcs11.main]\nmodule = \"x.so\"\n", []string{"start"}, 78,
-			`privyseal\.toml:\d+: unknown key pkcs11; the provider is not in this build, which has "soft", "nitro", "vault", "yubihsm" and "sgx"$`},
+			`privyseal\.toml:\d+: unknown key pkcs11; the provider is not in this build, which has ` + allQuoted + `$`},
 		{"a chain of no provider here", strings.Replace(string(config), `provider = "soft"`, "provider = \"pkcs11\"\npkcs11 = \"main\"", 1) + "[pkcs11.main]\nmodule = \"x.so\"\n", []string{"start"}, 78,
-			`privyseal\.toml:\d+: chain "chain-1": provider "pkcs11" is not in this build; it has "soft", "nitro", "vault", "yubihsm" and "sgx"$`},
+			`privyseal\.toml:\d+: chain "chain-1": provider "pkcs11" is not in this build; it has ` + allQuoted + `$`},
 		{"a table that no chain names", string(config) + server, []string{"check"}, 0,
 			`--    vault main +line \d+: no chain names it, so nothing uses it$`},
 		{"a table twice", moved + server + server, []string{"start"}, 78,
@@ -74,7 +76,7 @@ func TestWrongProviders(t *testing.T) {
 		{"a flag of nitro", string(config), []string{"init", "--provider", "vault", "--chain-id", "b", "--node", "unix:///n", "--eif", "x"}, 64,
 			`^privyseal: --eif goes with --provider nitro$`},
 		{"no provider of that name", string(config), []string{"init", "--provider", "pkcs11", "--chain-id", "b", "--node", "unix:///n"}, 64,
-			`^privyseal: --provider "pkcs11" is not soft, nitro, vault, yubihsm or sgx$`},
+			`^privyseal: --provider "pkcs11" is not ` + all + `$`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			if err := os.WriteFile(path, []byte(tt.config), 0o600); err != nil {

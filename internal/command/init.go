@@ -74,14 +74,8 @@ hosts: over tcp neither side knows who the other is.
 An imported key needs one of four: --import-state with the state of its old
 signer, --fresh-state to confirm that it has never signed for this chain id,
 --after-height H, at and below which nothing is ever signed, or --join-state where
-signers of other hosts share its state.
-
-With --provider nitro the key is made inside an enclave of the image --eif, which
-is launched if it does not run yet, and leaves it only encrypted under the KMS key.
-The enclave's attestation of that is verified and printed. An existing key comes in
-with --import-sealed or --import-kms; doc/nitro.md is the guide.`,
+signers of other hosts share its state.`,
 		Example: `  privyseal init --chain-id chain-1 --node unix:///run/node/privval.sock
-  privyseal init --provider nitro --eif privyseal.eif --chain-id chain-1 --node unix:///run/node/privval.sock
   privyseal init --chain-id chain-1 --node a=unix:///run/a.sock --node b=noise://12D3KooW…@10.0.0.2:26659 \
       --import-key priv_validator_key.json --import-state priv_validator_state.json`,
 		Args: cli.Arguments(),
@@ -107,6 +101,9 @@ with --import-sealed or --import-kms; doc/nitro.md is the guide.`,
 	cli.AddKeyType(cmd, &f.KeyType, "key-type", "type of the key, ed25519 if new")
 	cli.AddKeyForm(cmd, &f.Form)
 	f.addOwned(cmd, build)
+	for _, p := range build.Providers {
+		p.InitHelp.AddTo(cmd)
+	}
 	return cmd
 }
 

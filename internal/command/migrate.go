@@ -41,9 +41,6 @@ is taken over. It shows what the state says, and its age, and asks you to confir
 without a terminal, --yes confirms. Nothing of the old installation is changed or
 deleted; at the end it lists what to switch off there, in order.
 
-Keys that tmkms uses on a YubiHSM stay there: only their public keys are read now, so
-the device has to be reachable. Chains in files and on the device move at once.
-
 Horcrux' shards are combined into the whole Ed25519 key, which is then in one file
 like any other key here. Each cosigner's CHAIN_share_sign_state.json is needed; the
 highest of all states counts. The nodes are those of every config.yaml, and of --node.
@@ -51,16 +48,9 @@ highest of all states counts. The nodes are those of every config.yaml, and of -
 What tmkms-light's SGX enclave has sealed, only that enclave opens, on its CPU. Its
 key is taken out of its backup, consensus-key.backup, with --sgx-backup and
 --sgx-backup-key: the 32 bytes that the HSM of the cloud holds. The key is in plain text
-then, so do this offline; into an SGX enclave it comes by "privyseal sgx make-backup".
-
-tmkms-light in a Nitro enclave moves into a privyseal enclave: give the image with
---eif and the validator's public key with --public-key. The KMS key stays the same;
-its policy has to let the new image in. Context id, memory and CPUs become those of
-the old enclave, from tmkms.toml and the enclave.toml beside it, unless flags say
-otherwise.`,
+then, so do this offline; into an SGX enclave it comes by "privyseal sgx make-backup".`,
 		Example: `  privyseal migrate tmkms /etc/tmkms --dry-run
-  privyseal migrate horcrux cosigner_1 cosigner_3
-  privyseal migrate tmkms-light /home/ec2-user/.tmkms --eif privyseal.eif --public-key 11qYAYKx…`,
+  privyseal migrate horcrux cosigner_1 cosigner_3`,
 		ValidArgs: migrate.Sources(),
 		Args:      checkSource,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -73,6 +63,7 @@ otherwise.`,
 			cli.Grouped(cmd, "For a key that provider "+p.Name+" holds", func() { taker.Add(cmd) })
 			t.takers = append(t.takers, taker)
 		}
+		p.MigrateHelp.AddTo(cmd)
 	}
 	t.Words.Add(a, cmd)
 	addWitness(cmd, &t.Witness)

@@ -4,7 +4,9 @@
 package command
 
 import (
+	"fmt"
 	"io"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -15,6 +17,7 @@ import (
 	"privyseal/internal/command/status"
 	"privyseal/internal/command/verify"
 	"privyseal/internal/home"
+	"privyseal/internal/provider"
 )
 
 const rootHelp = `privyseal signs the blocks of CometBFT validators, and never two conflicting ones.
@@ -34,16 +37,13 @@ While it runs:
 Moving in and out:
 
   privyseal migrate   take over from CometBFT, tmkms, tmkms-light, cosmos-kms, Horcrux
-  privyseal state     init, raise, adopt, show, import, export: what must never be lost
+  privyseal state     what must never be lost: init, raise, adopt, show, import,
+                      export, join, move
   privyseal key       generate, import, show, seal
 
-In an AWS Nitro Enclave (doc/nitro.md), or with a YubiHSM 2 (doc/yubihsm.md):
+For one provider (its guide is doc/PROVIDER.md):
 
-  privyseal nitro     build the image, make KMS policies, run, attest
-  privyseal yubihsm   setup, detect, list, test, generate, import, attest, export,
-                      restore, clone, audit
-  privyseal verify    check what proves where a key is, offline, anywhere
-
+%s
 Also: version, completion, help. "privyseal help COMMAND" says more.
 
 All commands find config, keys and state in --home DIR or $PRIVYSEAL_HOME.
@@ -54,6 +54,7 @@ must act.
 // NewRoot returns the program of a build.
 func NewRoot(build home.Build) *cobra.Command {
 	a := build.House("")
+	own := commandsOf(a, build)
 	root := &cobra.Command{
 		Use:           "privyseal",
 		Short:         "Sign the blocks of CometBFT validators, and never two conflicting ones",
@@ -72,7 +73,7 @@ func NewRoot(build home.Build) *cobra.Command {
 	plainHelp := root.HelpFunc()
 	root.SetHelpFunc(func(cmd *cobra.Command, args []string) {
 		if cmd == root {
-			io.WriteString(cmd.OutOrStdout(), rootHelp)
+			fmt.Fprintf(cmd.OutOrStdout(), rootHelp, lines(own))
 			return
 		}
 		plainHelp(cmd, args)
@@ -89,15 +90,32 @@ func NewRoot(build home.Build) *cobra.Command {
 		newMigrateCommand(a, build),
 		newVersionCommand(),
 	)
-	if cmd := verify.NewCommand(build); cmd != nil {
-		root.AddCommand(cmd)
-	}
+	root.AddCommand(own...)
+	return root
+}
+
+// commandsOf returns the commands that the build's providers bring along, in their order.
+func commandsOf(a *provider.House, build home.Build) (own []*cobra.Command) {
 	for _, p := range build.Providers {
 		if p.Commands != nil {
-			root.AddCommand(p.Commands(a)...)
+			own = append(own, p.Commands(a)...)
 		}
 	}
-	return root
+	if cmd := verify.NewCommand(build); cmd != nil {
+		own = append(own, cmd)
+	}
+	return own
+}
+
+// lines returns a line for each command, as the help of the program has them.
+func lines(commands []*cobra.Command) string {
+	var b strings.Builder
+	page := screen.Screen{Width: 80}
+	for _, cmd := range commands {
+		head := fmt.Sprintf("  privyseal %-10s", cmd.Name())
+		page.Put(&b, head, len(head), page.Wrap(len(head), strings.ToLower(cmd.Short[:1])+cmd.Short[1:]))
+	}
+	return b.String()
 }
 
 // Complaint returns the text of an error as it is printed to w.

@@ -12,15 +12,30 @@ import (
 // line of the table in cmd/privyseal/house.go.
 type Provider struct {
 	provider.Entry // without a name: it holds no keys, and has documents and commands alone
+	// InitHelp and MigrateHelp are what these commands say of it; zero: nothing.
+	InitHelp, MigrateHelp Help
 	// Maker returns its part of `privyseal init`.
 	Maker func() Maker
 	// Taker returns its part of `privyseal migrate`; nil: it takes nothing but key files.
 	Taker func() Taker
 	// Documents are those that `privyseal verify` verifies; nil: there are none.
 	Documents *Documents
-	// Commands returns commands of its own, and KeyCommands those of `privyseal key`; nil:
-	// there are none.
+	// Commands returns commands of its own, which `privyseal --help` lists by their short
+	// texts, and KeyCommands those of `privyseal key`; nil: there are none.
 	Commands, KeyCommands func(a *provider.House) []*cobra.Command
+}
+
+// Help is what the help of a command says of one provider: a paragraph, and a command line.
+type Help struct{ Text, Example string }
+
+// AddTo adds the provider's part to a command's help.
+func (h Help) AddTo(cmd *cobra.Command) {
+	if h.Text != "" {
+		cmd.Long += "\n\n" + h.Text
+	}
+	if h.Example != "" {
+		cmd.Example += "\n  " + h.Example
+	}
 }
 
 // Build is what a build consists of beside its commands.

@@ -23,7 +23,13 @@ import (
 // Provider is a line of the table of a build.
 func Provider() home.Provider {
 	return home.Provider{
-		Entry:     entry(),
+		Entry: entry(),
+		InitHelp: home.Help{Text: `With --provider sgx the key is made inside the enclave in --sgx-folder, which is
+launched if it does not run yet, and leaves it only sealed by the CPU, and as a backup
+for the offline recovery key. The enclave's quote is compared with the signature in
+the folder, and with --sgx-collateral verified up to Intel's root. An existing key
+comes in with --sgx-backup; doc/sgx.md is the guide.`,
+			Example: "privyseal init --provider sgx --sgx-folder sgx --chain-id chain-1 --node unix:///run/node/privval.sock"},
 		Maker:     func() home.Maker { return &Maker{} },
 		Documents: verify.Documents(),
 		Commands:  func(a *provider.House) []*cobra.Command { return []*cobra.Command{newCommand(a)} },

@@ -22,6 +22,8 @@ func Provider() home.Provider {
 		Documents: verify.Documents(),
 		Maker:     func() home.Maker { return &Init{} },
 		Taker:     func() home.Taker { return &Taker{} },
-		Commands:  func(a *provider.House) []*cobra.Command { return []*cobra.Command{newCommand(a)} },
+		MigrateHelp: home.Help{Text: `Keys that tmkms uses on a YubiHSM stay there: only their public keys are read now, so
+the device has to be reachable. Chains in files and on the device move at once.`},
+		Commands: func(a *provider.House) []*cobra.Command { return []*cobra.Command{newCommand(a)} },
 	}
 }
