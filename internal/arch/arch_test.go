@@ -183,7 +183,7 @@ var mayImport = map[string]string{
 	"internal/ops/sgx": "internal/claims internal/cli internal/config internal/cure internal/daemon internal/durable internal/enclaveask internal/enclavechain internal/enclavechain/sharing internal/enclavecommand " +
 		"internal/enclavefile internal/enclavehost internal/enclavekey internal/home internal/hostlink internal/key/sgxseal internal/key/soft internal/ops/sgx/collateral internal/ops/sgx/manifest internal/ops/sgx/measure internal/ops/sgx/recovery internal/ops/sgx/verify " +
 		"internal/policy internal/provider internal/pubkey internal/pubkey/keytext internal/regular internal/sgx internal/sgx/document internal/sgx/sigstruct internal/sgxhost internal/sharedstate internal/shell internal/watermark github.com/spf13/cobra",
-	"internal/ops/sgx/recovery": "internal/claims internal/cli internal/config internal/cure internal/home internal/hostlink internal/key/sgxseal internal/key/soft internal/key/soft/keyfile internal/kwp internal/migrate/lightsgx " +
+	"internal/ops/sgx/recovery": "internal/claims internal/cli internal/config internal/cure internal/harden internal/home internal/hostlink internal/key/sgxseal internal/key/soft internal/key/soft/keyfile internal/kwp internal/migrate/lightsgx " +
 		"internal/policy internal/provider internal/pubkey internal/regular internal/secret internal/sgx/document internal/shell internal/strictjson internal/watermark github.com/spf13/cobra github.com/spf13/pflag",
 	"internal/ops/sgx/manifest":   "internal/cli internal/durable internal/looplink internal/ops/sgx/recovery internal/policy internal/policyflags internal/sgxhost internal/shell github.com/spf13/cobra",
 	"internal/ops/sgx/measure":    "internal/cli internal/sgx/sigstruct github.com/spf13/cobra",

@@ -16,6 +16,7 @@ import (
 	"privyseal/internal/cli"
 	"privyseal/internal/config"
 	"privyseal/internal/cure"
+	"privyseal/internal/harden"
 	"privyseal/internal/home"
 	"privyseal/internal/hostlink"
 	"privyseal/internal/key/sgxseal"
@@ -118,6 +119,10 @@ func (m *making) run(cmd *cobra.Command, path string) error {
 	if err != nil {
 		return cli.OfFlag("to", err)
 	}
+	if err := harden.ForbidCoreDumps(); err != nil {
+		return fmt.Errorf("cannot keep the key out of core files: %w", err)
+	}
+	harden.LockMemory() // as far as the limit for this user allows
 	if again {
 		return m.again(cmd, path, to)
 	}
