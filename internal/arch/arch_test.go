@@ -116,7 +116,7 @@ var mayImport = map[string]string{
 	"internal/enclave/engines": "internal/dynamostore internal/enclave internal/etcd internal/etcdstore internal/sharedmark",
 	"internal/enclave/nitro":   "internal/claims internal/enclave internal/enclave/engines internal/hostlink internal/key/nitrokms internal/nitro/nsm internal/policy internal/secret internal/vsock golang.org/x/sys/unix",
 	"internal/enclave/sgx":     "internal/enclave internal/enclave/engines internal/key/sgxseal internal/looplink internal/policy internal/sgx/document internal/sgx/gramine",
-	"internal/enclavehost":     "internal/dial internal/hostlink internal/oplog internal/policy internal/secret internal/vsock internal/watermark",
+	"internal/enclavehost":     "internal/cure internal/dial internal/hostlink internal/oplog internal/policy internal/secret internal/vsock internal/watermark",
 	"internal/nitrohost":       "internal/strictjson",
 	"internal/sgxhost":         "internal/cure internal/enclavehost internal/looplink internal/oplog internal/shell internal/vsock",
 	"internal/awscredentials":  "internal/secret github.com/aws/aws-sdk-go-v2/",

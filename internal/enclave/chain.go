@@ -69,8 +69,8 @@ func (e *enclave) bootChains(ctx, requestCtx context.Context, b *hostlink.Boot) 
 			c = &chain{id: bc.ID}
 			e.chains[bc.ID] = c
 		}
+		// The host logs what the status says of it, once; it boots again and again.
 		if c.problem = e.bootChain(requestCtx, c, bc, b.Credentials); c.problem != nil {
-			e.log.Error("this chain cannot sign", "chain_id", bc.ID, "error", c.problem)
 			continue
 		}
 		e.serveNodes(ctx, c, bc)

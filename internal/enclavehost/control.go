@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"privyseal/internal/cure"
 	"privyseal/internal/hostlink"
 	"privyseal/internal/secret"
 	"privyseal/internal/vsock"
@@ -176,11 +177,8 @@ func (t *talk) bootAll(ctx context.Context) (healthy bool, err error) {
 	}
 	healthy = true
 	for id, c := range t.chains {
-		problem := problemOf(answers, id)
-		if problem != nil {
-			healthy = false
-			problem = errors.Join(problem, missing)
-		}
+		problem := problemOf(answers, id, missing)
+		healthy = healthy && problem == nil
 		t.tell(c, answers[id].KeyType, answers[id].Public, problem)
 	}
 	t.healthy = t.healthy || healthy
@@ -224,16 +222,21 @@ func (t *talk) renewed() bool {
 	return err == nil && !bytes.Equal(now, t.certificate)
 }
 
-// problemOf returns why the enclave cannot sign for a chain.
-func problemOf(answers map[string]hostlink.ChainStatus, id string) error {
+// problemOf returns why the enclave cannot sign for a chain, with what to do on a line of its
+// own. missing is why it was booted without credentials, nil: it was not.
+func problemOf(answers map[string]hostlink.ChainStatus, id string, missing error) error {
 	s, found := answers[id]
 	switch {
 	case !found:
-		return errors.New("the enclave does not know the chain that it was booted with")
-	case s.Problem != "":
-		return &hostlink.RefusedError{Text: s.Problem, Cure: s.Cure}
+		return errors.Join(errors.New("the enclave does not know the chain that it was booted with"), missing)
+	case s.Problem == "":
+		return nil
+	case missing != nil: // which comes first
+		return errors.Join(&hostlink.RefusedError{Text: s.Problem, Cure: s.Cure}, missing)
+	case s.Cure == "":
+		return &hostlink.RefusedError{Text: s.Problem}
 	}
-	return nil
+	return cure.Add(&hostlink.RefusedError{Text: s.Problem}, "%s", s.Cure)
 }
 
 func (t *talk) request(creds secret.AWS) *hostlink.Boot {

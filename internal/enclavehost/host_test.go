@@ -297,7 +297,7 @@ func TestChainThatCannotSign(t *testing.T) {
 	s.w.signs(t)
 	want := []string{
 		"the enclave refuses: not now; wait",
-		"the enclave refuses: KMS refuses PCR0; name PCR0 in the key policy",
+		"the enclave refuses: KMS refuses PCR0\nname PCR0 in the key policy",
 		"the enclave does not know the chain that it was booted with",
 		"signs with tendermint/PubKeyEd25519 09",
 	}

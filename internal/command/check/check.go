@@ -309,7 +309,8 @@ func (k *inspection) checkRunning(ch config.Chain, line int) {
 	case c.Problem == "":
 		k.Add(provider.Unsure, line, wholeChain, "the running signer is waiting for its enclave", "look again in a minute")
 	case !k.isLocal(ch):
-		k.Add(provider.Bad, line, wholeChain, "the running signer cannot sign for it: "+problem, "fix that, or what another row reports; the signer retries by itself, and its log has more")
+		_, next := status.Problem(*c) // which the enclave says, and no other row
+		k.Add(provider.Bad, line, wholeChain, "the running signer cannot sign for it: "+problem, cmp.Or(next, "fix that, or what another row reports; the signer retries by itself, and its log has more"))
 	default:
 		k.Add(provider.Bad, line, wholeChain, "the running signer cannot sign for it: "+problem, "fix what the rows below say, then "+k.reloadCure(ch))
 	}
