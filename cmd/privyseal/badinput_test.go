@@ -29,7 +29,7 @@ func TestWrongProviders(t *testing.T) {
 	}
 	// The key of the chain is on a server now, and is another one.
 	other := filepath.Join(home, "other")
-	for file, text := range map[string]string{other: otherOnServer, filepath.Join(home, "token"): "s.token\n"} {
+	for file, text := range map[string]string{other: otherOnServer, filepath.Join(home, "token"): "s.token\n", filepath.Join(home, "wrapped"): "privyseal wrapped key 1\n"} {
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -37,6 +37,7 @@ func TestWrongProviders(t *testing.T) {
 	moved := strings.NewReplacer(`provider = "soft"`, "provider = \"vault\"\nvault = \"main\"", `"keys/chain-1.key"`, `"other"`).Replace(string(config))
 	all := build().House(home).Providers.Names()
 	allQuoted := `"` + strings.NewReplacer(", ", `", "`, " or ", `" and "`).Replace(all) + `"`
+	onSGX := strings.NewReplacer(`provider = "soft"`, "provider = \"sgx\"\nsgx = \"main\"", `"keys/chain-1.key"`, `"wrapped"`).Replace(string(config)) + "[sgx.main]\nfolder = \"gone\"\n"
 	for _, tt := range []struct {
 		name, config string
 		args         []string
@@ -75,6 +76,14 @@ func TestWrongProviders(t *testing.T) {
 			`^privyseal: cannot use the YubiHSM at http://127\.0\.0\.1:1: no answer from the YubiHSM connector at http://127\.0\.0\.1:1: .*connection refused$`},
 		{"a flag of nitro", string(config), []string{"init", "--provider", "vault", "--chain-id", "b", "--node", "unix:///n", "--eif", "x"}, 64,
 			`^privyseal: --eif goes with --provider nitro$`},
+		{"a flag of sgx", string(config), []string{"init", "--provider", "nitro", "--chain-id", "b", "--node", "unix:///n", "--sgx-folder", "x"}, 64,
+			`^privyseal: --sgx-folder goes with --provider sgx$`},
+		{"an SGX enclave without its folder", string(config), []string{"init", "--provider", "sgx", "--chain-id", "b", "--node", "unix:///n"}, 64,
+			`^privyseal: --sgx-folder FOLDER is missing: the one that .privyseal sgx manifest. wrote, signed with gramine-sgx-sign$`},
+		{"a chain of soft in an SGX enclave", strings.Replace(onSGX, `"wrapped"`, `"keys/chain-1.key"`, 1), []string{"start"}, 79,
+			`it is of another provider: it begins with "privyseal software key 1", not with "privyseal sealed key 1"$`},
+		{"a chain of nitro in an SGX enclave, under its state", onSGX, []string{"start"}, 79,
+			`home/wrapped: it is of another provider: it begins with "privyseal wrapped key 1", not with "privyseal sealed key 1"$`},
 		{"no provider of that name", string(config), []string{"init", "--provider", "pkcs11", "--chain-id", "b", "--node", "unix:///n"}, 64,
 			`^privyseal: --provider "pkcs11" is not ` + all + `$`},
 	} {
