@@ -104,7 +104,7 @@ func clientCertificate(text []byte, key ed25519.PrivateKey) (c tls.Certificate, 
 		return tls.Certificate{}, fmt.Errorf("the client certificate of etcd: %w", err)
 	}
 	if !key.Public().(ed25519.PublicKey).Equal(c.Leaf.PublicKey) {
-		return tls.Certificate{}, errors.New("the client certificate of etcd is not one of the client key")
+		return tls.Certificate{}, errors.New("the client certificate of etcd does not belong to the client key")
 	}
 	c.PrivateKey = key
 	return c, nil

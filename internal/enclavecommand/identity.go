@@ -110,7 +110,7 @@ of [etcd.NAME]. A renewed certificate needs no restart.`,
 		Args: cli.Arguments(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if user == "" || out == "" {
-				return cli.Usagef("--user NAME and --out FILE are needed: the user in etcd, and where the wrapped key goes")
+				return cli.Usagef("--user NAME and --out FILE are needed: the user in etcd, and where its encrypted key goes")
 			}
 			request, err := k.request(cmd.Context(), a, f, user, out)
 			if err != nil {
@@ -122,7 +122,7 @@ of [etcd.NAME]. A renewed certificate needs no restart.`,
 	}
 	f.Add(cmd)
 	cmd.Flags().StringVar(&user, "user", "", "user in etcd, the common name of the certificate")
-	cmd.Flags().StringVar(&out, "out", "", "file of the wrapped key; made if it is not there")
+	cmd.Flags().StringVar(&out, "out", "", "file of the encrypted key; made if it is not there")
 	return cmd
 }
 

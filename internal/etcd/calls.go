@@ -46,7 +46,7 @@ func (c *Conn) ask(ctx context.Context, method string, needsLeader bool, request
 		err = h.check()
 	}
 	if err != nil {
-		err = fmt.Errorf("%s, %s: an answer that is none: %w", c.endpoint, method, err)
+		err = fmt.Errorf("%s, %s: an invalid answer: %w", c.endpoint, method, err)
 		c.fail(err)
 	}
 	return err

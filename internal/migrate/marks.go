@@ -229,7 +229,7 @@ func (s *filePVState) mark(c *Chain) (watermark.Mark, error) {
 		return watermark.Mark{}, err
 	}
 	if !c.public().Verify(m.SignBytes, s.Signature) {
-		return watermark.Mark{}, foreignError(fmt.Sprintf("it is the state of another key: its signature is not one of %v", c.public()))
+		return watermark.Mark{}, foreignError(fmt.Sprintf("it is the state of another key: its signature was not made by %v", c.public()))
 	}
 	return m, nil
 }

@@ -111,13 +111,13 @@ func checkSeal(name string) error {
 	return errors.New(`it is neither "mrenclave" nor "mrsigner"`)
 }
 
-// checkSealedRoots requires roots for DynamoDB, and none that nothing is held against.
+// checkSealedRoots requires roots for DynamoDB, and none that nothing is checked against.
 func (p *Policy) checkSealedRoots() error {
 	switch {
 	case p.DynamoDB != DynamoDB{}:
 		return checkPEM(p.TLSRoots)
 	case p.TLSRoots != "":
-		return errors.New("without a dynamodb_table no certificate is held against them")
+		return errors.New("without a dynamodb_table no certificate is checked against them")
 	}
 	return nil
 }
@@ -259,7 +259,7 @@ func checkNames(names []string) error {
 			return fmt.Errorf("%q is neither a DNS name nor an IP address, as the members' certificates have them", name)
 		}
 		if slices.Contains(names[:i], name) {
-			return fmt.Errorf("%q stands there twice", name)
+			return fmt.Errorf("%q is listed twice", name)
 		}
 	}
 	return nil
@@ -274,7 +274,7 @@ func checkCluster(id string) error {
 }
 
 // checkPrefix requires what names of keys can begin with: a slash and 1 to 100 of A-Z
-// a-z 0-9 . _ - and slashes, which are neither doubled nor at the end.
+// a-z 0-9 . _ - and slashes, which are neither repeated nor at the end.
 func checkPrefix(prefix string) error {
 	if len(prefix) < 2 || len(prefix) > 101 || prefix[0] != '/' || strings.HasSuffix(prefix, "/") || strings.Contains(prefix, "//") ||
 		strings.Trim(prefix, letters+digits+"._-/") != "" {

@@ -35,7 +35,7 @@ func (e *Etcd) Verify(chain []*x509.Certificate) error {
 		return fmt.Errorf("the certificate of the member of etcd is not of the measured CA: %w", err)
 	}
 	if !slices.ContainsFunc(e.ServerNames, func(name string) bool { return chain[0].VerifyHostname(name) == nil }) {
-		return fmt.Errorf("the certificate of the member of etcd has not one of the measured names, %s", strings.Join(e.ServerNames, ", "))
+		return fmt.Errorf("the certificate of the member of etcd has none of the names in the policy, %s", strings.Join(e.ServerNames, ", "))
 	}
 	return nil
 }

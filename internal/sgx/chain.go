@@ -66,7 +66,7 @@ func checkPath(path []*x509.Certificate, anchor *x509.Certificate, ca bool, name
 	}
 	for i, c := range path {
 		if i < last && !slices.Contains(names[i], c.Subject.CommonName) {
-			return fmt.Errorf("%w: the certificate of %q is none for this", errChain, c.Subject.CommonName)
+			return fmt.Errorf("%w: the certificate of %q may not be used for this", errChain, c.Subject.CommonName)
 		}
 		if err := checkCertificate(c, path[min(i+1, last)], below+i); err != nil {
 			return fmt.Errorf("%w: %w", errChain, err)

@@ -282,7 +282,7 @@ func faults() map[string]fault {
 		"a signature that is too short": {func(w *world) { w.change = func(c *Collateral) { c.TCBSignature = c.TCBSignature[:63] } }, errSignature, "that of the TCB info"},
 		"the platform signs TCB info": {func(w *world) {
 			w.change = func(c *Collateral) { c.TCBInfoChain = c.PCKCRLChain }
-		}, errChain, `the certificate of "Intel SGX PCK Platform CA" is none for this`},
+		}, errChain, `the certificate of "Intel SGX PCK Platform CA" may not be used for this`},
 		"one certificate more": {func(w *world) { w.change = func(c *Collateral) { c.TCBInfoChain += c.TCBInfoChain } }, nil, "something else than certificates"},
 		"one certificate less": {func(w *world) { w.change = func(c *Collateral) { c.TCBInfoChain = c.TCBInfoChain[:900] } }, nil, "the chain of the TCB info: "},
 		"text before it":       {func(w *world) { w.change = func(c *Collateral) { c.TCBInfoChain = "x\n" + c.TCBInfoChain } }, nil, "something else than certificates"},
@@ -300,8 +300,8 @@ func faults() map[string]fault {
 		}, errSignature, "that of the TCB info"},
 		"no certificates": {func(w *world) { w.change = func(c *Collateral) { c.PCKCRLChain = "" } }, nil, "there are 0 certificates in PEM, not 2"},
 
-		"the CA is called otherwise":     {onCertificate(sgxtest.PlatformCA, func(c *x509.Certificate) { c.Subject.CommonName = "Intel" }), errChain, `the certificate of "Intel" is none for this`},
-		"the platform is called another": {onCertificate(sgxtest.PCK, func(c *x509.Certificate) { c.Subject.CommonName = sgxtest.TCBSigning }), errChain, "is none for this"},
+		"the CA is called otherwise":     {onCertificate(sgxtest.PlatformCA, func(c *x509.Certificate) { c.Subject.CommonName = "Intel" }), errChain, `the certificate of "Intel" may not be used for this`},
+		"the platform is called another": {onCertificate(sgxtest.PCK, func(c *x509.Certificate) { c.Subject.CommonName = sgxtest.TCBSigning }), errChain, "may not be used for this"},
 		"the CA is no CA":                {onCertificate(sgxtest.PlatformCA, func(c *x509.Certificate) { c.IsCA, c.MaxPathLenZero, c.MaxPathLen = false, false, -1 }), errChain, "may not sign certificates"},
 		"the CA may not sign":            {onCertificate(sgxtest.PlatformCA, func(c *x509.Certificate) { c.KeyUsage = x509.KeyUsageCRLSign }), errChain, "may not sign certificates"},
 		"the root may have no CAs":       {onCertificate(sgxtest.Root, func(c *x509.Certificate) { c.MaxPathLen, c.MaxPathLenZero = 0, true }), errChain, "may have 0 CAs below it, and has 1"},

@@ -32,12 +32,12 @@ var causes = []struct{ line, next string }{
 	{`Cannot open /dev/sgx`, "switch SGX on in the firmware and boot Linux 5.11 or later: `ls /dev/sgx_enclave` shows the device then"},
 	{`Cannot connect to AESM service`, "start Intel's AESM service, with its quoting enclave for DCAP: `systemctl start aesmd`"},
 	{`AESM service returned`, "look at `journalctl -u aesmd`: the platform has to be registered, and its PCCS be reached"},
-	{`Allocation of EPC memory failed|add-pages IOCTL failed|Adding pages .* to enclave failed|Cannot allocate memory|\(ENOMEM\)`, "the enclave needs 2 GiB of EPC, or of swap behind it: end other enclaves, or raise the size of PRMRR in the firmware"},
+	{`Allocation of EPC memory failed|add-pages IOCTL failed|Adding pages .* to enclave failed|Cannot allocate memory|\(ENOMEM\)`, "the enclave needs 2 GiB of EPC, or swap to back it: end other enclaves, or raise the size of PRMRR in the firmware"},
 	{`Permission denied on mapping enclave`, "mount /dev so that programs in it may be executed: `mount -o remount,exec /dev`"},
 	{`Enclave initialization IOCTL failed|Initializing enclave failed`, "the signature is not of this enclave, or Gramine is not the version that it was signed with: sign it again"},
 	{`Mounting "file:.* failed|Operation not permitted \(EPERM\)`, "program or policy are not those that were signed: put them back, or make the manifest again with `privyseal sgx manifest` and sign it"},
 	{`OCALL_GETTIME returned time value smaller`, "this host's clock was set back, which ends an enclave: have it slewed, and never stepped"},
-	{`requires (support for|.* CPU instruction)`, "this CPU or kernel is not one for Gramine 1.9"},
+	{`requires (support for|.* CPU instruction)`, "this CPU or kernel is not supported by Gramine 1.9"},
 	{`does not exist|No such file or directory|\(ENOENT\)`, ""}, // whose file is missing, Missing says
 }
 

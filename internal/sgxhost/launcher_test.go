@@ -242,7 +242,7 @@ func TestCauses(t *testing.T) {
 		{`echo "error: Enclave initialization IOCTL failed: Invalid SIGSTRUCT" >&2; exit 1`, "Invalid SIGSTRUCT", "sign it again"},
 		{`echo "[P1:T1:] error: Mounting \"file:policy.json\" (chroot) under /policy.json failed: Operation not permitted (EPERM)" >&2; exit 1`, "policy.json", "put them back"},
 		{`echo "error: OCALL_GETTIME returned time value smaller than in the previous call" >&2; exit 1`, "OCALL_GETTIME", "clock was set back"},
-		{`echo "error: Gramine with Linux-SGX backend requires support for FSGSBASE CPU instructions in kernel" >&2; exit 1`, "FSGSBASE", "not one for Gramine 1.9"},
+		{`echo "error: Gramine with Linux-SGX backend requires support for FSGSBASE CPU instructions in kernel" >&2; exit 1`, "FSGSBASE", "not supported by Gramine 1.9"},
 		{`echo "Gramine is starting. Parsing TOML manifest file, this may take some time..." >&2; echo "privyseal-sgx: the manifest has no policy"; exit 1`,
 			"the enclave ended (exit status 1): the manifest has no policy", ""},
 		{`printf "privyseal-sgx: it was cut"; exit 1`, "(exit status 1): it was cut", ""},

@@ -48,7 +48,7 @@ func Open(path, term string) (*Terminal, error) {
 	}
 	if _, err := modes(file); err != nil {
 		file.Close()
-		return nil, fmt.Errorf("%w: %s is none", ErrNone, path)
+		return nil, fmt.Errorf("%w: %s is not a terminal", ErrNone, path)
 	}
 	return &Terminal{file: file, kind: kindOf(term)}, nil
 }

@@ -157,12 +157,12 @@ func publicOf(k subjectKey) (string, []byte, error) {
 	switch curve, err := read[asn1.ObjectIdentifier](parameters, ""); {
 	case k.Algorithm.Algorithm.Equal(oidEd25519):
 		if len(parameters) > 0 || k.Public.BitLength != 8*32 {
-			return "", nil, errors.New("the public key in the certificate is not one of Ed25519")
+			return "", nil, errors.New("the public key in the certificate is not an Ed25519 key")
 		}
 		return "ed25519", bytes.Clone(public), nil
 	case k.Algorithm.Algorithm.Equal(oidECKey) && err == nil && curve.Equal(oidSecp256k1):
 		if k.Public.BitLength != 8*65 || public[0] != 4 {
-			return "", nil, errors.New("the public key in the certificate is not one of secp256k1")
+			return "", nil, errors.New("the public key in the certificate is not a secp256k1 key")
 		}
 		return "secp256k1", append([]byte{2 | public[64]&1}, public[1:33]...), nil
 	}

@@ -106,7 +106,7 @@ func certificate(path string) ([]byte, error) {
 func read(path string) ([]byte, error) {
 	data, _, err := regular.ReadOurs(path, 64<<10)
 	if err != nil {
-		return nil, fmt.Errorf("cannot use the wrapped key %s: %w", path, err)
+		return nil, fmt.Errorf("cannot use the enclave's key %s: %w", path, err)
 	}
 	return data, nil
 }

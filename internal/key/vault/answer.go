@@ -43,7 +43,7 @@ func (a *signAnswer) signature(version int) ([]byte, error) {
 	signature, err := base64.StdEncoding.Strict().DecodeString(text)
 	// The decoder skips line feeds.
 	if err != nil || len(signature) != ed25519.SignatureSize || len(text) != base64.StdEncoding.EncodedLen(len(signature)) {
-		return nil, fmt.Errorf("a signature has %d bytes in base64, this one has not", ed25519.SignatureSize)
+		return nil, fmt.Errorf("a signature has %d bytes in base64, this one does not", ed25519.SignatureSize)
 	}
 	return signature, nil
 }

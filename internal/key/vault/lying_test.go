@@ -44,7 +44,7 @@ const makesNoSense = "key transit/val at ADDRESS: the answer makes no sense "
 // its message.
 func TestLies(t *testing.T) {
 	notSigned := "(it is not a signature of version 1 of the key)"
-	short := "(a signature has 64 bytes in base64, this one has not)"
+	short := "(a signature has 64 bytes in base64, this one does not)"
 	notJSON := "(it is not the JSON that was expected)"
 	other := ed25519.NewKeyFromSeed(bytes.Repeat([]byte{8}, 32))
 	for name, tt := range map[string]struct {

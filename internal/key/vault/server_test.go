@@ -128,7 +128,7 @@ func TestRefusals(t *testing.T) {
 	w.Do(t, "POST", "transit/keys/elliptic", map[string]any{"type": "ecdsa-p256"})
 	_, err = root.Public(t.Context(), "elliptic", 1)
 	mustFail(t, err, w.URL, `key transit/elliptic at ADDRESS: it is not a key that signs for a validator (its type is "ecdsa-p256", not ed25519)`, "")
-	mustFail(t, sign(root.key("elliptic", 1, w.public)), w.URL, "key transit/elliptic at ADDRESS: the answer makes no sense (a signature has 64 bytes in base64, this one has not)", "")
+	mustFail(t, sign(root.key("elliptic", 1, w.public)), w.URL, "key transit/elliptic at ADDRESS: the answer makes no sense (a signature has 64 bytes in base64, this one does not)", "")
 	w.Do(t, "POST", "transit/keys/derived", map[string]any{"type": "ed25519", "derived": true})
 	_, err = root.Public(t.Context(), "derived", 1)
 	mustFail(t, err, w.URL, "key transit/derived at ADDRESS: it is not a key that signs for a validator (it is derived, so that it has no public key)", "")

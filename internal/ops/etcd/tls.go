@@ -55,7 +55,7 @@ func (c *cluster) own() (tls.Certificate, error) {
 	defer clear(secret)
 	pair, err := tls.X509KeyPair(certificate, secret)
 	if err != nil {
-		return pair, cure.Add(fmt.Errorf("%s and %s are no certificate and its key: %w", c.CertificateFile, c.KeyFile, err), "look at both with %s", cure.Command("openssl", "x509", "-noout", "-text", "-in", c.CertificateFile))
+		return pair, cure.Add(fmt.Errorf("%s and %s are not a certificate and its key: %w", c.CertificateFile, c.KeyFile, err), "look at both with %s", cure.Command("openssl", "x509", "-noout", "-text", "-in", c.CertificateFile))
 	}
 	return pair, nil
 }

@@ -127,7 +127,7 @@ func number(raw []byte, at int) *big.Int {
 func check(raw []byte) error {
 	n, s := number(raw, atModulus), number(raw, atSignature)
 	if n.BitLen() != 8*keySize || n.Bit(0) == 0 || s.Cmp(n) >= 0 {
-		return errors.New("its signature is none of RSA-3072")
+		return errors.New("it is not an RSA-3072 signature")
 	}
 	h := sha256.New()
 	h.Write(raw[:atModulus])

@@ -32,7 +32,7 @@ type Backup struct {
 }
 
 // errOther is a backup of something else.
-var errOther = errors.New("the backup is not one of an Ed25519 or secp256k1 key")
+var errOther = errors.New("the backup does not hold an Ed25519 or secp256k1 key")
 
 // errMalformed is what the wrap key opens, but is no description of an object.
 func errMalformed(what string) error { return errors.New("the backup is malformed: " + what) }

@@ -381,7 +381,7 @@ func TestPolicy(t *testing.T) {
 		{table, policy.Policy{SGX: sealed, TLSRoots: policy.AWSRoots(), DynamoDB: inTable}, ""},
 		{append(table[:6:6], "--tls-roots", put(t, []byte(one))), policy.Policy{SGX: sealed, TLSRoots: one, DynamoDB: inTable}, ""},
 		{table[:4], policy.Policy{}, "--dynamodb-region REGION is missing"},
-		{[]string{"--tls-roots", ca}, policy.Policy{}, "--tls-roots: without a dynamodb_table no certificate is held against them"},
+		{[]string{"--tls-roots", ca}, policy.Policy{}, "--tls-roots: without a dynamodb_table no certificate is checked against them"},
 		{[]string{"--tls-roots", ca + ".none"}, policy.Policy{}, "--tls-roots: open "},
 		{[]string{"--attestation-root", ca}, policy.Policy{SGX: sealed, AttestationRoot: policy.AWSRoots()}, ""},
 	} {
