@@ -319,10 +319,11 @@ func nitroHome(t *testing.T, cfg func(*config.Config)) (home string, in *nitroIn
 	ch.Provider, ch.Table, ch.Key = "nitro", "main", "chain-n.wrapped"
 	ch.Nodes = []config.Node{{Name: "node1", Addr: "unix://" + filepath.Join(dir, "n")}}
 	c.Chains = append(c.Chains, ch)
-	e := opsnitro.NewEnclave("our.eif")
+	e := opsnitro.Enclave{EIF: "our.eif"}
+	e.Fill(func(string) bool { return false })
 	e.Transport, e.NitroCLI = sockets, "nitro-cli-by-hand"
 	e.Credentials = opsnitro.Credentials{AccessKeyID: "AKIA-TEST", SecretAccessKey: secret.New("s3cr3t")}
-	c.Tables = opsnitro.Tables(map[string]opsnitro.Enclave{"main": e})
+	c.Tables = map[string]map[string]config.Section{"enclave": {"main": &e}}
 	c.Listen = ""
 	if cfg != nil {
 		cfg(c)
@@ -528,7 +529,7 @@ func TestStopEnclaveWithTheSigner(t *testing.T) {
 	home, in := nitroHome(t, func(c *config.Config) {
 		e := opsnitro.Enclaves(c)["main"]
 		e.StopEnclave = true
-		c.Tables = opsnitro.Tables(map[string]opsnitro.Enclave{"main": e})
+		c.Tables = map[string]map[string]config.Section{"enclave": {"main": &e}}
 	})
 	p := startSigner(t, home)
 	p.waitReady(t)

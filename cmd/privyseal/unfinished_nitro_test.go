@@ -210,7 +210,7 @@ func TestEnclaveInitKeepsTheLastCopy(t *testing.T) {
 			other.Name, other.ID, other.State = "other", "other", "state/other.mark"
 			other.Identity, other.Nodes, other.Table = "", []config.Node{{Name: "n", Addr: "unix:///n"}}, "main"
 			c := build().House("").Kinds.New(other)
-			c.Tables = opsnitro.Tables(map[string]opsnitro.Enclave{"main": {EIF: image, Transport: os.Getenv("NITRO"), CPUCount: 2, NitroCLI: "nitro-cli"}})
+			c.Tables = map[string]map[string]config.Section{"enclave": {"main": &opsnitro.Enclave{EIF: image, Transport: os.Getenv("NITRO"), CPUCount: 2, NitroCLI: "nitro-cli"}}}
 			if err := config.WriteNew(filepath.Join(dir, config.FileName), c); err != nil {
 				t.Fatal(err)
 			}

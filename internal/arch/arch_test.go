@@ -157,14 +157,14 @@ var mayImport = map[string]string{
 	// An enclave as the operator meets it, whatever the TEE: above these rooms there is one for
 	// each kind.
 	"internal/enclaveask":           "internal/enclavehost internal/hostlink internal/vsock",
-	"internal/enclavechain":         "internal/config internal/daemon internal/enclavechain/sharing internal/enclavehost internal/hostlink internal/monitor internal/policy internal/provider internal/pubkey internal/session internal/signer internal/watermark internal/witness",
+	"internal/enclavechain":         "internal/config internal/daemon internal/enclavechain/sharing internal/enclavefile internal/enclavehost internal/hostlink internal/monitor internal/policy internal/provider internal/pubkey internal/session internal/signer internal/watermark internal/witness",
 	"internal/enclavechain/sharing": "internal/config internal/enclavehost internal/hostlink internal/policy internal/provider internal/regular internal/sharedmark internal/sharedstate internal/shell internal/vsock internal/watermark",
 	"internal/enclavefile":          "internal/cli internal/config internal/cure internal/policy internal/pubkey internal/regular internal/shell",
 	"internal/enclavekey":           "internal/claims internal/config internal/home internal/hostlink internal/pubkey internal/watermark",
 	"internal/enclavecommand": "internal/cli internal/config internal/cure internal/enclavekey internal/home internal/hostlink internal/monitor internal/provider internal/pubkey internal/pubkey/keytext internal/watermark " +
 		"github.com/spf13/cobra github.com/spf13/pflag",
 
-	"internal/ops/nitro": "internal/awscredentials internal/claims internal/cli internal/config internal/cure internal/daemon internal/eif internal/enclaveask internal/enclavechain internal/enclavechain/sharing internal/enclavecommand " +
+	"internal/ops/nitro": "internal/awscredentials internal/claims internal/cli internal/config internal/daemon internal/eif internal/enclaveask internal/enclavechain internal/enclavechain/sharing internal/enclavecommand " +
 		"internal/enclavefile internal/enclavehost internal/enclavekey internal/home internal/hostlink internal/key/nitrokms internal/key/soft internal/migrate internal/monitor internal/nitro internal/nitrohost internal/ops/nitro/capture internal/ops/nitro/image " +
 		"internal/ops/nitro/seal internal/ops/nitro/verify internal/policy internal/provider internal/pubkey internal/pubkey/keytext internal/secret internal/sharedstate internal/shell internal/vsock internal/watermark " +
 		"github.com/spf13/cobra",

@@ -121,13 +121,13 @@ func TestParse(t *testing.T) {
 			Nodes:       []config.Node{{Name: "node1", Addr: "unix:///run/node3/privval.sock"}},
 			HeightBurst: 100_000, HeightPerSecond: 10, Timeout: config.Duration{Duration: 10 * time.Second}, WitnessWait: config.Duration{Duration: 30 * time.Second},
 		}},
-		Tables: nitro.Tables(map[string]nitro.Enclave{
-			"main": {
+		Tables: map[string]map[string]config.Section{"enclave": {
+			"main": &nitro.Enclave{
 				EIF: "privyseal.eif", CID: 20, MemoryMiB: 128, CPUCount: 4, NitroCLI: "/usr/bin/nitro-cli", Transport: "vsock", StopEnclave: true,
 				Credentials: nitro.Credentials{AccessKeyID: "AKIA", SecretAccessKey: secret.New("s3cr3t"), SessionToken: secret.New("t0k3n")},
 			},
-			"1_other": {EIF: "other.eif", CPUCount: 2, NitroCLI: "nitro-cli"},
-		}),
+			"1_other": &nitro.Enclave{EIF: "other.eif", CPUCount: 2, NitroCLI: "nitro-cli"},
+		}},
 	}
 	if diff := cmp.Diff(want, got, ignorePlaces); diff != "" {
 		t.Errorf("-want +got\n%s", diff)
@@ -359,10 +359,11 @@ func TestAppendAnEnclave(t *testing.T) {
 	if err := kinds.AppendChains(path, ch); err == nil || !strings.Contains(err.Error(), "there is no [enclave.main]") {
 		t.Errorf("without its enclave: %v", err)
 	}
-	e := nitro.NewEnclave("privyseal.eif")
+	e := &nitro.Enclave{EIF: "privyseal.eif"}
+	e.Fill(func(string) bool { return false })
 	e.CID, e.MemoryMiB, e.CPUCount = 5, 64, 1 // the least, where 16 is an example
 	e.Credentials = nitro.Credentials{AccessKeyID: "AKIA", SecretAccessKey: secret.New("s3cr3t")}
-	tables := nitro.Tables(map[string]nitro.Enclave{"main": e})
+	tables := map[string]map[string]config.Section{"enclave": {"main": e}}
 	if err := kinds.Append(path, tables, ch); err != nil {
 		t.Fatal(err)
 	}

@@ -22,6 +22,7 @@ import (
 	"privyseal/internal/config"
 	"privyseal/internal/daemon"
 	"privyseal/internal/enclavechain/sharing"
+	"privyseal/internal/enclavefile"
 	"privyseal/internal/enclavehost"
 	"privyseal/internal/hostlink"
 	"privyseal/internal/monitor"
@@ -41,6 +42,21 @@ type Keys struct {
 	// Disallowed says why an enclave with this policy will not sign with them, and what
 	// repairs it. Both are empty for what it allows.
 	Disallowed func(p *policy.Policy) (why, cure string)
+}
+
+// KeysIn reads the keys of a chain, out of files of a form.
+func KeysIn(files *enclavefile.Form, c *config.Config, ch config.Chain) (Keys, error) {
+	key, identity, err := files.Of(c, ch)
+	if err != nil {
+		return Keys{}, err
+	}
+	keys := Keys{Key: key.Data, Public: key.PublicKey, Disallowed: func(p *policy.Policy) (why, cure string) {
+		return files.Disallowed(p, ch.ID, key, identity)
+	}}
+	if identity != nil {
+		keys.Identity = identity.Data
+	}
+	return keys, nil
 }
 
 // World is what the host has of one kind of enclave.

@@ -13,6 +13,7 @@ import (
 
 	"privyseal/internal/cli"
 	"privyseal/internal/config"
+	"privyseal/internal/cure"
 )
 
 // DefaultName is the name of the only enclave of most hosts.
@@ -36,12 +37,54 @@ type Choice[E any, S Section[E]] struct {
 
 // Enclaves is what a config has of one kind of enclave.
 type Enclaves[E any, S Section[E]] struct {
+	Table    string // the first name of [TABLE.NAME], and the key by which a chain names one
 	Flag     string // that names one: --enclave
 	Prefix   string // of the flags of Options
 	Options  config.Options[E]
-	Of       func(c *config.Config) map[string]E
-	New      func() E                  // with every default
 	Required func(e *E) (wrong string) // "" if the flags are enough to make a new one
+}
+
+// Kind returns what a config has of these enclaves. whole finds what is wrong with several of
+// them, or of their chains, together.
+func (k Enclaves[E, S]) Kind(commands Kind, whole func(c *config.Config, fail func(text string, place ...any))) config.Kind {
+	measured := "of a chain in an enclave is in the measured policy of the " + commands.Program
+	return config.Kind{
+		Table: k.Table, Noun: "an enclave", Apart: "in an enclave",
+		Keys: k.Options.Keys(),
+		Decode: func(values map[string]any, fail func(key, wrong string)) config.Section {
+			e := S(new(E))
+			k.Options.Decode(e, values, fail)
+			return e
+		},
+		Whole:   whole,
+		Refused: map[string]string{"max_height": measured, "allow_sign_bytes": measured, "allow_raw_bytes": measured},
+		Identity: func(c *config.Config) string {
+			return fmt.Sprintf("while this node is not in the config yet, %s has the enclave make one; then add identity = %q",
+				cure.Command("privyseal", commands.Provider, "identity", "--home", c.Path(".")), commands.Identity)
+		},
+	}
+}
+
+// Of returns the enclaves of a config, by name.
+func (k Enclaves[E, S]) Of(c *config.Config) map[string]E {
+	all := map[string]E{}
+	for name, s := range c.Tables[k.Table] {
+		if e, ok := s.(S); ok {
+			all[name] = *e
+		}
+	}
+	return all
+}
+
+// Tables returns the tables of a config that has one of these enclaves.
+func (k Enclaves[E, S]) Tables(name string, e E) map[string]map[string]config.Section {
+	return map[string]map[string]config.Section{k.Table: {name: S(&e)}}
+}
+
+// New returns an enclave with every default.
+func (k Enclaves[E, S]) New() (e E) {
+	k.Options.Fill(&e, func(string) bool { return false })
+	return e
 }
 
 // Add adds the flags.

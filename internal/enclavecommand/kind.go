@@ -1,11 +1,13 @@
 // Package enclavecommand is the commands that are the same for every kind of enclave: what an
-// operator has a running enclave make or attest. The room of each kind puts them into its
-// group of commands, and opens the enclave for them ([Flags]).
+// operator has a running enclave make or attest; and its tables of the config, of which one is
+// meant by a command. The room of each kind puts the commands into its group, and opens the
+// enclave for them ([Flags]).
 package enclavecommand
 
 import (
 	"context"
 	"io"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -30,6 +32,14 @@ type Kind struct {
 	// Read returns the public key in the file of a key, "" being the chain of an identity. Where
 	// no file is it returns [io/fs.ErrNotExist].
 	Read func(path, chainID string) (pubkey.Key, error)
+}
+
+// Entry adds to the entry of a provider what is the same for all kinds of enclaves.
+func (k Kind) Entry(e provider.Entry) provider.Entry {
+	e.Name, e.Writer = k.Provider, "an enclave"
+	e.Types = slices.DeleteFunc(pubkey.Types(), func(t pubkey.Type) bool { return !pubkey.SignsInConstantTime(t) })
+	e.NoOther = "how long those take to sign depends on the secret, and the host can measure that"
+	return e
 }
 
 // Flags name an enclave on the command line.

@@ -28,6 +28,13 @@ afterwards with the flags that this prints.`,
 	},
 }
 
+// Kind is what a config has of Nitro Enclaves.
+func Kind() config.Kind {
+	k := enclaves.Kind(commands, whole)
+	k.LowPorts = true
+	return k
+}
+
 // Open implements [enclavecommand.Flags].
 func (f *enclaveFlags) Open(ctx context.Context, a *provider.House, c *config.Config) (*enclavecommand.Session, error) {
 	e, err := f.open(ctx, a, c, true)

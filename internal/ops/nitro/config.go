@@ -17,7 +17,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"privyseal/internal/config"
-	"privyseal/internal/cure"
 	"privyseal/internal/enclavechain"
 	"privyseal/internal/enclavecommand"
 	"privyseal/internal/secret"
@@ -75,54 +74,8 @@ var options = config.Options[Enclave]{
 	{Name: "credentials.session_token", Of: func(e *Enclave) any { return &e.Credentials.SessionToken }, FileOnly: true, More: "Of credentials that expire."},
 }
 
-// Kind is what a config has of Nitro Enclaves.
-func Kind() config.Kind {
-	const measured = "of a chain in an enclave is in the measured policy of the image"
-	return config.Kind{
-		Table: table, Noun: "an enclave", Apart: "in an enclave", LowPorts: true,
-		Keys:    options.Keys(),
-		Decode:  decode,
-		Whole:   whole,
-		Refused: map[string]string{"max_height": measured, "allow_sign_bytes": measured, "allow_raw_bytes": measured},
-		Identity: func(c *config.Config) string {
-			return fmt.Sprintf("while this node is not in the config yet, %s has the enclave make one; then add identity = \"identity.wrapped\"",
-				cure.Command("privyseal", "nitro", "identity", "--home", c.Path(".")))
-		},
-	}
-}
-
-func decode(values map[string]any, fail func(key, wrong string)) config.Section {
-	e := &Enclave{}
-	options.Decode(e, values, fail)
-	return e
-}
-
-// Tables returns the tables of a config that has these enclaves.
-func Tables(enclaves map[string]Enclave) map[string]map[string]config.Section {
-	all := map[string]config.Section{}
-	for name, e := range enclaves {
-		all[name] = &e
-	}
-	return map[string]map[string]config.Section{table: all}
-}
-
 // Enclaves returns the enclaves of a config, by name.
-func Enclaves(c *config.Config) map[string]Enclave {
-	all := map[string]Enclave{}
-	for name, s := range c.Tables[table] {
-		if e, ok := s.(*Enclave); ok {
-			all[name] = *e
-		}
-	}
-	return all
-}
-
-// NewEnclave returns an enclave with every default.
-func NewEnclave(eif string) Enclave {
-	e := Enclave{EIF: eif}
-	e.Fill(func(string) bool { return false })
-	return e
-}
+func Enclaves(c *config.Config) map[string]Enclave { return enclaves.Of(c) }
 
 // Fill implements [config.Section].
 func (e *Enclave) Fill(written func(key string) bool) { options.Fill(e, written) }
@@ -158,8 +111,7 @@ type enclaveFlags struct {
 const defaultEnclave = enclavecommand.DefaultName
 
 var enclaves = enclavecommand.Enclaves[Enclave, *Enclave]{
-	Flag: "enclave", Options: options, Of: Enclaves,
-	New: func() Enclave { return NewEnclave("") },
+	Table: table, Flag: "enclave", Options: options,
 	Required: func(e *Enclave) string {
 		if e.EIF == "" {
 			return "--eif FILE is missing: the image that `privyseal nitro build` wrote"

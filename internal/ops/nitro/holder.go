@@ -16,12 +16,10 @@ import (
 
 // entry is what all commands want of the provider.
 func entry() provider.Entry {
-	return provider.Entry{
-		Name: providerName, Where: "an AWS Nitro Enclave", Unit: "privyseal-nitro", Form: "wrapped", Writer: "an enclave",
+	return commands.Entry(provider.Entry{
+		Where: "an AWS Nitro Enclave", Unit: "privyseal-nitro", Form: "wrapped",
 		Imported: "a ciphertext of the key, which opens without its chain being named", Kind: Kind(), Holder: Holder{},
-		Types:   slices.DeleteFunc(pubkey.Types(), func(t pubkey.Type) bool { return !pubkey.SignsInConstantTime(t) }),
-		NoOther: "how long those take to sign depends on the secret, and the host can measure that",
-	}
+	})
 }
 
 // Holder is the provider whose keys are in AWS Nitro Enclaves, and wrapped in

@@ -288,7 +288,7 @@ func (e *enclaveLink) newTables() map[string]map[string]config.Section {
 	if !e.isNew {
 		return nil
 	}
-	return Tables(map[string]Enclave{e.name: e.config})
+	return enclaves.Tables(e.name, e.config)
 }
 
 // report prints what the operator needs, now that all of it was verified.

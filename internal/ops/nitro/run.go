@@ -40,7 +40,7 @@ func (f *runningFlags) launcher(a *provider.House) (*nitrohost.Launcher, error) 
 	if err != nil {
 		return nil, err
 	}
-	name, e := cmp.Or(f.name, defaultEnclave), NewEnclave("")
+	name, e := cmp.Or(f.name, defaultEnclave), enclaves.New()
 	if c == nil && f.name == "" && a.HomeNamed() {
 		// With a home that was mistyped, this would be another home's enclave.
 		return nil, cli.Usagef("%w; correct it, or name the enclave with --enclave, as in `--enclave %s`", noConfig(a), defaultEnclave)

@@ -25,7 +25,7 @@ const soon = 7 * 24 * time.Hour
 // chains that are to be in it.
 func checkEnclave(r *provider.Report, name string) {
 	line, what := r.Config.Line(table, name, "folder"), "enclave "+name
-	e := Enclaves(r.Config)[name]
+	e := enclaves.Of(r.Config)[name]
 	path := r.Config.Path(e.Folder)
 	f, err := readFolder(path)
 	if err == nil {

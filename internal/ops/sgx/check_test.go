@@ -51,7 +51,7 @@ func TestCheckCollateral(t *testing.T) {
 			t.Fatal(err)
 		}
 		w.write("policy.json", data)
-		r := &provider.Report{Config: &config.Config{Tables: Tables(map[string]Enclave{"main": w.config})}}
+		r := &provider.Report{Config: &config.Config{Tables: enclaves.Tables("main", w.config)}}
 		checkEnclave(r, "main")
 		found := false
 		for _, row := range r.Rows {
@@ -118,7 +118,7 @@ func TestFolderNotWhole(t *testing.T) {
 		if err := os.Remove(filepath.Join(w.config.Folder, file)); err != nil {
 			t.Fatal(err)
 		}
-		c := &config.Config{Tables: Tables(map[string]Enclave{"main": w.config})}
+		c := &config.Config{Tables: enclaves.Tables("main", w.config)}
 		r := &provider.Report{Config: c}
 		checkEnclave(r, "main")
 		if len(r.Rows) != 1 || r.Rows[0].Verdict != provider.Bad || strings.Contains(r.Rows[0].Text, "\n") || !strings.HasPrefix(r.Rows[0].Cure, next) {

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"privyseal/internal/config"
+	"privyseal/internal/enclavechain"
 	"privyseal/internal/enclavecommand"
 	"privyseal/internal/provider"
 	"privyseal/internal/pubkey"
@@ -21,6 +22,11 @@ var commands = enclavecommand.Kind{
 		}
 		return k.PublicKey, nil
 	},
+}
+
+// Kind is what a config has of SGX enclaves.
+func Kind() config.Kind {
+	return enclaves.Kind(commands, enclavechain.Whole(table))
 }
 
 // Open implements [enclavecommand.Flags].

@@ -1,13 +1,9 @@
 package sgx
 
 import (
-	"fmt"
-
 	"github.com/spf13/cobra"
 
 	"privyseal/internal/config"
-	"privyseal/internal/cure"
-	"privyseal/internal/enclavechain"
 	"privyseal/internal/enclavecommand"
 )
 
@@ -36,55 +32,6 @@ var options = config.Options[Enclave]{
 		More: "`privyseal sgx collateral` fetches it. `privyseal check` says when it ends."},
 }
 
-// Kind is what a config has of SGX enclaves.
-func Kind() config.Kind {
-	const measured = "of a chain in an enclave is in the measured policy of the enclave"
-	return config.Kind{
-		Table: table, Noun: "an enclave", Apart: "in an enclave",
-		Keys:    options.Keys(),
-		Decode:  decode,
-		Whole:   enclavechain.Whole(table),
-		Refused: map[string]string{"max_height": measured, "allow_sign_bytes": measured, "allow_raw_bytes": measured},
-		Identity: func(c *config.Config) string {
-			return fmt.Sprintf("while this node is not in the config yet, %s has the enclave make one; then add identity = \"identity.sealed\"",
-				cure.Command("privyseal", "sgx", "identity", "--home", c.Path(".")))
-		},
-	}
-}
-
-func decode(values map[string]any, fail func(key, wrong string)) config.Section {
-	e := &Enclave{}
-	options.Decode(e, values, fail)
-	return e
-}
-
-// Tables returns the tables of a config that has these enclaves.
-func Tables(enclaves map[string]Enclave) map[string]map[string]config.Section {
-	all := map[string]config.Section{}
-	for name, e := range enclaves {
-		all[name] = &e
-	}
-	return map[string]map[string]config.Section{table: all}
-}
-
-// Enclaves returns the enclaves of a config, by name.
-func Enclaves(c *config.Config) map[string]Enclave {
-	all := map[string]Enclave{}
-	for name, s := range c.Tables[table] {
-		if e, ok := s.(*Enclave); ok {
-			all[name] = *e
-		}
-	}
-	return all
-}
-
-// NewEnclave returns an enclave with every default.
-func NewEnclave(folder string) Enclave {
-	e := Enclave{Folder: folder}
-	e.Fill(func(string) bool { return false })
-	return e
-}
-
 // Fill implements [config.Section].
 func (e *Enclave) Fill(written func(key string) bool) { options.Fill(e, written) }
 
@@ -106,8 +53,7 @@ type enclaveFlags struct {
 }
 
 var enclaves = enclavecommand.Enclaves[Enclave, *Enclave]{
-	Flag: "sgx", Prefix: "sgx-", Options: options, Of: Enclaves,
-	New: func() Enclave { return NewEnclave("") },
+	Table: table, Flag: "sgx", Prefix: "sgx-", Options: options,
 	Required: func(e *Enclave) string {
 		if e.Folder == "" {
 			return "--sgx-folder FOLDER is missing: the one that `privyseal sgx manifest` wrote, signed with gramine-sgx-sign"

@@ -68,7 +68,7 @@ func TestRender(t *testing.T) {
 		{Folder: "a \"b\"", GramineSGX: "/opt/gramine-sgx", Collateral: "platform.json"},
 	} {
 		c := kinds.New()
-		c.Tables = Tables(map[string]Enclave{"main": want})
+		c.Tables = enclaves.Tables("main", want)
 		text := string(c.Render())
 		text = text[strings.Index(text, "[sgx.main]"):]
 		text, _, _ = strings.Cut(text, "[[chain]]")
@@ -76,11 +76,11 @@ func TestRender(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%v\n%s", err, text)
 		}
-		if got := Enclaves(again)["main"]; got != want {
+		if got := enclaves.Of(again)["main"]; got != want {
 			t.Errorf("%+v became %+v", want, got)
 		}
 	}
-	if e := NewEnclave("f"); e != (Enclave{Folder: "f", GramineSGX: DefaultGramine}) {
+	if e := enclaves.New(); e != (Enclave{GramineSGX: DefaultGramine}) {
 		t.Errorf("new: %+v", e)
 	}
 }

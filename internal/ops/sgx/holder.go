@@ -21,12 +21,10 @@ import (
 
 // entry is what all commands want of the provider.
 func entry() provider.Entry {
-	return provider.Entry{
-		Name: providerName, Where: "an Intel SGX enclave", Unit: "privyseal-sgx", Form: "sealed", Writer: "an enclave",
+	return commands.Entry(provider.Entry{
+		Where: "an Intel SGX enclave", Unit: "privyseal-sgx", Form: "sealed",
 		Imported: "a backup of the key", Kind: Kind(), Holder: Holder{},
-		Types:   slices.DeleteFunc(pubkey.Types(), func(t pubkey.Type) bool { return !pubkey.SignsInConstantTime(t) }),
-		NoOther: "how long those take to sign depends on the secret, and the host can measure that",
-	}
+	})
 }
 
 // Holder is the provider whose keys are in SGX enclaves, and sealed in files.
@@ -44,7 +42,7 @@ func (Holder) Identity(c *config.Config, ch config.Chain) (pubkey.Key, error) {
 
 // Check implements [provider.Checker].
 func (Holder) Check(_ context.Context, r *provider.Report) {
-	for _, name := range slices.Sorted(maps.Keys(Enclaves(r.Config))) {
+	for _, name := range slices.Sorted(maps.Keys(enclaves.Of(r.Config))) {
 		checkEnclave(r, name)
 	}
 }

@@ -52,7 +52,8 @@ func newTestWorld(t *testing.T) *testWorld {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &testWorld{t: t, intel: intel, signer: signer, policy: &policy.Policy{SGX: newRecovery(t), AttestationRoot: string(intel.RootPEM())}, config: NewEnclave(t.TempDir())}
+	w := &testWorld{t: t, intel: intel, signer: signer, policy: &policy.Policy{SGX: newRecovery(t), AttestationRoot: string(intel.RootPEM())}, config: enclaves.New()}
+	w.config.Folder = t.TempDir()
 	collateral, err := intel.Collateral()
 	if err != nil {
 		t.Fatal(err)

@@ -23,23 +23,13 @@ func (Holder) OpenRemote(ctx context.Context, d *daemon.Daemon, chains []daemon.
 func (world) Words() enclavechain.Words { return says }
 
 // Keys implements [enclavechain.World].
-func (world) Keys(c *config.Config, ch config.Chain) (keys enclavechain.Keys, err error) {
-	key, identity, err := keyFiles.Of(c, ch)
-	if err != nil {
-		return keys, err
-	}
-	keys = enclavechain.Keys{Key: key.Data, Public: key.PublicKey, Disallowed: func(p *policy.Policy) (why, cure string) {
-		return keyFiles.Disallowed(p, ch.ID, key, identity)
-	}}
-	if identity != nil {
-		keys.Identity = identity.Data
-	}
-	return keys, nil
+func (world) Keys(c *config.Config, ch config.Chain) (enclavechain.Keys, error) {
+	return enclavechain.KeysIn(keyFiles, c, ch)
 }
 
 // Host implements [enclavechain.World].
 func (world) Host(d *daemon.Daemon, name string) (hc enclavehost.Config, p *policy.Policy, err error) {
-	e := Enclaves(d.Config)[name]
+	e := enclaves.Of(d.Config)[name]
 	e.Folder = d.Config.Path(e.Folder)
 	f, err := readFolder(e.Folder)
 	if err != nil {
