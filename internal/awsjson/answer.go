@@ -49,8 +49,8 @@ type Answer struct {
 	header textproto.MIMEHeader
 }
 
-// ErrHTTP says that what came was no answer, or broke off.
-var ErrHTTP = errors.New("it is not an HTTP/1.1 response")
+// errHTTP says that what came was no answer, or broke off.
+var errHTTP = errors.New("it is not an HTTP/1.1 response")
 
 // read reads one answer (RFC 9112).
 func (c *Conn) read() (*Answer, error) {
@@ -76,7 +76,7 @@ func (c *Conn) read() (*Answer, error) {
 	case len(length) == 0 && len(encoding) == 1 && strings.EqualFold(encoding[0], "chunked"):
 		a.Body, err = readChunks(c.r)
 	default:
-		err = fmt.Errorf("%w: it does not give its length", ErrHTTP)
+		err = fmt.Errorf("%w: it does not give its length", errHTTP)
 	}
 	if err != nil {
 		return nil, malformed(err)
@@ -90,7 +90,7 @@ func parseStatus(line string) (int, error) {
 	code, _, _ := strings.Cut(rest, " ")
 	status, err := strconv.ParseUint(code, 10, 16)
 	if version != "HTTP/1.1" || len(code) != 3 || err != nil || status < 200 || status > 599 {
-		return 0, fmt.Errorf("%w: it begins with %.40q", ErrHTTP, line)
+		return 0, fmt.Errorf("%w: it begins with %.40q", errHTTP, line)
 	}
 	return int(status), nil
 }
@@ -99,7 +99,7 @@ func parseStatus(line string) (int, error) {
 func readBody(r io.Reader, number string, base int) ([]byte, error) {
 	n, err := strconv.ParseUint(number, base, 32)
 	if err != nil || n > maxBody {
-		return nil, fmt.Errorf("%w: a length of %.40q", ErrHTTP, number)
+		return nil, fmt.Errorf("%w: a length of %.40q", errHTTP, number)
 	}
 	body := make([]byte, n)
 	_, err = io.ReadFull(r, body)
@@ -119,13 +119,13 @@ func readChunks(r *bufio.Reader) ([]byte, error) {
 			return nil, err
 		}
 		if body = append(body, chunk...); len(body) > maxBody {
-			return nil, fmt.Errorf("%w: it is too long", ErrHTTP)
+			return nil, fmt.Errorf("%w: it is too long", errHTTP)
 		}
 		if line, err = readLine(r); err != nil {
 			return nil, err
 		}
 		if line != "" {
-			return nil, fmt.Errorf("%w: a chunk does not end", ErrHTTP)
+			return nil, fmt.Errorf("%w: a chunk does not end", errHTTP)
 		}
 		if len(chunk) == 0 {
 			return body, nil
@@ -141,15 +141,15 @@ func readLine(r *bufio.Reader) (string, error) {
 	return strings.TrimSuffix(string(line[:len(line)-1]), "\r"), nil
 }
 
-// malformed makes ErrHTTP of what a reader says of the bytes that came, and
+// malformed makes errHTTP of what a reader says of the bytes that came, and
 // leaves what the connection says.
 func malformed(err error) error {
 	var protocol textproto.ProtocolError
 	switch {
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, bufio.ErrBufferFull):
-		return fmt.Errorf("%w: it is cut off, or too long", ErrHTTP)
+		return fmt.Errorf("%w: it is cut off, or too long", errHTTP)
 	case errors.As(err, &protocol):
-		return fmt.Errorf("%w: a header is malformed", ErrHTTP)
+		return fmt.Errorf("%w: a header is malformed", errHTTP)
 	}
 	return err
 }

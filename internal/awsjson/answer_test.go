@@ -58,7 +58,7 @@ func TestRefusedAnswers(t *testing.T) {
 		"chunks cut off":       "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n",
 		"trailer":              "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX: y\r\n\r\n",
 	} {
-		if a, err := answerOf(strings.NewReader(raw)); !errors.Is(err, ErrHTTP) {
+		if a, err := answerOf(strings.NewReader(raw)); !errors.Is(err, errHTTP) {
 			t.Errorf("%s: %v, %v", name, a, err)
 		}
 	}

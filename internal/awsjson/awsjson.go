@@ -56,7 +56,7 @@ func (c *Conn) Do(q Request, credentials secret.AWS, at time.Time) (*Answer, err
 	}
 	b.WriteString("content-length: " + strconv.Itoa(len(q.Body)) + "\r\n\r\n")
 	if c.r.Buffered() > 0 {
-		return nil, fmt.Errorf("%w: it came before the request", ErrHTTP)
+		return nil, fmt.Errorf("%w: it came before the request", errHTTP)
 	}
 	if _, err := c.conn.Write(append([]byte(b.String()), q.Body...)); err != nil {
 		return nil, err

@@ -76,7 +76,7 @@ func TestBytesBeforeTheRequest(t *testing.T) {
 	if _, err := conn.Do(Request{Keep: true}, creds, time.Now()); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := conn.Do(Request{Keep: true}, creds, time.Now()); !errors.Is(err, ErrHTTP) || n != 1 {
+	if _, err := conn.Do(Request{Keep: true}, creds, time.Now()); !errors.Is(err, errHTTP) || n != 1 {
 		t.Errorf("%v after %d requests", err, n)
 	}
 }
@@ -88,7 +88,7 @@ func TestLaterHeadersHaveALimit(t *testing.T) {
 	if _, err := conn.Do(Request{Keep: true}, creds, time.Now()); err != nil {
 		t.Fatal(err)
 	}
-	if a, err := conn.Do(Request{Keep: true}, creds, time.Now()); !errors.Is(err, ErrHTTP) {
+	if a, err := conn.Do(Request{Keep: true}, creds, time.Now()); !errors.Is(err, errHTTP) {
 		t.Errorf("%v, %v", a, err)
 	}
 }

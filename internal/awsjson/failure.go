@@ -24,7 +24,7 @@ func FailureOf(ctx context.Context, err error) Failure {
 	var alert *net.OpError // what crypto/tls makes of an alert, sent or received
 	var timeout net.Error
 	switch {
-	case errors.Is(err, ErrHTTP):
+	case errors.Is(err, errHTTP):
 		return NotHTTP
 	case errors.As(err, &cert), errors.As(err, &record), errors.As(err, &alert) && (alert.Op == "remote error" || alert.Op == "local error"):
 		return NotTLS

@@ -356,7 +356,7 @@ func TestAppendAnEnclave(t *testing.T) {
 	}
 	ch := newChain("b")
 	ch.Provider, ch.Table = "nitro", "main"
-	if err := kinds.AppendChains(path, ch); err == nil || !strings.Contains(err.Error(), "there is no [enclave.main]") {
+	if err := kinds.Append(path, nil, ch); err == nil || !strings.Contains(err.Error(), "there is no [enclave.main]") {
 		t.Errorf("without its enclave: %v", err)
 	}
 	e := &nitro.Enclave{EIF: "privyseal.eif"}
@@ -424,14 +424,14 @@ func TestWriteNewNeverOverwrites(t *testing.T) {
 	onlyFile(t, path)
 }
 
-func TestAppendChainsTouchesNothingElse(t *testing.T) {
+func TestAppendTouchesNothingElse(t *testing.T) {
 	path := filepath.Join(t.TempDir(), config.FileName)
 	whole := full[:strings.Index(full, "[enclave.main.credentials]")] + "[enclave.main]\neif = \"a.eif\"\n"
 	before := strings.TrimSuffix(whole, "\n") // not even its last line is whole
 	if err := os.WriteFile(path, []byte(before), 0o640); err != nil {
 		t.Fatal(err)
 	}
-	if err := kinds.AppendChains(path, newChain("chain-4")); err != nil {
+	if err := kinds.Append(path, nil, newChain("chain-4")); err != nil {
 		t.Fatal(err)
 	}
 	after, err := os.ReadFile(path)
@@ -448,7 +448,7 @@ func TestAppendChainsTouchesNothingElse(t *testing.T) {
 	if info, _ := os.Stat(path); info.Mode().Perm() != 0o640 {
 		t.Errorf("the mode became %v", info.Mode())
 	}
-	if err := kinds.AppendChains(path, newChain("chain-4")); err == nil || !strings.Contains(err.Error(), "duplicate chain") {
+	if err := kinds.Append(path, nil, newChain("chain-4")); err == nil || !strings.Contains(err.Error(), "duplicate chain") {
 		t.Errorf("the same chain again: %v", err)
 	}
 	if again, _ := os.ReadFile(path); string(again) != string(after) {

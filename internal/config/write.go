@@ -146,16 +146,10 @@ func WriteNew(path string, c *Config) error {
 	return nil
 }
 
-// AppendChains adds chains to the end of the config file at path, and leaves
-// every other byte of it, its mode and its owner as they are. If the result would not
-// load, nothing is written. It returns when the file is durable; a crash leaves
-// the old or the new file.
-func (k Kinds) AppendChains(path string, chains ...Chain) error {
-	return k.Append(path, nil, chains...)
-}
-
-// Append does the same with chains and with tables of providers and stores, as [Config.Tables] has
-// them, that they need.
+// Append adds chains to the end of the config file at path, with the tables of providers and
+// stores that they need, as [Config.Tables] has them. It leaves every other byte of the file,
+// its mode and its owner as they are. If the result would not load, nothing is written. It
+// returns when the file is durable; a crash leaves the old or the new file.
 func (k Kinds) Append(path string, tables map[string]map[string]Section, chains ...Chain) error {
 	// A link stays a link: its target is replaced.
 	target, err := filepath.EvalSymlinks(path)

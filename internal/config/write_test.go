@@ -42,7 +42,7 @@ func TestConfigSweepsTheCrash(t *testing.T) {
 	path := filepath.Join(t.TempDir(), FileName)
 	for _, write := range []func() error{
 		func() error { return WriteNew(path, fileKinds.New(newChain("a"))) },
-		func() error { return fileKinds.AppendChains(path, newChain("b")) },
+		func() error { return fileKinds.Append(path, nil, newChain("b")) },
 	} {
 		left := path + ".new0123abcd"
 		if err := os.WriteFile(left, []byte("half"), 0o600); err != nil {
@@ -67,7 +67,7 @@ func TestAppendAtOnce(t *testing.T) {
 	var group sync.WaitGroup
 	for i := range n {
 		group.Go(func() {
-			if err := fileKinds.AppendChains(path, newChain(fmt.Sprint("c", i))); err != nil {
+			if err := fileKinds.Append(path, nil, newChain(fmt.Sprint("c", i))); err != nil {
 				t.Error(err)
 			}
 		})

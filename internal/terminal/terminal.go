@@ -26,8 +26,8 @@ const Controlling = "/dev/tty"
 const maxLine = 4096
 
 var (
-	// ErrNone says that there is nobody to talk to.
-	ErrNone = errors.New("there is no terminal")
+	// errNone says that there is nobody to talk to.
+	errNone = errors.New("there is no terminal")
 	// ErrEnded says that nothing more will be typed.
 	ErrEnded = errors.New("the terminal was closed, or Control-D was typed")
 )
@@ -40,15 +40,15 @@ type Terminal struct {
 }
 
 // Open opens the terminal at a path; term is the environment's TERM. What is not a terminal is
-// an [ErrNone].
+// refused.
 func Open(path, term string) (*Terminal, error) {
 	file, err := os.OpenFile(path, os.O_RDWR|unix.O_NOCTTY, 0)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrNone, err)
+		return nil, fmt.Errorf("%w: %w", errNone, err)
 	}
 	if _, err := modes(file); err != nil {
 		file.Close()
-		return nil, fmt.Errorf("%w: %s is not a terminal", ErrNone, path)
+		return nil, fmt.Errorf("%w: %s is not a terminal", errNone, path)
 	}
 	return &Terminal{file: file, kind: kindOf(term)}, nil
 }

@@ -226,7 +226,7 @@ func TestNone(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, path := range []string{file, "/dev/null", file + "none"} {
-		if _, err := Open(path, "xterm"); !errors.Is(err, ErrNone) {
+		if _, err := Open(path, "xterm"); !errors.Is(err, errNone) {
 			t.Errorf("%s: %v", path, err)
 		}
 	}

@@ -60,15 +60,15 @@ func (e Evidence) PEM() []byte {
 }
 
 var (
-	// ErrChain is a certificate of a device that does not lead to the root, or is none.
-	ErrChain = errors.New("the certificate of the device does not lead to the root")
-	// ErrSignature is a certificate of a key that the device has not signed.
-	ErrSignature = errors.New("the device has not signed the certificate of the key")
+	// errChain is a certificate of a device that does not lead to the root, or is not one.
+	errChain = errors.New("the certificate of the device does not lead to the root")
+	// errSignature is a certificate of a key that the device has not signed.
+	errSignature = errors.New("the device has not signed the certificate of the key")
 )
 
 // Verify checks that the certificates lead from the key to the anchor, and are valid at the
-// time at, and returns what the device says about the key. The errors are [ErrChain],
-// [ErrSignature], and others for what is malformed.
+// time at, and returns what the device says about the key. An error says whether
+// the device is not genuine, the key is not the device's, or what is malformed.
 func (e Evidence) Verify(anchor Anchor, at time.Time) (*Attestation, error) {
 	device, serial, err := e.device(anchor, at)
 	if err != nil {
@@ -88,7 +88,7 @@ func (e Evidence) VerifyDevice(anchor Anchor, at time.Time) (serial uint32, err 
 // number.
 func (e Evidence) device(anchor Anchor, at time.Time) (device *x509.Certificate, serial uint32, err error) {
 	if len(e.Between) > maxBetween {
-		return nil, 0, fmt.Errorf("%w: there are %d certificates between them", ErrChain, len(e.Between))
+		return nil, 0, fmt.Errorf("%w: there are %d certificates between them", errChain, len(e.Between))
 	}
 	if device, err = parseX509(e.Device); err != nil {
 		return nil, 0, err
@@ -109,12 +109,12 @@ func (e Evidence) device(anchor Anchor, at time.Time) (device *x509.Certificate,
 		return nil, 0, chainError(device, append(between, subCAs()...), err)
 	}
 	if serial, err = deviceSerial(device); err != nil {
-		return nil, 0, fmt.Errorf("%w: %w", ErrChain, err)
+		return nil, 0, fmt.Errorf("%w: %w", errChain, err)
 	}
 	return device, serial, nil
 }
 
-// IssuerError is the certificate of a device whose issuer is not known here. It is an [ErrChain].
+// IssuerError is the certificate of a device whose issuer is not known here.
 type IssuerError struct {
 	Issuer string // its name, as the certificate has it
 	// URL is where Yubico publishes the issuer's certificate, if it is one of Yubico's; "" if
@@ -123,16 +123,16 @@ type IssuerError struct {
 }
 
 func (e *IssuerError) Error() string {
-	return fmt.Sprintf("%v: it was issued by %.80q, whose certificate is not known here", ErrChain, e.Issuer)
+	return fmt.Sprintf("%v: it was issued by %.80q, whose certificate is not known here", errChain, e.Issuer)
 }
 
-func (e *IssuerError) Unwrap() error { return ErrChain }
+func (e *IssuerError) Unwrap() error { return errChain }
 
 // chainError says why the certificate of a device does not lead to the root.
 func chainError(device *x509.Certificate, known []*x509.Certificate, err error) error {
 	isIssuer := func(c *x509.Certificate) bool { return bytes.Equal(c.RawSubject, device.RawIssuer) }
 	if _, unknown := errors.AsType[x509.UnknownAuthorityError](err); !unknown || slices.ContainsFunc(known, isIssuer) {
-		return fmt.Errorf("%w: %w", ErrChain, err)
+		return fmt.Errorf("%w: %w", errChain, err)
 	}
 	e := &IssuerError{Issuer: device.Issuer.CommonName}
 	if id := device.AuthorityKeyId; len(id) == keyIdentifier {
@@ -183,10 +183,10 @@ func attestedBy(device *x509.Certificate, serial uint32, der []byte, at time.Tim
 		algorithm = x509.ECDSAWithSHA256
 	}
 	if !bytes.Equal(c.issuer, device.RawSubject) {
-		return nil, fmt.Errorf("%w: it was issued by another one", ErrSignature)
+		return nil, fmt.Errorf("%w: it was issued by another one", errSignature)
 	}
 	if err := device.CheckSignature(algorithm, c.signed, c.signature); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrSignature, err)
+		return nil, fmt.Errorf("%w: %w", errSignature, err)
 	}
 	if at.Before(c.notBefore) || at.After(c.notAfter) {
 		return nil, fmt.Errorf("the certificate of the key is valid from %s to %s, not at %s",

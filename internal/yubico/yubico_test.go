@@ -149,7 +149,7 @@ func TestIssuerError(t *testing.T) {
 	e.Between = nil
 	_, err := e.Verify(w.Anchor, now)
 	unknown, ok := errors.AsType[*IssuerError](err)
-	if !ok || !errors.Is(err, ErrChain) || unknown.Issuer != middle.Subject.CommonName || unknown.URL != "https://developers.yubico.com/YubiHSM2/Concepts/"+strings.ToUpper(hex.EncodeToString(middle.SubjectKeyId))+".pem" {
+	if !ok || !errors.Is(err, errChain) || unknown.Issuer != middle.Subject.CommonName || unknown.URL != "https://developers.yubico.com/YubiHSM2/Concepts/"+strings.ToUpper(hex.EncodeToString(middle.SubjectKeyId))+".pem" {
 		t.Errorf("%v", err)
 	}
 	bare := e
@@ -159,7 +159,7 @@ func TestIssuerError(t *testing.T) {
 		Anchor
 		at time.Time
 	}{"of another root": {e, Anchor{}, now}, "of another time": {e, w.Anchor, now.AddDate(100, 0, 0)}, "of another time, without": {bare, w.Anchor, now.AddDate(100, 0, 0)}, "of Yubico, and another root": {recorded(t), w.Anchor, now}} {
-		if _, err := tt.Verify(tt.Anchor, tt.at); !errors.Is(err, ErrChain) || errors.As(err, &unknown) {
+		if _, err := tt.Verify(tt.Anchor, tt.at); !errors.Is(err, errChain) || errors.As(err, &unknown) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -265,11 +265,11 @@ func TestDevice(t *testing.T) {
 		if err != nil || !reflect.DeepEqual(a, want) {
 			t.Errorf("%d: %+v, %v, want %+v", id, a, err, want)
 		}
-		if a, err := e.Verify(Anchor{}, now); !errors.Is(err, ErrChain) {
+		if a, err := e.Verify(Anchor{}, now); !errors.Is(err, errChain) {
 			t.Errorf("%d is Yubico's: %+v, %v", id, a, err)
 		}
 		e.Between = nil
-		if a, err := e.Verify(w.Anchor, now); !errors.Is(err, ErrChain) {
+		if a, err := e.Verify(w.Anchor, now); !errors.Is(err, errChain) {
 			t.Errorf("%d without the sub-CA: %+v, %v", id, a, err)
 		}
 	}
@@ -435,14 +435,14 @@ func TestRefuses(t *testing.T) {
 			p.subject.ExtraExtensions = append(p.subject.ExtraExtensions, yubicos(origin, bitString(2)))
 		}, "twice"},
 		{"a critical extension", func(p *pki) { p.subject.ExtraExtensions[0].Critical = true }, "critical"},
-		{"another algorithm", func(p *pki) { p.subject.SignatureAlgorithm = x509.ECDSAWithSHA384 }, ErrSignature.Error()},
+		{"another algorithm", func(p *pki) { p.subject.SignatureAlgorithm = x509.ECDSAWithSHA384 }, errSignature.Error()},
 		{"a key that has expired", func(p *pki) { p.subject.NotAfter = now.Add(-time.Second) }, "the certificate of the key is valid from"},
 		{"a key of tomorrow", func(p *pki) { p.subject.NotBefore = now.Add(time.Second) }, "the certificate of the key is valid from"},
-		{"a device that has expired", func(p *pki) { p.device.NotAfter = now.Add(-time.Second) }, ErrChain.Error()},
+		{"a device that has expired", func(p *pki) { p.device.NotAfter = now.Add(-time.Second) }, errChain.Error()},
 		{"a device without a serial number", func(p *pki) { p.device.ExtraExtensions = p.device.ExtraExtensions[:1] }, "does not name the serial number"},
 		{"a device that is a key", func(p *pki) { p.device.ExtraExtensions = p.subject.ExtraExtensions }, "it is one of a key"},
 		{"a device that is no CA", func(p *pki) { p.device.IsCA, p.device.MaxPathLenZero = false, false }, "it may not sign certificates"},
-		{"a root that is no CA", func(p *pki) { p.root.IsCA = false }, ErrChain.Error()},
+		{"a root that is no CA", func(p *pki) { p.root.IsCA = false }, errChain.Error()},
 	} {
 		p := newPKI(t)
 		tt.change(p)
@@ -463,7 +463,7 @@ func TestAttestedKeyIsNoDevice(t *testing.T) {
 	forged.Issuer = p.subject.Subject
 	e := Evidence{Key: p.sign(&forged, p.subject, make(ed25519.PublicKey, 32), own), Device: p.sign(p.subject, p.device, own.Public(), p.deviceKey),
 		Between: [][]byte{p.sign(p.device, p.root, p.deviceKey.Public(), p.rootKey)}}
-	if a, err := e.Verify(Anchor{p.sign(p.root, p.root, p.rootKey.Public(), p.rootKey)}, now); !errors.Is(err, ErrChain) || !strings.Contains(err.Error(), "may not sign certificates") {
+	if a, err := e.Verify(Anchor{p.sign(p.root, p.root, p.rootKey.Public(), p.rootKey)}, now); !errors.Is(err, errChain) || !strings.Contains(err.Error(), "may not sign certificates") {
 		t.Errorf("%+v, %v", a, err)
 	}
 }
@@ -474,7 +474,7 @@ func TestAnotherIssuer(t *testing.T) {
 	other := *p.device
 	other.Subject = pkix.Name{CommonName: "YubiHSM Attestation (10)"}
 	e := Evidence{Key: p.sign(p.subject, &other, make(ed25519.PublicKey, 32), p.deviceKey), Device: p.sign(p.device, p.root, p.deviceKey.Public(), p.rootKey)}
-	if a, err := e.Verify(Anchor{p.sign(p.root, p.root, p.rootKey.Public(), p.rootKey)}, now); !errors.Is(err, ErrSignature) {
+	if a, err := e.Verify(Anchor{p.sign(p.root, p.root, p.rootKey.Public(), p.rootKey)}, now); !errors.Is(err, errSignature) {
 		t.Errorf("%+v, %v", a, err)
 	}
 }
@@ -506,7 +506,7 @@ func TestSizes(t *testing.T) {
 		}
 	}
 	e.Between = slices.Repeat([][]byte{e.Device}, maxBetween+1)
-	if a, err := e.Verify(Anchor{}, now); !errors.Is(err, ErrChain) || !strings.Contains(err.Error(), "5 certificates") {
+	if a, err := e.Verify(Anchor{}, now); !errors.Is(err, errChain) || !strings.Contains(err.Error(), "5 certificates") {
 		t.Errorf("%+v, %v", a, err)
 	}
 }
