@@ -261,7 +261,7 @@ func (w *world) shows(p *player, what string) {
 	case "wrong-ca":
 		files.CA = etcdtest.NewCA(w.t).File
 	}
-	p.c.Dialer.TLS = func() (*tls.Config, error) { return files.Config() }
+	p.shows.Store(&files)
 }
 
 // root asks the leader as etcd's user root.

@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"os"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -22,17 +23,20 @@ var id = watermark.ID{ChainID: "chain-1", Key: [32]byte{1, 2, 3}}
 // host is one of those that share a mark, and how it reaches the cluster.
 type host struct {
 	*enginetest.Host
-	c etcdstore.Config
+	c     etcdstore.Config
+	shows atomic.Pointer[etcdtest.Files] // its certificate, as of the next connection
 }
 
 // newHost returns a host that has not joined.
 func newHost(t *testing.T, files etcdtest.Files, prefix string, endpoints ...string) *host {
 	t.Helper()
-	h := &host{c: etcdstore.Config{
-		Dialer:    etcd.Dialer{TLS: func() (*tls.Config, error) { return files.Config() }},
+	h := &host{}
+	h.shows.Store(&files)
+	h.c = etcdstore.Config{
+		Dialer:    etcd.Dialer{TLS: func() (*tls.Config, error) { return h.shows.Load().Config() }},
 		Endpoints: endpoints,
 		Key:       etcdstore.Key(prefix, id),
-	}}
+	}
 	h.Host = enginetest.NewHost(t, id, func() sharedmark.Engine { return etcdstore.New(h.c) })
 	return h
 }
