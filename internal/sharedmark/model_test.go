@@ -39,6 +39,8 @@ type modelWorld struct {
 	revisionOnly bool
 
 	want string // "" if it is safe, or what has to be found
+	// long: it takes most of a minute, and finds no mutant that the others do not.
+	long bool
 }
 
 var modelWorlds = []modelWorld{
@@ -46,8 +48,9 @@ var modelWorlds = []modelWorld{
 	{name: "two signers, two faults", signers: 2, requests: 1, faults: 2, crashes: 1},
 	{name: "two signers, a restore", signers: 2, requests: 2, faults: 0, crashes: 1, restores: 1},
 	{name: "two signers, a restore, a fault and a crash", signers: 2, requests: 1, faults: 1, crashes: 1, restores: 1},
-	{name: "two signers, a restore that is adopted", signers: 2, requests: 2, faults: 0, restores: 1, adopted: true},
+	{name: "two signers, a restore that is adopted", signers: 2, requests: 2, faults: 0, crashes: 1, restores: 1, adopted: true},
 	{name: "three signers", signers: 3, requests: 1, faults: 1, crashes: 0, restores: 1},
+	{name: "three signers, a crash", signers: 3, requests: 1, faults: 0, crashes: 1, restores: 1, long: true},
 
 	{name: "broken: floor and swap at the same time", signers: 2, requests: 1, faults: 1, broken: floorInParallel, want: "false alarm"},
 	{name: "broken: no fence", signers: 2, requests: 1, restores: 1, broken: noFence, want: "double sign"},
@@ -60,6 +63,9 @@ func TestSharedModel(t *testing.T) {
 		t.Run(w.name, func(t *testing.T) {
 			if w.want == "" && !w.adopted && !largeWorlds {
 				t.Skip("the race detector makes it ten times as long; `go test ./internal/sharedmark` has it, as `make unit` does")
+			}
+			if w.long && testing.Short() {
+				t.Skip("it is long")
 			}
 			start := time.Now()
 			states, runs, found := w.explore()
