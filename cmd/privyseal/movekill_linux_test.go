@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,6 +17,7 @@ import (
 	"testing"
 
 	"privyseal/internal/config"
+	"privyseal/internal/dynamostore/dynamotest"
 	"privyseal/internal/etcd/etcdtest"
 	"privyseal/internal/provider"
 	"privyseal/internal/watermark"
@@ -23,12 +26,7 @@ import (
 // A move that is killed in any call which changes a file or sends something never leaves
 // the state alive in both stores, and goes on when it is typed again.
 func TestMoveKilledInEveryCall(t *testing.T) {
-	if _, err := exec.LookPath("strace"); err != nil {
-		if os.Getenv("PRIVYSEAL_REQUIRE_ETCD") == "1" {
-			t.Fatal(err)
-		}
-		t.Skip("strace is missing; `scripts/setup debian` brings it")
-	}
+	needStrace(t)
 	c := etcdtest.Start(t, etcdtest.Options{})
 	flags := []string{"--etcd-ca-file", c.Signer.CA, "--etcd-certificate-file", c.Signer.Certificate, "--etcd-key-file", c.Signer.Key}
 	for _, url := range c.Endpoints() {
@@ -37,10 +35,7 @@ func TestMoveKilledInEveryCall(t *testing.T) {
 	at := func(home string) []string { // below a prefix, a chain has one key
 		return append(slices.Clone(flags), "--etcd-prefix", "/privyseal/"+filepath.Base(filepath.Dir(home))+"/"+filepath.Base(home))
 	}
-	for _, tt := range []struct {
-		name, to string
-		begin    func(t *testing.T, home string)
-	}{
+	killMoves(t, "etcd", at, []killing{
 		{"to etcd", "etcd", func(t *testing.T, home string) { types(t, home, "init", "--node", "unix:///n") }},
 		{"to etcd, where others have it", "etcd", func(t *testing.T, home string) {
 			types(t, home, "init", "--node", "unix:///n")
@@ -52,9 +47,57 @@ func TestMoveKilledInEveryCall(t *testing.T) {
 		{"to a file", "file", func(t *testing.T, home string) {
 			types(t, home, append([]string{"init", "--node", "unix:///n", "--store", "etcd"}, at(home)...)...)
 		}},
-	} {
+	})
+}
+
+// The same with a table of DynamoDB: the strict stub, without TLS.
+func TestMoveToDynamoDBKilledInEveryCall(t *testing.T) {
+	needStrace(t)
+	stub := dynamotest.New(t)
+	plain := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		request, err := io.ReadAll(r.Body)
+		if err != nil { // the move was killed as it asked
+			panic(http.ErrAbortHandler)
+		}
+		r.Body = io.NopCloser(bytes.NewReader(request))
+		stub.Config.Handler.ServeHTTP(w, r)
+	}))
+	t.Cleanup(plain.Close)
+	t.Setenv("AWS_ACCESS_KEY_ID", "AKIATEST")
+	t.Setenv("AWS_SECRET_ACCESS_KEY", "s3cr3t")
+	t.Setenv("AWS_EC2_METADATA_DISABLED", "true")
+	at := func(string) []string {
+		return []string{"--dynamodb-table", dynamotest.Table, "--dynamodb-region", "eu-central-1", "--dynamodb-endpoint", plain.URL}
+	}
+	killMoves(t, "dynamodb", at, []killing{
+		{"to DynamoDB", "dynamodb", func(t *testing.T, home string) { types(t, home, "init", "--node", "unix:///n") }},
+		{"to a file", "file", func(t *testing.T, home string) {
+			types(t, home, append([]string{"init", "--node", "unix:///n", "--store", "dynamodb"}, at(home)...)...)
+		}},
+	})
+}
+
+func needStrace(t *testing.T) {
+	t.Helper()
+	if _, err := exec.LookPath("strace"); err != nil {
+		if os.Getenv("PRIVYSEAL_REQUIRE_ETCD") == "1" {
+			t.Fatal(err)
+		}
+		t.Skip("strace is missing; `scripts/setup debian` brings it")
+	}
+}
+
+// killing is a move, and how its home begins.
+type killing struct {
+	name, to string
+	begin    func(t *testing.T, home string)
+}
+
+// killMoves kills moves between a file and a store that hosts share, whose flags are at.
+func killMoves(t *testing.T, shared string, at func(home string) []string, list []killing) {
+	for _, tt := range list {
 		t.Run(tt.name, func(t *testing.T) {
-			m := &killedMove{t: t, dir: diskDir(t), to: tt.to, flags: at, begin: tt.begin}
+			m := &killedMove{t: t, dir: diskDir(t), to: tt.to, shared: shared, flags: at, begin: tt.begin}
 			for _, call := range []string{"fsync", "fdatasync", "renameat", "linkat", "unlinkat", "write"} {
 				step := 1
 				if call == "write" { // most of which are of TLS and of the runtime
@@ -84,6 +127,7 @@ func types(t *testing.T, home string, args ...string) {
 type killedMove struct {
 	t            *testing.T
 	dir, to      string
+	shared       string // the store that is no file
 	flags        func(home string) []string
 	begin        func(t *testing.T, home string)
 	homes        int
@@ -119,7 +163,7 @@ func (m *killedMove) killed(name string, n int) bool {
 // words are those of the move.
 func (m *killedMove) words(home string) []string {
 	words := []string{"state", "move", "--to", m.to, "--yes"}
-	if _, there := loadHome(m.t, home).Tables["etcd"]["main"]; m.to == "etcd" && !there {
+	if _, there := loadHome(m.t, home).Tables[m.shared]["main"]; m.to == m.shared && !there {
 		words = append(words, m.flags(home)...)
 	}
 	return words
@@ -165,7 +209,7 @@ func (m *killedMove) target(from *config.Config) *config.Config {
 	to := *from
 	to.Chains = append([]config.Chain{}, from.Chains...)
 	to.Chains[0].Store, to.Chains[0].StoreTable = m.to, ""
-	if m.to == "etcd" {
+	if m.to == m.shared {
 		to.Chains[0].StoreTable = "main"
 		to.Tables = loadHome(m.t, from.Path(".")).Tables
 	}
@@ -176,7 +220,7 @@ func (m *killedMove) target(from *config.Config) *config.Config {
 func (m *killedMove) atMostOne(home string, from *config.Config, when string) {
 	m.t.Helper()
 	to := m.target(from)
-	if m.to == "etcd" && to.Tables["etcd"]["main"] == nil {
+	if m.to == m.shared && to.Tables[m.shared]["main"] == nil {
 		return // it has not begun
 	}
 	_, before := m.look(from)
