@@ -217,6 +217,11 @@ func (c *checked) alarms(ctx context.Context, m member) {
 		c.add(provider.Unsure, "", "whether there are alarms is not known: %v", err)
 		return
 	}
+	c.judgeAlarms(list, m.Header.Revision)
+}
+
+// judgeAlarms adds a row for each kind, with what ends it.
+func (c *checked) judgeAlarms(list etcd.Alarms, revision uint64) {
 	raised := map[string][]string{}
 	for _, a := range list.Alarms {
 		raised[a.Kind] = append(raised[a.Kind], fmt.Sprintf("%016x", a.Member))
@@ -224,7 +229,7 @@ func (c *checked) alarms(ctx context.Context, m member) {
 	for _, kind := range slices.Sorted(maps.Keys(raised)) {
 		next := page
 		if kind == "NOSPACE" {
-			next = c.makeRoom(m.Header.Revision)
+			next = c.makeRoom(revision)
 		}
 		c.add(provider.Bad, next, "the alarm %s is raised, by member %s: nothing can be signed", kind, strings.Join(raised[kind], " and "))
 	}

@@ -86,6 +86,32 @@ func TestSpace(t *testing.T) {
 	}
 }
 
+// Each kind of alarm is a row, with its members and what ends it.
+func TestAlarms(t *testing.T) {
+	const full = "make room: `etcdctl --endpoints http://m compaction 5 --physical`, then `etcdctl --endpoints http://m defrag`, then `etcdctl --endpoints http://m alarm disarm`"
+	for name, tt := range map[string]struct {
+		raised []etcd.Alarm
+		want   string
+	}{
+		"none":    {nil, ""},
+		"full":    {[]etcd.Alarm{{Member: 1, Kind: "NOSPACE"}}, "FAIL the alarm NOSPACE is raised, by member 0000000000000001: nothing can be signed -> " + full + "\n"},
+		"corrupt": {[]etcd.Alarm{{Member: 2, Kind: "CORRUPT"}}, "FAIL the alarm CORRUPT is raised, by member 0000000000000002: nothing can be signed -> " + page + "\n"},
+		"both, one of two members": {[]etcd.Alarm{{Member: 1, Kind: "NOSPACE"}, {Member: 2, Kind: "CORRUPT"}, {Member: 3, Kind: "NOSPACE"}},
+			"FAIL the alarm CORRUPT is raised, by member 0000000000000002: nothing can be signed -> " + page + "\n" +
+				"FAIL the alarm NOSPACE is raised, by member 0000000000000001 and 0000000000000003: nothing can be signed -> " + full + "\n"},
+	} {
+		c := &checked{Report: &provider.Report{}, cluster: &cluster{Endpoints: []string{"http://m"}}}
+		c.judgeAlarms(etcd.Alarms{Alarms: tt.raised}, 5)
+		got := ""
+		for _, r := range c.Rows {
+			got += fmt.Sprintf("%s %s -> %s\n", r.Verdict, r.Text, r.Cure)
+		}
+		if got != tt.want {
+			t.Errorf("%s: %s, not %s", name, got, tt.want)
+		}
+	}
+}
+
 // roles reads what a user has: ROLE MAY KEYS of a case of testdata/rights.txt.
 func (h *held) add(t *testing.T, words []string) {
 	t.Helper()
