@@ -10,6 +10,7 @@ package etcdstore
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
@@ -113,6 +114,8 @@ func (e *Engine) look(ctx context.Context) (p sharedmark.Position, err error) {
 	}
 	p = sharedmark.Position{Index: after.Applied, Revision: later.Header.Revision, Term: before.Term}
 	binary.BigEndian.PutUint64(p.Medium[:], before.Header.Cluster)
+	sum := sha256.Sum256([]byte("privyseal etcd 1\x00" + e.c.Key))
+	p.Place = [8]byte(sum[:8])
 	p.Members, err = e.voters(ctx)
 	return p, err
 }

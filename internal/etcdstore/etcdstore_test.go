@@ -1,6 +1,7 @@
 package etcdstore_test
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"os"
@@ -97,6 +98,38 @@ func TestRights(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Log(err)
+}
+
+// Another prefix is another place: what this host shares is not there, whether there is a mark or
+// none, and nobody adopts it. Another way to the same one is none.
+func TestPlace(t *testing.T) {
+	c := etcdtest.Shared(t)
+	prefix := c.Prefix()
+	h := newHost(t, c.Signer, prefix, c.Endpoints()...)
+	h.Must(enginetest.Create)
+	other := newHost(t, c.Signer, prefix+"/other", c.Endpoints()...)
+	right := h.c.Key
+	for range 2 {
+		h.c.Key = other.c.Key
+		for _, do := range []func(context.Context, sharedmark.Config) error{sharedmark.Adopt, sharedmark.Join, enginetest.Create} {
+			if err := h.Do(do); !errors.Is(err, sharedmark.ErrPlace) {
+				t.Fatal(err)
+			}
+		}
+		s := h.Signer()
+		_, err := s.Load(t.Context())
+		s.Close()
+		if !errors.Is(err, sharedmark.ErrPlace) {
+			t.Fatal(err)
+		}
+		h.c.Key, h.c.Endpoints = right, c.Endpoints()[1:]
+		s = h.Signer()
+		raise(t, s)
+		s.Close()
+		if other.Do(sharedmark.Join) != nil {
+			other.Must(enginetest.Create)
+		}
+	}
 }
 
 // A look at the cluster does not count for ever, and another one is on the same connection.

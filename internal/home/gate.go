@@ -71,6 +71,7 @@ const (
 	FromHere                  // the file in place, which was copied, restored or moved
 	FromNothing               // the word that the key never signed
 	FromShared                // a state that signers of other hosts have
+	FromMemory                // what this host knows of such a state, which is not in the database
 )
 
 // Incoming is a mark that is not the live one of its chain and key here.
@@ -252,6 +253,8 @@ func (in *Incoming) claim() string {
 		return fmt.Sprintf("this key has signed nothing above height %d on %s, in any copy, and no other signer of it runs", in.Mark.Height, in.Chain)
 	case FromShared:
 		return fmt.Sprintf("this key has signed nothing newer on %s, and every signer of it shares this state", in.Chain)
+	case FromMemory:
+		return fmt.Sprintf("this key has signed nothing newer on %s, no signer shares its state under another prefix, or in another cluster or table, and no other signer of it runs", in.Chain)
 	}
 	return fmt.Sprintf("this key has signed nothing newer on %s, and no other signer of it runs", in.Chain)
 }

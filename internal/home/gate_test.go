@@ -118,6 +118,18 @@ func TestLook(t *testing.T) {
 	}
 }
 
+// The operator's word is about what can be wrong with where the mark comes from.
+func TestClaims(t *testing.T) {
+	for origin, want := range map[Origin]string{
+		FromFile: "nothing newer on c, and no other", FromWord: "nothing above height 5", FromHere: "nothing newer on c, and no other", FromNothing: "never signed",
+		FromShared: "every signer of it shares this state", FromMemory: "no signer shares its state under another prefix, or in another cluster or table",
+	} {
+		if claim := (&Incoming{Chain: "c", Mark: at(5), Origin: origin}).claim(); !strings.Contains(claim, want) {
+			t.Errorf("%d: %q, want %q", origin, claim, want)
+		}
+	}
+}
+
 // A refusal never asks: what a terminal answers changes nothing.
 func TestRefusalsDoNotAsk(t *testing.T) {
 	var shown bytes.Buffer

@@ -113,6 +113,7 @@ var (
 	ErrUnjoined = errors.New("this host has not joined the state")
 	ErrClone    = errors.New("another signer has the identity of this host")
 	ErrSplit    = errors.New("this host has the state in another database")
+	ErrPlace    = errors.New("this host knows the state at another place of the database")
 	ErrAway     = errors.New("the database of the state does not answer")
 )
 
@@ -120,7 +121,7 @@ var (
 // acts. Whoever has it locked may end by itself.
 func StateRefused(err error) bool {
 	for _, reason := range []error{
-		ErrSplit, ErrMissing, ErrExists, ErrUnsafe, ErrDamaged, ErrForeign, ErrCopied, ErrRestored, ErrBeside, ErrExported, ErrBelow, ErrUnjoined, ErrClone,
+		ErrSplit, ErrPlace, ErrMissing, ErrExists, ErrUnsafe, ErrDamaged, ErrForeign, ErrCopied, ErrRestored, ErrBeside, ErrExported, ErrBelow, ErrUnjoined, ErrClone,
 	} {
 		if errors.Is(err, reason) {
 			return true

@@ -109,7 +109,7 @@ func TestFloorFormat(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, change := range map[string]func(b []byte){
-		"format": func(b []byte) { b[0]++ }, "flag": func(b []byte) { b[1] |= 4 }, "writer": func(b []byte) { clear(b[2:10]) },
+		"format": func(b []byte) { b[0]++ }, "flag": func(b []byte) { b[1] |= 8 }, "no place": func(b []byte) { b[1] |= flagPlace }, "writer": func(b []byte) { clear(b[2:10]) },
 		"height": func(b []byte) { b[90] |= 0x80 }, "round": func(b []byte) { b[98] |= 0x80 }, "step": func(b []byte) { b[102] = 4 },
 	} {
 		if err := read(at, change); !errors.Is(err, ErrDamaged) {
@@ -125,6 +125,8 @@ func TestFloorFormat(t *testing.T) {
 
 func FuzzFloor(f *testing.F) {
 	seen := floor{writer: [8]byte{1}, seq: 3, mark: watermark.Mark{Height: 4}, position: Position{Index: 5, Members: []uint64{1, 2}}}
+	f.Add(seen.encode())
+	seen.position.Place = [8]byte{1}
 	f.Add(seen.encode())
 	f.Fuzz(func(t *testing.T, b []byte) {
 		got, err := decodeFloor(watermark.Mark{Height: 1, Step: watermark.StepPrecommit, SignBytes: b})

@@ -15,6 +15,9 @@ type Position struct {
 	// Medium names the database: of etcd the cluster id, of DynamoDB a hash of the
 	// TableId.
 	Medium [16]byte
+	// Place names where in the database the value is, if the config has a say in that: of etcd a hash
+	// of the key. The Medium of an engine that has it is of 8 bytes.
+	Place [8]byte
 	// Index counts what the engine has done, and never falls. It rises by one at least
 	// with each Revision; it is that of when the revision was no higher than Revision.
 	Index, Revision uint64

@@ -13,6 +13,7 @@ var (
 	ErrExists   = errors.New("there is a mark already, and it is never overwritten")
 	ErrForeign  = errors.New("it belongs to another chain or key, or to another program")
 	ErrDamaged  = errors.New("it is damaged")
+	ErrPlace    = errors.New("this host knows the mark at another place of the database")
 	ErrRestored = errors.New("it was restored or changed by another program, and may be older than what the key has signed")
 	ErrExported = errors.New("it was exported, and lives elsewhere")
 	ErrTwin     = errors.New("another signer writes under the identity of this one: this host or its state was cloned")

@@ -13,11 +13,12 @@ import (
 //
 //	offset size
 //	     0    1  version: 1
-//	     1    1  flags: 1 the mark was exported, 2 pending: Create has not seen the value yet
+//	     1    1  flags: 1 the mark was exported, 2 pending: Create has not seen the value yet,
+//	             4 the place is known
 //	     2    8  writer
 //	    10   16  lineage of the record
 //	    26   16  nonce of the record
-//	    42   16  medium
+//	    42   16  medium, of which with flag 4 the last 8 bytes are the place
 //	    58    8  sequence of the record
 //	    66    8  revision of the value
 //	    74    8  index
@@ -32,6 +33,7 @@ const (
 	maxMembers   = 7
 
 	flagPending = 2
+	flagPlace   = 4
 )
 
 // floor is what one host has seen of a shared mark: nothing below it is believed. The zero
@@ -61,11 +63,16 @@ func (f *floor) encode() []byte {
 	if f.pending {
 		flags |= flagPending
 	}
+	medium := f.position.Medium
+	if f.position.Place != [8]byte{} {
+		flags |= flagPlace
+		copy(medium[8:], f.position.Place[:])
+	}
 	b := append(make([]byte, 0, floorHead+8*maxMembers), floorVersion, flags)
 	b = append(b, f.writer[:]...)
 	b = append(b, f.lineage[:]...)
 	b = append(b, f.nonce[:]...)
-	b = append(b, f.position.Medium[:]...)
+	b = append(b, medium[:]...)
 	for _, n := range []uint64{f.seq, f.revision, f.position.Index, f.position.Term, uint64(f.mark.Height)} {
 		b = binary.BigEndian.AppendUint64(b, n)
 	}
@@ -101,7 +108,12 @@ func decodeFloor(m watermark.Mark) (floor, error) {
 	for at := floorHead; at < len(b); at += 8 {
 		f.position.Members = append(f.position.Members, number(at))
 	}
-	if f.isEmpty() || b[1]&^(flagExported|flagPending) != 0 || number(90) > math.MaxInt64 || f.mark.Round < 0 || f.mark.Step > watermark.StepPrecommit {
+	placed := b[1]&flagPlace != 0
+	if placed {
+		f.position.Place = [8]byte(b[50:58])
+		clear(f.position.Medium[8:])
+	}
+	if f.isEmpty() || b[1]&^(flagExported|flagPending|flagPlace) != 0 || placed != (f.position.Place != [8]byte{}) || number(90) > math.MaxInt64 || f.mark.Round < 0 || f.mark.Step > watermark.StepPrecommit {
 		return floor{}, refuse(ErrDamaged, "the floor has a flag or number out of range")
 	}
 	return f, nil
@@ -119,6 +131,15 @@ func Known(m watermark.Mark) (known watermark.Mark, exported bool, err error) {
 func Memberless(m watermark.Mark) bool {
 	f, err := decodeFloor(m)
 	return err == nil && !f.isEmpty() && len(f.position.Members) == 0 && f.position.Term == 0
+}
+
+// elsewhere returns ErrPlace if p is of another place than this host knows. Nobody adopts there: it
+// is not the mark that this host shares, and those who share that would sign beside it.
+func (f *floor) elsewhere(p Position) error {
+	if known := f.position.Place; known != [8]byte{} && p.Place != known {
+		return refuse(ErrPlace, "it is at place %x, and this host knows it at %x", p.Place, known)
+	}
+	return nil
 }
 
 // fence returns ErrRestored if p shows that what is reached there is older than what this
@@ -154,6 +175,7 @@ func (f *floor) isMinority(now []uint64) bool {
 // reach notes where the engine stands, after it has passed the fence.
 func (f *floor) reach(p Position) {
 	known := &f.position
+	known.Place = p.Place
 	known.Index, known.Term, known.Revision = max(known.Index, p.Index), max(known.Term, p.Term), p.Revision
 	if len(p.Members) > 0 {
 		members := slices.Sorted(slices.Values(p.Members))

@@ -225,10 +225,17 @@ func (s *Store) reach(ctx context.Context) error {
 	if fresh {
 		s.reached, s.fenced = p, false
 	}
-	if s.fenced || s.trusts {
+	if s.fenced {
 		return nil
 	}
-	if err := s.floor.fence(s.reached); err != nil {
+	err = s.floor.elsewhere(s.reached)
+	if err == nil && s.trusts {
+		return nil
+	}
+	if err == nil {
+		err = s.floor.fence(s.reached)
+	}
+	if err != nil {
 		s.c.Engine.Close() // the next call takes another way
 		return err
 	}

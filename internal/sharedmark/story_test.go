@@ -22,7 +22,7 @@ import (
 var reasons = map[string]error{
 	"missing": sharedmark.ErrMissing, "unjoined": sharedmark.ErrUnjoined, "exists": sharedmark.ErrExists, "foreign": sharedmark.ErrForeign,
 	"damaged": sharedmark.ErrDamaged, "restored": sharedmark.ErrRestored, "exported": sharedmark.ErrExported, "twin": sharedmark.ErrTwin,
-	"below": sharedmark.ErrBelow, "moved": watermark.ErrMoved, "fails": enginetest.ErrFake, "floor": storetest.ErrFake,
+	"below": sharedmark.ErrBelow, "place": sharedmark.ErrPlace, "moved": watermark.ErrMoved, "fails": enginetest.ErrFake, "floor": storetest.ErrFake,
 }
 
 // player is one host of a story.
@@ -42,6 +42,7 @@ type world struct {
 	db       *enginetest.Database
 	players  map[string]*player
 	snapshot enginetest.Snapshot
+	restores uint64
 	floor    watermark.Mark // that was noted
 }
 
@@ -184,7 +185,8 @@ func (w *world) database(words []string) {
 			n, _ = strconv.ParseUint(words[2], 10, 64)
 		}
 		w.db.Restore(w.snapshot, func(p *sharedmark.Position) {
-			p.Index += 1 << 20 // shows nothing, but for what is said
+			w.restores++
+			p.Index += w.restores << 20 // shows nothing, but for what is said
 			switch what {
 			case "index":
 				p.Index = n
@@ -192,6 +194,8 @@ func (w *world) database(words []string) {
 				p.Term = n
 			case "medium":
 				p.Medium[0]++
+			case "place":
+				p.Place = [8]byte{byte(n)}
 			case "members":
 				p.Members = append([]uint64{1, 2}[:n:n], 7, 8, 9)
 			}

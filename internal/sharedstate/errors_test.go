@@ -18,7 +18,7 @@ var names = map[error]string{
 	sharedmark.ErrDamaged: "mark damaged", sharedmark.ErrRestored: "mark restored", sharedmark.ErrExported: "mark exported", sharedmark.ErrTwin: "mark twin",
 	sharedmark.ErrBelow: "mark below", filestore.ErrLocked: "floor locked", filestore.ErrTwin: "floor twin", filestore.ErrUnsafe: "floor unsafe",
 	filestore.ErrDamaged: "floor damaged", filestore.ErrForeign: "floor foreign", filestore.ErrCopied: "floor copied", filestore.ErrRestored: "floor restored",
-	filestore.ErrMissing: "floor missing", filestore.ErrBelow: "floor below", sharedmark.ErrOther: "another database",
+	filestore.ErrMissing: "floor missing", filestore.ErrBelow: "floor below", sharedmark.ErrOther: "another database", sharedmark.ErrPlace: "another place",
 }
 
 // Each reason for which a mark, or the floor of this host, is not used has one message and its

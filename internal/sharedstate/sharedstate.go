@@ -213,9 +213,14 @@ func (s Shared) recall(ctx context.Context, unjoined provider.Info) (provider.In
 		return unjoined, nil
 	}
 	info, err := s.peek(ctx, seen)
+	remembers := func(why *provider.StateError, next string) error {
+		return &provider.StateError{Reason: why.Reason, Err: fmt.Errorf("%w; the floor of this host is gone, and this is what it remembers since it was booted", why.Err), Cure: next}
+	}
+	if why, ok := errors.AsType[*provider.StateError](err); ok && why.Reason == provider.ErrPlace {
+		return unjoined, remembers(why, "if the prefix in the config was changed, correct it; if the state was moved there: reboot this host, so that it forgets")
+	}
 	if why, ok := errors.AsType[*provider.StateError](info.Problem); ok && why.Reason == provider.ErrRestored {
-		info.Problem = &provider.StateError{Reason: why.Reason, Err: fmt.Errorf("%w; the floor of this host is gone, and this is what it remembers since it was booted", why.Err),
-			Cure: why.Cure + "; only after a reset of a test chain, which begins again under the same id, reboot this host first, so that it forgets"}
+		info.Problem = remembers(why, why.Cure+"; only after a reset of a test chain, which begins again under the same id, reboot this host first, so that it forgets")
 		return info, nil
 	}
 	unjoined.Shared.Known = info.Shared.Known

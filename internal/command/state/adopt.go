@@ -80,7 +80,7 @@ func adopt(a *provider.House, cmd *cobra.Command, c *config.Config, ch config.Ch
 	case errors.Is(info.Problem, provider.ErrBeside):
 		in.From = state.Where + ", beside another state of this host"
 	case gone:
-		in.From = "this host: there is no mark in " + state.Where
+		in.Origin, in.From = home.FromMemory, "this host: there is no mark in "+state.Where
 	case info.Saved.Mark.Less(info.Newest.Mark):
 		in.From = fmt.Sprintf("this host, which knows a newer mark than %s, which is at %s", state.Where, home.MarkText(a.Providers.Shown(ch, info.Saved.Mark)))
 	}

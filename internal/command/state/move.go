@@ -325,7 +325,7 @@ func (m *move) lookAtTarget(ctx context.Context) error {
 	case errors.Is(err, provider.ErrSplit):
 		_, next := cure.Split(err.Error())
 		return cure.Add(m.refused(err), "%s", next)
-	case m.target.Shared && errors.Is(err, provider.ErrRestored):
+	case m.target.Shared && (errors.Is(err, provider.ErrRestored) || errors.Is(err, provider.ErrPlace)):
 		return cure.Add(m.refused(err), "if this host has had the state in another database before: %s, and then this move again", forget(m.target))
 	default:
 		return m.refused(err)
