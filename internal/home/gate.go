@@ -66,12 +66,13 @@ func (r *Refusal) Unwrap() error { return r.Err }
 type Origin int
 
 const (
-	FromFile    Origin = iota // a state file of another signer or host
-	FromWord                  // a height that the operator has named
-	FromHere                  // the file in place, which was copied, restored or moved
-	FromNothing               // the word that the key never signed
-	FromShared                // a state that signers of other hosts have
-	FromMemory                // what this host knows of such a state, which is not in the database
+	FromFile     Origin = iota // a state file of another signer or host
+	FromWord                   // a height that the operator has named
+	FromHere                   // the file in place, which was copied, restored or moved
+	FromNothing                // the word that the key never signed
+	FromShared                 // a state that signers of other hosts have
+	FromMemory                 // what this host knows of such a state, which is not in the database
+	FromRestored               // such a state, in a database that was restored or changed
 )
 
 // Incoming is a mark that is not the live one of its chain and key here.
@@ -254,7 +255,9 @@ func (in *Incoming) claim() string {
 	case FromShared:
 		return fmt.Sprintf("this key has signed nothing newer on %s, and every signer of it shares this state", in.Chain)
 	case FromMemory:
-		return fmt.Sprintf("this key has signed nothing newer on %s, no signer shares its state under another prefix, or in another cluster or table, and no other signer of it runs", in.Chain)
+		return fmt.Sprintf("this key has signed nothing newer on %s, no signer shares its state under another prefix, or in another cluster or table, and no other signer of it runs; every other host stops until it has adopted, too", in.Chain)
+	case FromRestored:
+		return fmt.Sprintf("this key has signed nothing newer on %s, and no other signer of it runs; every other host stops until it has adopted, too", in.Chain)
 	}
 	return fmt.Sprintf("this key has signed nothing newer on %s, and no other signer of it runs", in.Chain)
 }

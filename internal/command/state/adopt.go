@@ -76,6 +76,9 @@ func adopt(a *provider.House, cmd *cobra.Command, c *config.Config, ch config.Ch
 	if state.Shared {
 		in.From = state.Where + ", a database that was restored or changed"
 	}
+	if state.Shared && errors.Is(info.Problem, provider.ErrRestored) {
+		in.Origin = home.FromRestored
+	}
 	switch {
 	case errors.Is(info.Problem, provider.ErrBeside):
 		in.From = state.Where + ", beside another state of this host"
