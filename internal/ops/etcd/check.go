@@ -18,6 +18,7 @@ import (
 const (
 	checkPatience = 3 * time.Second // for one member
 	slowTrip      = 50 * time.Millisecond
+	tryTrips      = 3 // of one try at most: TCP and TLS, or a write that a member passes on to its leader
 	renewBefore   = 14 * 24 * time.Hour
 	// Those who renew the certificates of members are not always who runs a signer.
 	membersRenewBefore = 30 * 24 * time.Hour
@@ -135,11 +136,14 @@ func (c *checked) judge(m *member) (v provider.Verdict, next, format string, arg
 		if m.took > slowTrip {
 			v, wrong = provider.Unsure, wrong+"; a member nearby is faster"
 		}
+		if try := c.Try.Duration; tryTrips*m.took > try {
+			v, next, wrong = provider.Unsure, "raise `try` in the config", fmt.Sprintf("%s; one try takes up to %d times that, and `try` is %v", wrong, tryTrips, try)
+		}
 	}
 	if m.Leader == m.Header.Member {
 		role = "leader"
 	}
-	return v, "", "%s", fmt.Sprintf("%s: etcd %s, %s, %s, answers in %v%s", m.endpoint, m.Version, role, cure.Size(m.Size), m.took.Round(10*time.Microsecond), wrong)
+	return v, next, "%s", fmt.Sprintf("%s: etcd %s, %s, %s, answers in %v%s", m.endpoint, m.Version, role, cure.Size(m.Size), m.took.Round(10*time.Microsecond), wrong)
 }
 
 // repaired is the first version of each line without faults that matter here: old values

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"privyseal/internal/config"
 	"privyseal/internal/etcd"
 	"privyseal/internal/etcd/etcdtest"
 	"privyseal/internal/provider"
@@ -46,6 +47,10 @@ func TestJudge(t *testing.T) {
 			"-- m: etcd 3.6.8, follower, 12 MiB, answers in 1ms; before 3.6.9 etcd can serve an old value as the newest one: update it"},
 		"old and too far": {func(m *member) { m.Version, m.took = "3.6.8", 60*time.Millisecond },
 			"-- m: etcd 3.6.8, follower, 12 MiB, answers in 60ms; before 3.6.9 etcd can serve an old value as the newest one: update it; a member nearby is faster"},
+		"nearly too far for a try": {func(m *member) { m.took = 66 * time.Millisecond },
+			"-- m: etcd 3.6.9, follower, 12 MiB, answers in 66ms; a member nearby is faster"},
+		"too far for a try": {func(m *member) { m.took = 67 * time.Millisecond },
+			"-- m: etcd 3.6.9, follower, 12 MiB, answers in 67ms; a member nearby is faster; one try takes up to 3 times that, and `try` is 200ms -> raise `try` in the config"},
 		"learner": {func(m *member) { m.Learner, m.took = true, time.Second },
 			"FAIL m: etcd 3.6.9, learner, 12 MiB, answers in 1s; it serves nobody: leave it out of the endpoints"},
 		"alone": {func(m *member) { m.Leader, m.took = 0, time.Second },
@@ -53,7 +58,11 @@ func TestJudge(t *testing.T) {
 	} {
 		m := member{endpoint: "m", Status: good, took: time.Millisecond}
 		tt.change(&m)
-		v, next, format, arg := (&checked{}).judge(&m)
+		c := &checked{cluster: &cluster{Try: config.Duration{Duration: 200 * time.Millisecond}}}
+		v, next, format, arg := c.judge(&m)
+		if next != "" {
+			next = " -> " + next
+		}
 		if got := fmt.Sprintf("%s "+format+"%s", v, arg, next); got != tt.want {
 			t.Errorf("%s: %s, not %s", name, got, tt.want)
 		}
