@@ -253,7 +253,7 @@ func (in *Incoming) claim() string {
 	case FromWord:
 		return fmt.Sprintf("this key has signed nothing above height %d on %s, in any copy, and no other signer of it runs", in.Mark.Height, in.Chain)
 	case FromShared:
-		return fmt.Sprintf("this key has signed nothing newer on %s, and every signer of it shares this state", in.Chain)
+		return fmt.Sprintf("this key has signed nothing newer on %s, every signer of it shares this state, and none of their hosts reports a database that was restored or made again, which has to be adopted first, on the host that has seen most", in.Chain)
 	case FromMemory:
 		return fmt.Sprintf("this key has signed nothing newer on %s, no signer shares its state under another prefix, or in another cluster or table, and no other signer of it runs; every other host stops until it has adopted, too", in.Chain)
 	case FromRestored:

@@ -122,7 +122,7 @@ func TestLook(t *testing.T) {
 func TestClaims(t *testing.T) {
 	for origin, want := range map[Origin]string{
 		FromFile: "nothing newer on c, and no other", FromWord: "nothing above height 5", FromHere: "nothing newer on c, and no other", FromNothing: "never signed",
-		FromShared: "every signer of it shares this state", FromMemory: "no signer shares its state under another prefix, or in another cluster or table", FromRestored: "every other host stops until it has adopted, too",
+		FromShared: "every signer of it shares this state, and none of their hosts reports a database that was restored or made again", FromMemory: "no signer shares its state under another prefix, or in another cluster or table", FromRestored: "every other host stops until it has adopted, too",
 	} {
 		if claim := (&Incoming{Chain: "c", Mark: at(5), Origin: origin}).claim(); !strings.Contains(claim, want) {
 			t.Errorf("%d: %q, want %q", origin, claim, want)

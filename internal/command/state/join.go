@@ -21,10 +21,13 @@ func newJoin(a *provider.House) *cobra.Command {
 in etcd. From then on both sign, each for its own nodes, and whatever one of them has
 signed binds the other one too.
 
-It shows the mark, and asks you to confirm that the key has signed nothing newer and
-that every signer of it shares this state; without a terminal, --yes confirms. What
-this host has seen of the state is kept in a file beside the path that the chain has
-as its state, and nothing older is ever accepted here.`,
+It takes the database for the truth. It shows the mark, and asks you to confirm that the
+key has signed nothing newer, that every signer of it shares this state, and that no
+host reports a restored or replaced database: that one is adopted first, on the host
+that has seen most ("privyseal state adopt"), or what was signed since the backup is
+signed again; without a terminal, --yes confirms. What this host has seen of the state
+is kept in a file beside the path that the chain has as its state, and nothing older is
+ever accepted here.`,
 		Args: cli.Arguments(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, ch, err := chain.Choose(a.App)
