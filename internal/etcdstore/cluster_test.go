@@ -2,6 +2,7 @@ package etcdstore_test
 
 import (
 	"crypto/tls"
+	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -32,6 +33,9 @@ type clusterState struct {
 
 var fates = map[string]etcdtest.Fate{"Pass": etcdtest.Pass, "Lose": etcdtest.Lose, "LoseAnswer": etcdtest.LoseAnswer, "Cut": etcdtest.Cut,
 	"CutAnswer": etcdtest.CutAnswer, "CutHalf": etcdtest.CutHalf, "Hold": etcdtest.Hold, "Double": etcdtest.Double}
+
+// nextLine is to what etcd is updated: one minor version at a time.
+var nextLine = map[string]string{"3.5": "3.6", "3.6": "3.7"}
 
 // member is the number of one: it leads, it follows, or it is named.
 func member(w *world, name string) int {
@@ -68,6 +72,8 @@ func (s *clusterState) change(w *world, words []string) {
 	case "restart":
 		w.c.Kill(0, 1, 2)
 		w.c.Restart(w.t, 0, 1, 2)
+	case "update":
+		w.c.Update(w.t, member(w, rest[0]), nextLine[os.Getenv("PRIVYSEAL_ETCD_LINE")])
 	case "mend":
 		s.mend(w)
 	case "noise": // others write, and what was committed before is on the disk of each

@@ -272,6 +272,15 @@ func TestRestores(t *testing.T) { stories(t, "testdata/restores.txt") }
 
 func TestMembers(t *testing.T) { stories(t, "testdata/members.txt") }
 
+// TestUpdate updates etcd to the next line, one member after the other, under two signers.
+// `make test-peers` has the lines.
+func TestUpdate(t *testing.T) {
+	if nextLine[os.Getenv("PRIVYSEAL_ETCD_LINE")] == "" {
+		t.Skip("PRIVYSEAL_ETCD_LINE names no line that has a next one")
+	}
+	stories(t, "testdata/update.txt")
+}
+
 // stories plays a file of stories on one cluster. The oracle must find nothing, except in
 // what doc/threat-model.md names as a limit, a story with (limit): there it must find
 // something. Where a story says so, it must find a double sign as soon as no engine shows where the cluster

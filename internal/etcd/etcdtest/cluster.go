@@ -83,7 +83,7 @@ func (c *Cluster) found() error {
 	}
 	c.members = nil
 	for i := range c.options.Members {
-		m := &member{name: fmt.Sprintf("member%d", i), client: ports[2*i], peer: ports[2*i+1], dir: dir, log: &tail{}}
+		m := &member{name: fmt.Sprintf("member%d", i), client: ports[2*i], peer: ports[2*i+1], dir: dir, version: c.Version, log: &tail{}}
 		if m.certificate, err = c.CA.server([]string{c.host, "127.0.0.1"}, c.options.Certificate...); err != nil {
 			return err
 		}
@@ -168,7 +168,7 @@ func (c *Cluster) begin(i int, flags ...string) error {
 		}
 	}
 	args = append(append(args, c.options.Flags...), flags...)
-	return m.start(filepath.Join(c.bin, "etcd-"+c.Version), args)
+	return m.start(filepath.Join(c.bin, "etcd-"+m.version), args)
 }
 
 func (c *Cluster) url(hostport string) string {

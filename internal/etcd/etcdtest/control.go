@@ -40,6 +40,17 @@ func (c *Cluster) Restart(t testing.TB, list ...int) {
 	}
 }
 
+// Update has a member go on as a program of another line, such as "3.6". Without that the test
+// is skipped.
+func (c *Cluster) Update(t testing.TB, i int, line string) {
+	t.Helper()
+	_, version, err := programs(line)
+	skipOrFail(t, err)
+	c.Kill(i)
+	c.members[i].version = version
+	c.Restart(t, i)
+}
+
 // Pause stops a member where it is, as a machine that hangs; its connections stay open.
 func (c *Cluster) Pause(t testing.TB, i int) {
 	t.Helper()

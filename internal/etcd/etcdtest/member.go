@@ -22,6 +22,7 @@ type member struct {
 	reached            string // by the others: peer, or what leads there
 	dir                string
 	certificate        Files
+	version            string // of its program, such as v3.7.3
 
 	cmd    *exec.Cmd // nil: it is dead
 	paused bool
