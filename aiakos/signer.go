@@ -47,7 +47,7 @@ func (s *signer) open() (*daemon.Inside, error) {
 
 func openHome(home, chain string) (*daemon.Inside, error) {
 	table := providers()
-	app := &cli.App{HomeFlag: home, Kinds: table.Kinds()}
+	app := &cli.App{HomeFlag: home, Kinds: table.Kinds(), AtHome: table.AtHome()}
 	device, err := readDevice()
 	if err == nil && device != nil {
 		home, err = app.Home()

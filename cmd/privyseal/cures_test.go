@@ -110,7 +110,7 @@ func (o *operator) try(text, file string, depth int) {
 		if word.MatchString(line) || strings.Contains(line, "privyseal start") {
 			continue // the word would be a lie here; and a signer would not end
 		}
-		if in := (&cli.App{HomeFlag: o.home}).InHome("`" + line + "`"); in != "`"+line+"`" {
+		if in := build().House(o.home).InHome("`" + line + "`"); in != "`"+line+"`" {
 			o.Errorf("the cure does not say for which home: %s", line)
 		}
 		out, status := o.sh(line)

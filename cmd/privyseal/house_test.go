@@ -4,7 +4,10 @@ import (
 	"os"
 	"regexp"
 	"slices"
+	"strings"
 	"testing"
+
+	"privyseal/internal/command"
 )
 
 // The README's tables of providers and stores are those of the build.
@@ -30,5 +33,15 @@ func TestReadmeHasTheHouse(t *testing.T) {
 	slices.Sort(built)
 	if !slices.Equal(named, built) {
 		t.Errorf("the README has the providers and stores %q, the build %q", named, built)
+	}
+}
+
+// The commands that providers have printed with the home in use are commands that there are.
+func TestCommandsAtHome(t *testing.T) {
+	root := command.NewRoot(build())
+	for _, line := range build().House("").AtHome {
+		if cmd, _, err := root.Find(strings.Fields(line)); err != nil || cmd.CommandPath() != "privyseal "+line || cmd.HasSubCommands() {
+			t.Errorf("%q: %v", line, err)
+		}
 	}
 }

@@ -36,7 +36,8 @@ func main() {
 
 // run is main without the exit.
 func run(args []string, stdout, stderr io.Writer) int {
-	root := command.NewRoot(build())
+	b := build()
+	root := command.NewRoot(b)
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
@@ -48,7 +49,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 		return cli.Done
 	}
 	if text := err.Error(); text != "" {
-		a := &cli.App{HomeFlag: root.PersistentFlags().Lookup("home").Value.String()}
+		a := b.House(root.PersistentFlags().Lookup("home").Value.String())
 		io.WriteString(stderr, command.Complaint(stderr, a.InHome(text)))
 	}
 	return exitStatus(err)

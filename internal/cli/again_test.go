@@ -8,7 +8,7 @@ import (
 // What rooms print that know of no home becomes what an operator of this one types; what
 // is only spoken of, or is typed elsewhere, stays.
 func TestInHome(t *testing.T) {
-	a := &App{HomeFlag: "it's a home/"}
+	a := &App{HomeFlag: "it's a home/", AtHome: []string{"nitro stop", "sgx recover", "yubihsm attest"}}
 	const home = ` --home 'it'\''s a home'`
 	for text, want := range map[string]string{
 		"end it with `privyseal nitro stop`, and try again":            "end it with `privyseal nitro stop" + home + "`, and try again",
@@ -18,6 +18,8 @@ func TestInHome(t *testing.T) {
 		"`privyseal start --standby` or `privyseal check`":             "`privyseal start --standby" + home + "` or `privyseal check" + home + "`",
 		"`privyseal init --provider nitro …`":                          "`privyseal init --provider nitro" + home + " …`",
 		"it comes back with `privyseal sgx recover`":                   "it comes back with `privyseal sgx recover" + home + "`",
+		"again: `privyseal yubihsm attest --key-id 0x0001 --out f …`":  "again: `privyseal yubihsm attest --key-id 0x0001 --out f" + home + " …`",
+		"not of this build: `privyseal yubihsm attested`":              "not of this build: `privyseal yubihsm attested`",
 		"encrypt it again, with `privyseal sgx open-backup`":           "encrypt it again, with `privyseal sgx open-backup`",
 		"stop the `privyseal start` that has it":                       "stop the `privyseal start` that has it",
 		"what `privyseal state export` writes":                         "what `privyseal state export` writes",

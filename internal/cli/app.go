@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -28,6 +29,8 @@ import (
 type App struct {
 	HomeFlag string
 	Kinds    config.Kinds // what configs may have
+	// AtHome are the commands of providers that work on a home folder, as in "nitro stop".
+	AtHome []string
 }
 
 // Home returns the home folder, cleaned; it need not exist.
@@ -145,7 +148,7 @@ func (a *App) InHome(text string) string {
 	}
 	parts := strings.Split(text, "`")
 	for i := 1; i+1 < len(parts); i += 2 { // what stands between two of them
-		if homely.MatchString(parts[i]) && !strings.Contains(parts[i], "--home ") && !strings.HasSuffix(parts[i], "--help") {
+		if a.atHome(parts[i]) && !strings.Contains(parts[i], "--home ") && !strings.HasSuffix(parts[i], "--help") {
 			line, open := strings.CutSuffix(parts[i], " …")
 			if line += a.homeWords(); open {
 				line += " …"
@@ -156,9 +159,17 @@ func (a *App) InHome(text string) string {
 	return strings.Join(parts, "`")
 }
 
-// homely matches command lines to be typed for a home. A bare `privyseal start` or
-// `privyseal init` is not one: it is only mentioned.
-var homely = regexp.MustCompile(`^privyseal (status|check|nitro (stop|run|console|info|attest|identity|proxy|import-key)|sgx (recover|cloud-wrap|attest|identity)|witness|(start|init|migrate|key show|state [a-z]+) .+)\b`)
+// atHome reports whether a command line is to be typed for a home. A bare `privyseal start` or
+// `privyseal init` is not: it is only mentioned.
+func (a *App) atHome(line string) bool {
+	typed, ours := strings.CutPrefix(line, "privyseal ")
+	return homely.MatchString(line) || ours && slices.ContainsFunc(a.AtHome, func(command string) bool {
+		return strings.HasPrefix(typed+" ", command+" ")
+	})
+}
+
+// homely matches the command lines that do not come from providers.
+var homely = regexp.MustCompile(`^privyseal (status|check|witness|(start|init|migrate|key show|state [a-z]+) .+)\b`)
 
 // OfFlag says which flag names the file that cannot be read: a command has
 // several.

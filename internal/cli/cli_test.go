@@ -51,7 +51,7 @@ func TestCommandsForTheHome(t *testing.T) {
 		"":      text,
 		"/a b/": "`privyseal status --home '/a b'`, `privyseal start`, `privyseal nitro stop --home '/a b' …`, `privyseal check --home /b`, `privyseal status --help`, `chmod 0600 f` and `privyseal state raise --after-height H --home '/a b'`",
 	} {
-		a := &App{HomeFlag: home}
+		a := &App{HomeFlag: home, AtHome: []string{"nitro stop"}}
 		if got := a.InHome(text); got != want {
 			t.Errorf("%q: %s", home, got)
 		}

@@ -53,7 +53,7 @@ func (b Build) House(dir string) *provider.House {
 			table = append(table, p.Entry)
 		}
 	}
-	return &provider.House{App: &cli.App{HomeFlag: dir, Kinds: append(table.Kinds(), b.Stores.Kinds()...)}, Providers: table, Stores: b.Stores.ReachedBy(table)}
+	return &provider.House{App: &cli.App{HomeFlag: dir, Kinds: append(table.Kinds(), b.Stores.Kinds()...), AtHome: table.AtHome()}, Providers: table, Stores: b.Stores.ReachedBy(table)}
 }
 
 // StateMaker is a provider that makes the states of its chains itself.

@@ -95,6 +95,9 @@ type Entry struct {
 	Imported string
 	// Writer is who writes its states, where that is a [StateKeeper].
 	Writer string
+	// AtHome are its commands that work on a home folder, as in "nitro stop": where one is
+	// printed to be typed, the home in use goes with it.
+	AtHome []string
 	// Unit is the systemd unit that serves it; "" is privyseal.
 	Unit string
 
@@ -166,6 +169,14 @@ func (t Table) Kinds() config.Kinds {
 		kinds[i].Provider = e.Name
 	}
 	return kinds
+}
+
+// AtHome returns the commands of all providers that work on a home folder.
+func (t Table) AtHome() (commands []string) {
+	for _, e := range t {
+		commands = append(commands, e.AtHome...)
+	}
+	return commands
 }
 
 // Local returns the provider of a chain that this process signs for.

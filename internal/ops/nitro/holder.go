@@ -19,6 +19,7 @@ func entry() provider.Entry {
 	return commands.Entry(provider.Entry{
 		Where: "an AWS Nitro Enclave", Unit: "privyseal-nitro", Form: "wrapped",
 		Imported: "a ciphertext of the key, which opens without its chain being named", Kind: Kind(), Holder: Holder{},
+		AtHome: []string{"nitro stop", "nitro run", "nitro console", "nitro info", "nitro attest", "nitro identity", "nitro etcd-client", "nitro proxy", "nitro import-key", "nitro capture"},
 	})
 }
 

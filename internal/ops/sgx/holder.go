@@ -24,6 +24,7 @@ func entry() provider.Entry {
 	return commands.Entry(provider.Entry{
 		Where: "an Intel SGX enclave", Unit: "privyseal-sgx", Form: "sealed",
 		Imported: "a backup of the key", Kind: Kind(), Holder: Holder{},
+		AtHome: []string{"sgx recover", "sgx cloud-wrap", "sgx attest", "sgx identity", "sgx etcd-client"},
 	})
 }
 

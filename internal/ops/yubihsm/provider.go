@@ -18,6 +18,7 @@ func Provider() home.Provider {
 		Entry: provider.Entry{
 			Name: reach.Table, Where: "a YubiHSM 2", Imported: "the key in plain text", Types: []pubkey.Type{pubkey.Ed25519, pubkey.Secp256k1},
 			Kind: reach.Kind(), Holder: &Holder{},
+			AtHome: []string{"yubihsm list", "yubihsm test", "yubihsm generate", "yubihsm import", "yubihsm attest", "yubihsm export", "yubihsm restore", "yubihsm clone", "yubihsm audit"},
 		},
 		Documents: verify.Documents(),
 		Maker:     func() home.Maker { return &Init{} },
