@@ -45,7 +45,7 @@ func TestWrongProviders(t *testing.T) {
 		want         string // a pattern of one line
 	}{
 		{"a table of no provider here", string(config) + "[pkcs11.main]\nmodule = \"x.so\"\n", []string{"start"}, 78,
-			`privyseal\.toml:\d+: unknown key pkcs11; the provider is not in this build, which has ` + allQuoted + `$`},
+			`privyseal\.toml:\d+: unknown key pkcs11$`},
 		{"a chain of no provider here", strings.Replace(string(config), `provider = "soft"`, "provider = \"pkcs11\"\npkcs11 = \"main\"", 1) + "[pkcs11.main]\nmodule = \"x.so\"\n", []string{"start"}, 78,
 			`privyseal\.toml:\d+: chain "chain-1": provider "pkcs11" is not in this build; it has ` + allQuoted + `$`},
 		{"a table that no chain names", string(config) + server, []string{"check"}, 0,

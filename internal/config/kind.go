@@ -99,9 +99,6 @@ func (k Kinds) names(of func(Kind) string) string {
 	return strings.Join(names, "")
 }
 
-// laterProviders are named in the design and are not in this build.
-var laterProviders = []string{"sgx", "pkcs11", "tpm", "sev", "tdx"}
-
 // ChangedTables returns the first names of those tables of providers and stores that are not the
 // same in two configs.
 func ChangedTables(a, b *Config) (names []string) {

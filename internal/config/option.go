@@ -190,7 +190,9 @@ func (op Option[T]) Text(t *T) string {
 	case *string:
 		return *v
 	case *[]string:
-		return quotedList(*v)
+		if len(*v) > 0 {
+			text = quotedList(*v)
+		}
 	case *secret.Text:
 		return v.Reveal()
 	case *Duration:
@@ -208,11 +210,8 @@ func (op Option[T]) Text(t *T) string {
 	return text
 }
 
-// quotedList returns a list as the file has it, "" for none.
+// quotedList returns a list as the file has it.
 func quotedList(list []string) string {
-	if len(list) == 0 {
-		return ""
-	}
 	texts := make([]string, len(list))
 	for i, text := range list {
 		texts[i] = Quote(text)

@@ -200,7 +200,7 @@ func (d *document) key(prefix string, e *unstable.Node) (path string, line int) 
 			d.fail(line, "unknown key %s%s", path, d.suggestion(parent, name))
 			path = "?"
 		} else if _, known := d.keys[d.pattern(path)]; !known {
-			d.unknown = append(d.unknown, unknown{parent, name, Problem{Line: line, Text: "unknown key " + path + d.absent(parent, name)}})
+			d.unknown = append(d.unknown, unknown{parent, name, Problem{Line: line, Text: "unknown key " + path + d.suggestion(parent, name)}})
 			path = "?"
 		} else if !parts.IsLast() {
 			if _, found := d.lines[path]; !found && e.Kind == unstable.Table {
@@ -343,15 +343,6 @@ func (d *document) written(path, kind string) string {
 		return `a duration in quotes, as in "10s"`
 	}
 	return kind
-}
-
-// absent says why a key that is not known may stand there all the same: it is of a provider
-// that this build lacks, or a slip for another one.
-func (d *document) absent(parent, name string) string {
-	if parent == "" && slices.Contains(laterProviders, name) {
-		return "; the provider is not in this build, which has " + d.kinds.providers()
-	}
-	return d.suggestion(parent, name)
 }
 
 // suggestion names the key that was probably meant.

@@ -109,7 +109,7 @@ func TestStoreOfAChain(t *testing.T) {
 // What is wrong with a store is one message, at its line.
 func TestWrongStores(t *testing.T) {
 	for _, tt := range []struct{ old, now, want string }{
-		{`"shelf"`, `"self"`, `6: chain "chain-1": unknown store "self"; this build has "file" and "shelf"`},
+		{`"shelf"`, `"self"`, `6: chain "chain-1": store "self" is not in this build; it has "file" and "shelf"`},
 		{`"shelf"`, `""`, `6: chain "chain-1": store is empty`},
 		{`"shelf"`, `7`, `6: chain.0.store: want a string in quotes`},
 		{"[shelf.left]\n", "[dynamodb.eu]\n[shelf.left]\n", `10: unknown key dynamodb`},

@@ -64,7 +64,7 @@ func (k Kinds) chain(ch Chain) string {
 		line(true, "identity", Quote(ch.Identity))
 	}
 	if len(ch.ImportedFrom) > 0 {
-		line(true, "imported_from", quoteAll(ch.ImportedFrom))
+		line(true, "imported_from", quotedList(ch.ImportedFrom))
 	}
 	b.WriteString("node = [\n")
 	for _, n := range ch.Nodes {
@@ -75,7 +75,7 @@ func (k Kinds) chain(ch Chain) string {
 	if len(ch.Witness) > 0 {
 		example = ch.Witness
 	}
-	line(len(ch.Witness) > 0, "witness", quoteAll(example))
+	line(len(ch.Witness) > 0, "witness", quotedList(example))
 	if ch.WitnessWait.Duration != DefaultWitnessWait {
 		line(true, "witness_wait", Quote(ch.WitnessWait.String()))
 	}
@@ -94,14 +94,6 @@ func (n Node) render() string {
 		text += fmt.Sprintf(", peer_uid = %d", *n.PeerUID)
 	}
 	return text + " }"
-}
-
-func quoteAll(list []string) string {
-	quoted := make([]string, len(list))
-	for i, s := range list {
-		quoted[i] = Quote(s)
-	}
-	return "[" + strings.Join(quoted, ", ") + "]"
 }
 
 // New returns a config with the defaults that `init` writes.
