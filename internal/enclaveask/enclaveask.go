@@ -27,10 +27,10 @@ import (
 const AnswerTimeout = 150 * time.Second
 
 // bootTimeout bounds the wait for an enclave that was launched, where [Words] name no other time,
-// and told is how often it is said that the wait goes on.
+// and sayEvery how often it is said that the wait goes on.
 const (
 	bootTimeout = 30 * time.Second
-	told        = 10 * time.Second
+	sayEvery    = 10 * time.Second
 )
 
 // Conversation is one with an enclave. The zero Conversation is one that has not begun.
@@ -42,7 +42,7 @@ type Conversation struct {
 	// that has been. It may be nil.
 	Waiting func(time.Duration)
 
-	ticks     <-chan time.Time // for tests; nil is one after each told
+	ticks     <-chan time.Time // for tests; nil is one after each sayEvery
 	boot      string
 	conn      net.Conn
 	stops     []func()
@@ -150,7 +150,7 @@ func (c *Conversation) tell() (answered func()) {
 	}
 	began, ticks, stop := time.Now(), c.ticks, func() {}
 	if ticks == nil {
-		ticker := time.NewTicker(told)
+		ticker := time.NewTicker(sayEvery)
 		ticks, stop = ticker.C, ticker.Stop
 	}
 	done := make(chan struct{})

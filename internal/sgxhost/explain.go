@@ -24,7 +24,7 @@ func unstarted(gramine, folder string, err error) error {
 	return err
 }
 
-// causes are the lines of Gramine 1.9 that say why an enclave ended, and what mends it. The
+// causes are the lines of Gramine 1.9 that say why an enclave ended, and what to do about it. The
 // first that fits counts. Sources: pal/src/host/linux-sgx/{host_framework,host_platform,host_main,
 // enclave_ocalls}.c, libos/src/fs/libos_fs.c.
 var causes = []struct{ line, next string }{

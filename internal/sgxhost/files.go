@@ -40,7 +40,7 @@ func Missing(folder string) error {
 }
 
 // SignCommand returns what signs an enclave: in its folder, since a manifest names its files
-// from there. The day is none, so that the same enclave has the same signature.
+// from there. The date is left at zero, so that the same enclave has the same signature.
 func SignCommand(folder string) string {
 	return fmt.Sprintf(`(cd %s && gramine-sgx-sign --manifest %s --output %s --key "$OLDPWD/enclave-key.pem" --date 0000-00-00)`, shell.File(folder), ManifestFile, SignedFile)
 }

@@ -4,7 +4,7 @@
 //
 // It proves nothing about what it launches: the processor compares the program with its
 // signature, and the enclave's host the policy that it says it runs under. What Gramine and the
-// program print is a stranger's text: it is cut, cleaned and logged.
+// program print is untrusted text: it is cut, cleaned and logged.
 package sgxhost
 
 import (

@@ -43,7 +43,7 @@ type Config struct {
 	// Signed is the highest mark that this host has signed with a state of another kind, for Join and
 	// Adopt to begin above.
 	Signed watermark.Mark
-	// Seen, if there is one, is told of each mark that the floor was raised to, ours before it is
+	// Seen, if there is one, is called with each mark that the floor was raised to, ours before it is
 	// signed, and whether it is exported.
 	Seen func(saved watermark.Saved, exported bool)
 	// MAC authenticates the records. All signers of a mark have the same key, or none.
@@ -187,7 +187,7 @@ func (s *Store) keepFloor(ctx context.Context) error {
 // that a member did not answer in time says less than what another has answered, or the
 // same one before.
 func (s *Store) insist(ctx context.Context, f func() error) error {
-	var told error
+	var first error
 	for n, start := 1, s.now(); ; n++ {
 		err := s.reach(ctx)
 		if err == nil {
@@ -197,11 +197,11 @@ func (s *Store) insist(ctx context.Context, f func() error) error {
 			return err
 		}
 		over := ended(ctx) // then this try did not have its time
-		if told == nil || !over && !errors.Is(err, context.DeadlineExceeded) {
-			told = err
+		if first == nil || !over && !errors.Is(err, context.DeadlineExceeded) {
+			first = err
 		}
 		if over || s.now().Sub(start) > patience {
-			return told
+			return first
 		}
 		s.pause(ctx, n)
 	}
