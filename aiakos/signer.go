@@ -63,7 +63,7 @@ func openHome(home, chain string) (*daemon.Inside, error) {
 	return inside, nil
 }
 
-// openError is why the home folder cannot be used, with the command that mends it as it is
+// openError is why the home folder cannot be used, with the command that repairs it as it is
 // to be typed for that folder.
 type openError struct {
 	text string

@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// DefaultConnector is where yubihsm-connector listens unless it is told otherwise.
+// DefaultConnector is where yubihsm-connector listens unless it is configured otherwise.
 const DefaultConnector = "http://127.0.0.1:12345"
 
 // exchangeTimeout bounds a message whose context has no end, or a later one: the connector
@@ -154,7 +154,7 @@ func withoutURL(err error) error {
 type ConnectorStatus struct {
 	// Device says that the connector has a device ("status=OK").
 	Device bool
-	// Serial is the serial number that the connector was told to use, "" or "*" for any.
+	// Serial is the serial number that the connector is to use, "" or "*" for any.
 	Serial string
 	// Version is the connector's own.
 	Version string

@@ -240,7 +240,7 @@ func (s *Session) PutAuthenticationKey(ctx context.Context, o Object, key Authen
 	return s.create(ctx, CommandPutAuthenticationKey, o, true, keys)
 }
 
-// ChangeAuthenticationKey puts a new key in the place of the one that the session was opened
+// ChangeAuthenticationKey puts a new key in place of the one that the session was opened
 // with, whose id does not change. It needs [ChangeAuthenticationKey]. The session goes on.
 func (s *Session) ChangeAuthenticationKey(ctx context.Context, key AuthenticationKey) error {
 	keys, err := key.bytes()

@@ -1,5 +1,5 @@
 // Command privyseal-sgx is the program of an SGX enclave, run by Gramine. It has no flags, and
-// reads one variable of the environment, by which the host tells where it listens: what it
+// reads one variable of the environment, by which the host says where it listens: what it
 // may do stands in the measured policy beside it.
 package main
 

@@ -34,7 +34,7 @@ func sources(t *testing.T) (list []source) {
 		case d.IsDir() || !strings.HasSuffix(name, ".go") || strings.HasSuffix(name, "_test.go"):
 			return nil
 		}
-		f, err := parser.ParseFile(fset, filepath.Join("../..", name), nil, parser.SkipObjectResolution)
+		f, err := parser.ParseFile(fset, filepath.Join("../..", name), nil, parser.SkipObjectResolution|parser.ParseComments)
 		list = append(list, source{name, fset, f})
 		return err
 	})

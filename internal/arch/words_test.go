@@ -7,11 +7,13 @@ import (
 	"path/filepath"
 	"regexp"
 	"strconv"
+	"strings"
 	"testing"
 )
 
 // oddWords are turns of phrase at which a reader stumbles, and what to write in their
-// place. They are looked for in what users read: texts of the program, README and doc.
+// place. They are looked for in texts of the program and its comments, in README, doc and
+// HACKING.md, in scripts, in the alerts and in the picture.
 var oddWords = []struct{ odd, write string }{
 	{`\banew\b`, "again"},
 	{`\bfor ever\b`, "forever"},
@@ -30,12 +32,24 @@ var oddWords = []struct{ odd, write string }{
 	{`\bnothing of the kind\b`, "no such thing"},
 	{`\bin the place of\b`, "in place of, instead of"},
 	{`\bmends?\b`, "fixes"},
+	{`\bis none (of|for)\b`, "is not, may not be used for"},
+	{`\bthat (is|are) none\b`, "that is not one, an invalid one"},
+	{`\bheld against\b`, "compared with, checked against"},
+	{`\bnot one for\b`, "not supported by, not a"},
 }
 
-// oddWord returns the first odd phrase in a text, and what to write in its place.
-func oddWord(text string) (odd, write string) {
+// odd are the patterns of oddWords.
+var odd = func() (list []*regexp.Regexp) {
 	for _, w := range oddWords {
-		if found := regexp.MustCompile(w.odd).FindString(text); found != "" {
+		list = append(list, regexp.MustCompile(w.odd))
+	}
+	return list
+}()
+
+// oddWord returns the first odd phrase in a text, and what to write in its place.
+func oddWord(text string) (found, write string) {
+	for i, w := range oddWords {
+		if found := odd[i].FindString(text); found != "" {
 			return found, w.write
 		}
 	}
@@ -60,21 +74,28 @@ func TestWords(t *testing.T) {
 			}
 			return true
 		})
-	}
-	pages, err := filepath.Glob("../../doc/*.md")
-	if err != nil || len(pages) == 0 {
-		t.Fatalf("no page in doc: %v", err)
-	}
-	reference, err := filepath.Glob("../../doc/reference/*.md")
-	if err != nil || len(reference) == 0 {
-		t.Fatalf("no page in doc/reference: %v", err)
-	}
-	for _, name := range append(append(pages, reference...), "../../README.md", "../../SECURITY.md") {
-		text, err := os.ReadFile(name)
-		if err != nil {
-			t.Fatal(err)
+		for _, c := range s.file.Comments {
+			look(s.fset.Position(c.Pos()).String(), strings.Join(strings.Fields(c.Text()), " "))
 		}
-		look(name, string(text))
+	}
+	for _, where := range []string{
+		"README.md", "SECURITY.md", "HACKING.md", "Makefile", "doc/*.md", "doc/reference/*.md", "doc/*.svg", "doc/alerts/*", "scripts/*",
+	} {
+		names, err := filepath.Glob("../../" + where)
+		if err != nil || len(names) == 0 {
+			t.Fatalf("no %s: %v", where, err)
+		}
+		for _, name := range names {
+			info, err := os.Stat(name)
+			if err == nil && info.IsDir() {
+				continue
+			}
+			text, err := os.ReadFile(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			look(name, string(text))
+		}
 	}
 }
 
@@ -92,6 +113,9 @@ func TestWordsBite(t *testing.T) {
 		"a program says of itself":            "says of itself",
 		"put it in the place of that":         "in the place of",
 		"a key in the clear, forever, and it": "",
+		"its signature is none of RSA-3072":   "is none of",
+		"an answer that is none":              "that is none",
+		"no certificate is held against them": "held against",
 	} {
 		if got, _ := oddWord(text); got != odd {
 			t.Errorf("%q: %q, want %q", text, got, odd)

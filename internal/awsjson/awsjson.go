@@ -43,7 +43,7 @@ func (q *Request) headers(c secret.AWS, at time.Time) []header {
 }
 
 // Do sends a request that is signed with credentials, [Usable] ones, at a time, and reads
-// the answer, which is no success by its status alone. After an error, and after the last
+// the answer, which is not success by its status alone. After an error, and after the last
 // answer, the connection is of no use; after an error nobody knows what became of the request.
 func (c *Conn) Do(q Request, credentials secret.AWS, at time.Time) (*Answer, error) {
 	var b strings.Builder

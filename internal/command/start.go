@@ -40,7 +40,7 @@ first one is gone.`,
 			defer stop()
 			hangup := make(chan os.Signal, 1)
 			signal.Notify(hangup, syscall.SIGHUP)
-			// A reader of our log that goes away makes a write fail, and no more.
+			// A reader of our log that goes away only makes a write fail.
 			signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 			return daemon.Start(ctx, a, buildVersion(), dir, standby, hangup)
 		},

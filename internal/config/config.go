@@ -75,7 +75,7 @@ type Log struct {
 // the folder of the config file; see [Config.Path].
 type Chain struct {
 	ID       string `toml:"id"`
-	Name     string `toml:"name"` // tells the chains apart
+	Name     string `toml:"name"` // distinguishes the chains
 	Provider string `toml:"provider"`
 	// Table is the name of the provider's table that the chain belongs to, as its key
 	// enclave has that of an [enclave.NAME]. "" where the provider has no tables.

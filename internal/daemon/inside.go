@@ -35,7 +35,7 @@ var errClosed = errors.New("the signer is closed")
 // Inside is the signer of one chain inside another program, the chain's node: key, state,
 // witness, log, metrics and status are those that [Start] would have, for one chain, and
 // no node is dialled. What belongs to a whole process is left to that program: its
-// signals, its memory, what systemd is told.
+// signals, its memory, what systemd is informed of.
 type Inside struct {
 	d      *Daemon
 	chain  *chain

@@ -225,7 +225,7 @@ func (c *chain) openState(ctx context.Context, d *Daemon, standby bool) error {
 	return nil
 }
 
-// pubKeyOf returns a public key as nodes are told it.
+// pubKeyOf returns a public key as nodes are given it.
 func pubKeyOf(pub pubkey.Key) privval.PubKey {
 	return privval.PubKey{Type: string(pub.Type()), Bytes: pub.Bytes(), Uncompressed: pub.Uncompressed()}
 }

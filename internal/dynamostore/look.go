@@ -84,7 +84,7 @@ func refuseWrite(ctx context.Context, e *Engine) error {
 	return err
 }
 
-// refuse asks, as a signer does, to write an item in the place of a value that was never there.
+// refuse asks, as a signer does, to write an item in place of a value that was never there.
 // AWS asks whether the role may write before it looks at the item: that the condition does not
 // hold is what a role hears that may.
 func (e *Engine) refuse(ctx context.Context, item string) error {

@@ -83,7 +83,7 @@ func (e *enclave) openClient(ctx context.Context, wrapped []byte, creds hostlink
 // and the CA.
 const maxChain = 8
 
-// clientCertificate reads the certificate of the client, which is no secret and the host's
+// clientCertificate reads the certificate of the client, which is not secret and the host's
 // to give.
 func clientCertificate(text []byte, key ed25519.PrivateKey) (c tls.Certificate, err error) {
 	if len(text) > hostlink.MaxCertificate {

@@ -13,7 +13,7 @@ import (
 	"privyseal/internal/watermark"
 )
 
-// open unwraps a key and checks what it says of itself against the policy and
+// open unwraps a key and checks what it says about itself against the policy and
 // the chain that it is meant for.
 func (e *enclave) open(ctx context.Context, creds hostlink.Credentials, wrapped []byte, chainID string) (key *soft.Key, origin string, err error) {
 	opened, err := e.c.Wrapper.Unwrap(ctx, secret.AWS(creds), wrapped)

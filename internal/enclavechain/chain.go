@@ -89,7 +89,7 @@ type chain struct {
 	db      *sharing.Database               // the same, as the enclave needs it
 	saved   atomic.Pointer[watermark.Saved] // the last durable record
 	ask     sharing.Ask                     // of the enclave's host
-	tell    func()                          // is called when it can sign, or cannot
+	changed func()                          // is called when it can sign, or cannot
 	settled chan struct{}                   // closed when that was known for the first time
 	once    sync.Once
 	*daemon.Guard
@@ -107,7 +107,7 @@ func openChain(ctx context.Context, w World, d *daemon.Daemon, cc config.Chain, 
 		log = log.With("chain", cc.Name)
 	}
 	c = &chain{cfg: cc, log: log, monitor: m, nodes: map[string]*node{}, settled: make(chan struct{})}
-	c.tell = func() { d.Notify("STATUS=" + d.Summary()) }
+	c.changed = func() { d.Notify("STATUS=" + d.Summary()) }
 	for _, n := range cc.Nodes {
 		c.nodes[n.Name] = &node{changed: m.AddNode(n.Name, n.Addr)}
 	}
@@ -175,7 +175,7 @@ func (c *chain) load() witness.Load {
 // Status implements enclavehost.Observer.
 func (c *chain) Status(keyType string, public []byte, problem error) {
 	defer func() {
-		c.tell()
+		c.changed()
 		c.once.Do(func() { close(c.settled) })
 	}()
 	var key pubkey.Key

@@ -93,7 +93,7 @@ func shown(m watermark.Mark) watermark.Mark {
 	return m
 }
 
-// Accepts implements [provider.StateKeeper]: what is in the place of sign bytes is a record.
+// Accepts implements [provider.StateKeeper]: what is in place of sign bytes is a record.
 func (Records) Accepts(m watermark.Mark) error {
 	if own, err := hostlink.HostMark(m.SignBytes); err != nil || !own.Equal(m) {
 		return cli.Actf("this state was not written by an enclave; only what `privyseal state export` has written on the enclave's old host can be imported")

@@ -2,7 +2,7 @@
 // policy of an enclave lets it sign with that. What is the same for all enclaves is here; a
 // [Form] has what a provider's files differ in.
 //
-// Nothing is opened: what a file says of itself, only the enclave can verify.
+// Nothing is opened: what a file says about itself, only the enclave can verify.
 package enclavefile
 
 import (

@@ -104,7 +104,7 @@ func (t *talk) hello(ctx context.Context) error {
 // refuse reports to all chains an enclave that is not ours.
 func (t *talk) refuse(err error) error {
 	for _, c := range t.chains {
-		t.tell(c, "", nil, err)
+		t.report(c, "", nil, err)
 	}
 	return err
 }
@@ -179,7 +179,7 @@ func (t *talk) bootAll(ctx context.Context) (healthy bool, err error) {
 	for id, c := range t.chains {
 		problem := problemOf(answers, id, missing)
 		healthy = healthy && problem == nil
-		t.tell(c, answers[id].KeyType, answers[id].Public, problem)
+		t.report(c, answers[id].KeyType, answers[id].Public, problem)
 	}
 	t.healthy = t.healthy || healthy
 	return healthy, nil

@@ -6,7 +6,7 @@
 //
 // It holds no key and signs nothing. The enclave does not trust it; what is here
 // decides whether the validator signs, never what. From the enclave it takes
-// bytes within limits: no port waits for another, and what the enclave says of
+// bytes within limits: no port waits for another, and what the enclave says about
 // itself is not a proof of anything.
 //
 // The enclave outlives this process: without a host to acknowledge its state it
@@ -91,8 +91,8 @@ func newHost(c Config, p pace) (*Host, error) {
 	return h, nil
 }
 
-// tell reports the status of a chain where it differs from the last one.
-func (h *Host) tell(c *chain, keyType string, public []byte, problem error) {
+// report reports the status of a chain where it differs from the last one.
+func (h *Host) report(c *chain, keyType string, public []byte, problem error) {
 	now := keyType + " " + hex.EncodeToString(public)
 	if problem != nil {
 		now = problem.Error()

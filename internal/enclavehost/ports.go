@@ -183,7 +183,7 @@ func (h *Host) etcd(ctx context.Context, conn vsock.Conn) {
 
 // ProxyEtcd connects the enclave to the member of etcd that it asks for, which has to be one
 // of the endpoints, and copies until both ends are done. Where a member cannot be reached,
-// the enclave is told, and goes to another one.
+// the enclave is informed, and goes to another one.
 func ProxyEtcd(ctx context.Context, conn vsock.Conn, endpoints []string) error {
 	conn.SetDeadline(time.Now().Add(helloTimeout))
 	hello, err := hostlink.ReadEtcdHello(conn)

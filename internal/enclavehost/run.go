@@ -101,7 +101,7 @@ func (h *Host) gone(err error) {
 		h.Up(false)
 	}
 	for _, c := range h.chains {
-		h.tell(c, "", nil, err)
+		h.report(c, "", nil, err)
 		for name := range c.nodes {
 			c.Observer.Node(name, "dialling", errors.New("there is no enclave to serve it"))
 		}

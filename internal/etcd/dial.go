@@ -147,7 +147,7 @@ func (c *Conn) open(ctx context.Context) error {
 
 var errProtocol = errors.New("the server does not speak HTTP/2")
 
-// greeting reads the first frame of the member. Of what is none, such as the text of an older
+// greeting reads the first frame of the member. Of what is not one, such as the text of an older
 // HTTP, the length would be the first thing to be wrong.
 func (c *Conn) greeting() (frame, error) {
 	head, err := c.in.Peek(4)

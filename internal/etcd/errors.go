@@ -43,8 +43,8 @@ func (e *Error) Error() string { return fmt.Sprintf("etcd: %s (code %d)", e.Mess
 // 3.4.23, 3.5.35, 3.6.16 and 3.7.3; 3.6 changed two codes. What else a member answers leaves
 // the outcome unknown, which is the safe side.
 //
-// "etcdserver: mvcc: database space exceeded" is none: quotaApplierV3 executes the
-// transaction first and says so afterwards. Timeouts are none, nor is a leader that
+// "etcdserver: mvcc: database space exceeded" is not one: quotaApplierV3 executes the
+// transaction first and says so afterwards. Timeouts are not, nor is a leader that
 // changed or a server that stopped: the proposal is on its way.
 var refusals = map[Error]bool{
 	{codeArgument, "etcdserver: key is not provided"}:               true,

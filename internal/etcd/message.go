@@ -85,7 +85,7 @@ func setBool(to *bool, n uint64) error {
 	return nil
 }
 
-// Header is what a member says of itself in each answer.
+// Header is what a member says about itself in each answer.
 type Header struct {
 	Cluster, Member uint64
 	Revision        uint64 // of all keys together

@@ -17,7 +17,7 @@ import (
 // saved.Time (the zero time is now; the version is ignored). It makes missing
 // directories with mode 0700. It returns when file and directories are durable.
 //
-// The file appears under its name whole or not at all, and never in the place of
+// The file appears under its name whole or not at all, and never in place of
 // another one: ErrExists. The other errors are *[Error]s too.
 func Create(c Config, saved watermark.Saved) error {
 	return c.explain("create", c.create(kernel(), saved))
@@ -85,7 +85,7 @@ func (c Config) create(sys *system, saved watermark.Saved) error {
 }
 
 // takeIn notes for the host a new file whose mark another file of this host has
-// exported: the next copy of that other file that turns up is not who took it in. A
+// exported: the next copy of that other file that turns up is not who imported it. A
 // signer that runs knows better.
 func (c *Config) takeIn(sys *system, known []record, made record) {
 	moved := func(k record) bool { return k.exported && !k.mark.Less(made.mark) }

@@ -82,7 +82,7 @@ func (h *Host) Note(saved watermark.Saved, exported bool) {
 	}
 }
 
-// Take notes the shared mark in the place of what the host remembers of other states: an
+// Take notes the shared mark in place of what the host remembers of other states: an
 // operator has brought it in after those. Only a higher one stays.
 func (h *Host) Take(saved watermark.Saved, exported bool) {
 	if !saved.Mark.Less(h.Highest()) {

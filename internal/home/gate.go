@@ -194,8 +194,8 @@ func (g *Gate) beside(in Incoming, here Here) error {
 	return nil
 }
 
-// tombstone refuses to bring an exported state back where it died or below: who took
-// the export in may have signed since.
+// tombstone refuses to bring an exported state back where it died or below: whoever imported
+// it may have signed since.
 func (g *Gate) tombstone(in Incoming, here Here) error {
 	if !here.HasTombstone || g.ExportUnused || here.Exported.Less(in.Mark) {
 		return nil

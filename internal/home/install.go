@@ -395,7 +395,7 @@ func (in *Installer) joinState(ch config.Chain, public pubkey.Key) error {
 	return JoinState(context.Background(), state)
 }
 
-// NeedsIdentity reports whether a node has to know who we are.
+// NeedsIdentity reports whether a node has to know our identity.
 func NeedsIdentity(nodes []config.Node) bool {
 	for _, n := range nodes {
 		if addr, err := session.ParseAddr(n.Addr); err == nil && addr.Network != "unix" {

@@ -57,7 +57,7 @@ func (ts Takers) Of(c migrate.Chain) Taker {
 	return nil
 }
 
-// Idle finds what is wrong with the flags of those for whom none of the chains is.
+// Idle finds what is wrong with the flags of those who take none of these chains.
 func (ts Takers) Idle(chains []migrate.Chain) error {
 	for _, taker := range ts {
 		if slices.ContainsFunc(chains, taker.Takes) {

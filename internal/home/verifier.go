@@ -10,7 +10,7 @@ import (
 // Documents are the documents of one kind by which a provider proves what it has of a key.
 type Documents struct {
 	Noun string // one of them, as in "an attestation document of a Nitro enclave"
-	// Help says what is verified of them and held against what, and Example is a command line.
+	// Help says what is verified of them, and what they are compared with, and Example is a command line.
 	Help, Example string
 	// Verifier returns the provider's part of `privyseal verify`.
 	Verifier func() Verifier

@@ -199,7 +199,7 @@ type Reply struct {
 	Answers []KMSAnswer `json:"answers,omitempty"` // Sample
 }
 
-// Status is what an enclave says of itself. None of it is attested.
+// Status is what an enclave says about itself. None of it is attested.
 type Status struct {
 	Version string        `json:"version"`
 	Boot    string        `json:"boot"`   // 32 hex digits
@@ -225,7 +225,7 @@ type RawRequest []byte
 // ReadRawRequest reads a request. An error ends the connection.
 func ReadRawRequest(r io.Reader) (RawRequest, error) { return readFrame(r, maxFrame) }
 
-// Limits on a boot. The config is held against them, since an enclave refuses the
+// Limits on a boot. The config is checked against them, since an enclave refuses the
 // whole of one that is beyond. A status of so many chains, each with a problem, fits
 // into a reply.
 const (

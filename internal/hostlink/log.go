@@ -98,7 +98,7 @@ func cut(s string) string {
 }
 
 // ReadLines reads lines until the stream ends and hands each to f. A line that
-// is none, or over the limit, ends it with an error: the enclave's program does
+// is not one, or over the limit, ends it with an error: the enclave's program does
 // not write such lines.
 func ReadLines(r io.Reader, f func(Line)) error {
 	s := bufio.NewScanner(r)

@@ -12,7 +12,7 @@
 // A connection begins with 37 bytes of the enclave: the token, what it is ('d' for a dial,
 // 'o' for an offer, 'w' for a watch), and the port, big-endian. The host answers one byte,
 // taken: to a dial and a watch at once, to an offer when it dials. It closes what it does not
-// want. Nothing else crosses a watch, whose end tells the enclave that its host is gone.
+// want. Nothing else crosses a watch, whose end shows the enclave that its host is gone.
 package looplink
 
 import (
@@ -27,7 +27,7 @@ import (
 	"time"
 )
 
-// Variable is the one of the environment by which the host tells the enclave where it listens:
+// Variable is the one of the environment by which the host informs the enclave where it listens:
 // ADDRESS:PORT TOKEN, the token in 64 hex digits.
 const Variable = "PRIVYSEAL_HOST"
 

@@ -62,7 +62,7 @@ func stateNames(chainID string) []string {
 	}
 }
 
-// look reads one state, and returns nil if there is none of this chain and key.
+// look reads one state, and returns nil if that is of another chain or key.
 func look(path, chainID string, key pubkey.Key) *Found {
 	data, _, err := regular.Read(path, MaxStateSize)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -83,11 +83,11 @@ func (m *Monitor) Opened() {
 
 // sayFailed writes why the chain cannot sign, and what to do. The caller holds mu.
 func (c *Chain) sayFailed() {
-	c.log.Error("this chain cannot sign", told(c.problem)...)
+	c.log.Error("this chain cannot sign", problemAttrs(c.problem)...)
 }
 
-// told is the text of an error for the log, what to do beside it.
-func told(text string) []any {
+// problemAttrs is the text of an error for the log, what to do beside it.
+func problemAttrs(text string) []any {
 	problem, next := cure.Split(text)
 	attrs := []any{"error", problem}
 	if next != "" {
@@ -149,7 +149,7 @@ func (c *Chain) Note(o Outcome) {
 	case o.Fault == signer.HeldFault:
 		c.say(slog.LevelInfo, "held back, closing the connection so that the node asks again", o.Node, string(o.Fault), "kind", o.Kind, "error", o.Err)
 	case o.Err != nil:
-		c.say(slog.LevelError, "cannot answer, closing the connection so that the node asks again", o.Node, string(o.Fault), append([]any{"kind", o.Kind}, told(o.Err.Error())...)...)
+		c.say(slog.LevelError, "cannot answer, closing the connection so that the node asks again", o.Node, string(o.Fault), append([]any{"kind", o.Kind}, problemAttrs(o.Err.Error())...)...)
 	case o.Kind != privval.KindPubKey.String():
 		c.signedOne(o)
 	}

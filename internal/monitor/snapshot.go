@@ -82,7 +82,7 @@ type NodeSnapshot struct {
 // Device is how a device or server does that signs for a chain. None of it is a secret.
 type Device struct {
 	Address string `json:"address"`
-	Name    string `json:"name,omitempty"` // what it says of itself, "" if it was never reached
+	Name    string `json:"name,omitempty"` // what it says about itself, "" if it was never reached
 	// Failed is why it is not asked to sign while another one does, "" if nothing is wrong
 	// with it, and Since when it last became "" or something else.
 	Failed string    `json:"failed,omitempty"`

@@ -51,7 +51,7 @@ const maxNote = 4 << 10
 // pathOf returns where the note of a state lies.
 func pathOf(state string) string { return state + ".moving" }
 
-// parse reads a note. What is none was cut off itself, and so nothing has ended yet.
+// parse reads a note. What is not one was cut off itself, and so nothing has ended yet.
 func parse(text []byte) (n Note, found bool) {
 	err := strictjson.Decode(text, &n)
 	return n, err == nil && n.Store != ""

@@ -6,8 +6,8 @@
 // the enclave's side (nitro/nsm). It trusts the root certificate that is
 // compiled in, or the one that the caller names, and nothing in a document
 // before Verify returned nil. A document is not a proof of freshness unless it
-// holds a nonce of the caller's: it stays verifiable for three hours, and for
-// ever at a time in the past. Revocation lists are not looked at; AWS's
+// holds a nonce of the caller's: it stays verifiable for three hours, and forever
+// at a time in the past. Revocation lists are not looked at; AWS's
 // description of the process leaves them out.
 //
 // Format and rules: docs/attestation_process.md of aws-nitro-enclaves-nsm-api,

@@ -60,7 +60,7 @@ func handshake(conn net.Conn, self ed25519.PrivateKey, want PeerID, random io.Re
 	if err != nil {
 		return nil, fmt.Errorf("cannot authenticate the node: %w", err)
 	}
-	// An impostor does not learn who we are.
+	// An impostor does not learn our identity.
 	if got != want {
 		return nil, &PeerMismatchError{Got: got, Want: want}
 	}

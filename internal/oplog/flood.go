@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// Flood lets the lines of a stranger through by drops, who may write any number of them: a
+// Flood lets the lines of an untrusted writer through by drops, who may write any number of them: a
 // burst, and then so many in a time. Its methods are safe for concurrent use.
 type Flood struct {
 	burst, perSecond float64

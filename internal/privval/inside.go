@@ -65,7 +65,7 @@ type field struct {
 	raw []byte
 }
 
-// split returns the fields of a message, up to what is none.
+// split returns the fields of a message, up to what is not one.
 func split(message []byte) (list []field) {
 	for len(message) > 0 {
 		num, _, n := protowire.ConsumeField(message)

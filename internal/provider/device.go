@@ -13,7 +13,7 @@ type Watched interface {
 // Device is how a device or server does that signs with a key.
 type Device struct {
 	Address string
-	Name    string // what it says of itself, "" if it was never reached
+	Name    string // what it says about itself, "" if it was never reached
 	// Failed is why it is not asked to sign while another one does, "" if nothing is wrong
 	// with it, and Since when it last became "" or something else.
 	Failed string

@@ -25,7 +25,7 @@ type State interface {
 	Open(ctx context.Context, wait bool) (watermark.Store, error)
 	// Inspect looks at it and changes nothing, also while a signer has it.
 	Inspect(ctx context.Context) (Info, error)
-	// Create makes it where there is none, and never anything in the place of one: ErrExists.
+	// Create makes it where there is none, and never anything in place of one: ErrExists.
 	Create(ctx context.Context, first watermark.Saved) error
 	// Raise brings it to a mark, and never lowers it: ErrBelow. An exported one lives again
 	// then.
@@ -148,7 +148,7 @@ func (e *StateError) Error() string {
 func (e *StateError) Unwrap() []error { return []error{e.Reason, e.Err} }
 
 // Explained gives an error its reason and the next step that a signer elsewhere has had with a
-// state which is open here, and has told in words.
+// state which is open here, and has said so in words.
 func Explained(open watermark.Store, err error) error {
 	if state, ok := open.(interface{ Explain(err error) error }); ok && err != nil {
 		return state.Explain(err)
@@ -197,7 +197,7 @@ type Carried interface {
 // Reacher is a [Holder] whose signers reach the state of a chain themselves, where hosts
 // share it.
 type Reacher interface {
-	// Reach returns the state as this host has it, in the place of what its store has. The
+	// Reach returns the state as this host has it, in place of what its store has. The
 	// section of the store is a [Carried].
 	Reach(at Place, id watermark.ID, kept Kept) Kept
 }

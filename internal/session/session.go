@@ -68,7 +68,7 @@ type Session struct {
 	// PeerUID is the user that has to own the other end of a unix socket, or nil
 	// for any. Linux only.
 	PeerUID *uint32
-	// Identity proves to tcp and noise nodes who we are. Required for both.
+	// Identity proves to tcp and noise nodes our identity. Required for both.
 	Identity ed25519.PrivateKey
 	// Idle ends a connection that is silent for so long, and up to a second more,
 	// after its handshake or its first request. 0 is DefaultIdle.

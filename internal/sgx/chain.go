@@ -54,7 +54,7 @@ var known = []asn1.ObjectIdentifier{{2, 5, 29, 15}, {2, 5, 29, 19}}
 
 // checkPath applies RFC 5280 to a path that ends in the anchor: each certificate is signed by
 // the next, which may sign certificates at that distance. The names say what the first may be
-// called, and what the ones behind it; CAs are below the first if it is one. The errors are
+// called, and what the ones after it; CAs are below the first if it is one. The errors are
 // [errChain].
 func checkPath(path []*x509.Certificate, anchor *x509.Certificate, ca bool, names ...[]string) error {
 	last, below := len(path)-1, 0

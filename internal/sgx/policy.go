@@ -27,7 +27,7 @@ type Policy struct {
 	// AnyEnclave lets all of the above be absent.
 	AnyEnclave bool
 
-	// ReportData are compared if they are not nil, with zeros behind up to 64 bytes.
+	// ReportData are compared if they are not nil, with zeros after them up to 64 bytes.
 	ReportData []byte
 
 	// Statuses and Advisories are accepted: a state that is neither UpToDate nor
@@ -87,7 +87,7 @@ func (p Policy) Check(v *Verified) error {
 	return nil
 }
 
-// among notes a value that is none of those expected, if there are any.
+// among notes a value that is not among those expected, if there are any.
 func (m *Mismatches) among(field string, got []byte, want [][]byte) {
 	if len(want) == 0 || slices.ContainsFunc(want, func(w []byte) bool { return bytes.Equal(got, w) }) {
 		return

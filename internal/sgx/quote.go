@@ -181,7 +181,7 @@ func parse(r *reader) (*Quote, error) {
 	return q, q.checkSizes(wrong)
 }
 
-// authentication reads what proves the report. It reports whether a length is none of what
+// authentication reads what proves the report. It reports whether a length is not that of what
 // it counts.
 func (q *Quote) authentication(r *reader, version uint16) (wrong bool) {
 	q.signature, q.attestation = r.next(64), r.next(64)

@@ -1,5 +1,5 @@
 // Package statement is what an attestation document of ours says of a key, whatever kind of
-// enclave made it: read, held against what somebody expects, and printed.
+// enclave made it: read, compared with what somebody expects, and printed.
 //
 // It trusts nothing, and proves nothing: whether the document is genuine, and of an enclave
 // that says the truth, its caller knows.

@@ -2,7 +2,7 @@
 // pipe, log or scrollback keeps them, and reads them without echo.
 //
 // It opens the terminal itself, whatever standard input and output are. It trusts the terminal
-// to do what it is told (ECMA-48, and xterm's alternate screen), and says where one is not
+// to do what it is sent (ECMA-48, and xterm's alternate screen), and says where one is not
 // known to do it. It cannot know what a multiplexer, a recorder, or somebody behind the
 // person sees.
 package terminal

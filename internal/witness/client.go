@@ -54,7 +54,7 @@ func NewClient(addr string, address [20]byte) (*Client, error) {
 // Close ends the connection.
 func (c *Client) Close() { c.http.CloseIdleConnections() }
 
-// Status asks for what the node says of itself, which has to be a node of chainID.
+// Status asks for what the node says about itself, which has to be a node of chainID.
 func (c *Client) Status(ctx context.Context, chainID string) (Status, error) {
 	body, err := c.get(ctx, "status", nil, maxStatus)
 	if err != nil {

@@ -14,7 +14,7 @@ import (
 	"privyseal/internal/strictjson"
 )
 
-// Status is what a node says of itself.
+// Status is what a node says about itself.
 type Status struct {
 	Network    string // the chain id
 	Version    string // of the node, for people

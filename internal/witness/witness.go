@@ -56,7 +56,7 @@ func New(c Config) (*Watch, error) {
 }
 
 // Begin notes the mark that was loaded. The time of the start runs from here. Where other
-// signers share the mark, load returns one that is no older than the moment of the call;
+// signers share the mark, load returns one that is not older than the moment of the call;
 // elsewhere it is nil.
 func (w *Watch) Begin(mark watermark.Mark, load Load) {
 	w.mu.Lock()

@@ -13,7 +13,7 @@ import (
 // maxCertificate bounds in bytes what is read as one. Those of devices have 1 KiB.
 const maxCertificate = 4 << 10
 
-// certificate is one that a device has made for a key. crypto/x509 reads none of a key on
+// certificate is one that a device has made for a key. crypto/x509 does not read one of a key on
 // secp256k1.
 type certificate struct {
 	signed, signature   []byte

@@ -254,7 +254,7 @@ keys = [{ chain_ids = ["tmkms"], key = 1, type = "consensus" }]
 	return serving([]*node{n}, func() (*process, error) { return start(ctx, program, "start", "-c", config) })
 }
 
-// client is a process that signs when it is told to, and says how long that took.
+// client is a process that signs when it is asked to, and says how long that took.
 type client struct {
 	p   *exec.Cmd
 	in  io.WriteCloser

@@ -113,7 +113,7 @@ func (m *mutant) field(line string) error {
 		m.pkg, m.run, _ = strings.Cut(text, " ")
 		m.run = strings.TrimSpace(m.run)
 	default:
-		return fmt.Errorf("%q is none of mutant, file, test, - and +", key)
+		return fmt.Errorf("%q is not one of mutant, file, test, - and +", key)
 	}
 	return nil
 }

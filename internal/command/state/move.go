@@ -207,7 +207,7 @@ func (m *move) run(cmd *cobra.Command, words *home.Words) error {
 
 // roundabout refuses a move from one database straight to another, which would be two that have
 // ended or none where it is cut off. Of one kind, what this host keeps of the first, beside the
-// state, would be held against the second as well.
+// state, would be compared with the second as well.
 func (m *move) roundabout() error {
 	return cure.Add(cli.Actf("the state of chain %q does not go from one database straight to another: what this host has seen of the first is no measure of the second", m.ch.Name),
 		"go by a file: %s, then %sthis move again", m.Command("state move --chain-id %s --to %s", shell.Word(m.ch.Name), m.Stores[0].Name), m.asideOfBoth())

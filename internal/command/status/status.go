@@ -1,4 +1,4 @@
-// Package status is `privyseal status`: what a running signer says of itself, as a page for
+// Package status is `privyseal status`: what a running signer says about itself, as a page for
 // a person, as JSON, or as an exit status.
 package status
 

@@ -111,7 +111,7 @@ func (s *Stub) Backup() map[string]Item {
 	return maps.Clone(s.items)
 }
 
-// Restore puts items in the place of those that are there; nil: none.
+// Restore puts items in place of those that are there; nil: none.
 func (s *Stub) Restore(items map[string]Item) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -119,7 +119,7 @@ func (s *Stub) Restore(items map[string]Item) {
 	maps.Copy(s.items, items)
 }
 
-// Put puts an item in the place of what is there, as somebody does who may write whatever he likes.
+// Put puts an item in place of what is there, as somebody does who may write whatever he likes.
 func (s *Stub) Put(key string, i Item) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -44,8 +44,8 @@ func mount() error {
 
 // endEarly has the kernel end the enclave a second after it panics, and panic when it has
 // made an error or has no memory left. Releases' kernels are built like that; AWS's would
-// wait for ever, or go on. Nothing of it stands on the command line, of which the registers
-// do not tell where it begins.
+// wait forever, or go on. Nothing of it stands on the command line, of which the registers
+// do not show where it begins.
 func endEarly(sysctls string) error {
 	for _, name := range []string{"kernel/panic", "kernel/panic_on_oops", "vm/panic_on_oom"} {
 		f, err := os.OpenFile(filepath.Join(sysctls, name), os.O_WRONLY, 0)

@@ -70,7 +70,7 @@ func Main(m *testing.M) int {
 }
 
 // Shared returns the cluster that the tests of this package share: three members, with TLS
-// and users. It runs until Main returns. Who harms it mends it.
+// and users. It runs until Main returns. Who harms it repairs it.
 func Shared(t testing.TB) *Cluster {
 	t.Helper()
 	if !shared.main {

@@ -124,7 +124,7 @@ func (p *Proxy) Struck(t testing.TB) Fate {
 	}
 }
 
-// Release delivers what is held and what is to be doubled, and returns after the member
+// Release delivers what is held and what is to be repeated, and returns after the member
 // has answered.
 func (p *Proxy) Release(t testing.TB) {
 	t.Helper()

@@ -39,7 +39,7 @@ func (e *ear) forget() {
 	}
 }
 
-// harmless reports whether what was heard may be told. A plaintext is in no answer to an
+// harmless reports whether what was heard may be shown. A plaintext is in no answer to an
 // attested call; but KMS quotes a request whose signature it does not like, with the session
 // token in it.
 func (e *ear) harmless(c secret.AWS, err error) bool {

@@ -8,7 +8,7 @@ import (
 	"privyseal/internal/secret"
 )
 
-// Sample is one answer of KMS as it came, so that a KMS of tests can be held against it.
+// Sample is one answer of KMS as it came, so that a KMS of tests can be compared with it.
 type Sample struct {
 	Call string // what it answers
 	Raw  []byte // all of it, in HTTP; nil if there is none, or if something in it may be secret

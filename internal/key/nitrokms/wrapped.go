@@ -197,7 +197,7 @@ type Header struct {
 	dataKey []byte
 }
 
-// Inspect returns what a wrapped key says of itself, which nothing proves until
+// Inspect returns what a wrapped key says about itself, which nothing proves until
 // it is unwrapped. It takes exactly what Wrap writes, else [errWrapped].
 func Inspect(wrapped []byte) (Header, error) {
 	h, _, err := parseWrapped(wrapped)

@@ -25,7 +25,7 @@ import (
 	"time"
 )
 
-// Config says which server, who we are there, and how long a call may take.
+// Config says which server, our login there, and how long a call may take.
 type Config struct {
 	// Address is https://HOST[:PORT]. http:// is accepted for loopback addresses only,
 	// or where AllowPlain is set: anybody on the way can read the token.
@@ -41,7 +41,7 @@ type Config struct {
 	// Mount is where the transit engine is mounted; "" means [DefaultMount].
 	Mount string
 
-	// One of the two says who we are. TokenFile holds a token, and is read again when
+	// One of the two is our login. TokenFile holds a token, and is read again when
 	// the server no longer takes it: a new token needs no restart.
 	TokenFile string
 	AppRole   AppRole

@@ -36,7 +36,7 @@ func (e *Error) Error() string {
 	return text
 }
 
-// Lasting reports whether it does not pass by itself: another key is in the place of ours.
+// Lasting reports whether it does not pass by itself: another key is in place of ours.
 func (e *Error) Lasting() bool { return e.reason == otherKey }
 
 // reason is why a call failed, in words.

@@ -25,7 +25,7 @@ type Key struct {
 
 // Open returns the key of a reference. It becomes the owner of a new client. It does not
 // wait for the server: one that is sealed or not there yet makes Sign fail, until it is
-// back. The secret that says who we are has to be there.
+// back. The secret of our login has to be there.
 func Open(c Config, r Reference) (*Key, error) {
 	switch {
 	case !keyName.MatchString(r.Name):
@@ -112,7 +112,7 @@ func (k *Key) sign(ctx context.Context, message []byte) ([]byte, error) {
 	return signature, nil
 }
 
-// explain says why a signature does not verify: another key in the place of ours, or a
+// explain says why a signature does not verify: another key in place of ours, or a
 // server that computes wrongly.
 func (k *Key) explain(ctx context.Context, r request) error {
 	there, err := k.client.Public(ctx, k.name, k.version)

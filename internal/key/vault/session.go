@@ -77,7 +77,7 @@ func (c *Client) takeTurn(ctx context.Context) error {
 
 func (c *Client) endTurn() { c.turn <- struct{}{} }
 
-// secret reads what says who we are: a token, or a role's secret id.
+// secret reads what our login is by: a token, or a role's secret id.
 func (c *Client) secret() (string, error) {
 	text, err := readSecret(cmp.Or(c.c.TokenFile, c.c.AppRole.SecretIDFile), c.c.Credentials)
 	if err != nil {

@@ -14,7 +14,7 @@ import (
 	hsm "privyseal/yubihsm"
 )
 
-// Config says which devices hold the keys, and who we are there.
+// Config says which devices hold the keys, and our login there.
 type Config struct {
 	// Addresses are those of the devices, in the order in which they are asked:
 	// http://HOST:PORT of a yubihsm-connector, or usb://SERIAL.

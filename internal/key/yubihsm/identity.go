@@ -89,7 +89,7 @@ func (d *device) misled(ctx context.Context, s *hsm.Session, k *target) error {
 	return &otherKeyError{d.address, k.id, public, k.public}
 }
 
-// exchangedError is what each device says on which another key is in the place of ours.
+// exchangedError is what each device says on which another key is in place of ours.
 type exchangedError struct{ error }
 
 func (e *exchangedError) Unwrap() error { return e.error }

@@ -126,7 +126,7 @@ func (d *Device) Random(n int) ([]byte, error) {
 	return out, nil
 }
 
-// Description is what the module says of itself.
+// Description is what the module says about itself.
 type Description struct {
 	Major      uint16
 	Minor      uint16
@@ -137,7 +137,7 @@ type Description struct {
 	Digest     string // "SHA384"
 }
 
-// Describe returns what the module says of itself. Fields that this version of
+// Describe returns what the module says about itself. Fields that this version of
 // the API does not have are ignored here, since minor versions may add some.
 func (d *Device) Describe() (Description, error) {
 	var answer Description

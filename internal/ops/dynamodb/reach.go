@@ -92,7 +92,7 @@ func (t *table) prepare(ctx context.Context, id watermark.ID) (line string, err 
 // page is where the steps of an operator stand.
 const page = "doc/dynamodb.md"
 
-// explain adds the next step to why the table was not reached, where one can be told.
+// explain adds the next step to why the table was not reached, where one is known.
 func (t *table) explain(err error) error {
 	next := ""
 	switch {

@@ -166,7 +166,7 @@ func fault(version string) string {
 	return ""
 }
 
-// certificates looks at those of the members. One that has ended is none that answers.
+// certificates looks at those of the members. One that has ended is not one that answers.
 func (c *checked) certificates(now time.Time) {
 	if c.plain() {
 		return

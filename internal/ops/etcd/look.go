@@ -96,7 +96,7 @@ func (c *cluster) lookAt(ctx context.Context, seen *provider.Cluster) {
 	for i, m := range asked {
 		if failed[i] == nil {
 			if seen.Voters == 0 {
-				m.tell(ctx, seen)
+				m.add(ctx, seen)
 			}
 			m.conn.Close()
 		}
@@ -104,7 +104,7 @@ func (c *cluster) lookAt(ctx context.Context, seen *provider.Cluster) {
 	}
 }
 
-// askEach asks each member. One that hangs takes all of its time, and none of others'.
+// askEach asks each member. One that hangs takes all of its time, and not that of others.
 func (c *cluster) askEach(ctx context.Context) (asked []member, failed []error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, lookPatience, fmt.Errorf("no answer within %v", lookPatience))
 	defer cancel()
@@ -132,8 +132,8 @@ func (m *member) shown(failed error) provider.ClusterMember {
 	return s
 }
 
-// tell adds what one member knows of all. What it does not answer stays unknown.
-func (m *member) tell(ctx context.Context, seen *provider.Cluster) {
+// add adds what one member knows of all. What it does not answer stays unknown.
+func (m *member) add(ctx context.Context, seen *provider.Cluster) {
 	if list, err := m.conn.Members(ctx); err == nil {
 		seen.Voters = voters(list)
 	}

@@ -67,7 +67,7 @@ const day = "2006-01-02 15:04 MST"
 // notMember is for what has another protocol.
 const notMember = "endpoints are what the members have as --advertise-client-urls"
 
-// explain adds the next step to why a member was not reached, where one can be told.
+// explain adds the next step to why a member was not reached, where one is known.
 func (c *cluster) explain(err error) error {
 	switch {
 	case err == nil:

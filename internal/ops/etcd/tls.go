@@ -16,7 +16,7 @@ import (
 const maxPEM = 1 << 20
 
 // tls returns what identifies us and the members, read at each connection: who renews a
-// certificate writes the file, and no more. A cluster with http:// has none.
+// certificate only writes the file. A cluster with http:// has none.
 func (c *cluster) tls() (*tls.Config, error) {
 	roots, err := c.roots()
 	if err != nil {

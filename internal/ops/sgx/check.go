@@ -32,7 +32,7 @@ func checkEnclave(r *provider.Report, name string) {
 		err = sgxhost.Missing(path)
 	}
 	if err != nil {
-		err = mended(err, "put the folder back from the backup, or make it again: the same inputs give the same enclave")
+		err = withCure(err, "put the folder back from the backup, or make it again: the same inputs give the same enclave")
 		r.Add(provider.Bad, line, what, err.Error(), "")
 		return
 	}

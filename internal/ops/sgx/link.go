@@ -79,8 +79,8 @@ func readFolder(path string) (*folder, error) {
 	return f, nil
 }
 
-// mended adds what mends the files of an enclave, where an error does not say so itself.
-func mended(err error, next string) error {
+// withCure adds what repairs the files of an enclave, where an error does not say so itself.
+func withCure(err error, next string) error {
 	if _, cured := errors.AsType[*cure.Error](err); cured {
 		return err
 	}

@@ -33,7 +33,7 @@ func (world) Host(d *daemon.Daemon, name string) (hc enclavehost.Config, p *poli
 	e.Folder = d.Config.Path(e.Folder)
 	f, err := readFolder(e.Folder)
 	if err != nil {
-		return hc, nil, mended(err, fmt.Sprintf("put the folder back from the backup, make it again (the same inputs give the same enclave), or correct `folder` of [sgx.%s] in the config", name))
+		return hc, nil, withCure(err, fmt.Sprintf("put the folder back from the backup, make it again (the same inputs give the same enclave), or correct `folder` of [sgx.%s] in the config", name))
 	}
 	log := d.Log.With("enclave", name)
 	return enclavehost.Config{

@@ -13,7 +13,7 @@ import (
 // table is the first name of [vault.NAME], and the key by which a chain names one.
 const table = "vault"
 
-// Server is one server, and who we are there. Paths are relative to the folder of the
+// Server is one server, and our login there. Paths are relative to the folder of the
 // config file.
 type Server struct {
 	Address, CAFile, ServerName string

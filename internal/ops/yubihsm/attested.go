@@ -50,7 +50,7 @@ func (m *making) note(w io.Writer, path string) {
 }
 
 // proofOf verifies the attestation in a file, and refuses that of another key: a device that is
-// none can have the one of a real device.
+// fake can have the one of a real device.
 func proofOf(text []byte, root yubico.Anchor, key yubihsm.Reference) (*verify.Proof, error) {
 	p, err := verify.OfFile(text, root, time.Now())
 	if err == nil && (p.ID != key.ID || !p.Key.Equal(key.Public)) {

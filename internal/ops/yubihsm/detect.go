@@ -91,7 +91,7 @@ func isAway(err error) bool {
 	return ok && connector.Unsent
 }
 
-// show prints what a device on the USB says. One that another program has is none that
+// show prints what a device on the USB says. One that another program has is not one that
 // failed.
 func (s search) show(ctx context.Context, address string) error {
 	ctx, cancel := context.WithTimeout(ctx, detectTime)

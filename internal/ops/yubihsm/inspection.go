@@ -24,7 +24,7 @@ func (in inspection) add(v provider.Verdict, next, format string, args ...any) {
 	in.Add(v, in.line, reach.Table, fmt.Sprintf(format, args...), next)
 }
 
-// found is what a device says of itself and its log.
+// found is what a device says about itself and its log.
 type found struct {
 	info  hsm.DeviceInfo
 	force hsm.Audit                 // AuditOff if we may not ask

@@ -23,7 +23,7 @@ type pool struct {
 	salt []byte // of the digests of passwords; of this process alone
 }
 
-// place is devices, who we are there, and where their logs are drained to.
+// place is devices, our login there, and where their logs are drained to.
 type place struct {
 	addresses []string
 	reach.Login
@@ -101,7 +101,7 @@ func (p *pool) settle(name string, d *devices) (err error) {
 	return err
 }
 
-// name names devices and who we are there. A new password is somebody else.
+// name names devices and our login there. A new password is somebody else.
 func (p *pool) name(at place, password []byte) string {
 	if p.salt == nil {
 		p.salt = make([]byte, 32)

@@ -47,7 +47,7 @@ func (d *Document) parts() [len(limits)]*[]byte {
 }
 
 // ReportData returns what an enclave has quoted, for a document with these parts: the SHA-512
-// of [domain], and of each part behind its length of 4 bytes in big endian.
+// of [domain], and of each part after its length of 4 bytes in big endian.
 func ReportData(userData, nonce, publicKey []byte) [64]byte {
 	h := sha512.New()
 	h.Write([]byte(domain))
@@ -58,7 +58,7 @@ func ReportData(userData, nonce, publicKey []byte) [64]byte {
 	return [64]byte(h.Sum(nil))
 }
 
-// Encode returns the document: [Magic], and each part in the order of the fields behind its
+// Encode returns the document: [Magic], and each part in the order of the fields after its
 // length of 4 bytes in big endian.
 func (d Document) Encode() ([]byte, error) {
 	b := []byte(Magic)

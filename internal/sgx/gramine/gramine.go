@@ -85,7 +85,7 @@ func (d *Device) Quote(reportData [64]byte) ([]byte, error) {
 }
 
 // readFile reads a quote once: it is made when the file is opened. What is longer than a
-// quote is cut behind the first byte too many.
+// quote is cut after the first byte too many.
 func readFile(name string) ([]byte, error) {
 	f, err := os.Open(name)
 	if err != nil {

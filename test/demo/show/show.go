@@ -48,7 +48,7 @@ type Chain struct {
 	Key    pubkey.Key
 }
 
-// Run starts both, tells the story, and ends both.
+// Run starts both, shows the story, and ends both.
 func (c *Chain) Run(ctx context.Context, story func(context.Context) error) (err error) {
 	if err := c.Signer.Start(); err != nil {
 		return err

@@ -67,7 +67,7 @@ func (c *cli) process(args []string) error {
 	}
 }
 
-// start launches, and tells nitro-cli why it could not.
+// start launches, and informs nitro-cli why it could not.
 func (h *holder) start(a runArguments) error {
 	err := h.launch(a)
 	if f, ok := errors.AsType[manners.Failure](err); ok {

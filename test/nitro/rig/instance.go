@@ -131,7 +131,7 @@ func (i *Instance) OutgoingFile(id string) string {
 	return filepath.Join(i.Dir, "left", id+".outgoing")
 }
 
-// Run returns where the processes of enclaves have their sockets unless nitro-cli is told
+// Run returns where the processes of enclaves have their sockets unless nitro-cli is configured
 // otherwise: what /run/nitro_enclaves is on EC2.
 func (i *Instance) Run() string { return filepath.Join(i.Dir, "run") }
 

@@ -27,7 +27,7 @@ type Put struct {
 const maxKeyPolicy = 32 << 10
 
 // kmsActions are what a statement may name: operations of the AWS KMS API Reference, and
-// the permissions that are none.
+// the permissions that are not.
 var kmsActions = strings.Fields(`CancelKeyDeletion ConnectCustomKeyStore CreateAlias CreateCustomKeyStore CreateGrant
 	CreateKey Decrypt DeleteAlias DeleteCustomKeyStore DeleteImportedKeyMaterial DeriveSharedSecret
 	DescribeCustomKeyStores DescribeKey DisableKey DisableKeyRotation DisconnectCustomKeyStore EnableKey

@@ -54,7 +54,7 @@ func (h *Holder) Close() error {
 }
 
 // serve answers nitro-cli, one call after the other. The enclave has to end when it was
-// told so, and when a nitro-cli was gone before its answer (notify_error_with_conn in
+// so ordered, and when a nitro-cli was gone before its answer (notify_error_with_conn in
 // src/enclave_proc/mod.rs).
 func (h *Holder) serve() {
 	for {

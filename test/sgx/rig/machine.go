@@ -140,7 +140,7 @@ func replace(name string, data []byte) error {
 }
 
 // UpdateMicrocode raises the CPU's SVN, as an update does at the next start of the machine:
-// Intel certifies it anew, and all seal keys are others.
+// Intel certifies it again, and all seal keys are others.
 func (m *Machine) UpdateMicrocode() error {
 	intel, err := m.Intel.Platform(func(i *sgxtest.Intel) { i.CPUSVN[0]++ })
 	if err != nil {

@@ -93,7 +93,7 @@ type damageError struct {
 func (e *damageError) Error() string { return fmt.Sprintf("line %d: %s", e.line, e.why) }
 
 // next returns the next record. At the end of the file it returns io.EOF, and a
-// *damageError where the line is none, or does not belong there.
+// *damageError where the line is not one, or does not belong there.
 func (r *reader) next() (record, error) {
 	line, err := r.in.ReadSlice('\n')
 	switch {

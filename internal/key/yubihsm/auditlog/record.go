@@ -135,7 +135,7 @@ func (r record) entry() yubihsm.LogEntry {
 		Target: uint16(n[4]), Second: uint16(n[5]), Result: byte(n[6]), Tick: uint32(n[7]), Digest: r.digest}
 }
 
-// Ask names signatures that nothing in the log of a device tells apart.
+// Ask names signatures that nothing in the log of a device distinguishes.
 type Ask struct {
 	AuthKey uint16 // of the session
 	Key     uint16

@@ -102,7 +102,7 @@ func (e *DiffersError) Error() string {
 	return fmt.Sprintf("%v 0x%04x of the YubiHSM at %s is not what the words make: it has %s", e.Type, e.ID, e.Device.Address, e.What)
 }
 
-// visit opens a session for as long as f takes. f is given what the device says of itself.
+// visit opens a session for as long as f takes. f is given what the device says about itself.
 func (d Device) visit(ctx context.Context, l Login, f func(context.Context, *yubihsm.Session, yubihsm.DeviceInfo) error) error {
 	ctx, cancel := context.WithTimeout(ctx, visitTime)
 	defer cancel()

@@ -202,7 +202,7 @@ func (m *maker) begin(ctx context.Context, s *yubihsm.Session) error {
 	return m.need(ctx, s, temporaryRole)
 }
 
-// exchange puts the administrator's authentication key in the place of the factory's. A
+// exchange puts the administrator's authentication key in place of the factory's. A
 // device that is cut off between the two has the temporary one.
 func (m *maker) exchange(ctx context.Context, s *yubihsm.Session) error {
 	if err := m.complete(ctx, s); err != nil {
@@ -215,7 +215,7 @@ func (m *maker) exchange(ctx context.Context, s *yubihsm.Session) error {
 	return m.need(ctx, s, adminRole)
 }
 
-// end deletes the temporary authentication key, and none of another's with its id.
+// end deletes the temporary authentication key, never another's with its id.
 func (m *maker) end(ctx context.Context, s *yubihsm.Session) error {
 	if err := m.complete(ctx, s); err != nil {
 		return err

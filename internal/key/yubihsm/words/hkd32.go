@@ -35,7 +35,7 @@ func (w Words) Password(role string) ([]byte, error) {
 		return nil, err
 	}
 	defer clear(key)
-	// A device keeps two keys of 128 bits, so tmkms takes no more.
+	// A device keeps two keys of 128 bits, and tmkms takes no more bytes.
 	return bech32.Encode("kms-"+role+"-password-", key[:entropySize/2])
 }
 

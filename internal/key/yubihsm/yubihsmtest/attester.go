@@ -30,7 +30,7 @@ func extension(n int) asn1.ObjectIdentifier {
 	return asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 41482, 4, n}
 }
 
-// newAttester makes a root of our own in the place of Yubico's, and a device's certificate.
+// newAttester makes a root of our own in place of Yubico's, and a device's certificate.
 func newAttester(serial uint32, firmware [3]byte) *attester {
 	rootKey, middleKey, key := newP256(), newP256(), newP256()
 	a := &attester{key: key, identity: []pkix.Extension{

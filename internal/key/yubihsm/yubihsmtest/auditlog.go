@@ -40,7 +40,7 @@ type auditLog struct {
 	lostBoots, lostSessions uint16
 }
 
-// newLog returns a new log. Devices of today log no command unless told.
+// newLog returns a new log. Devices of today log no command unless set to.
 func newLog(audit byte) auditLog {
 	l := auditLog{audited: map[byte]byte{}}
 	for _, c := range commands {

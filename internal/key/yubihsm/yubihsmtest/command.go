@@ -116,7 +116,7 @@ func (d *Device) receive(message []byte) reception {
 	}
 	r := reception{call: &call{d: d, s: s}, chain: chain}
 	if r.call.command, r.call.in, ok = parse(inner); !ok {
-		r.call.command = errorReply // which is no command: the device says so, in the session
+		r.call.command = errorReply // which is not a command: the device says so, in the session
 	}
 	r.call.length = len(r.call.in)
 	return r

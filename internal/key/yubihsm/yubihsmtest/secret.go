@@ -37,7 +37,7 @@ func secretSize(typ Type, algorithm byte) int {
 	return 0
 }
 
-// wrapKeySize is the length of a wrap key in bytes; 0 of an algorithm that is none.
+// wrapKeySize is the length of a wrap key in bytes; 0 of an unknown algorithm.
 func wrapKeySize(algorithm byte) int {
 	return map[byte]int{AES128CCM: 16, AES192CCM: 24, AES256CCM: 32}[algorithm]
 }
@@ -45,7 +45,7 @@ func wrapKeySize(algorithm byte) int {
 // curves are the curves of the algorithms that the standard library knows.
 var curves = map[byte]elliptic.Curve{P224: elliptic.P224(), P256: elliptic.P256(), P384: elliptic.P384(), P521: elliptic.P521()}
 
-// privateSize is the length of a private key in bytes; 0 of an algorithm that is none.
+// privateSize is the length of a private key in bytes; 0 of an unknown algorithm.
 func privateSize(algorithm byte) int {
 	if curve := curves[algorithm]; curve != nil {
 		return (curve.Params().BitSize + 7) / 8
@@ -189,7 +189,7 @@ func publicKeyOf(algorithm byte, secret []byte) (crypto.PublicKey, error) {
 	return key.Public(), nil
 }
 
-// blockSize is the size of a block of the hash of an HMAC; 0 of an algorithm that is none.
+// blockSize is the size of a block of the hash of an HMAC; 0 of an unknown algorithm.
 func blockSize(algorithm byte) int {
 	return map[byte]int{HMACSHA1: 64, HMACSHA256: 64, HMACSHA384: 128, HMACSHA512: 128}[algorithm]
 }

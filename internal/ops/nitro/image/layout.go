@@ -33,7 +33,7 @@ func Cmdlines() map[eif.Arch]string {
 }
 
 // earlierCmdlines are those of images that an earlier `nitro build` made. None is the end of
-// another one, or of one of Cmdlines: a kernel that ends elsewhere is none of ours.
+// another one, or of one of Cmdlines: a kernel that ends elsewhere is not ours.
 func earlierCmdlines() map[eif.Arch]string {
 	return map[eif.Arch]string{
 		eif.AMD64: "reboot=k panic=1 pci=off nomodules console=ttyS0 i8042.noaux i8042.nomux i8042.nopnp i8042.dumbkbd random.trust_cpu=on",

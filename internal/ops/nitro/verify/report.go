@@ -43,7 +43,7 @@ func (v *Verified) report(w io.Writer) error {
 	return err
 }
 
-// NotAWS warns of a document that is held against a root for tests.
+// NotAWS warns of a document that is checked against a root for tests.
 func NotAWS(a nitro.Anchor) string {
 	return fmt.Sprintf("NOT AWS: --test-root names an attestation root of your own, %s.\nWhoever holds its key can make any document, and whoever runs the KMS of this image knows its keys. This is for tests; it proves nothing about a real enclave.", a.Fingerprint())
 }

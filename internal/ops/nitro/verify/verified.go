@@ -8,7 +8,7 @@ import (
 	"privyseal/internal/statement"
 )
 
-// Expectation is what a document is held against.
+// Expectation is what a document is compared with.
 type Expectation struct {
 	pcrs  map[int][]byte
 	named bool // they name an image

@@ -32,7 +32,7 @@ const (
 )
 
 // service is a Provisioning Certification Service, version 4, or a cache of one. What it
-// answers is signed by Intel, so it can withhold something, and no more.
+// answers is signed by Intel, so all it can do is withhold something.
 type service struct {
 	client *http.Client
 	base   *url.URL // of SGX; ends in a slash

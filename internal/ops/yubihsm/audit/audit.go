@@ -99,7 +99,7 @@ func (c *auditing) run(ctx context.Context, app *cli.App, out io.Writer) error {
 	return failed
 }
 
-// readKeys reads the object ids of keys, and refuses what is none.
+// readKeys reads the object ids of keys, and refuses what is not one.
 func (c *auditing) readKeys() error {
 	for _, text := range c.ids {
 		id, err := strconv.ParseUint(text, 0, 16)

@@ -210,7 +210,7 @@ func (f *Administrator) Signer(a *cli.App) (p Place, err error) {
 	return list[0], nil
 }
 
-// CheckAddress refuses what a flag has that is no address of a device.
+// CheckAddress refuses what a flag has that is not an address of a device.
 func CheckAddress(flag, address string) error {
 	transport, err := hsm.Open(address)
 	if err != nil {

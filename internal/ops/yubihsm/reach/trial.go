@@ -30,7 +30,7 @@ func Algorithm(t pubkey.Type) hsm.Algorithm { return kinds[t].algorithm }
 func Signs(t pubkey.Type) hsm.Capabilities { return kinds[t].signs }
 
 // NoVote is what is signed to see whether a key signs. It is shorter than any message of a
-// chain, by which the log of a device tells it from one.
+// chain, by which the log of a device distinguishes it.
 const NoVote = "not a vote"
 
 // Open opens devices for signing, which need not be there. Their logs are drained into the

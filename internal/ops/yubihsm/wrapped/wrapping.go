@@ -20,7 +20,7 @@ type wrapping struct {
 	want  pubkey.Key // that is restored, zero if nobody said which
 }
 
-// find finds out who we are, and returns the devices that are meant.
+// find finds out our login, and returns the devices that are meant.
 func (w *wrapping) find(app *cli.App) (devices []string, err error) {
 	p, err := w.Place(app)
 	w.login = p.Login
