@@ -87,7 +87,7 @@ signers of other hosts share its state.`,
 			return f.makers[f.Provider].Make(cmd, a, &f.Order)
 		},
 	}
-	cmd.Flags().StringVar(&f.Provider, "provider", "soft", "who holds the key: "+a.Providers.Help())
+	cmd.Flags().StringVar(&f.Provider, "provider", a.Providers[0].Name, "who holds the key: "+a.Providers.Help())
 	cmd.Flags().StringVar(&f.Store, "store", a.Stores[0].Name, "what keeps the state: "+a.Stores.Names())
 	cmd.Flags().StringVar(&f.ChainID, "chain-id", "", "chain to sign for")
 	cmd.Flags().StringVar(&f.Name, "name", "", "name of the chain here, for a second key of the same chain id (default: the id)")

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"privyseal/internal/config"
+	"privyseal/internal/session"
 )
 
 // What a new config means for a signer that runs: what can change without a mark being
@@ -187,7 +188,10 @@ func (p *Plan) change(was, ch place) config.Chain {
 }
 
 func needsIdentity(nodes []config.Node) bool {
-	return slices.ContainsFunc(nodes, func(n config.Node) bool { return !strings.HasPrefix(n.Addr, "unix:") })
+	return slices.ContainsFunc(nodes, func(n config.Node) bool {
+		addr, err := session.ParseAddr(n.Addr) // the config was checked
+		return err != nil || addr.Network != "unix"
+	})
 }
 
 func nodesByName(nodes []config.Node) map[string]config.Node {
