@@ -58,7 +58,7 @@ var mayImport = map[string]string{
 
 	"internal/key/reference": "internal/pubkey internal/regular",
 
-	"internal/key/vault": "internal/key/reference internal/regular internal/pubkey internal/shell internal/strictjson",
+	"internal/key/vault": "internal/dial internal/key/reference internal/regular internal/pubkey internal/shell internal/strictjson",
 
 	// The protocol of the YubiHSM 2, for other programs too.
 	"yubihsm":                "yubihsm/internal/usbfs",
@@ -82,7 +82,7 @@ var mayImport = map[string]string{
 
 	// A shared mark in all of them.
 	"internal/etcdstore":   "internal/etcd internal/sharedmark internal/watermark",
-	"internal/dynamostore": "internal/awsjson internal/secret internal/sharedmark internal/strictjson internal/watermark",
+	"internal/dynamostore": "internal/awsjson internal/dial internal/secret internal/sharedmark internal/strictjson internal/watermark",
 
 	// Across the wall of an enclave.
 	"internal/hostlink": "internal/secret internal/strictjson internal/watermark",
@@ -146,7 +146,7 @@ var mayImport = map[string]string{
 	// Above reach its rooms do not know each other; internal/ops/yubihsm puts their commands together.
 	"internal/ops/yubihsm": "internal/cli internal/config internal/cure internal/home internal/key/soft internal/key/soft/keyfile internal/key/yubihsm internal/migrate internal/oplog internal/ops/yubihsm/audit internal/ops/yubihsm/keys internal/ops/yubihsm/reach internal/ops/yubihsm/setup internal/ops/yubihsm/verify internal/ops/yubihsm/wrapped " +
 		"internal/provider internal/pubkey internal/regular internal/shell internal/yubico yubihsm github.com/spf13/cobra github.com/spf13/pflag",
-	"internal/ops/yubihsm/reach": "internal/cli internal/config internal/cure internal/key/yubihsm internal/provider internal/pubkey internal/regular internal/secret yubihsm github.com/spf13/cobra",
+	"internal/ops/yubihsm/reach": "internal/cli internal/config internal/cure internal/dial internal/key/yubihsm internal/provider internal/pubkey internal/regular internal/secret yubihsm github.com/spf13/cobra",
 	"internal/ops/yubihsm/setup": "internal/cli internal/cure internal/durable internal/harden internal/key/yubihsm/provision internal/key/yubihsm/words internal/ops/yubihsm/reach " +
 		"internal/provider internal/regular internal/secret internal/shell internal/terminal yubihsm github.com/spf13/cobra golang.org/x/sys/unix",
 	"internal/ops/yubihsm/audit":   "internal/cli internal/cure internal/key/yubihsm internal/key/yubihsm/auditlog internal/ops/yubihsm/reach yubihsm github.com/spf13/cobra",
@@ -210,7 +210,7 @@ var mayImport = map[string]string{
 	// A state that several hosts share: what the rooms of such stores have in common.
 	"internal/sharedstate":  "internal/cure internal/filestore internal/provider internal/sharedmark internal/shell internal/watermark",
 	"internal/ops/dynamodb": "internal/awscredentials internal/cli internal/config internal/cure internal/dynamostore internal/provider internal/secret internal/sharedmark internal/sharedstate internal/watermark github.com/spf13/pflag",
-	"internal/ops/etcd":     "internal/cli internal/config internal/cure internal/etcd internal/etcdstore internal/provider internal/regular internal/sharedmark internal/sharedstate internal/watermark github.com/spf13/pflag",
+	"internal/ops/etcd":     "internal/cli internal/config internal/cure internal/dial internal/etcd internal/etcdstore internal/provider internal/regular internal/sharedmark internal/sharedstate internal/watermark github.com/spf13/pflag",
 
 	"cmd/privyseal": "internal/cli internal/command internal/config internal/daemon internal/home internal/migrate internal/ops/ internal/provider",
 

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"privyseal/internal/awsjson"
+	"privyseal/internal/dial"
 	"privyseal/internal/secret"
 	"privyseal/internal/watermark"
 )
@@ -78,14 +79,9 @@ func (c Config) Check(fail func(key, wrong string)) {
 	switch {
 	case err != nil:
 		fail("endpoint", err.Error())
-	case u.Scheme == "http" && !c.AllowPlain && !isLoopback(u.Hostname()):
+	case u.Scheme == "http" && !c.AllowPlain && !dial.IsLoopback(u.Hostname()):
 		fail("endpoint", "has no TLS, so that anybody on the way can answer for DynamoDB; http:// is accepted for loopback addresses only, or with allow_plain_http = true")
 	}
-}
-
-func isLoopback(host string) bool {
-	ip := net.ParseIP(host)
-	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
 // url returns the endpoint.

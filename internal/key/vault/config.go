@@ -18,11 +18,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/url"
 	"os"
 	"regexp"
 	"time"
+
+	"privyseal/internal/dial"
 )
 
 // Config says which server, our login there, and how long a call may take.
@@ -126,7 +127,7 @@ func (c Config) checkAddress(fail func(key, wrong string)) {
 	case err != nil:
 		fail("address", err.Error())
 	case u.Scheme == "https":
-	case !isLoopback(u.Hostname()) && !c.AllowPlain:
+	case !dial.IsLoopback(u.Hostname()) && !c.AllowPlain:
 		fail("address", "has no TLS, so that anybody on the way can read the token and sign with the key; http:// is accepted for loopback addresses only, or with allow_plain_http = true")
 	case c.CAFile != "":
 		fail("ca_file", "has no effect with http://")
@@ -152,11 +153,6 @@ func (c Config) base() (*url.URL, error) {
 // elsewhere.
 func isPath(s string) bool {
 	return len(s) <= 250 && mountPath.MatchString(s) && !dots.MatchString(s)
-}
-
-func isLoopback(host string) bool {
-	ip := net.ParseIP(host)
-	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
 // tlsConfig returns what connections to the server are secured with.

@@ -5,7 +5,6 @@ package etcd
 
 import (
 	"fmt"
-	"net"
 	"net/url"
 	"regexp"
 	"slices"
@@ -14,6 +13,7 @@ import (
 	"time"
 
 	"privyseal/internal/config"
+	"privyseal/internal/dial"
 	"privyseal/internal/etcdstore"
 	"privyseal/internal/provider"
 )
@@ -113,7 +113,7 @@ func (c *cluster) wrongEndpoint(e string) string {
 		return fmt.Sprintf("has %q, which does not begin with https://", e)
 	case u.Scheme != c.scheme():
 		return "has https:// and http://; choose one"
-	case u.Scheme == "http" && !isLoopback(u.Hostname()) && !c.AllowPlainHTTP:
+	case u.Scheme == "http" && !dial.IsLoopback(u.Hostname()) && !c.AllowPlainHTTP:
 		return fmt.Sprintf("has %q, which has no TLS, so that anybody on the way can change the mark; http:// is accepted for loopback addresses only, or with allow_plain_http = true", e)
 	}
 	return ""
@@ -144,11 +144,6 @@ func (c *cluster) checkFiles(fail func(key, wrong string)) {
 func (c *cluster) Members(path func(string) string) provider.Members {
 	at := c.at(path)
 	return provider.Members{Try: at.Try.Duration, Endpoints: at.Endpoints, Certificate: at.CertificateFile, Key: at.KeyFile}
-}
-
-func isLoopback(host string) bool {
-	ip := net.ParseIP(host)
-	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
 // at returns the cluster with paths as they are on this host.

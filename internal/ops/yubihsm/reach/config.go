@@ -9,11 +9,11 @@ package reach
 import (
 	"fmt"
 	"math"
-	"net"
 	"net/url"
 	"slices"
 
 	"privyseal/internal/config"
+	"privyseal/internal/dial"
 	hsm "privyseal/yubihsm"
 )
 
@@ -113,9 +113,5 @@ func (s *Set) Login(path func(string) string) Login {
 // IsOpen reports whether others than this host reach the device at an address.
 func IsOpen(address string) bool {
 	u, err := url.Parse(address)
-	if err != nil || u.Scheme == "usb" || u.Hostname() == "localhost" {
-		return false
-	}
-	ip := net.ParseIP(u.Hostname())
-	return ip == nil || !ip.IsLoopback()
+	return err == nil && u.Scheme != "usb" && !dial.IsLoopback(u.Hostname())
 }
