@@ -337,9 +337,16 @@ func vote(chain string, height int64, block byte) privval.Request {
 // write asks for a prevote and does not wait.
 func (n *node) write(height int64, block byte) {
 	n.e.w.t.Helper()
-	if err := privvaltest.WriteRequest(n.conn, vote(n.v.chain, height, block)); err != nil {
+	if err := n.request(height, block); err != nil {
 		n.e.w.t.Fatal(err)
 	}
+}
+
+// request asks for a prevote. Each has its own time: a story asks for thousands, on a machine
+// that is busy.
+func (n *node) request(height int64, block byte) error {
+	n.conn.SetDeadline(time.Now().Add(patience))
+	return privvaltest.WriteRequest(n.conn, vote(n.v.chain, height, block))
 }
 
 // read reads the answer to a prevote for the block. An error is a connection that
@@ -408,7 +415,7 @@ func (n *node) signsAtLast(height int64, block byte) *node {
 	n.e.w.t.Helper()
 	for end := time.Now().Add(patience); ; n = n.e.node(n.v) {
 		signed := false
-		err := privvaltest.WriteRequest(n.conn, vote(n.v.chain, height, block))
+		err := n.request(height, block)
 		if err == nil {
 			signed, err = n.read(height, block)
 		}
